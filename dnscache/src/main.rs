@@ -1,0 +1,3 @@
+//! The dnscache program.
+
+fn main() {}

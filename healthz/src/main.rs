@@ -1,0 +1,3 @@
+//! The healthz program.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The kubedns program.
+
+fn main() {}

@@ -1,0 +1,476 @@
+//! Names: text to wire form and back, the labels of a name, addresses written as labels and as reverse names.
+//!
+//! Core. Knows RFC 1035's names and the two ways an address becomes one; knows no object and no record.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use shared::wire::NAME_MAX;
+
+/// A name in wire form, lower case, root label included.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(Box<[u8]>);
+
+impl Name {
+    /// Reads `text`: labels of letters, digits, `-` and `_`, split by dots; the last dot may be missing.
+    ///
+    /// Fails on an empty or overlong label, another character, and a name of more than 255 bytes (RFC 1035 section
+    /// 2.3.4). The root alone is no name here.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        let mut wire = Vec::with_capacity(text.len() + 2);
+        for label in text.strip_suffix('.').unwrap_or(text).split('.') {
+            push_label(&mut wire, label, |byte| byte == b'_')?;
+        }
+        wire.push(0);
+        if wire.len() > NAME_MAX {
+            return Err(NameError::Long { length: wire.len() });
+        }
+        Ok(Self(wire.into()))
+    }
+
+    /// The bytes, root label included.
+    pub fn wire(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Text(&self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Text(&self.0).fmt(f)
+    }
+}
+
+/// Why a text is no name, or no label of one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// A label without a character.
+    #[error("a label is empty")]
+    Empty,
+    /// A label longer than RFC 1035 allows.
+    #[error("label {label:?} is longer than 63 characters")]
+    LongLabel {
+        /// The label.
+        label: String,
+    },
+    /// A character that no name of Kubernetes has.
+    #[error("label {label:?} has other characters than letters, digits and '-'")]
+    Character {
+        /// The label.
+        label: String,
+    },
+    /// A name longer than allowed.
+    #[error("the name takes {length} bytes on the wire, too many")]
+    Long {
+        /// Its length in wire form, in bytes.
+        length: usize,
+    },
+}
+
+/// Appends `label` to `wire`, its length first, in lower case.
+///
+/// Fails on an empty or overlong label, and on a byte that is no letter, digit or `-` nor passes `also`.
+pub fn push_label(
+    wire: &mut Vec<u8>,
+    label: &str,
+    also: impl Fn(u8) -> bool,
+) -> Result<(), NameError> {
+    if label.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if label.len() > LABEL_MAX {
+        return Err(NameError::LongLabel { label: label.to_owned() });
+    }
+    if !label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || also(byte)) {
+        return Err(NameError::Character { label: label.to_owned() });
+    }
+    wire.push(label.len() as u8);
+    wire.extend(label.bytes().map(|byte| byte.to_ascii_lowercase()));
+    Ok(())
+}
+
+/// Shows a name in wire form, or its first labels, as master files do: labels and dots, odd bytes as `\DDD`.
+#[derive(Clone, Copy)]
+pub struct Text<'a>(pub &'a [u8]);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == [0] {
+            return f.write_str(".");
+        }
+        for label in shared::wire::labels(self.0) {
+            for &byte in label {
+                match byte {
+                    b'.' | b'\\' | b'"' | b';' | b'(' | b')' | b'@' | b'$' => {
+                        write!(f, "\\{}", char::from(byte))?;
+                    }
+                    0x21..=0x7e => write!(f, "{}", char::from(byte))?,
+                    _ => write!(f, "\\{byte:03}")?,
+                }
+            }
+            f.write_str(".")?;
+        }
+        Ok(())
+    }
+}
+
+/// Where each label of a name begins, so that it can be read from the right.
+#[derive(Clone, Copy, Debug)]
+pub struct Labels<'a> {
+    name: &'a [u8],
+    starts: [u8; LABELS_MAX],
+    count: usize,
+}
+
+impl<'a> Labels<'a> {
+    /// The labels of `name`, a screened name in wire form with its root label.
+    pub fn of(name: &'a [u8]) -> Self {
+        let mut starts = [0; LABELS_MAX];
+        let mut count = 0;
+        let mut at = 0;
+        while let Some(&length) = name.get(at)
+            && length > 0
+            && count < LABELS_MAX
+        {
+            starts[count] = at as u8;
+            count += 1;
+            at += 1 + usize::from(length);
+        }
+        Self { name, starts, count }
+    }
+
+    /// How many labels there are, the root not counted.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The offset at which label `index`, counted from the left, begins; that of the root where there is none.
+    pub fn start(&self, index: usize) -> usize {
+        if index < self.count { usize::from(self.starts[index]) } else { self.name.len() - 1 }
+    }
+
+    /// Label `index`, counted from the left, without its length byte.
+    pub fn label(&self, index: usize) -> &'a [u8] {
+        &self.name[self.start(index) + 1..self.start(index + 1)]
+    }
+
+    /// Labels `from` up to but not including `to`, in wire form.
+    pub fn wire(&self, from: usize, to: usize) -> &'a [u8] {
+        &self.name[self.start(from)..self.start(to)]
+    }
+
+    /// The name that begins with label `index`, root label included.
+    pub fn tail(&self, index: usize) -> &'a [u8] {
+        &self.name[self.start(index)..]
+    }
+}
+
+/// A label or a name made from an address, in wire form; lives on the stack.
+#[derive(Clone, Copy, Debug)]
+pub struct Made<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> Made<N> {
+    const fn new() -> Self {
+        Self { bytes: [0; N], len: 0 }
+    }
+
+    fn push(&mut self, more: &[u8]) {
+        self.bytes[self.len..self.len + more.len()].copy_from_slice(more);
+        self.len += more.len();
+    }
+
+    /// The number in decimal, without leading zeros.
+    fn push_decimal(&mut self, number: u8) {
+        if number >= 100 {
+            self.push(&[b'0' + number / 100]);
+        }
+        if number >= 10 {
+            self.push(&[b'0' + number / 10 % 10]);
+        }
+        self.push(&[b'0' + number % 10]);
+    }
+
+    /// In wire form.
+    pub fn wire(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// The label of an endpoint without a hostname, and of a pod: the address with dashes, its length byte first.
+///
+/// IPv4 `10.0.0.7` is `10-0-0-7`. IPv6 is RFC 5952's text, colons as dashes, with a `0` where it would begin or end with a
+/// dash: `fd00::1` is `fd00--1`, `::1` is `0--1`, `fd00::` is `fd00--0`. Two addresses never share a label.
+pub fn dashed(address: IpAddr) -> Made<LABEL_LEN> {
+    let mut label = Made::new();
+    label.push(&[0]);
+    match address {
+        IpAddr::V4(address) => {
+            for (index, octet) in address.octets().into_iter().enumerate() {
+                if index > 0 {
+                    label.push(b"-");
+                }
+                label.push_decimal(octet);
+            }
+        }
+        IpAddr::V6(address) => push_dashed_v6(&mut label, address.segments()),
+    }
+    label.bytes[0] = (label.len - 1) as u8;
+    label
+}
+
+/// RFC 5952: the longest run of two or more zero groups, the first of equals, is left out.
+fn push_dashed_v6(label: &mut Made<LABEL_LEN>, groups: [u16; 8]) {
+    let (mut gap, mut gap_len) = (8, 1);
+    let mut index = 0;
+    while index < 8 {
+        let run = groups[index..].iter().take_while(|&&group| group == 0).count();
+        if run > gap_len {
+            (gap, gap_len) = (index, run);
+        }
+        index += run.max(1);
+    }
+    let mut index = 0;
+    while index < 8 {
+        if index == gap {
+            label.push(if gap == 0 { b"0--" } else { b"-" });
+            index += gap_len;
+            if index == 8 {
+                label.push(b"0");
+            }
+            continue;
+        }
+        let digits = 4 - (groups[index].leading_zeros() as usize / 4).min(3);
+        for shift in (0..digits).rev() {
+            label.push(&[HEX[usize::from(groups[index] >> (4 * shift) & 0xf)]]);
+        }
+        index += 1;
+        if index < 8 {
+            label.push(b"-");
+        }
+    }
+}
+
+/// The address that `label`, without its length byte and in lower case, writes with dashes, in any textual form that is
+/// unambiguous; this is how pod names are read.
+pub fn parse_dashed(label: &[u8]) -> Option<IpAddr> {
+    let mut text = [0; IPV6_TEXT_MAX];
+    let text = text.get_mut(..label.len())?;
+    text.copy_from_slice(label);
+    if !label.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-')) {
+        return None;
+    }
+    let dashes = label.iter().filter(|&&byte| byte == b'-').count();
+    let v4 = dashes == 3 && label.iter().all(|byte| !byte.is_ascii_alphabetic());
+    let separator = if v4 && !label.windows(2).any(|pair| pair == b"--") { b'.' } else { b':' };
+    for byte in text.iter_mut().filter(|byte| **byte == b'-') {
+        *byte = separator;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// The address whose generated label this is, exactly: what an endpoint's name is read by.
+pub fn parse_generated(label: &[u8]) -> Option<IpAddr> {
+    parse_dashed(label).filter(|&address| dashed(address).wire()[1..] == *label)
+}
+
+/// What a name below `in-addr.arpa` or `ip6.arpa` stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reverse {
+    /// One address.
+    Address(IpAddr),
+    /// An ancestor of the names of these addresses, first and last.
+    Range(IpAddr, IpAddr),
+    /// No address has a name here or below.
+    Nothing,
+}
+
+/// Reads the labels left of `in-addr.arpa` (RFC 1035 section 3.5): `count` of them.
+pub fn parse_in_addr(labels: &Labels<'_>, count: usize) -> Reverse {
+    let mut first = [0; 4];
+    if count > 4 {
+        return Reverse::Nothing;
+    }
+    for (octet, index) in first.iter_mut().zip((0..count).rev()) {
+        let label = labels.label(index);
+        let canonical = label.len() == 1 || label[0] != b'0';
+        let digits = label.iter().all(u8::is_ascii_digit);
+        match std::str::from_utf8(label).ok().and_then(|text| text.parse().ok()) {
+            Some(number) if canonical && digits => *octet = number,
+            _ => return Reverse::Nothing,
+        }
+    }
+    if count == 4 {
+        return Reverse::Address(Ipv4Addr::from(first).into());
+    }
+    let mut last = first;
+    last[count..].fill(0xff);
+    Reverse::Range(Ipv4Addr::from(first).into(), Ipv4Addr::from(last).into())
+}
+
+/// Reads the labels left of `ip6.arpa` (RFC 3596 section 2.5): `count` of them.
+pub fn parse_ip6(labels: &Labels<'_>, count: usize) -> Reverse {
+    if count > 32 {
+        return Reverse::Nothing;
+    }
+    let mut first = 0_u128;
+    for (place, index) in (0..count).rev().enumerate() {
+        let nibble = match labels.label(index) {
+            &[digit @ b'0'..=b'9'] => digit - b'0',
+            &[digit @ b'a'..=b'f'] => digit - b'a' + 10,
+            _ => return Reverse::Nothing,
+        };
+        first |= u128::from(nibble) << (124 - 4 * place);
+    }
+    if count == 32 {
+        return Reverse::Address(Ipv6Addr::from(first).into());
+    }
+    let last = first | u128::MAX >> (4 * count);
+    Reverse::Range(Ipv6Addr::from(first).into(), Ipv6Addr::from(last).into())
+}
+
+/// The reverse name of `address` in wire form (RFC 1035 section 3.5, RFC 3596 section 2.5).
+pub fn reverse(address: IpAddr) -> Made<REVERSE_LEN> {
+    let mut name = Made::new();
+    match address {
+        IpAddr::V4(address) => {
+            for octet in address.octets().into_iter().rev() {
+                let at = name.len;
+                name.push(&[0]);
+                name.push_decimal(octet);
+                name.bytes[at] = (name.len - at - 1) as u8;
+            }
+            name.push(IN_ADDR_ARPA);
+        }
+        IpAddr::V6(address) => {
+            for octet in address.octets().into_iter().rev() {
+                name.push(&[1, HEX[usize::from(octet & 0xf)], 1, HEX[usize::from(octet >> 4)]]);
+            }
+            name.push(IP6_ARPA);
+        }
+    }
+    name
+}
+
+/// `in-addr.arpa.` in wire form.
+pub const IN_ADDR_ARPA: &[u8] = b"\x07in-addr\x04arpa\0";
+/// `ip6.arpa.` in wire form.
+pub const IP6_ARPA: &[u8] = b"\x03ip6\x04arpa\0";
+/// The longest label (RFC 1035 section 2.3.4).
+const LABEL_MAX: usize = 63;
+/// A name of 255 bytes has at most this many labels beside the root.
+const LABELS_MAX: usize = 127;
+/// The longest text of an IPv6 address without dots.
+const IPV6_TEXT_MAX: usize = 39;
+/// The longest generated label with its length byte.
+const LABEL_LEN: usize = 1 + IPV6_TEXT_MAX;
+/// The longest reverse name: 32 nibbles and `ip6.arpa.`.
+const REVERSE_LEN: usize = 32 * 2 + 10;
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_and_shown() {
+        let check = |text: &str, shown: Result<&str, NameError>| {
+            assert_eq!(Name::parse(text).map(|name| name.to_string()), shown.map(str::to_owned));
+        };
+        check("cluster.local", Ok("cluster.local."));
+        check("Cluster.LOCAL.", Ok("cluster.local."));
+        check("_x.a-b", Ok("_x.a-b."));
+        check("", Err(NameError::Empty));
+        check(".", Err(NameError::Empty));
+        check("a..b", Err(NameError::Empty));
+        check("a b", Err(NameError::Character { label: "a b".to_owned() }));
+        let long = "a".repeat(64);
+        check(&long, Err(NameError::LongLabel { label: long.clone() }));
+        check(&"a.".repeat(128), Err(NameError::Long { length: 257 }));
+        assert_eq!(Text(b"\x03a.b\x01\x07\0").to_string(), "a\\.b.\\007.");
+        assert_eq!(Text(b"\0").to_string(), ".");
+    }
+
+    #[test]
+    fn generated_labels_resolve_both_ways() {
+        let check = |address: &str, label: &str| {
+            let address: IpAddr = address.parse().unwrap();
+            let made = dashed(address);
+            assert_eq!(std::str::from_utf8(&made.wire()[1..]).unwrap(), label, "{address}");
+            assert_eq!(usize::from(made.wire()[0]), label.len());
+            assert_eq!(parse_generated(label.as_bytes()), Some(address), "{label}");
+        };
+        check("10.0.0.7", "10-0-0-7");
+        check("255.255.255.255", "255-255-255-255");
+        check("fd00::1", "fd00--1");
+        check("::1", "0--1");
+        check("::", "0--0");
+        check("fd00::", "fd00--0");
+        check("1:0:0:2:0:0:0:3", "1-0-0-2--3");
+        check("1:0:2:3:4:5:6:7", "1-0-2-3-4-5-6-7");
+        check("::ffff:10.0.0.7", "0--ffff-a00-7");
+        check("2001:db8:1234:5678:9abc:def0:1234:5678", "2001-db8-1234-5678-9abc-def0-1234-5678");
+    }
+
+    #[test]
+    fn pod_labels_are_read_in_any_form() {
+        let check = |label: &str, address: Option<&str>, generated: bool| {
+            let address = address.map(|text| text.parse().unwrap());
+            assert_eq!(parse_dashed(label.as_bytes()), address, "{label}");
+            assert_eq!(parse_generated(label.as_bytes()).is_some(), generated, "{label}");
+        };
+        check("10-0-0-7", Some("10.0.0.7"), true);
+        check("--1", Some("::1"), false);
+        check("fd00-0-0-0-0-0-0-1", Some("fd00::1"), false);
+        check("fd00--0001", Some("fd00::1"), false);
+        check("1--2-3", Some("1::2:3"), true);
+        check("010-0-0-7", None, false);
+        check("10-0-0-256", None, false);
+        check("10-0-0", None, false);
+        check("10-0-0-7-9", None, false);
+        check("10.0.0.7", None, false);
+        check("--ffff-1.2.3.4", None, false);
+        check("a--b--c", None, false);
+        check("web", None, false);
+        check("", None, false);
+        check(&"1-".repeat(30), None, false);
+    }
+
+    #[test]
+    fn reverse_names_are_read_and_written() {
+        let check = |text: &str, expected: Reverse| {
+            let name = Name::parse(text).unwrap();
+            let labels = Labels::of(name.wire());
+            let read = match labels.count() - 2 {
+                count if text.ends_with("in-addr.arpa") => parse_in_addr(&labels, count),
+                count => parse_ip6(&labels, count),
+            };
+            assert_eq!(read, expected, "{text}");
+            if let Reverse::Address(address) = read {
+                assert_eq!(reverse(address).wire(), name.wire());
+            }
+        };
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let range = |first, last| Reverse::Range(address(first), address(last));
+        check("7.0.96.10.in-addr.arpa", Reverse::Address(address("10.96.0.7")));
+        check("96.10.in-addr.arpa", range("10.96.0.0", "10.96.255.255"));
+        check("in-addr.arpa", range("0.0.0.0", "255.255.255.255"));
+        check("1.7.0.96.10.in-addr.arpa", Reverse::Nothing);
+        check("07.0.96.10.in-addr.arpa", Reverse::Nothing);
+        check("256.0.96.10.in-addr.arpa", Reverse::Nothing);
+        check("x.10.in-addr.arpa", Reverse::Nothing);
+        check("d.f.ip6.arpa", range("fd00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"));
+        check("ip6.arpa", range("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"));
+        check("10.d.f.ip6.arpa", Reverse::Nothing);
+        let nibbles = format!("1.{}d.f.ip6.arpa", "0.".repeat(29));
+        check(&nibbles, Reverse::Address(address("fd00::1")));
+        check(&format!("0.{nibbles}"), Reverse::Nothing);
+    }
+}

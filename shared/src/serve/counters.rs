@@ -1,0 +1,206 @@
+//! What the listeners count, per lane and merged on read, and the sign of life of each lane.
+//!
+//! Edge. Each lane writes to cache lines of its own; nobody waits for anybody.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::wire::{rcode, rtype};
+
+/// The record types counted by name; every other type is the last, `other`.
+pub const TYPES: [(&str, u16); 12] = [
+    ("A", rtype::A),
+    ("AAAA", rtype::AAAA),
+    ("SRV", rtype::SRV),
+    ("PTR", rtype::PTR),
+    ("CNAME", rtype::CNAME),
+    ("TXT", rtype::TXT),
+    ("SOA", rtype::SOA),
+    ("NS", rtype::NS),
+    ("MX", 15),
+    ("HTTPS", 65),
+    ("ANY", rtype::ANY),
+    ("other", 0),
+];
+/// The response codes counted by name; every other code is the last, `other`.
+pub const RCODES: [(&str, u16); 7] = [
+    ("NOERROR", rcode::NOERROR),
+    ("FORMERR", rcode::FORMERR),
+    ("SERVFAIL", rcode::SERVFAIL),
+    ("NXDOMAIN", rcode::NXDOMAIN),
+    ("NOTIMP", rcode::NOTIMP),
+    ("REFUSED", rcode::REFUSED),
+    ("other", u16::MAX),
+];
+
+/// The events counted for each lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Event {
+    /// A message came over UDP.
+    ReceivedUdp,
+    /// A message came over TCP.
+    ReceivedTcp,
+    /// It was refused by the screen: FORMERR, NOTIMP, BADVERS, or silence.
+    Malformed,
+    /// It was put off: answered later, or shed.
+    Deferred,
+    /// It was put off and there was no room: SERVFAIL.
+    Shed,
+    /// The handler sent nothing.
+    Dropped,
+    /// A reply left with TC.
+    Truncated,
+    /// The kernel did not take a reply.
+    SendFailed,
+    /// The handler panicked: a bug; the query got SERVFAIL.
+    Panicked,
+    /// A TCP connection was accepted.
+    Connected,
+    /// A TCP connection was refused or cut: a limit or a deadline.
+    Cut,
+}
+
+/// How many kinds of [`Event`] there are.
+pub const EVENTS: usize = Event::Cut as usize + 1;
+
+#[derive(Debug)]
+#[repr(align(128))]
+struct LaneCounters {
+    events: [AtomicU64; EVENTS],
+    replies: [[AtomicU64; RCODES.len()]; TYPES.len()],
+    turn: AtomicU64,
+}
+
+impl LaneCounters {
+    fn new() -> Self {
+        Self {
+            events: [const { AtomicU64::new(0) }; EVENTS],
+            replies: [const { [const { AtomicU64::new(0) }; RCODES.len()] }; TYPES.len()],
+            turn: AtomicU64::new(0),
+        }
+    }
+}
+
+/// The counters of one listener.
+#[derive(Debug)]
+pub struct Counters {
+    lanes: Box<[LaneCounters]>,
+}
+
+/// All lanes added up, at one glance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    events: [u64; EVENTS],
+    /// Replies by index into [`TYPES`] and [`RCODES`].
+    pub replies: [[u64; RCODES.len()]; TYPES.len()],
+}
+
+impl Snapshot {
+    /// How often `event` happened.
+    pub fn event(&self, event: Event) -> u64 {
+        self.events[event as usize]
+    }
+
+    /// Messages received over both transports.
+    pub fn received(&self) -> u64 {
+        self.event(Event::ReceivedUdp) + self.event(Event::ReceivedTcp)
+    }
+}
+
+impl Counters {
+    /// Zeros for `lanes` lanes.
+    pub fn new(lanes: usize) -> Self {
+        Self { lanes: (0..lanes).map(|_| LaneCounters::new()).collect() }
+    }
+
+    /// Adds up all lanes.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut sum = Snapshot { events: [0; EVENTS], replies: [[0; RCODES.len()]; TYPES.len()] };
+        for lane in &self.lanes {
+            for (total, count) in sum.events.iter_mut().zip(&lane.events) {
+                *total += count.load(Relaxed);
+            }
+            let counts = lane.replies.iter().flatten();
+            for (total, count) in sum.replies.iter_mut().flatten().zip(counts) {
+                *total += count.load(Relaxed);
+            }
+        }
+        sum
+    }
+
+    /// Whether a lane has not come round for longer than [`STALLED_AFTER`]: its thread hangs.
+    pub fn is_stalled(&self, now: Moment) -> bool {
+        let turn = |lane: &LaneCounters| Moment::from_nanos(lane.turn.load(Relaxed));
+        self.lanes.iter().any(|lane| now.since(turn(lane)) > STALLED_AFTER)
+    }
+
+    /// Counts `event` `times` for `lane`.
+    pub fn add(&self, lane: usize, event: Event, times: u64) {
+        self.lanes[lane].events[event as usize].fetch_add(times, Relaxed);
+    }
+
+    /// Counts the reply that stands in `message`, to a question of type `qtype`.
+    pub(super) fn reply(&self, lane: usize, qtype: u16, message: &[u8]) {
+        let counters = &self.lanes[lane];
+        let code = usize::from(message[3] & 0x0f).min(RCODES.len() - 1);
+        counters.replies[type_index(qtype)][code].fetch_add(1, Relaxed);
+        if message[2] & 0x02 != 0 {
+            counters.events[Event::Truncated as usize].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Notes that `lane` came round at `now`.
+    pub(super) fn turn(&self, lane: usize, now: Moment) {
+        self.lanes[lane].turn.store(now.nanos(), Relaxed);
+    }
+}
+
+fn type_index(qtype: u16) -> usize {
+    match qtype {
+        rtype::A => 0,
+        rtype::AAAA => 1,
+        other => {
+            let known = TYPES[..TYPES.len() - 1].iter().position(|&(_, number)| number == other);
+            known.unwrap_or(TYPES.len() - 1)
+        }
+    }
+}
+
+/// A serving thread comes round at least four times a second; this long without is a hang.
+const STALLED_AFTER: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_add_up_by_type_and_code() {
+        let counters = Counters::new(2);
+        let mut message = [0; 12];
+        counters.reply(0, rtype::A, &message);
+        counters.reply(1, rtype::A, &message);
+        message[3] = rcode::NXDOMAIN as u8;
+        message[2] = 0x02;
+        counters.reply(1, 9_999, &message);
+        message[3] = 11;
+        counters.reply(1, rtype::SRV, &message);
+        let sum = counters.snapshot();
+        assert_eq!(sum.replies[0][0], 2);
+        assert_eq!(sum.replies[TYPES.len() - 1][3], 1);
+        assert_eq!(sum.replies[2][RCODES.len() - 1], 1);
+        assert_eq!(sum.event(Event::Truncated), 2);
+    }
+
+    #[test]
+    fn a_lane_that_does_not_come_round_is_stalled() {
+        let counters = Counters::new(2);
+        let start = Moment::from_nanos(1_000_000_000_000);
+        counters.turn(0, start);
+        counters.turn(1, start);
+        assert!(!counters.is_stalled(start + STALLED_AFTER));
+        counters.turn(1, start + STALLED_AFTER);
+        assert!(counters.is_stalled(start + STALLED_AFTER + Duration::from_millis(1)));
+    }
+}

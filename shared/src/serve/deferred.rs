@@ -1,0 +1,152 @@
+//! A query that its listener could not answer at once, and the way its answer goes back.
+//!
+//! Edge. Replies to UDP clients leave in batches from the socket that was asked; replies to TCP clients go to their
+//! connection's task.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::counters::{Counters, Event};
+use super::mmsg::{Batch, Ends};
+use super::sockets::Lane;
+use crate::clock::Moment;
+use crate::wire::{MESSAGE_MAX, NameBuffer, Query, Transport};
+
+/// A screened query waiting for its answer.
+#[derive(Debug)]
+pub struct Deferred {
+    message: Box<[u8]>,
+    arrived: Moment,
+    peer: SocketAddr,
+    way: Way,
+    counters: Arc<Counters>,
+    lane: usize,
+}
+
+#[derive(Debug)]
+enum Way {
+    Udp { lane: Arc<Lane>, ends: Ends },
+    Tcp { replies: mpsc::Sender<Box<[u8]>>, _in_flight: OwnedSemaphorePermit },
+}
+
+impl Deferred {
+    pub(super) fn udp(
+        message: &[u8],
+        arrived: Moment,
+        ends: Ends,
+        lane: Arc<Lane>,
+        counters: (Arc<Counters>, usize),
+    ) -> Self {
+        let way = Way::Udp { lane, ends };
+        let (counters, lane) = counters;
+        Self { message: message.into(), arrived, peer: ends.peer, way, counters, lane }
+    }
+
+    pub(super) fn tcp(
+        message: &[u8],
+        arrived: Moment,
+        peer: SocketAddr,
+        way: (mpsc::Sender<Box<[u8]>>, OwnedSemaphorePermit),
+        counters: (Arc<Counters>, usize),
+    ) -> Self {
+        let way = Way::Tcp { replies: way.0, _in_flight: way.1 };
+        let (counters, lane) = counters;
+        Self { message: message.into(), arrived, peer, way, counters, lane }
+    }
+
+    /// The query as it came.
+    pub fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// The query, read again; its name goes to `name`.
+    pub fn query<'a>(&'a self, name: &'a mut NameBuffer) -> Query<'a> {
+        Query::screen(&self.message, self.transport(), name).expect("screened when it arrived")
+    }
+
+    /// How it came.
+    pub fn transport(&self) -> Transport {
+        match self.way {
+            Way::Udp { .. } => Transport::Udp,
+            Way::Tcp { .. } => Transport::Tcp,
+        }
+    }
+
+    /// Who asked.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// When it came.
+    pub fn arrived(&self) -> Moment {
+        self.arrived
+    }
+}
+
+/// Replies to deferred queries on their way out: batches of up to 16 to UDP clients.
+///
+/// What is in it leaves at [`Outbox::flush`], or earlier when a batch is full.
+#[derive(Default)]
+pub struct Outbox {
+    batch: Batch,
+    from: Option<(Arc<Lane>, Arc<Counters>, usize)>,
+    stream: Vec<u8>,
+}
+
+impl Outbox {
+    /// An empty outbox.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts in the reply to `deferred` that `write` leaves in the buffer it is given; `write` yields its length.
+    ///
+    /// The buffer holds 1,232 bytes for a UDP client and 65,535 for a TCP client. A client that has gone is passed over.
+    pub fn reply(&mut self, deferred: &Deferred, write: impl FnOnce(&mut [u8]) -> usize) {
+        let qtype = qtype(&deferred.message);
+        match &deferred.way {
+            Way::Udp { lane, ends } => {
+                let same = matches!(&self.from, Some((from, ..)) if Arc::ptr_eq(from, lane));
+                if !same || self.batch.is_full() {
+                    self.flush();
+                    self.from =
+                        Some((Arc::clone(lane), Arc::clone(&deferred.counters), deferred.lane));
+                }
+                let buffer = self.batch.buffer();
+                let len = write(buffer);
+                deferred.counters.reply(deferred.lane, qtype, buffer);
+                self.batch.commit(len, Some(ends));
+            }
+            Way::Tcp { replies, .. } => {
+                self.stream.resize(MESSAGE_MAX, 0);
+                let len = write(&mut self.stream);
+                deferred.counters.reply(deferred.lane, qtype, &self.stream);
+                // The channel has a place for each query in flight; an error means that the client has gone.
+                if replies.try_send(self.stream[..len].into()).is_err() {
+                    deferred.counters.add(deferred.lane, Event::SendFailed, 1);
+                }
+            }
+        }
+    }
+
+    /// Sends what waits.
+    pub fn flush(&mut self) {
+        if let Some((lane, counters, index)) = &self.from
+            && !self.batch.is_empty()
+        {
+            let failed = self.batch.send(&lane.socket);
+            if failed > 0 {
+                counters.add(*index, Event::SendFailed, failed as u64);
+            }
+        }
+    }
+}
+
+/// QTYPE of a screened query, for the counters.
+fn qtype(message: &[u8]) -> u16 {
+    let end = crate::wire::name_end(message, crate::wire::HEADER_LEN);
+    let end = end.expect("screened when it arrived");
+    u16::from_be_bytes([message[end], message[end + 1]])
+}

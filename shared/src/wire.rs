@@ -1,0 +1,491 @@
+//! The view of a DNS message on the wire: a query screened and read in place, a reply written in place.
+//!
+//! Core. Knows RFC 1035's layout and EDNS(0); knows no socket, no clock and no record of anybody. Nothing here
+//! allocates. What [`Query::screen`] lets through is safe to walk again without checks by the same rules; everything
+//! else becomes a [`Refusal`] before any decoder sees it.
+//!
+//! ```text
+//! datagram ── screen ──▶ Query (name lower-cased, type, class, EDNS) ── handler ──▶ Reply ── finish ──▶ datagram
+//!                └─────▶ Refusal ── refuse ──▶ FORMERR, NOTIMP, BADVERS or nothing
+//! ```
+
+mod reply;
+
+pub use reply::{Owner, Reply, Section};
+
+/// Bytes of a DNS header (RFC 1035 section 4.1.1).
+pub const HEADER_LEN: usize = 12;
+/// The longest name in wire form, its root label included (RFC 1035 section 2.3.4).
+pub const NAME_MAX: usize = 255;
+/// The largest message over TCP: its length is a 16-bit number (RFC 1035 section 4.2.2).
+pub const MESSAGE_MAX: usize = 65_535;
+/// What a client without EDNS takes over UDP (RFC 1035 section 2.3.4).
+pub const UDP_SIZE_PLAIN: usize = 512;
+/// The largest reply we send over UDP, and what we advertise: it crosses every path unfragmented (RFC 9715).
+pub const UDP_SIZE_MAX: usize = 1_232;
+/// More EDNS options than this in one query is an attack on whoever decodes them (CVE-2026-41292).
+const OPTIONS_MAX: usize = 16;
+/// More bytes of EDNS options than this in one query, likewise.
+const OPTIONS_LEN_MAX: usize = 512;
+
+/// Record types by number (IANA DNS parameters), as far as the rules here name them.
+pub mod rtype {
+    /// IPv4 address (RFC 1035).
+    pub const A: u16 = 1;
+    /// Authoritative name server (RFC 1035).
+    pub const NS: u16 = 2;
+    /// Canonical name (RFC 1035).
+    pub const CNAME: u16 = 5;
+    /// Start of authority (RFC 1035).
+    pub const SOA: u16 = 6;
+    /// Pointer (RFC 1035).
+    pub const PTR: u16 = 12;
+    /// Text (RFC 1035).
+    pub const TXT: u16 = 16;
+    /// IPv6 address (RFC 3596).
+    pub const AAAA: u16 = 28;
+    /// Service location (RFC 2782).
+    pub const SRV: u16 = 33;
+    /// Redirection of a subtree (RFC 6672).
+    pub const DNAME: u16 = 39;
+    /// EDNS(0) pseudo-record (RFC 6891).
+    pub const OPT: u16 = 41;
+    /// Incremental zone transfer (RFC 1995).
+    pub const IXFR: u16 = 251;
+    /// Full zone transfer (RFC 5936).
+    pub const AXFR: u16 = 252;
+    /// Whatever there is (RFC 8482).
+    pub const ANY: u16 = 255;
+}
+
+/// Classes by number.
+pub mod class {
+    /// The Internet.
+    pub const IN: u16 = 1;
+    /// CHAOS: questions about the server itself.
+    pub const CH: u16 = 3;
+    /// Any class.
+    pub const ANY: u16 = 255;
+}
+
+/// Response codes by number; above 15 the upper bits travel in OPT (RFC 6891 section 6.1.3).
+pub mod rcode {
+    /// No error.
+    pub const NOERROR: u16 = 0;
+    /// The query could not be read.
+    pub const FORMERR: u16 = 1;
+    /// We could not answer now.
+    pub const SERVFAIL: u16 = 2;
+    /// The name does not exist.
+    pub const NXDOMAIN: u16 = 3;
+    /// This kind of query is not implemented.
+    pub const NOTIMP: u16 = 4;
+    /// We do not answer this for this client.
+    pub const REFUSED: u16 = 5;
+    /// Not authoritative for the zone.
+    pub const NOTAUTH: u16 = 9;
+    /// EDNS version not supported (RFC 6891 section 6.1.3).
+    pub const BADVERS: u16 = 16;
+}
+
+/// Extended DNS Error codes (RFC 8914 section 4), as far as we send them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum ErrorCode {
+    /// Anything the other codes do not say.
+    Other = 0,
+    /// The answer is older than its TTL.
+    StaleAnswer = 3,
+    /// The failure comes from the cache.
+    CachedError = 13,
+    /// The server has not loaded its data yet.
+    NotReady = 14,
+    /// The client may not ask this.
+    Prohibited = 18,
+    /// The NXDOMAIN is older than its TTL.
+    StaleNxdomainAnswer = 19,
+    /// We are not authoritative and do not recurse for this query.
+    NotAuthoritative = 20,
+    /// This operation or class is not supported.
+    NotSupported = 21,
+    /// No upstream could be reached.
+    NoReachableAuthority = 22,
+    /// The exchange with the upstream failed.
+    NetworkError = 23,
+}
+
+/// How a query came, and so how large its reply may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// One datagram each way.
+    Udp,
+    /// A stream with 16-bit lengths (RFC 7766).
+    Tcp,
+}
+
+/// Where [`Query::screen`] writes the lower-cased owner name; made once and reused from query to query.
+#[derive(Clone, Debug)]
+pub struct NameBuffer([u8; NAME_MAX + 1]);
+
+impl NameBuffer {
+    /// An empty buffer.
+    pub const fn new() -> Self {
+        Self([0; NAME_MAX + 1])
+    }
+}
+
+impl Default for NameBuffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a query's OPT record says (RFC 6891 section 6.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edns {
+    /// The largest datagram the sender takes, in bytes, as sent.
+    pub udp_size: u16,
+    /// DO: DNSSEC records wanted (RFC 3225).
+    pub dnssec_ok: bool,
+    /// The edns-tcp-keepalive option is present (RFC 7828).
+    pub keepalive: bool,
+}
+
+/// Why a message is no query we answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not even a reply: too short for a header, or itself a response (two servers must not talk for ever).
+    Silence,
+    /// This response code, from the one place that turns malformed input into codes.
+    Rcode(u16),
+}
+
+/// A screened query: one question, read in place.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    message: &'a [u8],
+    name: &'a [u8],
+    /// QTYPE.
+    pub qtype: u16,
+    /// QCLASS.
+    pub qclass: u16,
+    /// The OPT record, if there is one.
+    pub edns: Option<Edns>,
+    /// How the query came.
+    pub transport: Transport,
+}
+
+impl<'a> Query<'a> {
+    /// Reads the header, the question and OPT of `message`; the owner name goes to `name` in lower case.
+    ///
+    /// Fails with the one code that RFC 8906 and RFC 9619 ask for: opcodes other than QUERY are NOTIMP; no question,
+    /// several, a compressed or overlong name, records where a query has none, a broken or second OPT, too many options
+    /// and trailing bytes are FORMERR; an EDNS version above 0 is BADVERS. The Z bit, TC and AA are ignored.
+    pub fn screen(
+        message: &'a [u8],
+        transport: Transport,
+        name: &'a mut NameBuffer,
+    ) -> Result<Self, Refusal> {
+        const FORMERR: Refusal = Refusal::Rcode(rcode::FORMERR);
+        if message.len() < HEADER_LEN || message[2] & 0x80 != 0 {
+            return Err(Refusal::Silence);
+        }
+        if message[2] & 0x78 != 0 {
+            return Err(Refusal::Rcode(rcode::NOTIMP));
+        }
+        // QDCOUNT 1, ANCOUNT 0, NSCOUNT 0, ARCOUNT 0 or 1, as one comparison of eight bytes.
+        let counts = u64::from_be_bytes(message[4..12].try_into().expect("eight bytes"));
+        if counts & !1 != 1 << 48 {
+            return Err(FORMERR);
+        }
+        let name_end = name_end(message, HEADER_LEN).ok_or(FORMERR)?;
+        let Some(&[t1, t0, c1, c0]) = message.get(name_end..name_end + 4) else {
+            return Err(FORMERR);
+        };
+        let question_end = name_end + 4;
+        let edns = if counts & 1 == 1 {
+            Some(read_opt(&message[question_end..])?)
+        } else if message.len() > question_end {
+            return Err(FORMERR);
+        } else {
+            None
+        };
+        let lower = &mut name.0[..name_end - HEADER_LEN];
+        lower.copy_from_slice(&message[HEADER_LEN..name_end]);
+        lower.make_ascii_lowercase(); // a length byte is at most 63, below every letter
+        Ok(Self {
+            message: &message[..question_end],
+            name: lower,
+            qtype: u16::from_be_bytes([t1, t0]),
+            qclass: u16::from_be_bytes([c1, c0]),
+            edns,
+            transport,
+        })
+    }
+
+    /// The message ID.
+    pub fn id(&self) -> u16 {
+        u16::from_be_bytes([self.message[0], self.message[1]])
+    }
+
+    /// RD: the client wants recursion.
+    pub fn recursion_desired(&self) -> bool {
+        self.message[2] & 0x01 != 0
+    }
+
+    /// AD in a query: the client understands AD in the reply (RFC 6840 section 5.7).
+    pub fn authentic_data(&self) -> bool {
+        self.message[3] & 0x20 != 0
+    }
+
+    /// CD: the client validates by itself (RFC 4035 section 3.2.2).
+    pub fn checking_disabled(&self) -> bool {
+        self.message[3] & 0x10 != 0
+    }
+
+    /// DO: the client wants DNSSEC records.
+    pub fn dnssec_ok(&self) -> bool {
+        self.edns.is_some_and(|edns| edns.dnssec_ok)
+    }
+
+    /// The owner name in wire form, lower case, root label included: 1 to 255 bytes.
+    pub fn name(&self) -> &'a [u8] {
+        self.name
+    }
+
+    /// The question as asked, in the client's case: name, type, class.
+    pub fn question(&self) -> &'a [u8] {
+        &self.message[HEADER_LEN..]
+    }
+
+    /// The owner name in wire form, in the client's case.
+    pub fn name_as_asked(&self) -> &'a [u8] {
+        &self.message[HEADER_LEN..self.message.len() - 4]
+    }
+
+    /// The largest reply to this query, in bytes: over UDP what the client takes, at least 512 and at most
+    /// [`UDP_SIZE_MAX`]; over TCP [`MESSAGE_MAX`].
+    pub fn reply_len_max(&self) -> usize {
+        match (self.transport, self.edns) {
+            (Transport::Tcp, _) => MESSAGE_MAX,
+            (Transport::Udp, None) => UDP_SIZE_PLAIN,
+            (Transport::Udp, Some(edns)) => {
+                usize::from(edns.udp_size).clamp(UDP_SIZE_PLAIN, UDP_SIZE_MAX)
+            }
+        }
+    }
+}
+
+/// The offset behind the uncompressed name at `start`, or nothing where the name is compressed, overlong or cut off.
+pub fn name_end(message: &[u8], start: usize) -> Option<usize> {
+    let mut at = start;
+    loop {
+        let length = usize::from(*message.get(at)?);
+        at += 1 + length;
+        if length == 0 {
+            return (at - start <= NAME_MAX).then_some(at);
+        }
+        if length > 63 || at - start > NAME_MAX {
+            return None;
+        }
+    }
+}
+
+/// The labels of a name in wire form, from the left, without the root.
+pub fn labels(name: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
+    let mut rest = name;
+    std::iter::from_fn(move || {
+        let (&length, tail) = rest.split_first()?;
+        let (label, tail) = tail.split_at_checked(usize::from(length))?;
+        rest = tail;
+        (length > 0).then_some(label)
+    })
+}
+
+/// Reads the OPT record that must fill `record` exactly.
+fn read_opt(record: &[u8]) -> Result<Edns, Refusal> {
+    const FORMERR: Refusal = Refusal::Rcode(rcode::FORMERR);
+    let Some((&[root, t1, t0, s1, s0, _extended_rcode, version, flags, _, l1, l0], mut options)) =
+        record.split_first_chunk::<11>()
+    else {
+        return Err(FORMERR);
+    };
+    let options_len = usize::from(u16::from_be_bytes([l1, l0]));
+    let is_opt = root == 0 && u16::from_be_bytes([t1, t0]) == rtype::OPT;
+    if !is_opt || options.len() != options_len {
+        return Err(FORMERR);
+    }
+    if version != 0 {
+        return Err(Refusal::Rcode(rcode::BADVERS));
+    }
+    if options_len > OPTIONS_LEN_MAX {
+        return Err(FORMERR);
+    }
+    const TCP_KEEPALIVE: u16 = 11;
+    let mut keepalive = false;
+    let mut count = 0;
+    while !options.is_empty() {
+        let Some((&[c1, c0, l1, l0], rest)) = options.split_first_chunk::<4>() else {
+            return Err(FORMERR);
+        };
+        count += 1;
+        let length = usize::from(u16::from_be_bytes([l1, l0]));
+        if length > rest.len() || count > OPTIONS_MAX {
+            return Err(FORMERR);
+        }
+        keepalive |= u16::from_be_bytes([c1, c0]) == TCP_KEEPALIVE;
+        options = &rest[length..];
+    }
+    Ok(Edns { udp_size: u16::from_be_bytes([s1, s0]), dnssec_ok: flags & 0x80 != 0, keepalive })
+}
+
+/// Writes the reply that `refusal` of `message` asks for into `out`; its length, or nothing where silence is right.
+///
+/// `out` holds at least [`UDP_SIZE_PLAIN`] bytes. The question is echoed where it could be read; BADVERS carries OPT
+/// with version 0.
+pub fn refuse(message: &[u8], refusal: Refusal, out: &mut [u8]) -> Option<usize> {
+    let Refusal::Rcode(code) = refusal else { return None };
+    let counts_one_question = message[4..6] == [0, 1];
+    let question_end = if counts_one_question {
+        name_end(message, HEADER_LEN).map(|end| end + 4).filter(|&end| end <= message.len())
+    } else {
+        None
+    };
+    let mut len = question_end.unwrap_or(HEADER_LEN);
+    out[..len].copy_from_slice(&message[..len]);
+    out[2] = 0x80 | (message[2] & 0x79); // QR, the opcode and RD of the query
+    out[3] = (code & 0x0f) as u8;
+    out[4..HEADER_LEN].fill(0);
+    out[5] = u8::from(question_end.is_some());
+    if code > 0x0f {
+        let [size1, size0] = (UDP_SIZE_MAX as u16).to_be_bytes();
+        let opt = [0, 0, rtype::OPT as u8, size1, size0, (code >> 4) as u8, 0, 0, 0, 0, 0];
+        out[len..len + opt.len()].copy_from_slice(&opt);
+        out[11] = 1;
+        len += opt.len();
+    }
+    Some(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WEB: &[u8] = b"\x03WeB\x04shop\0\x00\x01\x00\x01";
+
+    fn message(flags: [u8; 2], counts: [u8; 4], rest: &[&[u8]]) -> Vec<u8> {
+        let mut message = vec![0x12, 0x34, flags[0], flags[1]];
+        counts.iter().for_each(|&count| message.extend([0, count]));
+        rest.iter().for_each(|part| message.extend_from_slice(part));
+        message
+    }
+
+    #[test]
+    fn a_query_is_read_in_place() {
+        let opt = b"\0\0\x29\x04\xd0\0\0\x80\0\0\x04\0\x0b\0\0";
+        let message = message([0x01, 0x30], [1, 0, 0, 1], &[WEB, opt]);
+        let mut name = NameBuffer::new();
+        let query = Query::screen(&message, Transport::Udp, &mut name).unwrap();
+        assert_eq!((query.id(), query.qtype, query.qclass), (0x1234, rtype::A, class::IN));
+        assert_eq!(query.name(), b"\x03web\x04shop\0");
+        assert_eq!(query.name_as_asked(), b"\x03WeB\x04shop\0");
+        assert_eq!(query.question(), WEB);
+        assert!(query.recursion_desired() && query.checking_disabled() && query.dnssec_ok());
+        assert!(query.authentic_data() && query.edns.unwrap().keepalive);
+        assert_eq!(query.reply_len_max(), 1_232);
+        assert_eq!(labels(query.name()).collect::<Vec<_>>(), [&b"web"[..], b"shop"]);
+    }
+
+    #[test]
+    fn malformed_input_becomes_one_code() {
+        let long = [&[63; 64][..]; 4].concat();
+        let opt = b"\0\0\x29\x04\xd0\0\0\0\0\0\0";
+        let formerr = Err(Refusal::Rcode(rcode::FORMERR));
+        let rows: &[(&str, Vec<u8>, Result<(), Refusal>)] = &[
+            ("plain", message([1, 0], [1, 0, 0, 0], &[WEB]), Ok(())),
+            ("root", message([1, 0], [1, 0, 0, 0], &[b"\0\0\x02\0\x01"]), Ok(())),
+            ("empty", vec![], Err(Refusal::Silence)),
+            ("eleven bytes", vec![0; 11], Err(Refusal::Silence)),
+            ("a response", message([0x80, 0], [1, 0, 0, 0], &[WEB]), Err(Refusal::Silence)),
+            ("STATUS", message([0x10, 0], [1, 0, 0, 0], &[WEB]), Err(Refusal::Rcode(4))),
+            ("UPDATE", message([0x28, 0], [1, 0, 0, 0], &[WEB]), Err(Refusal::Rcode(4))),
+            ("no question", message([1, 0], [0, 0, 0, 0], &[]), formerr),
+            ("two questions", message([1, 0], [2, 0, 0, 0], &[WEB, WEB]), formerr),
+            ("an answer", message([1, 0], [1, 1, 0, 0], &[WEB]), formerr),
+            (
+                "65,535 additionals",
+                {
+                    let mut bomb = message([1, 0], [1, 0, 0, 0], &[WEB]);
+                    bomb[10..12].fill(0xff);
+                    bomb
+                },
+                formerr,
+            ),
+            ("cut name", message([1, 0], [1, 0, 0, 0], &[b"\x03we"]), formerr),
+            ("cut type", message([1, 0], [1, 0, 0, 0], &[b"\0\0"]), formerr),
+            ("compressed", message([1, 0], [1, 0, 0, 0], &[b"\xc0\x0c\0\x01\0\x01"]), formerr),
+            ("256 bytes", message([1, 0], [1, 0, 0, 0], &[&long, b"\0\0\x01\0\x01"]), formerr),
+            ("trailing", message([1, 0], [1, 0, 0, 0], &[WEB, b"x"]), formerr),
+            ("opt", message([1, 0], [1, 0, 0, 1], &[WEB, opt]), Ok(())),
+            ("cut opt", message([1, 0], [1, 0, 0, 1], &[WEB, &opt[..10]]), formerr),
+            ("opt not at root", message([1, 0], [1, 0, 0, 1], &[WEB, b"\x01a", opt]), formerr),
+            (
+                "not opt",
+                message([1, 0], [1, 0, 0, 1], &[WEB, b"\0\0\x01\0\x01\0\0\0\0\0\0"]),
+                formerr,
+            ),
+            (
+                "version 1",
+                { message([1, 0], [1, 0, 0, 1], &[WEB, b"\0\0\x29\x04\xd0\0\x01\0\0\0\0"]) },
+                Err(Refusal::Rcode(rcode::BADVERS)),
+            ),
+            (
+                "option past the end",
+                {
+                    message(
+                        [1, 0],
+                        [1, 0, 0, 1],
+                        &[WEB, b"\0\0\x29\x04\xd0\0\0\0\0\0\x04\0\x0a\0\x09"],
+                    )
+                },
+                formerr,
+            ),
+        ];
+        for (case, message, expected) in rows {
+            let mut name = NameBuffer::new();
+            let screened = Query::screen(message, Transport::Udp, &mut name).map(|_| ());
+            assert_eq!(screened, *expected, "{case}");
+            let mut out = [0; 512];
+            if let Err(refusal) = screened {
+                let len = refuse(message, refusal, &mut out);
+                assert_eq!(len.is_none(), refusal == Refusal::Silence, "{case}");
+                assert!(len.is_none_or(|_| out[..2] == message[..2] && out[2] & 0x80 != 0));
+            }
+        }
+    }
+
+    #[test]
+    fn a_reply_holds_whole_records_and_opt() {
+        let opt = b"\0\0\x29\x02\x00\0\0\x80\0\0\0";
+        let message = message([0x01, 0], [1, 0, 0, 1], &[WEB, opt]);
+        let mut name = NameBuffer::new();
+        let query = Query::screen(&message, Transport::Udp, &mut name).unwrap();
+        let mut buffer = [0; UDP_SIZE_MAX];
+        let mut reply = Reply::new(&query, &mut buffer);
+        let mut pushed = 0;
+        while reply
+            .push(Section::Answer, Owner::Question, rtype::A, 30, &[&[10, 0], &[0, pushed]])
+            .is_some()
+        {
+            pushed += 1;
+        }
+        reply.set_truncated();
+        reply.set_error(ErrorCode::Other, "no room for this text");
+        let len = reply.finish();
+        assert_eq!(pushed, 29); // (512 - 12 - 14 - 11) / 16
+        assert_eq!(len, 12 + 14 + 29 * 16 + 11);
+        assert_eq!(buffer[6..12], [0, 29, 0, 0, 0, 1]);
+        assert_eq!(buffer[2] & 0x02, 0x02);
+        assert_eq!(buffer[len - 11..len - 3], [0, 0, 41, 0x04, 0xd0, 0, 0, 0x80]);
+    }
+}

@@ -1,0 +1,270 @@
+//! A reply written in place: whole records only, truncated at a record's end, OPT last.
+//!
+//! Core. Knows the layout of a reply; does not know why a record belongs in it.
+
+use super::{ErrorCode, HEADER_LEN, Query, UDP_SIZE_MAX, rcode, rtype};
+
+/// Bytes of an OPT record without options.
+const OPT_LEN: usize = 11;
+/// The longest EXTRA-TEXT we send with an Extended DNS Error, in bytes.
+const ERROR_TEXT_MAX: usize = 96;
+/// Bytes of the edns-tcp-keepalive option in a reply (RFC 7828 section 3.1).
+const KEEPALIVE_LEN: usize = 6;
+
+/// The section a record goes to. Sections are filled in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Section {
+    /// What was asked for.
+    Answer = 0,
+    /// SOA of a negative answer, NS of a referral.
+    Authority = 1,
+    /// Addresses the client will want next.
+    Additional = 2,
+}
+
+/// The owner name of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner<'a> {
+    /// The name in the question, in the client's case, by a pointer to it.
+    Question,
+    /// The name that stands at this offset of the reply, by a pointer to it.
+    At(u16),
+    /// This name in wire form, written out.
+    Name(&'a [u8]),
+}
+
+/// A reply under construction in a buffer that outlives it.
+///
+/// Space for OPT is set aside from the start when the query has one, so [`Reply::finish`] cannot fail.
+#[derive(Debug)]
+pub struct Reply<'b> {
+    buffer: &'b mut [u8],
+    len: usize,
+    len_max: usize,
+    counts: [u16; 3],
+    edns: bool,
+    dnssec_ok: bool,
+    extended_rcode: u8,
+    keepalive: Option<u16>,
+    error: Option<(ErrorCode, &'static str)>,
+}
+
+impl<'b> Reply<'b> {
+    /// A reply to `query` in `buffer`: header with QR and RD, the question as asked, NOERROR, no records yet.
+    ///
+    /// `buffer` holds at least 512 bytes; the reply never exceeds it nor [`Query::reply_len_max`].
+    pub fn new(query: &Query<'_>, buffer: &'b mut [u8]) -> Self {
+        let question = query.question();
+        let len = HEADER_LEN + question.len();
+        let [id1, id0] = query.id().to_be_bytes();
+        let rd = u8::from(query.recursion_desired());
+        let cd = u8::from(query.checking_disabled()) << 4;
+        buffer[..HEADER_LEN].copy_from_slice(&[id1, id0, 0x80 | rd, cd, 0, 1, 0, 0, 0, 0, 0, 0]);
+        buffer[HEADER_LEN..len].copy_from_slice(question);
+        let edns = query.edns.is_some();
+        let len_max = query.reply_len_max().min(buffer.len());
+        Self {
+            buffer,
+            len,
+            len_max: len_max - if edns { OPT_LEN } else { 0 },
+            counts: [0; 3],
+            edns,
+            dnssec_ok: query.dnssec_ok(),
+            extended_rcode: 0,
+            keepalive: None,
+            error: None,
+        }
+    }
+
+    /// Sets the response code; above 15 it needs an OPT in the query.
+    pub fn set_rcode(&mut self, code: u16) {
+        self.buffer[3] = self.buffer[3] & 0xf0 | (code & 0x0f) as u8;
+        self.extended_rcode = (code >> 4) as u8;
+    }
+
+    /// The response code as set, its upper bits included.
+    pub fn rcode(&self) -> u16 {
+        u16::from(self.extended_rcode) << 4 | u16::from(self.buffer[3] & 0x0f)
+    }
+
+    /// Sets AA: we are authoritative for the name in the question.
+    pub fn set_authoritative(&mut self, yes: bool) {
+        self.buffer[2] = self.buffer[2] & !0x04 | u8::from(yes) << 2;
+    }
+
+    /// Sets RA: this server recurses, or forwards to one that does.
+    pub fn set_recursion_available(&mut self, yes: bool) {
+        self.buffer[3] = self.buffer[3] & !0x80 | u8::from(yes) << 7;
+    }
+
+    /// Sets AD: the data was validated by the upstream.
+    pub fn set_authentic_data(&mut self, yes: bool) {
+        self.buffer[3] = self.buffer[3] & !0x20 | u8::from(yes) << 5;
+    }
+
+    /// Sets TC: there is more, ask again over TCP.
+    pub fn set_truncated(&mut self) {
+        self.buffer[2] |= 0x02;
+    }
+
+    /// Whether TC is set.
+    pub fn is_truncated(&self) -> bool {
+        self.buffer[2] & 0x02 != 0
+    }
+
+    /// Attaches an Extended DNS Error, sent when the query has EDNS (RFC 8914). The last one set is sent, its text cut
+    /// at 96 bytes.
+    pub fn set_error(&mut self, code: ErrorCode, text: &'static str) {
+        self.error = Some((code, text));
+    }
+
+    /// Tells the client how long this connection may idle, in units of 100 ms (RFC 7828). For TCP only.
+    pub fn set_keepalive(&mut self, tenths: u16) {
+        self.keepalive = Some(tenths);
+    }
+
+    /// Makes this SERVFAIL (or another failure) with its reason and nothing else.
+    pub fn fail(&mut self, code: u16, reason: ErrorCode, text: &'static str) {
+        self.set_rcode(code);
+        self.set_error(reason, text);
+    }
+
+    /// Appends a record of class IN whose rdata is the concatenation of `rdata`; `ttl` in seconds.
+    ///
+    /// Yields the offset at which the rdata stands, for names inside it to be pointed at with [`Owner::At`]; nothing, and
+    /// the reply unchanged, where the whole record does not fit. Sections are filled in order.
+    pub fn push(
+        &mut self,
+        section: Section,
+        owner: Owner<'_>,
+        rtype: u16,
+        ttl: u32,
+        rdata: &[&[u8]],
+    ) -> Option<usize> {
+        debug_assert!(self.counts[section as usize + 1..].iter().all(|&n| n == 0), "section order");
+        let pointer;
+        let owner: &[u8] = match owner {
+            Owner::Question => &[0xc0, HEADER_LEN as u8],
+            Owner::At(offset) => {
+                pointer = (0xc000 | offset).to_be_bytes();
+                &pointer
+            }
+            Owner::Name(name) => name,
+        };
+        let rdata_len: usize = rdata.iter().map(|part| part.len()).sum();
+        let rdata_at = self.len + owner.len() + 10;
+        if rdata_at + rdata_len > self.len_max {
+            return None;
+        }
+        let out = &mut self.buffer[self.len..rdata_at + rdata_len];
+        let (name, out) = out.split_at_mut(owner.len());
+        name.copy_from_slice(owner);
+        let (fixed, mut out) = out.split_at_mut(10);
+        fixed[..2].copy_from_slice(&rtype.to_be_bytes());
+        fixed[2..4].copy_from_slice(&super::class::IN.to_be_bytes());
+        fixed[4..8].copy_from_slice(&ttl.to_be_bytes());
+        fixed[8..].copy_from_slice(&(rdata_len as u16).to_be_bytes());
+        for part in rdata {
+            let (place, rest) = out.split_at_mut(part.len());
+            place.copy_from_slice(part);
+            out = rest;
+        }
+        self.len = rdata_at + rdata_len;
+        self.counts[section as usize] += 1;
+        Some(rdata_at)
+    }
+
+    /// Appends `count` records that already stand in wire form in `body`, their pointers right for this reply.
+    ///
+    /// Yields the place they were copied to, for TTLs to be patched; nothing where they do not fit.
+    pub fn push_wire(&mut self, counts: [u16; 3], body: &[u8]) -> Option<&mut [u8]> {
+        let start = self.len;
+        let end = start + body.len();
+        if end > self.len_max {
+            return None;
+        }
+        self.buffer[start..end].copy_from_slice(body);
+        self.len = end;
+        for (count, more) in self.counts.iter_mut().zip(counts) {
+            *count += more;
+        }
+        Some(&mut self.buffer[start..end])
+    }
+
+    /// Records in each section so far.
+    pub fn counts(&self) -> [u16; 3] {
+        self.counts
+    }
+
+    /// Bytes written so far, OPT not counted.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no record in any section.
+    pub fn is_empty(&self) -> bool {
+        self.counts == [0; 3]
+    }
+
+    /// Bytes still free for records.
+    pub fn room(&self) -> usize {
+        self.len_max - self.len
+    }
+
+    /// What has been written so far, header first.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+
+    /// Takes everything behind the question away again; flags stay.
+    pub fn clear_records(&mut self, query: &Query<'_>) {
+        self.len = HEADER_LEN + query.question().len();
+        self.counts = [0; 3];
+    }
+
+    /// Writes the counts and OPT; yields the length of the whole reply in bytes.
+    pub fn finish(mut self) -> usize {
+        for (place, count) in self.buffer[6..HEADER_LEN].chunks_exact_mut(2).zip(self.counts) {
+            place.copy_from_slice(&count.to_be_bytes());
+        }
+        if self.edns {
+            self.write_opt();
+        } else {
+            debug_assert_eq!(self.extended_rcode, 0, "rcode {} needs EDNS", rcode::BADVERS);
+        }
+        self.len
+    }
+
+    /// Writes OPT with the options that fit: our own size, the client's DO, keepalive, the Extended DNS Error.
+    fn write_opt(&mut self) {
+        let start = self.len;
+        let limit = self.len_max + OPT_LEN;
+        let [size1, size0] = (UDP_SIZE_MAX as u16).to_be_bytes();
+        let flags = u8::from(self.dnssec_ok) << 7;
+        let opt = [0, 0, rtype::OPT as u8, size1, size0, self.extended_rcode, 0, flags, 0, 0, 0];
+        self.buffer[start..start + OPT_LEN].copy_from_slice(&opt);
+        let mut end = start + OPT_LEN;
+        if let Some(tenths) = self.keepalive
+            && end + KEEPALIVE_LEN <= limit
+        {
+            let [t1, t0] = tenths.to_be_bytes();
+            self.buffer[end..end + KEEPALIVE_LEN].copy_from_slice(&[0, 11, 0, 2, t1, t0]);
+            end += KEEPALIVE_LEN;
+        }
+        if let Some((code, text)) = self.error {
+            let text = &text.as_bytes()[..text.len().min(ERROR_TEXT_MAX)];
+            if end + 6 + text.len() <= limit {
+                let [c1, c0] = (code as u16).to_be_bytes();
+                let [l1, l0] = (text.len() as u16 + 2).to_be_bytes();
+                self.buffer[end..end + 6].copy_from_slice(&[0, 15, l1, l0, c1, c0]);
+                self.buffer[end + 6..end + 6 + text.len()].copy_from_slice(text);
+                end += 6 + text.len();
+            }
+        }
+        let options_len = (end - start - OPT_LEN) as u16;
+        self.buffer[start + 9..start + OPT_LEN].copy_from_slice(&options_len.to_be_bytes());
+        self.len = end;
+        let additional = u16::from_be_bytes([self.buffer[10], self.buffer[11]]) + 1;
+        self.buffer[10..HEADER_LEN].copy_from_slice(&additional.to_be_bytes());
+    }
+}
