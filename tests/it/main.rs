@@ -1,2 +1,3 @@
 //! Whole-program tests.
+#![allow(clippy::unwrap_used)] // in a test a panic is the message
 mod serve;

@@ -1,0 +1,131 @@
+//! What the load test says: a line a second while it runs, a summary at the end.
+//!
+//! Core, but for the line a second.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::counters::Cache;
+use crate::generator::Tally;
+
+/// Prints one stretch on standard error.
+pub fn progress(stretch: &Tally, elapsed: Duration) {
+    eprintln!(
+        "{:>4.0} s  {:>9} answers  p50 {:>6} us  p99 {:>6} us  lost {}",
+        elapsed.as_secs_f64(),
+        stretch.answered,
+        stretch.latency.value_at_quantile(0.5),
+        stretch.latency.value_at_quantile(0.99),
+        stretch.lost,
+    );
+}
+
+/// The summary for people.
+pub fn text(total: &Tally, took: Duration, cache: Option<Cache>) -> String {
+    let rate = total.answered as f64 / took.as_secs_f64();
+    let percent = |part: u64| 100.0 * part as f64 / total.sent.max(1) as f64;
+    let mut text = String::new();
+    let mut line = |label: &str, value: String| {
+        writeln!(text, "{label:<12}{value}").expect("a string takes all text");
+    };
+    line("asked", format!("{} in {:.1} s", total.sent, took.as_secs_f64()));
+    line("answered", format!("{} ({:.0} per second)", total.answered, rate));
+    line("lost", format!("{} ({:.3} %)", total.lost, percent(total.lost)));
+    if total.strange > 0 {
+        line("strange", format!("{} messages that answer no question", total.strange));
+    }
+    line(
+        "codes",
+        codes(total).map(|(code, n)| format!("{code} {n}")).collect::<Vec<_>>().join(", "),
+    );
+    let at = |quantile| total.latency.value_at_quantile(quantile);
+    line(
+        "latency us",
+        format!(
+            "p50 {}  p90 {}  p99 {}  p99.9 {}  max {}",
+            at(0.5),
+            at(0.9),
+            at(0.99),
+            at(0.999),
+            total.latency.max()
+        ),
+    );
+    match cache.and_then(|cache| cache.hit_rate().map(|rate| (cache, rate))) {
+        Some((cache, rate)) => line(
+            "hit rate",
+            format!("{:.2} % ({} hits, {} misses)", 100.0 * rate, cache.hits, cache.misses),
+        ),
+        None => line("hit rate", "the server does not tell".to_owned()),
+    }
+    text
+}
+
+/// The same for programs.
+pub fn json(total: &Tally, took: Duration, cache: Option<Cache>) -> serde_json::Value {
+    let at = |quantile| total.latency.value_at_quantile(quantile);
+    serde_json::json!({
+        "seconds": took.as_secs_f64(),
+        "sent": total.sent,
+        "answered": total.answered,
+        "lost": total.lost,
+        "strange": total.strange,
+        "answers_per_second": total.answered as f64 / took.as_secs_f64(),
+        "rcodes": codes(total).collect::<std::collections::BTreeMap<_, _>>(),
+        "latency_us": {
+            "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p99.9": at(0.999),
+            "max": total.latency.max(),
+        },
+        "hits": cache.map(|cache| cache.hits),
+        "misses": cache.map(|cache| cache.misses),
+        "hit_rate": cache.and_then(Cache::hit_rate),
+    })
+}
+
+fn codes(total: &Tally) -> impl Iterator<Item = (&'static str, u64)> {
+    RCODES.into_iter().zip(total.rcodes).filter(|(_, count)| *count > 0)
+}
+
+/// Response codes of four bits by number.
+const RCODES: [&str; 16] = [
+    "NOERROR",
+    "FORMERR",
+    "SERVFAIL",
+    "NXDOMAIN",
+    "NOTIMP",
+    "REFUSED",
+    "YXDOMAIN",
+    "YXRRSET",
+    "NXRRSET",
+    "NOTAUTH",
+    "NOTZONE",
+    "DSOTYPENI",
+    "12",
+    "13",
+    "14",
+    "15",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_says_what_happened() {
+        let mut total = Tally::new();
+        total.sent = 10;
+        total.answered = 9;
+        total.lost = 1;
+        total.rcodes[0] = 6;
+        total.rcodes[3] = 3;
+        (1..=9).for_each(|us| total.latency.record(us * 10).unwrap());
+        let cache = Some(Cache { hits: 3, misses: 6 });
+        let text = text(&total, Duration::from_secs(3), cache);
+        for part in ["answered    9 (3 per second)", "10.000 %", "NOERROR 6, NXDOMAIN 3", "33.33 %"]
+        {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        let json = json(&total, Duration::from_secs(3), cache);
+        assert_eq!(json["latency_us"]["p50"], 50);
+        assert_eq!(json["rcodes"]["NXDOMAIN"], 3);
+    }
+}

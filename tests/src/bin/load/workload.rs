@@ -1,0 +1,264 @@
+//! What is asked: a named, seeded sequence of questions, the same on every machine.
+//!
+//! Core. Knows names and types; knows no socket and no clock. A workload is a finite list that the generator repeats,
+//! but for `flood`, which never asks the same name twice.
+
+use std::fmt::Write as _;
+
+/// One question in wire form, ready to be sent but for its ID.
+pub type Message = Box<[u8]>;
+
+/// The kinds of workload, as `--workload` names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// Every name equally often: `h1.example.test` to `hN.example.test`.
+    Uniform,
+    /// Names by Zipf's law (`--alpha`): a few often, most seldom, as people and programs ask.
+    Zipf,
+    /// What a pod with ndots:5 sends for each of `--ask`: every search domain, then the name, A and AAAA.
+    SearchPath,
+    /// Names that are never asked again.
+    Flood,
+    /// The questions in `--file`, one `name type` a line, as dnsperf takes them.
+    File,
+}
+
+/// What to ask, in which order.
+#[derive(Debug)]
+pub enum Workload {
+    /// These, again and again.
+    Repeat(Vec<Message>),
+    /// A fresh name each time, under this seed.
+    Fresh(u64),
+}
+
+/// Why a query file was refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {reason}")]
+pub struct FileError {
+    /// Line number from 1.
+    pub line: usize,
+    /// What was wrong and what is allowed.
+    pub reason: &'static str,
+}
+
+impl Workload {
+    /// `names` names, each once.
+    pub fn uniform(names: usize) -> Self {
+        Self::Repeat((1..=names).map(|n| question(&format!("h{n}.example.test"), A)).collect())
+    }
+
+    /// `count` draws from `names` names, the k-th with a weight of `1 / k^alpha`.
+    pub fn zipf(names: usize, alpha: f64, seed: u64, count: usize) -> Self {
+        let mut sum = 0.0;
+        let sums: Vec<f64> = (1..=names)
+            .map(|k| {
+                sum += (k as f64).powf(-alpha);
+                sum
+            })
+            .collect();
+        let mut random = Random::new(seed);
+        let draw = |_| {
+            let at = random.fraction() * sum;
+            let rank = sums.partition_point(|&upto| upto < at) + 1;
+            question(&format!("h{rank}.example.test"), A)
+        };
+        Self::Repeat((0..count).map(draw).collect())
+    }
+
+    /// The questions of a pod in `namespace` of `domain` that looks up each of `names` with ndots:5.
+    ///
+    /// The resolver stops at the first search domain that answers; a load test cannot know which that is, so a name
+    /// of the form `service.namespace` stops where it exists and every other walks the whole list.
+    pub fn search_path(names: &[String], namespace: &str, domain: &str) -> Self {
+        let search =
+            [format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()];
+        let mut questions = Vec::new();
+        for name in names {
+            let in_cluster = name.split('.').count() == 2;
+            let walked = search.iter().map(|suffix| format!("{name}.{suffix}"));
+            let walked: Vec<String> = match in_cluster {
+                true => walked.take(2).collect(),
+                false => walked.chain([name.clone()]).collect(),
+            };
+            for full in walked {
+                questions.extend([question(&full, A), question(&full, AAAA)]);
+            }
+        }
+        Self::Repeat(questions)
+    }
+
+    /// Reads dnsperf's format: `name type` a line; empty lines and lines that begin with `;` or `#` are passed over.
+    ///
+    /// Fails at the first line that is neither.
+    pub fn file(text: &str) -> Result<Self, FileError> {
+        let mut questions = Vec::new();
+        for (index, line) in text.lines().enumerate() {
+            let fail = |reason| FileError { line: index + 1, reason };
+            let line = line.trim();
+            if line.is_empty() || line.starts_with([';', '#']) {
+                continue;
+            }
+            let mut words = line.split_whitespace();
+            let (Some(name), Some(rtype), None) = (words.next(), words.next(), words.next()) else {
+                return Err(fail("expected a name and a type"));
+            };
+            let rtype = TYPES
+                .iter()
+                .find(|(known, _)| known.eq_ignore_ascii_case(rtype))
+                .ok_or(fail("unknown type; known: A AAAA CNAME HTTPS MX NS PTR SOA SRV TXT"))?;
+            if !is_name(name) {
+                return Err(fail("a label has 1 to 63 bytes, a name at most 253"));
+            }
+            questions.push(question(name, rtype.1));
+        }
+        if questions.is_empty() {
+            return Err(FileError { line: 1, reason: "no question in the file" });
+        }
+        Ok(Self::Repeat(questions))
+    }
+
+    /// Copies question number `index` into `buffer`; yields its length.
+    pub fn write(&self, index: u64, buffer: &mut [u8]) -> usize {
+        match self {
+            Self::Repeat(questions) => {
+                let message = &questions[(index % questions.len() as u64) as usize];
+                buffer[..message.len()].copy_from_slice(message);
+                message.len()
+            }
+            Self::Fresh(seed) => {
+                let name = format!("{:016x}.flood.example.test", mix(seed.wrapping_add(index)));
+                let message = question(&name, A);
+                buffer[..message.len()].copy_from_slice(&message);
+                message.len()
+            }
+        }
+    }
+
+    /// The workload as a dnsperf query file: for `flood`, its first 100,000 names.
+    pub fn export(&self) -> String {
+        let mut text = String::new();
+        let mut buffer = [0; 512];
+        let count = match self {
+            Self::Repeat(questions) => questions.len() as u64,
+            Self::Fresh(_) => 100_000,
+        };
+        for index in 0..count {
+            let len = self.write(index, &mut buffer);
+            let (name, rtype) = (&buffer[12..len - 4], buffer[len - 3]);
+            for label in shared::wire::labels(name) {
+                text.push_str(&String::from_utf8_lossy(label));
+                text.push('.');
+            }
+            let rtype = TYPES.iter().find(|(_, number)| *number == u16::from(rtype));
+            writeln!(text, " {}", rtype.map_or("A", |(known, _)| known))
+                .expect("a string takes all text");
+        }
+        text
+    }
+}
+
+/// A question for `name`, RD set, ID 0.
+pub fn question(name: &str, rtype: u16) -> Message {
+    let mut message = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.').filter(|label| !label.is_empty()) {
+        message.push(label.len() as u8);
+        message.extend_from_slice(label.as_bytes());
+    }
+    message.push(0);
+    message.extend(rtype.to_be_bytes());
+    message.extend([0, 1]);
+    message.into()
+}
+
+/// Whether `name` can be asked: labels of 1 to 63 bytes, at most 253 in all.
+pub fn is_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.len() <= 253 && name.split('.').all(|label| (1..=63).contains(&label.len()))
+}
+
+/// A small seeded generator: the workload must be the same everywhere, not unpredictable.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(mix(seed))
+    }
+
+    /// A number from 0 up to 1.
+    fn fraction(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        (mix(self.0) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// SplitMix64's output function: a bijection that spreads neighbouring numbers.
+fn mix(number: u64) -> u64 {
+    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ number >> 31
+}
+
+const A: u16 = 1;
+const AAAA: u16 = 28;
+const TYPES: [(&str, u16); 10] = [
+    ("A", A),
+    ("AAAA", AAAA),
+    ("CNAME", 5),
+    ("HTTPS", 65),
+    ("MX", 15),
+    ("NS", 2),
+    ("PTR", 12),
+    ("SOA", 6),
+    ("SRV", 33),
+    ("TXT", 16),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_path_is_walked_as_a_resolver_does() {
+        let names = ["web.shop".to_owned(), "www.example.com".to_owned()];
+        let text = Workload::search_path(&names, "default", "cluster.local").export();
+        let expected = "web.shop.default.svc.cluster.local. A\n\
+            web.shop.default.svc.cluster.local. AAAA\n\
+            web.shop.svc.cluster.local. A\nweb.shop.svc.cluster.local. AAAA\n\
+            www.example.com.default.svc.cluster.local. A\n\
+            www.example.com.default.svc.cluster.local. AAAA\n\
+            www.example.com.svc.cluster.local. A\nwww.example.com.svc.cluster.local. AAAA\n\
+            www.example.com.cluster.local. A\nwww.example.com.cluster.local. AAAA\n\
+            www.example.com. A\nwww.example.com. AAAA\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn an_export_reads_back() {
+        for workload in [
+            Workload::uniform(5),
+            Workload::zipf(100, 1.0, 7, 50),
+            Workload::file("a.example. SRV\n; c\n\nb. https").unwrap(),
+        ] {
+            let text = workload.export();
+            assert_eq!(Workload::file(&text).unwrap().export(), text);
+        }
+    }
+
+    #[test]
+    fn a_bad_file_is_refused_by_line() {
+        let rows = [("a. A\nb.", 2), ("a. NOPE", 1), ("a..b A", 1), ("", 1), ("a. A A", 1)];
+        for (text, line) in rows {
+            assert_eq!(Workload::file(text).map(|_| ()).unwrap_err().line, line, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn zipf_is_seeded_and_skewed() {
+        let text = Workload::zipf(1_000, 1.0, 7, 10_000).export();
+        assert_eq!(text, Workload::zipf(1_000, 1.0, 7, 10_000).export());
+        assert_ne!(text, Workload::zipf(1_000, 1.0, 8, 10_000).export());
+        let first = text.lines().filter(|line| *line == "h1.example.test. A").count();
+        assert!((1_100..1_600).contains(&first), "expected about 1,336, got {first}");
+    }
+}
