@@ -1,1 +1,6 @@
 //! kubedns.
+
+pub mod name;
+pub mod project;
+pub mod records;
+pub mod store;

@@ -36,13 +36,13 @@ impl Name {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Text(&self.0).fmt(f)
+        write!(f, "{}", Text(&self.0))
     }
 }
 
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Text(&self.0).fmt(f)
+        write!(f, "{}", Text(&self.0))
     }
 }
 

@@ -1,0 +1,342 @@
+//! Objects become the values the records are made of: one file per kind, only the fields that can change an answer.
+//!
+//! Core. Knows the shape of the Kubernetes API; does not know where objects come from nor what is asked about them.
+//!
+//! ```text
+//! JSON or YAML ── serde (edge) ──▶ Input ── change ──▶ Change ── Writer::apply (store)
+//!                                              └────▶ Rejected: logged once by the edge, the object is left out
+//! ```
+
+mod endpoint_slice;
+mod namespace;
+mod pod;
+mod ports;
+mod service;
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer};
+
+use crate::name::{NameError, push_label};
+use crate::records::{Key, Namespace, Pod, Service, Slice};
+
+pub use endpoint_slice::EndpointSliceObject;
+pub use namespace::NamespaceObject;
+pub use pod::PodObject;
+pub use service::ServiceObject;
+
+/// The kinds of objects that records are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// `v1` Service.
+    Service,
+    /// `discovery.k8s.io/v1` EndpointSlice.
+    EndpointSlice,
+    /// `v1` Namespace.
+    Namespace,
+    /// `v1` Pod; needed only to verify pod names.
+    Pod,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Service, Self::EndpointSlice, Self::Namespace, Self::Pod];
+
+    /// The word that `kind:` says.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Namespace => "Namespace",
+            Self::Pod => "Pod",
+        }
+    }
+
+    /// What `apiVersion:` says.
+    pub const fn api_version(self) -> &'static str {
+        match self {
+            Self::Service | Self::Namespace | Self::Pod => "v1",
+            Self::EndpointSlice => "discovery.k8s.io/v1",
+        }
+    }
+
+    /// The kind in the path of its collection.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Service => "services",
+            Self::EndpointSlice => "endpointslices",
+            Self::Namespace => "namespaces",
+            Self::Pod => "pods",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An object as the API gives it, reduced to what matters while it is being read.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A Service.
+    Service(ServiceObject),
+    /// An EndpointSlice.
+    EndpointSlice(EndpointSliceObject),
+    /// A Namespace.
+    Namespace(NamespaceObject),
+    /// A Pod.
+    Pod(PodObject),
+}
+
+impl Input {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Service(_) => Kind::Service,
+            Self::EndpointSlice(_) => Kind::EndpointSlice,
+            Self::Namespace(_) => Kind::Namespace,
+            Self::Pod(_) => Kind::Pod,
+        }
+    }
+
+    /// Its metadata.
+    pub fn metadata(&self) -> &Metadata {
+        match self {
+            Self::Service(object) => &object.metadata,
+            Self::EndpointSlice(object) => &object.metadata,
+            Self::Namespace(object) => &object.metadata,
+            Self::Pod(object) => &object.metadata,
+        }
+    }
+
+    /// Which object it is.
+    pub fn id(&self) -> ObjectId {
+        let metadata = self.metadata();
+        let namespace = match self {
+            Self::Namespace(_) => "",
+            _ => metadata.namespace(),
+        };
+        ObjectId::new(self.kind(), namespace, &metadata.name)
+    }
+}
+
+/// Which object: kind, namespace (empty where the kind has none) and name, as the API spells them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ObjectId {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl ObjectId {
+    /// The object of that kind and name.
+    pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
+        Self { kind, namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let separator = if self.namespace.is_empty() { "" } else { "/" };
+        write!(f, "{} {}{separator}{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// What the records keep of one object.
+#[derive(Clone, Debug)]
+pub enum Object {
+    /// Of a Service.
+    Service(Service),
+    /// Of an EndpointSlice.
+    EndpointSlice(Slice),
+    /// Of a Namespace.
+    Namespace(Namespace),
+    /// Of a Pod.
+    Pod(Pod),
+}
+
+/// News about one object: what the store is told.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// The object is there, and this is all of it that matters.
+    Applied(ObjectId, Object),
+    /// The object is gone, or gives no records.
+    Deleted(ObjectId),
+}
+
+/// What `input` means for the records.
+///
+/// An object that breaks the rules counts as gone, so that the records stay a function of the current objects; the second
+/// value says why, once per change. Objects that are in order but give no records (an EndpointSlice of no Service, a Pod
+/// that has ended) count as gone without a reason.
+pub fn change(input: &Input) -> (Change, Option<Rejected>) {
+    let projected = match input {
+        Input::Service(object) => object.project().map(|made| Some(Object::Service(made))),
+        Input::EndpointSlice(object) => {
+            object.project().map(|made| made.map(Object::EndpointSlice))
+        }
+        Input::Namespace(object) => object.project().map(|made| Some(Object::Namespace(made))),
+        Input::Pod(object) => object.project().map(|made| made.map(Object::Pod)),
+    };
+    match projected {
+        Ok(Some(object)) => (Change::Applied(input.id(), object), None),
+        Ok(None) => (Change::Deleted(input.id()), None),
+        Err(reason) => (Change::Deleted(input.id()), Some(Rejected { object: input.id(), reason })),
+    }
+}
+
+/// An object that breaks the rules: which, and how.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{object} left out")]
+pub struct Rejected {
+    /// The object.
+    pub object: ObjectId,
+    /// What is wrong with it.
+    #[source]
+    pub reason: Reason,
+}
+
+/// How an object breaks the rules.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// A field that must be a DNS label or name is none.
+    #[error("{field} is no name")]
+    Name {
+        /// The field's path.
+        field: &'static str,
+        /// Why.
+        source: NameError,
+    },
+    /// A field that must be an address is none.
+    #[error("{field} has {value:?}, which is no address of the right family")]
+    Address {
+        /// The field's path.
+        field: &'static str,
+        /// What it says.
+        value: String,
+    },
+    /// A Service that an API server would have given an address.
+    #[error("spec.clusterIP is missing: only an API server assigns one, write an address or None")]
+    NoClusterIp,
+    /// A protocol that is none of TCP, UDP and SCTP.
+    #[error("{value:?} is no protocol: TCP, UDP or SCTP")]
+    Protocol {
+        /// What it says.
+        value: String,
+    },
+    /// A port that does not fit 1 to 65535.
+    #[error("{value} is no port number")]
+    Port {
+        /// What it says.
+        value: i64,
+    },
+    /// More of something than the API allows.
+    #[error("{count} {what}: the API allows {max}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        max: usize,
+    },
+}
+
+/// The metadata that matters.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Metadata {
+    /// The object's name.
+    pub name: String,
+    /// Its namespace as written.
+    pub namespace: Option<String>,
+    /// Its version, opaque but for the store's serial.
+    pub resource_version: Option<String>,
+    /// When it was created, RFC 3339.
+    pub creation_timestamp: Option<String>,
+    /// The labels that matter.
+    #[serde(deserialize_with = "null_is_default")]
+    pub labels: Labels,
+    /// The annotations that matter.
+    #[serde(deserialize_with = "null_is_default")]
+    pub annotations: Annotations,
+}
+
+impl Metadata {
+    /// The namespace the object is in: `default` where none is written.
+    pub fn namespace(&self) -> &str {
+        match self.namespace.as_deref() {
+            None | Some("") => "default",
+            Some(namespace) => namespace,
+        }
+    }
+
+    /// When it was created, as a number that grows with time (the digits of RFC 3339); the largest where that is not known.
+    fn created(&self) -> u64 {
+        let digits = |text: &str| {
+            let digits = text.bytes().filter(u8::is_ascii_digit).take(14);
+            digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
+        };
+        self.creation_timestamp.as_deref().map_or(u64::MAX, digits)
+    }
+}
+
+/// The labels that matter.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Labels {
+    /// The Service an EndpointSlice belongs to (KEP-752).
+    #[serde(rename = "kubernetes.io/service-name")]
+    pub service_name: Option<String>,
+}
+
+/// The annotations that matter.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Annotations {
+    /// When the change that led to this EndpointSlice happened, RFC 3339: the start of the programming latency.
+    #[serde(rename = "endpoints.kubernetes.io/last-change-trigger-time")]
+    pub last_change_trigger_time: Option<String>,
+    /// The ancestor of `publishNotReadyAddresses` (DNS specification section 2.1).
+    #[serde(rename = "service.alpha.kubernetes.io/tolerate-unready-endpoints")]
+    pub tolerate_unready_endpoints: Option<String>,
+}
+
+/// A port as Services and EndpointSlices write it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PortObject {
+    /// Its name; none or empty for an unnamed port.
+    pub name: Option<String>,
+    /// TCP where none is written.
+    pub protocol: Option<String>,
+    /// Its number; an EndpointSlice may have none.
+    pub port: Option<i64>,
+}
+
+/// The key of the Service `name` in `namespace`.
+fn service_key(namespace: &str, name: &str) -> Result<Key, Reason> {
+    let mut wire = Vec::with_capacity(name.len() + namespace.len() + 2);
+    label(&mut wire, "the name of the Service", name)?;
+    label(&mut wire, "metadata.namespace", namespace)?;
+    Ok(wire.into())
+}
+
+/// Appends `text`, the value of `field`, as a label.
+fn label(wire: &mut Vec<u8>, field: &'static str, text: &str) -> Result<(), Reason> {
+    push_label(wire, text, |_| false).map_err(|source| Reason::Name { field, source })
+}
+
+/// Reads null, which the API writes for an empty list or map, as the empty value.
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}

@@ -1,0 +1,137 @@
+//! An EndpointSlice, reduced to packed addresses, hostnames and ports.
+//!
+//! Core. Knows `discovery.k8s.io/v1` EndpointSlice (KEP-752); does not know its Service.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::Deserialize;
+
+use super::{Metadata, PortObject, Reason, label, null_is_default, service_key};
+use crate::records::{Endpoint, Ports, Slice, State};
+
+/// The fields of an EndpointSlice that matter.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EndpointSliceObject {
+    /// Its metadata.
+    pub metadata: Metadata,
+    /// IPv4, IPv6 or FQDN.
+    pub address_type: Option<String>,
+    /// Its endpoints.
+    #[serde(deserialize_with = "null_is_default")]
+    pub endpoints: Vec<EndpointObject>,
+    /// The ports of every endpoint.
+    #[serde(deserialize_with = "null_is_default")]
+    pub ports: Vec<PortObject>,
+}
+
+/// The fields of one endpoint that matter.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EndpointObject {
+    /// Its addresses, of the slice's family.
+    #[serde(deserialize_with = "null_is_default")]
+    pub addresses: Vec<String>,
+    /// What state it is in.
+    #[serde(deserialize_with = "null_is_default")]
+    pub conditions: Conditions,
+    /// Its hostname.
+    pub hostname: Option<String>,
+    /// The object behind it.
+    #[serde(deserialize_with = "null_is_default")]
+    pub target_ref: TargetRef,
+}
+
+/// The conditions of an endpoint (KEP-1672); nil is what the API says of each.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Conditions {
+    /// Nil means true.
+    pub ready: Option<bool>,
+    /// Nil means what `ready` says.
+    pub serving: Option<bool>,
+    /// Nil means false.
+    pub terminating: Option<bool>,
+}
+
+/// The object behind an endpoint.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct TargetRef {
+    /// Its kind.
+    pub kind: Option<String>,
+    /// Its namespace.
+    pub namespace: Option<String>,
+}
+
+impl EndpointSliceObject {
+    /// What the records keep of it: nothing where it belongs to no Service or holds names instead of addresses.
+    ///
+    /// Fails on addresses, hostnames and ports that an API server would have refused: a slice is taken whole or not at
+    /// all, because a part of it would look like a complete set.
+    pub fn project(&self) -> Result<Option<Slice>, Reason> {
+        let Some(service) = self.metadata.labels.service_name.as_deref() else { return Ok(None) };
+        let parse: fn(&str) -> Option<IpAddr> = match self.address_type.as_deref() {
+            Some("IPv4") => |text| text.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+            Some("IPv6") => |text| text.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+            _ => return Ok(None),
+        };
+        let key = service_key(self.metadata.namespace(), service)?;
+        let count = self.endpoints.len();
+        if count > ENDPOINTS_MAX {
+            return Err(Reason::TooMany { what: "endpoints", count, max: ENDPOINTS_MAX });
+        }
+        let mut endpoints = Vec::with_capacity(count);
+        let mut pods = true;
+        for object in &self.endpoints {
+            pods &= object.is_pod_of(self.metadata.namespace());
+            let host = object.host()?;
+            for text in object.addresses.iter().take(ADDRESSES_MAX) {
+                let address = parse(text).ok_or_else(|| Reason::Address {
+                    field: "endpoints.addresses",
+                    value: text.clone(),
+                })?;
+                let state = object.conditions.state();
+                endpoints.push(Endpoint { address, host: host.clone(), state });
+            }
+        }
+        let name = format!("{}/{}", self.metadata.namespace(), self.metadata.name);
+        Ok(Some(Slice::pack(key, name.into(), endpoints, Ports::project(&self.ports)?, pods)))
+    }
+}
+
+impl EndpointObject {
+    /// Its hostname as a label in wire form, empty where it has none.
+    fn host(&self) -> Result<Box<[u8]>, Reason> {
+        let mut wire = Vec::new();
+        if let Some(hostname) = self.hostname.as_deref().filter(|hostname| !hostname.is_empty()) {
+            label(&mut wire, "endpoints.hostname", hostname)?;
+        }
+        Ok(wire.into())
+    }
+
+    /// Whether a Pod of `namespace` is behind it.
+    fn is_pod_of(&self, namespace: &str) -> bool {
+        let target = &self.target_ref;
+        target.kind.as_deref() == Some("Pod")
+            && target.namespace.as_deref().is_none_or(|name| name.is_empty() || name == namespace)
+    }
+}
+
+impl Conditions {
+    fn state(self) -> State {
+        let ready = self.ready.unwrap_or(true);
+        if ready {
+            State::Ready
+        } else if self.serving == Some(true) && self.terminating == Some(true) {
+            State::Draining
+        } else {
+            State::NotReady
+        }
+    }
+}
+
+/// An EndpointSlice holds at most this many endpoints: the API's own limit.
+const ENDPOINTS_MAX: usize = 1_000;
+/// An endpoint holds at most this many addresses: the API's own limit.
+const ADDRESSES_MAX: usize = 100;

@@ -1,0 +1,100 @@
+//! A Pod, reduced to its namespace and addresses.
+//!
+//! Core. Knows `v1` Pod as far as verified pod names need it.
+
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+use super::{Metadata, Reason, label, null_is_default};
+use crate::records::Pod;
+
+/// The fields of a Pod that matter.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PodObject {
+    /// Its metadata.
+    pub metadata: Metadata,
+    /// Its status.
+    #[serde(deserialize_with = "null_is_default")]
+    pub status: PodStatus,
+}
+
+/// The fields of `status` that matter.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PodStatus {
+    /// Where the Pod is in its life.
+    pub phase: Option<String>,
+    /// Its first address.
+    #[serde(rename = "podIP")]
+    pub pod_ip: Option<String>,
+    /// Every address, one of each family (KEP-563).
+    #[serde(rename = "podIPs", deserialize_with = "null_is_default")]
+    pub pod_ips: Vec<PodIp>,
+}
+
+/// One address of a Pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PodIp {
+    /// The address.
+    pub ip: Option<String>,
+}
+
+impl PodObject {
+    /// What the records keep of it: nothing where the Pod has ended or has no address yet.
+    ///
+    /// Fails on a namespace that is no label and on addresses that are none.
+    pub fn project(&self) -> Result<Option<Pod>, Reason> {
+        let status = &self.status;
+        if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+            return Ok(None);
+        }
+        let mut texts: Vec<&str> =
+            status.pod_ips.iter().filter_map(|pod_ip| pod_ip.ip.as_deref()).collect();
+        if texts.is_empty() {
+            texts.extend(status.pod_ip.as_deref());
+        }
+        let mut addresses = Vec::with_capacity(texts.len());
+        for text in texts.into_iter().filter(|text| !text.is_empty()) {
+            let address: IpAddr = text
+                .parse()
+                .map_err(|_| Reason::Address { field: "status.podIPs", value: text.to_owned() })?;
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        if addresses.is_empty() {
+            return Ok(None);
+        }
+        let mut namespace = Vec::new();
+        label(&mut namespace, "metadata.namespace", self.metadata.namespace())?;
+        Ok(Some(Pod { namespace: namespace.into(), addresses: addresses.into() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_while_it_lives() {
+        let check = |status: &str, expected: Option<&[&str]>| {
+            let object = format!(r#"{{"metadata":{{"namespace":"shop"}},"status":{status}}}"#);
+            let pod = serde_json::from_str::<PodObject>(&object).unwrap().project();
+            let addresses = pod.unwrap().map(|pod| pod.addresses.to_vec());
+            let parse = |text: &&str| text.parse::<IpAddr>().unwrap();
+            assert_eq!(addresses, expected.map(|texts| texts.iter().map(parse).collect()));
+        };
+        check(r#"{"podIP":"10.1.0.1"}"#, Some(&["10.1.0.1"]));
+        check(
+            r#"{"phase":"Running","podIP":"10.1.0.1","podIPs":[{"ip":"10.1.0.1"},{"ip":"fd00::1"}]}"#,
+            Some(&["10.1.0.1", "fd00::1"]),
+        );
+        check(r#"{"phase":"Succeeded","podIP":"10.1.0.1"}"#, None);
+        check(r#"{"phase":"Failed","podIP":"10.1.0.1"}"#, None);
+        check(r#"{"phase":"Pending","podIPs":null}"#, None);
+        check("null", None);
+    }
+}

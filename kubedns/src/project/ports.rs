@@ -1,0 +1,41 @@
+//! Ports as Services and EndpointSlices write them, packed.
+//!
+//! Core. Knows the API's port lists; does not know what SRV makes of them.
+
+use super::{PortObject, Reason, label};
+use crate::records::{Ports, Protocol};
+
+impl Ports {
+    /// The ports of `objects` that have a number, packed.
+    ///
+    /// Fails on names that are no label, unknown protocols and numbers outside 1 to 65535.
+    pub fn project(objects: &[PortObject]) -> Result<Self, Reason> {
+        let count = objects.len();
+        if count > PORTS_MAX {
+            return Err(Reason::TooMany { what: "ports", count, max: PORTS_MAX });
+        }
+        let mut ports = Vec::with_capacity(count);
+        for object in objects {
+            let Some(value) = object.port else { continue };
+            let number = match u16::try_from(value) {
+                Ok(number) if number > 0 => number,
+                _ => return Err(Reason::Port { value }),
+            };
+            let protocol = match object.protocol.as_deref() {
+                None | Some("" | "TCP") => Protocol::Tcp,
+                Some("UDP") => Protocol::Udp,
+                Some("SCTP") => Protocol::Sctp,
+                Some(other) => return Err(Reason::Protocol { value: other.to_owned() }),
+            };
+            let mut name = Vec::new();
+            if let Some(text) = object.name.as_deref().filter(|text| !text.is_empty()) {
+                label(&mut name, "ports.name", text)?;
+            }
+            ports.push((name, protocol, number));
+        }
+        Ok(Self::pack(&ports))
+    }
+}
+
+/// An EndpointSlice holds at most this many ports (API limit 20,000 since 1.33, 100 before); SRV cannot show more.
+const PORTS_MAX: usize = 20_000;

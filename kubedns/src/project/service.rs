@@ -1,0 +1,160 @@
+//! A Service, reduced to its cluster IPs, its ports or its external name.
+//!
+//! Core. Knows `v1` Service and section 2 of the DNS specification; does not know its endpoints.
+
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+use super::{Metadata, PortObject, Reason, null_is_default, service_key};
+use crate::name::Name;
+use crate::records::{Ports, Service, Shape};
+
+/// The fields of a Service that matter.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ServiceObject {
+    /// Its metadata.
+    pub metadata: Metadata,
+    /// Its specification.
+    #[serde(deserialize_with = "null_is_default")]
+    pub spec: ServiceSpec,
+}
+
+/// The fields of `spec` that matter.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceSpec {
+    /// ClusterIP, NodePort, LoadBalancer or ExternalName.
+    pub r#type: Option<String>,
+    /// The first cluster IP, or `None`.
+    #[serde(rename = "clusterIP")]
+    pub cluster_ip: Option<String>,
+    /// Every cluster IP (KEP-563).
+    #[serde(rename = "clusterIPs", deserialize_with = "null_is_default")]
+    pub cluster_ips: Vec<String>,
+    /// What an ExternalName Service stands for.
+    pub external_name: Option<String>,
+    /// Its ports.
+    #[serde(deserialize_with = "null_is_default")]
+    pub ports: Vec<PortObject>,
+    /// Whether endpoints count before they are ready.
+    pub publish_not_ready_addresses: Option<bool>,
+}
+
+impl ServiceObject {
+    /// What the records keep of it.
+    ///
+    /// Fails on names, addresses and ports that an API server would have refused, and where a cluster IP is missing.
+    pub fn project(&self) -> Result<Service, Reason> {
+        let key = service_key(self.metadata.namespace(), &self.metadata.name)?;
+        let shape = self.shape()?;
+        let spec = &self.spec;
+        let ports = match shape {
+            Shape::ExternalName(_) => Ports::default(),
+            _ => Ports::project(&spec.ports)?,
+        };
+        let tolerated = self.metadata.annotations.tolerate_unready_endpoints.as_deref();
+        let publish_not_ready =
+            spec.publish_not_ready_addresses == Some(true) || tolerated == Some("true");
+        Ok(Service { key, created: self.metadata.created(), shape, ports, publish_not_ready })
+    }
+
+    fn shape(&self) -> Result<Shape, Reason> {
+        const FIELD: &str = "spec.externalName";
+        let spec = &self.spec;
+        if spec.r#type.as_deref() == Some("ExternalName") {
+            // A text like 10.0.0.7 is a name too: the API says so of this field.
+            let name = Name::parse(spec.external_name.as_deref().unwrap_or_default());
+            return match name {
+                Ok(name) => Ok(Shape::ExternalName(name)),
+                Err(source) => Err(Reason::Name { field: FIELD, source }),
+            };
+        }
+        let mut texts: Vec<&str> = spec.cluster_ips.iter().map(String::as_str).collect();
+        if texts.is_empty() {
+            texts.extend(spec.cluster_ip.as_deref());
+        }
+        texts.retain(|text| !text.is_empty());
+        match texts[..] {
+            [] => Err(Reason::NoClusterIp),
+            ["None"] => Ok(Shape::Headless),
+            _ => {
+                let mut addresses = Vec::with_capacity(texts.len());
+                for text in texts {
+                    let address: IpAddr = text.parse().map_err(|_| Reason::Address {
+                        field: "spec.clusterIPs",
+                        value: text.to_owned(),
+                    })?;
+                    if !addresses.contains(&address) {
+                        addresses.push(address);
+                    }
+                }
+                Ok(Shape::ClusterIp(addresses.into()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project(spec: &str) -> Result<Service, Reason> {
+        let object = format!(r#"{{"metadata":{{"name":"web","namespace":"shop"}},"spec":{spec}}}"#);
+        serde_json::from_str::<ServiceObject>(&object).unwrap().project()
+    }
+
+    #[test]
+    fn shapes() {
+        let check = |spec: &str, expected: Result<Shape, &str>| {
+            let made = project(spec).map(|service| service.shape);
+            assert_eq!(made.map_err(|reason| reason.to_string()), expected.map_err(str::to_owned));
+        };
+        let addresses = |texts: &[&str]| {
+            Ok(Shape::ClusterIp(texts.iter().map(|text| text.parse().unwrap()).collect()))
+        };
+        check(r#"{"clusterIP":"10.0.0.7"}"#, addresses(&["10.0.0.7"]));
+        check(
+            r#"{"clusterIP":"10.0.0.7","clusterIPs":["10.0.0.7","fd00::7"]}"#,
+            addresses(&["10.0.0.7", "fd00::7"]),
+        );
+        check(r#"{"clusterIP":"None","clusterIPs":["None"]}"#, Ok(Shape::Headless));
+        check(
+            r#"{"type":"ExternalName","externalName":"Example.COM."}"#,
+            Ok(Shape::ExternalName(Name::parse("example.com").unwrap())),
+        );
+        check(
+            r#"{"type":"ExternalName","externalName":"10.0.0.7"}"#,
+            Ok(Shape::ExternalName(Name::parse("10.0.0.7").unwrap())),
+        );
+        let missing = Reason::NoClusterIp.to_string();
+        check(r#"{"clusterIP":""}"#, Err(&missing));
+        check("null", Err(&missing));
+        check(
+            r#"{"clusterIP":"10.0.0.300"}"#,
+            Err("spec.clusterIPs has \"10.0.0.300\", which is no address of the right family"),
+        );
+        check(r#"{"type":"ExternalName"}"#, Err("spec.externalName is no name"));
+        check(r#"{"clusterIP":"10.0.0.7","ports":[{"port":0}]}"#, Err("0 is no port number"));
+        check(
+            r#"{"clusterIP":"10.0.0.7","ports":[{"port":80,"protocol":"HTTP"}]}"#,
+            Err("\"HTTP\" is no protocol: TCP, UDP or SCTP"),
+        );
+    }
+
+    #[test]
+    fn names_are_labels() {
+        let check = |metadata: &str, key: Option<&[u8]>| {
+            let object = format!(r#"{{"metadata":{metadata},"spec":{{"clusterIP":"None"}}}}"#);
+            let service = serde_json::from_str::<ServiceObject>(&object).unwrap().project().ok();
+            assert_eq!(service.map(|service| service.key.to_vec()), key.map(<[u8]>::to_vec));
+        };
+        check(r#"{"name":"web","namespace":"shop"}"#, Some(b"\x03web\x04shop"));
+        check(r#"{"name":"Web"}"#, Some(b"\x03web\x07default"));
+        check(r#"{"name":"1web","labels":null}"#, Some(b"\x041web\x07default"));
+        check(r#"{"name":"a.b"}"#, None);
+        check(r#"{"name":""}"#, None);
+        check(r#"{"name":"_http"}"#, None);
+    }
+}

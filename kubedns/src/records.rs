@@ -1,0 +1,308 @@
+//! Every record there is, as one immutable snapshot: what stands at a name, and whether a name exists.
+//!
+//! Core. Knows Services, their slices and the addresses they hold; does not know how they got here nor how a reply is
+//! written. A snapshot costs a pointer, a change costs a path: the maps are persistent trees.
+//!
+//! ```text
+//! name ── strip the zone, read labels from the right ──▶ [.., service, namespace, "svc"]
+//!                                                              └── one lookup ──▶ Entry: Service + its slices
+//! address ──▶ holders: Services (cluster IP) and slices (endpoint) ──▶ PTR, endpoint names
+//! ```
+
+mod draft;
+mod entry;
+mod find;
+mod index;
+mod slice;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use imbl::shared_ptr::DefaultSharedPtr;
+use imbl::{GenericHashMap, OrdMap, Vector};
+
+use crate::name::{Name, Text};
+
+pub use entry::{Entry, Held, Place};
+pub use find::{Found, Node, PortName};
+pub use slice::{Endpoint, Port, Ports, Protocol, Slice, State};
+
+pub(crate) use draft::{Draft, Touched};
+use index::Index;
+
+/// A Service's place in the zone: its label and its namespace's label in wire form, side by side as in a query's name.
+pub type Key = Arc<[u8]>;
+
+/// The zone and what is the same for all its records.
+#[derive(Clone, Debug)]
+pub struct Zone {
+    apex: Name,
+    /// `svc.` and the apex, in wire form: the end of every Service's name.
+    services: Box<[u8]>,
+    /// TTL of every record, in seconds; 0 means that nobody keeps them.
+    pub ttl_secs: u32,
+    /// How pod names are answered.
+    pub pods: PodMode,
+    /// The addresses of the zone's name server, `ns.dns.` below the apex.
+    pub name_server: Box<[IpAddr]>,
+    /// Whether replies set RA.
+    pub recursion_available: bool,
+    /// Whether a headless Service without ready endpoints answers those that drain: terminating, still serving.
+    pub terminating_fallback: bool,
+    /// Whether a Service with cluster IPs but no ready endpoint does not exist, so that clients search on.
+    pub ignore_empty_service: bool,
+}
+
+impl Zone {
+    /// The zone `domain` with a TTL of 30 s, insecure pod names, no name server addresses, RA 0 and no option.
+    ///
+    /// Fails where `domain` is no name, or so long that not every endpoint's name would fit below it.
+    pub fn new(domain: &str) -> Result<Self, ZoneError> {
+        let apex = Name::parse(domain).map_err(|source| ZoneError::Name { source })?;
+        if apex.wire().len() > APEX_LEN_MAX {
+            return Err(ZoneError::Long { max: APEX_LEN_MAX - 2 });
+        }
+        let services = [b"\x03svc", apex.wire()].concat().into();
+        Ok(Self {
+            apex,
+            services,
+            ttl_secs: 30,
+            pods: PodMode::Insecure,
+            name_server: Box::default(),
+            recursion_available: false,
+            terminating_fallback: false,
+            ignore_empty_service: false,
+        })
+    }
+
+    /// The apex.
+    pub fn apex(&self) -> &Name {
+        &self.apex
+    }
+
+    /// `svc.` and the apex in wire form: what follows the labels of a [`Key`] in a name.
+    pub fn services(&self) -> &[u8] {
+        &self.services
+    }
+}
+
+/// Why a text cannot be the cluster domain.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ZoneError {
+    /// It is no name.
+    #[error("the cluster domain is no name")]
+    Name {
+        /// Why.
+        source: crate::name::NameError,
+    },
+    /// Names of endpoints would be longer than 255 bytes.
+    #[error("the cluster domain is longer than {max} characters: names below it would not fit")]
+    Long {
+        /// The most characters it may have.
+        max: usize,
+    },
+}
+
+/// How `A-B-C-D.NAMESPACE.pod.` names are answered (DNS specification section 2.6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PodMode {
+    /// They do not exist.
+    Disabled,
+    /// Any address in any namespace that exists.
+    #[default]
+    Insecure,
+    /// Addresses of Pods of that namespace.
+    Verified,
+}
+
+impl PodMode {
+    /// Whether names of pods exist at all.
+    pub fn is_enabled(self) -> bool {
+        self != Self::Disabled
+    }
+}
+
+/// What the records keep of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its place in the zone.
+    pub key: Key,
+    /// When it was created; grows with time. Decides between namespaces that claim one address.
+    pub created: u64,
+    /// What it answers with.
+    pub shape: Shape,
+    /// Its ports; none for an ExternalName.
+    pub ports: Ports,
+    /// Whether endpoints count before they are ready.
+    pub publish_not_ready: bool,
+}
+
+/// The three shapes of a Service (DNS specification sections 2.3 to 2.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// It has addresses of its own, at most one of each family.
+    ClusterIp(Box<[IpAddr]>),
+    /// It has those of its endpoints.
+    Headless,
+    /// It is an alias.
+    ExternalName(Name),
+}
+
+/// What the records keep of a Namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its label in wire form.
+    pub label: Arc<[u8]>,
+}
+
+/// What the records keep of a Pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Its namespace's label in wire form.
+    pub namespace: Arc<[u8]>,
+    /// Its addresses, at least one.
+    pub addresses: Box<[IpAddr]>,
+}
+
+/// A persistent hash map, seeded.
+type Map<K, V> = GenericHashMap<K, V, RandomState, DefaultSharedPtr>;
+
+/// All records at one moment.
+///
+/// A function of the current objects alone: no order of events, gap or relist leaves a trace.
+#[derive(Clone)]
+pub struct Records {
+    zone: Arc<Zone>,
+    complete: bool,
+    generation: u64,
+    serial: u32,
+    services: Map<Key, Arc<Entry>>,
+    namespaces: Map<Arc<[u8]>, Known>,
+    /// Who holds an address or hostname, by the numbers that the indexes keep.
+    holders: Vector<Option<Holder>>,
+    v4: Index<u32>,
+    v6: Index<[u8; 16]>,
+    /// Addresses that get no PTR record, IPv4 mapped; none in most clusters.
+    nameless: Index<[u8; 16]>,
+    /// By a hash of key and hostname: whoever is found must be compared.
+    hosts: Index<u32>,
+    /// How many Pods of a namespace have an address; IPv4 is mapped.
+    pods: OrdMap<([u8; 16], u32), u32>,
+    hasher: RandomState,
+    counts: Counts,
+}
+
+impl Records {
+    /// No record yet, and not complete: nothing is answered but SERVFAIL.
+    pub fn empty(zone: Zone) -> Self {
+        Self {
+            zone: Arc::new(zone),
+            complete: false,
+            generation: 0,
+            serial: 0,
+            services: Map::with_hasher(RandomState::default()),
+            namespaces: Map::with_hasher(RandomState::default()),
+            holders: Vector::new(),
+            v4: Index::default(),
+            v6: Index::default(),
+            nameless: Index::default(),
+            hosts: Index::default(),
+            pods: OrdMap::new(),
+            hasher: RandomState::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// The zone.
+    pub fn zone(&self) -> &Zone {
+        &self.zone
+    }
+
+    /// Whether every kind of object has been listed: only then does a missing name not exist.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// How many times records have been published before and with this snapshot.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The serial of the SOA record.
+    pub fn serial(&self) -> u32 {
+        self.serial
+    }
+
+    /// How many objects the records are made of.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records")
+            .field("zone", self.zone.apex())
+            .field("complete", &self.complete)
+            .field("generation", &self.generation)
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How many objects the records are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Services.
+    pub services: usize,
+    /// Endpoints in all EndpointSlices, whatever their state, one per address.
+    pub endpoints: usize,
+    /// EndpointSlices that belong to a Service.
+    pub endpoint_slices: usize,
+    /// Namespaces.
+    pub namespaces: usize,
+    /// Pods with addresses; none where pod names are not verified.
+    pub pods: usize,
+}
+
+/// Who holds an address or a hostname.
+#[derive(Clone, Debug)]
+pub(crate) enum Holder {
+    /// The Service with this key, by a cluster IP.
+    Service(Key),
+    /// An endpoint of this slice.
+    Slice(Arc<Slice>),
+}
+
+/// What is known about a namespace.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// Stands for the namespace in other maps.
+    number: u32,
+    /// Its Namespace object is there.
+    declared: bool,
+    /// Services in it.
+    services: u32,
+    /// Addresses of Pods in it.
+    pods: u32,
+}
+
+impl Known {
+    /// A namespace exists when its object says so, or when something lives in it: whoever may not list Namespaces still
+    /// knows those that matter.
+    fn exists(self) -> bool {
+        self.declared || self.services > 0 || self.pods > 0
+    }
+}
+
+/// A Service's key as text: `service.namespace`.
+pub fn key_text(key: &[u8]) -> String {
+    let mut text = Text(key).to_string();
+    text.pop();
+    text
+}
+
+/// Hostname, Service and namespace of 63 bytes each and `svc` must fit before the apex.
+const APEX_LEN_MAX: usize = shared::wire::NAME_MAX - (3 * 64 + 4);

@@ -1,0 +1,331 @@
+//! What stands at a name: the one rule by which names exist.
+//!
+//! Core. Reads labels from the right and looks up once; does not know which type was asked for nor how it is answered.
+//! A name exists when it owns a record or is an ancestor of one that does.
+
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+
+use super::{Entry, Holder, Key, Place, PodMode, Port, Protocol, Records, Shape};
+use crate::name::{
+    IN_ADDR_ARPA, IP6_ARPA, Labels, Name, Reverse, parse_dashed, parse_generated, parse_in_addr,
+    parse_ip6,
+};
+
+/// What was found at a name inside one of our zones.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    /// The offset in the name at which the zone's apex begins.
+    pub apex: usize,
+    /// Whether the zone is a reverse zone, else the cluster domain.
+    pub is_reverse: bool,
+    /// What stands there.
+    pub node: Node<'a>,
+}
+
+/// What stands at a name.
+#[derive(Clone, Copy, Debug)]
+pub enum Node<'a> {
+    /// Nothing, and nothing below: NXDOMAIN.
+    Missing,
+    /// Nothing, but there is something below: an empty non-terminal.
+    Empty,
+    /// The apex: SOA and NS.
+    Apex,
+    /// The zone's name server: A and AAAA.
+    NameServer,
+    /// The version of the DNS specification: TXT.
+    Version,
+    /// An ExternalName Service: CNAME.
+    Alias(&'a Name),
+    /// A Service: A, AAAA and SRV.
+    Service(&'a Entry),
+    /// A named port of a Service: SRV.
+    Port(&'a Entry, PortName<'a>),
+    /// Endpoints of a Service by their label, in wire form: A and AAAA.
+    Endpoint(&'a Entry, &'a [u8]),
+    /// A pod: A or AAAA.
+    Pod(IpAddr),
+    /// The name of an address that somebody holds: PTR.
+    Reverse(IpAddr),
+}
+
+/// Which ports an SRV name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortName<'a> {
+    /// Those with this name and protocol.
+    Named(&'a [u8], Protocol),
+    /// All: the bare name of a Service.
+    Any,
+}
+
+impl PortName<'_> {
+    /// Whether `port` is one of them.
+    pub fn matches(self, port: Port<'_>) -> bool {
+        match self {
+            Self::Named(name, protocol) => port.name == name && port.protocol == protocol,
+            Self::Any => true,
+        }
+    }
+}
+
+impl Records {
+    /// What stands at `name`, in wire form and lower case; nothing where it is in none of our zones.
+    ///
+    /// The zones: the cluster domain, and all of `in-addr.arpa` and `ip6.arpa`, for whoever asks here about an address
+    /// asks about the cluster. Which reverse names are asked here is dnscache's routing.
+    pub fn find<'a>(&'a self, name: &'a [u8]) -> Option<Found<'a>> {
+        let labels = Labels::of(name);
+        if let Some(count) = below(&labels, self.zone.apex().wire()) {
+            let node = self.find_in_zone(&labels, count);
+            return Some(Found { apex: labels.start(count), is_reverse: false, node });
+        }
+        let (count, read) = if let Some(count) = below(&labels, IN_ADDR_ARPA) {
+            (count, parse_in_addr(&labels, count))
+        } else {
+            let count = below(&labels, IP6_ARPA)?;
+            (count, parse_ip6(&labels, count))
+        };
+        let node = if count == 0 { Node::Apex } else { self.find_reverse(read) };
+        Some(Found { apex: labels.start(count), is_reverse: true, node })
+    }
+
+    /// `count` labels stand left of the apex.
+    fn find_in_zone<'a>(&'a self, labels: &Labels<'a>, count: usize) -> Node<'a> {
+        let Some(last) = count.checked_sub(1) else { return Node::Apex };
+        match (labels.label(last), count) {
+            (b"svc" | b"pod" | b"dns", 1) => Node::Empty,
+            (b"svc", 2) => self.find_namespace(labels),
+            (b"svc", _) => self.find_service(labels, count - 3),
+            (b"pod", 2) if self.zone.pods.is_enabled() => self.find_namespace(labels),
+            (b"pod", 3) => self.find_pod(labels),
+            (b"dns", 2) if labels.label(0) == b"ns" => Node::NameServer,
+            (b"dns-version", 1) => Node::Version,
+            _ => Node::Missing,
+        }
+    }
+
+    /// The namespace is label 0.
+    fn find_namespace<'a>(&'a self, labels: &Labels<'a>) -> Node<'a> {
+        match self.namespaces.get(labels.wire(0, 1)) {
+            Some(known) if known.exists() => Node::Empty,
+            _ => Node::Missing,
+        }
+    }
+
+    /// The Service is label `at`, its namespace the next.
+    fn find_service<'a>(&'a self, labels: &Labels<'a>, at: usize) -> Node<'a> {
+        let Some(entry) = self.entry(labels.wire(at, at + 2)) else { return Node::Missing };
+        if !entry.exists(&self.zone) {
+            return Node::Missing;
+        }
+        if let Some(Shape::ExternalName(target)) = entry.service().map(|service| &service.shape) {
+            return if at == 0 { Node::Alias(target) } else { Node::Missing };
+        }
+        match at {
+            0 => Node::Service(entry),
+            1 => self.find_below_service(entry, labels),
+            2 => find_port(entry, labels),
+            _ => Node::Missing,
+        }
+    }
+
+    /// Label 0 is a protocol or an endpoint.
+    fn find_below_service<'a>(&'a self, entry: &'a Entry, labels: &Labels<'a>) -> Node<'a> {
+        let label = labels.wire(0, 1);
+        if let Some(protocol) = Protocol::from_label(&label[1..]) {
+            return if entry.has_protocol(protocol) { Node::Empty } else { Node::Missing };
+        }
+        if self.named(entry, label).next().is_some() {
+            return Node::Endpoint(entry, label);
+        }
+        Node::Missing
+    }
+
+    /// Label 0 is a dashed address, label 1 a namespace.
+    fn find_pod<'a>(&'a self, labels: &Labels<'a>) -> Node<'a> {
+        let known = self.namespaces.get(labels.wire(1, 2)).filter(|known| known.exists());
+        let (Some(known), Some(address)) = (known, parse_dashed(labels.label(0))) else {
+            return Node::Missing;
+        };
+        let is_there = match self.zone.pods {
+            PodMode::Disabled => false,
+            PodMode::Insecure => true,
+            PodMode::Verified => self.pods.contains_key(&(mapped(address), known.number)),
+        };
+        if is_there { Node::Pod(address) } else { Node::Missing }
+    }
+
+    fn find_reverse<'a>(&'a self, read: Reverse) -> Node<'a> {
+        match read {
+            Reverse::Nothing => Node::Missing,
+            Reverse::Address(address) if self.points_somewhere(address) => Node::Reverse(address),
+            Reverse::Address(_) => Node::Missing,
+            Reverse::Range(first, last) if self.holds_any(first, last) => Node::Empty,
+            Reverse::Range(..) => Node::Missing,
+        }
+    }
+
+    /// Whether some name below this one, the ancestor of the reverse names from `first` to `last`, owns a PTR record.
+    pub(crate) fn holds_any(&self, first: IpAddr, last: IpAddr) -> bool {
+        match (first, last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => {
+                self.v4.holds_any(first.to_bits(), last.to_bits())
+            }
+            (IpAddr::V6(first), IpAddr::V6(last)) => {
+                self.v6.holds_any(first.octets(), last.octets())
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether anybody holds `address` in a way that gives it a name.
+    pub(super) fn points_somewhere(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.v4.holds(address.to_bits()),
+            IpAddr::V6(address) => self.v6.holds(address.octets()),
+        }
+    }
+
+    /// What stands at a Service's key.
+    pub fn entry(&self, key: &[u8]) -> Option<&Entry> {
+        self.services.get(key).map(|entry| &**entry)
+    }
+
+    /// The numbers of those who hold `address` in a way that gives it a name.
+    fn named_numbers(&self, address: IpAddr) -> impl Iterator<Item = u32> + '_ {
+        let (v4, v6) = match address {
+            IpAddr::V4(address) => (Some(self.v4.of(address.to_bits())), None),
+            IpAddr::V6(address) => (None, Some(self.v6.of(address.octets()))),
+        };
+        v4.into_iter().flatten().chain(v6.into_iter().flatten())
+    }
+
+    /// The numbers of all who hold `address`.
+    pub(super) fn numbers(&self, address: IpAddr) -> impl Iterator<Item = u32> + '_ {
+        self.named_numbers(address).chain(self.nameless.of(mapped(address)))
+    }
+
+    /// All who hold `address` in a way that gives it a name, in no order.
+    pub(crate) fn holders(&self, address: IpAddr) -> impl Iterator<Item = &Holder> {
+        self.named_numbers(address).filter_map(|number| self.holders.get(number as usize)?.as_ref())
+    }
+
+    /// The published endpoints of `entry` with this label, in wire form: by hostname or by generated label. One endpoint may
+    /// stand in several slices.
+    pub fn named<'a>(
+        &'a self,
+        entry: &'a Entry,
+        label: &'a [u8],
+    ) -> impl Iterator<Item = Place<'a>> {
+        let hash = self.host_hash(&entry.key, label);
+        let by_host = self.hosts.of(hash).filter_map(|number| entry.held_by_number(number));
+        let by_host = by_host.flat_map(move |held| {
+            let found = held.slice.with_host(label, held.published);
+            found.map(move |index| Place { held, index })
+        });
+        let generated = parse_generated(&label[1..]).into_iter();
+        let by_address = generated.flat_map(move |address| {
+            self.places(entry, address)
+                .filter(|place| place.held.slice.host(place.index).is_empty())
+        });
+        by_host.chain(by_address)
+    }
+
+    /// The published endpoints of `entry` with this address.
+    pub(crate) fn places<'a>(
+        &'a self,
+        entry: &'a Entry,
+        address: IpAddr,
+    ) -> impl Iterator<Item = Place<'a>> {
+        let held = self.numbers(address).filter_map(|number| entry.held_by_number(number));
+        held.flat_map(move |held| {
+            let found = held.slice.with_address(address, held.published);
+            found.map(move |index| Place { held, index })
+        })
+    }
+
+    /// Whether `place` is the first of the endpoints of `entry` that has its address.
+    pub fn is_first_with_address(&self, entry: &Entry, place: Place<'_>) -> bool {
+        let slice = &place.held.slice;
+        if entry.shared.addresses == 0 && !slice.repeats_addresses {
+            return true;
+        }
+        let address = slice.address(place.index);
+        !self.places(entry, address).any(|other| other.order() < place.order())
+    }
+
+    /// Whether `place` is the first of the endpoints of `entry` that has its address under this label.
+    pub fn is_first_with_both(&self, entry: &Entry, place: Place<'_>, label: &[u8]) -> bool {
+        if entry.shared.addresses == 0 {
+            return true;
+        }
+        let address = place.held.slice.address(place.index);
+        !self.places(entry, address).any(|other| {
+            other.order() < place.order() && other.with_label(|other_label| other_label == label)
+        })
+    }
+
+    /// Whether `place` is the first of the endpoints of `entry` that has its label `label` and a port that passes `wanted`.
+    pub fn is_first_with_label(
+        &self,
+        entry: &Entry,
+        place: Place<'_>,
+        label: &[u8],
+        wanted: impl Fn(Port<'_>) -> bool,
+    ) -> bool {
+        let slice = &place.held.slice;
+        let shared = entry.shared.hosts > 0 || entry.shared.addresses > 0;
+        if !shared && !slice.repeats_hosts {
+            return true;
+        }
+        !self.named(entry, label).any(|other| {
+            other.order() < place.order() && other.held.slice.ports().iter().any(&wanted)
+        })
+    }
+
+    /// Whether other endpoints of `entry` than one without hostname can have its label.
+    pub fn may_share_labels(&self, entry: &Entry) -> bool {
+        entry.shared.hosts > 0
+    }
+
+    /// What the index of hostnames knows `label` of the Service `key` by.
+    pub(super) fn host_hash(&self, key: &Key, label: &[u8]) -> u32 {
+        self.hasher.hash_one((&**key, label)) as u32
+    }
+}
+
+/// Label 0 is a port's name, label 1 its protocol.
+fn find_port<'a>(entry: &'a Entry, labels: &Labels<'a>) -> Node<'a> {
+    let Some(protocol) = Protocol::from_label(labels.label(1)) else { return Node::Missing };
+    let Some(name) = labels.label(0).strip_prefix(b"_").filter(|name| !name.is_empty()) else {
+        return Node::Missing;
+    };
+    let port = PortName::Named(name, protocol);
+    if entry.has_port(|other| port.matches(other)) {
+        Node::Port(entry, port)
+    } else {
+        Node::Missing
+    }
+}
+
+/// How many labels of the name stand left of `apex`; nothing where it is not `apex` nor below.
+fn below(labels: &Labels<'_>, apex: &[u8]) -> Option<usize> {
+    let length = labels.tail(0).len();
+    let at = length.checked_sub(apex.len())?;
+    if labels.tail(0)[at..] != *apex {
+        return None;
+    }
+    (0..=labels.count())
+        .rev()
+        .find(|&count| labels.start(count) <= at)
+        .filter(|&count| labels.start(count) == at)
+}
+
+/// The address as 16 bytes, IPv4 mapped (RFC 4291 section 2.5.5.2).
+pub(super) fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}

@@ -1,0 +1,399 @@
+//! An EndpointSlice, packed: addresses as bytes in one block, hostnames in another, ports once.
+//!
+//! Core. Knows the endpoints of one slice and their states; does not know the Service they belong to.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use super::Key;
+use crate::name::dashed;
+
+/// One endpoint on its way into a [`Slice`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its hostname as a label in wire form; empty where it has none.
+    pub host: Box<[u8]>,
+    /// Whether it counts.
+    pub state: State,
+}
+
+/// What an endpoint's conditions amount to (KEP-1672), the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// It takes traffic.
+    Ready,
+    /// It is terminating and still serves.
+    Draining,
+    /// It takes none.
+    NotReady,
+}
+
+/// The endpoints of one EndpointSlice, all of one family, those that are ready first.
+///
+/// Which of them are answered is a prefix: ready ones; ready and draining ones; all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    service: Key,
+    name: Arc<str>,
+    addresses: Addresses,
+    ready: u32,
+    draining: u32,
+    hosts: Hosts,
+    ports: Ports,
+    pods: bool,
+    /// Some address stands here twice, under different names.
+    pub(super) repeats_addresses: bool,
+    /// Some hostname stands here twice, with different addresses.
+    pub(super) repeats_hosts: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Addresses {
+    V4(Box<[[u8; 4]]>),
+    V6(Box<[[u8; 16]]>),
+}
+
+/// Hostnames, each stored once; both parts empty where no endpoint has one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Hosts {
+    /// Labels in wire form, one after the other.
+    labels: Box<[u8]>,
+    /// For each endpoint where its label begins, or [`NO_HOST`].
+    at: Box<[u16]>,
+}
+
+impl Slice {
+    /// Packs `endpoints`, all of one family, of the slice `name` (`NAMESPACE/NAME`), which belongs to `service`.
+    ///
+    /// One address under one name counts once, in its best state. At most 1,000 different hostnames: the API's limit of
+    /// endpoints. `pods` says whether a Pod is behind every endpoint.
+    pub fn pack(
+        service: Key,
+        name: Arc<str>,
+        mut endpoints: Vec<Endpoint>,
+        ports: Ports,
+        pods: bool,
+    ) -> Self {
+        endpoints.sort_unstable_by(|a, b| {
+            (a.address, &a.host, a.state).cmp(&(b.address, &b.host, b.state))
+        });
+        endpoints.dedup_by(|a, b| (a.address, &a.host) == (b.address, &b.host));
+        let repeats_addresses = endpoints.windows(2).any(|two| two[0].address == two[1].address);
+        endpoints.sort_by_key(|endpoint| endpoint.state);
+        let up_to = |state| endpoints.partition_point(|endpoint| endpoint.state <= state) as u32;
+        let (hosts, repeats_hosts) = Hosts::pack(&endpoints);
+        Self {
+            service,
+            name,
+            addresses: Addresses::pack(&endpoints),
+            ready: up_to(State::Ready),
+            draining: up_to(State::Draining),
+            hosts,
+            ports,
+            pods,
+            repeats_addresses,
+            repeats_hosts,
+        }
+    }
+
+    /// The key of its Service.
+    pub fn service(&self) -> &Key {
+        &self.service
+    }
+
+    /// Replaces the key by an equal one, so that it is stored once.
+    pub(super) fn share_key(&mut self, key: &Key) {
+        debug_assert_eq!(self.service, *key);
+        self.service = key.clone();
+    }
+
+    /// `NAMESPACE/NAME` of the object.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The ports of its endpoints.
+    pub fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// Whether a Pod is behind every endpoint.
+    pub fn is_of_pods(&self) -> bool {
+        self.pods
+    }
+
+    /// Whether it holds IPv6 addresses, else IPv4.
+    pub fn is_v6(&self) -> bool {
+        matches!(self.addresses, Addresses::V6(_))
+    }
+
+    /// How many endpoints it has, in whatever state.
+    pub fn len(&self) -> usize {
+        match &self.addresses {
+            Addresses::V4(addresses) => addresses.len(),
+            Addresses::V6(addresses) => addresses.len(),
+        }
+    }
+
+    /// Whether it has no endpoint.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many endpoints are `state` or better: the length of that prefix.
+    pub fn prefix(&self, state: State) -> u32 {
+        match state {
+            State::Ready => self.ready,
+            State::Draining => self.draining,
+            State::NotReady => self.len() as u32,
+        }
+    }
+
+    /// The address of endpoint `index`.
+    pub fn address(&self, index: usize) -> IpAddr {
+        match &self.addresses {
+            Addresses::V4(addresses) => Ipv4Addr::from(addresses[index]).into(),
+            Addresses::V6(addresses) => Ipv6Addr::from(addresses[index]).into(),
+        }
+    }
+
+    /// The address of endpoint `index` as rdata of A or AAAA.
+    pub fn rdata(&self, index: usize) -> &[u8] {
+        match &self.addresses {
+            Addresses::V4(addresses) => &addresses[index],
+            Addresses::V6(addresses) => &addresses[index],
+        }
+    }
+
+    /// The hostname of endpoint `index` as a label in wire form; empty where it has none.
+    pub fn host(&self, index: usize) -> &[u8] {
+        match self.hosts.at.get(index) {
+            None | Some(&NO_HOST) => &[],
+            Some(&at) => {
+                let label = &self.hosts.labels[usize::from(at)..];
+                &label[..1 + usize::from(label[0])]
+            }
+        }
+    }
+
+    /// Hands the label of endpoint `index` in wire form to `read`: its hostname, else its generated label.
+    pub fn with_label<T>(&self, index: usize, read: impl FnOnce(&[u8]) -> T) -> T {
+        match self.host(index) {
+            [] => read(dashed(self.address(index)).wire()),
+            host => read(host),
+        }
+    }
+
+    /// The endpoints among the first `prefix` that have the label `label`, in wire form, as hostname.
+    pub fn with_host(&self, label: &[u8], prefix: u32) -> impl Iterator<Item = usize> {
+        let prefix = if self.hosts.at.is_empty() { 0 } else { prefix as usize };
+        (0..prefix).filter(move |&index| self.host(index) == label)
+    }
+
+    /// The endpoints among the first `prefix` that have `address`.
+    pub fn with_address(&self, address: IpAddr, prefix: u32) -> impl Iterator<Item = usize> {
+        let address_v4;
+        let address_v6;
+        let (v4, v6): (&[[u8; 4]], &[[u8; 16]]) = match &self.addresses {
+            Addresses::V4(addresses) => (&addresses[..prefix as usize], &[]),
+            Addresses::V6(addresses) => (&[], &addresses[..prefix as usize]),
+        };
+        match address {
+            IpAddr::V4(address) => (address_v4, address_v6) = (Some(address.octets()), None),
+            IpAddr::V6(address) => (address_v4, address_v6) = (None, Some(address.octets())),
+        }
+        let is_v4 = move |&(_, octets): &(usize, &[u8; 4])| Some(*octets) == address_v4;
+        let is_v6 = move |&(_, octets): &(usize, &[u8; 16])| Some(*octets) == address_v6;
+        let v4 = v4.iter().enumerate().filter(is_v4).map(|(index, _)| index);
+        v4.chain(v6.iter().enumerate().filter(is_v6).map(|(index, _)| index))
+    }
+}
+
+impl Addresses {
+    fn pack(endpoints: &[Endpoint]) -> Self {
+        let v6 = |endpoint: &Endpoint| match endpoint.address {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        };
+        let v4 = |endpoint: &Endpoint| match endpoint.address {
+            IpAddr::V4(address) => Some(address.octets()),
+            IpAddr::V6(_) => None,
+        };
+        match endpoints.iter().map(v4).collect() {
+            Some(addresses) => Self::V4(addresses),
+            None => Self::V6(endpoints.iter().map(v6).collect()),
+        }
+    }
+}
+
+impl Hosts {
+    /// The hostnames of `endpoints`, and whether one of them stands there twice.
+    fn pack(endpoints: &[Endpoint]) -> (Self, bool) {
+        let mut distinct: Vec<&[u8]> = endpoints.iter().map(|endpoint| &*endpoint.host).collect();
+        distinct.retain(|host| !host.is_empty());
+        let count = distinct.len();
+        if count == 0 {
+            return (Self::default(), false);
+        }
+        distinct.sort_unstable();
+        distinct.dedup();
+        let mut labels = Vec::with_capacity(distinct.iter().map(|host| host.len()).sum());
+        let mut starts = Vec::with_capacity(distinct.len());
+        for host in &distinct {
+            starts.push(u16::try_from(labels.len()).expect("1,000 labels of 64 bytes fit"));
+            labels.extend_from_slice(host);
+        }
+        let start = |endpoint: &Endpoint| match distinct.binary_search(&&*endpoint.host) {
+            Ok(place) => starts[place],
+            Err(_) => NO_HOST,
+        };
+        let at = endpoints.iter().map(start).collect();
+        (Self { labels: labels.into(), at }, distinct.len() < count)
+    }
+}
+
+/// A transport protocol that a port can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl Protocol {
+    /// The protocol whose label in an SRV name this is (RFC 2782), without the length byte.
+    pub fn from_label(label: &[u8]) -> Option<Self> {
+        match label {
+            b"_tcp" => Some(Self::Tcp),
+            b"_udp" => Some(Self::Udp),
+            b"_sctp" => Some(Self::Sctp),
+            _ => None,
+        }
+    }
+
+    const fn from_byte(byte: u8) -> Self {
+        match byte {
+            0 => Self::Tcp,
+            1 => Self::Udp,
+            _ => Self::Sctp,
+        }
+    }
+}
+
+/// One port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port<'a> {
+    /// Its name, lower case; empty where it has none.
+    pub name: &'a [u8],
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its number.
+    pub number: u16,
+}
+
+/// Ports, packed into one block of bytes: for each the name's length and the name, the protocol, the number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ports(Box<[u8]>);
+
+impl Ports {
+    /// Packs ports given as name in wire form (empty for none), protocol and number; the same port counts once.
+    pub fn pack(ports: &[(Vec<u8>, Protocol, u16)]) -> Self {
+        let mut packed = Vec::new();
+        for (index, port) in ports.iter().enumerate() {
+            if ports[..index].contains(port) {
+                continue;
+            }
+            let (name, protocol, number) = port;
+            if name.is_empty() {
+                packed.push(0);
+            }
+            packed.extend_from_slice(name);
+            packed.push(*protocol as u8);
+            packed.extend_from_slice(&number.to_be_bytes());
+        }
+        Self(packed.into())
+    }
+
+    /// Each port.
+    pub fn iter(&self) -> impl Iterator<Item = Port<'_>> + Clone {
+        let mut rest = &*self.0;
+        std::iter::from_fn(move || {
+            let (&length, tail) = rest.split_first()?;
+            let (name, tail) = tail.split_at(usize::from(length));
+            let (&[protocol, n1, n0], tail) =
+                tail.split_first_chunk().expect("ports are packed whole");
+            rest = tail;
+            let number = u16::from_be_bytes([n1, n0]);
+            Some(Port { name, protocol: Protocol::from_byte(protocol), number })
+        })
+    }
+}
+
+/// What stands for "no hostname" among the places of hostnames.
+const NO_HOST: u16 = u16::MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(address: &str, host: &str, state: State) -> Endpoint {
+        let mut wire = Vec::new();
+        if !host.is_empty() {
+            crate::name::push_label(&mut wire, host, |_| false).unwrap();
+        }
+        Endpoint { address: address.parse().unwrap(), host: wire.into(), state }
+    }
+
+    #[test]
+    fn packed_in_order_of_state() {
+        use State::{Draining, NotReady, Ready};
+        let slice = Slice::pack(
+            Key::from(*b"\x01a\x01b"),
+            "b/a-1".into(),
+            vec![
+                endpoint("10.0.0.9", "", NotReady),
+                endpoint("10.0.0.2", "web-1", Ready),
+                endpoint("10.0.0.1", "web-0", Ready),
+                endpoint("10.0.0.1", "web-0", NotReady),
+                endpoint("10.0.0.1", "other", Ready),
+                endpoint("10.0.0.5", "web-0", Draining),
+            ],
+            Ports::default(),
+            true,
+        );
+        let prefixes = [Ready, Draining, NotReady].map(|state| slice.prefix(state));
+        assert_eq!(prefixes, [3, 4, 5]);
+        assert_eq!(slice.len(), 5);
+        assert!(slice.repeats_addresses && slice.repeats_hosts && !slice.is_v6());
+        let of_host = |host: &[u8], prefix| slice.with_host(host, prefix).collect::<Vec<_>>();
+        assert_eq!(of_host(b"\x05web-0", 3), [1]);
+        assert_eq!(of_host(b"\x05web-0", 5), [1, 3]);
+        assert_eq!(of_host(b"\x05web-9", 5), []);
+        let of = |address: &str, prefix| {
+            slice.with_address(address.parse().unwrap(), prefix).collect::<Vec<_>>()
+        };
+        assert_eq!(of("10.0.0.1", 5), [0, 1]);
+        assert_eq!(of("10.0.0.9", 4), []);
+        assert_eq!(of("fd00::1", 5), []);
+        slice.with_label(4, |label| assert_eq!(label, b"\x0810-0-0-9"));
+        slice.with_label(0, |label| assert_eq!(label, b"\x05other"));
+    }
+
+    #[test]
+    fn ports_are_packed_once() {
+        let ports = Ports::pack(&[
+            (b"\x04http".to_vec(), Protocol::Tcp, 80),
+            (vec![], Protocol::Udp, 53),
+            (b"\x04http".to_vec(), Protocol::Tcp, 80),
+        ]);
+        let read: Vec<Port<'_>> = ports.iter().collect();
+        assert_eq!(read[0], Port { name: b"http", protocol: Protocol::Tcp, number: 80 });
+        assert_eq!(read[1], Port { name: b"", protocol: Protocol::Udp, number: 53 });
+        assert_eq!(read.len(), 2);
+    }
+}

@@ -1,0 +1,290 @@
+//! The seam between who learns about objects and who answers: one [`Writer`], many [`Reader`]s.
+//!
+//! Knows objects by identity, relists and publication; holds no rule of records. Readers never wait for the writer; what
+//! is published lands whole, and says which owner names changed.
+//!
+//! ```text
+//! Change ──▶ Writer::apply ──▶ draft ── publish ──▶ snapshot ◀── Reader::records ── answer
+//!            relist: begin, apply.., finish          └──▶ Published: generation, changed names ──▶ /changes
+//! ```
+
+mod changed;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use foldhash::fast::RandomState;
+
+use crate::name::push_label;
+use crate::project::{Change, Kind, Object, ObjectId};
+use crate::records::{Draft, Key, Pod, PodMode, Records, Zone};
+
+use changed::Aliases;
+pub use changed::{Changed, Names};
+
+/// An empty, incomplete store for `zone`: SERVFAIL until every kind it needs is synced.
+pub fn new(zone: Zone) -> (Writer, Reader) {
+    let mut awaited = HashSet::from([Kind::Service, Kind::EndpointSlice, Kind::Namespace]);
+    if zone.pods == PodMode::Verified {
+        awaited.insert(Kind::Pod);
+    }
+    let records = Records::empty(zone);
+    let published = Arc::new(ArcSwap::from_pointee(records.clone()));
+    let writer = Writer {
+        published: published.clone(),
+        draft: Draft::new(records),
+        awaited,
+        relists: 0,
+        services: HashMap::default(),
+        slices: HashMap::default(),
+        namespaces: HashMap::default(),
+        pods: HashMap::default(),
+        aliases: Aliases::default(),
+    };
+    (writer, Reader { published })
+}
+
+/// Reads the records; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    published: Arc<ArcSwap<Records>>,
+}
+
+impl Reader {
+    /// The records as last published. Never waits; hold it for one query or one batch.
+    pub fn records(&self) -> Guard<Arc<Records>> {
+        self.published.load()
+    }
+
+    /// The records as last published, to be kept for longer.
+    pub fn snapshot(&self) -> Arc<Records> {
+        self.published.load_full()
+    }
+}
+
+/// Takes news about objects and publishes what follows from them. There is one.
+#[derive(Debug)]
+pub struct Writer {
+    published: Arc<ArcSwap<Records>>,
+    draft: Draft,
+    /// Kinds whose first full list is still to come.
+    awaited: HashSet<Kind>,
+    /// How many relists have begun.
+    relists: u32,
+    /// For each object in which relist, by number, it was last seen; what else is needed to take it back.
+    services: HashMap<Key, u32, RandomState>,
+    slices: HashMap<Arc<str>, (u32, u32), RandomState>,
+    namespaces: HashMap<Arc<[u8]>, u32, RandomState>,
+    pods: HashMap<Box<str>, (Pod, u32), RandomState>,
+    aliases: Aliases,
+}
+
+/// A full list under way; dropped unfinished, it has no effect beyond the objects it brought.
+#[derive(Debug)]
+#[must_use = "objects that are gone vanish only when the relist is finished"]
+pub struct Relist {
+    kind: Kind,
+    /// As a label in wire form; all namespaces where there is none.
+    namespace: Option<Vec<u8>>,
+    /// As the API spells it.
+    namespace_text: Option<String>,
+    number: u32,
+}
+
+/// What a publication changed.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Counts publications, from 1.
+    pub generation: u64,
+    /// The serial of the SOA record from now on.
+    pub serial: u32,
+    /// Which names changed.
+    pub changed: Changed,
+}
+
+impl Writer {
+    /// Takes one piece of news. Nobody sees it before the next [`Writer::publish`]. News that say nothing new cost a
+    /// comparison.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Applied(id, object) => self.put(&id, object),
+            Change::Deleted(id) => self.delete(&id),
+        }
+    }
+
+    /// A full list of `kind` begins, in one namespace or in all: [`Writer::apply`] each of its objects, then
+    /// [`Writer::finish_relist`]. Watch events may come in between; several lists may run at once.
+    pub fn begin_relist(&mut self, kind: Kind, namespace: Option<&str>) -> Relist {
+        self.relists += 1;
+        let wire = namespace.map(|text| {
+            let mut wire = Vec::new();
+            match push_label(&mut wire, text, |_| false) {
+                Ok(()) => wire,
+                Err(_) => Vec::new(), // matches no namespace: nothing can be in one without a name
+            }
+        });
+        let namespace_text = namespace.map(|text| format!("{text}/"));
+        Relist { kind, namespace: wire, namespace_text, number: self.relists }
+    }
+
+    /// The list is complete: objects in its scope that it did not bring are gone.
+    pub fn finish_relist(&mut self, relist: Relist) {
+        let Relist { kind, namespace, namespace_text, number } = relist;
+        let in_namespace = |label: &[u8]| namespace.as_deref().is_none_or(|name| name == label);
+        let in_scope = |name: &str| {
+            namespace_text.as_deref().is_none_or(|namespace| name.starts_with(namespace))
+        };
+        match kind {
+            Kind::Service => {
+                let gone = self.services.iter().filter(|(key, seen)| {
+                    **seen < number && in_namespace(&key[1 + usize::from(key[0])..])
+                });
+                for key in gone.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+                    self.delete_service(&key);
+                }
+            }
+            Kind::EndpointSlice => {
+                let gone =
+                    self.slices.iter().filter(|(name, (_, seen))| *seen < number && in_scope(name));
+                for name in gone.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+                    self.delete_slice(&name);
+                }
+            }
+            Kind::Namespace => {
+                let gone = self
+                    .namespaces
+                    .iter()
+                    .filter(|(label, seen)| **seen < number && in_namespace(label));
+                for label in gone.map(|(label, _)| label.clone()).collect::<Vec<_>>() {
+                    self.namespaces.remove(&label);
+                    self.draft.set_namespace(&label, false);
+                }
+            }
+            Kind::Pod => {
+                let gone =
+                    self.pods.iter().filter(|(name, (_, seen))| *seen < number && in_scope(name));
+                for name in gone.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+                    self.delete_pod(&name);
+                }
+            }
+        }
+    }
+
+    /// Every list of `kind` has been finished once. When no awaited kind is left, the next [`Writer::publish`] begins to
+    /// answer.
+    pub fn synced(&mut self, kind: Kind) {
+        self.awaited.remove(&kind);
+        if self.awaited.is_empty() {
+            self.draft.set_complete();
+        }
+    }
+
+    /// Whether every kind is synced.
+    pub fn is_synced(&self) -> bool {
+        self.awaited.is_empty()
+    }
+
+    /// Makes everything applied so far visible at once; nothing, where nothing changed or not every kind is synced.
+    ///
+    /// `revision` is the highest resource version seen, 0 where there is none: its low 32 bits become the SOA serial, so
+    /// that replicas agree and restarts do not go back.
+    pub fn publish(&mut self, revision: u64) -> Option<Published> {
+        let first = !self.published.load().is_complete();
+        if !self.is_synced() || !first && self.draft.touched().is_empty() {
+            return None;
+        }
+        self.draft.advance(revision as u32);
+        let touched = self.draft.take_touched();
+        let records = Arc::new(self.draft.records().clone());
+        let before = self.published.swap(records.clone());
+        let changed = if first {
+            self.aliases.follow(&records, &touched);
+            Changed::Everything
+        } else {
+            changed::names(&before, &records, &touched, &mut self.aliases)
+        };
+        let (generation, serial) = (records.generation(), records.serial());
+        Some(Published { generation, serial, changed })
+    }
+
+    /// The records as they will be published.
+    pub fn draft(&self) -> &Records {
+        self.draft.records()
+    }
+
+    fn put(&mut self, id: &ObjectId, object: Object) {
+        let seen = self.relists;
+        match object {
+            Object::Service(service) => {
+                let key = service.key.clone();
+                self.draft.set_service(&key, Some(service));
+                let shared = self.draft.records().entry(&key).map_or(key, |e| e.key().clone());
+                self.services.insert(shared, seen);
+            }
+            Object::EndpointSlice(slice) => {
+                let name = slice.name().clone();
+                let number = self.slices.get(&name).map(|(number, _)| *number);
+                let number = self.draft.set_slice(number, slice);
+                self.slices.insert(name, (number, seen));
+            }
+            Object::Namespace(namespace) => {
+                self.draft.set_namespace(&namespace.label, true);
+                self.namespaces.insert(namespace.label, seen);
+            }
+            Object::Pod(pod) => {
+                let name = format!("{}/{}", id.namespace, id.name).into_boxed_str();
+                match self.pods.get_mut(&name) {
+                    Some((old, last)) if *old == pod => *last = seen,
+                    _ => {
+                        self.draft.add_pod(&pod); // first, so that its namespace does not blink
+                        self.delete_pod(&name);
+                        self.pods.insert(name, (pod, seen));
+                    }
+                }
+            }
+        }
+    }
+
+    fn delete(&mut self, id: &ObjectId) {
+        match id.kind {
+            Kind::Service => {
+                let mut key = Vec::new();
+                let labels = [&id.name, &id.namespace];
+                let read =
+                    labels.into_iter().try_for_each(|text| push_label(&mut key, text, |_| false));
+                if read.is_ok() {
+                    self.delete_service(&key.into());
+                }
+            }
+            Kind::EndpointSlice => self.delete_slice(&format!("{}/{}", id.namespace, id.name)),
+            Kind::Namespace => {
+                let mut label = Vec::new();
+                if push_label(&mut label, &id.name, |_| false).is_ok()
+                    && let Some((label, _)) = self.namespaces.remove_entry(&label[..])
+                {
+                    self.draft.set_namespace(&label, false);
+                }
+            }
+            Kind::Pod => self.delete_pod(&format!("{}/{}", id.namespace, id.name)),
+        }
+    }
+
+    fn delete_service(&mut self, key: &Key) {
+        if self.services.remove(key).is_some() {
+            self.draft.set_service(key, None);
+        }
+    }
+
+    fn delete_slice(&mut self, name: &str) {
+        if let Some((number, _)) = self.slices.remove(name) {
+            self.draft.remove_slice(number);
+        }
+    }
+
+    fn delete_pod(&mut self, name: &str) {
+        if let Some((pod, _)) = self.pods.remove(name) {
+            self.draft.remove_pod(&pod);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Which owner names a publication changed: what a cache must forget.
+//!
+//! Core. Compares two snapshots where something was touched; keeps track of aliases inside the zone, whose answers change
+//! with their targets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::name::{Text, reverse};
+use crate::records::{Key, Records, Shape, Touched};
+
+/// Which names changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// More than is worth listing, or all of it for the first time: forget everything.
+    Everything,
+    /// These, and every name below them.
+    Names(Names),
+}
+
+/// Names in wire form, one after the other. Each stands for itself and every name below it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Names(Box<[u8]>);
+
+impl Names {
+    /// Each name, in wire form and lower case, root label included.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &*self.0;
+        std::iter::from_fn(move || {
+            let end = shared::wire::name_end(rest, 0)?;
+            let (name, tail) = rest.split_at(end);
+            rest = tail;
+            Some(name)
+        })
+    }
+
+    /// Bytes it takes.
+    pub fn len_bytes(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|name| Text(name).to_string())).finish()
+    }
+}
+
+/// The names that changed between `before` and `after`, where `touched` was touched.
+pub(super) fn names(
+    before: &Records,
+    after: &Records,
+    touched: &Touched,
+    aliases: &mut Aliases,
+) -> Changed {
+    if touched.len() > TOUCHED_MAX {
+        aliases.follow(after, touched);
+        return Changed::Everything;
+    }
+    let mut services = touched.services.clone();
+    aliases.add_to(&mut services, touched); // as they stood
+    aliases.follow(after, touched);
+    aliases.add_to(&mut services, touched); // as they stand
+    let zone = after.zone();
+    let mut names = Vec::new();
+    for key in &services {
+        names.extend_from_slice(key);
+        names.extend_from_slice(zone.services());
+    }
+    for label in &touched.namespaces {
+        names.extend_from_slice(label);
+        names.extend_from_slice(zone.services());
+    }
+    for label in touched.namespaces.union(&touched.pods) {
+        names.extend_from_slice(label);
+        names.extend_from_slice(b"\x03pod");
+        names.extend_from_slice(zone.apex().wire());
+    }
+    let mut ancestors = BTreeSet::new();
+    for &address in &touched.addresses {
+        names.extend_from_slice(reverse(address).wire());
+        add_ancestors(before, after, address, &mut ancestors);
+    }
+    for (address, labels) in ancestors {
+        let name = reverse(address);
+        let label_len = if address.is_ipv4() { None } else { Some(2) };
+        let mut rest = name.wire();
+        for _ in 0..labels {
+            let skipped = label_len.unwrap_or(1 + usize::from(rest[0]));
+            rest = &rest[skipped..];
+        }
+        names.extend_from_slice(rest);
+    }
+    Changed::Names(Names(names.into()))
+}
+
+/// Adds the ancestors of the reverse name of `address` that came to exist or ceased to: the address they begin at, and
+/// how many labels of its name to leave out.
+fn add_ancestors(
+    before: &Records,
+    after: &Records,
+    address: IpAddr,
+    ancestors: &mut BTreeSet<(IpAddr, usize)>,
+) {
+    let (bits, label_bits) = match address {
+        IpAddr::V4(_) => (32_usize, 8),
+        IpAddr::V6(_) => (128, 4),
+    };
+    for labels in 1..bits / label_bits {
+        let (first, last) = range(address, labels * label_bits);
+        if before.holds_any(first, last) == after.holds_any(first, last) {
+            return; // then those above did not change either
+        }
+        ancestors.insert((first, labels));
+    }
+}
+
+/// The first and last address that share all but the low `bits` bits with `address`.
+fn range(address: IpAddr, bits: usize) -> (IpAddr, IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            let mask = (1_u32 << bits) - 1;
+            let bits = address.to_bits();
+            (Ipv4Addr::from_bits(bits & !mask).into(), Ipv4Addr::from_bits(bits | mask).into())
+        }
+        IpAddr::V6(address) => {
+            let mask = (1_u128 << bits) - 1;
+            let bits = address.to_bits();
+            (Ipv6Addr::from_bits(bits & !mask).into(), Ipv6Addr::from_bits(bits | mask).into())
+        }
+    }
+}
+
+/// Aliases inside the zone: their answers hold the records of their targets.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Aliases {
+    /// What each alias stands for.
+    targets: BTreeMap<Key, Target>,
+    /// Who stands for a Service or something below it.
+    of_service: BTreeMap<Box<[u8]>, BTreeSet<Key>>,
+    /// Who stands for something else in our zones.
+    of_others: BTreeSet<Key>,
+}
+
+/// What an alias stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Target {
+    /// A Service or a name below it.
+    Service(Box<[u8]>),
+    /// A pod, a reverse name, a namespace or nothing yet.
+    Other,
+}
+
+impl Aliases {
+    /// Takes over what the touched Services are now.
+    pub fn follow(&mut self, records: &Records, touched: &Touched) {
+        for key in &touched.services {
+            self.forget(key);
+            let service = records.entry(key).and_then(|entry| entry.service());
+            let Some(Shape::ExternalName(name)) = service.map(|service| &service.shape) else {
+                continue;
+            };
+            let Some(target) = target(records, name.wire()) else { continue };
+            match &target {
+                Target::Service(of) => {
+                    self.of_service.entry(of.clone()).or_default().insert(key.clone());
+                }
+                Target::Other => {
+                    self.of_others.insert(key.clone());
+                }
+            }
+            self.targets.insert(key.clone(), target);
+        }
+    }
+
+    fn forget(&mut self, key: &Key) {
+        match self.targets.remove(key) {
+            None => {}
+            Some(Target::Other) => {
+                self.of_others.remove(key);
+            }
+            Some(Target::Service(of)) => {
+                if let Some(aliases) = self.of_service.get_mut(&of) {
+                    aliases.remove(key);
+                    if aliases.is_empty() {
+                        self.of_service.remove(&of);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds to `services` every alias whose answer holds something of them or of what else was touched.
+    pub fn add_to(&self, services: &mut BTreeSet<Key>, touched: &Touched) {
+        if self.targets.is_empty() {
+            return;
+        }
+        let mut open: Vec<Key> = services.iter().cloned().collect();
+        if touched.len() > touched.services.len() {
+            open.extend(self.of_others.iter().cloned());
+            services.extend(self.of_others.iter().cloned());
+        }
+        while let Some(key) = open.pop() {
+            for alias in self.of_service.get(&key[..]).into_iter().flatten() {
+                if services.insert(alias.clone()) {
+                    open.push(alias.clone());
+                }
+            }
+        }
+    }
+}
+
+/// What `name` stands for, where it is in one of our zones.
+fn target(records: &Records, name: &[u8]) -> Option<Target> {
+    let found = records.find(name)?;
+    let labels = crate::name::Labels::of(name);
+    let mut count = 0;
+    while labels.start(count) < found.apex {
+        count += 1;
+    }
+    if !found.is_reverse && count >= 3 && labels.label(count - 1) == b"svc" {
+        return Some(Target::Service(labels.wire(count - 3, count - 1).into()));
+    }
+    Some(Target::Other)
+}
+
+/// Beyond this many touched things a list costs more than forgetting everything.
+const TOUCHED_MAX: usize = 20_000;
