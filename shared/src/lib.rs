@@ -1,14 +1,25 @@
 //! What at least two of kubedns, dnscache and healthz use today. "Maybe later" does not get in.
 //!
 //! ```text
-//! wire      core   bytes <-> query view and reply, size limits, truncation, refusals
-//! clock     core   points in time, read at the edge and passed in
-//! serve     edge   DNS over UDP and TCP: batches, bounds, framing, drain; calls one handler
-//! ready     seam   named blockers; ready when the last is dropped
-//! shutdown  edge   signals, one set of tasks, the drain
+//! wire        core   bytes <-> query view and reply, size limits, truncation, refusals
+//! clock       core   points in time, read at the edge and passed in
+//! serve       edge   DNS over UDP and TCP: batches, bounds, framing, drain; calls one handler
+//! flags       edge   command line and environment; a mistake is one line and exit code 2
+//! log         edge   events on stderr, text or JSON
+//! ready       seam   named blockers; ready when the last is dropped
+//! http        edge   a bounded listener; liveness, readiness and metrics alike for all
+//! metrics     edge   what all expose alike, in both text formats
+//! config_dir  edge   the ConfigMap's files, watched; its core turns them into checked keys
+//! shutdown    edge   signals, one set of tasks, the drain
 //! ```
 
 pub mod clock;
+pub mod config_dir;
+pub mod flags;
+pub mod http;
+pub mod log;
+pub mod metrics;
+pub mod ready;
 pub mod serve;
 pub mod shutdown;
 pub mod wire;

@@ -1,0 +1,250 @@
+//! What the programs expose alike: the registry with their build, the counters of the DNS listener,
+//! the state of the configuration directory, and the two text formats.
+//!
+//! Edge: reads counters kept elsewhere at the moment of a scrape. Knows no metric of one program.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+use crate::config_dir;
+use crate::serve::{Counters, Event, Overflow, RCODES, TYPES};
+
+/// A registry whose metrics begin with `program_`, with `program_build_info{version}` in it.
+pub fn registry(program: &str, version: &'static str) -> Registry {
+    let mut registry = Registry::with_prefix(program);
+    let build = Family::<[(&str, &str); 1], Gauge>::default();
+    build.get_or_create(&[("version", version)]).set(1);
+    registry.register("build_info", "The version that runs; always 1", build);
+    registry
+}
+
+/// Adds what a DNS listener counts: `dns_messages`, `dns_replies`, `dns_events` and the kernel's
+/// drops.
+pub fn register_dns(registry: &mut Registry, counters: Arc<Counters>, overflow: Overflow) {
+    registry.register_collector(Box::new(Dns { counters, overflow }));
+}
+
+/// Adds how the configuration directory fares.
+pub fn register_config_dir(registry: &mut Registry, state: watch::Receiver<config_dir::State>) {
+    registry.register_collector(Box::new(ConfigDir { state }));
+}
+
+/// The text formats of an exposition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// Prometheus text 0.0.4.
+    Prometheus,
+}
+
+impl Format {
+    /// The value of its `Content-Type` header.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+/// Everything in `registry` as text.
+///
+/// Fails when a collector does.
+pub fn text(registry: &Registry, format: Format) -> Result<String, fmt::Error> {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry)?;
+    Ok(match format {
+        Format::OpenMetrics => text,
+        Format::Prometheus => prometheus(&text),
+    })
+}
+
+/// OpenMetrics as Prometheus text: a counter's family bears the name of its samples there, and
+/// units and the end are not marked.
+fn prometheus(openmetrics: &str) -> String {
+    let mut text = String::with_capacity(openmetrics.len());
+    let mut lines = openmetrics.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line.starts_with("# UNIT ") || line == "# EOF" {
+            continue;
+        }
+        let kind = lines.peek().filter(|next| next.starts_with("# TYPE ")).unwrap_or(&line);
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(word @ ("HELP" | "TYPE")), Some(name), rest)
+                if kind.ends_with(" counter") =>
+            {
+                text.extend(["# ", word, " ", name, "_total ", rest.unwrap_or_default()]);
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[derive(Debug)]
+struct Dns {
+    counters: Arc<Counters>,
+    overflow: Overflow,
+}
+
+impl Collector for Dns {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let counts = self.counters.snapshot();
+        let transports = [("udp", Event::ReceivedUdp), ("tcp", Event::ReceivedTcp)];
+        counters(
+            &mut encoder,
+            ("dns_messages", "DNS messages received"),
+            transports.map(|(name, event)| ([("transport", name)], counts.event(event))),
+        )?;
+        let replies = TYPES.iter().zip(&counts.replies).flat_map(|((qtype, _), codes)| {
+            RCODES
+                .iter()
+                .zip(codes)
+                .map(|((rcode, _), count)| ([("type", *qtype), ("rcode", *rcode)], *count))
+        });
+        let seen = replies.filter(|(_, count)| *count > 0);
+        counters(&mut encoder, ("dns_replies", "DNS replies sent"), seen)?;
+        counters(
+            &mut encoder,
+            ("dns_events", "What befell DNS messages and connections beside a plain reply"),
+            EVENTS.map(|(name, event)| ([("event", name)], counts.event(event))),
+        )?;
+        counters(
+            &mut encoder,
+            ("dns_overflow", "Datagrams the kernel dropped because the socket's queue was full"),
+            [([("transport", "udp")], self.overflow.dropped())],
+        )
+    }
+}
+
+#[derive(Debug)]
+struct ConfigDir {
+    state: watch::Receiver<config_dir::State>,
+}
+
+impl Collector for ConfigDir {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (good, results) = {
+            let state = self.state.borrow();
+            (state.error.is_none(), [("applied", state.applied), ("refused", state.refused)])
+        };
+        let gauge = ConstGauge::new(i64::from(good));
+        let help = "1 while the configuration directory is applied as it stands, 0 while refused";
+        let descriptor = encoder.encode_descriptor("config_ok", help, None, MetricType::Gauge)?;
+        gauge.encode(descriptor)?;
+        counters(
+            &mut encoder,
+            (
+                "config_loads",
+                "Changed contents of the configuration directory, by what became of it",
+            ),
+            results.map(|(result, count)| ([("result", result)], count)),
+        )
+    }
+}
+
+/// Writes one family of counters.
+pub fn counters<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    rows: impl IntoIterator<Item = (L, u64)>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, count) in rows {
+        family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+    }
+    Ok(())
+}
+
+/// The events that are exposed as such, by name.
+const EVENTS: [(&str, Event); 9] = [
+    ("malformed", Event::Malformed),
+    ("deferred", Event::Deferred),
+    ("shed", Event::Shed),
+    ("dropped", Event::Dropped),
+    ("truncated", Event::Truncated),
+    ("send_failed", Event::SendFailed),
+    ("panicked", Event::Panicked),
+    ("connected", Event::Connected),
+    ("cut", Event::Cut),
+];
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::metrics::counter::Counter;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::serve::{Asked, Handler, Limits, Verdict};
+    use crate::wire::{Query, Reply};
+
+    #[test]
+    fn both_formats_name_a_counter_as_their_readers_expect() {
+        let mut registry = registry("prog", "1.2.3");
+        registry.register("depth", "How deep", <Gauge>::default());
+        let drops = <Counter>::default();
+        drops.inc_by(7);
+        registry.register("drops", "How many", drops);
+        let openmetrics = text(&registry, Format::OpenMetrics).unwrap();
+        assert_eq!(
+            openmetrics,
+            "# HELP prog_build_info The version that runs; always 1.\n\
+             # TYPE prog_build_info gauge\nprog_build_info{version=\"1.2.3\"} 1\n\
+             # HELP prog_depth How deep.\n# TYPE prog_depth gauge\nprog_depth 0\n\
+             # HELP prog_drops How many.\n# TYPE prog_drops counter\nprog_drops_total 7\n# EOF\n"
+        );
+        let prometheus = text(&registry, Format::Prometheus).unwrap();
+        let expected = openmetrics
+            .replace("prog_drops How", "prog_drops_total How")
+            .replace("prog_drops counter", "prog_drops_total counter")
+            .replace("# EOF\n", "");
+        assert_eq!(prometheus, expected);
+    }
+
+    struct Mute;
+
+    impl Handler for Mute {
+        fn answer(&self, _: &Query<'_>, _: &Asked, _: &mut Reply<'_>) -> Verdict {
+            Verdict::Drop
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_and_a_directory_are_exposed() {
+        let mut registry = registry("prog", "1");
+        let sockets = crate::serve::bind(&["127.0.0.1:0".parse().unwrap()], 1).unwrap();
+        let (stopping, (later, _)) = (CancellationToken::new(), tokio::sync::mpsc::channel(1));
+        let handler = Arc::new(Mute);
+        let serving =
+            crate::serve::dns(sockets, Limits::default(), stopping.clone(), handler, later)
+                .unwrap();
+        serving.counters.add(0, Event::ReceivedTcp, 3);
+        register_dns(&mut registry, Arc::clone(&serving.counters), serving.overflow());
+        let (_sender, state) = watch::channel(config_dir::State::default());
+        register_config_dir(&mut registry, state);
+        let text = text(&registry, Format::Prometheus).unwrap();
+        for line in [
+            "# TYPE prog_dns_messages_total counter\n",
+            "prog_dns_messages_total{transport=\"tcp\"} 3\n",
+            "prog_dns_events_total{event=\"shed\"} 0\n",
+            "prog_dns_overflow_total{transport=\"udp\"} 0\n",
+            "prog_config_ok 1\n",
+            "prog_config_loads_total{result=\"refused\"} 0\n",
+        ] {
+            assert!(text.contains(line), "{line} is missing in {text}");
+        }
+        stopping.cancel();
+        serving.finished().await.unwrap();
+    }
+}

@@ -1,0 +1,148 @@
+//! Readiness as something one drops: each start-up task holds a named blocker; the program is ready
+//! when the last is gone. Checks are how `/livez` and `/readyz` tell what holds.
+//!
+//! Seam: the names still held travel through a watch channel. Knows no task and no HTTP.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+/// What still keeps the program from being ready; clones see the same.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    names: Arc<[&'static str]>,
+    held: watch::Receiver<Vec<&'static str>>,
+}
+
+/// Keeps the program from being ready until it is dropped.
+#[derive(Debug)]
+pub struct Blocker {
+    name: &'static str,
+    held: Arc<watch::Sender<Vec<&'static str>>>,
+}
+
+/// One blocker per name, in the order of the names, and the view on all of them.
+pub fn new(names: impl IntoIterator<Item = &'static str>) -> (Ready, Vec<Blocker>) {
+    let names = names.into_iter().collect::<Vec<_>>();
+    let (sender, receiver) = watch::channel(names.clone());
+    let held = Arc::new(sender);
+    let blocker = |&name: &&'static str| Blocker { name, held: Arc::clone(&held) };
+    let blockers = names.iter().map(blocker).collect();
+    (Ready { names: names.into(), held: receiver }, blockers)
+}
+
+impl Ready {
+    /// Whether every blocker has been dropped.
+    pub fn is_ready(&self) -> bool {
+        self.held.borrow().is_empty()
+    }
+
+    /// The names of the blockers still held, in their first order.
+    pub fn blockers(&self) -> Vec<&'static str> {
+        self.held.borrow().clone()
+    }
+
+    /// Every name, passed or not yet.
+    pub fn checks(&self) -> Vec<Check> {
+        let held = self.held.borrow();
+        let check = |&name: &&'static str| {
+            if held.contains(&name) { Check::failed(name, "not yet") } else { Check::passed(name) }
+        };
+        self.names.iter().map(check).collect()
+    }
+
+    /// Resolves when the last blocker is dropped.
+    pub async fn wait(&self) {
+        // The channel closes with the last blocker, which has emptied the list before.
+        drop(self.held.clone().wait_for(Vec::is_empty).await);
+    }
+}
+
+impl Blocker {
+    /// What it waits for.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl Drop for Blocker {
+    fn drop(&mut self) {
+        self.held.send_modify(|held| {
+            if let Some(at) = held.iter().position(|name| *name == self.name) {
+                held.remove(at);
+            }
+        });
+    }
+}
+
+/// One line of `/livez?verbose` or `/readyz?verbose`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What was looked at.
+    pub name: Cow<'static, str>,
+    /// What was found.
+    pub finding: Finding,
+}
+
+/// What a check found, with the reason in words for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// All is well.
+    Passed,
+    /// Somebody should look at it, but the program serves: a configuration that was refused.
+    Warning(String),
+    /// The program is not alive, or not ready.
+    Failed(String),
+}
+
+impl Check {
+    /// `name` is well.
+    pub fn passed(name: impl Into<Cow<'static, str>>) -> Self {
+        Self { name: name.into(), finding: Finding::Passed }
+    }
+
+    /// `name` is not as it should be, because of `reason`, and that stops nothing.
+    pub fn warning(name: impl Into<Cow<'static, str>>, reason: impl Into<String>) -> Self {
+        Self { name: name.into(), finding: Finding::Warning(reason.into()) }
+    }
+
+    /// `name` failed because of `reason`.
+    pub fn failed(name: impl Into<Cow<'static, str>>, reason: impl Into<String>) -> Self {
+        Self { name: name.into(), finding: Finding::Failed(reason.into()) }
+    }
+
+    /// Whether it failed.
+    pub fn has_failed(&self) -> bool {
+        matches!(self.finding, Finding::Failed(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ready_when_the_last_blocker_is_dropped() {
+        let (ready, mut blockers) = new(["services", "slices"]);
+        assert!(!ready.is_ready());
+        assert_eq!(blockers[1].name(), "slices");
+        drop(blockers.pop());
+        assert_eq!(ready.blockers(), ["services"]);
+        let checks = [Check::failed("services", "not yet"), Check::passed("slices")];
+        assert_eq!(ready.checks(), checks);
+        let waiting = tokio::spawn({
+            let ready = ready.clone();
+            async move { ready.wait().await }
+        });
+        drop(blockers);
+        waiting.await.unwrap();
+        assert!(ready.is_ready());
+        ready.wait().await;
+    }
+
+    #[test]
+    fn nothing_to_wait_for_is_ready() {
+        assert!(new([]).0.is_ready());
+    }
+}
