@@ -1,1 +1,2 @@
 //! dnscache.
+pub mod forward;

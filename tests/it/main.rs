@@ -1,3 +1,5 @@
 //! Whole-program tests.
 #![allow(clippy::unwrap_used)] // in a test a panic is the message
+mod fixture;
+mod flights;
 mod serve;
