@@ -27,7 +27,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use probes::{checks, metrics, standard};
@@ -110,23 +110,19 @@ pub async fn serve(
     let router = router.layer(DefaultBodyLimit::max(BODY_LEN_MAX));
     let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
-    let mut clients = HashMap::<IpAddr, usize>::new();
+    let mut seated = HashMap::<Id, (IpAddr, Seat)>::new();
     loop {
         tokio::select! {
             () = stopping.cancelled() => break,
-            Some(ended) = connections.join_next() => forget(&mut clients, ended),
+            Some(ended) = connections.join_next_with_id() => drop(seated.remove(&id(ended))),
             (stream, peer, seat) = accept(&listener.socket, &seats) => {
-                let open = clients.entry(peer.ip()).or_default();
-                if *open == CONNECTIONS_PER_CLIENT_MAX {
+                let of_client = |(ip, seat): &&(IpAddr, Seat)| *ip == peer.ip() && seat.is_taken();
+                if seated.values().filter(of_client).count() == CONNECTIONS_PER_CLIENT_MAX {
                     tracing::debug!(%peer, "too many HTTP connections from one client");
                     continue;
                 }
-                *open += 1;
-                let serving = connection(stream, router.clone(), seat, stopping.clone());
-                connections.spawn(async move {
-                    serving.await;
-                    peer.ip()
-                });
+                let serving = connection(stream, router.clone(), seat.clone(), stopping.clone());
+                seated.insert(connections.spawn(serving).id(), (peer.ip(), seat));
             }
         }
     }
@@ -184,19 +180,15 @@ async fn overdue(seat: &Seat) {
     }
 }
 
-/// Takes an ended connection off its client's account.
-fn forget(clients: &mut HashMap<IpAddr, usize>, ended: Result<IpAddr, tokio::task::JoinError>) {
-    match ended {
-        Ok(client) => {
-            if let Some(open) = clients.get_mut(&client) {
-                *open -= 1;
-                if *open == 0 {
-                    clients.remove(&client);
-                }
-            }
-        }
-        Err(error) => tracing::error!(%error, "an HTTP handler panicked"),
-    }
+/// Which connection has ended; a panic in a handler costs that connection.
+fn id(ended: Result<(Id, ()), JoinError>) -> Id {
+    ended.map_or_else(
+        |error| {
+            tracing::error!(%error, "an HTTP handler panicked");
+            error.id()
+        },
+        |(id, ())| id,
+    )
 }
 
 fn log(ended: Result<(), hyper::Error>) {
@@ -221,3 +213,6 @@ const CONNECTION_MAX: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(2);
 /// Time to breathe after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests;

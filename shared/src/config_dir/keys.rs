@@ -1,6 +1,6 @@
 //! The keys of the `kube-dns` ConfigMap: text in, checked values out.
 //!
-//! Core. Reads no file; one bad value refuses the whole, so that no half of a change is ever applied.
+//! Core. Reads no file; one bad value refuses the whole: no half of a change is ever applied.
 
 use std::collections::BTreeMap;
 use std::fmt;
