@@ -1,0 +1,82 @@
+//! One DNS question or one HTTP request, bounded in time: what dig and curl would see.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hickory_proto::op::{Message, MessageType, OpCode, Query};
+use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::Request;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
+
+/// Why there is no answer; nobody reads which, all mean "not now".
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The data of the answer section's records of that type, in the answer's order.
+///
+/// Fails where no reply comes within [`PATIENCE`].
+pub async fn dns(
+    server: SocketAddr,
+    name: &str,
+    class: DNSClass,
+    rtype: RecordType,
+) -> Result<Vec<RData>, Failure> {
+    let mut name = Name::from_ascii(name)?;
+    name.set_fqdn(true);
+    let mut query = Query::query(name, rtype);
+    query.set_query_class(class);
+    let mut message = Message::new(ID, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(query);
+
+    let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    socket.connect(server).await?;
+    socket.send(&message.to_vec()?).await?;
+    let mut reply = [0; shared::wire::UDP_SIZE_PLAIN];
+    let length = timeout(PATIENCE, socket.recv(&mut reply)).await??;
+    let answers = Message::from_vec(&reply[..length])?.answers;
+    Ok(answers
+        .into_iter()
+        .filter(|record| record.record_type() == rtype)
+        .map(|record| record.data)
+        .collect())
+}
+
+/// Status and text of `http://server/path`.
+///
+/// Fails where it does not come within [`PATIENCE`], or is longer than [`BODY_MAX`].
+pub async fn http(server: SocketAddr, path: &str) -> Result<(u16, String), Failure> {
+    timeout(PATIENCE, exchange(server, path)).await?
+}
+
+async fn exchange(server: SocketAddr, path: &str) -> Result<(u16, String), Failure> {
+    let stream = TcpStream::connect(server).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::get(path)
+        .header("host", server.to_string())
+        .header("connection", "close")
+        .body(Empty::<Bytes>::new())?;
+    let response = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), BODY_MAX).collect().await?.to_bytes();
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    };
+    tokio::select! {
+        response = response => response,
+        Err(error) = connection => Err(error.into()),
+        else => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+    }
+}
+
+/// Loopback: what takes longer is broken.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Metrics are the longest thing asked for.
+const BODY_MAX: usize = 4 << 20;
+/// The socket is connected and asks once: any ID does.
+const ID: u16 = 1;

@@ -1,0 +1,60 @@
+//! Builds the programs with the cargo, the profile and the target directory this launcher came from.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use tokio::process::Command;
+
+use crate::flags::Flags;
+
+/// Why there is nothing to start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system does not say where this program lies.
+    #[error("cannot find out where this program lies")]
+    OwnPath(#[source] io::Error),
+    /// cargo cannot be started.
+    #[error("cannot start {}", cargo.display())]
+    Cargo {
+        /// Which cargo.
+        cargo: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// cargo has said why on standard error.
+    #[error("the build failed ({0})")]
+    Failed(ExitStatus),
+}
+
+/// Builds the three programs, cargo's progress on standard error; yields the directory they are in.
+pub async fn programs() -> Result<PathBuf, Error> {
+    let own = std::env::current_exe().map_err(Error::OwnPath)?;
+    // target/PROFILE/pod, whatever the target directory is called.
+    let directory = own.parent().expect("a program lies in a directory").to_owned();
+    let target = directory.parent().expect("cargo builds into target/PROFILE");
+    let profile = match directory.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(profile) => profile,
+    };
+    let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let status = Command::new(&cargo)
+        .args(["build", "--manifest-path", MANIFEST, "--profile", profile])
+        .args(["--package", "kubedns", "--package", "dnscache", "--package", "healthz"])
+        .arg("--target-dir")
+        .arg(target)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .status()
+        .await
+        .map_err(|source| Error::Cargo { cargo, source })?;
+    if status.success() { Ok(directory) } else { Err(Error::Failed(status)) }
+}
+
+/// Where logs go: as told, else `pod` beside the profile's directory, in cargo's target directory.
+pub fn log_directory(flags: &Flags, built: &Path) -> PathBuf {
+    let target = built.parent().unwrap_or(built);
+    flags.log_dir.clone().unwrap_or_else(|| target.join("pod"))
+}
+
+const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");

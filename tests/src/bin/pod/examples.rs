@@ -1,0 +1,190 @@
+//! What to try: commands with the answers the running pod gave to exactly these questions.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use hickory_proto::rr::{DNSClass, RData, RecordType};
+
+use crate::ask;
+use crate::flags::Flags;
+use crate::objects::Service;
+use crate::ports::Ports;
+
+/// A command and what it answers.
+#[derive(Debug)]
+pub struct Example {
+    command: String,
+    answer: Vec<String>,
+}
+
+impl fmt::Display for Example {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  {}", self.command)?;
+        for line in self.answer.iter().take(ANSWER_LINES) {
+            write!(f, "\n      {line}")?;
+        }
+        match self.answer.len().saturating_sub(ANSWER_LINES) {
+            0 => Ok(()),
+            more => write!(f, "\n      and {more} more"),
+        }
+    }
+}
+
+/// Five commands: an address, a port, a name of an address, an alias, the pod's health. Each was
+/// asked a moment ago; a question without an answer is left out, the specification's version takes
+/// its place.
+pub async fn find(ports: &Ports, services: &[Service], domain: &str) -> Vec<Example> {
+    let mut examples = Vec::new();
+    for questions in questions(services, domain) {
+        let Some((example, address)) = first(ports, &questions).await else { continue };
+        examples.push(example);
+        if let Some(address) = address
+            && let Some(example) = reverse(ports, address).await
+        {
+            examples.push(example);
+        }
+    }
+    if examples.len() < 4 {
+        let version = [(format!("dns-version.{domain}"), RecordType::TXT)];
+        examples.extend(first(ports, &version).await.map(|(example, _)| example));
+    }
+    if let Ok((status, body)) = ask::http(ports.healthz, "/healthz").await {
+        let mut answer = vec![format!("HTTP/1.1 {status}")];
+        answer.extend(body.lines().next().map(str::to_owned));
+        examples
+            .push(Example { command: format!("curl -i http://{}/healthz", ports.healthz), answer });
+    }
+    examples
+}
+
+/// What else can be done with a running pod.
+pub fn hints(flags: &Flags, kubedns: Option<u32>) -> String {
+    let edit = match flags.objects() {
+        Some(path) => {
+            let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            format!("\nEdit {} and ask again: answers follow.", path.display())
+        }
+        None => String::new(),
+    };
+    let outside = match flags.server.is_empty() {
+        true => "\nNames outside the cluster have no upstream: give one with --server ADDR.",
+        false => "",
+    };
+    let kill = kubedns.map_or(String::new(), |id| {
+        format!("\nkill {id} ends kubedns: healthz says 503, dnscache answers what it knows.")
+    });
+    format!("{edit}{outside}{kill}\nCtrl-C ends everything.")
+}
+
+type Question = (String, RecordType);
+
+/// Groups of questions; of each group one answer is enough.
+fn questions(services: &[Service], domain: &str) -> [Vec<Question>; 3] {
+    let usual = [Service {
+        namespace: "default".to_owned(),
+        name: "kubernetes".to_owned(),
+        cluster_ip: Some(IpAddr::from([0, 0, 0, 0])),
+        port: Some(("https".to_owned(), "tcp".to_owned())),
+        ..Service::default()
+    }];
+    let services = if services.is_empty() { &usual } else { services };
+    let addresses = services.iter().filter_map(|service| {
+        let rtype = if service.cluster_ip?.is_ipv4() { RecordType::A } else { RecordType::AAAA };
+        Some((service.owner_name(domain), rtype))
+    });
+    // Endpoints with names of their own show more than one cluster IP does.
+    let (headless, others): (Vec<&Service>, Vec<_>) =
+        services.iter().partition(|service| service.headless);
+    let named_ports = headless.into_iter().chain(others).filter_map(|service| {
+        let (port, protocol) = service.port.as_ref()?;
+        Some((format!("_{port}._{protocol}.{}", service.owner_name(domain)), RecordType::SRV))
+    });
+    let aliases = services
+        .iter()
+        .filter(|service| service.external)
+        .map(|service| (service.owner_name(domain), RecordType::CNAME));
+    [addresses.collect(), named_ports.collect(), aliases.collect()]
+}
+
+/// The first question that has an answer, and the first address in it.
+async fn first(ports: &Ports, questions: &[Question]) -> Option<(Example, Option<IpAddr>)> {
+    let dns = ports.dns;
+    for (name, rtype) in questions.iter().take(QUESTIONS_MAX) {
+        let answer = ask::dns(dns, name, DNSClass::IN, *rtype).await.unwrap_or_default();
+        let Some(first) = answer.first() else { continue };
+        let address = match first {
+            RData::A(address) => Some(IpAddr::V4(address.0)),
+            RData::AAAA(address) => Some(IpAddr::V6(address.0)),
+            _ => None,
+        };
+        let command = format!("dig @{} -p {} +short {name} {rtype}", dns.ip(), dns.port());
+        let answer = answer.iter().map(RData::to_string).collect();
+        return Some((Example { command, answer }, address));
+    }
+    None
+}
+
+async fn reverse(ports: &Ports, address: IpAddr) -> Option<Example> {
+    let name = hickory_proto::rr::Name::from(address).to_string();
+    let dns = ports.dns;
+    let answer = ask::dns(dns, &name, DNSClass::IN, RecordType::PTR).await.ok()?;
+    let answer: Vec<String> = answer.iter().map(RData::to_string).collect();
+    let command = format!("dig @{} -p {} +short -x {address}", dns.ip(), dns.port());
+    (!answer.is_empty()).then_some(Example { command, answer })
+}
+
+/// Lines of one answer shown.
+const ANSWER_LINES: usize = 3;
+/// Services without an answer passed over before giving up.
+const QUESTIONS_MAX: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_fit_the_services() {
+        let service = |name: &str, change: fn(&mut Service)| {
+            let mut service = Service {
+                namespace: "shop".to_owned(),
+                name: name.to_owned(),
+                port: Some(("http".to_owned(), "tcp".to_owned())),
+                ..Service::default()
+            };
+            change(&mut service);
+            service
+        };
+        let services = [
+            service("web", |web| web.cluster_ip = Some(IpAddr::from([10, 0, 0, 7]))),
+            service("six", |six| six.cluster_ip = "2001:db8::1".parse().ok()),
+            service("db", |db| db.headless = true),
+            service("mail", |mail| (mail.external, mail.port) = (true, None)),
+        ];
+        let check = |services: &[Service], expected: [&[&str]; 3]| {
+            let found = questions(services, "example.test").map(|group| {
+                group.iter().map(|(name, rtype)| format!("{name} {rtype}")).collect::<Vec<_>>()
+            });
+            assert_eq!(found, expected.map(|group| group.to_vec()));
+        };
+        check(
+            &services,
+            [
+                &["web.shop.svc.example.test A", "six.shop.svc.example.test AAAA"],
+                &[
+                    "_http._tcp.db.shop.svc.example.test SRV",
+                    "_http._tcp.web.shop.svc.example.test SRV",
+                    "_http._tcp.six.shop.svc.example.test SRV",
+                ],
+                &["mail.shop.svc.example.test CNAME"],
+            ],
+        );
+        check(
+            &[],
+            [
+                &["kubernetes.default.svc.example.test A"],
+                &["_https._tcp.kubernetes.default.svc.example.test SRV"],
+                &[],
+            ],
+        );
+    }
+}

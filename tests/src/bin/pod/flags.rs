@@ -1,0 +1,66 @@
+//! The flags of `cargo pod`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+
+/// Builds kubedns, dnscache and healthz and runs them on loopback, as the pod would, until Ctrl-C.
+///
+/// Other flags of the programs can be set through their environment variables, KUBEDNS_TTL=5 for
+/// example.
+#[derive(Debug, Parser)]
+#[command(name = "cargo pod", version)]
+pub struct Flags {
+    /// File or directory of Kubernetes YAML or JSON in place of an API server; edits are followed.
+    #[arg(long, value_name = "PATH", default_value = DEMO, conflicts_with = "kubeconfig")]
+    objects: PathBuf,
+    /// A real cluster in place of the demo objects.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig file [default: its current one].
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    pub context: Option<String>,
+    /// Cluster domain.
+    #[arg(long, value_name = "NAME", default_value = "cluster.local")]
+    pub domain: String,
+    /// Upstream of dnscache for names outside the cluster, [/DOMAIN/.../]ADDR[#PORT] (repeatable)
+    /// [default: none, no other machine is asked].
+    #[arg(long, value_name = "SERVER")]
+    pub server: Vec<String>,
+    /// dnscache's DNS port; 0 picks a free one, as for every port below.
+    #[arg(long, value_name = "PORT", default_value_t = 1_053)]
+    pub dns_port: u16,
+    /// dnscache's HTTP port.
+    #[arg(long, value_name = "PORT", default_value_t = 9_153)]
+    pub dnscache_http_port: u16,
+    /// kubedns's DNS port.
+    #[arg(long, value_name = "PORT", default_value_t = 10_053)]
+    pub kubedns_port: u16,
+    /// kubedns's HTTP port.
+    #[arg(long, value_name = "PORT", default_value_t = 8_081)]
+    pub kubedns_http_port: u16,
+    /// healthz's HTTP port.
+    #[arg(long, value_name = "PORT", default_value_t = 10_054)]
+    pub healthz_port: u16,
+    /// Level or filter of the programs' logs.
+    #[arg(long, value_name = "LEVEL-OR-FILTER", default_value = "info")]
+    pub log: String,
+    /// Where the programs' logs go [default: `pod` in cargo's target directory].
+    #[arg(long, value_name = "DIR")]
+    pub log_dir: Option<PathBuf>,
+}
+
+impl Flags {
+    /// The objects, unless a real cluster takes their place.
+    pub fn objects(&self) -> Option<&Path> {
+        self.kubeconfig.is_none().then_some(&self.objects)
+    }
+}
+
+/// Reads the command line; a wrong flag ends the process with exit code 2.
+pub fn parse() -> Flags {
+    Flags::parse()
+}
+
+/// The demo objects of this workspace.
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/demo");

@@ -1,0 +1,158 @@
+//! `cargo pod`: builds the three programs and runs them on loopback as the pod would, until Ctrl-C.
+//!
+//! Edge. Knows the programs' command lines and what any client sees of them; nothing of their insides.
+//!
+//! ```text
+//! flags ─▶ ports (free?) ─▶ build (cargo) ─▶ plan (arguments) ─▶ programs (children, logs)
+//!                                    healthz says 200 ─▶ examples, asked first ─▶ status line
+//! ```
+
+mod ask;
+mod build;
+mod examples;
+mod flags;
+mod objects;
+mod plan;
+mod ports;
+mod programs;
+mod status;
+mod tether;
+
+use std::io::IsTerminal;
+use std::pin::{Pin, pin};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
+
+use flags::Flags;
+use ports::Ports;
+use programs::{Ended, Programs};
+
+fn main() -> ExitCode {
+    if let Some(refusal) = tether::exec_if_asked() {
+        eprintln!("cargo pod: {refusal}");
+        return ExitCode::FAILURE;
+    }
+    let flags = flags::parse();
+    // One thread: the children's death signal is tied to the thread that starts them.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime needs an epoll instance and a pipe");
+    let Err(error) = runtime.block_on(run(flags)) else {
+        return ExitCode::SUCCESS;
+    };
+    eprint!("cargo pod: {error}");
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        eprint!(": {error}");
+        cause = error.source();
+    }
+    eprintln!();
+    ExitCode::FAILURE
+}
+
+/// Why there is no pod.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("cannot listen for SIGTERM and SIGINT")]
+    Signals(#[source] std::io::Error),
+    #[error(transparent)]
+    Ports(#[from] ports::Error),
+    #[error(transparent)]
+    Build(#[from] build::Error),
+    #[error(transparent)]
+    Programs(#[from] programs::Error),
+    #[error("{0}")]
+    Died(Ended),
+    #[error("not healthy after {} s: {reason}", HEALTHY_MAX.as_secs())]
+    Unhealthy { reason: String },
+}
+
+/// Builds, starts, waits until healthy, shows, and ends everything once told to stop.
+async fn run(flags: Flags) -> Result<(), Error> {
+    let mut stop = pin!(shared::shutdown::signal().map_err(Error::Signals)?);
+    let ports = ports::claim(&flags)?; // before the build: a taken port is known in a moment
+    let built = tokio::select! {
+        built = build::programs() => built?,
+        () = &mut stop => return Ok(()),
+    };
+    let services = flags.objects().map(objects::services).unwrap_or_default();
+    let directory = build::log_directory(&flags, &built);
+    let resolv_file = programs::prepare(&directory)?;
+    let plan = plan::new(&flags, &ports, &services, &resolv_file);
+    let mut programs = Programs::start(&built, &directory, &plan)?;
+    println!("{}", programs.table());
+
+    let shown = show(&flags, &ports, &services, &mut programs, stop.as_mut()).await;
+    programs.stop().await;
+    shown
+}
+
+/// From started to told to stop; ends early when the pod does not become healthy, or nothing is left.
+async fn show(
+    flags: &Flags,
+    ports: &Ports,
+    services: &[objects::Service],
+    programs: &mut Programs,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+) -> Result<(), Error> {
+    tokio::select! {
+        healthy = until_healthy(ports) => healthy?,
+        ended = programs.next_end() => return Err(Error::Died(ended)),
+        () = &mut stop => return Ok(()),
+    }
+    println!("ready\n\nTry, in another shell:");
+    for example in examples::find(ports, services, &flags.domain).await {
+        println!("{example}");
+    }
+    println!("{}", examples::hints(flags, programs.process_id("kubedns")));
+
+    let mut line = status::Line::new(ports, std::io::stdout().is_terminal());
+    let mut second = interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while programs.running() > 0 {
+        tokio::select! {
+            _ = second.tick() => line.refresh().await,
+            ended = programs.next_end() => {
+                line.clear();
+                eprintln!("{ended}");
+            }
+            () = &mut stop => {
+                line.clear();
+                return Ok(());
+            }
+        }
+    }
+    eprintln!("no program is left");
+    Ok(())
+}
+
+/// Asks healthz until it answers 200; says every few seconds what is still wrong.
+async fn until_healthy(ports: &Ports) -> Result<(), Error> {
+    let deadline = Instant::now() + HEALTHY_MAX;
+    let mut said = Instant::now();
+    let mut reason = "healthz has not answered".to_owned();
+    loop {
+        match timeout_at(deadline, ask::http(ports.healthz, "/healthz")).await {
+            Ok(Ok((200, _))) => return Ok(()),
+            Ok(Ok((_, body))) => reason = body.trim().replace('\n', "; "),
+            Ok(Err(_)) => {} // not listening yet
+            Err(_) => return Err(Error::Unhealthy { reason }),
+        }
+        if Instant::now() >= deadline {
+            return Err(Error::Unhealthy { reason });
+        }
+        if said.elapsed() >= SAY_AFTER {
+            said = Instant::now();
+            println!("waiting: {reason}");
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// How long the pod may take to become healthy: a large cluster over a slow line included.
+const HEALTHY_MAX: Duration = Duration::from_secs(60);
+/// How long the pod may take in silence.
+const SAY_AFTER: Duration = Duration::from_secs(3);

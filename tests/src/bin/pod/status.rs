@@ -1,0 +1,95 @@
+//! One line that lives at the foot of the terminal: queries, hit rate, records, health.
+
+use std::io::Write;
+use std::net::SocketAddr;
+
+use hickory_proto::rr::{DNSClass, RData, RecordType};
+use tokio::time::Instant;
+
+use crate::ask;
+use crate::ports::Ports;
+
+/// The line, and what it said last.
+#[derive(Debug)]
+pub struct Line {
+    ports: Ports,
+    is_terminal: bool,
+    last: Option<(u64, Instant)>,
+}
+
+impl Line {
+    /// A line for the pod at `ports`; silent where standard output is no terminal.
+    pub fn new(ports: &Ports, is_terminal: bool) -> Self {
+        Self { ports: *ports, is_terminal, last: None }
+    }
+
+    /// Asks the pod and writes the line anew.
+    pub async fn refresh(&mut self) {
+        if !self.is_terminal {
+            return;
+        }
+        let (hits, misses, records, health) = tokio::join!(
+            counter(self.ports.dns, "hits.bind"),
+            counter(self.ports.dns, "misses.bind"),
+            records(self.ports.kubedns_http),
+            ask::http(self.ports.healthz, "/healthz"),
+        );
+        let now = Instant::now();
+        let queries = hits.zip(misses).map(|(hits, misses)| hits + misses);
+        let rate = queries.zip(self.last).map(|(queries, (before, then))| {
+            queries.saturating_sub(before) as f64 / now.duration_since(then).as_secs_f64()
+        });
+        self.last = queries.map(|queries| (queries, now));
+        let hit_rate = hits.zip(queries).filter(|&(_, queries)| queries > 0);
+        print!(
+            "\r\x1b[K{} queries  {} per second  hit rate {}  {} records  {}",
+            shown(queries),
+            shown(rate.map(|rate| rate.round() as u64)),
+            hit_rate.map_or("-".to_owned(), |(hits, queries)| {
+                format!("{:.1} %", 100.0 * hits as f64 / queries as f64)
+            }),
+            shown(records),
+            match health {
+                Ok((200, _)) => "healthy",
+                Ok(_) => "NOT HEALTHY",
+                Err(_) => "healthz does not answer",
+            },
+        );
+        flush();
+    }
+
+    /// Makes room for a message.
+    pub fn clear(&self) {
+        if self.is_terminal {
+            print!("\r\x1b[K");
+            flush();
+        }
+    }
+}
+
+fn flush() {
+    // A terminal that went away is noticed as SIGHUP or SIGTERM, not here.
+    let _ = std::io::stdout().flush();
+}
+
+fn shown(count: Option<u64>) -> String {
+    count.map_or("-".to_owned(), |count| count.to_string())
+}
+
+/// One of dnscache's counters, as dnsmasq gives them.
+async fn counter(server: SocketAddr, name: &str) -> Option<u64> {
+    let answer = ask::dns(server, name, DNSClass::CH, RecordType::TXT).await.ok()?;
+    match answer.first()? {
+        RData::TXT(text) => text.to_string().trim_matches('"').parse().ok(),
+        _ => None,
+    }
+}
+
+/// How many records kubedns holds.
+async fn records(server: SocketAddr) -> Option<u64> {
+    let (_, metrics) = ask::http(server, "/metrics").await.ok()?;
+    metrics.lines().find_map(|line| line.strip_prefix(RECORDS)?.trim().parse().ok())
+}
+
+/// kubedns's gauge of records.
+const RECORDS: &str = "kubedns_records ";
