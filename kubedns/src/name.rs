@@ -1,6 +1,8 @@
-//! Names: text to wire form and back, the labels of a name, addresses written as labels and as reverse names.
+//! Names: text to wire form and back, the labels of a name, addresses written as labels and as
+//! reverse names.
 //!
-//! Core. Knows RFC 1035's names and the two ways an address becomes one; knows no object and no record.
+//! Core. Knows RFC 1035's names and the two ways an address becomes one; knows no object and no
+//! record.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,10 +14,11 @@ use shared::wire::NAME_MAX;
 pub struct Name(Box<[u8]>);
 
 impl Name {
-    /// Reads `text`: labels of letters, digits, `-` and `_`, split by dots; the last dot may be missing.
+    /// Reads `text`: labels of letters, digits, `-` and `_`, split by dots; the last dot may be
+    /// missing.
     ///
-    /// Fails on an empty or overlong label, another character, and a name of more than 255 bytes (RFC 1035 section
-    /// 2.3.4). The root alone is no name here.
+    /// Fails on an empty or overlong label, another character, and a name of more than 255 bytes
+    /// (RFC 1035 section 2.3.4). The root alone is no name here.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let mut wire = Vec::with_capacity(text.len() + 2);
         for label in text.strip_suffix('.').unwrap_or(text).split('.') {
@@ -74,7 +77,8 @@ pub enum NameError {
 
 /// Appends `label` to `wire`, its length first, in lower case.
 ///
-/// Fails on an empty or overlong label, and on a byte that is no letter, digit or `-` nor passes `also`.
+/// Fails on an empty or overlong label, and on a byte that is no letter, digit or `-` nor passes
+/// `also`.
 pub fn push_label(
     wire: &mut Vec<u8>,
     label: &str,
@@ -94,7 +98,8 @@ pub fn push_label(
     Ok(())
 }
 
-/// Shows a name in wire form, or its first labels, as master files do: labels and dots, odd bytes as `\DDD`.
+/// Shows a name in wire form, or its first labels, as master files do: labels and dots, odd bytes
+/// as `\DDD`.
 #[derive(Clone, Copy)]
 pub struct Text<'a>(pub &'a [u8]);
 
@@ -149,7 +154,8 @@ impl<'a> Labels<'a> {
         self.count
     }
 
-    /// The offset at which label `index`, counted from the left, begins; that of the root where there is none.
+    /// The offset at which label `index`, counted from the left, begins; that of the root where
+    /// there is none.
     pub fn start(&self, index: usize) -> usize {
         if index < self.count { usize::from(self.starts[index]) } else { self.name.len() - 1 }
     }
@@ -204,10 +210,12 @@ impl<const N: usize> Made<N> {
     }
 }
 
-/// The label of an endpoint without a hostname, and of a pod: the address with dashes, its length byte first.
+/// The label of an endpoint without a hostname, and of a pod: the address with dashes, its length
+/// byte first.
 ///
-/// IPv4 `10.0.0.7` is `10-0-0-7`. IPv6 is RFC 5952's text, colons as dashes, with a `0` where it would begin or end with a
-/// dash: `fd00::1` is `fd00--1`, `::1` is `0--1`, `fd00::` is `fd00--0`. Two addresses never share a label.
+/// IPv4 `10.0.0.7` is `10-0-0-7`. IPv6 is RFC 5952's text, colons as dashes, with a `0` where it
+/// would begin or end with a dash: `fd00::1` is `fd00--1`, `::1` is `0--1`, `fd00::` is `fd00--0`.
+/// Two addresses never share a label.
 pub fn dashed(address: IpAddr) -> Made<LABEL_LEN> {
     let mut label = Made::new();
     label.push(&[0]);
@@ -258,8 +266,8 @@ fn push_dashed_v6(label: &mut Made<LABEL_LEN>, groups: [u16; 8]) {
     }
 }
 
-/// The address that `label`, without its length byte and in lower case, writes with dashes, in any textual form that is
-/// unambiguous; this is how pod names are read.
+/// The address that `label`, without its length byte and in lower case, writes with dashes, in any
+/// textual form that is unambiguous; this is how pod names are read.
 pub fn parse_dashed(label: &[u8]) -> Option<IpAddr> {
     let mut text = [0; IPV6_TEXT_MAX];
     let text = text.get_mut(..label.len())?;
@@ -322,9 +330,9 @@ pub fn parse_ip6(labels: &Labels<'_>, count: usize) -> Reverse {
     }
     let mut first = 0_u128;
     for (place, index) in (0..count).rev().enumerate() {
-        let nibble = match labels.label(index) {
-            &[digit @ b'0'..=b'9'] => digit - b'0',
-            &[digit @ b'a'..=b'f'] => digit - b'a' + 10,
+        let nibble = match *labels.label(index) {
+            [digit @ b'0'..=b'9'] => digit - b'0',
+            [digit @ b'a'..=b'f'] => digit - b'a' + 10,
             _ => return Reverse::Nothing,
         };
         first |= u128::from(nibble) << (124 - 4 * place);

@@ -1,10 +1,12 @@
-//! Objects become the values the records are made of: one file per kind, only the fields that can change an answer.
+//! Objects become the values the records are made of: one file per kind, only the fields that can
+//! change an answer.
 //!
-//! Core. Knows the shape of the Kubernetes API; does not know where objects come from nor what is asked about them.
+//! Core. Knows the shape of the Kubernetes API; does not know where objects come from nor what is
+//! asked about them.
 //!
 //! ```text
 //! JSON or YAML ── serde (edge) ──▶ Input ── change ──▶ Change ── Writer::apply (store)
-//!                                              └────▶ Rejected: logged once by the edge, the object is left out
+//!                                              └────▶ Rejected: logged once, left out
 //! ```
 
 mod endpoint_slice;
@@ -171,9 +173,10 @@ pub enum Change {
 
 /// What `input` means for the records.
 ///
-/// An object that breaks the rules counts as gone, so that the records stay a function of the current objects; the second
-/// value says why, once per change. Objects that are in order but give no records (an EndpointSlice of no Service, a Pod
-/// that has ended) count as gone without a reason.
+/// An object that breaks the rules counts as gone, so that the records stay a function of the
+/// current objects; the second value says why, once per change. Objects that are in order but give
+/// no records (an EndpointSlice of no Service, a Pod that has ended) count as gone without a
+/// reason.
 pub fn change(input: &Input) -> (Change, Option<Rejected>) {
     let projected = match input {
         Input::Service(object) => object.project().map(|made| Some(Object::Service(made))),
@@ -276,7 +279,8 @@ impl Metadata {
         }
     }
 
-    /// When it was created, as a number that grows with time (the digits of RFC 3339); the largest where that is not known.
+    /// When it was created, as a number that grows with time (the digits of RFC 3339); the largest
+    /// where that is not known.
     fn created(&self) -> u64 {
         let digits = |text: &str| {
             let digits = text.bytes().filter(u8::is_ascii_digit).take(14);
@@ -299,7 +303,8 @@ pub struct Labels {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Annotations {
-    /// When the change that led to this EndpointSlice happened, RFC 3339: the start of the programming latency.
+    /// When the change that led to this EndpointSlice happened, RFC 3339: the start of the
+    /// programming latency.
     #[serde(rename = "endpoints.kubernetes.io/last-change-trigger-time")]
     pub last_change_trigger_time: Option<String>,
     /// The ancestor of `publishNotReadyAddresses` (DNS specification section 2.1).

@@ -1,14 +1,17 @@
-//! Every record there is, as one immutable snapshot: what stands at a name, and whether a name exists.
+//! Every record there is, as one immutable snapshot: what stands at a name, and whether a name
+//! exists.
 //!
-//! Core. Knows Services, their slices and the addresses they hold; does not know how they got here nor how a reply is
-//! written. A snapshot costs a pointer, a change costs a path: the maps are persistent trees.
+//! Core. Knows Services, their slices and the addresses they hold; does not know how they got here
+//! nor how a reply is written. A snapshot costs a pointer, a change costs a path: the maps are
+//! persistent trees.
 //!
 //! ```text
 //! name ── strip the zone, read labels from the right ──▶ [.., service, namespace, "svc"]
-//!                                                              └── one lookup ──▶ Entry: Service + its slices
+//!                                                       one lookup ──▶ Entry: Service + slices
 //! address ──▶ holders: Services (cluster IP) and slices (endpoint) ──▶ PTR, endpoint names
 //! ```
 
+mod claims;
 mod draft;
 mod entry;
 mod find;
@@ -25,6 +28,7 @@ use imbl::{GenericHashMap, OrdMap, Vector};
 
 use crate::name::{Name, Text};
 
+pub use claims::{Claim, Label};
 pub use entry::{Entry, Held, Place};
 pub use find::{Found, Node, PortName};
 pub use slice::{Endpoint, Port, Ports, Protocol, Slice, State};
@@ -32,7 +36,8 @@ pub use slice::{Endpoint, Port, Ports, Protocol, Slice, State};
 pub(crate) use draft::{Draft, Touched};
 use index::Index;
 
-/// A Service's place in the zone: its label and its namespace's label in wire form, side by side as in a query's name.
+/// A Service's place in the zone: its label and its namespace's label in wire form, side by side as
+/// in a query's name.
 pub type Key = Arc<[u8]>;
 
 /// The zone and what is the same for all its records.
@@ -49,16 +54,20 @@ pub struct Zone {
     pub name_server: Box<[IpAddr]>,
     /// Whether replies set RA.
     pub recursion_available: bool,
-    /// Whether a headless Service without ready endpoints answers those that drain: terminating, still serving.
+    /// Whether a headless Service without ready endpoints answers those that drain: terminating,
+    /// still serving.
     pub terminating_fallback: bool,
-    /// Whether a Service with cluster IPs but no ready endpoint does not exist, so that clients search on.
+    /// Whether a Service with cluster IPs but no ready endpoint does not exist, so that clients
+    /// search on.
     pub ignore_empty_service: bool,
 }
 
 impl Zone {
-    /// The zone `domain` with a TTL of 30 s, insecure pod names, no name server addresses, RA 0 and no option.
+    /// The zone `domain` with a TTL of 30 s, insecure pod names, no name server addresses, RA 0 and
+    /// no option.
     ///
-    /// Fails where `domain` is no name, or so long that not every endpoint's name would fit below it.
+    /// Fails where `domain` is no name, or so long that not every endpoint's name would fit below
+    /// it.
     pub fn new(domain: &str) -> Result<Self, ZoneError> {
         let apex = Name::parse(domain).map_err(|source| ZoneError::Name { source })?;
         if apex.wire().len() > APEX_LEN_MAX {
@@ -290,8 +299,8 @@ struct Known {
 }
 
 impl Known {
-    /// A namespace exists when its object says so, or when something lives in it: whoever may not list Namespaces still
-    /// knows those that matter.
+    /// A namespace exists when its object says so, or when something lives in it: whoever may not
+    /// list Namespaces still knows those that matter.
     fn exists(self) -> bool {
         self.declared || self.services > 0 || self.pods > 0
     }

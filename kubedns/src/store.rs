@@ -1,11 +1,11 @@
 //! The seam between who learns about objects and who answers: one [`Writer`], many [`Reader`]s.
 //!
-//! Knows objects by identity, relists and publication; holds no rule of records. Readers never wait for the writer; what
-//! is published lands whole, and says which owner names changed.
+//! Knows objects by identity, relists and publication; holds no rule of records. Readers never wait
+//! for the writer; what is published lands whole, and says which owner names changed.
 //!
 //! ```text
 //! Change ──▶ Writer::apply ──▶ draft ── publish ──▶ snapshot ◀── Reader::records ── answer
-//!            relist: begin, apply.., finish          └──▶ Published: generation, changed names ──▶ /changes
+//!            relist: begin, apply.., finish          └──▶ Published: changed names ──▶ /changes
 //! ```
 
 mod changed;
@@ -72,7 +72,8 @@ pub struct Writer {
     awaited: HashSet<Kind>,
     /// How many relists have begun.
     relists: u32,
-    /// For each object in which relist, by number, it was last seen; what else is needed to take it back.
+    /// For each object in which relist, by number, it was last seen; what else is needed to take it
+    /// back.
     services: HashMap<Key, u32, RandomState>,
     slices: HashMap<Arc<str>, (u32, u32), RandomState>,
     namespaces: HashMap<Arc<[u8]>, u32, RandomState>,
@@ -104,8 +105,8 @@ pub struct Published {
 }
 
 impl Writer {
-    /// Takes one piece of news. Nobody sees it before the next [`Writer::publish`]. News that say nothing new cost a
-    /// comparison.
+    /// Takes one piece of news. Nobody sees it before the next [`Writer::publish`]. News that say
+    /// nothing new cost a comparison.
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Applied(id, object) => self.put(&id, object),
@@ -113,8 +114,9 @@ impl Writer {
         }
     }
 
-    /// A full list of `kind` begins, in one namespace or in all: [`Writer::apply`] each of its objects, then
-    /// [`Writer::finish_relist`]. Watch events may come in between; several lists may run at once.
+    /// A full list of `kind` begins, in one namespace or in all: [`Writer::apply`] each of its
+    /// objects, then [`Writer::finish_relist`]. Watch events may come in between; several lists may
+    /// run at once.
     pub fn begin_relist(&mut self, kind: Kind, namespace: Option<&str>) -> Relist {
         self.relists += 1;
         let wire = namespace.map(|text| {
@@ -171,8 +173,8 @@ impl Writer {
         }
     }
 
-    /// Every list of `kind` has been finished once. When no awaited kind is left, the next [`Writer::publish`] begins to
-    /// answer.
+    /// Every list of `kind` has been finished once. When no awaited kind is left, the next
+    /// [`Writer::publish`] begins to answer.
     pub fn synced(&mut self, kind: Kind) {
         self.awaited.remove(&kind);
         if self.awaited.is_empty() {
@@ -185,10 +187,11 @@ impl Writer {
         self.awaited.is_empty()
     }
 
-    /// Makes everything applied so far visible at once; nothing, where nothing changed or not every kind is synced.
+    /// Makes everything applied so far visible at once; nothing, where nothing changed or not every
+    /// kind is synced.
     ///
-    /// `revision` is the highest resource version seen, 0 where there is none: its low 32 bits become the SOA serial, so
-    /// that replicas agree and restarts do not go back.
+    /// `revision` is the highest resource version seen, 0 where there is none: its low 32 bits
+    /// become the SOA serial, so that replicas agree and restarts do not go back.
     pub fn publish(&mut self, revision: u64) -> Option<Published> {
         let first = !self.published.load().is_complete();
         if !self.is_synced() || !first && self.draft.touched().is_empty() {

@@ -65,10 +65,11 @@ pub struct TargetRef {
 }
 
 impl EndpointSliceObject {
-    /// What the records keep of it: nothing where it belongs to no Service or holds names instead of addresses.
+    /// What the records keep of it: nothing where it belongs to no Service or holds names instead
+    /// of addresses.
     ///
-    /// Fails on addresses, hostnames and ports that an API server would have refused: a slice is taken whole or not at
-    /// all, because a part of it would look like a complete set.
+    /// Fails on addresses, hostnames and ports that an API server would have refused: a slice is
+    /// taken whole or not at all, because a part of it would look like a complete set.
     pub fn project(&self) -> Result<Option<Slice>, Reason> {
         let Some(service) = self.metadata.labels.service_name.as_deref() else { return Ok(None) };
         let parse: fn(&str) -> Option<IpAddr> = match self.address_type.as_deref() {

@@ -89,7 +89,7 @@ mod tests {
         };
         check(r#"{"podIP":"10.1.0.1"}"#, Some(&["10.1.0.1"]));
         check(
-            r#"{"phase":"Running","podIP":"10.1.0.1","podIPs":[{"ip":"10.1.0.1"},{"ip":"fd00::1"}]}"#,
+            r#"{"podIP":"10.1.0.1","podIPs":[{"ip":"10.1.0.1"},{"ip":"fd00::1"}]}"#,
             Some(&["10.1.0.1", "fd00::1"]),
         );
         check(r#"{"phase":"Succeeded","podIP":"10.1.0.1"}"#, None);

@@ -37,5 +37,6 @@ impl Ports {
     }
 }
 
-/// An EndpointSlice holds at most this many ports (API limit 20,000 since 1.33, 100 before); SRV cannot show more.
+/// An EndpointSlice holds at most this many ports (API limit 20,000 since 1.33, 100 before); SRV
+/// cannot show more.
 const PORTS_MAX: usize = 20_000;

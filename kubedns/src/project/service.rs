@@ -45,7 +45,8 @@ pub struct ServiceSpec {
 impl ServiceObject {
     /// What the records keep of it.
     ///
-    /// Fails on names, addresses and ports that an API server would have refused, and where a cluster IP is missing.
+    /// Fails on names, addresses and ports that an API server would have refused, and where a
+    /// cluster IP is missing.
     pub fn project(&self) -> Result<Service, Reason> {
         let key = service_key(self.metadata.namespace(), &self.metadata.name)?;
         let shape = self.shape()?;

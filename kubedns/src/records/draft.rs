@@ -1,6 +1,8 @@
-//! Records under change: one object comes or goes, and what depends on it is derived again from the current objects.
+//! Records under change: one object comes or goes, and what depends on it is derived again from the
+//! current objects.
 //!
-//! Core. Keeps the indexes true to the entries; does not know relists, nor when a snapshot is published.
+//! Core. Keeps the indexes true to the entries; does not know relists, nor when a snapshot is
+//! published.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -73,7 +75,8 @@ impl Draft {
         self.records.complete = true;
     }
 
-    /// Counts one more publication, whose SOA serial is `serial` or, where that would not grow, one more than the last.
+    /// Counts one more publication, whose SOA serial is `serial` or, where that would not grow, one
+    /// more than the last.
     pub fn advance(&mut self, serial: u32) {
         self.records.generation += 1;
         let grown = serial.wrapping_sub(self.records.serial) as i32 > 0; // RFC 1982
@@ -256,7 +259,8 @@ impl Draft {
         }
     }
 
-    /// The Service's own part of [`Self::replace`]: cluster IPs and the namespace's count. Says whether answers change.
+    /// The Service's own part of [`Self::replace`]: cluster IPs and the namespace's count. Says
+    /// whether answers change.
     fn replace_service(&mut self, old: &Entry, new: &mut Entry, aged: bool) -> bool {
         let (before, after) = (old.cluster_ips(), new.cluster_ips().to_vec());
         if before != after || aged {
@@ -288,8 +292,8 @@ impl Draft {
         answers(old) != answers(new)
     }
 
-    /// Brings the indexes from what `old` publishes to what `new` does, two states of one slice of `key`; `shared` counts
-    /// along. Says whether answers change.
+    /// Brings the indexes from what `old` publishes to what `new` does, two states of one slice of
+    /// `key`; `shared` counts along. Says whether answers change.
     fn reindex(
         &mut self,
         key: &Key,
@@ -412,8 +416,8 @@ fn missing<T: Copy + Ord>(from: &[T], other: &[T]) -> Vec<T> {
     from.iter().filter(|value| other.binary_search(value).is_err()).copied().collect()
 }
 
-/// Whether the whole Internet means the same host by `address` (the IANA special-purpose registries, RFC 6890): then its
-/// name is not for whoever may write an EndpointSlice to say.
+/// Whether the whole Internet means the same host by `address` (the IANA special-purpose
+/// registries, RFC 6890): then its name is not for whoever may write an EndpointSlice to say.
 fn is_global(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {

@@ -1,6 +1,7 @@
 //! A Service and its slices: what one lookup finds.
 //!
-//! Core. Knows which endpoints are published and in which order they are gone through; knows no names but its own.
+//! Core. Knows which endpoints are published and in which order they are gone through; knows no
+//! names but its own.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,7 +22,8 @@ pub struct Entry {
     pub(super) shared: Shared,
 }
 
-/// How much the slices of one Service have in common; almost always nothing, and then nobody needs to look.
+/// How much the slices of one Service have in common; almost always nothing, and then nobody needs
+/// to look.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Shared {
     /// For each published address, how many slices beyond the first publish it.
@@ -95,8 +97,8 @@ impl Entry {
         }
     }
 
-    /// Whether the Service's name exists: a headless Service without a published endpoint does not (DNS specification
-    /// section 2.4.1).
+    /// Whether the Service's name exists: a headless Service without a published endpoint does not
+    /// (DNS specification section 2.4.1).
     pub fn exists(&self, zone: &Zone) -> bool {
         match self.service.as_ref().map(|service| &service.shape) {
             None => false,
@@ -125,7 +127,21 @@ impl Entry {
         }
     }
 
-    /// How many endpoints of one family are published, shared addresses counted as often as they stand there.
+    /// The published endpoints with `address` in `slice`, which is one of its own.
+    pub(super) fn places_in<'a>(
+        &'a self,
+        slice: &'a Slice,
+        address: IpAddr,
+    ) -> impl Iterator<Item = Place<'a>> {
+        let held = self.held(slice.is_v6()).iter();
+        held.filter(move |held| std::ptr::eq(&*held.slice, slice)).flat_map(move |held| {
+            let found = held.slice.with_address(address, held.published);
+            found.map(move |index| Place { held, index })
+        })
+    }
+
+    /// How many endpoints of one family are published, shared addresses counted as often as they
+    /// stand there.
     pub fn published_of(&self, v6: bool) -> u32 {
         self.held(v6).last().map_or(0, |last| last.end)
     }
@@ -135,7 +151,8 @@ impl Entry {
         self.published_of(false) + self.published_of(true)
     }
 
-    /// Every published endpoint of one family once around, from endpoint number `start` modulo their count on.
+    /// Every published endpoint of one family once around, from endpoint number `start` modulo
+    /// their count on.
     pub fn around(&self, v6: bool, start: u32) -> Around<'_> {
         let held = self.held(v6);
         let left = self.published_of(v6);
@@ -148,7 +165,8 @@ impl Entry {
         Around { held, slice, index: (start - before) as usize, left }
     }
 
-    /// Whether one of the Service's ports, or of its published endpoints' ports where it is headless, passes `wanted`.
+    /// Whether one of the Service's ports, or of its published endpoints' ports where it is
+    /// headless, passes `wanted`.
     pub fn has_port(&self, mut wanted: impl FnMut(Port<'_>) -> bool) -> bool {
         let Some(service) = &self.service else { return false };
         match service.shape {
@@ -161,12 +179,14 @@ impl Entry {
         }
     }
 
-    /// Whether a port with a name has this protocol: only then does the name `_PROTOCOL` below the Service exist.
+    /// Whether a port with a name has this protocol: only then does the name `_PROTOCOL` below the
+    /// Service exist.
     pub fn has_protocol(&self, protocol: Protocol) -> bool {
         self.has_port(|port| !port.name.is_empty() && port.protocol == protocol)
     }
 
-    /// Fills in which endpoints of the slices are published, a function of the Service and all slices.
+    /// Fills in which endpoints of the slices are published, a function of the Service and all
+    /// slices.
     pub(super) fn publish(&mut self, zone: &Zone) {
         let state = match &self.service {
             None => None,

@@ -1,7 +1,7 @@
 //! What stands at a name: the one rule by which names exist.
 //!
-//! Core. Reads labels from the right and looks up once; does not know which type was asked for nor how it is answered.
-//! A name exists when it owns a record or is an ancestor of one that does.
+//! Core. Reads labels from the right and looks up once; does not know which type was asked for nor
+//! how it is answered. A name exists when it owns a record or is an ancestor of one that does.
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -70,10 +70,12 @@ impl PortName<'_> {
 }
 
 impl Records {
-    /// What stands at `name`, in wire form and lower case; nothing where it is in none of our zones.
+    /// What stands at `name`, in wire form and lower case; nothing where it is in none of our
+    /// zones.
     ///
-    /// The zones: the cluster domain, and all of `in-addr.arpa` and `ip6.arpa`, for whoever asks here about an address
-    /// asks about the cluster. Which reverse names are asked here is dnscache's routing.
+    /// The zones: the cluster domain, and all of `in-addr.arpa` and `ip6.arpa`, for whoever asks
+    /// here about an address asks about the cluster. Which reverse names are asked here is
+    /// dnscache's routing.
     pub fn find<'a>(&'a self, name: &'a [u8]) -> Option<Found<'a>> {
         let labels = Labels::of(name);
         if let Some(count) = below(&labels, self.zone.apex().wire()) {
@@ -166,7 +168,8 @@ impl Records {
         }
     }
 
-    /// Whether some name below this one, the ancestor of the reverse names from `first` to `last`, owns a PTR record.
+    /// Whether some name below this one, the ancestor of the reverse names from `first` to `last`,
+    /// owns a PTR record.
     pub(crate) fn holds_any(&self, first: IpAddr, last: IpAddr) -> bool {
         match (first, last) {
             (IpAddr::V4(first), IpAddr::V4(last)) => {
@@ -211,8 +214,8 @@ impl Records {
         self.named_numbers(address).filter_map(|number| self.holders.get(number as usize)?.as_ref())
     }
 
-    /// The published endpoints of `entry` with this label, in wire form: by hostname or by generated label. One endpoint may
-    /// stand in several slices.
+    /// The published endpoints of `entry` with this label, in wire form: by hostname or by
+    /// generated label. One endpoint may stand in several slices.
     pub fn named<'a>(
         &'a self,
         entry: &'a Entry,
@@ -255,7 +258,8 @@ impl Records {
         !self.places(entry, address).any(|other| other.order() < place.order())
     }
 
-    /// Whether `place` is the first of the endpoints of `entry` that has its address under this label.
+    /// Whether `place` is the first of the endpoints of `entry` that has its address under this
+    /// label.
     pub fn is_first_with_both(&self, entry: &Entry, place: Place<'_>, label: &[u8]) -> bool {
         if entry.shared.addresses == 0 {
             return true;
@@ -266,7 +270,8 @@ impl Records {
         })
     }
 
-    /// Whether `place` is the first of the endpoints of `entry` that has its label `label` and a port that passes `wanted`.
+    /// Whether `place` is the first of the endpoints of `entry` that has its label `label` and a
+    /// port that passes `wanted`.
     pub fn is_first_with_label(
         &self,
         entry: &Entry,

@@ -1,7 +1,7 @@
 //! Who holds a key: a persistent multimap from small keys to holders' numbers.
 //!
-//! Core. Lookups do not allocate: the numbers of one key stand under dense places 0, 1, 2, so reading them needs exact
-//! lookups only. Knows neither addresses nor hosts.
+//! Core. Lookups do not allocate: the numbers of one key stand under dense places 0, 1, 2, so
+//! reading them needs exact lookups only. Knows neither addresses nor hosts.
 
 use imbl::OrdMap;
 
@@ -26,7 +26,8 @@ impl<K: Copy + Ord> Index<K> {
         self.0.contains_key(&(key, 0))
     }
 
-    /// Whether anybody holds a key from `first` to `last`. The one lookup that allocates: a cursor of some 100 bytes.
+    /// Whether anybody holds a key from `first` to `last`. The one lookup that allocates: a cursor
+    /// of some 100 bytes.
     pub fn holds_any(&self, first: K, last: K) -> bool {
         self.0.range((first, 0)..=(last, u32::MAX)).next().is_some()
     }

@@ -1,6 +1,7 @@
 //! An EndpointSlice, packed: addresses as bytes in one block, hostnames in another, ports once.
 //!
-//! Core. Knows the endpoints of one slice and their states; does not know the Service they belong to.
+//! Core. Knows the endpoints of one slice and their states; does not know the Service they belong
+//! to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -65,10 +66,11 @@ struct Hosts {
 }
 
 impl Slice {
-    /// Packs `endpoints`, all of one family, of the slice `name` (`NAMESPACE/NAME`), which belongs to `service`.
+    /// Packs `endpoints`, all of one family, of the slice `name` (`NAMESPACE/NAME`), which belongs
+    /// to `service`.
     ///
-    /// One address under one name counts once, in its best state. At most 1,000 different hostnames: the API's limit of
-    /// endpoints. `pods` says whether a Pod is behind every endpoint.
+    /// One address under one name counts once, in its best state. At most 1,000 different
+    /// hostnames: the API's limit of endpoints. `pods` says whether a Pod is behind every endpoint.
     pub fn pack(
         service: Key,
         name: Arc<str>,
@@ -178,7 +180,8 @@ impl Slice {
         }
     }
 
-    /// Hands the label of endpoint `index` in wire form to `read`: its hostname, else its generated label.
+    /// Hands the label of endpoint `index` in wire form to `read`: its hostname, else its generated
+    /// label.
     pub fn with_label<T>(&self, index: usize, read: impl FnOnce(&[u8]) -> T) -> T {
         match self.host(index) {
             [] => read(dashed(self.address(index)).wire()),
@@ -186,7 +189,8 @@ impl Slice {
         }
     }
 
-    /// The endpoints among the first `prefix` that have the label `label`, in wire form, as hostname.
+    /// The endpoints among the first `prefix` that have the label `label`, in wire form, as
+    /// hostname.
     pub fn with_host(&self, label: &[u8], prefix: u32) -> impl Iterator<Item = usize> {
         let prefix = if self.hosts.at.is_empty() { 0 } else { prefix as usize };
         (0..prefix).filter(move |&index| self.host(index) == label)
@@ -296,12 +300,14 @@ pub struct Port<'a> {
     pub number: u16,
 }
 
-/// Ports, packed into one block of bytes: for each the name's length and the name, the protocol, the number.
+/// Ports, packed into one block of bytes: for each the name's length and the name, the protocol,
+/// the number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ports(Box<[u8]>);
 
 impl Ports {
-    /// Packs ports given as name in wire form (empty for none), protocol and number; the same port counts once.
+    /// Packs ports given as name in wire form (empty for none), protocol and number; the same port
+    /// counts once.
     pub fn pack(ports: &[(Vec<u8>, Protocol, u16)]) -> Self {
         let mut packed = Vec::new();
         for (index, port) in ports.iter().enumerate() {
@@ -373,13 +379,13 @@ mod tests {
         let of_host = |host: &[u8], prefix| slice.with_host(host, prefix).collect::<Vec<_>>();
         assert_eq!(of_host(b"\x05web-0", 3), [1]);
         assert_eq!(of_host(b"\x05web-0", 5), [1, 3]);
-        assert_eq!(of_host(b"\x05web-9", 5), []);
+        assert_eq!(of_host(b"\x05web-9", 5), [0; 0]);
         let of = |address: &str, prefix| {
             slice.with_address(address.parse().unwrap(), prefix).collect::<Vec<_>>()
         };
         assert_eq!(of("10.0.0.1", 5), [0, 1]);
-        assert_eq!(of("10.0.0.9", 4), []);
-        assert_eq!(of("fd00::1", 5), []);
+        assert_eq!(of("10.0.0.9", 4), [0; 0]);
+        assert_eq!(of("fd00::1", 5), [0; 0]);
         slice.with_label(4, |label| assert_eq!(label, b"\x0810-0-0-9"));
         slice.with_label(0, |label| assert_eq!(label, b"\x05other"));
     }

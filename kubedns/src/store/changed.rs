@@ -1,7 +1,7 @@
 //! Which owner names a publication changed: what a cache must forget.
 //!
-//! Core. Compares two snapshots where something was touched; keeps track of aliases inside the zone, whose answers change
-//! with their targets.
+//! Core. Compares two snapshots where something was touched; keeps track of aliases inside the
+//! zone, whose answers change with their targets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -95,8 +95,8 @@ pub(super) fn names(
     Changed::Names(Names(names.into()))
 }
 
-/// Adds the ancestors of the reverse name of `address` that came to exist or ceased to: the address they begin at, and
-/// how many labels of its name to leave out.
+/// Adds the ancestors of the reverse name of `address` that came to exist or ceased to: the address
+/// they begin at, and how many labels of its name to leave out.
 fn add_ancestors(
     before: &Records,
     after: &Records,
@@ -191,7 +191,8 @@ impl Aliases {
         }
     }
 
-    /// Adds to `services` every alias whose answer holds something of them or of what else was touched.
+    /// Adds to `services` every alias whose answer holds something of them or of what else was
+    /// touched.
     pub fn add_to(&self, services: &mut BTreeSet<Key>, touched: &Touched) {
         if self.targets.is_empty() {
             return;

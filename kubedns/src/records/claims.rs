@@ -1,0 +1,115 @@
+//! Which names an address points back to: who may claim it, and in which order.
+//!
+//! Core. Knows Services and endpoints that hold an address; does not know how PTR records are
+//! written.
+
+use std::net::IpAddr;
+
+use super::{Holder, Key, Records};
+
+/// A name that an address points to.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// The Service.
+    pub key: &'a Key,
+    /// What stands left of the Service's name.
+    pub label: Label<'a>,
+}
+
+/// What stands left of a Service's name in the name that an address points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Label<'a> {
+    /// Nothing: the address is a cluster IP.
+    None,
+    /// The endpoint's hostname, in wire form.
+    Host(&'a [u8]),
+    /// The endpoint's generated label.
+    Generated,
+}
+
+/// Who wins, the least first: cluster IPs before endpoints, endpoints with a Pod behind them before
+/// those without, then the namespace whose Service was there first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank<'a> {
+    class: u8,
+    created: u64,
+    namespace: &'a [u8],
+}
+
+/// What a claim is ordered by among those of the namespace that won.
+type Order<'a> = (Label<'a>, u64, &'a [u8]);
+
+impl Records {
+    /// The names that `address` points to, at most [`CLAIMS_MAX`], in an order that does not turn.
+    ///
+    /// All are of one namespace, so that nobody can put a name on another's address: a cluster IP
+    /// belongs to its Service; else endpoints that have a Pod behind them come first, then the
+    /// namespace with the oldest Service. Within it every endpoint has its record (DNS
+    /// specification section 2.4.3), hostnames before generated labels.
+    pub fn claims(&self, address: IpAddr) -> impl Iterator<Item = Claim<'_>> {
+        let mut first: [Option<(Order<'_>, Claim<'_>)>; CLAIMS_MAX] = [None; CLAIMS_MAX];
+        let winner = self.holders(address).filter_map(|holder| self.rank(holder)).min();
+        let holders = self.holders(address).filter(|holder| {
+            let rank = self.rank(holder);
+            rank.is_some_and(|rank| winner.is_some_and(|winner| winner.is_level_with(rank)))
+        });
+        for holder in holders {
+            let created = self.rank(holder).map_or(u64::MAX, |rank| rank.created);
+            match holder {
+                Holder::Service(key) => {
+                    let claim = Claim { key, label: Label::None };
+                    insert(&mut first, ((claim.label, created, key), claim));
+                }
+                Holder::Slice(slice) => {
+                    let Some(entry) = self.entry(slice.service()) else { continue };
+                    for place in entry.places_in(slice, address) {
+                        let label = match place.held.slice.host(place.index) {
+                            [] => Label::Generated,
+                            host => Label::Host(host),
+                        };
+                        let claim = Claim { key: entry.key(), label };
+                        insert(&mut first, ((label, created, entry.key()), claim));
+                    }
+                }
+            }
+        }
+        first.into_iter().map_while(|place| place.map(|(_, claim)| claim))
+    }
+
+    fn rank<'a>(&'a self, holder: &'a Holder) -> Option<Rank<'a>> {
+        let (key, class) = match holder {
+            Holder::Service(key) => (key, 0),
+            Holder::Slice(slice) => (slice.service(), if slice.is_of_pods() { 1 } else { 2 }),
+        };
+        let created = self.entry(key)?.service()?.created;
+        Some(Rank { class, created, namespace: &key[1 + usize::from(key[0])..] })
+    }
+}
+
+impl Rank<'_> {
+    /// Whether both are claims of the same kind from the same namespace.
+    fn is_level_with(self, other: Rank<'_>) -> bool {
+        (self.class, self.namespace) == (other.class, other.namespace)
+    }
+}
+
+/// Keeps the first of what is inserted, in order and each once.
+fn insert<'a>(
+    first: &mut [Option<(Order<'a>, Claim<'a>)>; CLAIMS_MAX],
+    mut claim: (Order<'a>, Claim<'a>),
+) {
+    for place in first {
+        match place {
+            None => {
+                *place = Some(claim);
+                return;
+            }
+            Some(held) if held.0 == claim.0 => return,
+            Some(held) if claim.0 < held.0 => std::mem::swap(held, &mut claim),
+            Some(_) => {}
+        }
+    }
+}
+
+/// An address that has more names than this has no name: nobody reads the rest.
+const CLAIMS_MAX: usize = 16;
