@@ -1,5 +1,6 @@
 //! kubedns.
 
+pub mod answer;
 pub mod name;
 pub mod project;
 pub mod records;

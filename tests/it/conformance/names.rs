@@ -1,0 +1,257 @@
+//! Names that are no Service's: reverse names, the apex, pods, and what options change.
+//!
+//! Rows only; how a row is checked stands in the parent.
+
+use kubedns::records::{PodMode, Zone};
+
+use super::{CLAIMS, SHOP, check, check_additional, zone};
+use crate::fixture::cluster::Cluster;
+
+#[test]
+fn reverse_names() {
+    let cluster = Cluster::of(zone(), SHOP);
+    check(
+        &cluster,
+        &[
+            ("7.0.96.10.in-addr.arpa. PTR", "NOERROR", &["@ PTR web.shop.svc.cluster.local."]),
+            ("8.0.96.10.in-addr.arpa. PTR", "NOERROR", &["@ PTR dual.shop.svc.cluster.local."]),
+            (
+                "8.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.0.0.0.0.d.f.ip6.arpa. PTR",
+                "NOERROR",
+                &["@ PTR dual.shop.svc.cluster.local."],
+            ),
+            // endpoints: hostname or generated label
+            ("1.0.1.10.in-addr.arpa. PTR", "NOERROR", &["@ PTR db-0.db.shop.svc.cluster.local."]),
+            (
+                "3.0.1.10.in-addr.arpa. PTR",
+                "NOERROR",
+                &["@ PTR 10-1-0-3.db.shop.svc.cluster.local."],
+            ),
+            (
+                "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa. PTR",
+                "NOERROR",
+                &["@ PTR fd00-1--1.db6.shop.svc.cluster.local."],
+            ),
+            (
+                "1.1.1.10.in-addr.arpa. PTR",
+                "NOERROR",
+                &["@ PTR 10-1-1-1.web.shop.svc.cluster.local."],
+            ),
+            // not ready, not there
+            ("4.0.1.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("99.0.1.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("1.0.0.127.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            // other types at a name that owns PTR
+            ("7.0.96.10.in-addr.arpa. A", "NODATA", &[]),
+            ("7.0.96.10.in-addr.arpa. CNAME", "NODATA", &[]),
+            ("7.0.96.10.in-addr.arpa. ANY", "NOERROR", &["@ PTR web.shop.svc.cluster.local."]),
+            // ancestors of names that exist
+            ("0.96.10.in-addr.arpa. PTR", "NODATA", &[]),
+            ("96.10.in-addr.arpa. PTR", "NODATA", &[]),
+            ("10.in-addr.arpa. SOA", "NODATA", &[]),
+            ("in-addr.arpa. PTR", "NODATA", &[]),
+            ("97.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("0.0.d.f.ip6.arpa. PTR", "NODATA", &[]),
+            ("1.0.d.f.ip6.arpa. PTR", "NXDOMAIN", &[]),
+            // shapes that stand for no address
+            ("1.7.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("007.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("300.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("web.shop.svc.cluster.local. PTR", "NODATA", &[]),
+            ("7.0.96.10.IN-ADDR.arpa. PTR", "NOERROR", &["@ PTR web.shop.svc.cluster.local."]),
+        ],
+    );
+    let missing = cluster.ask("99.0.1.10.in-addr.arpa. PTR");
+    let soa = "in-addr.arpa. 30 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. \
+               1 7200 1800 86400 30";
+    assert_eq!(missing.authorities, [soa]);
+    let missing = cluster.ask("f.ip6.arpa. PTR");
+    assert_eq!(missing.status, "NODATA");
+    assert!(missing.authorities[0].starts_with("ip6.arpa. 30 IN SOA "), "{missing:?}");
+}
+
+#[test]
+fn nobody_names_the_addresses_of_others() {
+    let cluster = Cluster::of(zone(), CLAIMS);
+    check(
+        &cluster,
+        &[
+            // a cluster IP is its Service's alone
+            ("7.0.96.10.in-addr.arpa. PTR", "NOERROR", &["@ PTR web.shop.svc.cluster.local."]),
+            // a Pod beats none, then the older Service's namespace wins; all its names answer
+            (
+                "1.0.1.10.in-addr.arpa. PTR",
+                "NOERROR",
+                &[
+                    "@ PTR pet-0.pets.shop.svc.cluster.local.",
+                    "@ PTR 10-1-0-1.web.shop.svc.cluster.local.",
+                ],
+            ),
+            // alone, a slice without Pods names private addresses only
+            (
+                "2.0.1.10.in-addr.arpa. PTR",
+                "NOERROR",
+                &["@ PTR 10-1-0-2.evil.away.svc.cluster.local."],
+            ),
+            ("8.8.8.8.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("8.8.8.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            (
+                "4.4.8.8.in-addr.arpa. PTR",
+                "NOERROR",
+                &["@ PTR 8-8-4-4.pets.shop.svc.cluster.local."],
+            ),
+            // its forward names answer all the same
+            ("google.evil.away.svc.cluster.local. A", "NOERROR", &["@ A 8.8.8.8"]),
+            (
+                "evil.away.svc.cluster.local. A",
+                "NOERROR",
+                &["@ A 8.8.8.8", "@ A 10.1.0.1", "@ A 10.1.0.2", "@ A 10.96.0.7"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn the_apex_and_what_belongs_to_it() {
+    let cluster = Cluster::of(zone(), SHOP);
+    check(
+        &cluster,
+        &[
+            (
+                "cluster.local. SOA",
+                "NOERROR",
+                &["@ SOA ns.dns.cluster.local. hostmaster.cluster.local. 1 7200 1800 86400 30"],
+            ),
+            ("cluster.local. NS", "NOERROR", &["@ NS ns.dns.cluster.local."]),
+            ("CLUSTER.Local. NS", "NOERROR", &["@ NS ns.dns.CLUSTER.Local."]),
+            ("cluster.local. A", "NODATA", &[]),
+            ("cluster.local. AAAA", "NODATA", &[]),
+            ("cluster.local. SRV", "NODATA", &[]),
+            ("cluster.local. TXT", "NODATA", &[]),
+            ("ns.dns.cluster.local. A", "NOERROR", &["@ A 10.96.0.10"]),
+            ("ns.dns.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00:96::10"]),
+            ("ns.dns.cluster.local. TXT", "NODATA", &[]),
+            ("ns.dns.Cluster.local. A", "NOERROR", &["@ A 10.96.0.10"]),
+            ("dns.cluster.local. A", "NODATA", &[]),
+            ("x.dns.cluster.local. A", "NXDOMAIN", &[]),
+            ("x.ns.dns.cluster.local. A", "NXDOMAIN", &[]),
+            ("dns-version.cluster.local. TXT", "NOERROR", &["@ TXT 1.1.0"]),
+            ("dns-version.cluster.local. A", "NODATA", &[]),
+            ("x.dns-version.cluster.local. TXT", "NXDOMAIN", &[]),
+            ("svc.cluster.local. A", "NODATA", &[]),
+            ("pod.cluster.local. A", "NODATA", &[]),
+            ("shop.svc.cluster.local. A", "NODATA", &[]),
+            ("shop.svc.cluster.local. SRV", "NODATA", &[]),
+            ("shop.svc.cluster.local. SOA", "NODATA", &[]),
+            ("empty.svc.cluster.local. A", "NODATA", &[]),
+            ("nope.svc.cluster.local. A", "NXDOMAIN", &[]),
+            ("nope.svc.cluster.local. SOA", "NXDOMAIN", &[]),
+            ("nope.svc.cluster.local. NS", "NXDOMAIN", &[]),
+            ("nope.cluster.local. A", "NXDOMAIN", &[]),
+            ("svc.svc.cluster.local. A", "NXDOMAIN", &[]),
+            // other people's names
+            ("example.com. A", "REFUSED", &[]),
+            ("local. A", "REFUSED", &[]),
+            ("xcluster.local. A", "REFUSED", &[]),
+            (". NS", "REFUSED", &[]),
+            ("cluster.local. AXFR", "REFUSED", &[]),
+            ("cluster.local. TYPE251", "REFUSED", &[]),
+            ("web.shop.svc.cluster.local. CH A", "REFUSED", &[]),
+        ],
+    );
+    let additional: &[&str] =
+        &["ns.dns.cluster.local. A 10.96.0.10", "ns.dns.cluster.local. AAAA fd00:96::10"];
+    check_additional(&cluster, &[("cluster.local. NS", additional)]);
+    let refused = cluster.ask("example.com. A");
+    assert_eq!(refused.error.map(|(code, _)| code), Some(20));
+}
+
+#[test]
+fn pod_names() {
+    let with_mode = |mode| {
+        let mut zone = zone();
+        zone.pods = mode;
+        Cluster::of(zone, SHOP)
+    };
+    check(
+        &with_mode(PodMode::Insecure),
+        &[
+            ("10-9-8-7.shop.pod.cluster.local. A", "NOERROR", &["@ A 10.9.8.7"]),
+            ("10-9-8-7.shop.pod.cluster.local. AAAA", "NODATA", &[]),
+            ("fd00--1.shop.pod.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00::1"]),
+            ("0--1.shop.pod.cluster.local. AAAA", "NOERROR", &["@ AAAA ::1"]),
+            ("fd00-0-0-0-0-0-0-1.shop.pod.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00::1"]),
+            ("fd00--1.shop.pod.cluster.local. A", "NODATA", &[]),
+            ("fd00--1.shop.pod.cluster.local. HINFO", "NODATA", &[]),
+            ("10-9-8-7.nope.pod.cluster.local. A", "NXDOMAIN", &[]),
+            ("10-9-8-700.shop.pod.cluster.local. A", "NXDOMAIN", &[]),
+            ("10-9-8.shop.pod.cluster.local. A", "NXDOMAIN", &[]),
+            ("web.shop.pod.cluster.local. A", "NXDOMAIN", &[]),
+            ("x.10-9-8-7.shop.pod.cluster.local. A", "NXDOMAIN", &[]),
+            ("shop.pod.cluster.local. A", "NODATA", &[]),
+            ("empty.pod.cluster.local. A", "NODATA", &[]),
+            ("nope.pod.cluster.local. A", "NXDOMAIN", &[]),
+        ],
+    );
+    check(
+        &with_mode(PodMode::Disabled),
+        &[
+            ("10-9-8-7.shop.pod.cluster.local. A", "NXDOMAIN", &[]),
+            ("10-1-0-1.shop.pod.cluster.local. A", "NXDOMAIN", &[]),
+            ("shop.pod.cluster.local. A", "NXDOMAIN", &[]),
+            ("pod.cluster.local. A", "NODATA", &[]),
+        ],
+    );
+    check(
+        &with_mode(PodMode::Verified),
+        &[
+            ("10-1-0-1.shop.pod.cluster.local. A", "NOERROR", &["@ A 10.1.0.1"]),
+            ("fd00-3--1.shop.pod.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00:3::1"]),
+            ("fd00-3--1.shop.pod.cluster.local. A", "NODATA", &[]),
+            ("10-1-0-1.empty.pod.cluster.local. A", "NXDOMAIN", &[]),
+            ("10-1-0-2.shop.pod.cluster.local. A", "NXDOMAIN", &[]),
+            ("10-9-8-7.shop.pod.cluster.local. A", "NXDOMAIN", &[]),
+            ("10-1-0-1.nope.pod.cluster.local. A", "NXDOMAIN", &[]),
+            ("shop.pod.cluster.local. A", "NODATA", &[]),
+        ],
+    );
+}
+
+#[test]
+fn options() {
+    let mut fallback = zone();
+    fallback.terminating_fallback = true;
+    check(
+        &Cluster::of(fallback, SHOP),
+        &[
+            ("leaving.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.7.1"]),
+            ("bye.leaving.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.7.1"]),
+            ("idle.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
+        ],
+    );
+    let mut strict = zone();
+    strict.ignore_empty_service = true;
+    check(
+        &Cluster::of(strict, SHOP),
+        &[
+            ("dual.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
+            ("_http._tcp.dual.shop.svc.cluster.local. SRV", "NXDOMAIN", &[]),
+            ("web.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.96.0.7"]),
+            ("mail.shop.svc.cluster.local. A", "NOERROR", &["@ CNAME mail.example.com."]),
+        ],
+    );
+    let mut short = zone();
+    short.ttl_secs = 0;
+    let answer = Cluster::of(short, SHOP).ask("web.shop.svc.cluster.local. A");
+    assert_eq!(answer.answers, ["web.shop.svc.cluster.local. 0 IN A 10.96.0.7"]);
+    let other = Cluster::of(Zone::new("Prod.Example.").unwrap(), SHOP);
+    check(
+        &other,
+        &[
+            ("web.shop.svc.prod.example. A", "NOERROR", &["@ A 10.96.0.7"]),
+            ("web.shop.svc.cluster.local. A", "REFUSED", &[]),
+            ("7.0.96.10.in-addr.arpa. PTR", "NOERROR", &["@ PTR web.shop.svc.prod.example."]),
+            ("ns.dns.prod.example. A", "NODATA", &[]),
+        ],
+    );
+}

@@ -1,0 +1,186 @@
+//! What a reply can hold, and how answers follow the objects.
+//!
+//! Sizes, turns, the state before the first full list, changed names and the serial.
+
+use kubedns::project::{Kind, ObjectId};
+
+use super::{SHOP, check, zone};
+use crate::fixture::cluster::Cluster;
+
+#[test]
+fn nothing_is_denied_before_everything_is_known() {
+    let mut cluster = Cluster::empty(zone());
+    cluster.apply(SHOP);
+    for kind in [Kind::Service, Kind::EndpointSlice, Kind::Namespace] {
+        assert!(!cluster.writer.is_synced());
+        assert!(cluster.writer.publish(0).is_none());
+        for question in [
+            "web.shop.svc.cluster.local. A",
+            "nope.shop.svc.cluster.local. A",
+            "db.shop.svc.cluster.local. A",
+            "7.0.96.10.in-addr.arpa. PTR",
+            "99.0.96.10.in-addr.arpa. PTR",
+            "cluster.local. SOA",
+        ] {
+            let answer = cluster.ask(question);
+            assert_eq!(answer.status, "SERVFAIL", "{question}");
+            assert_eq!(answer.error.map(|(code, _)| code), Some(14), "{question}");
+            assert!(!answer.authoritative);
+        }
+        assert_eq!(cluster.ask("example.com. A").status, "REFUSED");
+        cluster.writer.synced(kind);
+    }
+    assert!(cluster.writer.publish(0).is_some());
+    assert_eq!(cluster.ask("web.shop.svc.cluster.local. A").status, "NOERROR");
+    assert_eq!(cluster.ask("nope.shop.svc.cluster.local. A").status, "NXDOMAIN");
+}
+
+/// The shop and a headless Service `name` with `count` endpoints in slices of at most 100.
+fn with_headless(name: &str, count: usize) -> Cluster {
+    let mut cluster = Cluster::of(zone(), SHOP);
+    cluster.apply(&format!(
+        "{{kind: Service, metadata: {{name: {name}, namespace: shop}}, spec: {{clusterIP: None}}}}"
+    ));
+    let indexes: Vec<usize> = (0..count).collect();
+    for (slice, indexes) in indexes.chunks(100).enumerate() {
+        let endpoint = |index: &usize| {
+            format!("{{addresses: [10.2.{slice}.{}], hostname: {name}-{index}}}", index % 100)
+        };
+        let endpoints: Vec<String> = indexes.iter().map(endpoint).collect();
+        cluster.apply(&format!(
+            "kind: EndpointSlice\n\
+             metadata:\n  name: {name}-{slice}\n  namespace: shop\n  \
+             labels: {{kubernetes.io/service-name: {name}}}\n\
+             addressType: IPv4\n\
+             ports: [{{name: http, port: 80}}]\n\
+             endpoints: [{}]\n",
+            endpoints.join(", ")
+        ));
+    }
+    cluster.sync();
+    cluster
+}
+
+#[test]
+fn replies_hold_whole_records_and_every_endpoint_has_its_turn() {
+    let cluster = with_headless("big", 1_000);
+    let question = "big.shop.svc.cluster.local. A";
+    let udp = cluster.ask(question);
+    assert!(udp.truncated && udp.size <= 1_232 && udp.size > 1_232 - 16, "{}", udp.size);
+    let plain = cluster.ask_plain(question);
+    assert!(plain.truncated && plain.size <= 512 && plain.size > 512 - 16, "{}", plain.size);
+    let tcp = cluster.ask_tcp(question);
+    assert!(!tcp.truncated);
+    assert_eq!(tcp.answers.len(), 1_000);
+
+    let mut seen = std::collections::HashMap::new();
+    for _ in 0..2_000 {
+        for record in cluster.ask(question).answers {
+            *seen.entry(record).or_insert(0_usize) += 1;
+        }
+    }
+    let mean = seen.values().sum::<usize>() / 1_000;
+    assert_eq!(seen.len(), 1_000, "every endpoint is answered some time");
+    assert!(seen.values().all(|&n| n > mean * 8 / 10 && n < mean * 12 / 10), "mean {mean}");
+
+    let srv = "_http._tcp.big.shop.svc.cluster.local. SRV";
+    let udp = cluster.ask(srv);
+    assert!(udp.truncated && udp.additionals.is_empty() && udp.size <= 1_232);
+    assert!(udp.answers.len() > 15);
+    let tcp = cluster.ask_tcp(srv);
+    assert_eq!(tcp.answers.len(), 1_000);
+    assert!(!tcp.truncated, "additional records that do not fit are no truncation");
+    assert!(tcp.additionals.len() > 100, "{}", tcp.additionals.len());
+    let owner = tcp.additionals.last().unwrap().split(' ').next().unwrap();
+    assert!(tcp.answers.iter().any(|record| record.ends_with(owner)));
+}
+
+#[test]
+fn additional_records_give_way_before_answers() {
+    let cluster = with_headless("few", 18);
+    let answer = cluster.ask("_http._tcp.few.shop.svc.cluster.local. SRV");
+    assert_eq!(answer.answers.len(), 18);
+    assert!(!answer.truncated && answer.additionals.len() < 18, "{answer:#?}");
+}
+
+#[test]
+fn records_follow_objects() {
+    let mut cluster = Cluster::of(zone(), SHOP);
+    let web = || ObjectId::new(Kind::Service, "shop", "web");
+    let names = |cluster: &mut Cluster| {
+        cluster.writer.publish(0).map(|published| format!("{:?}", published.changed))
+    };
+    assert_eq!(names(&mut cluster), None, "nothing changed");
+    cluster.apply(SHOP);
+    assert_eq!(names(&mut cluster), None, "the same objects again");
+
+    cluster.delete(web());
+    assert_eq!(
+        names(&mut cluster).unwrap(),
+        "Names([\"web.shop.svc.cluster.local.\", \"alias.shop.svc.cluster.local.\", \
+         \"chain.shop.svc.cluster.local.\", \"1.1.1.10.in-addr.arpa.\", \
+         \"7.0.96.10.in-addr.arpa.\", \"1.1.10.in-addr.arpa.\"])"
+    );
+    check(
+        &cluster,
+        &[
+            ("web.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
+            ("7.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("1.1.1.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("10-1-1-1.web.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
+        ],
+    );
+    cluster.delete(ObjectId::new(Kind::EndpointSlice, "shop", "web-1"));
+    assert_eq!(names(&mut cluster), None, "a slice without its Service answers nothing");
+    cluster.apply(SHOP);
+    names(&mut cluster).unwrap();
+    check(
+        &cluster,
+        &[
+            ("web.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.96.0.7"]),
+            ("7.0.96.10.in-addr.arpa. PTR", "NOERROR", &["@ PTR web.shop.svc.cluster.local."]),
+        ],
+    );
+    // cluster IP to headless, name by name
+    cluster
+        .apply("{kind: Service, metadata: {name: web, namespace: shop}, spec: {clusterIP: None}}");
+    names(&mut cluster).unwrap();
+    check(
+        &cluster,
+        &[
+            ("web.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.1.1"]),
+            ("7.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+        ],
+    );
+    // a namespace comes and goes
+    cluster.apply("{kind: Namespace, metadata: {name: fresh}}");
+    assert_eq!(
+        names(&mut cluster).unwrap(),
+        r#"Names(["fresh.svc.cluster.local.", "fresh.pod.cluster.local."])"#
+    );
+    check(&cluster, &[("fresh.svc.cluster.local. A", "NODATA", &[])]);
+    cluster.delete(ObjectId::new(Kind::Namespace, "", "fresh"));
+    names(&mut cluster).unwrap();
+    check(&cluster, &[("fresh.svc.cluster.local. A", "NXDOMAIN", &[])]);
+}
+
+#[test]
+fn the_serial_grows() {
+    let mut cluster = Cluster::of(zone(), SHOP);
+    let mut publish = |revision: u64, port: u16| {
+        cluster.apply(&format!(
+            "{{kind: Service, metadata: {{name: web, namespace: shop}}, \
+             spec: {{clusterIP: 10.96.0.7, ports: [{{port: {port}}}]}}}}"
+        ));
+        let published = cluster.writer.publish(revision).unwrap();
+        (published.generation, published.serial)
+    };
+    assert_eq!(publish(0, 1), (2, 2), "without a revision it counts");
+    assert_eq!(publish(1_000, 2), (3, 1_000));
+    assert_eq!(publish(1_000, 3), (4, 1_001), "two publications never share one");
+    assert_eq!(publish(2_000, 4), (5, 2_000));
+    assert_eq!(publish(0xffff_ffff, 5), (6, 2_001), "RFC 1982: that is not after 2,000");
+    assert_eq!(publish(0x7fff_0000, 6), (7, 0x7fff_0000));
+    assert_eq!(publish(0xf000_0000, 7), (8, 0xf000_0000));
+    assert_eq!(publish(0x1_0000_0005, 8), (9, 5), "wraps");
+}
