@@ -1,0 +1,130 @@
+//! What an entry is found by: name, type, class, DO and CD, hashed once.
+//!
+//! Core. A key is one string of bytes that begins with its own hash, so that the choice of a shard and the look-ups in
+//! its tables share the work. The hash is seeded: nobody can choose names that collide.
+
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::quality::RandomState;
+use shared::wire::{NAME_MAX, Query};
+
+/// What tells one answer from another. A missing CD or DO here is a known way to serve the wrong answer
+/// (CVE-2024-0874).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question<'a> {
+    /// The owner name in wire form, lower case.
+    pub name: &'a [u8],
+    /// QTYPE.
+    pub qtype: u16,
+    /// QCLASS.
+    pub qclass: u16,
+    /// DO: with DNSSEC records.
+    pub dnssec_ok: bool,
+    /// CD: also what the upstream could not validate.
+    pub checking_disabled: bool,
+}
+
+impl<'a> Question<'a> {
+    /// The question of `query`.
+    pub fn of(query: &Query<'a>) -> Self {
+        Self {
+            name: query.name(),
+            qtype: query.qtype,
+            qclass: query.qclass,
+            dnssec_ok: query.dnssec_ok(),
+            checking_disabled: query.checking_disabled(),
+        }
+    }
+}
+
+/// The bytes of a key: the hash of everything, the hash of the name, flags, type and class, the name.
+pub(super) type Probe = [u8];
+
+/// A key that the cache owns.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key(Box<Probe>);
+
+impl Key {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The owner name.
+    pub(super) fn name(&self) -> &[u8] {
+        &self.0[FIXED_LEN..]
+    }
+}
+
+impl From<&Probe> for Key {
+    fn from(probe: &Probe) -> Self {
+        Self(probe.into())
+    }
+}
+
+impl Borrow<Probe> for Key {
+    fn borrow(&self) -> &Probe {
+        &self.0
+    }
+}
+
+/// Where a key is written for a look-up.
+pub(super) struct KeyBuffer([u8; FIXED_LEN + NAME_MAX + 1]);
+
+impl KeyBuffer {
+    pub(super) fn new() -> Self {
+        Self([0; FIXED_LEN + NAME_MAX + 1])
+    }
+
+    pub(super) fn write(&mut self, question: &Question<'_>, seed: &RandomState) -> &Probe {
+        let name_hash = seed.hash_one(question.name);
+        let flags = u8::from(question.dnssec_ok) | u8::from(question.checking_disabled) << 1;
+        let [t1, t0] = question.qtype.to_be_bytes();
+        let [c1, c0] = question.qclass.to_be_bytes();
+        let rest = u64::from_be_bytes([0, 0, 0, flags, t1, t0, c1, c0]);
+        // A multiplication by an odd number loses nothing: other types of a name have other hashes.
+        let hash = name_hash ^ rest.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        self.0[..8].copy_from_slice(&hash.to_ne_bytes());
+        self.0[8..16].copy_from_slice(&name_hash.to_ne_bytes());
+        self.0[16..FIXED_LEN].copy_from_slice(&[flags, t1, t0, c1, c0]);
+        let len = FIXED_LEN + question.name.len();
+        self.0[FIXED_LEN..len].copy_from_slice(question.name);
+        &self.0[..len]
+    }
+}
+
+/// The hash of the name alone, which `probe` carries.
+pub(super) fn name_hash(probe: &Probe) -> u64 {
+    u64::from_ne_bytes(probe[8..16].try_into().expect("eight bytes"))
+}
+
+/// Reads the hash that a key begins with instead of making one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Identity;
+
+/// The hasher of [`Identity`].
+#[derive(Debug, Default)]
+pub(super) struct Carried(u64);
+
+impl BuildHasher for Identity {
+    type Hasher = Carried;
+
+    fn build_hasher(&self) -> Carried {
+        Carried::default()
+    }
+}
+
+impl Hasher for Carried {
+    fn write(&mut self, key: &[u8]) {
+        self.0 = u64::from_ne_bytes(key[..8].try_into().expect("a key begins with its hash"));
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Bytes before the name.
+const FIXED_LEN: usize = 21;
