@@ -1,1 +1,159 @@
-//! healthz.
+//! healthz asks the programs of the pod over DNS and tells the kubelet and people over HTTP.
+//!
+//! ```text
+//! timer ─▶ probe ─▶ status ◀─ http ◀── kubelet, scrapers, people
+//!          edge     core      edge
+//!            └▶ question      └▶ report, page (core: status as text, JSON, HTML)
+//! ```
+//!
+//! * Three failed probes in a row make a healthy program unhealthy, one answer makes it healthy:
+//!   one lost packet is not an outage. `status` has the rule.
+//! * A probe that hangs is a failed probe; a prober that hangs is reported as such.
+//! * `/livez` is healthz's own life, `/healthz` is the pod's: they fail for different reasons.
+//! * No lock: the status travels through a watch channel.
+
+mod config;
+mod http;
+mod metrics;
+mod page;
+mod probe;
+mod question;
+mod report;
+mod status;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::config_dir;
+use shared::serve::boot_time;
+use shared::shutdown::{TaskError, Tasks};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use config::{Config, ConfigError, Pace, Probe, ProbeError, RecordType, Transport};
+pub use status::{Failure, Outcome, State, Status};
+
+/// Why healthz could not start, or ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The flags contradict each other.
+    #[error("wrong flags")]
+    Config(#[from] ConfigError),
+    /// The HTTP address cannot be had.
+    #[error("cannot start")]
+    Http(#[from] shared::http::BindError),
+    /// Signals cannot be received.
+    #[error("cannot listen for signals")]
+    Signal(#[source] std::io::Error),
+    /// A task ended.
+    #[error("ended early")]
+    Task(#[from] TaskError),
+}
+
+/// Everything bound, nothing probed and nobody answered yet.
+#[derive(Debug)]
+pub struct Program {
+    config: Config,
+    listener: shared::http::Listener,
+    directory: (watch::Receiver<config_dir::State>, config_dir::Follower),
+}
+
+impl Program {
+    /// Binds the HTTP address and reads the configuration directory.
+    ///
+    /// Fails when a label is used twice and when the address is taken or not ours.
+    pub async fn bind(config: Config) -> Result<Self, Error> {
+        config.check()?;
+        let listener = shared::http::bind(config.http_listen).await?;
+        let directory = config_dir::open(config.config_dir.as_deref());
+        Ok(Self { config, listener, directory })
+    }
+
+    /// Where HTTP is served; port 0 has become a real one.
+    pub fn http_address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// Probes and serves until `stop` resolves.
+    ///
+    /// Fails when a task ends by itself.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
+        let Self { config, listener, directory: (directory, follower) } = self;
+        let (sender, status) = watch::channel(Status::new(config.probes.clone(), boot_time()));
+        let (registry, metrics) = metrics::new(status.clone(), directory.clone());
+        let router = http::router(status, directory, Arc::new(registry));
+        tracing::info!(http = %listener.address(), probes = config.probes.len(), "probing");
+
+        let mut tasks = Tasks::new();
+        let recorder = Recorder { status: Arc::new(sender), metrics };
+        for (index, probe) in config.probes.into_iter().enumerate() {
+            let recorder = recorder.clone();
+            let stopping = tasks.stopping();
+            tasks.spawn("probe", follow(probe, index, config.pace, recorder, stopping));
+        }
+        tasks.spawn("http", shared::http::serve(listener, router, tasks.stopping()));
+        tasks.spawn("config-dir", follower.run(tasks.stopping()));
+        Ok(tasks.run(stop, DRAIN_MAX).await?)
+    }
+}
+
+/// Binds and runs in one go.
+///
+/// Fails as [`Program::bind`] and [`Program::run`] do.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    Program::bind(config).await?.run(stop).await
+}
+
+/// Where outcomes go.
+#[derive(Clone, Debug)]
+struct Recorder {
+    status: Arc<watch::Sender<Status>>,
+    metrics: metrics::Metrics,
+}
+
+impl Recorder {
+    fn record(&self, probe: &Probe, index: usize, outcome: Outcome) {
+        self.metrics.record(&probe.label, &outcome);
+        let failure = outcome.result.as_ref().err().map(ToString::to_string);
+        let mut turned = None;
+        self.status.send_modify(|status| turned = status.record(index, outcome, boot_time()));
+        let label = probe.label.as_str();
+        match (turned, failure) {
+            (Some(State::Unhealthy), Some(reason)) => tracing::warn!(label, reason, "unhealthy"),
+            (Some(_), _) => tracing::info!(label, server = %probe.server, "healthy"),
+            (None, Some(reason)) => tracing::debug!(label, reason, "probe failed"),
+            (None, None) => {}
+        }
+    }
+}
+
+/// Probes at the probe's interval, sooner after a failure, until `stopping`.
+async fn follow(
+    probe: Probe,
+    index: usize,
+    pace: Pace,
+    recorder: Recorder,
+    stopping: CancellationToken,
+) -> Result<(), Infallible> {
+    loop {
+        let outcome = tokio::select! {
+            outcome = probe::ask(&probe, pace) => outcome,
+            () = stopping.cancelled() => return Ok(()),
+        };
+        let pause = match outcome.result {
+            Ok(()) => probe.interval.saturating_sub(outcome.latency),
+            Err(_) => probe.interval.min(pace.retry),
+        };
+        recorder.record(&probe, index, outcome);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stopping.cancelled() => return Ok(()),
+        }
+    }
+}
+
+/// How long the HTTP requests under way may take at the end.
+const DRAIN_MAX: Duration = Duration::from_secs(3);

@@ -1,3 +1,20 @@
-//! The healthz program.
+//! The healthz program: reads flags, starts the log, runs until told to stop.
 
-fn main() {}
+use std::process::ExitCode;
+
+use healthz::{Config, Error};
+
+fn main() -> ExitCode {
+    let config = shared::flags::parse::<Config>();
+    if let Err(error) = config.check() {
+        return shared::flags::wrong(&error);
+    }
+    shared::log::start(&config.log);
+    shared::log::exit_code(serve(config))
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn serve(config: Config) -> Result<(), Error> {
+    let stop = shared::shutdown::signal().map_err(Error::Signal)?;
+    healthz::run(config, stop).await
+}

@@ -47,7 +47,8 @@ pub enum Stop {
 pub fn parse_from<C: Parser>(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> Result<C, Stop> {
-    let mut command = command::<C>();
+    let arguments = arguments.into_iter().map(Into::into).collect::<Vec<OsString>>();
+    let mut command = command::<C>(&arguments);
     let read = command.try_get_matches_from_mut(arguments).and_then(|matches| {
         C::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
     });
@@ -124,16 +125,19 @@ pub fn seconds(
     }
 }
 
-/// The command of `C` with an environment variable for each flag.
-fn command<C: CommandFactory>() -> clap::Command {
+/// The command of `C` with an environment variable for each flag. Spaces part values where a
+/// repeatable flag is not on the command line, and so can only come from there.
+fn command<C: CommandFactory>(arguments: &[OsString]) -> clap::Command {
     let command = C::command();
     let prefix = command.get_name().to_uppercase();
     command.color(clap::ColorChoice::Auto).mut_args(|argument| {
         let Some(long) = argument.get_long() else { return argument };
         let variable = format!("{prefix}_{}", long.to_uppercase()).replace('-', "_");
-        let repeats = matches!(argument.get_action(), ArgAction::Append);
+        let flag = format!("--{long}");
+        let given = arguments.iter().any(|given| given.to_string_lossy().starts_with(&flag));
+        let parted = matches!(argument.get_action(), ArgAction::Append) && !given;
         let argument = argument.env(variable).hide_env_values(true);
-        if repeats { argument.value_delimiter(' ') } else { argument }
+        if parted { argument.value_delimiter(' ') } else { argument }
     })
 }
 
@@ -216,7 +220,7 @@ mod tests {
         let config = parse_from::<Config>(["prog", "--namespace", "a", "--namespace=b c"]).unwrap();
         assert_eq!(config.listen.port(), 53);
         assert_eq!(config.some_ttl, Duration::from_secs(30));
-        assert_eq!(config.namespace, ["a", "b", "c"]);
+        assert_eq!(config.namespace, ["a", "b c"], "as they are: only a variable is parted");
     }
 
     #[test]

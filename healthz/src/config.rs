@@ -1,0 +1,359 @@
+//! Every flag of healthz: name, unit, default, limit. Text becomes checked values here only.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use hickory_proto::rr::Name;
+use shared::flags::{AddressError, listen_address, server_address};
+use shared::log::LogConfig;
+
+pub use hickory_proto::rr::RecordType;
+
+/// Probes the programs of a DNS pod and serves its health over HTTP.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "healthz", version)]
+pub struct Config {
+    /// Where HTTP is served: health, metrics, the status page
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:10054",
+          value_parser = listen_address)]
+    pub http_listen: SocketAddr,
+
+    /// What is asked; repeatable. SERVER is IP, IP:PORT or [IPv6]:PORT, port 53 unless given, after
+    /// "tcp:" asked over TCP. A NAME that begins with "*." is asked with a new first label each
+    /// time: no cache can answer it, and NXDOMAIN is right. INTERVAL_SECONDS is 1 to 3600, 5
+    /// unless given. TYPE is A unless given
+    #[arg(long = "probe", value_name = "LABEL,SERVER,NAME[,INTERVAL_SECONDS[,TYPE]]",
+          default_values = PROBES)]
+    pub probes: Vec<Probe>,
+
+    /// Directory with the keys of the kube-dns ConfigMap; healthz tells whether they are valid
+    #[arg(long, value_name = "DIR")]
+    pub config_dir: Option<PathBuf>,
+
+    /// The log.
+    #[command(flatten)]
+    pub log: LogConfig,
+
+    /// How fast a probe gives up; no flag.
+    #[arg(skip)]
+    pub pace: Pace,
+}
+
+impl Config {
+    /// What no single flag can know: labels are unique, and there are not too many probes.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let mut labels = HashSet::new();
+        for probe in &self.probes {
+            if !labels.insert(&probe.label) {
+                return Err(ConfigError::Twice { label: probe.label.clone() });
+            }
+        }
+        match self.probes.len() {
+            count if count > PROBES_MAX => Err(ConfigError::TooMany { count }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why the flags do not go together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Two probes have one label.
+    #[error("label '{label}' is given to two --probe flags: labels are unique")]
+    Twice {
+        /// Which.
+        label: String,
+    },
+    /// More probes than any pod has.
+    #[error("{count} --probe flags: at most {PROBES_MAX} are allowed")]
+    TooMany {
+        /// How many.
+        count: usize,
+    },
+}
+
+/// How fast a probe gives up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// When a query over UDP is sent a second and a third time, counted from the first.
+    pub resend: [Duration; 2],
+    /// When a probe without an answer has failed. Every query to a program of the pod is answered
+    /// within 2 s; a little later than that, its reason for failing has arrived too.
+    pub deadline: Duration,
+    /// The pause after a failed probe, where the interval is not shorter.
+    pub retry: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            resend: [Duration::from_millis(400), Duration::from_millis(1_000)],
+            deadline: Duration::from_millis(2_500),
+            retry: Duration::from_secs(1),
+        }
+    }
+}
+
+/// One question asked again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Its name in paths, reports and metrics: 1 to 63 of A-Z, a-z, 0-9, `_` and `-`.
+    pub label: String,
+    /// Who is asked.
+    pub server: SocketAddr,
+    /// How it is asked.
+    pub transport: Transport,
+    /// What is asked; without its first label where that is new each time.
+    pub name: Name,
+    /// Whether each query gets a first label of its own.
+    pub fresh: bool,
+    /// From the start of one probe to the start of the next.
+    pub interval: Duration,
+    /// The type asked for.
+    pub rtype: RecordType,
+}
+
+/// How a probe asks first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Over UDP, then over TCP where the reply is truncated.
+    Udp,
+    /// Over TCP only.
+    Tcp,
+}
+
+impl Probe {
+    /// The name as a person writes it, `*.` first where it is new each time.
+    pub fn question(&self) -> String {
+        let text = self.name.to_ascii();
+        let name = if self.name.is_root() { "." } else { text.trim_end_matches('.') };
+        if self.fresh { format!("*.{name}") } else { name.to_owned() }
+    }
+}
+
+/// Why a text is no probe.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// Too few or too many parts.
+    #[error("{count} parts, expected LABEL,SERVER,NAME[,INTERVAL_SECONDS[,TYPE]]")]
+    Parts {
+        /// How many there are.
+        count: usize,
+    },
+    /// The label cannot stand in a path or a metric.
+    #[error("label '{label}': expected 1 to {LABEL_LEN_MAX} of A-Z, a-z, 0-9, '_' and '-'")]
+    Label {
+        /// As written.
+        label: String,
+    },
+    /// The server is no address.
+    #[error("server '{server}': {source}")]
+    Server {
+        /// As written.
+        server: String,
+        /// What is allowed.
+        source: AddressError,
+    },
+    /// The name is no domain name.
+    #[error("name '{name}': expected a domain name, such as kubernetes.default.svc.cluster.local")]
+    Name {
+        /// As written.
+        name: String,
+    },
+    /// The interval is not within its bounds.
+    #[error("interval '{interval}': expected whole seconds, 1 to {INTERVAL_SECS_MAX}")]
+    Interval {
+        /// As written.
+        interval: String,
+    },
+    /// The type is none we ask for.
+    #[error("type '{rtype}': expected A, AAAA, ANY, CNAME, MX, NS, PTR, SOA, SRV or TXT")]
+    Type {
+        /// As written.
+        rtype: String,
+    },
+}
+
+impl FromStr for Probe {
+    type Err = ProbeError;
+
+    fn from_str(text: &str) -> Result<Self, ProbeError> {
+        let parts = text.split(',').map(str::trim).collect::<Vec<_>>();
+        let (label, server, name, interval, rtype) = match *parts {
+            [label, server, name] => (label, server, name, INTERVAL, TYPE),
+            [label, server, name, interval] => (label, server, name, interval, TYPE),
+            [label, server, name, interval, rtype] => (label, server, name, interval, rtype),
+            _ => return Err(ProbeError::Parts { count: parts.len() }),
+        };
+        let (transport, address) = match server.strip_prefix("tcp:") {
+            Some(address) => (Transport::Tcp, address),
+            None => (Transport::Udp, server),
+        };
+        let server = server_address(address, DNS_PORT)
+            .map_err(|source| ProbeError::Server { server: server.to_owned(), source })?;
+        let (fresh, name) = match name.strip_prefix("*.") {
+            Some(rest) => (true, rest),
+            None => (false, name),
+        };
+        Ok(Self {
+            label: parse_label(label)?,
+            server,
+            transport,
+            name: parse_name(name, fresh)?,
+            fresh,
+            interval: parse_interval(interval)?,
+            rtype: parse_type(rtype)?,
+        })
+    }
+}
+
+fn parse_label(text: &str) -> Result<String, ProbeError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if (1..=LABEL_LEN_MAX).contains(&text.len()) && text.bytes().all(allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err(ProbeError::Label { label: text.to_owned() })
+    }
+}
+
+fn parse_name(text: &str, fresh: bool) -> Result<Name, ProbeError> {
+    let wrong = || ProbeError::Name { name: text.to_owned() };
+    // A space is legal in a name and always a mistake on a command line.
+    if text.is_empty() || text.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        return Err(wrong());
+    }
+    let mut name = Name::from_ascii(text).map_err(|_| wrong())?;
+    name.set_fqdn(true);
+    let room = if fresh { NAME_LEN_MAX - FRESH_LABEL_LEN - 1 } else { NAME_LEN_MAX };
+    if name.len() > room { Err(wrong()) } else { Ok(name) }
+}
+
+fn parse_interval(text: &str) -> Result<Duration, ProbeError> {
+    match text.parse() {
+        Ok(seconds @ 1..=INTERVAL_SECS_MAX) => Ok(Duration::from_secs(seconds)),
+        _ => Err(ProbeError::Interval { interval: text.to_owned() }),
+    }
+}
+
+fn parse_type(text: &str) -> Result<RecordType, ProbeError> {
+    let rtype = text.to_ascii_uppercase().parse().ok();
+    let wrong = || ProbeError::Type { rtype: text.to_owned() };
+    rtype.filter(|rtype| TYPES.contains(rtype)).ok_or_else(wrong)
+}
+
+/// The types a probe may ask for: those a cluster's DNS serves, and sidecar's ANY.
+const TYPES: [RecordType; 10] = [
+    RecordType::A,
+    RecordType::AAAA,
+    RecordType::ANY,
+    RecordType::CNAME,
+    RecordType::MX,
+    RecordType::NS,
+    RecordType::PTR,
+    RecordType::SOA,
+    RecordType::SRV,
+    RecordType::TXT,
+];
+/// The programs of the same pod.
+const PROBES: [&str; 2] = [
+    "kubedns,127.0.0.1:10053,kubernetes.default.svc.cluster.local,5,A",
+    "dnscache,127.0.0.1:53,kubernetes.default.svc.cluster.local,5,A",
+];
+/// Seconds from probe to probe, unless given.
+const INTERVAL: &str = "5";
+/// Every cluster has it: where there is no IPv4, NODATA is an answer too.
+const TYPE: &str = "A";
+/// An hour: less often is no watch.
+const INTERVAL_SECS_MAX: u64 = 3_600;
+/// Each probe costs a task, a page section and a handful of series.
+const PROBES_MAX: usize = 64;
+/// As long as a DNS label may be.
+const LABEL_LEN_MAX: usize = 63;
+/// Bytes of a name on the wire (RFC 1035 section 2.3.4).
+const NAME_LEN_MAX: usize = 255;
+/// Characters of a first label that is new each time: `healthz-` and 16 hexadecimal digits.
+pub(crate) const FRESH_LABEL_LEN: usize = 24;
+/// Where DNS is served (RFC 1035 section 4.2).
+const DNS_PORT: u16 = 53;
+
+#[cfg(test)]
+mod tests {
+    use shared::flags::{Stop, parse_from};
+
+    use super::*;
+
+    #[test]
+    fn probes_are_read_as_sidecar_writes_them() {
+        let rows = [
+            ("a,10.0.0.1,x.y", "a 10.0.0.1:53 x.y A 5 s Udp"),
+            ("a,10.0.0.1:10053,x.y.,10", "a 10.0.0.1:10053 x.y A 10 s Udp"),
+            ("a_B-1,fd00::1,_http._tcp.x,1,srv", "a_B-1 [fd00::1]:53 _http._tcp.x SRV 1 s Udp"),
+            ("a,[fd00::1]:5353,x,3600,AAAA", "a [fd00::1]:5353 x AAAA 3600 s Udp"),
+            ("a, 127.0.0.1, x, 5, ANY", "a 127.0.0.1:53 x ANY 5 s Udp"),
+            ("a,tcp:127.0.0.1,x", "a 127.0.0.1:53 x A 5 s Tcp"),
+            ("a,tcp:[::1]:54,*.x.y", "a [::1]:54 *.x.y A 5 s Tcp"),
+            ("a,127.0.0.1,.", "a 127.0.0.1:53 . A 5 s Udp"),
+        ];
+        for (text, expected) in rows {
+            let probe = text.parse::<Probe>().unwrap();
+            let Probe { label, server, transport, rtype, .. } = &probe;
+            let (name, seconds) = (probe.question(), probe.interval.as_secs());
+            let read = format!("{label} {server} {name} {rtype} {seconds} s {transport:?}");
+            assert_eq!(read, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_probe_is_one_line_that_says_what_is_allowed() {
+        let long = format!("a,127.0.0.1,{}x", "abcdefg.".repeat(32));
+        let rows = [
+            ("", "1 parts, expected LABEL,SERVER,NAME"),
+            ("a,127.0.0.1", "2 parts"),
+            ("a,127.0.0.1,x,5,A,6", "6 parts"),
+            (",127.0.0.1,x", "label ''"),
+            ("a b,127.0.0.1,x", "label 'a b': expected 1 to 63"),
+            ("a/b,127.0.0.1,x", "label 'a/b'"),
+            ("a,localhost,x", "server 'localhost': expected IP"),
+            ("a,127.0.0.1:,x", "server '127.0.0.1:'"),
+            ("a,127.0.0.1:0,x", "port 0 is not allowed"),
+            ("a,127.0.0.1:65536,x", "server '127.0.0.1:65536'"),
+            ("a,udp:127.0.0.1,x", "server 'udp:127.0.0.1'"),
+            ("a,127.0.0.1,", "name ''"),
+            ("a,127.0.0.1,x..y", "name 'x..y': expected a domain name"),
+            ("a,127.0.0.1,x y", "name 'x y'"),
+            (&long, "name 'abcdefg."),
+            ("a,127.0.0.1,x,0", "interval '0': expected whole seconds, 1 to 3600"),
+            ("a,127.0.0.1,x,3601", "interval '3601'"),
+            ("a,127.0.0.1,x,1.5", "interval '1.5'"),
+            ("a,127.0.0.1,x,-1", "interval '-1'"),
+            ("a,127.0.0.1,x,5,", "type '': expected A, AAAA"),
+            ("a,127.0.0.1,x,5,AXFR", "type 'AXFR'"),
+        ];
+        for (text, expected) in rows {
+            let Err(Stop::Wrong(line)) = parse_from::<Config>(["healthz", "--probe", text]) else {
+                panic!("{text} was taken");
+            };
+            let named = line.contains("--probe") && line.contains(expected);
+            assert!(named && !line.contains('\n'), "{text}: {line}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_the_pod_and_labels_are_unique() {
+        let config = parse_from::<Config>(["healthz"]).unwrap();
+        let labels = config.probes.iter().map(|probe| probe.label.as_str()).collect::<Vec<_>>();
+        assert_eq!(labels, ["kubedns", "dnscache"]);
+        assert_eq!(config.http_listen, "0.0.0.0:10054".parse().unwrap());
+        assert_eq!(config.check(), Ok(()));
+        let twice = ["healthz", "--probe", "a,::1,x", "--probe", "a,::1,y"];
+        let error = parse_from::<Config>(twice).unwrap().check().unwrap_err();
+        assert_eq!(error.to_string(), "label 'a' is given to two --probe flags: labels are unique");
+        let many = (0..=PROBES_MAX).map(|label| format!("--probe={label},::1,x"));
+        let many = std::iter::once("healthz".to_owned()).chain(many);
+        let error = parse_from::<Config>(many).unwrap().check().unwrap_err();
+        assert_eq!(error, ConfigError::TooMany { count: PROBES_MAX + 1 });
+    }
+}

@@ -1,0 +1,83 @@
+//! What scrapers see: probes by outcome, their latency, and who is up.
+//!
+//! Edge: counted where an outcome is recorded; the gauges are worked out when asked for.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use shared::config_dir;
+use shared::serve::boot_time;
+use tokio::sync::watch;
+
+use crate::status::{Outcome, State, Status, overall};
+
+type Labels<const N: usize> = [(&'static str, String); N];
+
+/// What is counted at each outcome; clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    outcomes: Family<Labels<2>, Counter>,
+    latency: Family<Labels<1>, Histogram, fn() -> Histogram>,
+}
+
+/// The registry of healthz, and what to count.
+pub fn new(
+    status: watch::Receiver<Status>,
+    directory: watch::Receiver<config_dir::State>,
+) -> (Registry, Metrics) {
+    let outcomes = Family::default();
+    let latency = Family::new_with_constructor(histogram as fn() -> Histogram);
+    let mut registry = shared::metrics::registry("healthz", env!("CARGO_PKG_VERSION"));
+    registry.register("probes", "Probes by outcome: ok, or why one failed", outcomes.clone());
+    let help = "From the first query to the reply, in seconds; failed probes are not in it";
+    registry.register("probe_latency_seconds", help, latency.clone());
+    registry.register_collector(Box::new(Up { status }));
+    shared::metrics::register_config_dir(&mut registry, directory);
+    (registry, Metrics { outcomes, latency })
+}
+
+impl Metrics {
+    /// Counts an outcome of the probe with `label`.
+    pub fn record(&self, label: &str, outcome: &Outcome) {
+        let class = outcome.result.as_ref().map_or_else(|failure| failure.class(), |()| "ok");
+        let labels = [("probe", label.to_owned()), ("outcome", class.to_owned())];
+        self.outcomes.get_or_create(&labels).inc();
+        if outcome.result.is_ok() {
+            let labels = [("probe", label.to_owned())];
+            self.latency.get_or_create(&labels).observe(outcome.latency.as_secs_f64());
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Up {
+    status: watch::Receiver<Status>,
+}
+
+impl Collector for Up {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (status, now) = (self.status.borrow(), boot_time());
+        let value = |state| ConstGauge::new(i64::from(state == State::Healthy));
+        let help = "1 while the program behind the probe is healthy";
+        let mut family = encoder.encode_descriptor("probe_up", help, None, MetricType::Gauge)?;
+        for record in status.probes() {
+            let labels = [("probe", record.probe.label.as_str())];
+            value(record.health(now).state).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "1 while every probe is healthy: what /healthz says";
+        let gauge = encoder.encode_descriptor("up", help, None, MetricType::Gauge)?;
+        value(overall(status.probes(), now)).encode(gauge)
+    }
+}
+
+/// From a quarter of a millisecond, a cache hit, to beyond any deadline.
+fn histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_25, 2.0, 15))
+}

@@ -1,0 +1,105 @@
+//! One probe: a DNS query with a deadline, and its outcome.
+//!
+//! Edge. Sends, waits and reads the clock; what a reply means is the business of `question`.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::{Pace, Probe, Transport};
+use crate::question::{Question, Verdict};
+use crate::status::{Failure, Outcome};
+
+/// Asks once: over UDP the query is sent up to three times, a truncated reply is fetched over TCP.
+/// Ends at the deadline of `pace` at the latest.
+pub async fn ask(probe: &Probe, pace: Pace) -> Outcome {
+    let question = Question::new(probe, rand::random(), rand::random());
+    let start = Instant::now();
+    let exchange = exchange(probe, &question, pace, start);
+    let result = match timeout_at(start + pace.deadline, exchange).await {
+        Ok(result) => result,
+        Err(_) => Err(Failure::Timeout { after: pace.deadline }),
+    };
+    Outcome { latency: start.elapsed(), result }
+}
+
+async fn exchange(
+    probe: &Probe,
+    question: &Question,
+    pace: Pace,
+    start: Instant,
+) -> Result<(), Failure> {
+    if probe.transport == Transport::Udp
+        && let Some(result) = udp(probe.server, question, pace, start).await?
+    {
+        return result;
+    }
+    tcp(probe.server, question).await?
+}
+
+/// The reply over UDP; nothing where it was truncated.
+///
+/// A refusal by the system at the other end (nobody listens) is an answer of its kind: no waiting.
+async fn udp(
+    server: SocketAddr,
+    question: &Question,
+    pace: Pace,
+    start: Instant,
+) -> Result<Option<Result<(), Failure>>, Failure> {
+    let any = match server {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let socket = act("open a socket", UdpSocket::bind((any, 0))).await?;
+    act("connect", socket.connect(server)).await?;
+    // The last wait ends with the probe's deadline.
+    let waits = pace.resend.into_iter().chain([pace.deadline]);
+    let mut buffer = vec![0; usize::from(u16::MAX)];
+    for wait in waits {
+        act("send", socket.send(question.message())).await?;
+        while let Ok(received) = timeout_at(start + wait, socket.recv(&mut buffer)).await {
+            let len = received.map_err(failed("receive"))?;
+            match question.judge(&buffer[..len]) {
+                Verdict::Reply(result) => return Ok(Some(result)),
+                Verdict::Truncated => return Ok(None),
+                Verdict::NotOurs => {}
+            }
+        }
+    }
+    Err(Failure::Timeout { after: pace.deadline })
+}
+
+/// The reply over TCP.
+async fn tcp(server: SocketAddr, question: &Question) -> Result<Result<(), Failure>, Failure> {
+    let mut stream = act("connect over TCP", TcpStream::connect(server)).await?;
+    let len = u16::try_from(question.message().len()).expect("a query is a few hundred bytes");
+    let framed = [&len.to_be_bytes(), question.message()].concat();
+    act("send over TCP", stream.write_all(&framed)).await?;
+    let mut message = Vec::new();
+    loop {
+        let len = act("receive over TCP", stream.read_u16()).await?;
+        message.resize(usize::from(len), 0);
+        act("receive over TCP", stream.read_exact(&mut message)).await?;
+        match question.judge(&message) {
+            Verdict::Reply(result) => return Ok(result),
+            // A stream has room for every message: TC there is nonsense.
+            Verdict::Truncated => return Ok(Err(Failure::Malformed)),
+            Verdict::NotOurs => {}
+        }
+    }
+}
+
+async fn act<T>(
+    act: &'static str,
+    doing: impl Future<Output = io::Result<T>>,
+) -> Result<T, Failure> {
+    doing.await.map_err(failed(act))
+}
+
+fn failed(act: &'static str) -> impl Fn(io::Error) -> Failure {
+    move |error| Failure::Network { act, kind: error.kind() }
+}

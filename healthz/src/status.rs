@@ -1,0 +1,383 @@
+//! Outcomes of probes become health: healthy or not, since when, and why.
+//!
+//! Core. Time is an argument; nothing is asked and nothing is shown here.
+//!
+//! ```text
+//!             answer                       3 failures in a row
+//! waiting ──────────────▶ healthy ───────────────────────────────▶ unhealthy
+//!    └──── failure ─────────────────────────▶      ◀── answer ─────────┘
+//! any ── no outcome for long (the prober hangs) ─▶ unhealthy
+//! ```
+
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use shared::clock::Moment;
+
+use crate::config::Probe;
+
+/// What one probe gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// From the first query to the reply, or to giving up.
+    pub latency: Duration,
+    /// An answer, or why there is none.
+    pub result: Result<(), Failure>,
+}
+
+/// Why a probe failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// Nothing came back in time, though the query was sent again.
+    #[error("no answer within {:.1} s", .after.as_secs_f64())]
+    Timeout {
+        /// How long the probe waited.
+        after: Duration,
+    },
+    /// The network, or the system at the other end, said no.
+    #[error("cannot {act}: {kind}")]
+    Network {
+        /// What was being done.
+        act: &'static str,
+        /// What came of it.
+        kind: ErrorKind,
+    },
+    /// The server answered with an error.
+    #[error("{}{}", rcode_text(*.code), .error.as_ref().map_or(String::new(), |e| format!(": {e}")))]
+    Rcode {
+        /// The response code.
+        code: u16,
+        /// What the server said about it (RFC 8914).
+        error: Option<String>,
+    },
+    /// The reply is no DNS message.
+    #[error("the reply cannot be read")]
+    Malformed,
+}
+
+impl Failure {
+    /// Its name in metrics: one of a dozen.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Timeout { .. } => "timeout",
+            Self::Network { kind: ErrorKind::ConnectionRefused, .. } => "connection_refused",
+            Self::Network { .. } => "network",
+            Self::Rcode { code, .. } => rcode_name(*code),
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// The health of one probed program, and of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No probe has come to an end yet.
+    Waiting,
+    /// It answers.
+    Healthy,
+    /// It does not.
+    Unhealthy,
+}
+
+impl State {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// What is known about every probe.
+#[derive(Clone, Debug)]
+pub struct Status {
+    probes: Vec<Record>,
+}
+
+impl Status {
+    /// All probes waiting since `now`.
+    pub fn new(probes: impl IntoIterator<Item = Probe>, now: Moment) -> Self {
+        Self { probes: probes.into_iter().map(|probe| Record::new(probe, now)).collect() }
+    }
+
+    /// Adds an outcome of the probe at `index`; yields its state where that has turned.
+    pub fn record(&mut self, index: usize, outcome: Outcome, now: Moment) -> Option<State> {
+        self.probes[index].record(outcome, now)
+    }
+
+    /// Every probe, in the order of the flags.
+    pub fn probes(&self) -> &[Record] {
+        &self.probes
+    }
+
+    /// The probe with `label`.
+    pub fn probe(&self, label: &str) -> Option<&Record> {
+        self.probes.iter().find(|record| record.probe.label == label)
+    }
+}
+
+/// The state of several probes together: unhealthy if one is, healthy if all are.
+pub fn overall(records: &[Record], now: Moment) -> State {
+    let has = |state| records.iter().any(|record| record.health(now).state == state);
+    match () {
+        () if has(State::Unhealthy) => State::Unhealthy,
+        () if has(State::Waiting) => State::Waiting,
+        () => State::Healthy,
+    }
+}
+
+/// What is known about one probe.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// What is asked.
+    pub probe: Probe,
+    /// The last outcome, and when.
+    pub last: Option<(Outcome, Moment)>,
+    /// When it last answered.
+    pub answered: Option<Moment>,
+    /// The last failure, and when.
+    pub failed: Option<(Failure, Moment)>,
+    /// How many probes failed since it last answered.
+    pub failures: u32,
+    /// The last outcomes, oldest first, at most [`HISTORY_MAX`]: how long an answer took, or
+    /// nothing for a failure.
+    pub history: VecDeque<Option<Duration>>,
+    state: State,
+    since: Moment,
+    failing_since: Moment,
+}
+
+/// Healthy or not, since when, and why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// The state.
+    pub state: State,
+    /// Since when: unhealthy since the first of the failures in a row.
+    pub since: Moment,
+    /// Why it is not healthy.
+    pub reason: Option<String>,
+}
+
+impl Record {
+    fn new(probe: Probe, now: Moment) -> Self {
+        Self {
+            probe,
+            last: None,
+            answered: None,
+            failed: None,
+            failures: 0,
+            history: VecDeque::with_capacity(HISTORY_MAX),
+            state: State::Waiting,
+            since: now,
+            failing_since: now,
+        }
+    }
+
+    /// The health at `now`. An old outcome says nothing: where none came for three intervals and
+    /// [`OVERDUE`], the prober itself hangs, and nobody knows.
+    pub fn health(&self, now: Moment) -> Health {
+        let heard = self.last.as_ref().map_or(self.since, |(_, at)| *at);
+        if self.is_overdue(now) {
+            let silence = now.since(heard).as_secs();
+            let reason = format!("no probe has come to an end for {silence} s");
+            return Health { state: State::Unhealthy, since: heard, reason: Some(reason) };
+        }
+        let reason = match (self.state, &self.failed) {
+            (State::Waiting, _) => Some("waiting for the first probe".to_owned()),
+            (State::Unhealthy, Some((failure, _))) => Some(failure.to_string()),
+            _ => None,
+        };
+        Health { state: self.state, since: self.since, reason }
+    }
+
+    /// Whether no probe has come to an end for far longer than one may take.
+    pub fn is_overdue(&self, now: Moment) -> bool {
+        let heard = self.last.as_ref().map_or(self.since, |(_, at)| *at);
+        now.since(heard) > self.probe.interval * 3 + OVERDUE
+    }
+
+    fn record(&mut self, outcome: Outcome, now: Moment) -> Option<State> {
+        if self.history.len() == HISTORY_MAX {
+            self.history.pop_front();
+        }
+        self.history.push_back(outcome.result.is_ok().then_some(outcome.latency));
+        let before = self.state;
+        match &outcome.result {
+            Ok(()) => {
+                self.answered = Some(now);
+                self.failures = 0;
+                self.turn(State::Healthy, now);
+            }
+            Err(failure) => {
+                if self.failures == 0 {
+                    self.failing_since = now;
+                }
+                self.failures = self.failures.saturating_add(1);
+                self.failed = Some((failure.clone(), now));
+                if before == State::Waiting || self.failures >= FAILURES_MAX {
+                    self.turn(State::Unhealthy, self.failing_since);
+                }
+            }
+        }
+        self.last = Some((outcome, now));
+        (self.state != before).then_some(self.state)
+    }
+
+    fn turn(&mut self, state: State, since: Moment) {
+        if self.state != state {
+            (self.state, self.since) = (state, since);
+        }
+    }
+}
+
+/// The name of a response code (IANA DNS parameters), one word.
+fn rcode_name(code: u16) -> &'static str {
+    match code {
+        0 => "NOERROR",
+        1 => "FORMERR",
+        2 => "SERVFAIL",
+        3 => "NXDOMAIN",
+        4 => "NOTIMP",
+        5 => "REFUSED",
+        9 => "NOTAUTH",
+        16 => "BADVERS",
+        _ => "other_rcode",
+    }
+}
+
+fn rcode_text(code: u16) -> String {
+    match rcode_name(code) {
+        "other_rcode" => format!("RCODE {code}"),
+        name => name.to_owned(),
+    }
+}
+
+/// So many failed probes in a row make a healthy program unhealthy.
+pub const FAILURES_MAX: u32 = 3;
+/// How many outcomes are kept for the status page.
+pub const HISTORY_MAX: usize = 60;
+/// How late the third outcome in a row may be.
+const OVERDUE: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One probe with an interval of 5 s, told to succeed or fail, and to let time pass.
+    struct World {
+        status: Status,
+        now: Moment,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let now = Moment::default();
+            Self { status: Status::new(["a,::1,x".parse().unwrap()], now), now }
+        }
+
+        /// `.` an answer, `x` a failure, each a second after the last; `-` ten seconds of nothing.
+        fn play(&mut self, script: &str) {
+            for step in script.chars() {
+                self.now = self.now + Duration::from_secs(if step == '-' { 10 } else { 1 });
+                let refused = Failure::Network { act: "x", kind: ErrorKind::ConnectionRefused };
+                let result = match step {
+                    '.' => Ok(()),
+                    'x' => Err(refused),
+                    _ => continue,
+                };
+                let outcome = Outcome { latency: Duration::from_millis(2), result };
+                self.status.record(0, outcome, self.now);
+            }
+        }
+
+        fn health(&self) -> Health {
+            self.status.probes()[0].health(self.now)
+        }
+    }
+
+    #[test]
+    fn a_script_of_outcomes_gives_a_state_and_its_age() {
+        use State::{Healthy, Unhealthy, Waiting};
+        let rows = [
+            ("", Waiting, 0),
+            ("-", Waiting, 10),
+            (".", Healthy, 0),
+            ("x", Unhealthy, 0),
+            ("x.", Healthy, 0),
+            ("....", Healthy, 3),
+            ("..x", Healthy, 2),
+            (".xx", Healthy, 2),
+            (".xx.xx", Healthy, 5),
+            (".xxx", Unhealthy, 2),
+            (".xxx.", Healthy, 0),
+            (".xxx.x", Healthy, 1),
+            (".xxxxx", Unhealthy, 4),
+            (".--", Healthy, 20),
+            (".---", Healthy, 30),
+            (".----", Unhealthy, 40),
+            (".----.", Healthy, 41),
+            ("----", Unhealthy, 40),
+        ];
+        for (script, state, age) in rows {
+            let mut world = World::new();
+            world.play(script);
+            let health = world.health();
+            let got = (health.state, world.now.since(health.since).as_secs());
+            assert_eq!(got, (state, age), "{script}");
+            assert_eq!(health.reason.is_none(), state == Healthy, "{script}");
+        }
+    }
+
+    #[test]
+    fn reasons_name_what_happened() {
+        let mut world = World::new();
+        assert_eq!(world.health().reason.unwrap(), "waiting for the first probe");
+        world.play("x");
+        assert_eq!(world.health().reason.unwrap(), "cannot x: connection refused");
+        world.play("----");
+        assert_eq!(world.health().reason.unwrap(), "no probe has come to an end for 40 s");
+        let error = Some("not loaded".to_owned());
+        let rows = [
+            (Failure::Timeout { after: Duration::from_millis(2_500) }, "no answer within 2.5 s"),
+            (Failure::Rcode { code: 2, error }, "SERVFAIL: not loaded"),
+            (Failure::Rcode { code: 3, error: None }, "NXDOMAIN"),
+            (Failure::Rcode { code: 11, error: None }, "RCODE 11"),
+            (Failure::Malformed, "the reply cannot be read"),
+        ];
+        for (failure, text) in rows {
+            assert_eq!(failure.to_string(), text);
+            assert!(failure.class().bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_'));
+        }
+    }
+
+    #[test]
+    fn all_together_are_as_healthy_as_the_worst() {
+        let now = Moment::default();
+        let probes = ["a,::1,x", "b,::1,x"].map(|text| text.parse().unwrap());
+        let mut status = Status::new(probes, now);
+        let state = |status: &Status| overall(status.probes(), now);
+        let ok = Outcome { latency: Duration::ZERO, result: Ok(()) };
+        let bad = Outcome { latency: Duration::ZERO, result: Err(Failure::Malformed) };
+        assert_eq!(state(&status), State::Waiting);
+        assert_eq!(status.record(0, ok.clone(), now), Some(State::Healthy));
+        assert_eq!(state(&status), State::Waiting);
+        assert_eq!(status.record(1, bad, now), Some(State::Unhealthy));
+        assert_eq!(state(&status), State::Unhealthy);
+        assert_eq!(status.record(1, ok.clone(), now), Some(State::Healthy));
+        assert_eq!(status.record(1, ok, now), None);
+        assert_eq!(state(&status), State::Healthy);
+        assert_eq!(overall(&[], now), State::Healthy);
+    }
+
+    #[test]
+    fn history_is_bounded() {
+        let mut world = World::new();
+        world.play(&".x".repeat(HISTORY_MAX));
+        let history = &world.status.probes()[0].history;
+        assert_eq!(history.len(), HISTORY_MAX);
+        assert_eq!(history.iter().flatten().count(), HISTORY_MAX / 2);
+    }
+}
