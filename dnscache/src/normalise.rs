@@ -211,3 +211,114 @@ fn wire(name: &Name) -> Option<Vec<u8>> {
 
 /// Aliases followed at most: BIND and Unbound stop at as many.
 pub const LINKS_MAX: usize = 11;
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::ResponseCode;
+    use hickory_proto::rr::rdata::{A, CNAME, SOA};
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { ttl_min: 0, ttl_max: 86_400, negative_max: 300 };
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    /// `owner ttl type rdata`.
+    fn record(text: &str) -> Record {
+        let words: Vec<&str> = text.split(' ').collect();
+        let data = match words[2] {
+            "A" => RData::A(A(words[3].parse().unwrap())),
+            "CNAME" => RData::CNAME(CNAME(name(words[3]))),
+            "NS" => RData::NS(hickory_proto::rr::rdata::NS(name(words[3]))),
+            "SOA" => {
+                let minimum = words[3].parse().unwrap();
+                RData::SOA(SOA::new(name("ns."), name("h."), 1, 2, 3, 4, minimum))
+            }
+            other => panic!("{other}"),
+        };
+        Record::from_rdata(name(words[0]), words[1].parse().unwrap(), data)
+    }
+
+    fn reply(code: u16, answers: &[&str], authorities: &[&str]) -> Vec<u8> {
+        let mut message = Message::new(7, MessageType::Response, OpCode::Query);
+        message.metadata.response_code = ResponseCode::from(0, code as u8);
+        message.add_query(Question::query(name("a.example."), RecordType::A));
+        message.answers = answers.iter().map(|text| record(text)).collect();
+        message.authorities = authorities.iter().map(|text| record(text)).collect();
+        message.to_vec().unwrap()
+    }
+
+    const ASKED: Asked<'_> =
+        Asked { name: b"\x01a\x07example\0", qtype: 1, dnssec_ok: false, owned: false };
+
+    /// Records kept, lifetime, dangling or not; or why nothing.
+    fn check(code: u16, answers: &[&str], authorities: &[&str]) -> String {
+        match reduce(&reply(code, answers, authorities), &ASKED, &LIMITS) {
+            Ok(answer) => format!(
+                "{} kept {} s{}",
+                answer.entry.records(),
+                answer.lifetime_secs,
+                if answer.dangling.is_some() { " dangling" } else { "" }
+            ),
+            Err(error) => format!("{error:?}"),
+        }
+    }
+
+    #[test]
+    fn only_the_way_to_the_answer_is_kept() {
+        let rows: &[(u16, &[&str], &[&str], &str)] = &[
+            (0, &["a.example. 30 A 10.0.0.1"], &[], "1 kept 30 s"),
+            (0, &["A.Example. 30 A 10.0.0.1", "a.example. 9 A 10.0.0.2"], &[], "2 kept 9 s"),
+            (0, &["a.example. 30 A 10.0.0.1", "b.example. 1 A 10.0.0.9"], &[], "1 kept 30 s"),
+            (0, &["a.example. 30 A 10.0.0.1"], &["example. 5 NS ns."], "1 kept 30 s"),
+            (0, &["a.example. 0 A 10.0.0.1"], &[], "1 kept 0 s"),
+            (0, &["a.example. 2147483648 A 10.0.0.1"], &[], "1 kept 0 s"),
+            (0, &["b.other. 20 A 10.0.0.1", "a.example. 9 CNAME b.other."], &[], "2 kept 9 s"),
+            (0, &["a.example. 9 CNAME b.other."], &[], "1 kept 0 s dangling"),
+            (0, &["a.example. 9 CNAME b."], &["b. 60 SOA 5"], "2 kept 5 s dangling"),
+            (0, &["a.example. 9 CNAME a.example."], &[], "Loop"),
+            (0, &["a.example. 9 CNAME b.", "b. 9 CNAME a.example."], &[], "Loop"),
+            (3, &[], &["example. 900 SOA 60"], "1 kept 60 s"),
+            (3, &[], &["example. 30 SOA 60"], "1 kept 30 s"),
+            (0, &[], &["example. 9000 SOA 9000"], "1 kept 300 s"),
+            (3, &[], &[], "0 kept 0 s"),
+            (0, &[], &[], "0 kept 0 s"),
+            (0, &[], &["example. 30 NS ns.example."], "Referral"),
+            (2, &[], &[], "0 kept 0 s"),
+        ];
+        for (code, answers, authorities, expected) in rows {
+            assert_eq!(
+                check(*code, answers, authorities),
+                *expected,
+                "{answers:?} {authorities:?}"
+            );
+        }
+        let chain: Vec<String> = (0..12).map(|n| format!("{n}. 9 CNAME {}.", n + 1)).collect();
+        let first = ["a.example. 9 CNAME 0.".to_owned()];
+        let all: Vec<&str> = first.iter().chain(&chain).map(String::as_str).collect();
+        assert_eq!(check(0, &all, &[]), "Loop");
+    }
+
+    #[test]
+    fn replies_are_joined_and_the_last_one_decides_the_code() {
+        let first = reply(0, &["a.example. 9 CNAME b."], &[]);
+        let second = reply(3, &[], &[". 60 SOA 60"]);
+        let answer = reduce_chain(&[&first, &second], &ASKED, &LIMITS).unwrap();
+        assert_eq!((answer.entry.rcode(), answer.entry.records()), (3, 2));
+        let second = reply(0, &["b. 60 A 10.0.0.1"], &[]);
+        let answer = reduce_chain(&[&first, &second], &ASKED, &LIMITS).unwrap();
+        assert_eq!((answer.entry.rcode(), answer.lifetime_secs, answer.dangling), (0, 9, None));
+    }
+
+    #[test]
+    fn counts_that_promise_too_much_are_malformed() {
+        let mut bomb = reply(0, &["a.example. 30 A 10.0.0.1"], &[]);
+        for cut in 0..bomb.len() {
+            assert!(reduce(&bomb[..cut], &ASKED, &LIMITS).is_err(), "cut at {cut}");
+        }
+        bomb[6..8].fill(0xff);
+        assert_eq!(reduce(&bomb, &ASKED, &LIMITS).map(|_| ()), Err(Unusable::Malformed));
+    }
+}

@@ -76,9 +76,8 @@ impl Entry {
 
     /// Sets what its header says: AA, AD; and whether it denies what was asked.
     pub fn with_flags(mut self, authoritative: bool, authentic: bool, negative: bool) -> Self {
-        self.flags = u8::from(authoritative) * AUTHORITATIVE
-            | u8::from(authentic) * AUTHENTIC
-            | u8::from(negative) * NEGATIVE;
+        let flags = [(authoritative, AUTHORITATIVE), (authentic, AUTHENTIC), (negative, NEGATIVE)];
+        self.flags = flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum();
         self
     }
 

@@ -1,0 +1,67 @@
+//! Questions about the server itself, class CHAOS, answered as dnsmasq answers them: tools read these names.
+//!
+//! Core. Knows the names and how numbers are written; the numbers come in.
+
+use shared::wire::{Query, Reply, class, rtype};
+
+/// What the names are answered from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Answers from the cache: `hits.bind`.
+    pub hits: u64,
+    /// Questions asked elsewhere: `misses.bind`.
+    pub misses: u64,
+    /// Entries stored: `insertions.bind`.
+    pub insertions: u64,
+    /// Entries that gave way before their time: `evictions.bind`.
+    pub evictions: u64,
+    /// The bound of the cache in entries: `cachesize.bind`.
+    pub cache_size: u64,
+}
+
+/// Which figure a name in wire form and lower case asks for.
+#[derive(Clone, Copy, Debug)]
+pub enum Name {
+    /// A number.
+    Figure(fn(&Figures) -> u64),
+    /// `servers.bind`: a text for each upstream.
+    Servers,
+    /// `version.bind`.
+    Version,
+}
+
+/// The figure that `name` stands for; nothing where it stands for none.
+pub fn name(name: &[u8]) -> Option<Name> {
+    let first = name.strip_suffix(b"\x04bind\0")?;
+    Some(match first {
+        b"\x04hits" => Name::Figure(|figures| figures.hits),
+        b"\x06misses" => Name::Figure(|figures| figures.misses),
+        b"\x0ainsertions" => Name::Figure(|figures| figures.insertions),
+        b"\x09evictions" => Name::Figure(|figures| figures.evictions),
+        b"\x09cachesize" => Name::Figure(|figures| figures.cache_size),
+        b"\x07servers" => Name::Servers,
+        b"\x07version" => Name::Version,
+        _ => return None,
+    })
+}
+
+/// Answers `query` with `texts`, each a string of one TXT record of TTL 0; other types than TXT get no record.
+pub fn answer(query: &Query<'_>, texts: &[&str], reply: &mut Reply<'_>) {
+    if !matches!(query.qtype, rtype::TXT | rtype::ANY) {
+        return;
+    }
+    let mut rdata = Vec::new();
+    for text in texts {
+        let bytes = &text.as_bytes()[..text.len().min(255)];
+        rdata.push(bytes.len() as u8);
+        rdata.extend_from_slice(bytes);
+    }
+    let [t1, t0] = rtype::TXT.to_be_bytes();
+    let [c1, c0] = class::CH.to_be_bytes();
+    let mut record = vec![0xc0, 12, t1, t0, c1, c0, 0, 0, 0, 0];
+    record.extend((rdata.len() as u16).to_be_bytes());
+    record.extend(rdata);
+    if reply.push_wire([1, 0, 0], &record).is_none() {
+        reply.set_truncated();
+    }
+}

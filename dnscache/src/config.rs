@@ -1,0 +1,181 @@
+//! Every flag of dnscache: text becomes checked values here and nowhere else.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Parser;
+use shared::flags::{listen_address, seconds};
+use shared::log::LogConfig;
+
+use crate::cache::Bounds;
+use crate::lifetime::Limits;
+use crate::route::ServerFlag;
+
+/// Answers DNS on port 53 from a bounded cache; asks kubedns, a stub domain or an upstream on a miss.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "dnscache", version)]
+pub struct Config {
+    /// Address to answer DNS on, UDP and TCP (repeatable)
+    #[arg(long, value_name = "ADDR", default_values = ["0.0.0.0:53", "[::]:53"], value_parser = listen_address)]
+    pub listen: Vec<SocketAddr>,
+    /// Address of health, metrics and explain over HTTP
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:9153", value_parser = listen_address)]
+    pub http_listen: SocketAddr,
+    /// Upstream, or the servers of the named domains: [/DOMAIN/.../]ADDR[#PORT] (repeatable; default: resolv.conf)
+    #[arg(long = "server", value_name = "[/DOMAIN/.../]ADDR[#PORT]")]
+    pub servers: Vec<ServerFlag>,
+    /// Upstreams where no plain --server is given; watched
+    #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
+    pub resolv_file: PathBuf,
+    /// Directory with the keys of the kube-dns ConfigMap; watched
+    #[arg(long, value_name = "DIR")]
+    pub config_dir: Option<PathBuf>,
+    /// Entries in the cache; 0 turns caching off
+    #[arg(long, value_name = "ENTRIES", default_value_t = 10_000, value_parser = entries)]
+    pub cache_size: usize,
+    /// Bytes in the cache; suffixes KiB, MiB, GiB
+    #[arg(long, value_name = "BYTES", default_value = "64MiB")]
+    pub cache_bytes: Bytes,
+    /// TTLs below this are raised, in seconds; 0 raises none
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds(0, TTL_MIN_MAX_SECS))]
+    pub min_ttl: Duration,
+    /// TTLs above this are lowered, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = seconds(1, TTL_MAX_SECS))]
+    pub max_ttl: Duration,
+    /// Denials are kept no longer than this, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds(0, TTL_MAX_SECS))]
+    pub negative_ttl: Duration,
+    /// Expired answers are served this long while upstreams fail, in seconds; 0 = off (RFC 8767)
+    #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = seconds(0, STALE_MAX_SECS))]
+    pub serve_stale: Duration,
+    /// kubedns's change stream: http://ADDR:PORT/changes (repeatable)
+    #[arg(long, value_name = "URL", value_parser = url)]
+    pub changes: Vec<hyper::Uri>,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogConfig,
+}
+
+impl Config {
+    /// The bounds of the cache.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            entries: self.cache_size,
+            bytes: self.cache_bytes.0,
+            stale_secs: self.serve_stale.as_secs() as u32,
+        }
+    }
+
+    /// The limits of TTLs.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            ttl_min: self.min_ttl.as_secs() as u32,
+            ttl_max: self.max_ttl.as_secs() as u32,
+            negative_max: self.negative_ttl.as_secs() as u32,
+        }
+    }
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes(pub usize);
+
+/// Why a text is no size.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a number of bytes from 64KiB to 64GiB, with KiB, MiB, GiB or no suffix")]
+pub struct BytesError;
+
+impl FromStr for Bytes {
+    type Err = BytesError;
+
+    fn from_str(text: &str) -> Result<Self, BytesError> {
+        let suffixes = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("", 0)];
+        let (number, shift) = suffixes
+            .iter()
+            .find_map(|(suffix, shift)| Some((text.strip_suffix(suffix)?, *shift)))
+            .ok_or(BytesError)?;
+        let number: usize = number.parse().map_err(|_| BytesError)?;
+        let bytes = number.checked_mul(1 << shift).ok_or(BytesError)?;
+        if (BYTES_MIN..=BYTES_MAX).contains(&bytes) { Ok(Self(bytes)) } else { Err(BytesError) }
+    }
+}
+
+/// Why a text is no number of entries.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected 0 to {ENTRIES_MAX} entries")]
+pub struct EntriesError;
+
+fn entries(text: &str) -> Result<usize, EntriesError> {
+    text.parse().ok().filter(|&entries| entries <= ENTRIES_MAX).ok_or(EntriesError)
+}
+
+/// Why a text is no URL of a change stream.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected http://ADDR:PORT/changes; TLS is not for a stream inside the pod")]
+pub struct UrlError;
+
+fn url(text: &str) -> Result<hyper::Uri, UrlError> {
+    let url: hyper::Uri = text.parse().map_err(|_| UrlError)?;
+    let http = url.scheme_str() == Some("http") && url.host().is_some();
+    if http { Ok(url) } else { Err(UrlError) }
+}
+
+/// An hour: whoever raises TTLs further serves what is long gone.
+const TTL_MIN_MAX_SECS: u32 = 3_600;
+/// Seven days, the ceiling of RFC 8767 section 4.
+const TTL_MAX_SECS: u32 = 604_800;
+/// Seven days; RFC 8767 section 5 suggests one to three.
+const STALE_MAX_SECS: u32 = 604_800;
+/// More would not fit any machine that runs a pod.
+const ENTRIES_MAX: usize = 100_000_000;
+/// Room for a few hundred answers.
+const BYTES_MIN: usize = 64 << 10;
+/// More would not fit any machine that runs a pod.
+const BYTES_MAX: usize = 64 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::flags::{Stop, parse_from};
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let config = parse_from::<Config>(["dnscache"]).unwrap();
+        assert_eq!(config.listen.len(), 2);
+        let bounds = Bounds { entries: 10_000, bytes: 64 << 20, stale_secs: 86_400 };
+        assert_eq!(config.bounds(), bounds);
+        let limits = Limits { ttl_min: 0, ttl_max: 86_400, negative_max: 300 };
+        assert_eq!(config.limits(), limits);
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_what_is_allowed() {
+        let rows = [
+            ("--cache-bytes=1TiB", "64KiB to 64GiB"),
+            ("--cache-bytes=12", "64KiB to 64GiB"),
+            ("--cache-bytes=99999999999999999999GiB", "64KiB to 64GiB"),
+            ("--cache-size=-1", "0 to 100000000"),
+            ("--server=nonsense", "ADDR"),
+            ("--server=/a..b/1.2.3.4", "label"),
+            ("--server=1.2.3.4#99999", "port"),
+            ("--changes=https://a/changes", "http://"),
+            ("--max-ttl=0", "1 to 604800"),
+        ];
+        for (flag, allowed) in rows {
+            let Err(Stop::Wrong(line)) = parse_from::<Config>(["dnscache", flag]) else {
+                panic!("{flag} was taken");
+            };
+            assert!(line.contains(allowed) && !line.contains('\n'), "{flag}: {line}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_binary_suffixes() {
+        let rows = [("65536", 65_536), ("64KiB", 65_536), ("1MiB", 1 << 20), ("1GiB", 1 << 30)];
+        for (text, bytes) in rows {
+            assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
+        }
+    }
+}

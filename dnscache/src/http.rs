@@ -1,0 +1,162 @@
+//! Health, metrics and `/explain` over HTTP.
+//!
+//! Edge. `router` takes what it shows; tests call it without a port.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{Query as Parameters, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use serde::Deserialize;
+use shared::config_dir::Server;
+use shared::ready::Check;
+use shared::serve::{Counters, boot_time};
+
+use crate::cache::Question;
+use crate::counters::COUNTS;
+use crate::handler::Answers;
+use crate::route::{Route, text, wire};
+
+/// Everything that is served over HTTP. `ready` lists the checks of `/readyz`.
+pub fn router(
+    answers: Arc<Answers>,
+    serving: Arc<Counters>,
+    ready: impl Fn() -> Vec<Check> + Clone + Send + Sync + 'static,
+    mut registry: Registry,
+) -> Router {
+    registry.register_collector(Box::new(Metrics(Arc::clone(&answers))));
+    let live = move || {
+        vec![if serving.is_stalled(boot_time()) {
+            Check::failed("dns", "a serving thread does not come round")
+        } else {
+            Check::passed("dns")
+        }]
+    };
+    let explain = Router::new().route("/explain", get(explain)).with_state(answers);
+    shared::http::standard(live, ready, Arc::new(registry)).merge(explain)
+}
+
+#[derive(Debug, Deserialize)]
+struct Asked {
+    name: String,
+    #[serde(default = "address_type")]
+    r#type: String,
+}
+
+fn address_type() -> String {
+    "A".to_owned()
+}
+
+/// Where a name goes and what the cache holds for it.
+async fn explain(
+    State(answers): State<Arc<Answers>>,
+    Parameters(asked): Parameters<Asked>,
+) -> Response {
+    let bad = |text: &str| (StatusCode::BAD_REQUEST, format!("{text}\n")).into_response();
+    let Some(name) = wire(&asked.name) else {
+        return bad("name: a label has 1 to 63 bytes, a name at most 253");
+    };
+    let known = TYPES.iter().find(|(text, _)| text.eq_ignore_ascii_case(&asked.r#type));
+    let qtype = known.map(|(_, number)| *number).or_else(|| asked.r#type.parse().ok());
+    let Some(qtype) = qtype else {
+        return bad("type: expected a number, or A AAAA CNAME HTTPS MX NS PTR SOA SRV TXT");
+    };
+    let routes = answers.routes.load();
+    let route = match routes.route(&name) {
+        Route::Group(group) => {
+            let group = &routes.groups()[group];
+            let show = |server: &Server| match server {
+                Server::Address(address) => address.to_string(),
+                Server::Name { host, port } => format!("{host}:{port}"),
+            };
+            serde_json::json!({
+                "suffix": group.suffix,
+                "servers": group.servers.iter().map(show).collect::<Vec<_>>(),
+                "pod": group.owned,
+            })
+        }
+        Route::Local(local) => serde_json::json!({ "local": text(local.zone) }),
+    };
+    let question = |dnssec_ok| Question {
+        name: &name,
+        qtype,
+        qclass: shared::wire::class::IN,
+        dnssec_ok,
+        checking_disabled: false,
+    };
+    let state = |dnssec_ok| {
+        answers.cache.state(&question(dnssec_ok), boot_time()).map(|state| {
+            serde_json::json!({
+                "dnssec": dnssec_ok,
+                "rcode": state.rcode,
+                "records": state.records,
+                "age_seconds": state.age_secs,
+                "remaining_seconds": state.remaining_secs,
+                "stale": state.remaining_secs <= 0,
+            })
+        })
+    };
+    let cache: Vec<_> = [false, true].into_iter().filter_map(state).collect();
+    Json(serde_json::json!({
+        "name": asked.name, "type": qtype, "route": route, "cache": cache,
+    }))
+    .into_response()
+}
+
+/// The cache's part of `/metrics`.
+struct Metrics(Arc<Answers>);
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let answers = &self.0;
+        shared::metrics::counters(
+            &mut encoder,
+            ("queries", "Queries by what became of them"),
+            COUNTS.map(|(name, count)| ([("result", name)], answers.counters.total(count))),
+        )?;
+        let changes = answers.cache.changes();
+        shared::metrics::counters(
+            &mut encoder,
+            ("cache_changes", "Entries stored, and entries that gave way before their time"),
+            [("insertion", changes.insertions), ("eviction", changes.evictions)]
+                .map(|(name, count)| ([("change", name)], count)),
+        )?;
+        let gauges = [
+            ("cache_entries", "Entries in the cache", answers.cache.len()),
+            ("cache_bytes", "Bytes in the cache", answers.cache.bytes()),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value as i64);
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        Ok(())
+    }
+}
+
+const TYPES: [(&str, u16); 10] = [
+    ("A", 1),
+    ("AAAA", 28),
+    ("CNAME", 5),
+    ("HTTPS", 65),
+    ("MX", 15),
+    ("NS", 2),
+    ("PTR", 12),
+    ("SOA", 6),
+    ("SRV", 33),
+    ("TXT", 16),
+];
