@@ -79,7 +79,7 @@ async fn explain(
                 Server::Name { host, port } => format!("{host}:{port}"),
             };
             serde_json::json!({
-                "suffix": group.suffix,
+                "suffix": text(&group.suffix),
                 "servers": group.servers.iter().map(show).collect::<Vec<_>>(),
                 "pod": group.owned,
             })

@@ -34,8 +34,8 @@ pub enum Route<'a> {
 /// Servers that answer for the same names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// The suffix as text, without the last dot; empty for the servers of everything else.
-    pub suffix: Box<str>,
+    /// The suffix in wire form, lower case; [`ROOT`] for what no other suffix routes.
+    pub suffix: Box<[u8]>,
     /// The servers, each once, in the order given.
     pub servers: Vec<Server>,
     /// The suffix is routed, and all its servers run in this pod: kubedns. It is authoritative for
@@ -76,7 +76,7 @@ impl Routes {
             unqualified: None,
             suffix_len_max: 0,
         };
-        routes.add_group("", default_servers(flags, keys, resolv));
+        routes.add_group(ROOT, default_servers(flags, keys, resolv));
         for flag in flags {
             for domain in &flag.domains {
                 routes.add_flag(domain, flag.target);
@@ -85,7 +85,7 @@ impl Routes {
         for (domain, servers) in &keys.stub_domains {
             // The keys were checked when they were read: what is no name here was none there.
             let Some(name) = wire(domain) else { continue };
-            let group = routes.add_group(domain, Vec::new());
+            let group = routes.add_group(&name, Vec::new());
             for server in servers {
                 push_once(&mut routes.groups[group].servers, server.clone());
             }
@@ -93,7 +93,7 @@ impl Routes {
         }
         for group in &mut routes.groups {
             let in_pod = |server: &Server| matches!(server, Server::Address(address) if address.ip().is_loopback());
-            group.owned = !group.suffix.is_empty() && group.servers.iter().all(in_pod);
+            group.owned = *group.suffix != *ROOT && group.servers.iter().all(in_pod);
         }
         routes.suffix_len_max = routes.suffixes.keys().map(|key| key.len()).max().unwrap_or(0);
         routes
@@ -121,7 +121,7 @@ impl Routes {
         match (special, self.unqualified) {
             (Some(local), _) => Route::Local(local),
             (None, Some(suffix)) if shared::wire::labels(name).count() == 1 => route(suffix, name),
-            _ => Route::Group(ROOT),
+            _ => Route::Group(DEFAULT),
         }
     }
 
@@ -151,7 +151,7 @@ impl Routes {
                 Suffix::Group(group)
             }
             (Target::Address(address), _) => {
-                Suffix::Group(self.add_group(&text(domain), vec![Server::Address(address)]))
+                Suffix::Group(self.add_group(domain, vec![Server::Address(address)]))
             }
         };
         match is_unqualified {
@@ -160,7 +160,7 @@ impl Routes {
         }
     }
 
-    fn add_group(&mut self, suffix: &str, servers: Vec<Server>) -> usize {
+    fn add_group(&mut self, suffix: &[u8], servers: Vec<Server>) -> usize {
         self.groups.push(Group { suffix: suffix.into(), servers, owned: false });
         self.groups.len() - 1
     }
@@ -176,7 +176,7 @@ impl Default for Routes {
 fn route(suffix: Suffix, zone: &[u8]) -> Route<'_> {
     match suffix {
         Suffix::Group(group) => Route::Group(group),
-        Suffix::Default => Route::Group(ROOT),
+        Suffix::Default => Route::Group(DEFAULT),
         Suffix::Local => Route::Local(Local { zone, kind: Kind::Absent }),
         Suffix::Special(kind) => Route::Local(Local { zone, kind }),
     }
@@ -207,8 +207,10 @@ fn push_once(servers: &mut Vec<Server>, server: Server) {
     }
 }
 
+/// The root in wire form: the suffix of every name.
+pub const ROOT: &[u8] = &[0];
 /// The group for what no suffix routes.
-pub const ROOT: usize = 0;
+const DEFAULT: usize = 0;
 
 #[cfg(test)]
 mod tests {
@@ -372,7 +374,7 @@ mod tests {
     #[test]
     fn the_root_is_everything_else() {
         let routes = routes(&["9.9.9.9"], &[], "");
-        assert_eq!(routes.route(&[0]), Route::Group(ROOT));
-        assert_eq!(routes.route(&[]), Route::Group(ROOT));
+        assert_eq!(routes.route(&[0]), Route::Group(DEFAULT));
+        assert_eq!(routes.route(&[]), Route::Group(DEFAULT));
     }
 }
