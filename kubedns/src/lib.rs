@@ -1,7 +1,202 @@
-//! kubedns.
+//! Answers DNS for a Kubernetes cluster domain from what the API server, or a directory of files,
+//! says there is.
+//!
+//! ```text
+//! API server ─ watch ─┐                                        ┌─▶ serve ◀─ answer ◀─ clients
+//!                     ├─ News ─▶ publish ─▶ store ═ snapshots ═╡
+//! files ──── objects ─┘  bounded  Writer     │                 └─▶ http: health, metrics
+//!                        channel             └ changed names ─▶ changes ─▶ /changes ─▶ dnscache
+//! ```
+//!
+//! * `project`, `records`, `answer`, `changes`: core. Objects in, records out; a query in, a reply out.
+//! * `store`: seam. One writer, readers that never wait. A publication lands whole.
+//! * `watch`, `objects`, `http`: edges. They know connections, files and clients, and no rule of DNS.
+//!
+//! What holds, whatever happens outside:
+//!
+//! * Before everything was listed once, every answer is SERVFAIL: no NXDOMAIN for what is not known
+//!   yet, no half set of endpoints.
+//! * A later full list is applied as a difference, and takes nothing away before it is complete.
+//! * Whatever the API server does, what is known goes on being answered.
 
 pub mod answer;
+pub mod changes;
+pub mod config;
+pub mod http;
 pub mod name;
+pub mod news;
+pub mod objects;
 pub mod project;
+pub mod publish;
 pub mod records;
+pub mod serve;
 pub mod store;
+pub mod watch;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use shared::config_dir;
+use shared::serve::{BindError, Limits, Sockets, boot_time};
+use shared::shutdown::{TaskError, Tasks};
+use tokio::sync::mpsc;
+
+use crate::changes::Changes;
+use crate::news::Scope;
+use crate::objects::{Objects, ObjectsError};
+use crate::project::Kind;
+use crate::publish::{NEWS_MAX, Publisher};
+use crate::watch::cluster::{Cluster, ClusterError, Source};
+use crate::watch::progress::Progress;
+
+pub use config::Config;
+
+/// Serves until `stop` resolves, then drains. Ends early, with an error, when any task ends by
+/// itself.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    Program::bind(config).await?.run(stop).await
+}
+
+/// Why the program cannot start, or ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The runtime cannot be started.
+    #[error("cannot start the runtime")]
+    Runtime(#[source] std::io::Error),
+    /// Signals cannot be received.
+    #[error("cannot listen for signals")]
+    Signals(#[source] std::io::Error),
+    /// An address for DNS is taken or not ours.
+    #[error(transparent)]
+    Dns(#[from] BindError),
+    /// The address for HTTP is taken or not ours.
+    #[error(transparent)]
+    Http(#[from] shared::http::BindError),
+    /// There is no API server to ask.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The objects cannot be read.
+    #[error(transparent)]
+    Objects(#[from] ObjectsError),
+    /// The DNS listener cannot be started.
+    #[error(transparent)]
+    Serve(#[from] shared::serve::Error),
+    /// A task ended.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+}
+
+/// Everything bound and read, nothing served yet.
+pub struct Program {
+    config: Config,
+    sockets: Sockets,
+    listener: shared::http::Listener,
+    objects: Origin,
+}
+
+/// Where objects come from.
+enum Origin {
+    Cluster(Arc<Cluster>),
+    Files(tokio::sync::watch::Receiver<objects::State>, Objects),
+}
+
+impl Program {
+    /// Binds the sockets, and reads what says where objects come from; asks nobody yet.
+    ///
+    /// Fails on addresses that are taken and on files that cannot be read. An API server that is
+    /// away is no failure: it may come back.
+    pub async fn bind(config: Config) -> Result<Self, Error> {
+        let sockets = shared::serve::bind(&config.listen, config.threads())?;
+        let listener = shared::http::bind(config.http_listen).await?;
+        let objects = if let Some(path) = &config.objects {
+            let (state, objects) = objects::open(path, config.scope())?;
+            Origin::Files(state, objects)
+        } else {
+            let source = match &config.kubeconfig {
+                None => Source::InCluster,
+                Some(path) => Source::File { path: path.clone(), context: config.context.clone() },
+            };
+            Origin::Cluster(Arc::new(Cluster::open(source, boot_time()).await?))
+        };
+        Ok(Self { config, sockets, listener, objects })
+    }
+
+    /// The addresses of DNS, in the order of the flags; port 0 has become a real one.
+    pub fn dns_addresses(&self) -> &[SocketAddr] {
+        self.sockets.local_addresses()
+    }
+
+    /// The address of HTTP; port 0 has become a real one.
+    pub fn http_address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// Serves until `stop` resolves, then drains. Ends early, with an error, when any task ends by
+    /// itself.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
+        let Self { config, sockets, listener, objects } = self;
+        let mut tasks = Tasks::new();
+        let stopping = tasks.stopping();
+        let (writer, reader) = store::new(config.zone());
+        let (dns, http) = (sockets.local_addresses().to_vec(), listener.address());
+        let handler = Arc::new(serve::Answers::new(reader.clone()));
+        let (later, _) = mpsc::channel(1); // no answer needs more time
+        let serving =
+            shared::serve::dns(sockets, Limits::default(), stopping.clone(), handler, later)?;
+
+        let scopes = match &objects {
+            Origin::Cluster(_) => watch::scopes(&config.scope()),
+            Origin::Files(..) => objects::scopes(&config.scope()),
+        };
+        let kinds = Kind::ALL.into_iter().filter(|&kind| scopes.iter().any(|s| s.kind == kind));
+        let (ready, blockers) = shared::ready::new(kinds.map(Kind::plural));
+        let (changes, changes_seen) = tokio::sync::watch::channel(Changes::new(unix_ms()));
+        let publisher = Publisher::new(writer, changes, blockers, &scopes);
+        let (sink, news) = mpsc::channel(NEWS_MAX);
+        let (config_state, config_follower) = config_dir::open(config.config_dir.as_deref());
+        let mut view = http::View {
+            counters: Arc::clone(&serving.counters),
+            overflow: serving.overflow(),
+            ready,
+            reader,
+            watches: Vec::new(),
+            objects: None,
+            rejected: publisher.rejected(),
+            config: config_state,
+        };
+        match objects {
+            Origin::Cluster(cluster) => {
+                view.watches = progresses(scopes);
+                let options = watch::Options {
+                    services: config.service_selector.as_ref().map(ToString::to_string),
+                    silence_max: config.watch_silence,
+                };
+                let (watches, stopping) = (view.watches.clone(), stopping.clone());
+                tasks.spawn("watch", watch::follow(cluster, watches, options, sink, stopping));
+            }
+            Origin::Files(state, objects) => {
+                view.objects = Some(state);
+                tasks.spawn("objects", objects.follow(sink, stopping.clone()));
+            }
+        }
+        let router = http::router(view, changes_seen, stopping.clone());
+        tasks.spawn("publish", publisher.run(news, stopping.clone()));
+        tasks.spawn("dns", serving.finished());
+        tasks.spawn("config-dir", config_follower.run(stopping.clone()));
+        tasks.spawn("http", shared::http::serve(listener, router, stopping));
+        tracing::info!(?dns, %http, domain = %config.zone().apex(), "serving");
+        Ok(tasks.run(stop, config.drain).await?)
+    }
+}
+
+fn progresses(scopes: Vec<Scope>) -> Vec<Arc<Progress>> {
+    let now = boot_time();
+    scopes.into_iter().map(|scope| Arc::new(Progress::new(scope, now))).collect()
+}
+
+/// Milliseconds since 1970, for what must differ from one process to the next.
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,3 +1,22 @@
-//! The kubedns program.
+//! The kubedns program: reads flags, starts the log, runs until told to stop.
 
-fn main() {}
+use std::process::ExitCode;
+
+use kubedns::{Config, Error};
+use shared::{flags, log, shutdown};
+
+fn main() -> ExitCode {
+    let config: Config = flags::parse();
+    log::start(&config.log);
+    log::exit_code(run(config))
+}
+
+/// One thread for watching, TCP and HTTP: their memory comes from one place. UDP has its own.
+fn run(config: Config) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Error::Runtime)?;
+    runtime.block_on(async {
+        let stop = shutdown::signal().map_err(Error::Signals)?;
+        kubedns::run(config, stop).await
+    })
+}

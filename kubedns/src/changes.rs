@@ -1,0 +1,183 @@
+//! Which owner names changed lately: a bounded log from which any reader can catch up.
+//!
+//! Core. Knows generations and names; does not know readers, sockets nor records.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::name::Text;
+use crate::store::{Changed, Published};
+
+/// The latest changes, a line of JSON each.
+///
+/// A generation is a number that grows with every publication, also from one process to the next:
+/// whoever comes back with one either gets all that came after it or is told to forget everything.
+#[derive(Debug)]
+pub struct Changes {
+    epoch: u64,
+    generation: u64,
+    lines: VecDeque<(u64, Bytes)>,
+    len_bytes: usize,
+}
+
+/// What a reader gets that knows everything up to some generation.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Since {
+    /// These lines, oldest first; none where nothing changed.
+    Lines(Vec<Bytes>),
+    /// The log does not reach back so far, or that generation is of another process.
+    Unknown,
+}
+
+impl Changes {
+    /// An empty log. `started_ms` is when the process started, in milliseconds since 1970: it sets
+    /// generations of one process apart from those of the next.
+    pub fn new(started_ms: u64) -> Self {
+        let epoch = started_ms.saturating_mul(GENERATIONS_PER_MS).min(GENERATION_MAX);
+        Self { epoch, generation: epoch, lines: VecDeque::new(), len_bytes: 0 }
+    }
+
+    /// The generation of the records as they are.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Notes what `published` changed; the oldest lines make room.
+    pub fn push(&mut self, published: &Published) {
+        self.generation = self.epoch + published.generation;
+        let line = match &published.changed {
+            Changed::Names(names) if names.len_bytes() <= LINE_NAMES_MAX => {
+                let names = names.iter().map(|name| Text(name).to_string()).collect();
+                Line { names, ..Line::of(self.generation) }
+            }
+            _ => Line { flush: true, ..Line::of(self.generation) },
+        };
+        let line = line.bytes();
+        self.len_bytes += line.len();
+        self.lines.push_back((self.generation, line));
+        while self.len_bytes > LOG_LEN_MAX || self.lines.len() > LOG_LINES_MAX {
+            let Some((_, oldest)) = self.lines.pop_front() else { break };
+            self.len_bytes -= oldest.len();
+        }
+    }
+
+    /// What came after `generation`.
+    pub fn since(&self, generation: u64) -> Since {
+        let known_from = self.lines.front().map_or(self.generation, |(first, _)| first - 1);
+        if !(known_from..=self.generation).contains(&generation) {
+            return Since::Unknown;
+        }
+        let newer = self.lines.iter().rev().take_while(|(number, _)| *number > generation);
+        let mut lines: Vec<_> = newer.map(|(_, line)| line.clone()).collect();
+        lines.reverse();
+        Since::Lines(lines)
+    }
+}
+
+/// One line of the stream.
+///
+/// `names` are those whose records changed, each together with every name below it; `flush` says
+/// that anything may have changed; `cut` is the last line of a reader that was too slow.
+#[derive(Debug, Default, Serialize)]
+pub struct Line {
+    /// What the records are at, everything in this line included.
+    pub generation: u64,
+    /// In master-file form, lower case, with the last dot.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// Forget everything.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub flush: bool,
+    /// Why the stream ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<&'static str>,
+}
+
+impl Line {
+    /// Says where the records are, and nothing else.
+    pub fn of(generation: u64) -> Self {
+        Self { generation, ..Self::default() }
+    }
+
+    /// As JSON, with the end of the line.
+    pub fn bytes(&self) -> Bytes {
+        let mut text = serde_json::to_vec(self).expect("numbers and strings become JSON");
+        text.push(b'\n');
+        text.into()
+    }
+}
+
+/// A process publishes less often than this, so that its generations stay below those of the next.
+const GENERATIONS_PER_MS: u64 = 1 << 10;
+/// The largest integer that every JSON reader takes (RFC 8259 section 6).
+const GENERATION_MAX: u64 = 1 << 53;
+/// Names of one publication that are listed, in bytes; more means: forget everything.
+const LINE_NAMES_MAX: usize = 64 << 10;
+/// The log in bytes: some 3,000 changed services.
+const LOG_LEN_MAX: usize = 512 << 10;
+/// The log in lines.
+const LOG_LINES_MAX: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::Zone;
+    use crate::store;
+
+    /// What a store publishes when a Service of that name appears.
+    fn published(names: &[&str]) -> Vec<Published> {
+        use crate::news::News;
+        use crate::project::{Input, Kind, ServiceObject};
+        let (mut writer, _reader) = store::new(Zone::new("cluster.local").unwrap());
+        Kind::ALL.into_iter().for_each(|kind| writer.synced(kind));
+        let mut all = vec![writer.publish(0).unwrap()];
+        for name in names {
+            let text =
+                format!(r#"{{"metadata":{{"name":"{name}"}},"spec":{{"clusterIP":"None"}}}}"#);
+            let object: ServiceObject = serde_json::from_str(&text).unwrap();
+            let News::Change { change, .. } = News::applied(&Input::Service(object)) else {
+                panic!("a change")
+            };
+            writer.apply(change);
+            all.push(writer.publish(0).unwrap());
+        }
+        all
+    }
+
+    fn text(since: &Since) -> String {
+        match since {
+            Since::Unknown => "unknown".to_owned(),
+            Since::Lines(lines) => String::from_utf8(lines.concat()).unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_reader_catches_up_or_is_told_that_it_cannot() {
+        let mut changes = Changes::new(1);
+        assert_eq!((changes.generation(), changes.since(1_024)), (1_024, Since::Lines(vec![])));
+        published(&["a", "b"]).iter().for_each(|published| changes.push(published));
+        let first = r#"{"generation":1025,"flush":true}"#;
+        let last = r#"{"generation":1027,"names":["b.default.svc.cluster.local."]}"#;
+        let all = text(&changes.since(1_024));
+        assert!(all.starts_with(first) && all.ends_with(&format!("{last}\n")), "{all}");
+        assert_eq!(text(&changes.since(1_026)), format!("{last}\n"));
+        assert_eq!(text(&changes.since(1_027)), "");
+        assert_eq!(text(&changes.since(1_028)), "unknown");
+        assert_eq!(text(&changes.since(1_023)), "unknown");
+    }
+
+    #[test]
+    fn the_log_is_bounded() {
+        let mut changes = Changes::new(0);
+        let mut one = published(&["a"]).remove(1);
+        for generation in 1..=10_000 {
+            one.generation = generation;
+            changes.push(&one);
+        }
+        assert!(changes.lines.len() <= LOG_LINES_MAX && changes.len_bytes <= LOG_LEN_MAX);
+        assert_eq!(changes.since(5_000), Since::Unknown);
+        assert!(matches!(changes.since(9_000), Since::Lines(lines) if lines.len() == 1_000));
+    }
+}

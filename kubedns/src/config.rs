@@ -1,0 +1,233 @@
+//! Every flag of kubedns: name, unit, default, limit, source. Text becomes checked values here and
+//! nowhere else.
+//!
+//! Knows what may be asked of the program; does not know how any of it is done.
+
+mod selector;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kube::core::Selector;
+use shared::flags;
+use shared::log::LogConfig;
+
+use crate::name::Name;
+use crate::records::{PodMode, Zone, ZoneError};
+
+/// Answers DNS for the cluster domain from what the Kubernetes API server says.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "kubedns", version)]
+pub struct Config {
+    /// Addresses for DNS over UDP and TCP (repeatable); port 0 lets the system choose
+    #[arg(long, value_name = "ADDR", value_parser = flags::listen_address,
+        default_values = LISTEN)]
+    pub listen: Vec<SocketAddr>,
+    /// Address for HTTP: health, metrics, changes, explain
+    #[arg(long, value_name = "ADDR", value_parser = flags::listen_address,
+        default_value = HTTP_LISTEN)]
+    pub http_listen: SocketAddr,
+    /// Kubeconfig file that says which API server [default: the service account of the pod]
+    #[arg(long, value_name = "FILE", conflicts_with = "objects")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: its current context]
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    pub context: Option<String>,
+    /// File or directory of Kubernetes YAML or JSON instead of an API server; watched for changes
+    #[arg(long, value_name = "PATH")]
+    pub objects: Option<PathBuf>,
+    /// Cluster domain
+    #[arg(long, value_name = "NAME", value_parser = domain, default_value = "cluster.local")]
+    domain: Name,
+    /// TTL of records in seconds, 0 to 3600; 0 means that nobody keeps them
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=TTL_MAX),
+        default_value_t = TTL)]
+    pub ttl: u32,
+    /// Names of pods: disabled, insecure (any address in a namespace that exists), verified
+    #[arg(long, value_name = "MODE", value_enum, default_value = "insecure")]
+    pub pods: Pods,
+    /// Namespaces that are watched and answered for (repeatable) [default: all]
+    #[arg(long, value_name = "NAME", value_parser = namespace)]
+    pub namespace: Vec<String>,
+    /// Label selector of the services that are watched and answered for [default: all]
+    #[arg(long, value_name = "EXPR", value_parser = selector::parse)]
+    pub service_selector: Option<Selector>,
+    /// Domain of Multi-Cluster Services (KEP-1645) [default: off]
+    #[arg(long, value_name = "NAME", value_parser = domain)]
+    pub clusterset_domain: Option<Name>,
+    /// Addresses under which clients reach this DNS, for ns.dns below the cluster domain
+    /// (repeatable) [default: those of --listen that are no wildcard]
+    #[arg(long, value_name = "IP")]
+    pub name_server: Vec<IpAddr>,
+    /// Directory with the keys of the kube-dns ConfigMap; applied without a restart
+    #[arg(long, value_name = "DIR")]
+    pub config_dir: Option<PathBuf>,
+    /// Threads that answer UDP, 1 to 256 [default: one per core]
+    #[arg(long, value_name = "COUNT",
+        value_parser = clap::value_parser!(u16).range(1..=THREADS_MAX))]
+    pub threads: Option<u16>,
+    /// A watch that says nothing for this many seconds is replaced, 1 to 3600
+    #[arg(long, value_name = "SECONDS", value_parser = flags::seconds(1, 3_600),
+        default_value = "75")]
+    pub watch_silence: Duration,
+    /// Queries that have been received may take this many seconds after SIGTERM, 0 to 300
+    #[arg(long, value_name = "SECONDS", value_parser = flags::seconds(0, 300),
+        default_value = "5")]
+    pub drain: Duration,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogConfig,
+}
+
+/// How names of pods are answered, as the flag spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Pods {
+    /// They do not exist.
+    Disabled,
+    /// Any address in any namespace that exists.
+    Insecure,
+    /// Addresses of Pods of that namespace: every Pod is watched.
+    Verified,
+}
+
+/// Which part of the cluster is exposed.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// Namespaces; all where there is none.
+    pub namespaces: Vec<String>,
+    /// Which Services; all where there is none.
+    pub services: Option<Selector>,
+    /// Whether Pods are needed.
+    pub pods: bool,
+}
+
+impl Config {
+    /// The zone that these flags describe.
+    pub fn zone(&self) -> Zone {
+        let text = self.domain.to_string();
+        let mut zone = Zone::new(&text).expect("the flag's parser has made a Zone of it");
+        zone.ttl_secs = self.ttl;
+        zone.pods = match self.pods {
+            Pods::Disabled => PodMode::Disabled,
+            Pods::Insecure => PodMode::Insecure,
+            Pods::Verified => PodMode::Verified,
+        };
+        zone.name_server = if self.name_server.is_empty() {
+            let addresses = self.listen.iter().map(SocketAddr::ip);
+            addresses.filter(|address| !address.is_unspecified()).collect()
+        } else {
+            self.name_server.iter().copied().collect()
+        };
+        zone
+    }
+
+    /// The part of the cluster that these flags expose.
+    pub fn scope(&self) -> Scope {
+        let mut namespaces = self.namespace.clone();
+        namespaces.sort();
+        namespaces.dedup();
+        Scope {
+            namespaces,
+            services: self.service_selector.clone(),
+            pods: self.pods == Pods::Verified,
+        }
+    }
+
+    /// How many threads answer UDP.
+    pub fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(cores, usize::from)
+    }
+}
+
+/// A cluster domain.
+fn domain(text: &str) -> Result<Name, ZoneError> {
+    Zone::new(text).map(|zone| zone.apex().clone())
+}
+
+/// A namespace's name: one label in lower case (RFC 1123, as the API demands).
+fn namespace(text: &str) -> Result<String, NamespaceError> {
+    let edges = text.starts_with('-') || text.ends_with('-');
+    let allowed = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    if (1..=63).contains(&text.len()) && !edges && text.bytes().all(allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err(NamespaceError)
+    }
+}
+
+/// A text is no namespace's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a namespace: 1 to 63 lower-case letters, digits or '-', no '-' at the ends")]
+pub struct NamespaceError;
+
+/// dnscache asks here; every local address, so that a probe of the kubelet finds it as well.
+const LISTEN: [&str; 2] = ["0.0.0.0:10053", "[::]:10053"];
+/// As kube-dns has it.
+const HTTP_LISTEN: &str = "0.0.0.0:8081";
+/// As CoreDNS's kubeadm default: a record that changed is wrong for at most this long in a client.
+const TTL: u32 = 30;
+/// As CoreDNS: nothing in a cluster stays true for longer.
+const TTL_MAX: i64 = 3_600;
+/// More threads than any machine that runs cluster DNS has cores for it.
+const THREADS_MAX: i64 = 256;
+
+#[cfg(test)]
+mod tests {
+    use shared::flags::{Stop, parse_from};
+
+    use super::*;
+
+    fn config(flags: &[&str]) -> Result<Config, Stop> {
+        parse_from(["kubedns"].iter().chain(flags))
+    }
+
+    #[test]
+    fn defaults() {
+        let config = config(&[]).unwrap();
+        let zone = config.zone();
+        assert_eq!(zone.apex().to_string(), "cluster.local.");
+        assert_eq!((zone.ttl_secs, zone.pods), (30, PodMode::Insecure));
+        assert!(zone.name_server.is_empty(), "a wildcard is no address to reach it");
+        assert_eq!(config.listen.len(), 2);
+        assert!(config.threads() > 0);
+        assert!(config.scope().namespaces.is_empty() && !config.scope().pods);
+    }
+
+    #[test]
+    fn values_become_what_they_mean() {
+        let flags = "--listen 10.0.0.10:53 --listen 0.0.0.0:53 --ttl 0 --pods verified \
+            --namespace b --namespace a --namespace b --service-selector app=web \
+            --domain Example.ORG.";
+        let config = config(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
+        let (zone, scope) = (config.zone(), config.scope());
+        assert_eq!(zone.apex().to_string(), "example.org.");
+        assert_eq!((zone.ttl_secs, zone.pods), (0, PodMode::Verified));
+        assert_eq!(*zone.name_server, ["10.0.0.10".parse::<IpAddr>().unwrap()]);
+        assert_eq!(scope.namespaces, ["a", "b"]);
+        assert_eq!(scope.services.unwrap().to_string(), "app=web");
+        assert!(scope.pods);
+    }
+
+    #[test]
+    fn mistakes_are_one_line_that_names_flag_and_value() {
+        let check = |flags: &[&str], said: &[&str]| {
+            let Err(Stop::Wrong(line)) = config(flags) else { panic!("{flags:?} passed") };
+            assert!(!line.contains('\n'), "{line}");
+            for part in said {
+                assert!(line.contains(part), "{part:?} is missing in {line:?}");
+            }
+        };
+        check(&["--listen", "here"], &["--listen", "here", "IP:PORT"]);
+        check(&["--ttl", "3601"], &["--ttl", "3601", "3600"]);
+        check(&["--pods", "some"], &["--pods", "some", "disabled, insecure, verified"]);
+        check(&["--domain", "a..b"], &["--domain", "a..b", "no name"]);
+        check(&["--namespace", "A"], &["--namespace", "A", "lower-case"]);
+        check(&["--service-selector", "a in"], &["--service-selector", "a in", "key in (a,b)"]);
+        check(&["--context", "prod"], &["--kubeconfig"]);
+        check(&["--kubeconfig", "f", "--objects", "d"], &["--kubeconfig", "--objects"]);
+        check(&["--watch-silence", "0"], &["--watch-silence", "1 to 3600"]);
+        check(&["--no-such"], &["--no-such"]);
+    }
+}

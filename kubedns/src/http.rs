@@ -1,0 +1,224 @@
+//! The HTTP side of kubedns: health, metrics, and the stream of changed names.
+//!
+//! Edge. Reads what others keep; does not know how records are made or answered.
+
+mod metrics;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use futures_util::stream;
+use shared::clock::Moment;
+use shared::config_dir;
+use shared::http::{Seat, standard};
+use shared::ready::{Check, Ready};
+use shared::serve::{Counters, Overflow, boot_time};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::changes::{Changes, Line, Since};
+use crate::objects;
+use crate::store::Reader;
+use crate::watch::progress::{Phase, Progress};
+
+pub use metrics::registry;
+
+/// What the pages tell about.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// What the DNS threads count.
+    pub counters: Arc<Counters>,
+    /// What the kernel dropped.
+    pub overflow: Overflow,
+    /// What has not been listed yet.
+    pub ready: Ready,
+    /// The records.
+    pub reader: Reader,
+    /// How each watch fares; none with objects from files.
+    pub watches: Vec<Arc<Progress>>,
+    /// How the files fare; nothing with an API server.
+    pub objects: Option<watch::Receiver<objects::State>>,
+    /// How many objects are left out.
+    pub rejected: Arc<std::sync::atomic::AtomicUsize>,
+    /// How the configuration directory fares.
+    pub config: watch::Receiver<config_dir::State>,
+}
+
+/// Every page of kubedns. Streams end with `stopping`.
+pub fn router(
+    view: View,
+    changes: watch::Receiver<Changes>,
+    stopping: CancellationToken,
+) -> Router {
+    let registry = Arc::new(registry(&view));
+    let (live, ready) = (view.clone(), view);
+    let streams = Streams { changes, stopping, places: Arc::new(Semaphore::new(READERS_MAX)) };
+    standard(move || live.live(boot_time()), move || ready.ready(boot_time()), registry)
+        .merge(Router::new().route("/changes", get(follow)).with_state(streams))
+}
+
+impl View {
+    /// Alive while the serving threads come round.
+    fn live(&self, now: Moment) -> Vec<Check> {
+        vec![if self.counters.is_stalled(now) {
+            Check::failed("dns-threads", "a serving thread hangs")
+        } else {
+            Check::passed("dns-threads")
+        }]
+    }
+
+    /// Ready once everything has been listed, and from then on: what is known goes on being
+    /// answered; how old it is, is said.
+    fn ready(&self, now: Moment) -> Vec<Check> {
+        let mut checks = if self.watches.is_empty() {
+            self.ready.checks()
+        } else {
+            let blockers = self.ready.blockers();
+            self.watches.iter().map(|watch| check(watch, &blockers, now)).collect()
+        };
+        checks.extend(self.objects.as_ref().map(|state| state.borrow().check()));
+        checks.push(self.config.borrow().check());
+        checks
+    }
+}
+
+fn check(watch: &Progress, blockers: &[&str], now: Moment) -> Check {
+    let name = watch.scope.to_string();
+    let is_listed = !blockers.contains(&watch.scope.kind.plural());
+    match (watch.phase(), is_listed) {
+        (Phase::Failing { reason, .. }, false) => Check::failed(name, &*reason),
+        (Phase::Failing { reason, .. }, true) => {
+            let secs = watch.age(now).as_secs();
+            Check::warning(name, format!("{secs} s old: {reason}"))
+        }
+        (Phase::Listing | Phase::Following, false) => Check::failed(name, "not listed yet"),
+        (Phase::Listing | Phase::Following, true) => Check::passed(name),
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Streams {
+    changes: watch::Receiver<Changes>,
+    stopping: CancellationToken,
+    places: Arc<Semaphore>,
+}
+
+/// `/changes`: lines of JSON without end. The first says at which generation the reader is now:
+/// `?since=GENERATION` goes on from there where the log reaches back so far; else, and without it,
+/// that line says to forget everything. Then a line per publication, and one every
+/// [`HEARTBEAT`] without any.
+async fn follow(
+    State(streams): State<Streams>,
+    RawQuery(query): RawQuery,
+    seat: Option<Extension<Seat>>,
+) -> Response {
+    let since = query
+        .as_deref()
+        .unwrap_or_default()
+        .split('&')
+        .find_map(|part| part.strip_prefix("since="));
+    let since = match since.map(str::parse::<u64>) {
+        None => None,
+        Some(Ok(generation)) => Some(generation),
+        Some(Err(_)) => {
+            let text = "since: expected the generation of a line read before\n";
+            return (StatusCode::BAD_REQUEST, text).into_response();
+        }
+    };
+    let Ok(place) = streams.places.try_acquire_owned() else {
+        let text = "as many readers as may be are reading\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    };
+    if let Some(Extension(seat)) = seat {
+        seat.leave(); // bounded by `place` from here on
+    }
+    let start = Reading {
+        changes: streams.changes,
+        stopping: streams.stopping,
+        at: Place::Start(since),
+        _place: place,
+    };
+    let lines = stream::unfold(start, |mut reading| async move {
+        let line = reading.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(line), reading))
+    });
+    let headers = [(CONTENT_TYPE, "application/x-ndjson"), (CACHE_CONTROL, "no-store")];
+    (headers, Body::from_stream(lines)).into_response()
+}
+
+/// One reader of the stream; what it holds of the log is a position.
+struct Reading {
+    changes: watch::Receiver<Changes>,
+    stopping: CancellationToken,
+    at: Place,
+    _place: OwnedSemaphorePermit,
+}
+
+enum Place {
+    Start(Option<u64>),
+    Generation(u64),
+    End,
+}
+
+impl Reading {
+    /// The next lines; nothing at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        match self.at {
+            Place::End => None,
+            Place::Start(since) => Some(self.start(since)),
+            Place::Generation(generation) => loop {
+                tokio::select! {
+                    () = self.stopping.cancelled() => return None,
+                    () = tokio::time::sleep(HEARTBEAT) => return Some(Line::of(generation).bytes()),
+                    changed = self.changes.changed() => changed.ok()?,
+                }
+                if let Some(lines) = self.go_on(generation) {
+                    return Some(lines);
+                }
+            },
+        }
+    }
+
+    fn start(&mut self, since: Option<u64>) -> Bytes {
+        let changes = self.changes.borrow();
+        let known = since.filter(|&since| changes.since(since) != Since::Unknown);
+        let line = match known {
+            Some(generation) => Line::of(generation),
+            None => Line { flush: true, ..Line::of(changes.generation()) },
+        };
+        self.at = Place::Generation(line.generation);
+        drop(changes);
+        self.changes.mark_changed();
+        line.bytes()
+    }
+
+    fn go_on(&mut self, generation: u64) -> Option<Bytes> {
+        let changes = self.changes.borrow_and_update();
+        match changes.since(generation) {
+            Since::Lines(lines) if lines.is_empty() => None,
+            Since::Lines(lines) => {
+                self.at = Place::Generation(changes.generation());
+                Some(lines.concat().into())
+            }
+            Since::Unknown => {
+                self.at = Place::End;
+                let cut = Some("too slow: the log has moved on");
+                Some(Line { cut, ..Line::of(generation) }.bytes())
+            }
+        }
+    }
+}
+
+/// Readers of `/changes` at the same time: dnscache, its neighbours, somebody with curl.
+const READERS_MAX: usize = 64;
+/// A reader that hears nothing for twice as long knows that the connection is dead.
+const HEARTBEAT: Duration = Duration::from_secs(10);

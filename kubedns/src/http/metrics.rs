@@ -1,0 +1,127 @@
+//! What kubedns exposes beside the counters of every DNS listener.
+//!
+//! Edge: reads numbers kept elsewhere at the moment of a scrape.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use shared::metrics::{counters, register_config_dir, register_dns};
+use shared::serve::boot_time;
+
+use super::View;
+use crate::watch::progress::{COUNTS, Phase};
+
+/// Every metric of kubedns.
+pub fn registry(view: &View) -> Registry {
+    let mut registry = shared::metrics::registry("kubedns", env!("CARGO_PKG_VERSION"));
+    register_dns(&mut registry, view.counters.clone(), view.overflow.clone());
+    register_config_dir(&mut registry, view.config.clone());
+    registry.register_collector(Box::new(Records(view.clone())));
+    registry
+}
+
+#[derive(Debug)]
+struct Records(View);
+
+impl Collector for Records {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Self(view) = self;
+        let (counts, generation, serial) = {
+            let records = view.reader.records();
+            (records.counts(), records.generation(), records.serial())
+        };
+        let none: [(&str, &str); 0] = [];
+        let objects = [
+            ("services", counts.services),
+            ("endpointslices", counts.endpoint_slices),
+            ("endpoints", counts.endpoints),
+            ("namespaces", counts.namespaces),
+            ("pods", counts.pods),
+        ];
+        gauges(
+            &mut encoder,
+            ("objects", "Objects the records are made of"),
+            objects.map(|(kind, count)| ([("kind", kind)], count as f64)),
+        )?;
+        let rejected = view.rejected.load(Ordering::Relaxed);
+        gauges(
+            &mut encoder,
+            ("rejected_objects", "Objects left out because they break the rules"),
+            [(none, rejected as f64)],
+        )?;
+        gauges(
+            &mut encoder,
+            ("ready", "1 once every object has been listed"),
+            [(none, f64::from(u8::from(view.ready.is_ready())))],
+        )?;
+        counters(
+            &mut encoder,
+            ("publications", "How often changed records were published"),
+            [(none, generation)],
+        )?;
+        gauges(
+            &mut encoder,
+            ("soa_serial", "The serial of the zone's SOA record"),
+            [(none, f64::from(serial))],
+        )?;
+        if let Some(objects) = &view.objects {
+            let (reads, problems) = {
+                let state = objects.borrow();
+                (state.reads, state.problems.len())
+            };
+            let help = ("objects_reads", "How often changed object files were read");
+            counters(&mut encoder, help, [(none, reads)])?;
+            let help = ("objects_problems", "Documents of object files that cannot be read");
+            gauges(&mut encoder, help, [(none, problems as f64)])?;
+        }
+        if view.watches.is_empty() { Ok(()) } else { self.encode_watches(&mut encoder) }
+    }
+}
+
+impl Records {
+    fn encode_watches(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let now = boot_time();
+        let watches = || {
+            self.0.watches.iter().map(|watch| {
+                let namespace = watch.scope.namespace.as_deref().unwrap_or_default();
+                (watch, [("kind", watch.scope.kind.plural()), ("namespace", namespace)])
+            })
+        };
+        gauges(
+            encoder,
+            ("watch_age_seconds", "Time since the API server said anything on the watch"),
+            watches().map(|(watch, labels)| (labels, watch.age(now).as_secs_f64())),
+        )?;
+        gauges(
+            encoder,
+            ("watch_ok", "1 while the watch follows, 0 while it lists or fails"),
+            watches().map(|(watch, labels)| {
+                (labels, f64::from(u8::from(watch.phase() == Phase::Following)))
+            }),
+        )?;
+        let events = watches().flat_map(|(watch, [kind, namespace])| {
+            COUNTS
+                .iter()
+                .map(move |&(count, word)| ([kind, namespace, ("event", word)], watch.count(count)))
+        });
+        counters(encoder, ("watch_events", "What befell the watches"), events)
+    }
+}
+
+/// Writes one family of gauges.
+fn gauges<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    rows: impl IntoIterator<Item = (L, f64)>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in rows {
+        ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}

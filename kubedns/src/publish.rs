@@ -1,0 +1,245 @@
+//! News in, records out: the one task that owns the store's writer.
+//!
+//! Seam. Applies a burst of news and publishes once; opens the store when everything was listed. Does
+//! not know where news come from, nor what records are made of.
+
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use shared::ready::Blocker;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::changes::Changes;
+use crate::news::{News, Scope};
+use crate::project::{Change, Kind, ObjectId};
+use crate::store::{Relist, Writer};
+
+/// The store's writer at work.
+#[derive(Debug)]
+pub struct Publisher {
+    writer: Writer,
+    changes: watch::Sender<Changes>,
+    /// One per kind, dropped when the records show every object of it.
+    blockers: Vec<Blocker>,
+    /// What has never been listed in full.
+    awaited: HashSet<Scope>,
+    relists: HashMap<Scope, Relist>,
+    /// The highest resource version seen.
+    revision: u64,
+    rejected: HashMap<ObjectId, String>,
+    rejected_count: Arc<AtomicUsize>,
+}
+
+impl Publisher {
+    /// Publishes through `writer`, notes in `changes` what changed, and drops the blocker of a kind
+    /// (by the name of its collection) when all of `scopes` of that kind have been listed.
+    pub fn new(
+        writer: Writer,
+        changes: watch::Sender<Changes>,
+        blockers: Vec<Blocker>,
+        scopes: &[Scope],
+    ) -> Self {
+        Self {
+            writer,
+            changes,
+            blockers,
+            awaited: scopes.iter().cloned().collect(),
+            relists: HashMap::new(),
+            revision: 0,
+            rejected: HashMap::new(),
+            rejected_count: Arc::default(),
+        }
+    }
+
+    /// How many objects are left out because they break the rules.
+    pub fn rejected(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.rejected_count)
+    }
+
+    /// Takes news until `stopping`, or until nobody has any.
+    pub async fn run(
+        mut self,
+        mut news: mpsc::Receiver<News>,
+        stopping: CancellationToken,
+    ) -> Result<(), Infallible> {
+        let mut burst = Vec::with_capacity(BURST_MAX);
+        loop {
+            let taken = tokio::select! {
+                () = stopping.cancelled() => return Ok(()),
+                taken = news.recv_many(&mut burst, BURST_MAX) => taken,
+            };
+            if taken == 0 {
+                stopping.cancelled().await;
+                return Ok(());
+            }
+            burst.drain(..).for_each(|news| self.take(news));
+            self.publish();
+        }
+    }
+
+    fn take(&mut self, news: News) {
+        match news {
+            News::Listing(scope) => {
+                let relist = self.writer.begin_relist(scope.kind, scope.namespace.as_deref());
+                self.relists.insert(scope, relist);
+            }
+            News::Change { change, rejected, revision } => {
+                self.revision = self.revision.max(revision);
+                let (Change::Applied(object, _) | Change::Deleted(object)) = &change;
+                match rejected {
+                    Some(rejected) => {
+                        let reason = shared::flags::chain(&rejected.reason);
+                        self.reject(rejected.object, reason);
+                    }
+                    None => self.accept(object),
+                }
+                self.writer.apply(change);
+            }
+            News::Unreadable { object, reason } => {
+                self.writer.apply(Change::Deleted(object.clone()));
+                self.reject(object, reason);
+            }
+            News::Listed(scope) => {
+                if let Some(relist) = self.relists.remove(&scope) {
+                    self.writer.finish_relist(relist);
+                }
+                self.awaited.remove(&scope);
+                if self.awaited.iter().all(|other| other.kind != scope.kind) {
+                    self.writer.synced(scope.kind);
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        if let Some(published) = self.writer.publish(self.revision) {
+            self.changes.send_modify(|changes| changes.push(&published));
+        }
+        let awaited = |kind: Kind| self.awaited.iter().any(|scope| scope.kind == kind);
+        let kinds = Kind::ALL.into_iter().filter(|&kind| awaited(kind)).map(Kind::plural);
+        let awaited = kinds.collect::<Vec<_>>();
+        if awaited.len() < self.blockers.len() {
+            self.blockers.retain(|blocker| awaited.contains(&blocker.name()));
+            if self.blockers.is_empty() {
+                let counts = self.writer.draft().counts();
+                tracing::info!(
+                    services = counts.services,
+                    endpoints = counts.endpoints,
+                    namespaces = counts.namespaces,
+                    "every object has been listed"
+                );
+            }
+        }
+    }
+
+    /// Notes and logs, once for each reason, that `object` is left out.
+    fn reject(&mut self, object: ObjectId, reason: String) {
+        if self.rejected.get(&object) == Some(&reason) {
+            return;
+        }
+        tracing::warn!(%object, reason, "object left out");
+        if self.rejected.len() == REJECTED_MAX && !self.rejected.contains_key(&object) {
+            return;
+        }
+        self.rejected.insert(object, reason);
+        self.rejected_count.store(self.rejected.len(), Ordering::Relaxed);
+    }
+
+    fn accept(&mut self, object: &ObjectId) {
+        if !self.rejected.is_empty() && self.rejected.remove(object).is_some() {
+            self.rejected_count.store(self.rejected.len(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// News that wait for the publisher; whoever has more waits as well.
+pub const NEWS_MAX: usize = 512;
+/// News that are published together.
+const BURST_MAX: usize = 256;
+/// Objects left out that are remembered by name; a bound against a cluster full of them.
+const REJECTED_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project::{Input, ServiceObject};
+    use crate::records::Zone;
+    use crate::store::{self, Reader};
+
+    struct World {
+        publisher: Publisher,
+        reader: Reader,
+        ready: shared::ready::Ready,
+        scopes: Vec<Scope>,
+    }
+
+    fn world() -> World {
+        let kinds = [Kind::Service, Kind::EndpointSlice, Kind::Namespace];
+        let scopes: Vec<_> = kinds.into_iter().map(Scope::all).collect();
+        let (writer, reader) = store::new(Zone::new("cluster.local").unwrap());
+        let (ready, blockers) = shared::ready::new(kinds.map(Kind::plural));
+        let changes = watch::Sender::new(Changes::new(0));
+        let publisher = Publisher::new(writer, changes, blockers, &scopes);
+        World { publisher, reader, ready, scopes }
+    }
+
+    fn service(name: &str, cluster_ip: &str) -> News {
+        let metadata = format!(r#"{{"name":"{name}","namespace":"shop"}}"#);
+        let spec = format!(r#"{{"clusterIP":"{cluster_ip}"}}"#);
+        let text = format!(r#"{{"metadata":{metadata},"spec":{spec}}}"#);
+        News::applied(&Input::Service(serde_json::from_str::<ServiceObject>(&text).unwrap()))
+    }
+
+    impl World {
+        fn take(&mut self, news: impl IntoIterator<Item = News>) {
+            news.into_iter().for_each(|news| self.publisher.take(news));
+            self.publisher.publish();
+        }
+
+        fn has(&self, key: &[u8]) -> bool {
+            self.reader.records().entry(key).is_some_and(|entry| entry.service().is_some())
+        }
+    }
+
+    #[test]
+    fn nothing_is_shown_before_everything_was_listed() {
+        let mut world = world();
+        let scopes = world.scopes.clone();
+        world.take([News::Listing(scopes[0].clone()), service("web", "10.0.0.7")]);
+        assert!(!world.has(b"\x03web\x04shop"));
+        world.take(scopes[..2].iter().cloned().map(News::Listed));
+        assert!(!world.has(b"\x03web\x04shop") && !world.reader.records().is_complete());
+        assert_eq!(world.ready.blockers(), ["namespaces"]);
+        world.take([News::Listed(scopes[2].clone())]);
+        assert!(world.has(b"\x03web\x04shop") && world.ready.is_ready());
+    }
+
+    #[test]
+    fn a_list_that_breaks_off_takes_nothing_away() {
+        let mut world = world();
+        let scopes = world.scopes.clone();
+        let all = || scopes[0].clone();
+        world.take([News::Listing(all()), service("a", "10.0.0.1"), service("b", "10.0.0.2")]);
+        world.take(scopes.iter().cloned().map(News::Listed));
+        world.take([News::Listing(all()), service("b", "10.0.0.2")]);
+        assert!(world.has(b"\x01a\x04shop"));
+        world.take([News::Listing(all()), service("a", "10.0.0.1"), News::Listed(all())]);
+        assert!(world.has(b"\x01a\x04shop") && !world.has(b"\x01b\x04shop"));
+    }
+
+    #[test]
+    fn rejected_objects_are_counted_until_they_are_mended() {
+        let mut world = world();
+        let scopes = world.scopes.clone();
+        world.take(scopes.into_iter().map(News::Listed));
+        let count = world.publisher.rejected();
+        world.take([service("web", "10.0.0.300"), service("web", "10.0.0.300")]);
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+        world.take([service("web", "10.0.0.3")]);
+        assert_eq!(count.load(Ordering::Relaxed), 0);
+        assert!(world.has(b"\x03web\x04shop"));
+    }
+}

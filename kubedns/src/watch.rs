@@ -1,0 +1,402 @@
+//! The API server's objects as news: every kind is listed once and then followed.
+//!
+//! Edge. Knows the API server's lists and watches and what can go wrong with them; does not know
+//! what the objects mean to anybody. Holds one object at a time.
+//!
+//! ```text
+//!        ┌ streamed list (KEP-3157) ┐ refused: in pages
+//! start ─┤                          ├─▶ watch ─▶ ended, silent or broken ─▶ watch from there on
+//!        └ pages, item by item ─────┘     └─▶ 410 Gone ─▶ start; a list is applied as a difference
+//! ```
+
+pub mod cluster;
+mod decode;
+mod pace;
+pub mod progress;
+pub(crate) mod split;
+mod trouble;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::Request;
+use http_body_util::BodyExt;
+use kube::client::Body;
+use kube::core::params::{ListParams, WatchParams};
+use shared::clock::Moment;
+use shared::serve::boot_time;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::config;
+use crate::news::{Closed, News, Scope, Sink, say};
+use crate::project::Kind;
+
+use cluster::Cluster;
+use decode::{Envelope, Event};
+use pace::Pace;
+use progress::{Count, Phase, Progress};
+use split::{Items, Lines};
+use trouble::{BAD_REQUEST, GONE, INVALID, Trouble, refusal};
+
+/// The lists and watches that `exposed` needs: each kind once, or once per namespace.
+pub fn scopes(exposed: &config::Scope) -> Vec<Scope> {
+    let kinds = Kind::ALL.into_iter().filter(|&kind| kind != Kind::Pod || exposed.pods);
+    kinds
+        .flat_map(|kind| match &exposed.namespaces[..] {
+            [] => vec![Scope::all(kind)],
+            names => names
+                .iter()
+                .map(|name| Scope { kind, namespace: Some(name.as_str().into()) })
+                .collect(),
+        })
+        .collect()
+}
+
+/// Follows everything that `watches` covers, until `stopping`.
+pub async fn follow(
+    cluster: Arc<Cluster>,
+    watches: Vec<Arc<Progress>>,
+    options: Options,
+    sink: Sink,
+    stopping: CancellationToken,
+) -> Result<(), Infallible> {
+    let followers = watches.into_iter().map(|progress| {
+        let follower = Follower {
+            cluster: Arc::clone(&cluster),
+            options: options.clone(),
+            sink: sink.clone(),
+            progress,
+            version: None,
+            in_pages: false,
+            well_since: None,
+        };
+        follower.run()
+    });
+    let followers = futures_util::future::join_all(followers);
+    tokio::select! {
+        () = stopping.cancelled() => {}
+        _closed = followers => stopping.cancelled().await,
+    }
+    Ok(())
+}
+
+/// What is the same for all watches.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which Services, as a label selector; all where there is none.
+    pub services: Option<String>,
+    /// A server that says nothing for this long has gone.
+    pub silence_max: Duration,
+}
+
+/// One list and watch.
+struct Follower {
+    cluster: Arc<Cluster>,
+    options: Options,
+    sink: Sink,
+    progress: Arc<Progress>,
+    /// Everything up to here has been said; nothing where a full list must come first.
+    version: Option<String>,
+    /// The next full list comes in pages: the server does not stream.
+    in_pages: bool,
+    /// Since when things go well, if they do.
+    well_since: Option<Moment>,
+}
+
+impl Follower {
+    /// Lists and watches for ever, whatever happens; ends when nobody takes news.
+    async fn run(mut self) -> Closed {
+        let mut pace = Pace::new();
+        loop {
+            let start = boot_time();
+            let trouble = match self.turn().await {
+                Err(Trouble::Closed) => return Closed,
+                Err(trouble) => trouble,
+                Ok(()) if boot_time().since(start) < TURN_MIN => Trouble::Ended,
+                Ok(()) => continue,
+            };
+            let now = boot_time();
+            let well = self.well_since.take().map_or(Duration::ZERO, |since| now.since(since));
+            let pause = pace.pause(well, trouble.retry_after(), rand::random());
+            self.report(&trouble, pause, now);
+            tokio::time::sleep(pause).await;
+            if trouble.may_be_the_way() {
+                self.cluster.renew(boot_time()).await;
+            }
+        }
+    }
+
+    /// A watch from where we stand, or a full list first.
+    async fn turn(&mut self) -> Result<(), Trouble> {
+        if self.version.is_some() {
+            return match self.watch().await {
+                Err(Trouble::Refused(status)) if status.code == GONE => {
+                    self.version = None;
+                    Err(Trouble::Behind)
+                }
+                other => other,
+            };
+        }
+        self.works(Phase::Listing);
+        if self.in_pages {
+            return self.list().await;
+        }
+        match self.watch().await {
+            Err(Trouble::Refused(status)) if matches!(status.code, BAD_REQUEST | INVALID) => {
+                tracing::debug!(watch = %self.progress.scope, "lists are not streamed");
+                self.list().await
+            }
+            Err(trouble @ Trouble::Silent(_)) if self.version.is_none() => {
+                self.in_pages = true;
+                Err(trouble)
+            }
+            other => other,
+        }
+    }
+
+    /// Follows what changes, from `self.version`; without one, what is there comes first.
+    ///
+    /// Comes back when the server ends the watch in order.
+    async fn watch(&mut self) -> Result<(), Trouble> {
+        let params = WatchParams {
+            label_selector: self.label_selector(),
+            field_selector: self.field_selector(),
+            timeout: Some(WATCH_SECS_MIN + (rand::random::<f64>() * WATCH_SECS_SPREAD) as u32),
+            bookmarks: true,
+            send_initial_events: self.version.is_none(),
+        };
+        let version = self.version.clone().unwrap_or_default();
+        let request = self.request().watch(&params, &version).map_err(Trouble::Build)?;
+        let mut body = self.ask(request).await?;
+        if self.version.is_none() {
+            say(&self.sink, News::Listing(self.progress.scope.clone())).await?;
+        } else {
+            self.works(Phase::Following);
+        }
+        let mut lines = Lines::default();
+        while self.read(&mut body, |bytes| lines.push(bytes)).await? {
+            while let Some(line) = lines.take()? {
+                let event = decode::event(self.progress.scope.kind, line)?;
+                self.tell(event).await?;
+            }
+        }
+        if self.version.is_some() { Ok(()) } else { Err(Trouble::Ended) }
+    }
+
+    /// A full list in pages. Where the server forgets the pages on the way, it is asked for all at
+    /// once: what comes is read item by item either way.
+    async fn list(&mut self) -> Result<(), Trouble> {
+        let mut params = ListParams {
+            label_selector: self.label_selector(),
+            field_selector: self.field_selector(),
+            limit: Some(PAGE_LEN),
+            ..ListParams::default()
+        };
+        say(&self.sink, News::Listing(self.progress.scope.clone())).await?;
+        loop {
+            let metadata = match self.page(&params).await {
+                Err(Trouble::Refused(status))
+                    if status.code == GONE && params.continue_token.is_some() =>
+                {
+                    params.continue_token = None;
+                    params.limit = None;
+                    say(&self.sink, News::Listing(self.progress.scope.clone())).await?;
+                    continue;
+                }
+                page => page?.metadata,
+            };
+            if metadata.r#continue.is_empty() {
+                self.in_pages = false;
+                return self.listed(metadata.resource_version).await;
+            }
+            params.continue_token = Some(metadata.r#continue);
+        }
+    }
+
+    async fn page(&mut self, params: &ListParams) -> Result<Envelope, Trouble> {
+        let request = self.request().list(params).map_err(Trouble::Build)?;
+        let mut body = self.ask(request).await?;
+        let mut items = Items::default();
+        while self.read(&mut body, |bytes| items.push(bytes)).await? {
+            while let Some(text) = items.take()? {
+                let event = decode::item(self.progress.scope.kind, text)?;
+                self.tell(event).await?;
+            }
+        }
+        Ok(serde_json::from_slice(items.envelope())?)
+    }
+
+    /// Says what `event` means, and then notes how far we have come.
+    async fn tell(&mut self, event: Event) -> Result<(), Trouble> {
+        let version = match event {
+            Event::Applied(input) => {
+                self.progress.add(Count::Applied);
+                say(&self.sink, News::applied(&input)).await?;
+                input.metadata().resource_version.clone()
+            }
+            Event::Deleted(input) => {
+                self.progress.add(Count::Deleted);
+                say(&self.sink, News::deleted(&input)).await?;
+                input.metadata().resource_version.clone()
+            }
+            Event::Unreadable { object, version, error } => {
+                let reason = error.to_string();
+                say(&self.sink, News::Unreadable { object, reason }).await?;
+                version
+            }
+            Event::Bookmark { version, ends_initial } => {
+                self.progress.add(Count::Bookmark);
+                if ends_initial && self.version.is_none() {
+                    self.listed(version).await?;
+                    return Ok(());
+                }
+                Some(version)
+            }
+            Event::Refused(status) => return Err(Trouble::Refused(status)),
+        };
+        // In the middle of a list there is no place to go on from.
+        if let (Some(place), Some(version)) = (&mut self.version, version) {
+            *place = version;
+        }
+        Ok(())
+    }
+
+    async fn listed(&mut self, version: String) -> Result<(), Trouble> {
+        say(&self.sink, News::Listed(self.progress.scope.clone())).await?;
+        self.progress.add(Count::List);
+        tracing::debug!(watch = %self.progress.scope, %version, "listed in full");
+        self.version = Some(version);
+        self.works(Phase::Following);
+        Ok(())
+    }
+
+    /// The body of the answer to `request`; an answer that is no success is trouble.
+    async fn ask(&self, request: Request<Vec<u8>>) -> Result<Body, Trouble> {
+        let client = self.cluster.client();
+        let asked = client.send(request.map(Body::from));
+        let response = match timeout(self.options.silence_max, asked).await {
+            Ok(response) => response.map_err(Trouble::Request)?,
+            Err(_) => return Err(Trouble::Silent(self.options.silence_max)),
+        };
+        self.progress.heard(boot_time());
+        if response.status().is_success() {
+            return Ok(response.into_body());
+        }
+        let code = response.status().as_u16();
+        let retry_after = response.headers().get("retry-after");
+        let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
+        let mut body = response.into_body();
+        let mut text = Vec::new();
+        while text.len() < REFUSAL_LEN_MAX
+            && self.read(&mut body, |bytes| text.extend_from_slice(bytes)).await?
+        {}
+        Err(Trouble::Refused(refusal(code, retry_after, &text)))
+    }
+
+    /// Gives the next bytes of `body` to `take`; false at its end.
+    async fn read(&self, body: &mut Body, mut take: impl FnMut(&[u8])) -> Result<bool, Trouble> {
+        let frame = match timeout(self.options.silence_max, body.frame()).await {
+            Ok(frame) => frame.transpose().map_err(Trouble::Broken)?,
+            Err(_) => return Err(Trouble::Silent(self.options.silence_max)),
+        };
+        self.progress.heard(boot_time());
+        let Some(frame) = frame else { return Ok(false) };
+        if let Some(bytes) = frame.data_ref() {
+            take(bytes);
+        }
+        Ok(true)
+    }
+
+    /// The collection that is asked for.
+    fn request(&self) -> kube::core::Request {
+        use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+        use kube::Resource;
+        let namespace = self.progress.scope.namespace.as_deref();
+        kube::core::Request::new(match self.progress.scope.kind {
+            Kind::Service => core::Service::url_path(&(), namespace),
+            Kind::EndpointSlice => discovery::EndpointSlice::url_path(&(), namespace),
+            Kind::Namespace => core::Namespace::url_path(&(), None),
+            Kind::Pod => core::Pod::url_path(&(), namespace),
+        })
+    }
+
+    fn label_selector(&self) -> Option<String> {
+        if self.progress.scope.kind == Kind::Service { self.options.services.clone() } else { None }
+    }
+
+    /// A Namespace lives in no namespace: it is picked by name, which RBAC can allow by name.
+    fn field_selector(&self) -> Option<String> {
+        let Scope { kind, namespace } = &self.progress.scope;
+        let name = namespace.as_ref().filter(|_| *kind == Kind::Namespace)?;
+        Some(format!("metadata.name={name}"))
+    }
+
+    fn works(&mut self, phase: Phase) {
+        let now = boot_time();
+        if phase == Phase::Following {
+            self.well_since.get_or_insert(now);
+        } else if matches!(self.progress.phase(), Phase::Failing { .. }) {
+            return; // a list that begins is only another try
+        }
+        if let Some(since) = self.progress.works(phase) {
+            let secs = now.since(since).as_secs();
+            tracing::info!(watch = %self.progress.scope, secs, "works again");
+        }
+    }
+
+    fn report(&self, trouble: &Trouble, pause: Duration, now: Moment) {
+        let scope = &self.progress.scope;
+        if let Trouble::Behind = trouble {
+            return tracing::info!(watch = %scope, "too far behind, listing again");
+        }
+        let reason = trouble.reason(scope);
+        let pause_ms = pause.as_millis() as u64;
+        if self.progress.fails(reason.clone(), now) {
+            tracing::warn!(watch = %scope, pause_ms, "{reason}");
+        } else {
+            tracing::debug!(watch = %scope, pause_ms, "{reason}");
+        }
+    }
+}
+
+/// Objects per page, as every client of the API has it.
+const PAGE_LEN: u32 = 500;
+/// A watch that ends in order sooner than this is worth a pause.
+const TURN_MIN: Duration = Duration::from_secs(1);
+/// The server ends a watch after this many seconds ..
+const WATCH_SECS_MIN: u32 = 240;
+/// .. and up to this many more, so that many replicas do not come back at once.
+const WATCH_SECS_SPREAD: f64 = 60.0;
+/// A refusal is read this far, in bytes.
+const REFUSAL_LEN_MAX: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_follow_what_is_exposed() {
+        let check = |namespaces: &[&str], pods: bool, expected: &[&str]| {
+            let namespaces = namespaces.iter().map(|&name| name.to_owned()).collect();
+            let exposed = config::Scope { namespaces, services: None, pods };
+            let scopes = scopes(&exposed);
+            assert_eq!(scopes.iter().map(Scope::to_string).collect::<Vec<_>>(), expected);
+        };
+        check(&[], false, &["services", "endpointslices", "namespaces"]);
+        check(&[], true, &["services", "endpointslices", "namespaces", "pods"]);
+        check(
+            &["a", "b"],
+            false,
+            &[
+                "services of a",
+                "services of b",
+                "endpointslices of a",
+                "endpointslices of b",
+                "namespaces of a",
+                "namespaces of b",
+            ],
+        );
+    }
+}

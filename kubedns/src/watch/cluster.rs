@@ -1,0 +1,133 @@
+//! The connection to the API server: where it is, who we are, and both again when they change.
+//!
+//! Edge. Knows kubeconfig files and service accounts through `kube`; does not know what is asked.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use shared::clock::Moment;
+
+/// Where the API server is written down.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// In the environment and the service account that every pod gets.
+    InCluster,
+    /// In a kubeconfig file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The context, where it is not the file's current one.
+        context: Option<String>,
+    },
+}
+
+/// Why there is no connection to try.
+///
+/// The texts of `kube`'s errors repeat their causes, so these have no source.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The file cannot be read, or says nothing useful.
+    #[error("cannot use kubeconfig {path}: {cause}")]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: kube::config::KubeconfigError,
+    },
+    /// This is no pod.
+    #[error(
+        "no API server: neither --kubeconfig nor --objects is given, and this is no pod: {cause}"
+    )]
+    InCluster {
+        /// What is missing.
+        cause: kube::config::InClusterError,
+    },
+    /// Certificates, keys or an exec plugin cannot be used.
+    #[error("cannot authenticate to the API server: {cause}")]
+    Client {
+        /// What is wrong.
+        cause: kube::Error,
+    },
+    /// Building the client panicked: a bug.
+    #[error("building the client panicked")]
+    Panicked(#[source] tokio::task::JoinError),
+}
+
+/// The way to the API server, shared by all watches.
+pub struct Cluster {
+    source: Source,
+    client: ArcSwap<Client>,
+    /// When it was built last, in nanoseconds since boot.
+    built: AtomicU64,
+}
+
+impl Cluster {
+    /// Reads `source`; nobody is asked yet.
+    ///
+    /// Fails where the source cannot be read: that is a mistake of whoever configured it.
+    pub async fn open(source: Source, now: Moment) -> Result<Self, ClusterError> {
+        let client = build(source.clone()).await?;
+        let client = ArcSwap::from_pointee(client);
+        Ok(Self { source, client, built: AtomicU64::new(now.nanos()) })
+    }
+
+    /// The client as it is now.
+    pub fn client(&self) -> Arc<Client> {
+        self.client.load_full()
+    }
+
+    /// Reads the source again, at most once in [`RENEWAL_MIN`]: after a refusal of who we are, or
+    /// where nobody answered. Addresses, certificates and tokens may have changed; old connections
+    /// go.
+    pub async fn renew(&self, now: Moment) {
+        let built = self.built.load(Ordering::Relaxed);
+        let taken = || {
+            let order = (Ordering::Relaxed, Ordering::Relaxed);
+            self.built.compare_exchange(built, now.nanos(), order.0, order.1)
+        };
+        if now.since(Moment::from_nanos(built)) < RENEWAL_MIN || taken().is_err() {
+            return;
+        }
+        match build(self.source.clone()).await {
+            Ok(client) => self.client.store(Arc::new(client)),
+            Err(error) => {
+                let error = shared::flags::chain(&error);
+                tracing::warn!(%error, "the way to the API server stays as it was");
+            }
+        }
+    }
+}
+
+/// Builds a client; on a thread of its own, because exec plugins and files make one wait.
+async fn build(source: Source) -> Result<Client, ClusterError> {
+    let mut config = match source {
+        Source::InCluster => {
+            kube::Config::incluster_env().map_err(|cause| ClusterError::InCluster { cause })?
+        }
+        Source::File { path, context } => from_file(&path, context)
+            .await
+            .map_err(|cause| ClusterError::Kubeconfig { path, cause })?,
+    };
+    config.connect_timeout = Some(CONNECT_MAX);
+    config.default_retry = false; // each watch has its own pace and hears of every refusal
+    let built = tokio::task::spawn_blocking(|| Client::try_from(config)).await;
+    built.map_err(ClusterError::Panicked)?.map_err(|cause| ClusterError::Client { cause })
+}
+
+async fn from_file(
+    path: &Path,
+    context: Option<String>,
+) -> Result<kube::Config, kube::config::KubeconfigError> {
+    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+    kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await
+}
+
+/// How long connecting and the TLS handshake may take.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Three watches fail together, and an exec plugin may be slow.
+const RENEWAL_MIN: Duration = Duration::from_secs(10);

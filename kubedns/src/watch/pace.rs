@@ -1,0 +1,73 @@
+//! How long to wait before the next try.
+//!
+//! Core. Knows failures and how long things went well; the time that passed and the random numbers
+//! are arguments.
+
+use std::time::Duration;
+
+/// The pauses of one watch: they double from failure to failure, and begin again at the smallest
+/// once things have gone well for a while.
+#[derive(Debug)]
+pub struct Pace {
+    next: Duration,
+}
+
+impl Pace {
+    /// The first pause is the smallest.
+    pub fn new() -> Self {
+        Self { next: PAUSE_MIN }
+    }
+
+    /// How long to wait after a failure.
+    ///
+    /// `well` is how long things went well before it, `asked` what the server wants at least
+    /// (Retry-After, RFC 9110 section 10.2.3), `random` a number from 0 to 1 that keeps many
+    /// replicas from coming back at once. At least half of the pause is kept whatever `random` is.
+    pub fn pause(&mut self, well: Duration, asked: Option<Duration>, random: f64) -> Duration {
+        if well >= WELL_MIN {
+            self.next = PAUSE_MIN;
+        }
+        let pause = self.next.mul_f64(0.5 + random / 2.0);
+        self.next = (self.next * 2).min(PAUSE_MAX);
+        match asked {
+            None => pause,
+            Some(asked) => asked.min(ASKED_MAX).mul_f64(1.0 + random / 4.0).max(pause),
+        }
+    }
+}
+
+/// The first pause: an API server that hands over to another is back at once.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// The longest pause: a restarted API server is found within this.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A server may ask for this much, not for more.
+const ASKED_MAX: Duration = Duration::from_secs(60);
+/// What has gone well for this long is no part of the last trouble.
+const WELL_MIN: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_and_begin_again() {
+        let mut pace = Pace::new();
+        let mut check = |well: u64, asked: Option<u64>, random: f64, expected: u64| {
+            let asked = asked.map(Duration::from_secs);
+            let pause = pace.pause(Duration::from_secs(well), asked, random);
+            assert_eq!(pause, Duration::from_millis(expected));
+        };
+        check(0, None, 1.0, 100);
+        check(0, None, 0.0, 100);
+        check(9, None, 1.0, 400);
+        check(10, None, 1.0, 100);
+        check(0, Some(3), 0.0, 3_000);
+        check(0, Some(4), 1.0, 5_000);
+        check(0, Some(9_999), 0.0, 60_000);
+        check(0, Some(0), 1.0, 1_600);
+        check(0, None, 1.0, 3_200);
+        check(0, None, 1.0, 6_400);
+        check(0, None, 1.0, 10_000);
+        check(0, None, 1.0, 10_000);
+    }
+}

@@ -1,0 +1,275 @@
+//! Bytes as they come from the network become whole JSON texts, one at a time.
+//!
+//! Core. Knows the frame of a watch (a line per event) and of a list (an array called `items`);
+//! does not know what an object is. Holds at most one object and what has come behind it.
+
+/// Cuts a watch into lines.
+#[derive(Debug, Default)]
+pub struct Lines {
+    waiting: Waiting,
+    scanned: usize,
+}
+
+impl Lines {
+    /// Takes what came next.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.waiting.push(bytes);
+    }
+
+    /// The next whole line that is not empty, without its end; nothing until more has come.
+    ///
+    /// Fails where a line is longer than [`TEXT_MAX`].
+    pub fn take(&mut self) -> Result<Option<&[u8]>, TooLong> {
+        loop {
+            let rest = &self.waiting.unread()[self.scanned..];
+            let Some(end) = rest.iter().position(|&byte| byte == b'\n') else {
+                self.scanned += rest.len();
+                return if self.scanned > TEXT_MAX { Err(TooLong) } else { Ok(None) };
+            };
+            let len = self.scanned + end;
+            self.scanned = 0;
+            if len > 0 {
+                let line = self.waiting.take(len + 1);
+                return Ok(Some(&line[..len]));
+            }
+            self.waiting.take(1);
+        }
+    }
+}
+
+/// Cuts a list into its items; everything else of it becomes the envelope.
+#[derive(Debug, Default)]
+pub struct Items {
+    waiting: Waiting,
+    scanned: usize,
+    place: Place,
+    depth: u32,
+    in_string: bool,
+    escaped: bool,
+    /// The list without its items.
+    envelope: Vec<u8>,
+}
+
+/// Where in a list the next byte stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// Outside of the items.
+    #[default]
+    Envelope,
+    /// In the array, before or behind an item.
+    Between,
+    /// In an item.
+    Item,
+}
+
+impl Items {
+    /// Takes what came next.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.waiting.push(bytes);
+    }
+
+    /// The next whole item; nothing until more has come.
+    ///
+    /// Fails where an item, or the rest of the list, is longer than [`TEXT_MAX`].
+    pub fn take(&mut self) -> Result<Option<&[u8]>, TooLong> {
+        while let Some(&byte) = self.waiting.unread().get(self.scanned) {
+            self.scanned += 1;
+            if self.step(byte) {
+                let len = std::mem::take(&mut self.scanned);
+                return Ok(Some(self.waiting.take(len)));
+            }
+            if self.place != Place::Item {
+                self.waiting.take(self.scanned);
+                self.scanned = 0;
+            }
+            if self.scanned.max(self.envelope.len()) > TEXT_MAX {
+                return Err(TooLong);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The list without its items, as far as it has come: a whole JSON text once it is complete.
+    pub fn envelope(&self) -> &[u8] {
+        &self.envelope
+    }
+
+    /// Follows one byte; whether it ends an item.
+    fn step(&mut self, byte: u8) -> bool {
+        let opens_items = byte == b'['
+            && self.place == Place::Envelope
+            && self.depth == 1
+            && !self.in_string
+            && ends_with_items_key(&self.envelope);
+        if self.place == Place::Between
+            && !matches!(byte, b']' | b',' | b' ' | b'\n' | b'\r' | b'\t')
+        {
+            self.place = Place::Item;
+        }
+        if self.in_string {
+            if self.escaped {
+                self.escaped = false;
+            } else if byte == b'\\' {
+                self.escaped = true;
+            } else if byte == b'"' {
+                self.in_string = false;
+            }
+        } else {
+            match byte {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        if self.place == Place::Between && byte == b']' {
+            self.place = Place::Envelope;
+        }
+        if self.place == Place::Envelope {
+            self.envelope.push(byte);
+        }
+        if opens_items {
+            self.place = Place::Between;
+        }
+        let ends_item = self.place == Place::Item && self.depth == ITEMS_DEPTH && !self.in_string;
+        if ends_item {
+            self.place = Place::Between;
+        }
+        ends_item
+    }
+}
+
+/// A text is longer than anything an API server stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an object is longer than {TEXT_MAX} bytes")]
+pub struct TooLong;
+
+/// Bytes that came and have not been read; what has been read is dropped when more comes.
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    read: usize,
+}
+
+impl Waiting {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes.drain(..self.read);
+        self.read = 0;
+        if self.bytes.len() + bytes.len() < KEPT_MAX {
+            self.bytes.shrink_to(KEPT_MAX);
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn unread(&self) -> &[u8] {
+        &self.bytes[self.read..]
+    }
+
+    fn take(&mut self, len: usize) -> &[u8] {
+        let start = self.read;
+        self.read += len;
+        &self.bytes[start..self.read]
+    }
+}
+
+/// Whether `envelope` ends with the key `items` and its colon.
+fn ends_with_items_key(envelope: &[u8]) -> bool {
+    let before = envelope.trim_ascii_end().strip_suffix(b":");
+    before.is_some_and(|before| before.trim_ascii_end().ends_with(b"\"items\""))
+}
+
+/// How deep an item stands: in the list and its array.
+const ITEMS_DEPTH: u32 = 2;
+/// etcd takes 1.5 MiB for an object; as JSON, with the frame of an event, it may be longer.
+pub const TEXT_MAX: usize = 16 << 20;
+/// A buffer that once held a large object is not kept larger than this, in bytes.
+const KEPT_MAX: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The texts that come out, whichever way the bytes are cut.
+    fn lines(input: &str, step: usize) -> Vec<String> {
+        let mut lines = Lines::default();
+        let mut read = Vec::new();
+        for chunk in input.as_bytes().chunks(step) {
+            lines.push(chunk);
+            while let Some(line) = lines.take().unwrap() {
+                read.push(String::from_utf8(line.to_vec()).unwrap());
+            }
+        }
+        read
+    }
+
+    fn items(input: &str, step: usize) -> (Vec<String>, String) {
+        let mut items = Items::default();
+        let mut read = Vec::new();
+        for chunk in input.as_bytes().chunks(step) {
+            items.push(chunk);
+            while let Some(item) = items.take().unwrap() {
+                read.push(String::from_utf8(item.to_vec()).unwrap());
+            }
+        }
+        (read, String::from_utf8(items.envelope().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn a_watch_is_cut_into_lines() {
+        for step in 1..12 {
+            assert_eq!(lines("{\"a\":1}\n\n{}\n{\"cut", step), ["{\"a\":1}", "{}"]);
+        }
+    }
+
+    #[test]
+    fn a_list_is_cut_into_items() {
+        let check = |input: &str, expected: &[&str], envelope: &str| {
+            for step in 1..=input.len() {
+                assert_eq!(
+                    items(input, step),
+                    (expected.iter().map(|&item| item.to_owned()).collect(), envelope.to_owned()),
+                    "{input} in steps of {step}"
+                );
+            }
+        };
+        check(
+            r#"{"kind":"L","metadata":{"items":[1]},"items":[{"a":[{}]},{"b":"]}\"\\"}]}"#,
+            &[r#"{"a":[{}]}"#, r#"{"b":"]}\"\\"}"#],
+            r#"{"kind":"L","metadata":{"items":[1]},"items":[]}"#,
+        );
+        check(
+            "{ \"items\" : [ {} , {\"x\":{}}\n] , \"metadata\": {} }\n",
+            &["{}", r#"{"x":{}}"#],
+            "{ \"items\" : [] , \"metadata\": {} }\n",
+        );
+        check(r#"{"items":null,"metadata":{}}"#, &[], r#"{"items":null,"metadata":{}}"#);
+        check(r#"{"items":[]}"#, &[], r#"{"items":[]}"#);
+        check(r#"{"note":"\"items\":","x":[{}]}"#, &[], r#"{"note":"\"items\":","x":[{}]}"#);
+        check(r#"{"items":[{"a":1},{"b""#, &[r#"{"a":1}"#], r#"{"items":["#);
+    }
+
+    #[test]
+    fn a_text_without_end_is_refused() {
+        let mut lines = Lines::default();
+        let mut items = Items::default();
+        items.push(b"{\"items\":[{\"");
+        let chunk = vec![b'x'; TEXT_MAX / 4];
+        let mut refused = (false, false);
+        for _ in 0..5 {
+            lines.push(&chunk);
+            items.push(&chunk);
+            refused.0 |= lines.take() == Err(TooLong);
+            refused.1 |= items.take() == Err(TooLong);
+        }
+        assert_eq!(refused, (true, true));
+    }
+
+    #[test]
+    fn a_large_object_leaves_no_large_buffer() {
+        let mut lines = Lines::default();
+        lines.push(&[vec![b'x'; 1 << 20], vec![b'\n']].concat());
+        assert!(lines.take().unwrap().is_some());
+        lines.push(b"{}\n");
+        assert!(lines.waiting.bytes.capacity() <= KEPT_MAX);
+    }
+}

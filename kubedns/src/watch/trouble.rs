@@ -1,0 +1,149 @@
+//! What can go wrong with a watch, in words for whoever runs the cluster.
+//!
+//! Core. Knows refusals of the API server and the rules of RBAC; does not know how things go on.
+
+use std::time::Duration;
+
+use super::decode::Status;
+use super::split::TooLong;
+use crate::news::{Closed, Scope};
+use crate::project::Kind;
+
+/// Why a watch does not work.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    #[error("cannot ask the API server")]
+    Request(#[source] kube::Error),
+    #[error("cannot write the request")]
+    Build(#[source] kube::core::request::Error),
+    #[error("the API server refuses: {} {}: {}", .0.code, .0.reason, .0.message)]
+    Refused(Status),
+    #[error("the connection broke")]
+    Broken(#[source] kube::Error),
+    #[error("nothing was heard for {0:?}")]
+    Silent(Duration),
+    #[error("the API server ended the watch at once")]
+    Ended,
+    #[error("the API server has forgotten what came after our resource version")]
+    Behind,
+    #[error("the answer of the API server makes no sense")]
+    Nonsense(#[from] serde_json::Error),
+    #[error("the answer of the API server has no bound")]
+    TooLong(#[from] TooLong),
+    #[error("nobody listens any more")]
+    Closed,
+}
+
+impl From<Closed> for Trouble {
+    fn from(_: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+impl Trouble {
+    /// All of it in one line.
+    pub fn reason(&self, scope: &Scope) -> String {
+        let reason = shared::flags::chain(self);
+        match self {
+            Self::Refused(Status { code: FORBIDDEN, .. }) => {
+                format!("{}: {reason}", missing_rule(scope))
+            }
+            _ => reason,
+        }
+    }
+
+    /// What the server wants us to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(status) if status.details.retry_after_seconds > 0 => {
+                Some(Duration::from_secs(status.details.retry_after_seconds.into()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether other addresses, certificates or tokens could help.
+    pub fn may_be_the_way(&self) -> bool {
+        match self {
+            Self::Request(_) | Self::Silent(_) => true,
+            Self::Refused(status) => status.code == UNAUTHORIZED,
+            _ => false,
+        }
+    }
+}
+
+/// The rule that a Role lacks, as one would write it.
+fn missing_rule(scope: &Scope) -> String {
+    let group = scope.kind.api_version().rsplit_once('/').map_or("", |(group, _)| group);
+    let role = match (&scope.namespace, scope.kind) {
+        (Some(namespace), kind) if kind != Kind::Namespace => format!("a Role in {namespace}"),
+        _ => "a ClusterRole".to_owned(),
+    };
+    let resource = scope.kind.plural();
+    format!(
+        "not allowed: {role} must grant verbs [list, watch] on resources [{resource}] in apiGroups \
+         [{group:?}]"
+    )
+}
+
+/// What a refusal says; a proxy may say it without a Status.
+pub(super) fn refusal(code: u16, retry_after: Option<u32>, text: &[u8]) -> Status {
+    let mut status = serde_json::from_slice(text).unwrap_or_else(|_| {
+        let text = String::from_utf8_lossy(text);
+        let message = text.chars().filter(|c| !c.is_control()).take(MESSAGE_LEN_MAX).collect();
+        Status { message, ..Status::default() }
+    });
+    status.code = code;
+    if let Some(seconds) = retry_after {
+        status.details.retry_after_seconds = seconds;
+    }
+    status
+}
+
+pub(super) const BAD_REQUEST: u16 = 400;
+const UNAUTHORIZED: u16 = 401;
+const FORBIDDEN: u16 = 403;
+/// The server no longer has what came after our resource version.
+pub(super) const GONE: u16 = 410;
+/// What a server without streamed lists says to one who asks for them (KEP-3157).
+pub(super) const INVALID: u16 = 422;
+/// Of a refusal that is no Status this much is told, in characters.
+const MESSAGE_LEN_MAX: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_rule_is_spelled_out() {
+        let check = |kind, namespace: Option<&str>, expected: &str| {
+            let scope = Scope { kind, namespace: namespace.map(Into::into) };
+            assert_eq!(missing_rule(&scope), expected);
+        };
+        check(
+            Kind::EndpointSlice,
+            None,
+            "not allowed: a ClusterRole must grant verbs [list, watch] on resources \
+             [endpointslices] in apiGroups [\"discovery.k8s.io\"]",
+        );
+        check(
+            Kind::Service,
+            Some("shop"),
+            "not allowed: a Role in shop must grant verbs [list, watch] on resources [services] in \
+             apiGroups [\"\"]",
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_read_in_any_form() {
+        let check = |code, retry_after, text: &str, expected: (&str, u32)| {
+            let status = refusal(code, retry_after, text.as_bytes());
+            assert_eq!(status.code, code);
+            assert_eq!((&*status.message, status.details.retry_after_seconds), expected);
+        };
+        check(429, Some(2), r#"{"message":"busy","code":429}"#, ("busy", 2));
+        check(429, None, r#"{"message":"busy","details":{"retryAfterSeconds":7}}"#, ("busy", 7));
+        check(502, None, "<html>\nbad gateway", ("<html>bad gateway", 0));
+        check(500, None, "", ("", 0));
+    }
+}
