@@ -2,15 +2,17 @@
 //! says there is.
 //!
 //! ```text
-//! API server ─ watch ─┐                                        ┌─▶ serve ◀─ answer ◀─ clients
-//!                     ├─ News ─▶ publish ─▶ store ═ snapshots ═╡
-//! files ──── objects ─┘  bounded  Writer     │                 └─▶ http: health, metrics
-//!                        channel             └ changed names ─▶ changes ─▶ /changes ─▶ dnscache
+//! API server ─ watch ─┐                                       ┌─▶ serve ◀─ answer ◀─ clients
+//!                     ├─ News ─▶ publish ─▶ store ═ snapshot ═╡
+//! files ──── objects ─┘  bounded  Writer    │                 └─▶ http: health, metrics
+//!                        channel            └ changed names ─▶ changes ─▶ /changes ─▶ dnscache
 //! ```
 //!
-//! * `project`, `records`, `answer`, `changes`: core. Objects in, records out; a query in, a reply out.
+//! * `project`, `records`, `answer`, `changes`: core. Objects in, records out; a query in, a reply
+//!   out.
 //! * `store`: seam. One writer, readers that never wait. A publication lands whole.
-//! * `watch`, `objects`, `http`: edges. They know connections, files and clients, and no rule of DNS.
+//! * `watch`, `objects`, `http`: edges. They know connections, files and clients, and no rule of
+//!   DNS.
 //!
 //! What holds, whatever happens outside:
 //!

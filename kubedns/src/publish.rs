@@ -1,7 +1,7 @@
 //! News in, records out: the one task that owns the store's writer.
 //!
-//! Seam. Applies a burst of news and publishes once; opens the store when everything was listed. Does
-//! not know where news come from, nor what records are made of.
+//! Seam. Applies a burst of news and publishes once; opens the store when everything was listed.
+//! Does not know where news come from, nor what records are made of.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;

@@ -242,12 +242,9 @@ mod tests {
         let take = |labelled: Labelled| taken.push(labelled.input.id().to_string());
         read(text, format, take, |problem| complaints.push(problem));
         assert_eq!(taken, objects, "{text}");
-        let lines = complaints.iter().map(|problem| problem.line).collect::<Vec<_>>();
-        assert_eq!(
-            lines,
-            problems.iter().map(|(line, _)| *line).collect::<Vec<_>>(),
-            "{complaints:?}"
-        );
+        let lines: Vec<_> = complaints.iter().map(|problem| problem.line).collect();
+        let expected: Vec<_> = problems.iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, expected, "{complaints:?}");
         for (problem, (_, said)) in complaints.iter().zip(problems) {
             assert!(problem.reason.contains(said), "{said:?} is missing in {problem:?}");
             assert!(!problem.reason.contains('\n'));
