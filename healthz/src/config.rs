@@ -85,6 +85,9 @@ pub struct Pace {
     pub deadline: Duration,
     /// The pause after a failed probe, where the interval is not shorter.
     pub retry: Duration,
+    /// The same for the first probe of all, doubling up to `retry` until there is an answer: the
+    /// pod starts, and somebody waits for it.
+    pub start: Duration,
 }
 
 impl Default for Pace {
@@ -93,6 +96,7 @@ impl Default for Pace {
             resend: [Duration::from_millis(400), Duration::from_millis(1_000)],
             deadline: Duration::from_millis(2_500),
             retry: Duration::from_secs(1),
+            start: Duration::from_millis(200),
         }
     }
 }

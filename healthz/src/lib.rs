@@ -138,14 +138,19 @@ async fn follow(
     recorder: Recorder,
     stopping: CancellationToken,
 ) -> Result<(), Infallible> {
+    let mut retry = pace.start;
     loop {
         let outcome = tokio::select! {
             outcome = probe::ask(&probe, pace) => outcome,
             () = stopping.cancelled() => return Ok(()),
         };
-        let pause = match outcome.result {
-            Ok(()) => probe.interval.saturating_sub(outcome.latency),
-            Err(_) => probe.interval.min(pace.retry),
+        let pause = if outcome.result.is_ok() {
+            retry = pace.retry;
+            probe.interval.saturating_sub(outcome.latency)
+        } else {
+            let pause = probe.interval.min(retry);
+            retry = (retry * 2).min(pace.retry);
+            pause
         };
         recorder.record(&probe, index, outcome);
         tokio::select! {

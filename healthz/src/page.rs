@@ -30,7 +30,7 @@ pub fn page(records: &[Record], now: Moment) -> String {
          <link rel=\"icon\" href=\"data:,\">\n\
          <title>{title} · cluster DNS</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
          <header>\n<p class=\"over\">Cluster DNS</p>\n\
-         <h1 id=\"state\" class=\"{name}\" role=\"status\">{title}</h1>\n</header>\n\
+         <h1 id=\"state\" class=\"{name}\" aria-live=\"polite\">{title}</h1>\n</header>\n\
          <main id=\"main\">\n<p class=\"lead\">{lead}</p>\n<div class=\"cards\">\n{cards}</div>\n\
          </main>\n<footer>\n<nav aria-label=\"Other forms\">\
          <a href=\"/healthz\">text</a> <a href=\"/healthz?format=json\">JSON</a> \

@@ -1,12 +1,15 @@
 //! What the programs expose alike: the registry with their build, the counters of the DNS listener,
-//! the state of the configuration directory, and the two text formats.
+//! the state of the configuration directory, the process itself, and the two text formats.
 //!
 //! Edge: reads counters kept elsewhere at the moment of a scrape. Knows no metric of one program.
+
+mod process;
 
 use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::{encode, encode_registry};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::family::Family;
@@ -56,12 +59,15 @@ impl Format {
     }
 }
 
-/// Everything in `registry` as text.
+/// Everything in `registry` as text, the process itself first.
 ///
 /// Fails when a collector does.
 pub fn text(registry: &Registry, format: Format) -> Result<String, fmt::Error> {
+    let mut process = Registry::default();
+    process.register_collector(Box::new(process::Process));
     let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, registry)?;
+    encode_registry(&mut text, &process)?;
+    encode(&mut text, registry)?;
     Ok(match format {
         Format::OpenMetrics => text,
         Format::Prometheus => prometheus(&text),
@@ -197,14 +203,18 @@ mod tests {
         drops.inc_by(7);
         registry.register("drops", "How many", drops);
         let openmetrics = text(&registry, Format::OpenMetrics).unwrap();
+        let (process, openmetrics) = openmetrics.split_once("# HELP prog_build").unwrap();
+        assert!(process.contains("\nprocess_cpu_seconds_total "), "{process}");
+        assert!(process.contains("\nprocess_resident_memory_bytes "), "{process}");
         assert_eq!(
             openmetrics,
-            "# HELP prog_build_info The version that runs; always 1.\n\
+            "_info The version that runs; always 1.\n\
              # TYPE prog_build_info gauge\nprog_build_info{version=\"1.2.3\"} 1\n\
              # HELP prog_depth How deep.\n# TYPE prog_depth gauge\nprog_depth 0\n\
              # HELP prog_drops How many.\n# TYPE prog_drops counter\nprog_drops_total 7\n# EOF\n"
         );
         let prometheus = text(&registry, Format::Prometheus).unwrap();
+        let (_, prometheus) = prometheus.split_once("# HELP prog_build").unwrap();
         let expected = openmetrics
             .replace("prog_drops How", "prog_drops_total How")
             .replace("prog_drops counter", "prog_drops_total counter")
