@@ -44,7 +44,7 @@ pub enum Failure {
         kind: ErrorKind,
     },
     /// The server answered with an error.
-    #[error("{}{}", rcode_text(*.code), .error.as_ref().map_or(String::new(), |e| format!(": {e}")))]
+    #[error("{}", rcode_text(*.code, .error.as_deref()))]
     Rcode {
         /// The response code.
         code: u16,
@@ -248,11 +248,13 @@ fn rcode_name(code: u16) -> &'static str {
     }
 }
 
-fn rcode_text(code: u16) -> String {
-    match rcode_name(code) {
+/// `SERVFAIL`, or `SERVFAIL: what the server said about it`.
+fn rcode_text(code: u16, error: Option<&str>) -> String {
+    let name = match rcode_name(code) {
         "other_rcode" => format!("RCODE {code}"),
         name => name.to_owned(),
-    }
+    };
+    error.map_or(name.clone(), |error| format!("{name}: {error}"))
 }
 
 /// So many failed probes in a row make a healthy program unhealthy.
