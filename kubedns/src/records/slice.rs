@@ -78,6 +78,11 @@ impl Slice {
         ports: Ports,
         pods: bool,
     ) -> Self {
+        for endpoint in &mut endpoints {
+            if *endpoint.host == *dashed(endpoint.address).wire() {
+                endpoint.host = Box::default(); // it would have that name anyway
+            }
+        }
         endpoints.sort_unstable_by(|a, b| {
             (a.address, &a.host, a.state).cmp(&(b.address, &b.host, b.state))
         });
@@ -364,6 +369,7 @@ mod tests {
             vec![
                 endpoint("10.0.0.9", "", NotReady),
                 endpoint("10.0.0.2", "web-1", Ready),
+                endpoint("10.0.0.9", "10-0-0-9", NotReady),
                 endpoint("10.0.0.1", "web-0", Ready),
                 endpoint("10.0.0.1", "web-0", NotReady),
                 endpoint("10.0.0.1", "other", Ready),

@@ -59,9 +59,8 @@ pub(super) fn names(
         return Changed::Everything;
     }
     let mut services = touched.services.clone();
-    aliases.add_to(&mut services, touched); // as they stood
+    aliases.add_to(&mut services, touched); // those that come or go are touched themselves
     aliases.follow(after, touched);
-    aliases.add_to(&mut services, touched); // as they stand
     let zone = after.zone();
     let mut names = Vec::new();
     for key in &services {
@@ -77,43 +76,32 @@ pub(super) fn names(
         names.extend_from_slice(b"\x03pod");
         names.extend_from_slice(zone.apex().wire());
     }
-    let mut ancestors = BTreeSet::new();
-    for &address in &touched.addresses {
-        names.extend_from_slice(reverse(address).wire());
-        add_ancestors(before, after, address, &mut ancestors);
-    }
-    for (address, labels) in ancestors {
+    let highest = |&address| highest_changed(before, after, address);
+    for (address, labels) in touched.addresses.iter().map(highest).collect::<BTreeSet<_>>() {
         let name = reverse(address);
-        let label_len = if address.is_ipv4() { None } else { Some(2) };
         let mut rest = name.wire();
         for _ in 0..labels {
-            let skipped = label_len.unwrap_or(1 + usize::from(rest[0]));
-            rest = &rest[skipped..];
+            rest = &rest[1 + usize::from(rest[0])..];
         }
         names.extend_from_slice(rest);
     }
     Changed::Names(Names(names.into()))
 }
 
-/// Adds the ancestors of the reverse name of `address` that came to exist or ceased to: the address
-/// they begin at, and how many labels of its name to leave out.
-fn add_ancestors(
-    before: &Records,
-    after: &Records,
-    address: IpAddr,
-    ancestors: &mut BTreeSet<(IpAddr, usize)>,
-) {
-    let (bits, label_bits) = match address {
-        IpAddr::V4(_) => (32_usize, 8),
-        IpAddr::V6(_) => (128, 4),
-    };
+/// The highest name that changed with the reverse name of `address`: the name itself, or the
+/// highest ancestor that came to exist or ceased to. The first address below it, and how many
+/// labels of that one's name to leave out.
+fn highest_changed(before: &Records, after: &Records, address: IpAddr) -> (IpAddr, usize) {
+    let (bits, label_bits) = if address.is_ipv4() { (32, 8) } else { (128, 4) };
+    let mut highest = (address, 0);
     for labels in 1..bits / label_bits {
         let (first, last) = range(address, labels * label_bits);
         if before.holds_any(first, last) == after.holds_any(first, last) {
-            return; // then those above did not change either
+            break; // then those above did not change either
         }
-        ancestors.insert((first, labels));
+        highest = (first, labels);
     }
+    highest
 }
 
 /// The first and last address that share all but the low `bits` bits with `address`.

@@ -1,0 +1,343 @@
+//! A small world: few names and addresses, so that random objects meet.
+//!
+//! Objects as plain values, their JSON, and every name worth asking for.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use kubedns::name::Name;
+use kubedns::project::{Kind, ObjectId};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// An object.
+#[derive(Clone, Debug)]
+pub enum Object {
+    Service(Service),
+    Slice(Slice),
+    Namespace(&'static str),
+    Pod(Pod),
+}
+
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub namespace: &'static str,
+    pub name: &'static str,
+    pub shape: Shape,
+    pub ports: Vec<Port>,
+    pub publish: bool,
+    pub created: Option<u8>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Shape {
+    ClusterIp(Vec<&'static str>),
+    Headless,
+    External(&'static str),
+}
+
+/// Name, protocol, number.
+pub type Port = (&'static str, &'static str, u16);
+
+#[derive(Clone, Debug)]
+pub struct Slice {
+    pub namespace: &'static str,
+    pub name: &'static str,
+    pub service: &'static str,
+    pub v6: bool,
+    pub endpoints: Vec<Endpoint>,
+    pub ports: Vec<Port>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub address: &'static str,
+    pub host: &'static str,
+    pub ready: Option<bool>,
+    pub draining: bool,
+    pub pod: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Pod {
+    pub namespace: &'static str,
+    pub name: &'static str,
+    pub addresses: Vec<&'static str>,
+    pub ended: bool,
+}
+
+/// Which object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub kind: Kind,
+    pub namespace: &'static str,
+    pub name: &'static str,
+}
+
+impl Place {
+    pub fn id(&self) -> ObjectId {
+        ObjectId::new(self.kind, self.namespace, self.name)
+    }
+}
+
+impl Object {
+    pub fn place(&self) -> Place {
+        let (kind, namespace, name) = match self {
+            Self::Service(service) => (Kind::Service, service.namespace, service.name),
+            Self::Slice(slice) => (Kind::EndpointSlice, slice.namespace, slice.name),
+            Self::Namespace(name) => (Kind::Namespace, "", *name),
+            Self::Pod(pod) => (Kind::Pod, pod.namespace, pod.name),
+        };
+        Place { kind, namespace, name }
+    }
+
+    /// The object as the API gives it.
+    pub fn json(&self) -> Value {
+        match self {
+            Self::Service(service) => service.json(),
+            Self::Slice(slice) => slice.json(),
+            Self::Namespace(name) => json!({"kind": "Namespace", "metadata": {"name": name}}),
+            Self::Pod(pod) => {
+                let ips: Vec<Value> = pod.addresses.iter().map(|ip| json!({"ip": ip})).collect();
+                let phase = if pod.ended { "Failed" } else { "Running" };
+                json!({
+                    "kind": "Pod",
+                    "metadata": {"name": pod.name, "namespace": pod.namespace},
+                    "status": {"phase": phase, "podIPs": ips},
+                })
+            }
+        }
+    }
+}
+
+impl Service {
+    fn json(&self) -> Value {
+        let mut spec = match &self.shape {
+            Shape::ClusterIp(ips) => json!({"clusterIP": ips[0], "clusterIPs": ips}),
+            Shape::Headless => json!({"clusterIP": "None"}),
+            Shape::External(name) => json!({"type": "ExternalName", "externalName": name}),
+        };
+        spec["ports"] = ports(&self.ports);
+        spec["publishNotReadyAddresses"] = json!(self.publish);
+        let created = self.created.map(|day| format!("2024-01-{day:02}T00:00:00Z"));
+        json!({
+            "kind": "Service",
+            "metadata": {
+                "name": self.name, "namespace": self.namespace, "creationTimestamp": created,
+            },
+            "spec": spec,
+        })
+    }
+}
+
+impl Slice {
+    fn json(&self) -> Value {
+        let endpoint = |endpoint: &Endpoint| {
+            let target = endpoint.pod.then(|| json!({"kind": "Pod", "name": "p"}));
+            json!({
+                "addresses": [endpoint.address],
+                "hostname": (!endpoint.host.is_empty()).then_some(endpoint.host),
+                "conditions": {
+                    "ready": endpoint.ready,
+                    "serving": endpoint.draining,
+                    "terminating": endpoint.draining,
+                },
+                "targetRef": target,
+            })
+        };
+        json!({
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": self.name,
+                "namespace": self.namespace,
+                "labels": {"kubernetes.io/service-name": self.service},
+            },
+            "addressType": if self.v6 { "IPv6" } else { "IPv4" },
+            "endpoints": self.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+            "ports": ports(&self.ports),
+        })
+    }
+}
+
+fn ports(ports: &[Port]) -> Value {
+    let port = |&(name, protocol, number): &Port| json!({"name": name, "protocol": protocol, "port": number});
+    ports.iter().map(port).collect()
+}
+
+/// Any object.
+pub fn object() -> impl Strategy<Value = Object> {
+    prop_oneof![
+        6 => service().prop_map(Object::Service),
+        8 => slice().prop_map(Object::Slice),
+        2 => one(&NAMESPACES).prop_map(Object::Namespace),
+        2 => pod().prop_map(Object::Pod),
+    ]
+}
+
+/// Any object's place.
+pub fn place() -> impl Strategy<Value = Place> {
+    object().prop_map(|object| object.place())
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let shape = prop_oneof![
+        one(&V4).prop_map(|ip| Shape::ClusterIp(vec![ip])),
+        one(&V6).prop_map(|ip| Shape::ClusterIp(vec![ip])),
+        (one(&V4), one(&V6)).prop_map(|(v4, v6)| Shape::ClusterIp(vec![v4, v6])),
+        Just(Shape::Headless),
+        Just(Shape::Headless),
+        Just(Shape::Headless),
+        one(&TARGETS).prop_map(Shape::External),
+    ];
+    let created = prop::option::of(1..3_u8);
+    (
+        one(&NAMESPACES),
+        one(&SERVICES),
+        shape,
+        some(prop::sample::select(&PORTS[..]), 2),
+        any::<bool>(),
+        created,
+    )
+        .prop_map(|(namespace, name, shape, ports, publish, created)| Service {
+            namespace,
+            name,
+            shape,
+            ports,
+            publish,
+            created,
+        })
+}
+
+fn slice() -> impl Strategy<Value = Slice> {
+    let endpoints = any::<bool>().prop_flat_map(|v6| (Just(v6), some(endpoint(v6), 4)));
+    let services = one(&SERVICES);
+    (one(&NAMESPACES), one(&SLICES), services, endpoints, some(prop::sample::select(&PORTS[..]), 2))
+        .prop_map(|(namespace, name, service, (v6, endpoints), ports)| Slice {
+            namespace,
+            name,
+            service,
+            v6,
+            endpoints,
+            ports,
+        })
+}
+
+fn endpoint(v6: bool) -> impl Strategy<Value = Endpoint> {
+    let addresses: &'static [&'static str] = if v6 { &V6 } else { &V4 };
+    let ready = prop_oneof![3 => Just(None), 3 => Just(Some(true)), 2 => Just(Some(false))];
+    (one(addresses), one(&HOSTS), ready, any::<bool>(), prop::bool::weighted(0.7)).prop_map(
+        |(address, host, ready, draining, pod)| Endpoint { address, host, ready, draining, pod },
+    )
+}
+
+fn pod() -> impl Strategy<Value = Pod> {
+    (one(&NAMESPACES), one(&["p", "q"]), one(&V4), one(&V6), 0..3_u8, any::<bool>()).prop_map(
+        |(namespace, name, v4, v6, which, ended)| {
+            let addresses = [vec![v4], vec![v6], vec![v4, v6]][usize::from(which)].clone();
+            Pod { namespace, name, addresses, ended }
+        },
+    )
+}
+
+fn one(values: &'static [&'static str]) -> impl Strategy<Value = &'static str> + Clone + use<> {
+    prop::sample::select(values)
+}
+
+fn some<T: std::fmt::Debug>(
+    strategy: impl Strategy<Value = T>,
+    max: usize,
+) -> impl Strategy<Value = Vec<T>> {
+    prop::collection::vec(strategy, 0..=max)
+}
+
+/// A question.
+#[derive(Debug)]
+pub struct Question {
+    pub name: String,
+    pub wire: Name,
+    pub qtype: u16,
+}
+
+/// Every question worth asking.
+pub fn questions() -> &'static [Question] {
+    static QUESTIONS: LazyLock<Vec<Question>> = LazyLock::new(|| {
+        let question = |name: String| {
+            let types: &[u16] = if name.ends_with("arpa.") { &[12] } else { &[1, 28, 33] };
+            let wire = Name::parse(&name).expect("a name");
+            let ask =
+                move |&qtype: &u16| Question { name: name.clone(), wire: wire.clone(), qtype };
+            types.iter().map(ask).collect::<Vec<_>>()
+        };
+        names().into_iter().flat_map(question).collect()
+    });
+    &QUESTIONS
+}
+
+fn names() -> BTreeSet<String> {
+    let mut names: BTreeSet<String> =
+        ["z.", "svc.z.", "pod.z.", "no.z.", "c.svc.z."].map(str::to_owned).into();
+    let addresses = || V4.iter().chain(&V6);
+    for namespace in NAMESPACES {
+        names.insert(format!("{namespace}.svc.z."));
+        names.insert(format!("{namespace}.pod.z."));
+        names.extend(addresses().map(|ip| format!("{}.{namespace}.pod.z.", dashed(ip))));
+        for service in SERVICES {
+            let service = format!("{service}.{namespace}.svc.z.");
+            let labels = ["h", "10-0-0-2", "_tcp", "_udp", "_http._tcp", "_dns._udp", "no"];
+            let labels =
+                labels.map(str::to_owned).into_iter().chain(addresses().map(|ip| dashed(ip)));
+            names.extend(labels.map(|label| format!("{label}.{service}")));
+            names.insert(service);
+        }
+    }
+    for address in addresses() {
+        let name = reverse(address);
+        let labels: Vec<&str> = name.split('.').collect();
+        // The name, its parent and some ancestors.
+        let starts = (0..labels.len() - 2).filter(|&start| start < 4 || start % 6 == 0);
+        names.extend(starts.map(|start| labels[start..].join(".")));
+    }
+    names
+}
+
+/// The generated label, written down by hand.
+pub fn dashed(address: &str) -> String {
+    match address {
+        "fd00::" => "fd00--0".to_owned(),
+        "::1" => "0--1".to_owned(),
+        _ => address.replace(['.', ':'], "-"),
+    }
+}
+
+/// The reverse name.
+pub fn reverse(address: &str) -> String {
+    match address.parse().expect("an address") {
+        std::net::IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa.")
+        }
+        std::net::IpAddr::V6(address) => {
+            let digits = format!("{:032x}", address.to_bits());
+            let nibbles: String = digits.chars().rev().flat_map(|digit| [digit, '.']).collect();
+            format!("{nibbles}ip6.arpa.")
+        }
+    }
+}
+
+pub const NAMESPACES: [&str; 2] = ["a", "b"];
+const SERVICES: [&str; 2] = ["s", "t"];
+const SLICES: [&str; 3] = ["x", "y", "w"];
+const V4: [&str; 4] = ["10.0.0.1", "10.0.0.2", "10.0.1.1", "8.8.8.8"];
+const V6: [&str; 3] = ["fd00::", "::1", "2600::1"];
+/// One of them reads like the generated label of an address.
+const HOSTS: [&str; 4] = ["", "", "h", "10-0-0-2"];
+const TARGETS: [&str; 6] = [
+    "s.a.svc.z",
+    "t.b.svc.z",
+    "h.s.a.svc.z",
+    "10-0-0-1.a.pod.z",
+    "1.0.0.10.in-addr.arpa",
+    "example.com",
+];
+const PORTS: [Port; 4] =
+    [("http", "TCP", 80), ("http", "TCP", 81), ("dns", "UDP", 80), ("", "TCP", 80)];

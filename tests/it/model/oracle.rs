@@ -1,0 +1,231 @@
+//! What every name must answer, computed from the objects the slow way: first all records there
+//! are, then one rule for what exists.
+//!
+//! Shares no code with kubedns beyond the zone's options.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use kubedns::records::{PodMode, Zone};
+
+use super::Answers;
+use super::objects::{
+    Endpoint, Object, Port, Question, Service, Shape, Slice, dashed, questions, reverse,
+};
+
+/// Owner name, type, data.
+type AllRecords = BTreeMap<String, BTreeMap<u16, BTreeSet<String>>>;
+
+/// Every question of the small world, answered.
+pub fn answers(objects: &[Object], zone: &Zone) -> Answers {
+    let all = all_records(objects, zone);
+    let mut ancestors = BTreeSet::new();
+    for mut name in all.keys().map(String::as_str) {
+        while let Some((_, parent)) = name.split_once('.').filter(|(_, parent)| !parent.is_empty())
+        {
+            ancestors.insert(parent);
+            name = parent;
+        }
+    }
+    let resolve = |question: &Question| resolve(&all, &ancestors, &question.name, question.qtype);
+    questions().iter().map(resolve).collect()
+}
+
+fn resolve(
+    all: &AllRecords,
+    ancestors: &BTreeSet<&str>,
+    asked: &str,
+    qtype: u16,
+) -> (u16, BTreeSet<String>) {
+    let mut name = asked.to_owned();
+    let mut records = BTreeSet::new();
+    for _ in 0..8 {
+        let Some(sets) = all.get(&name) else {
+            let exists = ancestors.contains(name.as_str());
+            return (if exists { NOERROR } else { NXDOMAIN }, records);
+        };
+        let Some(target) = sets.get(&CNAME).and_then(|set| set.first()) else {
+            for data in sets.get(&qtype).into_iter().flatten() {
+                records.insert(format!("{name} {qtype} {data}"));
+            }
+            return (NOERROR, records);
+        };
+        records.insert(format!("{name} {CNAME} {target}"));
+        if !(target.ends_with(".z.") || target.ends_with(".arpa.")) {
+            return (NOERROR, records);
+        }
+        name = target.clone();
+    }
+    (SERVFAIL, BTreeSet::new())
+}
+
+fn all_records(objects: &[Object], zone: &Zone) -> AllRecords {
+    let mut all = AllRecords::new();
+    // What owns nothing these questions ask for, but is there.
+    for name in ["z.", "svc.z.", "pod.z.", "in-addr.arpa.", "ip6.arpa."] {
+        all.entry(name.to_owned()).or_default();
+    }
+    for namespace in existing_namespaces(objects, zone) {
+        all.entry(format!("{namespace}.svc.z.")).or_default();
+        if zone.pods != PodMode::Disabled {
+            all.entry(format!("{namespace}.pod.z.")).or_default();
+        }
+        if zone.pods == PodMode::Insecure {
+            questions().iter().for_each(|question| add_pod(&mut all, &question.name, namespace));
+        }
+    }
+    for object in objects {
+        match object {
+            Object::Service(service) => add_service(&mut all, objects, service, zone),
+            Object::Pod(pod) if zone.pods == PodMode::Verified && !pod.ended => {
+                for address in &pod.addresses {
+                    let name = format!("{}.{}.pod.z.", dashed(address), pod.namespace);
+                    add_address(&mut all, &name, address);
+                }
+            }
+            _ => {}
+        }
+    }
+    add_pointers(&mut all, objects, zone);
+    all
+}
+
+/// A namespace exists when its object is there or something lives in it.
+fn existing_namespaces<'o>(objects: &'o [Object], _: &Zone) -> BTreeSet<&'o str> {
+    let namespace = |object: &Object| match object {
+        Object::Namespace(name) => Some(*name),
+        Object::Service(service) => Some(service.namespace),
+        Object::Pod(pod) if !pod.ended => Some(pod.namespace),
+        _ => None,
+    };
+    objects.iter().filter_map(namespace).collect()
+}
+
+/// Insecure: the name says the address.
+fn add_pod(all: &mut AllRecords, name: &str, namespace: &str) {
+    let Some(label) = name.strip_suffix(&format!(".{namespace}.pod.z.")) else { return };
+    let v4 = label.replace('-', ".").parse::<Ipv4Addr>().ok().map(IpAddr::V4);
+    let Some(address) = v4.or_else(|| label.replace('-', ":").parse().ok()) else { return };
+    add_address(all, name, &address.to_string());
+}
+
+fn add_address(all: &mut AllRecords, name: &str, address: &str) {
+    let rtype = if address.contains(':') { AAAA } else { A };
+    add(all, name, rtype, address.to_owned());
+}
+
+fn add(all: &mut AllRecords, name: &str, rtype: u16, data: String) {
+    all.entry(name.to_owned()).or_default().entry(rtype).or_default().insert(data);
+}
+
+/// The endpoints of `service` that are answered, each with its label and ports.
+fn published<'o>(
+    objects: &'o [Object],
+    service: &Service,
+    zone: &Zone,
+) -> Vec<(&'o Endpoint, String, &'o Slice)> {
+    let slices = objects.iter().filter_map(|object| match object {
+        Object::Slice(slice) => Some(slice),
+        _ => None,
+    });
+    let of_service =
+        |slice: &&Slice| slice.namespace == service.namespace && slice.service == service.name;
+    let all: Vec<(&Endpoint, &Slice)> = slices
+        .filter(of_service)
+        .flat_map(|slice| slice.endpoints.iter().map(move |endpoint| (endpoint, slice)))
+        .collect();
+    let is_ready = |endpoint: &Endpoint| endpoint.ready != Some(false);
+    let fall_back = zone.terminating_fallback && !all.iter().any(|(e, _)| is_ready(e));
+    let counts = |endpoint: &Endpoint| {
+        service.publish || is_ready(endpoint) || fall_back && endpoint.draining
+    };
+    let label = |endpoint: &Endpoint| match endpoint.host {
+        "" => dashed(endpoint.address),
+        host => host.to_owned(),
+    };
+    all.into_iter()
+        .filter(|(endpoint, _)| counts(endpoint))
+        .map(|(endpoint, slice)| (endpoint, label(endpoint), slice))
+        .collect()
+}
+
+fn add_service(all: &mut AllRecords, objects: &[Object], service: &Service, zone: &Zone) {
+    let name = format!("{}.{}.svc.z.", service.name, service.namespace);
+    let endpoints = published(objects, service, zone);
+    match &service.shape {
+        Shape::External(target) => return add(all, &name, CNAME, format!("{target}.")),
+        Shape::ClusterIp(ips) => {
+            if zone.ignore_empty_service && endpoints.is_empty() {
+                return;
+            }
+            ips.iter().for_each(|ip| add_address(all, &name, ip));
+            add_srv(all, &name, &service.ports, &name);
+        }
+        Shape::Headless => {
+            for (endpoint, label, slice) in &endpoints {
+                add_address(all, &name, endpoint.address);
+                add_srv(all, &name, &slice.ports, &format!("{label}.{name}"));
+            }
+        }
+    }
+    for (endpoint, label, _) in &endpoints {
+        add_address(all, &format!("{label}.{name}"), endpoint.address);
+    }
+}
+
+fn add_srv(all: &mut AllRecords, name: &str, ports: &[Port], target: &str) {
+    for (port, protocol, number) in ports {
+        let data = format!("{number} {target}");
+        add(all, name, SRV, data.clone());
+        if !port.is_empty() {
+            let protocol = protocol.to_lowercase();
+            add(all, &format!("_{port}._{protocol}.{name}"), SRV, data);
+        }
+    }
+}
+
+/// For each address the claims of the namespace that wins it.
+fn add_pointers(all: &mut AllRecords, objects: &[Object], zone: &Zone) {
+    // Address: (class, created, namespace) and target.
+    let mut claims: BTreeMap<&str, Vec<((u8, u8, &str), String)>> = BTreeMap::new();
+    for object in objects {
+        let Object::Service(service) = object else { continue };
+        let name = format!("{}.{}.svc.z.", service.name, service.namespace);
+        let created = service.created.unwrap_or(u8::MAX);
+        match &service.shape {
+            Shape::External(_) => continue,
+            Shape::Headless => {}
+            Shape::ClusterIp(ips) => {
+                for ip in ips {
+                    let rank = (0, created, service.namespace);
+                    claims.entry(ip).or_default().push((rank, name.clone()));
+                }
+            }
+        }
+        for (endpoint, label, slice) in published(objects, service, zone) {
+            let of_pods = slice.endpoints.iter().all(|endpoint| endpoint.pod);
+            if !of_pods && matches!(endpoint.address, "8.8.8.8" | "2600::1") {
+                continue;
+            }
+            let rank = (if of_pods { 1 } else { 2 }, created, service.namespace);
+            claims.entry(endpoint.address).or_default().push((rank, format!("{label}.{name}")));
+        }
+    }
+    for (address, claims) in claims {
+        let (class, _, namespace) = claims.iter().map(|(rank, _)| *rank).min().expect("a claim");
+        for (rank, target) in claims {
+            if (rank.0, rank.2) == (class, namespace) {
+                add(all, &reverse(address), PTR, target);
+            }
+        }
+    }
+}
+
+const A: u16 = 1;
+const CNAME: u16 = 5;
+const PTR: u16 = 12;
+const AAAA: u16 = 28;
+const SRV: u16 = 33;
+const NOERROR: u16 = 0;
+const SERVFAIL: u16 = 2;
+const NXDOMAIN: u16 = 3;
