@@ -3,8 +3,8 @@
 use std::ops::Add;
 use std::time::Duration;
 
-/// Nanoseconds since the machine booted, time asleep included: wall-clock jumps change nothing, a suspended laptop's
-/// cache is as old as it should be.
+/// Nanoseconds since the machine booted, time asleep included: wall-clock jumps change nothing, a
+/// suspended laptop's cache is as old as it should be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(u64);
 

@@ -1,11 +1,13 @@
 //! The only DNS listener, used by kubedns and dnscache alike.
 //!
-//! Edge. Reads datagrams and streams, screens them, calls one synchronous [`Handler`], writes replies. Holds no rule
-//! of DNS beyond [`crate::wire`]'s.
+//! Edge. Reads datagrams and streams, screens them, calls one synchronous [`Handler`], writes
+//! replies. Holds no rule of DNS beyond [`crate::wire`]'s.
 //!
 //! ```text
-//! UDP  one thread per socket, sockets shared by SO_REUSEPORT: recvmmsg (<= 16) ─▶ screen ─▶ handler ─▶ sendmmsg
-//! TCP  tokio: length-prefixed, pipelined, answered as answers come                  └─ Later ─▶ bounded channel of Deferred
+//! UDP  one thread per socket, sockets shared by SO_REUSEPORT:
+//!      recvmmsg (<= 16) ─▶ screen ─▶ handler ─▶ sendmmsg
+//! TCP  tokio: length-prefixed, pipelined,  └─ Later ─▶ bounded channel of Deferred
+//!      answered as answers come
 //! ```
 
 mod counters;
@@ -40,7 +42,8 @@ pub struct Asked {
     pub now: Moment,
     /// Who asked.
     pub peer: SocketAddr,
-    /// Which serving lane reads it: an index below [`Sockets::lanes`], for counters without contention.
+    /// Which serving lane reads it: an index below [`Sockets::lanes`], for counters without
+    /// contention.
     pub lane: usize,
 }
 
@@ -49,15 +52,18 @@ pub struct Asked {
 pub enum Verdict {
     /// The reply is written: send it.
     Send,
-    /// It needs something slow: put the query on the channel of [`Deferred`]; the written reply is thrown away.
+    /// It needs something slow: put the query on the channel of [`Deferred`]; the written reply is
+    /// thrown away.
     Later,
     /// Nothing is sent.
     Drop,
 }
 
-/// Answers queries at once, or says that it cannot. Called by every serving thread at the same time.
+/// Answers queries at once, or says that it cannot. Called by every serving thread at the same
+/// time.
 pub trait Handler: Send + Sync + 'static {
-    /// Writes the reply to `query`, which has its question and flags already, or asks for more time. Never waits.
+    /// Writes the reply to `query`, which has its question and flags already, or asks for more
+    /// time. Never waits.
     fn answer(&self, query: &Query<'_>, asked: &Asked, reply: &mut Reply<'_>) -> Verdict;
 }
 
@@ -100,8 +106,8 @@ impl Overflow {
 
 /// Starts serving `sockets`: a thread per UDP socket, TCP on the current tokio runtime.
 ///
-/// Queries that `handler` calls [`Verdict::Later`] go to `later`; where that is full or closed the client gets SERVFAIL.
-/// Fails when the system has no thread or descriptor left.
+/// Queries that `handler` calls [`Verdict::Later`] go to `later`; where that is full or closed the
+/// client gets SERVFAIL. Fails when the system has no thread or descriptor left.
 pub fn dns<H: Handler>(
     sockets: Sockets,
     limits: Limits,
@@ -156,7 +162,8 @@ impl Serving {
         Overflow(self.lanes.clone())
     }
 
-    /// Serves until told to stop; then answers what has been received, lets connections finish, and ends.
+    /// Serves until told to stop; then answers what has been received, lets connections finish, and
+    /// ends.
     ///
     /// Fails when a serving thread ended by itself.
     pub async fn finished(mut self) -> Result<(), Error> {

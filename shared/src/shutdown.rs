@@ -1,4 +1,5 @@
-//! How a program ends: on SIGTERM or SIGINT, or because one of its tasks ended; always through a bounded drain.
+//! How a program ends: on SIGTERM or SIGINT, or because one of its tasks ended; always through a
+//! bounded drain.
 
 use std::future::Future;
 use std::time::Duration;
@@ -44,7 +45,8 @@ impl Tasks {
         Self::default()
     }
 
-    /// Cancelled when the program is told to stop: tasks finish what they have taken on, and return.
+    /// Cancelled when the program is told to stop: tasks finish what they have taken on, and
+    /// return.
     pub fn stopping(&self) -> CancellationToken {
         self.stopping.clone()
     }
@@ -60,7 +62,8 @@ impl Tasks {
         self.set.spawn(async move { (name, task.await.map_err(Into::into)) });
     }
 
-    /// Runs until `stop` resolves or a task ends by itself; then tells the others to stop and waits for them until
+    /// Runs until `stop` resolves or a task ends by itself; then tells the others to stop and waits
+    /// for them until
     /// `drain_max` has passed.
     ///
     /// Fails when a task failed, panicked or ended before `stop`.

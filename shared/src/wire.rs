@@ -1,11 +1,13 @@
-//! The view of a DNS message on the wire: a query screened and read in place, a reply written in place.
+//! The view of a DNS message on the wire: a query screened and read in place, a reply written in
+//! place.
 //!
-//! Core. Knows RFC 1035's layout and EDNS(0); knows no socket, no clock and no record of anybody. Nothing here
-//! allocates. What [`Query::screen`] lets through is safe to walk again without checks by the same rules; everything
-//! else becomes a [`Refusal`] before any decoder sees it.
+//! Core. Knows RFC 1035's layout and EDNS(0); knows no socket, no clock and no record of anybody.
+//! Nothing here allocates. What [`Query::screen`] lets through is safe to walk again without checks
+//! by the same rules; everything else becomes a [`Refusal`] before any decoder sees it.
 //!
 //! ```text
-//! datagram ── screen ──▶ Query (name lower-cased, type, class, EDNS) ── handler ──▶ Reply ── finish ──▶ datagram
+//! datagram ── screen ──▶ Query ── handler ──▶ Reply ── finish ──▶ datagram
+//!                │       (name lower-cased, type, class, EDNS)
 //!                └─────▶ Refusal ── refuse ──▶ FORMERR, NOTIMP, BADVERS or nothing
 //! ```
 
@@ -21,7 +23,8 @@ pub const NAME_MAX: usize = 255;
 pub const MESSAGE_MAX: usize = 65_535;
 /// What a client without EDNS takes over UDP (RFC 1035 section 2.3.4).
 pub const UDP_SIZE_PLAIN: usize = 512;
-/// The largest reply we send over UDP, and what we advertise: it crosses every path unfragmented (RFC 9715).
+/// The largest reply we send over UDP, and what we advertise: it crosses every path unfragmented
+/// (RFC 9715).
 pub const UDP_SIZE_MAX: usize = 1_232;
 /// More EDNS options than this in one query is an attack on whoever decodes them (CVE-2026-41292).
 const OPTIONS_MAX: usize = 16;
@@ -123,7 +126,8 @@ pub enum Transport {
     Tcp,
 }
 
-/// Where [`Query::screen`] writes the lower-cased owner name; made once and reused from query to query.
+/// Where [`Query::screen`] writes the lower-cased owner name; made once and reused from query to
+/// query.
 #[derive(Clone, Debug)]
 pub struct NameBuffer([u8; NAME_MAX + 1]);
 
@@ -154,7 +158,8 @@ pub struct Edns {
 /// Why a message is no query we answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Not even a reply: too short for a header, or itself a response (two servers must not talk for ever).
+    /// Not even a reply: too short for a header, or itself a response (two servers must not talk
+    /// for ever).
     Silence,
     /// This response code, from the one place that turns malformed input into codes.
     Rcode(u16),
@@ -176,11 +181,13 @@ pub struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
-    /// Reads the header, the question and OPT of `message`; the owner name goes to `name` in lower case.
+    /// Reads the header, the question and OPT of `message`; the owner name goes to `name` in lower
+    /// case.
     ///
-    /// Fails with the one code that RFC 8906 and RFC 9619 ask for: opcodes other than QUERY are NOTIMP; no question,
-    /// several, a compressed or overlong name, records where a query has none, a broken or second OPT, too many options
-    /// and trailing bytes are FORMERR; an EDNS version above 0 is BADVERS. The Z bit, TC and AA are ignored.
+    /// Fails with the one code that RFC 8906 and RFC 9619 ask for: opcodes other than QUERY are
+    /// NOTIMP; no question, several, a compressed or overlong name, records where a query has none,
+    /// a broken or second OPT, too many options and trailing bytes are FORMERR; an EDNS version
+    /// above 0 is BADVERS. The Z bit, TC and AA are ignored.
     pub fn screen(
         message: &'a [u8],
         transport: Transport,
@@ -263,8 +270,8 @@ impl<'a> Query<'a> {
         &self.message[HEADER_LEN..self.message.len() - 4]
     }
 
-    /// The largest reply to this query, in bytes: over UDP what the client takes, at least 512 and at most
-    /// [`UDP_SIZE_MAX`]; over TCP [`MESSAGE_MAX`].
+    /// The largest reply to this query, in bytes: over UDP what the client takes, at least 512 and
+    /// at most [`UDP_SIZE_MAX`]; over TCP [`MESSAGE_MAX`].
     pub fn reply_len_max(&self) -> usize {
         match (self.transport, self.edns) {
             (Transport::Tcp, _) => MESSAGE_MAX,
@@ -276,7 +283,8 @@ impl<'a> Query<'a> {
     }
 }
 
-/// The offset behind the uncompressed name at `start`, or nothing where the name is compressed, overlong or cut off.
+/// The offset behind the uncompressed name at `start`, or nothing where the name is compressed,
+/// overlong or cut off.
 pub fn name_end(message: &[u8], start: usize) -> Option<usize> {
     let mut at = start;
     loop {
@@ -339,10 +347,11 @@ fn read_opt(record: &[u8]) -> Result<Edns, Refusal> {
     Ok(Edns { udp_size: u16::from_be_bytes([s1, s0]), dnssec_ok: flags & 0x80 != 0, keepalive })
 }
 
-/// Writes the reply that `refusal` of `message` asks for into `out`; its length, or nothing where silence is right.
+/// Writes the reply that `refusal` of `message` asks for into `out`; its length, or nothing where
+/// silence is right.
 ///
-/// `out` holds at least [`UDP_SIZE_PLAIN`] bytes. The question is echoed where it could be read; BADVERS carries OPT
-/// with version 0.
+/// `out` holds at least [`UDP_SIZE_PLAIN`] bytes. The question is echoed where it could be read;
+/// BADVERS carries OPT with version 0.
 pub fn refuse(message: &[u8], refusal: Refusal, out: &mut [u8]) -> Option<usize> {
     let Refusal::Rcode(code) = refusal else { return None };
     let counts_one_question = message[4..6] == [0, 1];

@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Answers every name with 10.0.0.1, `later.` by way of the channel, `silent.` not at all, `bug.` with a panic.
+/// Answers every name with 10.0.0.1, `later.` by way of the channel, `silent.` not at all, `bug.`
+/// with a panic.
 struct Script;
 
 impl Handler for Script {
@@ -80,7 +81,8 @@ fn ask_udp(address: SocketAddr, message: &[u8]) -> Option<Vec<u8>> {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     socket.send_to(message, address).unwrap();
-    // What deserves no answer is followed by a question that does: its answer comes first and alone.
+    // What deserves no answer is followed by a question that does: its answer comes first and
+    // alone.
     socket.send_to(&query(0xffff, b"\x05after\0"), address).unwrap();
     let mut replies = Vec::new();
     let mut buffer = [0; 2_048];

@@ -1,7 +1,7 @@
 //! A query that its listener could not answer at once, and the way its answer goes back.
 //!
-//! Edge. Replies to UDP clients leave in batches from the socket that was asked; replies to TCP clients go to their
-//! connection's task.
+//! Edge. Replies to UDP clients leave in batches from the socket that was asked; replies to TCP
+//! clients go to their connection's task.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -101,9 +101,11 @@ impl Outbox {
         Self::default()
     }
 
-    /// Puts in the reply to `deferred` that `write` leaves in the buffer it is given; `write` yields its length.
+    /// Puts in the reply to `deferred` that `write` leaves in the buffer it is given; `write`
+    /// yields its length.
     ///
-    /// The buffer holds 1,232 bytes for a UDP client and 65,535 for a TCP client. A client that has gone is passed over.
+    /// The buffer holds 1,232 bytes for a UDP client and 65,535 for a TCP client. A client that has
+    /// gone is passed over.
     pub fn reply(&mut self, deferred: &Deferred, write: impl FnOnce(&mut [u8]) -> usize) {
         let qtype = qtype(&deferred.message);
         match &deferred.way {
@@ -123,7 +125,8 @@ impl Outbox {
                 self.stream.resize(MESSAGE_MAX, 0);
                 let len = write(&mut self.stream);
                 deferred.counters.reply(deferred.lane, qtype, &self.stream);
-                // The channel has a place for each query in flight; an error means that the client has gone.
+                // The channel has a place for each query in flight; an error means that the client
+                // has gone.
                 if replies.try_send(self.stream[..len].into()).is_err() {
                     deferred.counters.add(deferred.lane, Event::SendFailed, 1);
                 }

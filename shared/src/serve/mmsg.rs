@@ -1,11 +1,13 @@
-//! Batches of datagrams by one system call each: `recvmmsg`, `sendmmsg`, and the socket options no crate wraps.
+//! Batches of datagrams by one system call each: `recvmmsg`, `sendmmsg`, and the socket options no
+//! crate wraps.
 //!
-//! Edge, and the only file of the workspace with `unsafe`: no safe crate offers both calls without allocating. Knows
-//! addresses and bytes; knows nothing of DNS.
+//! Edge, and the only file of the workspace with `unsafe`: no safe crate offers both calls without
+//! allocating. Knows addresses and bytes; knows nothing of DNS.
 //!
-//! Soundness rests on two facts: every pointer handed to the kernel points into a boxed array owned by the same value,
-//! which never moves and outlives the call; and lengths read back are bounded by the capacities handed in.
-#![allow(unsafe_code)]
+//! Soundness rests on two facts: every pointer handed to the kernel points into a boxed array owned
+//! by the same value, which never moves and outlives the call; and lengths read back are bounded by
+//! the capacities handed in.
+#![allow(unsafe_code)] // as above
 
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -25,7 +27,8 @@ const CONTROL_LEN: usize = 64;
 /// The current [`Moment`]: CLOCK_BOOTTIME, read without entering the kernel.
 pub fn boot_time() -> Moment {
     let mut time = MaybeUninit::<libc::timespec>::uninit();
-    // SAFETY: the pointer is valid for a timespec; CLOCK_BOOTTIME exists on every Linux we build for, so it is filled.
+    // SAFETY: the pointer is valid for a timespec; CLOCK_BOOTTIME exists on every Linux we build
+    // for, so it is filled.
     let time = unsafe {
         libc::clock_gettime(libc::CLOCK_BOOTTIME, time.as_mut_ptr());
         time.assume_init()
@@ -33,12 +36,14 @@ pub fn boot_time() -> Moment {
     Moment::from_nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
-/// The other end of a datagram, and the local address it was sent to where the socket is bound to a wildcard.
+/// The other end of a datagram, and the local address it was sent to where the socket is bound to a
+/// wildcard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
     /// Who sent it, or whom it goes to.
     pub peer: SocketAddr,
-    /// Which of our addresses it came to and the reply must leave from, with the interface for link-local ones.
+    /// Which of our addresses it came to and the reply must leave from, with the interface for
+    /// link-local ones.
     pub local: Option<(IpAddr, u32)>,
 }
 
@@ -62,7 +67,8 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Memory for one batch. `addresses`: note who sent each datagram; `control`: and which local address it came to.
+    /// Memory for one batch. `addresses`: note who sent each datagram; `control`: and which local
+    /// address it came to.
     pub fn new(addresses: bool, control: bool) -> Self {
         let mut slots = Slots::boxed();
         for header in &mut slots.headers {
@@ -79,8 +85,8 @@ impl Inbox {
         inbox
     }
 
-    /// Receives what is there: with `wait`, blocks for the first datagram until the socket's read timeout. Yields how
-    /// many came.
+    /// Receives what is there: with `wait`, blocks for the first datagram until the socket's read
+    /// timeout. Yields how many came.
     ///
     /// Fails as `recvmmsg` does; `WouldBlock` when nothing came.
     pub fn receive(&mut self, socket: &UdpSocket, wait: bool) -> io::Result<usize> {
@@ -161,7 +167,8 @@ impl Batch {
         &mut self.slots.buffers[self.used]
     }
 
-    /// Takes the first `len` bytes of [`Batch::buffer`] as the next datagram; `ends` is nothing on connected sockets.
+    /// Takes the first `len` bytes of [`Batch::buffer`] as the next datagram; `ends` is nothing on
+    /// connected sockets.
     pub fn commit(&mut self, len: usize, ends: Option<&Ends>) {
         let slots = &mut *self.slots;
         let header = &mut slots.headers[self.used].msg_hdr;
@@ -193,13 +200,14 @@ impl Batch {
 
     /// Sends what was committed; yields how many datagrams the kernel did not take.
     ///
-    /// A datagram that cannot be sent (its peer is gone, a firewall says no) is passed over; a full send buffer drops
-    /// the rest, as UDP may.
+    /// A datagram that cannot be sent (its peer is gone, a firewall says no) is passed over; a full
+    /// send buffer drops the rest, as UDP may.
     pub fn send(&mut self, socket: &UdpSocket) -> usize {
         let mut at = 0;
         let mut dropped = 0;
         while at < self.used {
-            // SAFETY: entries `at..used` were committed; their pointers lead into `self.slots` or are null.
+            // SAFETY: entries `at..used` were committed; their pointers lead into `self.slots` or
+            // are null.
             let sent = unsafe {
                 libc::sendmmsg(
                     socket.as_raw_fd(),
@@ -234,7 +242,8 @@ impl Default for Batch {
     }
 }
 
-/// The arrays that the kernel reads and writes; boxed, so that the pointers between them stay right.
+/// The arrays that the kernel reads and writes; boxed, so that the pointers between them stay
+/// right.
 struct Slots<const LEN: usize> {
     headers: [libc::mmsghdr; BATCH],
     vectors: [libc::iovec; BATCH],
@@ -247,12 +256,14 @@ struct Slots<const LEN: usize> {
 #[repr(C, align(8))]
 struct Control([u8; CONTROL_LEN]);
 
-// SAFETY: the raw pointers lead only into the value's own box; it may be moved to and used from another thread.
+// SAFETY: the raw pointers lead only into the value's own box; it may be moved to and used from
+// another thread.
 unsafe impl<const LEN: usize> Send for Slots<LEN> {}
 
 impl<const LEN: usize> Slots<LEN> {
     fn boxed() -> Box<Self> {
-        // SAFETY: all zeros is a valid value of every field: integers, byte arrays and null pointers.
+        // SAFETY: all zeros is a valid value of every field: integers, byte arrays and null
+        // pointers.
         let mut slots: Box<Self> = Box::new(unsafe { mem::zeroed() });
         let this = &mut *slots;
         for index in 0..BATCH {
@@ -271,7 +282,8 @@ impl<const LEN: usize> Slots<LEN> {
 /// The address in `name`, where its family is one of ours.
 fn peer(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
     let name = &raw const *name;
-    // SAFETY: sockaddr_storage is large enough and aligned for both, and the family says which one the kernel wrote.
+    // SAFETY: sockaddr_storage is large enough and aligned for both, and the family says which one
+    // the kernel wrote.
     unsafe {
         match libc::c_int::from((*name).ss_family) {
             libc::AF_INET => {
@@ -321,8 +333,9 @@ fn write_name(name: &mut libc::sockaddr_storage, address: &SocketAddr) -> u32 {
 
 /// The local address that a received datagram's control message names.
 fn local(header: &libc::mmsghdr) -> Option<(IpAddr, u32)> {
-    // SAFETY: the kernel wrote well-formed control messages of `msg_controllen` bytes into our control buffer, and the
-    // level and type say what each one's data is; the data is read without assuming alignment.
+    // SAFETY: the kernel wrote well-formed control messages of `msg_controllen` bytes into our
+    // control buffer, and the level and type say what each one's data is; the data is read without
+    // assuming alignment.
     unsafe {
         let message = &raw const header.msg_hdr;
         let mut control = libc::CMSG_FIRSTHDR(message);
@@ -349,10 +362,12 @@ fn local(header: &libc::mmsghdr) -> Option<(IpAddr, u32)> {
     }
 }
 
-/// Writes the control message that makes a datagram leave from `address`; yields the length of the control data.
+/// Writes the control message that makes a datagram leave from `address`; yields the length of the
+/// control data.
 fn write_local(control: &mut Control, address: IpAddr, interface: u32) -> usize {
     let start = control.0.as_mut_ptr().cast::<libc::cmsghdr>();
-    // SAFETY: Control is aligned for cmsghdr and, with 64 bytes, larger than CMSG_SPACE of either structure.
+    // SAFETY: Control is aligned for cmsghdr and, with 64 bytes, larger than CMSG_SPACE of either
+    // structure.
     unsafe {
         match address {
             IpAddr::V4(v4) => {
@@ -395,8 +410,9 @@ pub fn ask_destination(socket: &UdpSocket, v6: bool) -> io::Result<()> {
     set_option(socket, level, option, &1_i32)
 }
 
-/// Spreads the datagrams of one port evenly over its `sockets` SO_REUSEPORT sockets, also when few clients send them
-/// all: a classic BPF program draws the socket at random. Without it the kernel hashes the addresses.
+/// Spreads the datagrams of one port evenly over its `sockets` SO_REUSEPORT sockets, also when few
+/// clients send them all: a classic BPF program draws the socket at random. Without it the kernel
+/// hashes the addresses.
 pub fn spread(socket: &UdpSocket, sockets: u32) -> io::Result<()> {
     const RANDOM: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM) as u32;
     let step = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };

@@ -1,4 +1,5 @@
-//! The sockets of a DNS listener, opened before anything else so that a taken port is the first thing said.
+//! The sockets of a DNS listener, opened before anything else so that a taken port is the first
+//! thing said.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -38,7 +39,8 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// The addresses bound, in the order given; port 0 has become the port the system chose, the same for UDP and TCP.
+    /// The addresses bound, in the order given; port 0 has become the port the system chose, the
+    /// same for UDP and TCP.
     pub fn local_addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -51,7 +53,8 @@ impl Sockets {
 
 /// Binds every address of `addresses` for UDP, `threads` sockets each, and TCP.
 ///
-/// An IPv6 wildcard on a machine without IPv6 is passed over when another address is bound. Fails naming the address.
+/// An IPv6 wildcard on a machine without IPv6 is passed over when another address is bound. Fails
+/// naming the address.
 pub fn bind(addresses: &[SocketAddr], threads: usize) -> Result<Sockets, BindError> {
     let mut sockets = Sockets { lanes: Vec::new(), listeners: Vec::new(), addresses: Vec::new() };
     for &address in addresses {
@@ -78,7 +81,8 @@ fn is_missing_ipv6(error: &BindError) -> bool {
 
 type Bound = (Vec<Arc<Lane>>, TcpListener, SocketAddr);
 
-/// TCP first: it is bound without SO_REUSEPORT, so a second instance is refused instead of sharing our UDP port.
+/// TCP first: it is bound without SO_REUSEPORT, so a second instance is refused instead of sharing
+/// our UDP port.
 fn bind_one(address: SocketAddr, threads: usize) -> Result<Bound, BindError> {
     let tries = if address.port() == 0 { PORT_TRIES } else { 1 };
     let mut last = None;

@@ -49,7 +49,8 @@ impl Default for Limits {
     }
 }
 
-/// Accepts connections of one address until `stopping`, then lets those open finish what they asked.
+/// Accepts connections of one address until `stopping`, then lets those open finish what they
+/// asked.
 pub(super) async fn serve<H: Handler>(
     socket: TcpListener,
     listener: Listener<H>,
@@ -92,7 +93,8 @@ pub(super) async fn serve<H: Handler>(
 
 /// Takes a connection that ended out of its client's count.
 fn forget(clients: &mut HashMap<IpAddr, usize>, ended: Result<IpAddr, tokio::task::JoinError>) {
-    // A connection that panicked keeps its place until the client has no other; it is a bug, and logged as one.
+    // A connection that panicked keeps its place until the client has no other; it is a bug, and
+    // logged as one.
     match ended {
         Ok(address) => {
             if let Some(open) = clients.get_mut(&address) {
@@ -190,10 +192,12 @@ impl<H: Handler> Connection<H> {
                 && self.unsent.len() < UNSENT_PAUSE_BYTES;
             let had_partial = !self.partial.is_empty();
             let moved = tokio::select! {
-                ready = self.stream.readable(), if can_read => match ready.and_then(|()| self.read()) {
-                    Ok(moved) => moved,
-                    Err(_) => return End::Cut,
-                },
+                ready = self.stream.readable(), if can_read => {
+                    match ready.and_then(|()| self.read()) {
+                        Ok(moved) => moved,
+                        Err(_) => return End::Cut,
+                    }
+                }
                 Some(reply) = self.replies.1.recv() => { self.queue(&reply); true }
                 ready = self.stream.writable(), if !self.unsent.is_empty() => {
                     if ready.is_err() { return End::Cut }

@@ -48,7 +48,8 @@ pub(super) enum Response {
 }
 
 impl<H: Handler> Listener<H> {
-    /// Screens `message`, calls the handler and leaves the reply in `buffer`. A panic of the handler costs this query.
+    /// Screens `message`, calls the handler and leaves the reply in `buffer`. A panic of the
+    /// handler costs this query.
     pub(super) fn respond(
         &self,
         message: &[u8],
@@ -139,7 +140,8 @@ pub(super) fn serve<H: Handler>(listener: &Listener<H>, lane: &Arc<Lane>, index:
             }
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock if stopping => return,
-                // WouldBlock: nobody asked for a while. Refused: an earlier reply found its client gone.
+                // WouldBlock: nobody asked for a while. Refused: an earlier reply found its client
+                // gone.
                 io::ErrorKind::WouldBlock
                 | io::ErrorKind::Interrupted
                 | io::ErrorKind::ConnectionRefused => {}
@@ -180,8 +182,8 @@ fn answer<H: Handler>(
     }
 }
 
-/// Ports that answer whatever they receive: echo, discard, daytime, quotd, chargen, time. A query from there is forged
-/// to make two servers talk to each other.
+/// Ports that answer whatever they receive: echo, discard, daytime, quotd, chargen, time. A query
+/// from there is forged to make two servers talk to each other.
 fn is_reflector(port: u16) -> bool {
     matches!(port, 0 | 7 | 9 | 13 | 17 | 19 | 37)
 }

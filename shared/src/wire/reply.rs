@@ -35,7 +35,8 @@ pub enum Owner<'a> {
 
 /// A reply under construction in a buffer that outlives it.
 ///
-/// Space for OPT is set aside from the start when the query has one, so [`Reply::finish`] cannot fail.
+/// Space for OPT is set aside from the start when the query has one, so [`Reply::finish`] cannot
+/// fail.
 #[derive(Debug)]
 pub struct Reply<'b> {
     buffer: &'b mut [u8],
@@ -50,7 +51,8 @@ pub struct Reply<'b> {
 }
 
 impl<'b> Reply<'b> {
-    /// A reply to `query` in `buffer`: header with QR and RD, the question as asked, NOERROR, no records yet.
+    /// A reply to `query` in `buffer`: header with QR and RD, the question as asked, NOERROR, no
+    /// records yet.
     ///
     /// `buffer` holds at least 512 bytes; the reply never exceeds it nor [`Query::reply_len_max`].
     pub fn new(query: &Query<'_>, buffer: &'b mut [u8]) -> Self {
@@ -112,13 +114,14 @@ impl<'b> Reply<'b> {
         self.buffer[2] & 0x02 != 0
     }
 
-    /// Attaches an Extended DNS Error, sent when the query has EDNS (RFC 8914). The last one set is sent, its text cut
-    /// at 96 bytes.
+    /// Attaches an Extended DNS Error, sent when the query has EDNS (RFC 8914). The last one set is
+    /// sent, its text cut at 96 bytes.
     pub fn set_error(&mut self, code: ErrorCode, text: &'static str) {
         self.error = Some((code, text));
     }
 
-    /// Tells the client how long this connection may idle, in units of 100 ms (RFC 7828). For TCP only.
+    /// Tells the client how long this connection may idle, in units of 100 ms (RFC 7828). For TCP
+    /// only.
     pub fn set_keepalive(&mut self, tenths: u16) {
         self.keepalive = Some(tenths);
     }
@@ -131,8 +134,9 @@ impl<'b> Reply<'b> {
 
     /// Appends a record of class IN whose rdata is the concatenation of `rdata`; `ttl` in seconds.
     ///
-    /// Yields the offset at which the rdata stands, for names inside it to be pointed at with [`Owner::At`]; nothing, and
-    /// the reply unchanged, where the whole record does not fit. Sections are filled in order.
+    /// Yields the offset at which the rdata stands, for names inside it to be pointed at with
+    /// [`Owner::At`]; nothing, and the reply unchanged, where the whole record does not fit.
+    /// Sections are filled in order.
     pub fn push(
         &mut self,
         section: Section,
@@ -174,7 +178,8 @@ impl<'b> Reply<'b> {
         Some(rdata_at)
     }
 
-    /// Appends `count` records that already stand in wire form in `body`, their pointers right for this reply.
+    /// Appends `count` records that already stand in wire form in `body`, their pointers right for
+    /// this reply.
     ///
     /// Yields the place they were copied to, for TTLs to be patched; nothing where they do not fit.
     pub fn push_wire(&mut self, counts: [u16; 3], body: &[u8]) -> Option<&mut [u8]> {
@@ -235,7 +240,8 @@ impl<'b> Reply<'b> {
         self.len
     }
 
-    /// Writes OPT with the options that fit: our own size, the client's DO, keepalive, the Extended DNS Error.
+    /// Writes OPT with the options that fit: our own size, the client's DO, keepalive, the Extended
+    /// DNS Error.
     fn write_opt(&mut self) {
         let start = self.len;
         let limit = self.len_max + OPT_LEN;

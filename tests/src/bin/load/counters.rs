@@ -1,4 +1,5 @@
-//! The server's own count of hits and misses: `hits.bind` and `misses.bind`, class CHAOS, as dnsmasq answers them.
+//! The server's own count of hits and misses: `hits.bind` and `misses.bind`, class CHAOS, as
+//! dnsmasq answers them.
 //!
 //! Edge.
 
@@ -52,7 +53,8 @@ fn ask(server: SocketAddr, name: &str) -> Option<u64> {
     number(&reply[..len], question.len())
 }
 
-/// The number in the only TXT string of the first answer, which is the message's last record but for OPT.
+/// The number in the only TXT string of the first answer, which is the message's last record but
+/// for OPT.
 fn number(reply: &[u8], question_end: usize) -> Option<u64> {
     let answer = reply.get(question_end..)?;
     let owner = if answer.first()? & 0xc0 == 0xc0 { 2 } else { shared::wire::name_end(answer, 0)? };

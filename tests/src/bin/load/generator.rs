@@ -1,8 +1,9 @@
 //! Asks as fast as the answers come, or at a fixed rate, and measures each answer.
 //!
-//! Edge. UDP: several connected sockets, each with a window of outstanding questions, batched system calls, one thread.
-//! TCP: one connection and one thread each, pipelined. A fixed rate measures from the moment a question was due, so a
-//! server that stalls cannot hide it by slowing the generator down (coordinated omission).
+//! Edge. UDP: several connected sockets, each with a window of outstanding questions, batched
+//! system calls, one thread. TCP: one connection and one thread each, pipelined. A fixed rate
+//! measures from the moment a question was due, so a server that stalls cannot hide it by slowing
+//! the generator down (coordinated omission).
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -210,25 +211,12 @@ impl Udp {
 
     fn receive(&mut self, index: usize, workload: &Workload, tally: &mut Tally) -> bool {
         let (socket, open) = &mut self.sockets[index];
-        let mut asked = [0; 512];
         let mut moved = false;
         while let Ok(received) = self.inbox.receive(socket, false) {
-            let now = Instant::now();
-            open.heard = now;
+            open.heard = Instant::now();
             moved = true;
             for reply in (0..received).map(|at| self.inbox.datagram(at).bytes) {
-                let id = reply.first_chunk::<2>().map(|id| u16::from_be_bytes(*id));
-                match id.and_then(|id| open.take(id)) {
-                    Some((due, number)) => {
-                        let len = workload.write(number, &mut asked);
-                        if matches(reply, &asked[..len]) {
-                            tally.answer(reply[3], now.duration_since(due));
-                        } else {
-                            tally.strange += 1;
-                        }
-                    }
-                    None => tally.strange += 1,
-                }
+                settle(reply, workload, open, tally);
             }
             if received < shared::serve::BATCH {
                 break;
@@ -323,37 +311,41 @@ fn stream(
             }
             Err(error) => return Err(error),
         };
-        let now = Instant::now();
-        open.heard = now;
+        open.heard = Instant::now();
         let mut rest = &input[..kept + received];
         while let Some((&[l1, l0], body)) = rest.split_first_chunk::<2>() {
             let len = usize::from(u16::from_be_bytes([l1, l0]));
             let Some((reply, tail)) = body.split_at_checked(len) else { break };
             rest = tail;
-            let id = reply.first_chunk::<2>().map(|id| u16::from_be_bytes(*id));
-            match id.and_then(|id| open.take(id)) {
-                Some((due, number)) => {
-                    let len = workload.write(number, &mut asked);
-                    if matches(reply, &asked[..len]) {
-                        tally.answer(reply[3], now.duration_since(due));
-                    } else {
-                        tally.strange += 1;
-                    }
-                }
-                None => tally.strange += 1,
-            }
+            settle(reply, workload, &mut open, &mut tally);
         }
         let left = rest.len();
         let at = kept + received - left;
         input.copy_within(at..at + left, 0);
         kept = left;
-        if now >= stretch {
+        if open.heard >= stretch {
             stretch += Duration::from_secs(1);
             report(progress, &mut tally);
         }
     }
     report(progress, &mut tally);
     Ok(())
+}
+
+/// Counts a reply that has just been heard: an answer, if its question is outstanding.
+fn settle(reply: &[u8], workload: &Workload, open: &mut Outstanding, tally: &mut Tally) {
+    let id = reply.first_chunk::<2>().map(|id| u16::from_be_bytes(*id));
+    let Some((due, number)) = id.and_then(|id| open.take(id)) else {
+        tally.strange += 1;
+        return;
+    };
+    let mut asked = [0; 512];
+    let len = workload.write(number, &mut asked);
+    if matches(reply, &asked[..len]) {
+        tally.answer(reply[3], open.heard.duration_since(due));
+    } else {
+        tally.strange += 1;
+    }
 }
 
 /// Hands a stretch over; nobody listening means that the summary is already being written.

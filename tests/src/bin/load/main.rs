@@ -1,8 +1,9 @@
 //! `cargo load`: load-tests a running pod, or any DNS server, and says what its users would feel.
 //!
 //! ```text
-//! flags ─▶ workload (core: which questions) ─▶ generator (edge: sockets, windows, rate) ─▶ summary, text or JSON
-//!                                server's own counters before and after ─▶ hit rate ─┘
+//! flags ─▶ workload (core: which questions) ─▶ generator (edge: sockets, windows, rate)
+//!                                                       └─▶ summary, text or JSON ◀─ hit rate
+//!                                      server's own counters before and after ───────────┘
 //! ```
 
 mod counters;
@@ -36,7 +37,8 @@ struct Flags {
     #[arg(long, value_enum, default_value = "search-path")]
     workload: Kind,
     /// uniform, zipf: how many names there are.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(long, default_value_t = 1_000,
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     names: u32,
     /// zipf: how much more often the popular names are asked, 0 (not) to 3.
     #[arg(long, default_value_t = 1.0)]
@@ -183,7 +185,8 @@ fn workload(flags: &Flags) -> Result<Workload, Error> {
     })
 }
 
-/// Set at the first Ctrl-C: what was measured so far is still printed. A second one ends the program at once.
+/// Set at the first Ctrl-C: what was measured so far is still printed. A second one ends the
+/// program at once.
 fn stop_on_interrupt() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);

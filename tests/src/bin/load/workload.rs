@@ -1,7 +1,7 @@
 //! What is asked: a named, seeded sequence of questions, the same on every machine.
 //!
-//! Core. Knows names and types; knows no socket and no clock. A workload is a finite list that the generator repeats,
-//! but for `flood`, which never asks the same name twice.
+//! Core. Knows names and types; knows no socket and no clock. A workload is a finite list that the
+//! generator repeats, but for `flood`, which never asks the same name twice.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,8 @@ pub enum Kind {
     Uniform,
     /// Names by Zipf's law (`--alpha`): a few often, most seldom, as people and programs ask.
     Zipf,
-    /// What a pod with ndots:5 sends for each of `--ask`: every search domain, then the name, A and AAAA.
+    /// What a pod with ndots:5 sends for each of `--ask`: every search domain, then the name, A and
+    /// AAAA.
     SearchPath,
     /// Names that are never asked again.
     Flood,
@@ -66,10 +67,12 @@ impl Workload {
         Self::Repeat((0..count).map(draw).collect())
     }
 
-    /// The questions of a pod in `namespace` of `domain` that looks up each of `names` with ndots:5.
+    /// The questions of a pod in `namespace` of `domain` that looks up each of `names` with
+    /// ndots:5.
     ///
-    /// The resolver stops at the first search domain that answers; a load test cannot know which that is, so a name
-    /// of the form `service.namespace` stops where it exists and every other walks the whole list.
+    /// The resolver stops at the first search domain that answers; a load test cannot know which
+    /// that is, so a name of the form `service.namespace` stops where it exists and every other
+    /// walks the whole list.
     pub fn search_path(names: &[String], namespace: &str, domain: &str) -> Self {
         let search =
             [format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()];
@@ -88,7 +91,8 @@ impl Workload {
         Self::Repeat(questions)
     }
 
-    /// Reads dnsperf's format: `name type` a line; empty lines and lines that begin with `;` or `#` are passed over.
+    /// Reads dnsperf's format: `name type` a line; empty lines and lines that begin with `;` or `#`
+    /// are passed over.
     ///
     /// Fails at the first line that is neither.
     pub fn file(text: &str) -> Result<Self, FileError> {
