@@ -1,4 +1,4 @@
-//! Builds the programs with the cargo, the profile and the target directory this launcher came from.
+//! Builds the programs with the cargo, profile and target directory this launcher came from.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -51,10 +51,10 @@ pub async fn programs() -> Result<PathBuf, Error> {
     if status.success() { Ok(directory) } else { Err(Error::Failed(status)) }
 }
 
-/// Where logs go: as told, else `pod` beside the profile's directory, in cargo's target directory.
+/// Where logs go: as told, else `pod-logs` in cargo's target directory.
 pub fn log_directory(flags: &Flags, built: &Path) -> PathBuf {
     let target = built.parent().unwrap_or(built);
-    flags.log_dir.clone().unwrap_or_else(|| target.join("pod"))
+    flags.log_dir.clone().unwrap_or_else(|| target.join("pod-logs"))
 }
 
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");

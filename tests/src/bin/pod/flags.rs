@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use shared::flags::{Stop, parse_from};
 
 /// Builds kubedns, dnscache and healthz and runs them on loopback, as the pod would, until Ctrl-C.
 ///
 /// Other flags of the programs can be set through their environment variables, KUBEDNS_TTL=5 for
 /// example.
 #[derive(Debug, Parser)]
-#[command(name = "cargo pod", version)]
+#[command(name = "cargo-pod", override_usage = "cargo pod [OPTIONS]", version)]
 pub struct Flags {
     /// File or directory of Kubernetes YAML or JSON in place of an API server; edits are followed.
     #[arg(long, value_name = "PATH", default_value = DEMO, conflicts_with = "kubeconfig")]
@@ -45,7 +46,7 @@ pub struct Flags {
     /// Level or filter of the programs' logs.
     #[arg(long, value_name = "LEVEL-OR-FILTER", default_value = "info")]
     pub log: String,
-    /// Where the programs' logs go [default: `pod` in cargo's target directory].
+    /// Where the programs' logs go [default: `pod-logs` in cargo's target directory].
     #[arg(long, value_name = "DIR")]
     pub log_dir: Option<PathBuf>,
 }
@@ -57,9 +58,25 @@ impl Flags {
     }
 }
 
-/// Reads the command line; a wrong flag ends the process with exit code 2.
+/// Reads the command line; a wrong flag is one line and ends the process with exit code 2.
+///
+/// `cargo pod --flag` and `cargo pod -- --flag` are the same: cargo hands over its second `--`.
 pub fn parse() -> Flags {
-    Flags::parse()
+    let mut arguments: Vec<_> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|first| first == "--") {
+        arguments.remove(1);
+    }
+    match parse_from(arguments) {
+        Ok(flags) => flags,
+        Err(Stop::Shown(text)) => {
+            print!("{text}");
+            std::process::exit(0)
+        }
+        Err(Stop::Wrong(line)) => {
+            eprintln!("{line}");
+            std::process::exit(2)
+        }
+    }
 }
 
 /// The demo objects of this workspace.

@@ -1,6 +1,7 @@
 //! `cargo pod`: builds the three programs and runs them on loopback as the pod would, until Ctrl-C.
 //!
-//! Edge. Knows the programs' command lines and what any client sees of them; nothing of their insides.
+//! Edge. Knows the programs' command lines and what any client sees of them; nothing of their
+//! insides.
 //!
 //! ```text
 //! flags ─▶ ports (free?) ─▶ build (cargo) ─▶ plan (arguments) ─▶ programs (children, logs)
@@ -90,7 +91,8 @@ async fn run(flags: Flags) -> Result<(), Error> {
     shown
 }
 
-/// From started to told to stop; ends early when the pod does not become healthy, or nothing is left.
+/// From started to told to stop; ends early when the pod does not become healthy, or nothing is
+/// left.
 async fn show(
     flags: &Flags,
     ports: &Ports,

@@ -77,8 +77,8 @@ fn healthz(flags: &Flags, ports: &Ports, services: &[Service]) -> Vec<String> {
     ]
 }
 
-/// A name that must answer: `kubernetes` in `default`, as in every cluster; where the objects have no
-/// such service, the first with a cluster IP.
+/// A name that must answer: `kubernetes` in `default`, as in every cluster; where the objects have
+/// no such service, the first with a cluster IP.
 fn probe(services: &[Service], domain: &str) -> (String, &'static str) {
     let usual = |service: &&Service| service.namespace == "default" && service.name == "kubernetes";
     let service = services
