@@ -1,0 +1,299 @@
+//! healthz as a whole: it probes a scripted server on loopback and is asked over HTTP.
+//!
+//! Knows its paths and what they promise; does not know how it keeps count.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use healthz::{Config, Error, Pace, Program};
+use hickory_proto::op::ResponseCode;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::fixture::dns::PATIENCE;
+use crate::fixture::upstream::{Behaviour, Upstream};
+
+const NAME: &str = "kubernetes.default.svc.cluster.local.";
+
+struct World {
+    http: SocketAddr,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<Result<(), Error>>,
+}
+
+/// The flags `--probe` and more, at the pace of a test.
+fn config(arguments: &[&str], pace: Pace) -> Config {
+    let arguments = ["healthz", "--http-listen", "127.0.0.1:0"].iter().chain(arguments);
+    let mut config = shared::flags::parse_from::<Config>(arguments.copied()).unwrap();
+    config.pace = pace;
+    for probe in &mut config.probes {
+        probe.interval = Duration::from_millis(20);
+    }
+    config
+}
+
+/// Fast, and patient enough for a machine that is busy.
+fn fast() -> Pace {
+    let millis = Duration::from_millis;
+    let resend = [millis(60), millis(120)];
+    Pace { resend, deadline: millis(400), retry: millis(10), start: millis(10) }
+}
+
+async fn start(config: Config) -> World {
+    let program = Program::bind(config).await.unwrap();
+    let http = program.http_address();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(program.run(async move { drop(stopped.await) }));
+    World { http, stop, running }
+}
+
+/// One probe `dns` of `server`.
+async fn watch(server: SocketAddr) -> World {
+    start(config(&["--probe", &format!("dns,{server},{NAME}")], fast())).await
+}
+
+impl World {
+    /// The status and body of `GET path`.
+    async fn get(&self, path: &str) -> (u16, String) {
+        self.ask(path, "*/*").await
+    }
+
+    async fn ask(&self, path: &str, accept: &str) -> (u16, String) {
+        let exchange = async {
+            let mut stream = TcpStream::connect(self.http).await.unwrap();
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nconnection: close\r\n\r\n"
+            );
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let answer = tokio::time::timeout(PATIENCE, exchange).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), body.to_owned())
+    }
+
+    /// Asks for `path` until it has `status` and its body `part`.
+    async fn eventually(&self, path: &str, status: u16, part: &str) -> String {
+        let start = Instant::now();
+        loop {
+            let (got, body) = self.get(path).await;
+            if got == status && body.contains(part) {
+                return body;
+            }
+            let late = start.elapsed() > PATIENCE;
+            assert!(!late, "{path} should be {status} {part:?}, is {got} {body:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn json(&self, path: &str) -> Value {
+        serde_json::from_str(&self.get(path).await.1).unwrap()
+    }
+
+    async fn end(self) {
+        self.stop.send(()).unwrap();
+        tokio::time::timeout(PATIENCE, self.running).await.unwrap().unwrap().unwrap();
+    }
+}
+
+async fn server() -> Upstream {
+    let server = Upstream::start("127.0.0.1").await;
+    server.answer(&format!("{NAME} A"), &[&format!("{NAME} 30 A 10.0.0.1")]);
+    server
+}
+
+#[tokio::test]
+async fn each_way_to_fail_is_named_and_an_answer_heals() {
+    let server = server().await;
+    let world = watch(server.address).await;
+    let body = world.eventually("/healthz", 200, "[+]dns healthy for").await;
+    assert!(body.starts_with("ok\n"), "{body}");
+    let rows = [
+        (Behaviour::Silent, "no answer within 0.4 s"),
+        (Behaviour::Forged, "no answer within 0.4 s"),
+        (Behaviour::Fails(ResponseCode::ServFail), "SERVFAIL"),
+        (Behaviour::Fails(ResponseCode::Refused), "REFUSED"),
+        (Behaviour::Fails(ResponseCode::NXDomain), "NXDOMAIN"),
+    ];
+    for (behaviour, reason) in rows {
+        server.behave(behaviour);
+        let body = world.eventually("/healthz", 503, reason).await;
+        assert!(body.starts_with("unhealthy: dns\n[-]dns unhealthy for"), "{body}");
+        assert!(body.contains("last answer"), "{body}");
+        server.behave(Behaviour::Good);
+        world.eventually("/healthz", 200, "ok\n").await;
+    }
+    for behaviour in [Behaviour::Truncates, Behaviour::Lies] {
+        server.behave(behaviour);
+        let asked = server.asked(&format!("{NAME} A"));
+        while server.asked(&format!("{NAME} A")) < asked + 8 {
+            world.eventually("/healthz/dns", 200, "ok\n").await;
+        }
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_dies_is_noticed_and_one_that_comes_back_too() {
+    // An address of its own: nobody else takes the port while it is free.
+    let first = Upstream::start("127.0.0.3").await;
+    first.answer(&format!("{NAME} A"), &[&format!("{NAME} 30 A 10.0.0.1")]);
+    let address = first.address;
+    let world = watch(address).await;
+    world.eventually("/healthz", 200, "ok\n").await;
+    drop(first);
+    world.eventually("/healthz", 503, "connection refused").await;
+    let second = Upstream::start_at(address).await;
+    second.answer(&format!("{NAME} A"), &[]);
+    world.eventually("/healthz", 200, "ok\n").await; // NODATA is an answer
+    let report = world.json("/healthz?format=json").await;
+    assert_eq!(report["probes"][0]["lastError"], "cannot receive: connection refused");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn lost_packets_are_not_an_outage() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    // Two of three queries are lost; the fourth probe ends it.
+    let lossy = tokio::task::spawn_blocking(move || {
+        let mut buffer = [0; 512];
+        for count in 1..=12 {
+            let (len, peer) = socket.recv_from(&mut buffer).unwrap();
+            if count % 3 == 0 {
+                buffer[2] |= 0x80;
+                socket.send_to(&buffer[..len], peer).unwrap();
+            }
+        }
+        socket // stays open: what comes after is not refused
+    });
+    let pace = Pace { deadline: Duration::from_secs(10), ..fast() };
+    let world = start(config(&["--probe", &format!("dns,{address},{NAME}")], pace)).await;
+    let _socket = lossy.await.unwrap();
+    let report = world.json("/healthz?format=json").await;
+    assert_eq!(
+        (&report["probes"][0]["lastError"], &report["healthy"]),
+        (&Value::Null, &json!(true))
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn before_the_first_answer_the_pod_is_not_healthy_nor_healthz_ready() {
+    let server = server().await;
+    server.behave(Behaviour::Silent);
+    let pace = Pace { deadline: Duration::from_secs(60), ..fast() };
+    let world = start(config(&["--probe", &format!("dns,{},{NAME}", server.address)], pace)).await;
+    let (status, body) = world.get("/healthz").await;
+    assert!(status == 503 && body.starts_with("waiting: dns\n"), "{body}");
+    let waiting =
+        json!({"IsOk": false, "LatencySeconds": 0.0, "Err": "waiting for the first probe"});
+    assert_eq!(world.json("/healthcheck/dns").await, waiting);
+    let (status, body) = world.get("/readyz").await;
+    assert!(status == 503 && body.contains("[-]dns failed: waiting"), "{body}");
+    assert_eq!(world.get("/livez").await, (200, "ok".to_owned()), "waiting is no hanging");
+    assert!(world.get("/").await.1.contains("<title>Waiting"));
+    world.end().await; // in the middle of a probe
+}
+
+#[tokio::test]
+async fn every_path_says_it_in_its_form() {
+    let (good, bad) = (server().await, server().await);
+    bad.behave(Behaviour::Fails(ResponseCode::ServFail));
+    let good = format!("good,tcp:{},{NAME}", good.address);
+    let bad = format!("bad,{},{NAME},1,srv", bad.address);
+    let world = start(config(&["--probe", &good, "--probe", &bad], fast())).await;
+    world.eventually("/readyz", 200, "ok").await;
+
+    let (status, body) = world.ask("/healthz", "application/json").await;
+    let report = serde_json::from_str::<Value>(&body).unwrap();
+    assert_eq!((status, &report["reason"]), (503, &json!("unhealthy: bad")));
+    assert_eq!(report["probes"][1]["type"], "SRV");
+    assert_eq!(world.ask("/healthz?format=text", "application/json").await.1[..10], *"unhealthy:");
+    assert_eq!(world.get("/healthz/good").await.0, 200);
+    assert_eq!(world.get("/healthz/bad").await.0, 503);
+    let sidecar = world.json("/healthcheck/bad").await;
+    assert_eq!((&sidecar["IsOk"], &sidecar["Err"]), (&json!(false), &json!("SERVFAIL")));
+    for path in ["/healthz/ugly", "/healthcheck/ugly"] {
+        let (status, body) = world.get(path).await;
+        assert_eq!((status, body.as_str()), (404, "no probe 'ugly': there are good, bad\n"));
+    }
+    let (status, body) = world.get("/quit").await;
+    assert!(status == 404 && body.contains("/healthz/LABEL"), "{body}");
+
+    let metrics = world.get("/metrics").await.1;
+    for line in [
+        "# TYPE healthz_probes_total counter\n",
+        "healthz_probes_total{probe=\"good\",outcome=\"ok\"} ",
+        "healthz_probes_total{probe=\"bad\",outcome=\"SERVFAIL\"} ",
+        "healthz_probe_latency_seconds_bucket{le=\"0.00025\",probe=\"good\"} ",
+        "healthz_probe_up{probe=\"good\"} 1\n",
+        "healthz_probe_up{probe=\"bad\"} 0\n",
+        "healthz_up 0\n",
+        "healthz_build_info{version=",
+    ] {
+        assert!(metrics.contains(line), "{line} is missing in {metrics}");
+    }
+    let open = world.ask("/metrics", "application/openmetrics-text").await.1;
+    assert!(open.ends_with("# EOF\n"), "{open}");
+    let page = world.get("/").await.1;
+    assert!(page.contains("<title>Unhealthy") && page.contains("No good answer from: bad."));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_name_that_is_new_each_time_passes_caches_and_nxdomain_is_right() {
+    let server = server().await;
+    let probe = format!("path,{},*.{NAME}", server.address);
+    let world = start(config(&["--probe", &probe], fast())).await;
+    world.eventually("/healthz", 200, "ok\n").await;
+    while server.seen(NAME).len() < 3 {
+        world.eventually("/healthz", 200, "ok\n").await;
+    }
+    let names = server.seen(NAME).into_iter().map(|seen| seen.message[12..40].to_vec());
+    let mut names = names.collect::<Vec<_>>();
+    let count = names.len();
+    names.sort();
+    names.dedup();
+    // A query that was sent again bears the same name.
+    assert!(names.len() >= count / 3 && names.len() > 1);
+    server.behave(Behaviour::Fails(ResponseCode::ServFail));
+    world.eventually("/healthz", 503, "SERVFAIL").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_bad_configuration_directory_is_told_and_stops_nothing() {
+    let directory = tempfile::TempDir::new().unwrap();
+    std::fs::write(directory.path().join("stubDomain"), "{}").unwrap();
+    let server = server().await;
+    let probe = format!("dns,{},{NAME}", server.address);
+    let path = directory.path().to_str().unwrap();
+    let world = start(config(&["--probe", &probe, "--config-dir", path], fast())).await;
+    let part = "[!]config-dir warning: unknown key \"stubDomain\"";
+    world.eventually("/readyz?verbose", 200, part).await;
+    assert!(world.get("/metrics").await.1.contains("healthz_config_ok 0\n"));
+    std::fs::remove_file(directory.path().join("stubDomain")).unwrap();
+    world.eventually("/readyz?verbose", 200, "[+]config-dir ok").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_cannot_work_is_refused_before_anything_is_served() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let mut config = config(&["--probe", "a,127.0.0.1,x"], fast());
+    config.http_listen = address;
+    let error = Program::bind(config.clone()).await.unwrap_err();
+    let line = shared::flags::chain(&error);
+    assert!(line.contains(&address.to_string()) && line.contains("in use"), "{line}");
+    config.probes.push(config.probes[0].clone());
+    let error = shared::flags::chain(&Program::bind(config).await.unwrap_err());
+    assert!(error.contains("'a'"), "{error}");
+}
