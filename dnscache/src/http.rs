@@ -23,23 +23,25 @@ use shared::serve::{Counters, boot_time};
 
 use crate::cache::Question;
 use crate::counters::COUNTS;
+use crate::forward::Board;
 use crate::handler::Answers;
 use crate::route::{Route, text, wire};
 
 /// Everything that is served over HTTP. `ready` lists the checks of `/readyz`.
 pub fn router(
     answers: Arc<Answers>,
-    serving: Arc<Counters>,
+    (serving, forward): (Arc<Counters>, Arc<Board>),
     ready: impl Fn() -> Vec<Check> + Clone + Send + Sync + 'static,
     mut registry: Registry,
 ) -> Router {
     registry.register_collector(Box::new(Metrics(Arc::clone(&answers))));
     let live = move || {
-        vec![if serving.is_stalled(boot_time()) {
-            Check::failed("dns", "a serving thread does not come round")
-        } else {
-            Check::passed("dns")
-        }]
+        let now = boot_time();
+        let check = |name, stalled| match stalled {
+            true => Check::failed(name, "a thread does not come round"),
+            false => Check::passed(name),
+        };
+        vec![check("dns", serving.is_stalled(now)), check("forward", forward.is_stalled(now))]
     };
     let explain = Router::new().route("/explain", get(explain)).with_state(answers);
     shared::http::standard(live, ready, Arc::new(registry)).merge(explain)

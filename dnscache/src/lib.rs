@@ -1,11 +1,192 @@
-//! dnscache.
+//! dnscache answers DNS on port 53 from a bounded cache and asks kubedns, a stub domain or an
+//! upstream on a miss.
+//!
+//! ```text
+//!              ┌─ hit ──▶ reply                       (no decoding, no allocation, no task)
+//! clients ─▶ serve ─▶ handler ─▶ cache                          ┌─▶ kubedns
+//!  (edge)    (edge)   (core)     (core) │ miss                  ├─▶ stub domains
+//!                 ▲                     └─ Deferred ─▶ forward ─┴─▶ upstreams
+//!                 └────────── reply ◀── normalise ◀───  (edge; rules: route, flights)
+//!                                       (core)
+//! kubedns ── changed names ─▶ changes ─▶ cache      flags, ConfigMap, resolv.conf ─▶ reload ─▶ routes
+//!                             (edge)                                                 (edge)
+//! ```
+//!
+//! * A hit is answered on the thread that read it; a miss costs one flight, however many ask.
+//! * Every well-formed query is answered within two seconds: fresh, expired (RFC 8767), or SERVFAIL
+//!   with the reason.
+//! * Nothing that an upstream says gets into the cache under a name that was not asked
+//!   (`normalise`).
+//! * An answer that was on its way while its name or its route changed is given out, not kept
+//!   (`forward::desk`).
+//! * No lock but the shards' own, held for a copy; routes are swapped whole.
+
 pub mod cache;
+mod changes;
 pub mod chaos;
 pub mod config;
 pub mod counters;
 pub mod forward;
 pub mod handler;
-pub mod http;
+mod http;
 pub mod lifetime;
 pub mod normalise;
+mod reload;
 pub mod route;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use shared::config_dir;
+use shared::ready::Check;
+use shared::serve;
+use shared::shutdown::{TaskError, Tasks};
+use tokio::sync::mpsc;
+
+use cache::Cache;
+use counters::Counters;
+use handler::Answers;
+use reload::Sources;
+
+pub use config::Config;
+
+/// Why dnscache could not start, or ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A DNS address cannot be had.
+    #[error("cannot start")]
+    Dns(#[from] serve::BindError),
+    /// The HTTP address cannot be had.
+    #[error("cannot start")]
+    Http(#[from] shared::http::BindError),
+    /// The listener does not start.
+    #[error("cannot serve DNS")]
+    Serve(#[from] serve::Error),
+    /// The forwarder does not start.
+    #[error("cannot forward")]
+    Forward(#[from] forward::Error),
+    /// Signals cannot be received.
+    #[error("cannot listen for signals")]
+    Signal(#[source] std::io::Error),
+    /// A task ended.
+    #[error("ended early")]
+    Task(#[from] TaskError),
+}
+
+/// Everything bound, nothing served and nobody asked yet.
+#[derive(Debug)]
+pub struct Program {
+    config: Config,
+    sockets: serve::Sockets,
+    listener: shared::http::Listener,
+    follower: config_dir::Follower,
+    sources: Sources,
+}
+
+impl Program {
+    /// Binds the DNS and HTTP addresses and reads the configuration directory.
+    ///
+    /// Fails when an address is taken or not ours.
+    pub async fn bind(config: Config) -> Result<Self, Error> {
+        // The quota of the cgroup counts, not the machine's cores.
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let sockets = serve::bind(&config.listen, threads.min(LANES_MAX))?;
+        let listener = shared::http::bind(config.http_listen).await?;
+        let (directory, follower) = config_dir::open(config.config_dir.as_deref());
+        let flags = config.servers.clone();
+        let sources = Sources { flags, directory, resolv_file: config.resolv_file.clone() };
+        Ok(Self { config, sockets, listener, follower, sources })
+    }
+
+    /// Where DNS is served over UDP and TCP; port 0 has become a real one.
+    pub fn dns_addresses(&self) -> &[SocketAddr] {
+        self.sockets.local_addresses()
+    }
+
+    /// Where HTTP is served; port 0 has become a real one.
+    pub fn http_address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// Serves until `stop` resolves, then answers what it has taken on.
+    ///
+    /// Fails when a task ends by itself.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
+        let Self { config, sockets, listener, follower, sources } = self;
+        let routes = Arc::new(ArcSwap::from_pointee(sources.routes()));
+        let cache = Arc::new(Cache::new(config.bounds()));
+        let epoch = Arc::new(changes::Epoch::default());
+        let lane = sockets.lanes();
+        let counters = Arc::new(Counters::new(lane + 1));
+        let mut tasks = Tasks::new();
+
+        let (later, queries) = mpsc::channel(QUERIES_MAX);
+        let forwarder = forward::start(
+            forward::Shared {
+                cache: Arc::clone(&cache),
+                routes: Arc::clone(&routes),
+                limits: config.limits(),
+                counters: Arc::clone(&counters),
+                lane,
+                epoch: Arc::clone(&epoch),
+            },
+            queries,
+        )?;
+        let answers = Arc::new(Answers {
+            cache: Arc::clone(&cache),
+            routes: Arc::clone(&routes),
+            counters,
+            servers: Arc::clone(&forwarder.board.servers),
+        });
+        let addresses = sockets.local_addresses().to_vec();
+        let limits = serve::Limits::default();
+        let serving = serve::dns(sockets, limits, tasks.stopping(), Arc::clone(&answers), later)?;
+        let mut registry = shared::metrics::registry("dnscache", env!("CARGO_PKG_VERSION"));
+        let counted = Arc::clone(&serving.counters);
+        shared::metrics::register_dns(&mut registry, Arc::clone(&counted), serving.overflow());
+        shared::metrics::register_config_dir(&mut registry, sources.directory.clone());
+        let board = Arc::clone(&forwarder.board);
+        registry.register_collector(Box::new(forward::Metrics(Arc::clone(&board))));
+        let directory = sources.directory.clone();
+        // Routes are loaded and sockets bound before anything is served.
+        let ready =
+            move || vec![Check::passed("dns"), Check::passed("routes"), directory.borrow().check()];
+        let router = http::router(answers, (counted, board), ready, registry);
+        tracing::info!(dns = ?addresses, http = %listener.address(), "serving");
+
+        let stopping = || tasks.stopping();
+        let target =
+            changes::Target { cache: Arc::clone(&cache), routes: Arc::clone(&routes), epoch };
+        let follow = reload::follow(sources, routes, cache, stopping());
+        let http = shared::http::serve(listener, router, stopping());
+        let directory = follower.run(stopping());
+        let forward = forwarder.finished(stopping());
+        for url in config.changes {
+            let changes = changes::follow(url, target.clone(), tasks.stopping());
+            tasks.spawn("changes", changes);
+        }
+        tasks.spawn("dns", serving.finished());
+        tasks.spawn("forward", forward);
+        tasks.spawn("http", http);
+        tasks.spawn("config-dir", directory);
+        tasks.spawn("routes", follow);
+        Ok(tasks.run(stop, DRAIN_MAX).await?)
+    }
+}
+
+/// Binds and runs in one go.
+///
+/// Fails as [`Program::bind`] and [`Program::run`] do.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    Program::bind(config).await?.run(stop).await
+}
+
+/// UDP threads: beyond so many one socket's lock and the cache's memory are the limit.
+const LANES_MAX: usize = 8;
+/// Queries between the lanes and the forwarder; more are refused with SERVFAIL.
+const QUERIES_MAX: usize = 4_096;
+/// How long what has been taken on may take at the end.
+const DRAIN_MAX: Duration = Duration::from_secs(5);

@@ -1,3 +1,18 @@
-//! The dnscache program.
+//! The dnscache program: reads flags, starts the log, runs until told to stop.
 
-fn main() {}
+use std::process::ExitCode;
+
+use dnscache::{Config, Error};
+
+fn main() -> ExitCode {
+    let config = shared::flags::parse::<Config>();
+    shared::log::start(&config.log);
+    shared::log::exit_code(serve(config))
+}
+
+// UDP has threads of its own: the runtime carries TCP, HTTP and files.
+#[tokio::main(worker_threads = 2)]
+async fn serve(config: Config) -> Result<(), Error> {
+    let stop = shared::shutdown::signal().map_err(Error::Signal)?;
+    dnscache::run(config, stop).await
+}

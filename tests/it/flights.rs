@@ -1,4 +1,5 @@
-//! dnscache's flights against scripted upstreams in virtual time: nothing here sleeps, opens a socket or reads a clock.
+//! dnscache's flights against scripted upstreams in virtual time: nothing here sleeps, opens a
+//! socket or reads a clock.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -178,7 +179,11 @@ impl World {
         let mut at = 0;
         while at < self.acts.len() {
             match self.acts[at] {
-                Act::Send { slot, server } => self.send(slot, server),
+                Act::Send { ticket, server } => {
+                    if let Some(slot) = self.flights.slot(ticket) {
+                        self.send(slot, server);
+                    }
+                }
                 Act::Dial { ticket, server, .. } => self.dial(ticket, server),
                 Act::Close { slot } => {
                     self.sockets.remove(&slot);
@@ -469,7 +474,8 @@ fn servers_that_lose_the_case_are_learnt() {
         assert!(world.dialed == 1, "tcp {tcp}");
         let again = world.answer(name);
         if tcp {
-            // A TCP reply in the script keeps the case: nothing is learnt, and it is asked over TCP again.
+            // A TCP reply in the script keeps the case: nothing is learnt, and it is asked over TCP
+            // again.
             assert!(matches!(again, End::Answered { .. }));
         } else {
             assert_eq!(again, End::Answered { after: RTT }, "learnt");

@@ -1,7 +1,8 @@
-//! Questions on their way to upstreams: one flight per question, tries, timeouts, the next server, the next transport.
+//! Questions on their way to upstreams: one flight per question, tries, timeouts, the next server,
+//! the next transport.
 //!
-//! Core. No socket, no clock, no random source: datagrams and `now` come in, [`Act`]s come out, random numbers come
-//! from a function given at the start.
+//! Core. No socket, no clock, no random source: datagrams and `now` come in, [`Act`]s come out,
+//! random numbers come from a function given at the start.
 //!
 //! ```text
 //! find ─ no ▶ start ─▶ Send ─▶ datagram ─▶ an answer: land, the waiters get it
@@ -9,8 +10,8 @@
 //!                       └────────┴─ SERVFAIL, REFUSED, tick: too late ─▶ next try, or Fail
 //! ```
 //!
-//! Bounds: three tries per server and six in all, one at a time; every flight lands within [`FLIGHT_MAX`]
-//! (RFC 9520 section 3.1, RFC 8767 section 5).
+//! Bounds: three tries per server and six in all, one at a time; every flight lands within
+//! [`FLIGHT_MAX`] (RFC 9520 section 3.1, RFC 8767 section 5).
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,20 +20,22 @@ use std::time::Duration;
 use shared::clock::Moment;
 use shared::wire::ErrorCode;
 
-pub use super::message::{Failure, Question};
-use super::message::{Reading, read_reply, read_stream};
+pub use super::message::Failure;
+use super::message::{Reading, read_reply, read_stream, write_key};
 pub use super::servers::{Health, Server, Servers};
 pub use super::table::{CANDIDATES_MAX, FLIGHTS_MAX, Ticket};
 use super::table::{Purpose, SPENT, State, Table};
+pub use crate::cache::Question;
 
 /// What the edge is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// Send [`Flights::message`] of `slot` to `server`: from the server's pool where it is local, else from a new
-    /// socket with a random port, which replaces the flight's last.
+    /// Send the flight's [`Flights::message`] to `server`, if it is still in the air: from the
+    /// server's pool where it is local, else from a new socket with a random port, which replaces
+    /// the flight's last.
     Send {
-        /// The flight's slot.
-        slot: u16,
+        /// The flight.
+        ticket: Ticket,
         /// Index of the server.
         server: u16,
     },
@@ -88,7 +91,8 @@ pub struct Flights<W> {
 }
 
 impl<W> Flights<W> {
-    /// No flights and no servers. `draw` yields unpredictable numbers: message IDs and letter cases come from it.
+    /// No flights and no servers. `draw` yields unpredictable numbers: message IDs and letter cases
+    /// come from it.
     pub fn new(draw: Box<dyn FnMut() -> u64 + Send>) -> Self {
         Self {
             table: Table::new(),
@@ -101,8 +105,8 @@ impl<W> Flights<W> {
         }
     }
 
-    /// Replaces the groups: group `n` is what [`Flights::start`] calls `n` from now on. Flights in the air go on with
-    /// the servers they started with. New servers are sounded for loops.
+    /// Replaces the groups: group `n` is what [`Flights::start`] calls `n` from now on. Flights in
+    /// the air go on with the servers they started with. New servers are sounded for loops.
     ///
     /// Of each group the first [`CANDIDATES_MAX`] servers count.
     pub fn set_groups(&mut self, groups: &[Vec<SocketAddr>], now: Moment, acts: &mut Vec<Act>) {
@@ -140,14 +144,14 @@ impl<W> Flights<W> {
 
     /// The flight that asks `question`, if one does.
     pub fn find(&mut self, question: &Question<'_>) -> Option<u16> {
-        question.write_key(&mut self.key);
+        write_key(question, &mut self.key);
         self.table.find(&self.key)
     }
 
     /// Starts a flight for `question`, which none asks yet, to the servers of `group`.
     ///
-    /// Fails where too many are in the air; a part of the places is kept for groups inside the pod, so that slow
-    /// upstreams do not stop the cluster's own names.
+    /// Fails where too many are in the air; a part of the places is kept for groups inside the pod,
+    /// so that slow upstreams do not stop the cluster's own names.
     pub fn start(
         &mut self,
         question: &Question<'_>,
@@ -159,7 +163,7 @@ impl<W> Flights<W> {
             return Err(NO_UPSTREAM);
         };
         let max = if local { FLIGHTS_MAX } else { FLIGHTS_MAX - FLIGHTS_KEPT };
-        question.write_key(&mut self.key);
+        write_key(question, &mut self.key);
         let slot = self.table.insert(&self.key, Purpose::Question, max).ok_or(FULL)?;
         let id = self.pool_id(slot);
         let flight = self.table.get_mut(slot);
@@ -173,7 +177,8 @@ impl<W> Flights<W> {
 
     /// Lets `waiter` wait for the flight in `slot`, on behalf of `client` where a client asked.
     ///
-    /// Gives it back with the reason where too many wait for this flight, for this client or in all.
+    /// Gives it back with the reason where too many wait for this flight, for this client or in
+    /// all.
     pub fn attach(
         &mut self,
         slot: u16,
@@ -186,6 +191,11 @@ impl<W> Flights<W> {
     /// The query that [`Act::Send`] and [`Act::Dial`] send.
     pub fn message(&self, slot: u16) -> &[u8] {
         &self.table.get(slot).query
+    }
+
+    /// Whether anybody waits for anything.
+    pub fn is_waited_for(&self) -> bool {
+        self.table.is_waited_for()
     }
 
     /// What the flight in `slot` asks.
@@ -249,8 +259,8 @@ impl<W> Flights<W> {
         self.read(slot, at, reading, now, acts)
     }
 
-    /// Takes the outcome of [`Act::Dial`] in: a whole message, or nothing where the exchange failed. Yields the slot of
-    /// the flight that it answers: land it.
+    /// Takes the outcome of [`Act::Dial`] in: a whole message, or nothing where the exchange
+    /// failed. Yields the slot of the flight that it answers: land it.
     pub fn stream(
         &mut self,
         ticket: Ticket,
@@ -261,6 +271,9 @@ impl<W> Flights<W> {
         let slot = self.table.slot(ticket)?;
         let flight = self.table.get_mut(slot);
         let at = usize::from(flight.stream.take()?);
+        if !matches!(flight.state, State::Reply { .. } | State::Stream) {
+            return None;
+        }
         let (reading, keeps_case) = match message {
             Some(message) => read_stream(message, &flight.query, flight.question_end()),
             None => (Reading::Stray, true),
@@ -284,8 +297,9 @@ impl<W> Flights<W> {
         }
     }
 
-    /// Notes that nothing listens at the other end of a socket. For a server in this pod the kernel's word is good for
-    /// every flight; from elsewhere it may be forged and only ends this try.
+    /// Notes that nothing listens at the other end of a socket. For a server in this pod the
+    /// kernel's word is good for every flight; from elsewhere it may be forged and only ends this
+    /// try.
     pub fn unreachable(&mut self, via: Via, now: Moment, acts: &mut Vec<Act>) {
         match via {
             Via::Own(slot) => {
@@ -359,9 +373,11 @@ impl<W> Flights<W> {
         self.table.remove(slot, hand);
     }
 
-    /// Lets the flight in `slot`, whose `answer` ends in an alias of another route, wait for the flight in `rest`.
+    /// Lets the flight in `slot`, whose `answer` ends in an alias of another route, wait for the
+    /// flight in `rest`.
     ///
-    /// Fails where that flight waits for this one already, or where more than eleven aliases led here.
+    /// Fails where that flight waits for this one already, or where more than eleven aliases led
+    /// here.
     pub fn follow(&mut self, slot: u16, answer: &[u8], rest: u16) -> Result<(), Failure> {
         let links = self.table.get(slot).links + 1;
         let mut next = Some(rest);
@@ -403,8 +419,8 @@ impl<W> Flights<W> {
 
 /// A slot that waits for nothing.
 pub(super) const NEVER: Moment = Moment::from_nanos(u64::MAX);
-/// Every flight lands within this: a client has its answer, fresh, stale or SERVFAIL, within two seconds
-/// (RFC 8767 section 5: 1.8 seconds).
+/// Every flight lands within this: a client has its answer, fresh, stale or SERVFAIL, within two
+/// seconds (RFC 8767 section 5: 1.8 seconds).
 pub const FLIGHT_MAX: Duration = Duration::from_millis(1_800);
 /// Aliases between routes that one answer may have.
 const LINKS_MAX: u8 = 11;

@@ -1,56 +1,30 @@
-//! What goes to an upstream and what may come back: our queries written, their replies read as strictly as RFC 5452
-//! asks.
+//! What goes to an upstream and what may come back: our queries written, their replies read as
+//! strictly as RFC 5452 asks.
 //!
 //! Core. Knows the layout of messages; does not know servers, time or who asked.
 
-use shared::wire::{ErrorCode, HEADER_LEN, Query, UDP_SIZE_MAX, rcode, rtype};
+use shared::wire::{ErrorCode, HEADER_LEN, UDP_SIZE_MAX, rcode, rtype};
 
-/// What tells one exchange from another: the question and the flags that change its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question<'a> {
-    /// The owner name in wire form, lower case, uncompressed.
-    pub name: &'a [u8],
-    /// QTYPE.
-    pub qtype: u16,
-    /// QCLASS.
-    pub qclass: u16,
-    /// DO: DNSSEC records wanted (RFC 3225).
-    pub dnssec_ok: bool,
-    /// CD: the client validates by itself (RFC 4035 section 3.2.2).
-    pub checking_disabled: bool,
+use crate::cache::Question;
+
+/// Writes `question` as one string of bytes, equal exactly where the questions are.
+pub(super) fn write_key(question: &Question<'_>, key: &mut Vec<u8>) {
+    key.clear();
+    key.extend_from_slice(question.name);
+    key.extend_from_slice(&question.qtype.to_be_bytes());
+    key.extend_from_slice(&question.qclass.to_be_bytes());
+    key.push(u8::from(question.dnssec_ok) | u8::from(question.checking_disabled) << 1);
 }
 
-impl<'a> Question<'a> {
-    /// The question of a client's query.
-    pub fn of(query: &Query<'a>) -> Self {
-        Self {
-            name: query.name(),
-            qtype: query.qtype,
-            qclass: query.qclass,
-            dnssec_ok: query.dnssec_ok(),
-            checking_disabled: query.checking_disabled(),
-        }
-    }
-
-    /// Writes the question as one string of bytes, equal exactly where the questions are.
-    pub(super) fn write_key(&self, key: &mut Vec<u8>) {
-        key.clear();
-        key.extend_from_slice(self.name);
-        key.extend_from_slice(&self.qtype.to_be_bytes());
-        key.extend_from_slice(&self.qclass.to_be_bytes());
-        key.push(u8::from(self.dnssec_ok) | u8::from(self.checking_disabled) << 1);
-    }
-
-    /// Reads what [`Question::write_key`] wrote.
-    pub(super) fn from_key(key: &'a [u8]) -> Self {
-        let (name, tail) = key.split_at(key.len() - 5);
-        Self {
-            name,
-            qtype: u16::from_be_bytes([tail[0], tail[1]]),
-            qclass: u16::from_be_bytes([tail[2], tail[3]]),
-            dnssec_ok: tail[4] & 1 != 0,
-            checking_disabled: tail[4] & 2 != 0,
-        }
+/// Reads what [`write_key`] wrote.
+pub(super) fn read_key(key: &[u8]) -> Question<'_> {
+    let (name, tail) = key.split_at(key.len() - 5);
+    Question {
+        name,
+        qtype: u16::from_be_bytes([tail[0], tail[1]]),
+        qclass: u16::from_be_bytes([tail[2], tail[3]]),
+        dnssec_ok: tail[4] & 1 != 0,
+        checking_disabled: tail[4] & 2 != 0,
     }
 }
 
@@ -61,11 +35,13 @@ pub(super) struct Form {
     pub id: u16,
     /// With OPT; without it for servers that cannot read it.
     pub edns: bool,
-    /// Which letters of the name are upper case, one bit each, used in turn (draft-vixie-dnsext-dns0x20).
+    /// Which letters of the name are upper case, one bit each, used in turn
+    /// (draft-vixie-dnsext-dns0x20).
     pub upper_case: u64,
 }
 
-/// Writes the query for `question`: RD and AD set, CD as asked, nothing of the client's but the question.
+/// Writes the query for `question`: RD and AD set, CD as asked, nothing of the client's but the
+/// question.
 pub(super) fn write_query(question: &Question<'_>, form: Form, out: &mut Vec<u8>) {
     let [id1, id0] = form.id.to_be_bytes();
     let flags = AD | u8::from(question.checking_disabled) << 4;
@@ -91,7 +67,8 @@ pub(super) fn write_query(question: &Question<'_>, form: Form, out: &mut Vec<u8>
 /// What a message from an upstream is to the query it may belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// No reply to this query: another ID or question, or no reply at all. The true one may still come.
+    /// No reply to this query: another ID or question, or no reply at all. The true one may still
+    /// come.
     Stray,
     /// A reply to this query, had the server kept the case of its letters.
     OtherCase,
@@ -125,7 +102,8 @@ impl Failure {
 
 /// Reads `message` as the reply to `query`, whose question ends at `question_end`.
 ///
-/// QR, opcode 0, the ID and the very bytes of the question must agree, its case included (RFC 5452 section 9.1).
+/// QR, opcode 0, the ID and the very bytes of the question must agree, its case included (RFC 5452
+/// section 9.1).
 pub(super) fn read_reply(message: &[u8], query: &[u8], question_end: usize) -> Reading {
     if message.len() < question_end
         || message[..2] != query[..2]
@@ -152,8 +130,8 @@ pub(super) fn read_reply(message: &[u8], query: &[u8], question_end: usize) -> R
     }
 }
 
-/// The same for a whole message of a TCP stream. A server that does not keep case even here has shown that it never
-/// does, so case is no longer compared.
+/// The same for a whole message of a TCP stream. A server that does not keep case even here has
+/// shown that it never does, so case is no longer compared.
 pub(super) fn read_stream(message: &[u8], query: &[u8], question_end: usize) -> (Reading, bool) {
     let reading = read_reply(message, query, question_end);
     if reading != Reading::OtherCase {
@@ -164,8 +142,8 @@ pub(super) fn read_stream(message: &[u8], query: &[u8], question_end: usize) -> 
     (read_reply(message, &folded, question_end), false)
 }
 
-/// Whether a reply that says NOERROR only points elsewhere: no answer, name servers and no SOA (RFC 2308 section 2.2).
-/// A forwarder follows no referrals.
+/// Whether a reply that says NOERROR only points elsewhere: no answer, name servers and no SOA (RFC
+/// 2308 section 2.2). A forwarder follows no referrals.
 fn is_referral(message: &[u8], question_end: usize) -> bool {
     let answers = u16::from_be_bytes([message[6], message[7]]);
     let authorities = u16::from_be_bytes([message[8], message[9]]);

@@ -1,4 +1,5 @@
-//! Queries of our own to servers: does it answer, how fast, and does it send our queries back to us?
+//! Queries of our own to servers: does it answer, how fast, and does it send our queries back to
+//! us?
 //!
 //! Core. Probes are flights without waiters, not found by their question.
 
@@ -9,12 +10,13 @@ use shared::clock::Moment;
 use shared::wire::{class, rtype};
 
 use super::flights::{Act, FLIGHTS_MAX, Flights, Question};
+use super::message::write_key;
 use super::servers::Server;
 use super::table::Purpose;
 
 impl<W> Flights<W> {
-    /// Whether `question` is one of ours come back: the index of the server that it was sent to. That server is not
-    /// asked again until the routes change.
+    /// Whether `question` is one of ours come back: the index of the server that it was sent to.
+    /// That server is not asked again until the routes change.
     pub fn comes_back(&mut self, question: &Question<'_>) -> Option<u16> {
         let number = sounding_number(question)?;
         let sent = |&(_, server): &(u16, &Server)| server.sounded() == Some(number);
@@ -41,7 +43,8 @@ impl<W> Flights<W> {
         }
     }
 
-    /// Sends a query to `server` under a name that nobody else asks for, to see whether it comes back.
+    /// Sends a query to `server` under a name that nobody else asks for, to see whether it comes
+    /// back.
     pub(super) fn sound(&mut self, server: u16, now: Moment, acts: &mut Vec<Act>) {
         let number = (self.draw)();
         self.servers.get_mut(server).sounded_with(number);
@@ -50,10 +53,11 @@ impl<W> Flights<W> {
         self.probe(server, &question, now, acts);
     }
 
-    /// Asks `server` something to see whether it answers. With every place taken, it is left for later.
+    /// Asks `server` something to see whether it answers. With every place taken, it is left for
+    /// later.
     fn probe(&mut self, server: u16, question: &Question<'_>, now: Moment, acts: &mut Vec<Act>) {
         self.servers.get_mut(server).probed(now);
-        question.write_key(&mut self.key);
+        write_key(question, &mut self.key);
         let Some(slot) = self.table.insert(&self.key, Purpose::Probe, FLIGHTS_MAX) else { return };
         let id = self.pool_id(slot);
         let flight = self.table.get_mut(slot);
@@ -65,7 +69,8 @@ impl<W> Flights<W> {
     }
 }
 
-/// The name of a query that is to come back, if anything does: 16 hexadecimal digits and a label of ours.
+/// The name of a query that is to come back, if anything does: 16 hexadecimal digits and a label of
+/// ours.
 fn sounding_name(number: u64) -> Vec<u8> {
     let mut name = vec![16];
     name.extend_from_slice(format!("{number:016x}").as_bytes());

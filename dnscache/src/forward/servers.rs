@@ -1,6 +1,8 @@
-//! The upstream servers: how fast each answers, how often not at all, which are down, and which one is asked next.
+//! The upstream servers: how fast each answers, how often not at all, which are down, and which one
+//! is asked next.
 //!
-//! Core. Learns only from exchanges that were proven genuine or ran out of time; a forged packet changes nothing here.
+//! Core. Learns only from exchanges that were proven genuine or ran out of time; a forged packet
+//! changes nothing here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -86,8 +88,9 @@ impl Server {
         self.rtt.map(|rtt| rtt.smoothed)
     }
 
-    /// Whether it runs in this pod: the only path to it is our own loopback interface, where nobody forges packets
-    /// without being able to read ours, and where one socket may be kept for all queries.
+    /// Whether it runs in this pod: the only path to it is our own loopback interface, where nobody
+    /// forges packets without being able to read ours, and where one socket may be kept for all
+    /// queries.
     pub fn is_local(&self) -> bool {
         match self.address.ip() {
             IpAddr::V4(address) => address == Ipv4Addr::LOCALHOST,
@@ -95,8 +98,8 @@ impl Server {
         }
     }
 
-    /// How long a try waits before another is made: 376 ms for an unknown server, as Unbound does; later what its
-    /// round trips suggest.
+    /// How long a try waits before another is made: 376 ms for an unknown server, as Unbound does;
+    /// later what its round trips suggest.
     pub(super) fn patience(&self) -> Duration {
         match self.rtt {
             None => PATIENCE_FIRST,
@@ -149,7 +152,8 @@ impl Server {
         }
     }
 
-    /// Notes a try that got no reply in time. Many in a row for a second and more: the server is down.
+    /// Notes a try that got no reply in time. Many in a row for a second and more: the server is
+    /// down.
     pub(super) fn was_silent(&mut self, now: Moment) {
         self.failed += 1;
         if self.silent == 0 {
@@ -182,7 +186,8 @@ impl Server {
         self.plain_until.is_none_or(|until| now >= until)
     }
 
-    /// Notes that it answered without OPT what it had not understood with it. Twice is proof (RFC 6891 section 6.2.2).
+    /// Notes that it answered without OPT what it had not understood with it. Twice is proof (RFC
+    /// 6891 section 6.2.2).
     pub(super) fn answered_plain(&mut self, now: Moment) {
         self.plain_votes += 1;
         if self.plain_votes >= 2 {
@@ -202,7 +207,8 @@ impl Server {
         self.probed = Some(now);
     }
 
-    /// Whether nothing was heard of it for a while, so that its round-trip time is worth measuring again.
+    /// Whether nothing was heard of it for a while, so that its round-trip time is worth measuring
+    /// again.
     fn is_forgotten(&self, now: Moment) -> bool {
         let latest = self.heard.max(self.probed);
         self.health == Health::Up && latest.is_none_or(|last| now.since(last) >= MEASURE_PAUSE)
@@ -228,17 +234,19 @@ impl Servers {
         (0..).zip(&self.0).filter(|(_, server)| server.retired.is_none())
     }
 
-    /// Starts a new set of routes: a server that is not asked for with [`Servers::index`] hereafter is out of use.
-    /// One that looped gets another chance.
+    /// Starts a new set of routes: a server that is not asked for with [`Servers::index`] hereafter
+    /// is out of use. One that looped gets another chance.
     pub(super) fn retire_all(&mut self, now: Moment) {
         for server in &mut self.0 {
             server.retired.get_or_insert(now);
         }
     }
 
-    /// The index of the server at `address`, and whether it was not in use before. What was learnt about it stays.
+    /// The index of the server at `address`, and whether it was not in use before. What was learnt
+    /// about it stays.
     ///
-    /// The place of a server that has been out of use for longer than any flight lasts is given to the next.
+    /// The place of a server that has been out of use for longer than any flight lasts is given to
+    /// the next.
     pub(super) fn index(&mut self, address: SocketAddr, now: Moment) -> (u16, bool) {
         if let Some(at) = self.0.iter().position(|server| server.address == address) {
             let server = &mut self.0[at];
@@ -260,8 +268,8 @@ impl Servers {
         (at as u16, true)
     }
 
-    /// The best of `candidates` that is up, as far as `tries` (how often each was tried, `None` for no more) allows:
-    /// the least tried first, then the cheapest, then the first.
+    /// The best of `candidates` that is up, as far as `tries` (how often each was tried, `None` for
+    /// no more) allows: the least tried first, then the cheapest, then the first.
     pub(super) fn choose(
         &self,
         candidates: &[u16],
@@ -297,15 +305,18 @@ impl Servers {
     }
 }
 
-/// A try at an unknown server waits this long (Unbound's first guess), and no try waits longer before another is made.
+/// A try at an unknown server waits this long (Unbound's first guess), and no try waits longer
+/// before another is made.
 const PATIENCE_FIRST: Duration = Duration::from_millis(376);
-/// A try waits at least this long: a recursive upstream is slower on names it does not know than its round trips tell.
+/// A try waits at least this long: a recursive upstream is slower on names it does not know than
+/// its round trips tell.
 const PATIENCE_MIN: Duration = Duration::from_millis(100);
 /// How much one try weighs in the share of lost ones.
 const LOSS_GAIN: f32 = 0.125;
 /// A server is down when more tries than this got no reply in a row ...
 const SILENT_TRIES: u32 = 6;
-/// ... over at least this time: a burst of queries must not condemn it for one lost second's fraction.
+/// ... over at least this time: a burst of queries must not condemn it for one lost second's
+/// fraction.
 const SILENT_MAX: Duration = Duration::from_secs(1);
 /// Between two probes of a server that is down.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);

@@ -1,4 +1,5 @@
-//! Which flights there are: one per question, the clients that wait for each, and how many there may be.
+//! Which flights there are: one per question, the clients that wait for each, and how many there
+//! may be.
 //!
 //! Core. Knows neither servers nor time: what a flight does is `flights`'s business.
 
@@ -8,17 +9,19 @@ use std::sync::Arc;
 
 use shared::clock::Moment;
 
-use super::message::{Failure, Question};
+use super::message::{Failure, read_key};
+use crate::cache::Question;
 use shared::wire::ErrorCode;
 
 /// One question on its way.
 #[derive(Debug)]
 pub(super) struct Flight<W> {
-    /// Counts the flights that had this slot, so that late news of an earlier one is known for what it is.
+    /// Counts the flights that had this slot, so that late news of an earlier one is known for what
+    /// it is.
     pub generation: u32,
     pub state: State,
     pub purpose: Purpose,
-    /// The question, as [`Question::write_key`] writes it; empty in a free slot.
+    /// The question, as [`write_key`](super::message::write_key) writes it; empty in a free slot.
     pub key: Vec<u8>,
     hash: u64,
     next: u16,
@@ -120,6 +123,11 @@ impl<W> Table<W> {
         self.used
     }
 
+    /// Whether anybody waits for any flight.
+    pub fn is_waited_for(&self) -> bool {
+        self.waiting > 0
+    }
+
     /// Slots ever used: the indices below this are valid.
     pub fn slots(&self) -> usize {
         self.slots.len()
@@ -158,7 +166,8 @@ impl<W> Table<W> {
         None
     }
 
-    /// Takes a slot for `key`; nothing where `max` flights are in the air. Probes are not found by their question.
+    /// Takes a slot for `key`; nothing where `max` flights are in the air. Probes are not found by
+    /// their question.
     pub fn insert(&mut self, key: &[u8], purpose: Purpose, max: usize) -> Option<u16> {
         if self.used >= max.min(FLIGHTS_MAX) {
             return None;
@@ -180,7 +189,8 @@ impl<W> Table<W> {
         Some(slot)
     }
 
-    /// Lets `waiter` wait for the flight in `slot`; gives it back with the reason where too many do.
+    /// Lets `waiter` wait for the flight in `slot`; gives it back with the reason where too many
+    /// do.
     pub fn attach(
         &mut self,
         slot: u16,
@@ -305,7 +315,7 @@ impl<W> Flight<W> {
 
     /// What is asked.
     pub fn question(&self) -> Question<'_> {
-        Question::from_key(&self.key)
+        read_key(&self.key)
     }
 
     /// Where the question ends in the query.

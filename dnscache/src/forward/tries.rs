@@ -5,12 +5,13 @@
 use shared::clock::Moment;
 use shared::wire::{ErrorCode, rcode};
 
-use super::flights::{ALL_DOWN, Act, Failure, Flights, NEVER, NO_UPSTREAM, Question, SILENCE};
-use super::message::{Form, Reading, write_query};
-use super::table::{Purpose, SPENT, State};
+use super::flights::{ALL_DOWN, Act, Failure, Flights, NEVER, NO_UPSTREAM, SILENCE};
+use super::message::{Form, Reading, read_key, write_query};
+use super::table::{Purpose, SPENT, State, Ticket};
 
 impl<W> Flights<W> {
-    /// Makes the next try of the flight in `slot`; where there is none to make, waits for what is under way, or fails.
+    /// Makes the next try of the flight in `slot`; where there is none to make, waits for what is
+    /// under way, or fails.
     pub(super) fn advance(&mut self, slot: u16, now: Moment, acts: &mut Vec<Act>) {
         let flight = self.table.get_mut(slot);
         let deadline = flight.deadline;
@@ -54,7 +55,7 @@ impl<W> Flights<W> {
             form.upper_case =
                 if server.keeps_case && !flight.other_case { (self.draw)() } else { 0 };
         }
-        write_query(&Question::from_key(&flight.key), form, &mut flight.query);
+        write_query(&read_key(&flight.key), form, &mut flight.query);
         let patience = server.patience() * (1 << flight.tries[at].min(TRIES_MAX));
         server.sent(now);
         flight.sends += 1;
@@ -63,7 +64,10 @@ impl<W> Flights<W> {
         if std::mem::replace(&mut flight.own_socket, !local) && local {
             acts.push(Act::Close { slot });
         }
-        acts.push(Act::Send { slot, server: index });
+        acts.push(Act::Send {
+            ticket: Ticket { slot, generation: flight.generation },
+            server: index,
+        });
         let due = (now + patience).min(flight.deadline);
         self.arm(slot, due);
     }
@@ -115,8 +119,9 @@ impl<W> Flights<W> {
         None
     }
 
-    /// An odd datagram came to a flight's own socket: forgers may be at work. It is asked over TCP once, where they
-    /// cannot interfere; the true reply may still come. The server is not to blame.
+    /// An odd datagram came to a flight's own socket: forgers may be at work. It is asked over TCP
+    /// once, where they cannot interfere; the true reply may still come. The server is not to
+    /// blame.
     ///
     /// Where only the case of the letters was odd, further tries do without.
     pub(super) fn suspect(&mut self, slot: u16, at: usize, other_case: bool, acts: &mut Vec<Act>) {

@@ -1,0 +1,136 @@
+//! What people see of the forwarder: metrics, `servers.bind`, whether its thread lives.
+//!
+//! Edge of nothing: written by the thread, read by whoever asks, without waiting.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use shared::clock::Moment;
+
+use super::flights::{Health, Server};
+
+/// What people see of one upstream server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Queries sent to it, every try counted.
+    pub sent: u64,
+    /// Tries without a reply.
+    pub failed: u64,
+    /// Its smoothed round-trip time.
+    pub round_trip: Option<Duration>,
+    /// Whether it is asked.
+    pub health: Health,
+}
+
+impl From<&Server> for Upstream {
+    fn from(server: &Server) -> Self {
+        Self {
+            address: server.address,
+            sent: server.sent,
+            failed: server.failed,
+            round_trip: server.round_trip(),
+            health: server.health(),
+        }
+    }
+}
+
+/// The board: the turn and the flights are renewed with every turn, the rest once a second.
+#[derive(Debug)]
+pub struct Board {
+    upstreams: ArcSwap<Vec<Upstream>>,
+    /// Each upstream as `ADDRESS#PORT SENT FAILED`, as dnsmasq tells them under `servers.bind`.
+    pub servers: Arc<ArcSwap<Vec<String>>>,
+    in_flight: AtomicU64,
+    turn: AtomicU64,
+}
+
+impl Board {
+    /// Nothing to see yet.
+    pub(super) fn new(now: Moment) -> Self {
+        Self {
+            upstreams: ArcSwap::default(),
+            servers: Arc::default(),
+            in_flight: AtomicU64::new(0),
+            turn: AtomicU64::new(now.nanos()),
+        }
+    }
+
+    /// The upstream servers in use.
+    pub fn upstreams(&self) -> Arc<Vec<Upstream>> {
+        self.upstreams.load_full()
+    }
+
+    /// Questions on their way.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Whether the thread has not come round for longer than [`STALLED_AFTER`]: it hangs.
+    pub fn is_stalled(&self, now: Moment) -> bool {
+        now.since(Moment::from_nanos(self.turn.load(Relaxed))) > STALLED_AFTER
+    }
+
+    pub(super) fn turn(&self, now: Moment, in_flight: usize) {
+        self.turn.store(now.nanos(), Relaxed);
+        self.in_flight.store(in_flight as u64, Relaxed);
+    }
+
+    pub(super) fn show(&self, upstreams: Vec<Upstream>) {
+        let text = |upstream: &Upstream| {
+            let Upstream { address, sent, failed, .. } = upstream;
+            format!("{}#{} {sent} {failed}", address.ip(), address.port())
+        };
+        self.servers.store(Arc::new(upstreams.iter().map(text).collect()));
+        self.upstreams.store(Arc::new(upstreams));
+    }
+}
+
+/// The forwarder's part of `/metrics`.
+#[derive(Debug)]
+pub struct Metrics(pub Arc<Board>);
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let upstreams = self.0.upstreams();
+        let labels = |upstream: &Upstream| [("server", upstream.address.to_string())];
+        shared::metrics::counters(
+            &mut encoder,
+            ("upstream_queries", "Queries sent to an upstream, every try and probe counted"),
+            upstreams.iter().map(|upstream| (labels(upstream), upstream.sent)),
+        )?;
+        shared::metrics::counters(
+            &mut encoder,
+            ("upstream_failures", "Tries that an upstream left without a reply"),
+            upstreams.iter().map(|upstream| (labels(upstream), upstream.failed)),
+        )?;
+        let help = "Whether an upstream is asked: 0 while it is silent or sends our queries back";
+        let mut up = encoder.encode_descriptor("upstream_up", help, None, MetricType::Gauge)?;
+        for upstream in upstreams.iter() {
+            let is_up = i64::from(upstream.health == Health::Up);
+            ConstGauge::new(is_up).encode(up.encode_family(&labels(upstream))?)?;
+        }
+        let help = "The smoothed round-trip time of an upstream";
+        let name = "upstream_round_trip_seconds";
+        let mut rtt = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for upstream in upstreams.iter() {
+            let secs = upstream.round_trip.unwrap_or_default().as_secs_f64();
+            ConstGauge::new(secs).encode(rtt.encode_family(&labels(upstream))?)?;
+        }
+        let help = "Questions on their way to upstreams";
+        let flights = encoder.encode_descriptor("flights", help, None, MetricType::Gauge)?;
+        ConstGauge::new(self.0.in_flight() as i64).encode(flights)
+    }
+}
+
+/// The thread comes round once a second at least; this long without is a hang.
+const STALLED_AFTER: Duration = Duration::from_secs(5);

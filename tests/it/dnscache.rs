@@ -1,0 +1,620 @@
+//! The whole of dnscache between clients and scripted upstreams, on loopback.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use dnscache::{Config, Program};
+use hickory_proto::op::ResponseCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::fixture::dns::{self, PATIENCE};
+use crate::fixture::http;
+use crate::fixture::upstream::{Behaviour, Upstream};
+
+/// Treated as a server in the pod, and as one outside.
+const NEAR: &str = "127.0.0.1";
+const FAR: &str = "127.0.0.2";
+
+/// A running dnscache.
+struct Running {
+    dns: SocketAddr,
+    http: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<Result<(), dnscache::Error>>,
+}
+
+impl Running {
+    /// With these flags, on free ports, without a resolv.conf.
+    async fn start(flags: &[String]) -> Self {
+        let fixed = [
+            "dnscache",
+            "--listen=127.0.0.1:0",
+            "--http-listen=127.0.0.1:0",
+            "--resolv-file=/nonexistent",
+        ];
+        let flags = fixed.into_iter().map(str::to_owned).chain(flags.iter().cloned());
+        let program = Program::bind(Config::parse_from(flags)).await.unwrap();
+        let (dns, http) = (program.dns_addresses()[0], program.http_address());
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(program.run(async { drop(stopped.await) }));
+        Self { dns, http, stop: Some(stop), task }
+    }
+
+    /// Ends it in order, within its drain.
+    async fn stop(mut self) {
+        drop(self.stop.take());
+        timeout(PATIENCE, self.task).await.unwrap().unwrap().unwrap();
+    }
+
+    /// One of the figures that dnsmasq tells.
+    async fn figure(&self, name: &str) -> u64 {
+        let answer = dns::ask_udp(self.dns, &format!("{name}.bind. CH TXT")).await;
+        let text = answer.answers.first().unwrap().rsplit(' ').next().unwrap();
+        text.trim_matches('"').parse().unwrap()
+    }
+}
+
+/// `--server` for `upstream`.
+fn server(upstream: &Upstream) -> String {
+    format!("--server={}#{}", upstream.address.ip(), upstream.address.port())
+}
+
+/// `--server` for the names below `domain`.
+fn stub(domain: &str, upstream: &Upstream) -> String {
+    format!("--server=/{domain}/{}#{}", upstream.address.ip(), upstream.address.port())
+}
+
+/// Polls until `state` holds.
+async fn until<F: Future<Output = bool>>(what: &str, mut state: impl FnMut() -> F) {
+    let start = Instant::now();
+    while !state().await {
+        assert!(start.elapsed() < PATIENCE, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_miss_is_asked_once_and_then_a_hit() {
+    for address in [NEAR, FAR] {
+        let upstream = Upstream::start(address).await;
+        upstream.answer("a.example. A", &["a.example. 30 A 10.0.0.1"]);
+        upstream.answer("zero.example. A", &["zero.example. 0 A 10.0.0.1"]);
+        let cache = Running::start(&[server(&upstream)]).await;
+        for _ in 0..3 {
+            let answer = dns::ask_udp(cache.dns, "a.example. A").await;
+            assert_eq!(answer.status, "NOERROR");
+            assert_eq!(answer.answers.len(), 1);
+            assert!(answer.answers[0].starts_with("a.example. ") && answer.recursion_available);
+            assert!(!answer.authoritative);
+        }
+        assert_eq!(upstream.asked("a.example. A"), 1);
+        assert_eq!((cache.figure("hits").await, cache.figure("misses").await), (2, 1));
+        for _ in 0..2 {
+            assert_eq!(dns::ask_udp(cache.dns, "zero.example. A").await.status, "NOERROR");
+        }
+        assert_eq!(upstream.asked("zero.example. A"), 2, "TTL 0 is not kept");
+        for _ in 0..2 {
+            let answer = dns::ask_udp(cache.dns, "absent.example. A").await;
+            assert_eq!((answer.status.as_str(), answer.authorities.len()), ("NXDOMAIN", 1));
+        }
+        assert_eq!(upstream.asked("absent.example. A"), 1);
+        cache.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_get_their_own_case_and_upstreams_a_random_one() {
+    for (address, random) in [(NEAR, false), (FAR, true)] {
+        let upstream = Upstream::start(address).await;
+        let name = "abcdefghijklmnopqrstuvwxyz.example.";
+        upstream.answer(&format!("{name} A"), &[&format!("{name} 30 A 10.0.0.1")]);
+        let cache = Running::start(&[server(&upstream)]).await;
+        for asked in
+            [name.to_owned(), name.to_uppercase(), "aBcDEFghijklmnopqrstuvwxyz.Example.".into()]
+        {
+            let answer = dns::ask_udp(cache.dns, &format!("{asked} A")).await;
+            let owner = answer.answers[0].split(' ').next().unwrap();
+            assert_eq!(owner, asked);
+        }
+        let seen = upstream.seen(name);
+        assert_eq!(seen.len(), 1);
+        let sent = &seen[0].message[13..39];
+        assert_eq!(sent.iter().any(u8::is_ascii_uppercase), random);
+        cache.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_to_the_outside_come_from_ports_of_their_own_and_carry_nothing_of_the_client() {
+    let upstream = Upstream::start(FAR).await;
+    let cache = Running::start(&[server(&upstream)]).await;
+    let mut query = dns::query("n.example. A", Some(4_096));
+    // Client subnet (RFC 7871) and an unknown option.
+    let options = [0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2, 0xff, 0xf0, 0, 1, 7];
+    let end = query.len();
+    query[end - 1] = options.len() as u8;
+    query.extend(options);
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.send_to(&query, cache.dns).await.unwrap();
+    let mut buffer = [0; 1_500];
+    let (length, _) = timeout(PATIENCE, socket.recv_from(&mut buffer)).await.unwrap().unwrap();
+    assert_eq!(dns::read(&buffer[..length]).status, "NXDOMAIN");
+    for number in 0..50 {
+        dns::ask_udp(cache.dns, &format!("n{number}.example. A")).await;
+    }
+    let seen = upstream.seen("example.");
+    assert_eq!(seen.len(), 51);
+    let mut ports: Vec<u16> = seen.iter().map(|seen| seen.peer.port()).collect();
+    ports.sort();
+    ports.dedup();
+    assert!(ports.len() >= 49, "{} ports", ports.len());
+    let question = dns::query("n.example. A", Some(1_232));
+    assert_eq!(seen[0].message.len(), question.len(), "OPT without options");
+    assert_eq!(seen[0].message[question.len() - 8..], question[question.len() - 8..]);
+    cache.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn truncated_replies_are_followed_over_tcp() {
+    for address in [NEAR, FAR] {
+        let upstream = Upstream::start(address).await;
+        let records: Vec<String> =
+            (0..90).map(|number| format!("big.example. 30 A 10.0.1.{number}")).collect();
+        let records: Vec<&str> = records.iter().map(String::as_str).collect();
+        upstream.answer("big.example. A", &records);
+        let cache = Running::start(&[server(&upstream)]).await;
+        let answer = dns::ask_udp(cache.dns, "big.example. A").await;
+        assert!(answer.truncated && answer.size <= 1_232, "{answer:?}");
+        let answer = dns::ask_tcp(cache.dns, "big.example. A").await;
+        assert_eq!(answer.answers.len(), 90);
+        let plain = dns::ask_plain(cache.dns, "big.example. A").await;
+        assert!(plain.truncated && plain.size <= 512);
+        assert_eq!(upstream.asked("big.example. A"), 2, "once each over UDP and TCP");
+        upstream.answer("small.example. A", &["small.example. 30 A 10.0.0.1"]);
+        upstream.behave(Behaviour::Truncates);
+        assert_eq!(dns::ask_udp(cache.dns, "small.example. A").await.answers.len(), 1);
+        cache.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_clients_cost_one_query() {
+    for address in [NEAR, FAR] {
+        let upstream = Upstream::start(address).await;
+        upstream.answer("cold.example. A", &["cold.example. 30 A 10.0.0.1"]);
+        upstream.delay(Duration::from_millis(50));
+        let cache = Running::start(&[server(&upstream)]).await;
+        let mut clients = Vec::new();
+        for client in 1..=10 {
+            let socket = UdpSocket::bind(format!("127.0.1.{client}:0")).await.unwrap();
+            socket.connect(cache.dns).await.unwrap();
+            for id in 0..100_u16 {
+                let mut query = dns::query("cold.example. A", None);
+                query[..2].copy_from_slice(&id.to_be_bytes());
+                socket.send(&query).await.unwrap();
+            }
+            clients.push(socket);
+        }
+        for socket in &clients {
+            let mut ids = Vec::new();
+            let mut buffer = [0; 512];
+            while ids.len() < 100 {
+                let length = timeout(PATIENCE, socket.recv(&mut buffer)).await.unwrap().unwrap();
+                assert_eq!(dns::read(&buffer[..length]).answers.len(), 1);
+                ids.push(u16::from_be_bytes([buffer[0], buffer[1]]));
+            }
+            ids.sort();
+            assert!(ids.into_iter().eq(0..100), "each query is answered once");
+        }
+        assert_eq!(upstream.asked("cold.example. A"), 1);
+        cache.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_first_upstream_costs_little() {
+    for behaviour in [
+        Behaviour::Silent,
+        Behaviour::Fails(ResponseCode::ServFail),
+        Behaviour::Fails(ResponseCode::Refused),
+    ] {
+        for address in [NEAR, FAR] {
+            let (dead, alive) = (Upstream::start(address).await, Upstream::start(address).await);
+            dead.behave(behaviour);
+            let cache = Running::start(&[server(&dead), server(&alive)]).await;
+            for number in 0..20 {
+                let name = format!("n{number}.example.");
+                alive.answer(&format!("{name} A"), &[&format!("{name} 30 A 10.0.0.1")]);
+                let start = Instant::now();
+                let answer = dns::ask_udp(cache.dns, &format!("{name} A")).await;
+                assert_eq!(answer.status, "NOERROR", "{behaviour:?} {address} {number}");
+                assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
+            }
+            cache.stop().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lies_are_passed_over() {
+    for (address, behaviour) in
+        [(NEAR, Behaviour::Lies), (FAR, Behaviour::Lies), (FAR, Behaviour::Forged)]
+    {
+        let upstream = Upstream::start(address).await;
+        upstream.behave(behaviour);
+        upstream.answer("true.example. A", &["true.example. 30 A 10.0.0.1"]);
+        let cache = Running::start(&[server(&upstream)]).await;
+        let answer = dns::ask_udp(cache.dns, "true.example. A").await;
+        assert_eq!(answer.answers.len(), 1, "{address} {behaviour:?}: {answer:?}");
+        cache.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_every_upstream_dead_clients_are_told_in_time() {
+    let gone = Upstream::start(NEAR).await;
+    let closed = server(&gone);
+    drop(gone);
+    let silent = Upstream::start(FAR).await;
+    silent.behave(Behaviour::Silent);
+    let rows = [
+        ("silent", vec![server(&silent)], Duration::from_millis(1_950), &[22, 23][..]),
+        ("closed port", vec![closed], Duration::from_millis(300), &[22]),
+        ("none", vec![], Duration::from_millis(300), &[22]),
+    ];
+    for (case, servers, most, codes) in rows {
+        let cache = Running::start(&servers).await;
+        for tcp in [false, true] {
+            let start = Instant::now();
+            let question = format!("n{tcp}.example. A");
+            let answer = match tcp {
+                true => dns::ask_tcp(cache.dns, &question).await,
+                false => exchange(cache.dns, &dns::query(&question, Some(1_232))).await,
+            };
+            assert_eq!(answer.status, "SERVFAIL", "{case}: {answer:?}");
+            let (code, text) = answer.error.unwrap();
+            assert!(codes.contains(&code) && !text.is_empty(), "{case}: {code} {text}");
+            assert!(start.elapsed() < most, "{case}: {:?}", start.elapsed());
+        }
+        cache.stop().await;
+    }
+}
+
+/// One datagram out, one back.
+async fn exchange(server: SocketAddr, message: &[u8]) -> dns::Answer {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(server).await.unwrap();
+    socket.send(message).await.unwrap();
+    let mut buffer = [0; 1_500];
+    let length = timeout(PATIENCE, socket.recv(&mut buffer)).await.unwrap().unwrap();
+    dns::read(&buffer[..length])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_expired_is_served_while_the_upstream_is_dead() {
+    for address in [NEAR, FAR] {
+        let upstream = Upstream::start(address).await;
+        upstream.answer("short.example. A", &["short.example. 1 A 10.0.0.1"]);
+        let cache = Running::start(&[server(&upstream)]).await;
+        assert_eq!(dns::ask_udp(cache.dns, "short.example. A").await.status, "NOERROR");
+        upstream.behave(Behaviour::Silent);
+        until("an expired answer", || async {
+            let answer = exchange(cache.dns, &dns::query("short.example. A", Some(1_232))).await;
+            assert_eq!(answer.answers.len(), 1, "{answer:?}");
+            answer.error.is_some_and(|(code, _)| code == 3)
+        })
+        .await;
+        upstream.behave(Behaviour::Good);
+        until("a fresh answer", || async {
+            dns::ask_udp(cache.dns, "short.example. A").await.error.is_none()
+        })
+        .await;
+        cache.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alias_of_another_route_is_completed() {
+    let (kubedns, outside) = (Upstream::start(NEAR).await, Upstream::start(FAR).await);
+    let alias = "db.shop.svc.cluster.local. 30 CNAME db.example.";
+    for rtype in ["A", "AAAA", "CNAME", "TXT"] {
+        kubedns.answer(&format!("db.shop.svc.cluster.local. {rtype}"), &[alias]);
+    }
+    let loops = ["l0.shop.svc.cluster.local.", "l1.corp.example."];
+    kubedns.answer(&format!("{} A", loops[0]), &[&format!("{} 30 CNAME {}", loops[0], loops[1])]);
+    outside.answer(&format!("{} A", loops[1]), &[&format!("{} 30 CNAME {}", loops[1], loops[0])]);
+    outside.answer(
+        "db.example. A",
+        &["db.example. 60 CNAME host.example.", "host.example. 60 A 192.0.2.7"],
+    );
+    let flags = [stub("cluster.local", &kubedns), stub("corp.example", &outside), server(&outside)];
+    let cache = Running::start(&flags).await;
+    let whole = [alias, "db.example. 60 CNAME host.example.", "host.example. 60 A 192.0.2.7"];
+    for round in 0..2 {
+        let answer = dns::ask_udp(cache.dns, "db.shop.svc.cluster.local. A").await;
+        assert_eq!(answer.status, "NOERROR", "round {round}");
+        let owners = |records: &[&str]| {
+            let shape = |text: &&str| {
+                let words: Vec<&str> = text.split(' ').collect();
+                format!("{} {}", words[0], words[words.len() - 1])
+            };
+            let mut shapes: Vec<String> = records.iter().map(shape).collect();
+            shapes.sort();
+            shapes
+        };
+        let got: Vec<&str> = answer.answers.iter().map(String::as_str).collect();
+        assert_eq!(owners(&got), owners(&whole), "round {round}");
+    }
+    assert_eq!(
+        (kubedns.asked("db.shop.svc.cluster.local. A"), outside.asked("db.example. A")),
+        (1, 1)
+    );
+    let denied = dns::ask_udp(cache.dns, "db.shop.svc.cluster.local. AAAA").await;
+    assert_eq!(
+        (denied.status.as_str(), denied.answers.len()),
+        ("NXDOMAIN", 1),
+        "the last one's code"
+    );
+    let bare = dns::ask_udp(cache.dns, "db.shop.svc.cluster.local. CNAME").await;
+    assert_eq!(bare.answers.len(), 1);
+    outside.behave(Behaviour::Fails(ResponseCode::ServFail));
+    assert_eq!(dns::ask_udp(cache.dns, "db.shop.svc.cluster.local. TXT").await.status, "SERVFAIL");
+    outside.behave(Behaviour::Good);
+    let start = Instant::now();
+    let answer = exchange(cache.dns, &dns::query(&format!("{} A", loops[0]), Some(1_232))).await;
+    assert_eq!(answer.status, "SERVFAIL", "{answer:?}");
+    assert!(start.elapsed() < Duration::from_millis(1_000), "a circle is seen, not waited for");
+    cache.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_clients_hurt_nobody() {
+    let upstream = Upstream::start(NEAR).await;
+    upstream.answer("a.example. A", &["a.example. 30 A 10.0.0.1"]);
+    let cache = Running::start(&[server(&upstream)]).await;
+    let mut slow = TcpStream::connect(cache.dns).await.unwrap();
+    slow.write_all(&[0]).await.unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for garbage in [&b""[..], b"x", &[0; 12], &[0xff; 600], &[0; 4_096]] {
+        socket.send_to(garbage, cache.dns).await.unwrap();
+    }
+    let mut many = dns::query("a.example. A", None);
+    many[5] = 2;
+    socket.send_to(&many, cache.dns).await.unwrap();
+    assert_eq!(dns::ask_udp(cache.dns, "a.example. A").await.answers.len(), 1);
+    assert_eq!(dns::ask_tcp(cache.dns, "a.example. A").await.answers.len(), 1);
+    cache.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chaos_names_tell_how_it_fares() {
+    let upstream = Upstream::start(NEAR).await;
+    upstream.answer("a.example. A", &["a.example. 30 A 10.0.0.1"]);
+    let cache = Running::start(&[server(&upstream), "--cache-size=123".into()]).await;
+    dns::ask_udp(cache.dns, "a.example. A").await;
+    dns::ask_udp(cache.dns, "a.example. A").await;
+    for (name, value) in
+        [("hits", 1), ("misses", 1), ("insertions", 1), ("evictions", 0), ("cachesize", 123)]
+    {
+        assert_eq!(cache.figure(name).await, value, "{name}");
+    }
+    until("the upstream under servers.bind", || async {
+        let answer = dns::ask_udp(cache.dns, "servers.bind. CH TXT").await;
+        let address = upstream.address;
+        answer.answers[0].contains(&format!("{}#{} 2 0", address.ip(), address.port()))
+    })
+    .await;
+    cache.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_change_without_losing_a_query() {
+    let directory = tempfile::tempdir().unwrap();
+    let upstreams = [Upstream::start(FAR).await, Upstream::start(FAR).await];
+    for (upstream, address) in upstreams.iter().zip(["10.0.0.1", "10.0.0.2"]) {
+        upstream.answer("who.corp.example. A", &[&format!("who.corp.example. 300 A {address}")]);
+        upstream.answer("stays.example. A", &["stays.example. 300 A 10.0.0.9"]);
+    }
+    let write = |number: usize| {
+        let file = directory.path().join("stubDomains");
+        let new = directory.path().join(".new");
+        let text = format!(r#"{{"corp.example": ["{}"]}}"#, upstreams[number].address);
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, file).unwrap();
+    };
+    write(0);
+    let flags = [server(&upstreams[0]), format!("--config-dir={}", directory.path().display())];
+    let cache = Running::start(&flags).await;
+    dns::eventually(
+        cache.dns,
+        "stays.example. A",
+        "NOERROR",
+        &["stays.example. 300 IN A 10.0.0.9"],
+    )
+    .await;
+    let mut number = 0;
+    for round in 0..6 {
+        let last = if round % 2 == 0 { "1" } else { "2" };
+        until("the address of the server that is asked now", || {
+            number += 1;
+            let fresh = dns::query(&format!("n{number}.corp.example. A"), Some(1_232));
+            let address = cache.dns;
+            async move {
+                assert_eq!(exchange(address, &fresh).await.status, "NXDOMAIN", "none is lost");
+                let answer = dns::ask_udp(address, "who.corp.example. A").await;
+                assert_eq!(answer.status, "NOERROR");
+                answer.answers[0].ends_with(last)
+            }
+        })
+        .await;
+        write((round + 1) % 2);
+    }
+    dns::ask_udp(cache.dns, "stays.example. A").await;
+    let asked: usize = upstreams.iter().map(|upstream| upstream.asked("stays.example. A")).sum();
+    assert_eq!(asked, 1, "what the same servers answer for stays");
+    cache.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stub_servers_may_be_names_and_bad_ones_disable_only_themselves() {
+    let directory = tempfile::tempdir().unwrap();
+    let (outside, corp) = (Upstream::start(FAR).await, Upstream::start("127.0.0.3").await);
+    outside.answer("dns.example. A", &["dns.example. 300 A 127.0.0.3"]);
+    outside.answer("a.example. A", &["a.example. 300 A 10.0.0.1"]);
+    corp.answer("a.corp.example. A", &["a.corp.example. 300 A 10.0.0.2"]);
+    let port = corp.address.port();
+    let text = format!(
+        r#"{{"corp.example": ["dns.example:{port}"], "lost.example": ["ns.lost.example"]}}"#
+    );
+    std::fs::write(directory.path().join("stubDomains"), text).unwrap();
+    let flags = [server(&outside), format!("--config-dir={}", directory.path().display())];
+    let cache = Running::start(&flags).await;
+    until("the stub server by its name", || async {
+        dns::ask_udp(cache.dns, "a.corp.example. A").await.status == "NOERROR"
+    })
+    .await;
+    assert_eq!(dns::ask_udp(cache.dns, "a.example. A").await.status, "NOERROR");
+    let lost = dns::ask_udp(cache.dns, "a.lost.example. A").await;
+    assert_eq!(lost.status, "SERVFAIL");
+    cache.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_caches_that_ask_each_other_notice() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = Running::start(&[format!("--config-dir={}", directory.path().display())]).await;
+    let second = Running::start(&[format!("--server=127.0.0.1#{}", first.dns.port())]).await;
+    let text = format!(r#"["{}"]"#, second.dns);
+    std::fs::write(directory.path().join("upstreamNameservers"), text).unwrap();
+    let mut number = 0;
+    until("the end of the loop", || {
+        number += 1;
+        let question = format!("n{number}.example. A");
+        let address = first.dns;
+        async move {
+            let answer = exchange(address, &dns::query(&question, Some(1_232))).await;
+            assert_eq!(answer.status, "SERVFAIL");
+            answer.error.is_some_and(|(_, text)| text == "every upstream is down")
+        }
+    })
+    .await;
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changed_names_are_dropped_and_no_others() {
+    let kubedns = Upstream::start(NEAR).await;
+    let names =
+        ["a.shop.svc.cluster.local.", "_x.a.shop.svc.cluster.local.", "b.shop.svc.cluster.local."];
+    let set = |last: u8| {
+        for name in names {
+            kubedns.answer(&format!("{name} A"), &[&format!("{name} 300 A 10.0.0.{last}")]);
+        }
+    };
+    set(1);
+    let stream = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("--changes=http://{}/changes", stream.local_addr().unwrap());
+    let cache = Running::start(&[stub("cluster.local", &kubedns), url]).await;
+    let (mut connection, request) = accept(&stream).await;
+    assert!(request.starts_with("GET /changes HTTP/1.1"), "{request}");
+    send(&mut connection, "{\"generation\":7}\n").await;
+    let address = |name: &'static str| async move {
+        let answer = dns::ask_udp(cache.dns, &format!("{name} A")).await;
+        answer.answers[0].rsplit('.').next().unwrap().to_owned()
+    };
+    // The first line drops everything: what was kept before may be of any age.
+    until("the first line's effect", || async {
+        kubedns.asked("b.shop.svc.cluster.local. A") >= 1 || address(names[2]).await == "1"
+    })
+    .await;
+    for name in names {
+        assert_eq!(address(name).await, "1");
+    }
+    set(2);
+    // A line may come in pieces, and several at once.
+    send(&mut connection, "{\"generation\":8,\"names\":[\"a.shop.svc.clu").await;
+    send(&mut connection, "ster.local.\"]}\n{\"generation\":9,\"names\":[\"x.example.\"]}\n").await;
+    until("new answers", || async { address(names[0]).await == "2" }).await;
+    assert_eq!(address(names[1]).await, "2", "names below go too");
+    assert_eq!(address(names[2]).await, "1", "other names stay");
+    drop(connection);
+    let (mut connection, request) = accept(&stream).await;
+    assert!(request.starts_with("GET /changes?since=9 HTTP/1.1"), "{request}");
+    send(&mut connection, "{\"generation\":9}\n").await;
+    assert_eq!(address(names[2]).await, "1", "nothing was missed, nothing is dropped");
+    send(&mut connection, "{\"generation\":12,\"flush\":true}\n").await;
+    until("the flush", || async { address(names[2]).await == "2" }).await;
+}
+
+/// A connection with its request read and the head of the reply sent.
+async fn accept(listener: &tokio::net::TcpListener) -> (TcpStream, String) {
+    let (mut stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        request.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
+    }
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    (stream, String::from_utf8(request).unwrap())
+}
+
+async fn send(stream: &mut TcpStream, text: &str) {
+    let chunk = format!("{:x}\r\n{text}\r\n", text.len());
+    stream.write_all(chunk.as_bytes()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_answers_what_was_taken_on() {
+    let upstream = Upstream::start(NEAR).await;
+    upstream.answer("slow.example. A", &["slow.example. 30 A 10.0.0.1"]);
+    upstream.delay(Duration::from_millis(300));
+    let cache = Running::start(&[server(&upstream)]).await;
+    let address = cache.dns;
+    let query = dns::query("slow.example. A", Some(1_232));
+    let waiting = tokio::spawn(async move { exchange(address, &query).await });
+    until("the query to be on its way", || async { upstream.asked("slow.example. A") == 1 }).await;
+    let start = Instant::now();
+    cache.stop().await;
+    assert_eq!(waiting.await.unwrap().status, "NOERROR");
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_are_kept_for_a_moment() {
+    let upstream = Upstream::start(NEAR).await;
+    upstream.behave(Behaviour::Fails(ResponseCode::ServFail));
+    let cache = Running::start(&[server(&upstream)]).await;
+    for _ in 0..10 {
+        assert_eq!(dns::ask_udp(cache.dns, "bad.example. A").await.status, "SERVFAIL");
+    }
+    assert!(upstream.asked("bad.example. A") <= 2, "{}", upstream.asked("bad.example. A"));
+    cache.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_and_metrics_are_served_over_http() {
+    let upstream = Upstream::start(FAR).await;
+    let cache = Running::start(&[server(&upstream)]).await;
+    dns::ask_udp(cache.dns, "a.example. A").await;
+    for path in ["/livez", "/healthz", "/readyz", "/readiness"] {
+        http::eventually(cache.http, path, 200, "ok").await;
+    }
+    for check in ["[+]dns", "[+]forward"] {
+        http::eventually(cache.http, "/livez?verbose", 200, check).await;
+    }
+    http::eventually(cache.http, "/readyz?verbose", 200, "[+]routes").await;
+    let address = upstream.address;
+    let up = format!("dnscache_upstream_up{{server=\"{address}\"}} 1");
+    http::eventually(cache.http, "/metrics", 200, &up).await;
+    let sent = format!("dnscache_upstream_queries_total{{server=\"{address}\"}} 2");
+    http::eventually(cache.http, "/metrics", 200, &sent).await;
+    http::eventually(cache.http, "/explain?name=a.example", 200, "remaining_seconds").await;
+    cache.stop().await;
+}
