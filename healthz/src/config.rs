@@ -21,10 +21,10 @@ pub struct Config {
           value_parser = listen_address)]
     pub http_listen: SocketAddr,
 
-    /// What is asked; repeatable. SERVER is IP, IP:PORT or [IPv6]:PORT, port 53 unless given, after
-    /// "tcp:" asked over TCP. A NAME that begins with "*." is asked with a new first label each
-    /// time: no cache can answer it, and NXDOMAIN is right. INTERVAL_SECONDS is 1 to 3600, 5
-    /// unless given. TYPE is A unless given
+    /// What is asked; repeatable. SERVER is IP or IP:PORT, an IPv6 address in brackets before a
+    /// port; port 53 unless given; after "tcp:" asked over TCP. A NAME that begins with "*." is
+    /// asked with a new first label each time: no cache can answer it, and NXDOMAIN is right.
+    /// INTERVAL_SECONDS is 1 to 3600, 5 unless given. TYPE is A unless given
     #[arg(long = "probe", value_name = "LABEL,SERVER,NAME[,INTERVAL_SECONDS[,TYPE]]",
           default_values = PROBES)]
     pub probes: Vec<Probe>,

@@ -1,6 +1,6 @@
 //! The configuration directory: the `kube-dns` ConfigMap mounted as files, read again on change.
 //!
-//! Edge around the core in [`mod@keys`]: reads files, watches the directory, publishes. The last
+//! Edge around the core in `keys`: reads files, watches the directory, publishes. The last
 //! good configuration stays whatever happens. What the keys are for is the programs' business.
 //!
 //! ```text

@@ -101,7 +101,7 @@ impl Drop for SeatState {
     }
 }
 
-/// Serves `router` until `stopping`; then lets requests finish within [`GRACE`] and ends.
+/// Serves `router` until `stopping`; then lets requests finish within two seconds and ends.
 pub async fn serve(
     listener: Listener,
     router: Router,
