@@ -1,4 +1,5 @@
-//! Questions about the server itself, class CHAOS, answered as dnsmasq answers them: tools read these names.
+//! Questions about the server itself, class CHAOS, answered as dnsmasq answers them: tools read
+//! these names.
 //!
 //! Core. Knows the names and how numbers are written; the numbers come in.
 
@@ -45,7 +46,8 @@ pub fn name(name: &[u8]) -> Option<Name> {
     })
 }
 
-/// Answers `query` with `texts`, each a string of one TXT record of TTL 0; other types than TXT get no record.
+/// Answers `query` with `texts`, each a string of one TXT record of TTL 0; other types than TXT get
+/// no record.
 pub fn answer(query: &Query<'_>, texts: &[&str], reply: &mut Reply<'_>) {
     if !matches!(query.qtype, rtype::TXT | rtype::ANY) {
         return;

@@ -13,7 +13,8 @@ use crate::cache::Bounds;
 use crate::lifetime::Limits;
 use crate::route::ServerFlag;
 
-/// Answers DNS on port 53 from a bounded cache; asks kubedns, a stub domain or an upstream on a miss.
+/// Answers DNS on port 53 from a bounded cache; asks kubedns, a stub domain or an upstream on a
+/// miss.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "dnscache", version)]
 pub struct Config {
@@ -23,7 +24,8 @@ pub struct Config {
     /// Address of health, metrics and explain over HTTP
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:9153", value_parser = listen_address)]
     pub http_listen: SocketAddr,
-    /// Upstream, or the servers of the named domains: [/DOMAIN/.../]ADDR[#PORT] (repeatable; default: resolv.conf)
+    /// Upstream, or the servers of the named domains: [/DOMAIN/.../]ADDR[#PORT] (repeatable;
+    /// default: resolv.conf)
     #[arg(long = "server", value_name = "[/DOMAIN/.../]ADDR[#PORT]")]
     pub servers: Vec<ServerFlag>,
     /// Upstreams where no plain --server is given; watched

@@ -1,4 +1,5 @@
-//! What happens to a query: refused, answered from the cache or by a route, or put off until an upstream has answered.
+//! What happens to a query: refused, answered from the cache or by a route, or put off until an
+//! upstream has answered.
 //!
 //! Core. Never waits: called by every serving thread at once.
 

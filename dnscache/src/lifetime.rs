@@ -16,7 +16,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// `ttl` as it may be used: one with the top bit set is 0 (RFC 2181 section 8), one of 0 stays 0.
+    /// `ttl` as it may be used: one with the top bit set is 0 (RFC 2181 section 8), one of 0 stays
+    /// 0.
     pub fn ttl(&self, ttl: u32) -> u32 {
         match ttl {
             0 | 0x8000_0000.. => 0,
@@ -24,15 +25,15 @@ impl Limits {
         }
     }
 
-    /// How many seconds a negative answer is kept whose SOA record has `ttl` and `minimum`: the lowest of both and the
-    /// ceiling (RFC 2308 section 5).
+    /// How many seconds a negative answer is kept whose SOA record has `ttl` and `minimum`: the
+    /// lowest of both and the ceiling (RFC 2308 section 5).
     pub fn negative(&self, ttl: u32, minimum: u32) -> u32 {
         self.ttl(ttl).min(self.ttl(minimum)).min(self.negative_max)
     }
 }
 
-/// How long the failure number `failures` in a row is kept: one second, doubling to 30 (RFC 9520 section 3.2 allows one
-/// second to five minutes).
+/// How long the failure number `failures` in a row is kept: one second, doubling to 30 (RFC 9520
+/// section 3.2 allows one second to five minutes).
 pub fn failure(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.saturating_sub(1).min(5)).min(FAILURE_MAX)
 }

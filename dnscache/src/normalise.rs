@@ -1,8 +1,8 @@
 //! An upstream's reply reduced to what answers the question, in the one form that the cache keeps.
 //!
-//! Core. Decodes and encodes with hickory-proto; does not know where the reply came from nor for how long it stays. Only
-//! records on the way from the question's name through aliases to the asked type get in, so nothing an upstream adds
-//! can be cached under another name (RFC 5452 section 6).
+//! Core. Decodes and encodes with hickory-proto; does not know where the reply came from nor for
+//! how long it stays. Only records on the way from the question's name through aliases to the asked
+//! type get in, so nothing an upstream adds can be cached under another name (RFC 5452 section 6).
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query as Question};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
@@ -32,8 +32,8 @@ pub struct Answer {
     pub entry: Entry,
     /// How long it may be kept, in seconds; 0 means not at all.
     pub lifetime_secs: u32,
-    /// The alias at which the answer ends without records of the asked type, in wire form and lower case: its
-    /// target may be somebody else's to answer.
+    /// The alias at which the answer ends without records of the asked type, in wire form and lower
+    /// case: its target may be somebody else's to answer.
     pub dangling: Option<Vec<u8>>,
 }
 
@@ -58,8 +58,8 @@ pub fn reduce(reply: &[u8], asked: &Asked<'_>, limits: &Limits) -> Result<Answer
     join(&[message], asked, limits)
 }
 
-/// Reduces several replies to one answer: `replies[n + 1]` answers the alias at which `replies[n]` ends. The response
-/// code is the last one's (RFC 6604 section 3).
+/// Reduces several replies to one answer: `replies[n + 1]` answers the alias at which `replies[n]`
+/// ends. The response code is the last one's (RFC 6604 section 3).
 pub fn reduce_chain(
     replies: &[&[u8]],
     asked: &Asked<'_>,

@@ -1,7 +1,9 @@
-//! One reply as the cache keeps it: its records in wire form, where their TTLs stand, and what its header says.
+//! One reply as the cache keeps it: its records in wire form, where their TTLs stand, and what its
+//! header says.
 //!
-//! Core. An entry fits every client: id, case of the question, flags, size and transport are the query's. Record owners
-//! point to offset 12 or into the records, and both stand where they stood as long as the question is as long.
+//! Core. An entry fits every client: id, case of the question, flags, size and transport are the
+//! query's. Record owners point to offset 12 or into the records, and both stand where they stood
+//! as long as the question is as long.
 
 use shared::wire::{HEADER_LEN, Query, Reply, name_end, rtype};
 
@@ -35,9 +37,11 @@ struct Span {
 }
 
 impl Entry {
-    /// The records of `message`, which has one question with an uncompressed name, no OPT and `rcode` as its code.
+    /// The records of `message`, which has one question with an uncompressed name, no OPT and
+    /// `rcode` as its code.
     ///
-    /// Nothing where a record runs over the end, or there are more bytes than a TTL's offset can say.
+    /// Nothing where a record runs over the end, or there are more bytes than a TTL's offset can
+    /// say.
     pub fn new(message: &[u8], rcode: u16) -> Option<Self> {
         let body_start = name_end(message, HEADER_LEN)? + 4;
         let body = message.get(body_start..)?;
@@ -106,11 +110,11 @@ impl Entry {
         self.counts.iter().map(|&count| usize::from(count)).sum()
     }
 
-    /// Writes the reply to `query`, which asks what this entry answers. `age` lowers each TTL, in seconds; `ttl_max`
-    /// then caps it: how stale answers get theirs (RFC 8767 section 4).
+    /// Writes the reply to `query`, which asks what this entry answers. `age` lowers each TTL, in
+    /// seconds; `ttl_max` then caps it: how stale answers get theirs (RFC 8767 section 4).
     ///
-    /// What does not fit over UDP is left out whole record by whole record, additional ones first, and TC set where an
-    /// answer is missing. Addresses are rotated by the query's ID.
+    /// What does not fit over UDP is left out whole record by whole record, additional ones first,
+    /// and TC set where an answer is missing. Addresses are rotated by the query's ID.
     pub fn emit(&self, query: &Query<'_>, age: u32, ttl_max: u32, reply: &mut Reply<'_>) {
         reply.set_rcode(self.rcode);
         reply.set_recursion_available(true);

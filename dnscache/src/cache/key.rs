@@ -1,7 +1,8 @@
 //! What an entry is found by: name, type, class, DO and CD, hashed once.
 //!
-//! Core. A key is one string of bytes that begins with its own hash, so that the choice of a shard and the look-ups in
-//! its tables share the work. The hash is seeded: nobody can choose names that collide.
+//! Core. A key is one string of bytes that begins with its own hash, so that the choice of a shard
+//! and the look-ups in its tables share the work. The hash is seeded: nobody can choose names that
+//! collide.
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hasher};
@@ -9,8 +10,8 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::quality::RandomState;
 use shared::wire::{NAME_MAX, Query};
 
-/// What tells one answer from another. A missing CD or DO here is a known way to serve the wrong answer
-/// (CVE-2024-0874).
+/// What tells one answer from another. A missing CD or DO here is a known way to serve the wrong
+/// answer (CVE-2024-0874).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question<'a> {
     /// The owner name in wire form, lower case.
@@ -38,7 +39,8 @@ impl<'a> Question<'a> {
     }
 }
 
-/// The bytes of a key: the hash of everything, the hash of the name, flags, type and class, the name.
+/// The bytes of a key: the hash of everything, the hash of the name, flags, type and class, the
+/// name.
 pub(super) type Probe = [u8];
 
 /// A key that the cache owns.

@@ -52,8 +52,8 @@ impl Local<'_> {
         let zone_at = HEADER_LEN + query.name().len() - self.zone.len();
         let timers = [1, 3_600, 1_200, 604_800, TTL_SECS].map(u32::to_be_bytes).concat();
         let rdata: [&[u8]; 3] = [self.zone, NOBODY, &timers];
-        // An SOA fits the smallest reply unless both names are near their limit: sent without, then,
-        // which only means that nobody keeps the answer (RFC 2308 section 5).
+        // An SOA fits the smallest reply unless both names are near their limit: sent without,
+        // then, which only means that nobody keeps the answer (RFC 2308 section 5).
         let owner = Owner::At(zone_at as u16);
         reply.push(Section::Authority, owner, rtype::SOA, TTL_SECS, &rdata);
     }
