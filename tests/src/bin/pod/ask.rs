@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Request;
+use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
@@ -49,11 +49,11 @@ pub async fn dns(
 /// Status and text of `http://server/path`.
 ///
 /// Fails where it does not come within [`PATIENCE`], or is longer than [`BODY_MAX`].
-pub async fn http(server: SocketAddr, path: &str) -> Result<(u16, String), Failure> {
+pub async fn http(server: SocketAddr, path: &str) -> Result<(StatusCode, String), Failure> {
     timeout(PATIENCE, exchange(server, path)).await?
 }
 
-async fn exchange(server: SocketAddr, path: &str) -> Result<(u16, String), Failure> {
+async fn exchange(server: SocketAddr, path: &str) -> Result<(StatusCode, String), Failure> {
     let stream = TcpStream::connect(server).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -63,7 +63,7 @@ async fn exchange(server: SocketAddr, path: &str) -> Result<(u16, String), Failu
         .body(Empty::<Bytes>::new())?;
     let response = async {
         let response = sender.send_request(request).await?;
-        let status = response.status().as_u16();
+        let status = response.status();
         let body = Limited::new(response.into_body(), BODY_MAX).collect().await?.to_bytes();
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
     };

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use hickory_proto::rr::{DNSClass, RData, RecordType};
 
 use crate::ask;
-use crate::flags::Flags;
+use crate::flags::{self, Flags};
 use crate::objects::Service;
 use crate::ports::Ports;
 
@@ -62,7 +62,7 @@ pub fn hints(flags: &Flags, kubedns: Option<u32>) -> String {
     let edit = match flags.objects() {
         Some(path) => {
             let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-            format!("\nEdit {} and ask again: answers follow.", path.display())
+            format!("\nEdit {} and ask again: answers follow.", flags::seen_from_here(&path))
         }
         None => String::new(),
     };
@@ -88,10 +88,15 @@ fn questions(services: &[Service], domain: &str) -> [Vec<Question>; 3] {
         ..Service::default()
     }];
     let services = if services.is_empty() { &usual } else { services };
-    let addresses = services.iter().filter_map(|service| {
-        let rtype = if service.cluster_ip?.is_ipv4() { RecordType::A } else { RecordType::AAAA };
-        Some((service.owner_name(domain), rtype))
-    });
+    let mut addresses: Vec<Question> = services
+        .iter()
+        .filter_map(|service| {
+            let is_ipv4 = service.cluster_ip?.is_ipv4();
+            let rtype = if is_ipv4 { RecordType::A } else { RecordType::AAAA };
+            Some((service.owner_name(domain), rtype))
+        })
+        .collect();
+    addresses.sort_by_key(|(_, rtype)| *rtype != RecordType::A); // the better known one first
     // Endpoints with names of their own show more than one cluster IP does.
     let (headless, others): (Vec<&Service>, Vec<_>) =
         services.iter().partition(|service| service.headless);
@@ -103,7 +108,7 @@ fn questions(services: &[Service], domain: &str) -> [Vec<Question>; 3] {
         .iter()
         .filter(|service| service.external)
         .map(|service| (service.owner_name(domain), RecordType::CNAME));
-    [addresses.collect(), named_ports.collect(), aliases.collect()]
+    [addresses, named_ports.collect(), aliases.collect()]
 }
 
 /// The first question that has an answer, and the first address in it.
@@ -155,8 +160,8 @@ mod tests {
             service
         };
         let services = [
-            service("web", |web| web.cluster_ip = Some(IpAddr::from([10, 0, 0, 7]))),
             service("six", |six| six.cluster_ip = "2001:db8::1".parse().ok()),
+            service("web", |web| web.cluster_ip = Some(IpAddr::from([10, 0, 0, 7]))),
             service("db", |db| db.headless = true),
             service("mail", |mail| (mail.external, mail.port) = (true, None)),
         ];
@@ -172,8 +177,8 @@ mod tests {
                 &["web.shop.svc.example.test A", "six.shop.svc.example.test AAAA"],
                 &[
                     "_http._tcp.db.shop.svc.example.test SRV",
-                    "_http._tcp.web.shop.svc.example.test SRV",
                     "_http._tcp.six.shop.svc.example.test SRV",
+                    "_http._tcp.web.shop.svc.example.test SRV",
                 ],
                 &["mail.shop.svc.example.test CNAME"],
             ],

@@ -79,5 +79,11 @@ pub fn parse() -> Flags {
     }
 }
 
+/// `path` as one would type it here.
+pub fn seen_from_here(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}
+
 /// The demo objects of this workspace.
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/demo");

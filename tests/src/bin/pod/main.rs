@@ -138,7 +138,7 @@ async fn until_healthy(ports: &Ports) -> Result<(), Error> {
     let mut reason = "healthz has not answered".to_owned();
     loop {
         match timeout_at(deadline, ask::http(ports.healthz, "/healthz")).await {
-            Ok(Ok((200, _))) => return Ok(()),
+            Ok(Ok((hyper::StatusCode::OK, _))) => return Ok(()),
             Ok(Ok((_, body))) => reason = body.trim().replace('\n', "; "),
             Ok(Err(_)) => {} // not listening yet
             Err(_) => return Err(Error::Unhealthy { reason }),

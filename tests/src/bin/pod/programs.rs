@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::flags::seen_from_here;
 use crate::tether;
 
 /// One program to start.
@@ -85,7 +86,7 @@ impl Programs {
             let dns = dns.map_or(String::new(), |address| format!("DNS {address}"));
             programs.table += &format!(
                 "{name:<8} pid {id:<7} {dns:<19} http://{http:<15} log {}\n",
-                log.display()
+                seen_from_here(&log)
             );
             programs.process_ids.insert(name, id);
             programs.tasks.spawn(follow(child, name, log, programs.stopping.clone()));
@@ -141,7 +142,7 @@ impl fmt::Display for Ended {
             Err(error) => write!(f, "{} ended ({error})", self.name)?,
         }
         let text = fs::read_to_string(&self.log).unwrap_or_default();
-        write!(f, "; {} ends with:", self.log.display())?;
+        write!(f, "; {} ends with:", seen_from_here(&self.log))?;
         let lines: Vec<&str> = text.lines().collect();
         for line in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
             write!(f, "\n    {line}")?;
@@ -172,7 +173,7 @@ fn start(
     let output = File::create(log).map_err(unwritable)?;
     let errors = output.try_clone().map_err(unwritable)?;
     let refused = |source| Error::Start { name, source };
-    let mut command = Command::from(tether::command(program).map_err(refused)?);
+    let mut command = Command::from(tether::command(program));
     command.args(arguments).stdin(Stdio::null()).stdout(output).stderr(errors);
     command.kill_on_drop(true).spawn().map_err(refused)
 }

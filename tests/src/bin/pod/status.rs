@@ -1,9 +1,10 @@
-//! One line that lives at the foot of the terminal: queries, hit rate, records, health.
+//! One line that lives at the foot of the terminal: queries, hit rate, what kubedns knows, health.
 
 use std::io::Write;
 use std::net::SocketAddr;
 
 use hickory_proto::rr::{DNSClass, RData, RecordType};
+use hyper::StatusCode;
 use tokio::time::Instant;
 
 use crate::ask;
@@ -28,10 +29,10 @@ impl Line {
         if !self.is_terminal {
             return;
         }
-        let (hits, misses, records, health) = tokio::join!(
+        let (hits, misses, [services, endpoints], health) = tokio::join!(
             counter(self.ports.dns, "hits.bind"),
             counter(self.ports.dns, "misses.bind"),
-            records(self.ports.kubedns_http),
+            objects(self.ports.kubedns_http),
             ask::http(self.ports.healthz, "/healthz"),
         );
         let now = Instant::now();
@@ -42,15 +43,16 @@ impl Line {
         self.last = queries.map(|queries| (queries, now));
         let hit_rate = hits.zip(queries).filter(|&(_, queries)| queries > 0);
         print!(
-            "\r\x1b[K{} queries  {} per second  hit rate {}  {} records  {}",
+            "\r\x1b[K{} queries  {} per second  hit rate {}  {} services  {} endpoints  {}",
             shown(queries),
             shown(rate.map(|rate| rate.round() as u64)),
             hit_rate.map_or("-".to_owned(), |(hits, queries)| {
                 format!("{:.1} %", 100.0 * hits as f64 / queries as f64)
             }),
-            shown(records),
+            shown(services),
+            shown(endpoints),
             match health {
-                Ok((200, _)) => "healthy",
+                Ok((StatusCode::OK, _)) => "healthy",
                 Ok(_) => "NOT HEALTHY",
                 Err(_) => "healthz does not answer",
             },
@@ -85,11 +87,11 @@ async fn counter(server: SocketAddr, name: &str) -> Option<u64> {
     }
 }
 
-/// How many records kubedns holds.
-async fn records(server: SocketAddr) -> Option<u64> {
-    let (_, metrics) = ask::http(server, "/metrics").await.ok()?;
-    metrics.lines().find_map(|line| line.strip_prefix(RECORDS)?.trim().parse().ok())
+/// How many services and endpoints kubedns makes records of.
+async fn objects(server: SocketAddr) -> [Option<u64>; 2] {
+    let (_, metrics) = ask::http(server, "/metrics").await.unwrap_or_default();
+    ["services", "endpoints"].map(|kind| {
+        let start = format!("kubedns_objects{{kind=\"{kind}\"}} ");
+        metrics.lines().find_map(|line| line.strip_prefix(&start)?.trim().parse().ok())
+    })
 }
-
-/// kubedns's gauge of records.
-const RECORDS: &str = "kubedns_records ";

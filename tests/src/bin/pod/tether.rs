@@ -13,12 +13,10 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 /// A command that runs `program`, tied to this process, in a process group of its own: the
 /// terminal's Ctrl-C reaches the launcher alone, which then ends its children in order.
-///
-/// Fails where the launcher's own path is not known.
-pub fn command(program: &Path) -> io::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
+pub fn command(program: &Path) -> Command {
+    let mut command = Command::new(OWN_PROGRAM);
     command.arg(TETHER).arg(std::process::id().to_string()).arg(program).process_group(0);
-    Ok(command)
+    command
 }
 
 /// Becomes the program named after [`TETHER`], if that is the first argument.
@@ -44,3 +42,5 @@ pub fn exec_if_asked() -> Option<io::Error> {
 
 /// First argument of the launcher when it starts itself. Not for people.
 const TETHER: &str = "--tied-to";
+/// The running program, even where a build has put another in its place.
+const OWN_PROGRAM: &str = "/proc/self/exe";
