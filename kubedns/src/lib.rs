@@ -119,7 +119,7 @@ impl Program {
                 None => Source::InCluster,
                 Some(path) => Source::File { path: path.clone(), context: config.context.clone() },
             };
-            Origin::Cluster(Arc::new(Cluster::open(source, boot_time()).await?))
+            Origin::Cluster(Arc::new(Cluster::open(source).await?))
         };
         Ok(Self { config, sockets, listener, objects })
     }

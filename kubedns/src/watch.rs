@@ -110,12 +110,10 @@ impl Follower {
     async fn run(mut self) -> Closed {
         let mut pace = Pace::new();
         loop {
-            let start = boot_time();
             let trouble = match self.turn().await {
+                Ok(()) => continue,
                 Err(Trouble::Closed) => return Closed,
                 Err(trouble) => trouble,
-                Ok(()) if boot_time().since(start) < TURN_MIN => Trouble::Ended,
-                Ok(()) => continue,
             };
             let now = boot_time();
             let well = self.well_since.take().map_or(Duration::ZERO, |since| now.since(since));
@@ -169,6 +167,7 @@ impl Follower {
         };
         let version = self.version.clone().unwrap_or_default();
         let request = self.request().watch(&params, &version).map_err(Trouble::Build)?;
+        let start = boot_time();
         let mut body = self.ask(request).await?;
         if self.version.is_none() {
             say(&self.sink, News::Listing(self.progress.scope.clone())).await?;
@@ -182,7 +181,8 @@ impl Follower {
                 self.tell(event).await?;
             }
         }
-        if self.version.is_some() { Ok(()) } else { Err(Trouble::Ended) }
+        let in_order = self.version.is_some() && boot_time().since(start) >= WATCH_MIN;
+        if in_order { Ok(()) } else { Err(Trouble::Ended) }
     }
 
     /// A full list in pages. Where the server forgets the pages on the way, it is asked for all at
@@ -363,8 +363,8 @@ impl Follower {
 
 /// Objects per page, as every client of the API has it.
 const PAGE_LEN: u32 = 500;
-/// A watch that ends in order sooner than this is worth a pause.
-const TURN_MIN: Duration = Duration::from_secs(1);
+/// A watch that ends in order, but sooner than this, is worth a pause.
+const WATCH_MIN: Duration = Duration::from_secs(1);
 /// The server ends a watch after this many seconds ..
 const WATCH_SECS_MIN: u32 = 240;
 /// .. and up to this many more, so that many replicas do not come back at once.

@@ -5,5 +5,10 @@
 
 #![allow(dead_code)] // a fixture offers more than any one test takes
 
+pub mod api_server;
 pub mod cluster;
 pub mod dns;
+pub mod http;
+pub mod kubedns;
+pub mod objects;
+pub mod upstream;

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use shared::metrics::{counters, register_config_dir, register_dns};
@@ -35,7 +36,6 @@ impl Collector for Records {
             let records = view.reader.records();
             (records.counts(), records.generation(), records.serial())
         };
-        let none: [(&str, &str); 0] = [];
         let objects = [
             ("services", counts.services),
             ("endpointslices", counts.endpoint_slices),
@@ -43,41 +43,26 @@ impl Collector for Records {
             ("namespaces", counts.namespaces),
             ("pods", counts.pods),
         ];
-        gauges(
-            &mut encoder,
-            ("objects", "Objects the records are made of"),
-            objects.map(|(kind, count)| ([("kind", kind)], count as f64)),
-        )?;
-        let rejected = view.rejected.load(Ordering::Relaxed);
-        gauges(
-            &mut encoder,
-            ("rejected_objects", "Objects left out because they break the rules"),
-            [(none, rejected as f64)],
-        )?;
-        gauges(
-            &mut encoder,
-            ("ready", "1 once every object has been listed"),
-            [(none, f64::from(u8::from(view.ready.is_ready())))],
-        )?;
-        counters(
-            &mut encoder,
-            ("publications", "How often changed records were published"),
-            [(none, generation)],
-        )?;
-        gauges(
-            &mut encoder,
-            ("soa_serial", "The serial of the zone's SOA record"),
-            [(none, f64::from(serial))],
-        )?;
+        let help = ("objects", "Objects the records are made of");
+        gauges(&mut encoder, help, objects.map(|(kind, count)| ([("kind", kind)], count as i64)))?;
+        let rejected = view.rejected.load(Ordering::Relaxed) as i64;
+        let help = ("rejected_objects", "Objects left out because they break the rules");
+        gauge(&mut encoder, help, rejected)?;
+        let help = ("ready", "1 once every object has been listed");
+        gauge(&mut encoder, help, i64::from(view.ready.is_ready()))?;
+        let help = ("soa_serial", "The serial of the zone's SOA record");
+        gauge(&mut encoder, help, i64::from(serial))?;
+        let help = ("publications", "How often changed records were published");
+        counter(&mut encoder, help, generation)?;
         if let Some(objects) = &view.objects {
             let (reads, problems) = {
                 let state = objects.borrow();
                 (state.reads, state.problems.len())
             };
             let help = ("objects_reads", "How often changed object files were read");
-            counters(&mut encoder, help, [(none, reads)])?;
+            counter(&mut encoder, help, reads)?;
             let help = ("objects_problems", "Documents of object files that cannot be read");
-            gauges(&mut encoder, help, [(none, problems as f64)])?;
+            gauge(&mut encoder, help, problems as i64)?;
         }
         if view.watches.is_empty() { Ok(()) } else { self.encode_watches(&mut encoder) }
     }
@@ -100,9 +85,7 @@ impl Records {
         gauges(
             encoder,
             ("watch_ok", "1 while the watch follows, 0 while it lists or fails"),
-            watches().map(|(watch, labels)| {
-                (labels, f64::from(u8::from(watch.phase() == Phase::Following)))
-            }),
+            watches().map(|(watch, labels)| (labels, i64::from(watch.phase() == Phase::Following))),
         )?;
         let events = watches().flat_map(|(watch, [kind, namespace])| {
             COUNTS
@@ -113,12 +96,35 @@ impl Records {
     }
 }
 
-/// Writes one family of gauges.
-fn gauges<L: EncodeLabelSet>(
+/// Writes one gauge without labels.
+fn gauge(
     encoder: &mut DescriptorEncoder<'_>,
     (name, help): (&str, &str),
-    rows: impl IntoIterator<Item = (L, f64)>,
+    value: i64,
 ) -> fmt::Result {
+    let gauge = ConstGauge::new(value);
+    gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+}
+
+/// Writes one counter without labels.
+fn counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    value: u64,
+) -> fmt::Result {
+    let counter = ConstCounter::new(value);
+    counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
+}
+
+/// Writes one family of gauges.
+fn gauges<L: EncodeLabelSet, N>(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    rows: impl IntoIterator<Item = (L, N)>,
+) -> fmt::Result
+where
+    ConstGauge<N>: EncodeMetric,
+{
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     for (labels, value) in rows {
         ConstGauge::new(value).encode(family.encode_family(&labels)?)?;

@@ -255,7 +255,8 @@ mod tests {
     fn a_broken_document_costs_itself_alone() {
         let text = "# all of it\n---\napiVersion: v1\nkind: Service\nmetadata:\n  name: a\n\
             ---\napiVersion: v1\nkind: Service\nmetadata: {name: b\nspec: ]\n\
-            --- # and one more\nkind: Namespace\napiVersion: v1\nmetadata: {name: shop}\n---\n# end\n";
+            --- # and one more\nkind: Namespace\napiVersion: v1\nmetadata: {name: shop}\n\
+            ---\n# end\n";
         check(text, Format::Yaml, &["Service default/a", "Namespace shop"], &[(11, "")]);
     }
 

@@ -62,18 +62,18 @@ pub enum ClusterError {
 pub struct Cluster {
     source: Source,
     client: ArcSwap<Client>,
-    /// When it was built last, in nanoseconds since boot.
-    built: AtomicU64,
+    /// When it was renewed last, in nanoseconds since boot; 0 when never.
+    renewed: AtomicU64,
 }
 
 impl Cluster {
     /// Reads `source`; nobody is asked yet.
     ///
     /// Fails where the source cannot be read: that is a mistake of whoever configured it.
-    pub async fn open(source: Source, now: Moment) -> Result<Self, ClusterError> {
+    pub async fn open(source: Source) -> Result<Self, ClusterError> {
         let client = build(source.clone()).await?;
         let client = ArcSwap::from_pointee(client);
-        Ok(Self { source, client, built: AtomicU64::new(now.nanos()) })
+        Ok(Self { source, client, renewed: AtomicU64::new(0) })
     }
 
     /// The client as it is now.
@@ -85,12 +85,12 @@ impl Cluster {
     /// where nobody answered. Addresses, certificates and tokens may have changed; old connections
     /// go.
     pub async fn renew(&self, now: Moment) {
-        let built = self.built.load(Ordering::Relaxed);
+        let renewed = self.renewed.load(Ordering::Relaxed);
         let taken = || {
             let order = (Ordering::Relaxed, Ordering::Relaxed);
-            self.built.compare_exchange(built, now.nanos(), order.0, order.1)
+            self.renewed.compare_exchange(renewed, now.nanos(), order.0, order.1)
         };
-        if now.since(Moment::from_nanos(built)) < RENEWAL_MIN || taken().is_err() {
+        if now.since(Moment::from_nanos(renewed)) < RENEWAL_MIN || taken().is_err() {
             return;
         }
         match build(self.source.clone()).await {

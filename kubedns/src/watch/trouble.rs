@@ -22,7 +22,7 @@ pub(super) enum Trouble {
     Broken(#[source] kube::Error),
     #[error("nothing was heard for {0:?}")]
     Silent(Duration),
-    #[error("the API server ended the watch at once")]
+    #[error("the API server ended the watch too soon")]
     Ended,
     #[error("the API server has forgotten what came after our resource version")]
     Behind,

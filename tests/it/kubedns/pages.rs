@@ -1,0 +1,69 @@
+//! The pages of kubedns beside health: the stream of changed names, metrics.
+
+use serde_json::Value;
+
+use super::{DB, WEB, shop, watching};
+use crate::fixture::dns::eventually;
+use crate::fixture::http::{self, Lines};
+use crate::fixture::objects::service;
+
+async fn next(lines: &mut Lines) -> Value {
+    serde_json::from_str(&lines.next().await.expect("a line")).expect("JSON")
+}
+
+#[tokio::test]
+async fn changed_names_are_told_and_told_again() {
+    let api = shop().await;
+    let kubedns = watching(&api, &[]).await;
+    eventually(kubedns.dns, WEB, "NOERROR", &["web.shop.svc.cluster.local. 30 IN A 10.0.0.7"])
+        .await;
+    let mut lines = http::lines(kubedns.http, "/changes").await;
+    let first = next(&mut lines).await;
+    assert_eq!(first["flush"], true, "who has read nothing knows nothing");
+    let start = first["generation"].as_u64().unwrap();
+    api.apply(service("shop", "db").cluster_ip("10.0.0.9"));
+    let told = next(&mut lines).await;
+    assert_eq!(told["generation"], start + 1);
+    let names = told["names"].as_array().unwrap();
+    assert!(names.contains(&"db.shop.svc.cluster.local.".into()), "{told}");
+    assert!(names.contains(&"9.0.0.10.in-addr.arpa.".into()), "{told}");
+    assert!(!names.contains(&"web.shop.svc.cluster.local.".into()), "{told}");
+    // The answer is there before the name is told.
+    let answer = "db.shop.svc.cluster.local. 30 IN A 10.0.0.9";
+    assert_eq!(crate::fixture::dns::ask(kubedns.dns, DB).await.answers, [answer]);
+    drop(lines);
+
+    let mut again = http::lines(kubedns.http, &format!("/changes?since={start}")).await;
+    assert_eq!(next(&mut again).await, serde_json::json!({"generation": start}));
+    assert_eq!(next(&mut again).await, told);
+    let mut stranger = http::lines(kubedns.http, "/changes?since=17").await;
+    let line = next(&mut stranger).await;
+    assert_eq!((&line["flush"], &line["generation"]), (&true.into(), &told["generation"]));
+    assert_eq!(http::get(kubedns.http, "/changes?since=x").await.0, 400);
+    kubedns.end().await;
+    assert_eq!(again.next().await, None, "the stream ends with the program");
+}
+
+#[tokio::test]
+async fn metrics_tell_what_is_known_and_how_fresh_it_is() {
+    let api = shop().await;
+    let kubedns = watching(&api, &[]).await;
+    http::eventually(kubedns.http, "/readyz", 200, "ok").await;
+    eventually(kubedns.dns, DB, "NXDOMAIN", &[]).await;
+    let metrics = http::get(kubedns.http, "/metrics").await.1;
+    for line in [
+        "kubedns_objects{kind=\"services\"} 1\n",
+        "kubedns_objects{kind=\"namespaces\"} 1\n",
+        "kubedns_ready 1\n",
+        "kubedns_watch_ok{kind=\"services\",namespace=\"\"} 1\n",
+        "kubedns_watch_events_total{kind=\"services\",namespace=\"\",event=\"list\"} 1\n",
+        "kubedns_watch_age_seconds{kind=\"endpointslices\",namespace=\"\"} ",
+        "kubedns_dns_replies_total{type=\"A\",rcode=\"NXDOMAIN\"} ",
+    ] {
+        assert!(metrics.contains(line), "{line:?} is missing in {metrics}");
+    }
+    for path in ["/livez?verbose", "/healthz", "/readiness"] {
+        assert_eq!(http::get(kubedns.http, path).await.0, 200, "{path}");
+    }
+    kubedns.end().await;
+}

@@ -1,0 +1,240 @@
+//! Bad days of the API server: kubedns goes on answering from what it knows, says how old that is,
+//! and never shows half of anything.
+
+use std::time::Duration;
+
+use super::{DB, Steady, WEB, shop, watching};
+use crate::fixture::api_server::Fault;
+use crate::fixture::dns::{self, eventually};
+use crate::fixture::http;
+use crate::fixture::kubedns::start;
+use crate::fixture::objects::{endpoint_slice, service};
+
+const ANSWER: &str = "web.shop.svc.cluster.local. 30 IN A 10.0.0.7";
+const DB_ANSWER: &str = "db.shop.svc.cluster.local. 30 IN A 10.0.0.9";
+/// The Extended DNS Error of a server that has not loaded its data (RFC 8914).
+const NOT_READY: u16 = 14;
+
+#[tokio::test]
+async fn every_trouble_at_the_start_is_named_and_outlived() {
+    let rows = [
+        (Fault::Refuse(403, None), "must grant verbs [list, watch] on resources [services]"),
+        (Fault::Refuse(429, Some(1)), "refuses: 429"),
+        (Fault::Refuse(500, None), "refuses: 500"),
+        (Fault::ResetAfter(0), "the connection broke"),
+        (Fault::ResetAfter(1), "the connection broke"),
+        (Fault::Silence, "nothing was heard for 1s"),
+    ];
+    let worlds = rows
+        .iter()
+        .flat_map(|&(fault, said)| [true, false].map(|streams| start_with(fault, said, streams)));
+    futures_util::future::join_all(worlds).await;
+}
+
+async fn start_with(fault: Fault, said: &str, streams: bool) {
+    let api = shop().await;
+    api.apply(service("shop", "db").cluster_ip("10.0.0.9"));
+    if !streams {
+        api.does_not_stream();
+    }
+    api.fails("services", fault);
+    let kubedns = watching(&api, &["--watch-silence", "1"]).await;
+    let body = http::eventually(kubedns.http, "/readyz", 503, said).await;
+    assert!(body.contains("[-]services failed: "), "{body}");
+    http::eventually(kubedns.http, "/readyz", 503, "[+]endpointslices ok").await;
+    for question in [WEB, DB, "nope.shop.svc.cluster.local. A"] {
+        let answer = dns::ask(kubedns.dns, question).await;
+        assert_eq!(answer.status, "SERVFAIL", "{fault:?}: {answer:?}");
+        assert_eq!(answer.error.unwrap().0, NOT_READY);
+    }
+    api.heals("services");
+    eventually(kubedns.dns, WEB, "NOERROR", &[ANSWER]).await;
+    http::eventually(kubedns.http, "/readyz", 200, "ok").await;
+    kubedns.end().await;
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_away_at_the_start_is_waited_for() {
+    let mut api = shop().await;
+    api.kill().await;
+    let kubedns = watching(&api, &[]).await;
+    http::eventually(kubedns.http, "/readyz", 503, "cannot ask the API server").await;
+    assert_eq!(http::get(kubedns.http, "/livez").await, (200, "ok".to_owned()));
+    assert_eq!(dns::ask(kubedns.dns, WEB).await.status, "SERVFAIL");
+    assert_eq!(dns::ask_tcp(kubedns.dns, WEB).await.status, "SERVFAIL");
+    api.listen().await;
+    eventually(kubedns.dns, WEB, "NOERROR", &[ANSWER]).await;
+    kubedns.end().await;
+}
+
+#[tokio::test]
+async fn an_api_server_that_dies_is_outlived() {
+    let mut api = shop().await;
+    let kubedns = watching(&api, &[]).await;
+    eventually(kubedns.dns, WEB, "NOERROR", &[ANSWER]).await;
+    let steady = Steady::start(kubedns.dns);
+    api.kill().await;
+    let old = "[!]services warning: ";
+    let body = http::eventually(kubedns.http, "/readyz?verbose", 200, old).await;
+    assert!(body.contains(" s old: "), "{body}");
+    http::eventually(kubedns.http, "/metrics", 200, "watch_ok{kind=\"services\"").await;
+    eventually(kubedns.dns, DB, "NXDOMAIN", &[]).await;
+    api.apply(service("shop", "db").cluster_ip("10.0.0.9"));
+    api.listen().await;
+    eventually(kubedns.dns, DB, "NOERROR", &[DB_ANSWER]).await;
+    http::eventually(kubedns.http, "/readyz?verbose", 200, "[+]services ok").await;
+    steady.held().await;
+    kubedns.end().await;
+}
+
+#[tokio::test]
+async fn a_watch_that_breaks_goes_on_where_it_was() {
+    let api = shop().await;
+    let kubedns = watching(&api, &[]).await;
+    eventually(kubedns.dns, WEB, "NOERROR", &[ANSWER]).await;
+    let (steady, before) = (Steady::start(kubedns.dns), api.requests().len());
+    api.cut("services");
+    api.apply(service("shop", "db").cluster_ip("10.0.0.9"));
+    eventually(kubedns.dns, DB, "NOERROR", &[DB_ANSWER]).await;
+    let again = &api.requests()[before..];
+    assert_eq!(again.len(), 1, "{again:#?}");
+    assert!(!again[0].contains("sendInitialEvents"), "{again:#?}");
+    steady.held().await;
+    kubedns.end().await;
+}
+
+#[tokio::test]
+async fn what_was_forgotten_is_listed_again_as_a_difference() {
+    for streams in [true, false] {
+        let api = shop().await;
+        api.apply(service("shop", "db").cluster_ip("10.0.0.9"));
+        if !streams {
+            api.does_not_stream();
+        }
+        let kubedns = watching(&api, &[]).await;
+        eventually(kubedns.dns, DB, "NOERROR", &[DB_ANSWER]).await;
+        let steady = Steady::start(kubedns.dns);
+        // While nobody looks an object goes, another comes, and how that happened is forgotten.
+        api.fails("services", Fault::Refuse(503, None));
+        api.cut("services");
+        api.delete(service("shop", "db"));
+        api.apply(service("shop", "new").cluster_ip("10.0.0.10"));
+        api.forget();
+        api.heals("services");
+        eventually(kubedns.dns, DB, "NXDOMAIN", &[]).await;
+        let answer = "new.shop.svc.cluster.local. 30 IN A 10.0.0.10";
+        eventually(kubedns.dns, "new.shop.svc.cluster.local. A", "NOERROR", &[answer]).await;
+        steady.held().await;
+        kubedns.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_later_list_that_breaks_off_takes_nothing_away() {
+    for streams in [true, false] {
+        let api = shop().await;
+        api.apply(service("shop", "a").cluster_ip("10.0.0.1"));
+        api.apply(service("shop", "db").cluster_ip("10.0.0.9"));
+        if !streams {
+            api.does_not_stream();
+        }
+        let kubedns = watching(&api, &[]).await;
+        eventually(kubedns.dns, WEB, "NOERROR", &[ANSWER]).await;
+        let (steady, before) = (Steady::start(kubedns.dns), api.requests().len());
+        api.fails("services", Fault::ResetAfter(1));
+        api.delete(service("shop", "db"));
+        api.forget();
+        api.cut("services");
+        let list = if streams { "sendInitialEvents" } else { "limit=500" };
+        api.hears(before, &["/services", list]).await;
+        let again = api.requests().len();
+        api.hears(again, &["/services", list]).await; // the first has failed
+        api.heals("services");
+        eventually(kubedns.dns, DB, "NXDOMAIN", &[]).await;
+        steady.held().await;
+        kubedns.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_answers_410_to_everything_is_not_hammered() {
+    let api = shop().await;
+    let kubedns = watching(&api, &[]).await;
+    eventually(kubedns.dns, WEB, "NOERROR", &[ANSWER]).await;
+    let steady = Steady::start(kubedns.dns);
+    api.does_not_stream();
+    api.fails("services", Fault::Gone);
+    api.cut("services");
+    let before = api.requests().len();
+    api.hears(before + 8, &["/services"]).await;
+    let asked = api.requests().len() - before;
+    assert!(asked < 60, "{asked} requests");
+    api.apply(service("shop", "db").cluster_ip("10.0.0.9"));
+    eventually(kubedns.dns, DB, "NOERROR", &[DB_ANSWER]).await;
+    api.heals("services");
+    steady.held().await;
+    kubedns.end().await;
+}
+
+#[tokio::test]
+async fn a_silent_watch_is_replaced() {
+    let api = shop().await;
+    let kubedns = watching(&api, &["--watch-silence", "1"]).await;
+    eventually(kubedns.dns, WEB, "NOERROR", &[ANSWER]).await;
+    let steady = Steady::start(kubedns.dns);
+    let before = api.requests().len();
+    api.fails("services", Fault::Silence);
+    api.apply(service("shop", "db").cluster_ip("10.0.0.9"));
+    api.hears(before, &["/services", "resourceVersion="]).await;
+    assert_eq!(dns::ask(kubedns.dns, DB).await.status, "NXDOMAIN");
+    http::eventually(kubedns.http, "/readyz?verbose", 200, "nothing was heard for 1s").await;
+    api.heals("services");
+    eventually(kubedns.dns, DB, "NOERROR", &[DB_ANSWER]).await;
+    steady.held().await;
+    kubedns.end().await;
+}
+
+#[tokio::test]
+async fn a_slow_list_of_endpoints_shows_no_half_set() {
+    let api = shop().await;
+    api.apply(service("shop", "peers"));
+    for slice in ["peers-1", "peers-2"] {
+        let address = format!("10.1.0.{}", &slice[6..]);
+        api.apply(endpoint_slice("shop", "peers").named(slice).ready(&address));
+    }
+    api.fails("endpointslices", Fault::ResetAfter(1));
+    let kubedns = watching(&api, &[]).await;
+    let question = "peers.shop.svc.cluster.local. A";
+    http::eventually(kubedns.http, "/readyz", 503, "endpointslices failed: the connection").await;
+    for _ in 0..20 {
+        assert_eq!(dns::ask(kubedns.dns, question).await.status, "SERVFAIL");
+    }
+    api.heals("endpointslices");
+    let answers = ["10.1.0.1", "10.1.0.2"]
+        .map(|address| format!("peers.shop.svc.cluster.local. 30 IN A {address}"));
+    loop {
+        let answer = dns::ask(kubedns.dns, question).await;
+        match answer.status.as_str() {
+            "SERVFAIL" => tokio::time::sleep(Duration::from_millis(1)).await,
+            _ => break assert_eq!(answer.answers, answers),
+        }
+    }
+    kubedns.end().await;
+}
+
+#[tokio::test]
+async fn a_new_token_is_used() {
+    let api = shop().await;
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), "old").unwrap();
+    api.demands_token("old");
+    let kubeconfig = api.kubeconfig(Some(token.path()));
+    let kubedns = start(&["--kubeconfig", kubeconfig.path().to_str().unwrap()]).await;
+    eventually(kubedns.dns, WEB, "NOERROR", &[ANSWER]).await;
+    std::fs::write(token.path(), "new").unwrap();
+    api.demands_token("new");
+    api.cut("services");
+    api.apply(service("shop", "db").cluster_ip("10.0.0.9"));
+    eventually(kubedns.dns, DB, "NOERROR", &[DB_ANSWER]).await;
+    kubedns.end().await;
+}
