@@ -18,7 +18,7 @@ use foldhash::fast::RandomState;
 
 use crate::name::push_label;
 use crate::project::{Change, Kind, Object, ObjectId};
-use crate::records::{Draft, Key, Pod, PodMode, Records, Zone};
+use crate::records::{Draft, Entry, Key, Pod, PodMode, Records, Zone};
 
 use changed::Aliases;
 pub use changed::{Changed, Names};
@@ -202,7 +202,7 @@ impl Writer {
         let records = Arc::new(self.draft.records().clone());
         let before = self.published.swap(records.clone());
         let changed = if first {
-            self.aliases.follow(&records, &touched);
+            self.aliases.follow(&records, records.entries().map(Entry::key));
             Changed::Everything
         } else {
             changed::names(&before, &records, &touched, &mut self.aliases)

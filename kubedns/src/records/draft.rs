@@ -65,6 +65,14 @@ impl Draft {
         std::mem::take(&mut self.touched)
     }
 
+    /// Notes a change. Before the records are complete nobody has seen any, and there is nothing
+    /// to note.
+    fn touch(&mut self, note: impl FnOnce(&mut Touched) -> bool) {
+        if self.records.complete {
+            note(&mut self.touched);
+        }
+    }
+
     /// What changed so far.
     pub fn touched(&self) -> &Touched {
         &self.touched
@@ -164,7 +172,7 @@ impl Draft {
             *self.records.pods.entry((mapped(address), number)).or_insert(0) += 1;
         }
         self.records.counts.pods += 1;
-        self.touched.pods.insert(pod.namespace.clone());
+        self.touch(|touched| touched.pods.insert(pod.namespace.clone()));
     }
 
     /// A Pod's addresses went.
@@ -178,7 +186,7 @@ impl Draft {
             }
         }
         self.records.counts.pods -= 1;
-        self.touched.pods.insert(pod.namespace.clone());
+        self.touch(|touched| touched.pods.insert(pod.namespace.clone()));
     }
 
     /// Changes what is known about a namespace; yields its number.
@@ -195,7 +203,7 @@ impl Draft {
             self.records.namespaces.remove(label);
         }
         if known.exists() != old.is_some() {
-            self.touched.namespaces.insert(label.clone());
+            self.touch(|touched| touched.namespaces.insert(label.clone()));
         }
         known.number
     }
@@ -250,7 +258,7 @@ impl Draft {
         new.shared = shared;
         let key = new.key.clone();
         if changed {
-            self.touched.services.insert(key.clone());
+            self.touch(|touched| touched.services.insert(key.clone()));
         }
         if new.service.is_none() && new.slices().next().is_none() {
             self.records.services.remove(&key);
@@ -267,7 +275,7 @@ impl Draft {
             if let Some(number) = new.number.take() {
                 for &address in before {
                     self.let_go(address, number, true);
-                    self.touched.addresses.insert(address);
+                    self.touch(|touched| touched.addresses.insert(address));
                 }
                 self.release(number);
             }
@@ -276,7 +284,7 @@ impl Draft {
                 new.number = Some(number);
                 for &address in &after {
                     self.hold(address, number, true);
-                    self.touched.addresses.insert(address);
+                    self.touch(|touched| touched.addresses.insert(address));
                 }
             }
         }
@@ -313,10 +321,10 @@ impl Draft {
         let (before, after) = (self.published(key, old), self.published(key, new));
         let aged = aged || before.pods != after.pods;
         for (address, _) in before.endpoints.iter().filter(|&pair| aged || !after.has(pair)) {
-            self.touched.addresses.insert(*address);
+            self.touch(|touched| touched.addresses.insert(*address));
         }
         for (address, _) in after.endpoints.iter().filter(|&pair| aged || !before.has(pair)) {
-            self.touched.addresses.insert(*address);
+            self.touch(|touched| touched.addresses.insert(*address));
         }
         for (address, named) in missing(&before.addresses, &after.addresses) {
             self.let_go(address, number, named);

@@ -195,6 +195,11 @@ impl Records {
         self.services.get(key).map(|entry| &**entry)
     }
 
+    /// What stands at each Service's key, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.services.values().map(|entry| &**entry)
+    }
+
     /// The numbers of those who hold `address` in a way that gives it a name.
     fn named_numbers(&self, address: IpAddr) -> impl Iterator<Item = u32> + '_ {
         let (v4, v6) = match address {

@@ -55,12 +55,12 @@ pub(super) fn names(
     aliases: &mut Aliases,
 ) -> Changed {
     if touched.len() > TOUCHED_MAX {
-        aliases.follow(after, touched);
+        aliases.follow(after, &touched.services);
         return Changed::Everything;
     }
     let mut services = touched.services.clone();
     aliases.add_to(&mut services, touched); // those that come or go are touched themselves
-    aliases.follow(after, touched);
+    aliases.follow(after, &touched.services);
     let zone = after.zone();
     let mut names = Vec::new();
     for key in &services {
@@ -141,9 +141,9 @@ enum Target {
 }
 
 impl Aliases {
-    /// Takes over what the touched Services are now.
-    pub fn follow(&mut self, records: &Records, touched: &Touched) {
-        for key in &touched.services {
+    /// Takes over what the Services at `keys` are now.
+    pub fn follow<'k>(&mut self, records: &Records, keys: impl IntoIterator<Item = &'k Key>) {
+        for key in keys {
             self.forget(key);
             let service = records.entry(key).and_then(|entry| entry.service());
             let Some(Shape::ExternalName(name)) = service.map(|service| &service.shape) else {
