@@ -290,7 +290,7 @@ mod tests {
             ("localhost", "local localhost"),
             ("a.localhost", "local localhost"),
             ("a.invalid", "local invalid"),
-            ("a.test", "local test"),
+            ("a.test", "9.9.9.9:53"),
             ("facebookcorewwwi.onion", "local onion"),
             ("nas.home.arpa", "local home.arpa"),
             ("7.0.0.10.in-addr.arpa", "local 10.in-addr.arpa"),
