@@ -42,7 +42,7 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
     let mut node = found.node;
     let mut writing = Writing { query, records, turn, reply, ttl_secs: records.zone().ttl_secs };
     for _ in 0..CHAIN_MAX {
-        let Node::Alias(target) = node else { return writing.end(spot, node) };
+        let Node::Alias(_, target) = node else { return writing.end(spot, node) };
         let cname = &[target.wire()];
         let Some(target_at) = writing.push(Section::Answer, spot.at, rtype::CNAME, cname) else {
             return writing.truncate();
@@ -110,7 +110,7 @@ impl Writing<'_, '_> {
             (Node::Port(entry, port), rtype::SRV) => self.srv(spot, entry, port),
             (Node::Endpoint(entry, label), rtype::A) => self.endpoint(spot, entry, label, false),
             (Node::Endpoint(entry, label), rtype::AAAA) => self.endpoint(spot, entry, label, true),
-            (Node::Pod(address), _) => self.addresses(spot, &[address], qtype),
+            (Node::Pod(address, _), _) => self.addresses(spot, &[address], qtype),
             (Node::NameServer, _) => self.addresses(spot, &self.records.zone().name_server, qtype),
             (Node::Reverse(address), rtype::PTR) => self.pointers(spot, address),
             (Node::Apex, rtype::SOA) => {
@@ -244,7 +244,7 @@ fn pointer(at: usize) -> [u8; 2] {
 const ANY_ORDER: [u16; 7] =
     [rtype::A, rtype::AAAA, rtype::SRV, rtype::PTR, rtype::TXT, rtype::SOA, rtype::NS];
 /// More CNAMEs than this in a row are a loop or a mistake.
-const CHAIN_MAX: usize = 8;
+pub(crate) const CHAIN_MAX: usize = 8;
 /// The farthest offset that a compression pointer reaches.
 const POINTER_MAX: usize = 0x3fff;
 /// The name server's name, relative to the apex of the cluster domain.

@@ -1,7 +1,8 @@
-//! The HTTP side of kubedns: health, metrics, and the stream of changed names.
+//! The HTTP side of kubedns: health, metrics, explanations, and the stream of changed names.
 //!
 //! Edge. Reads what others keep; does not know how records are made or answered.
 
+mod explain;
 mod metrics;
 
 use std::sync::Arc;
@@ -60,9 +61,11 @@ pub fn router(
     stopping: CancellationToken,
 ) -> Router {
     let registry = Arc::new(registry(&view));
+    let explain = explain::router(view.reader.clone());
     let (live, ready) = (view.clone(), view);
     let streams = Streams { changes, stopping, places: Arc::new(Semaphore::new(READERS_MAX)) };
     standard(move || live.live(boot_time()), move || ready.ready(boot_time()), registry)
+        .merge(explain)
         .merge(Router::new().route("/changes", get(follow)).with_state(streams))
 }
 
@@ -222,3 +225,47 @@ impl Reading {
 const READERS_MAX: usize = 64;
 /// A reader that hears nothing for twice as long knows that the connection is dead.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Changed, Published};
+
+    #[tokio::test]
+    async fn a_reader_that_falls_behind_is_cut_and_told_so() {
+        let (sender, changes) = watch::channel(Changes::new(0));
+        let push = |generation| {
+            let published = Published { generation, serial: 0, changed: Changed::Everything };
+            sender.send_modify(|changes| changes.push(&published));
+        };
+        let places = Arc::new(Semaphore::new(1));
+        let place = Arc::clone(&places).try_acquire_owned().unwrap();
+        let stopping = CancellationToken::new();
+        let at = Place::Start(None);
+        let mut reading = Reading { changes, stopping, at, _place: place };
+        let text = |line: Option<Bytes>| line.map(|line| String::from_utf8(line.to_vec()).unwrap());
+        let first = "{\"generation\":0,\"flush\":true}\n";
+        assert_eq!(text(reading.next().await).unwrap(), first);
+        push(1);
+        push(2);
+        let both = "{\"generation\":1,\"flush\":true}\n{\"generation\":2,\"flush\":true}\n";
+        assert_eq!(text(reading.next().await).unwrap(), both);
+        (3..10_000).for_each(push);
+        let last = text(reading.next().await).unwrap();
+        assert!(last.starts_with("{\"generation\":2,\"cut\":\"too slow"), "{last}");
+        assert_eq!(reading.next().await, None);
+        drop(reading);
+        assert_eq!(places.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_quiet_stream_ends_with_the_program() {
+        let (_sender, changes) = watch::channel(Changes::new(0));
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let stopping = CancellationToken::new();
+        let at = Place::Generation(0);
+        let mut reading = Reading { changes, stopping: stopping.clone(), at, _place: place };
+        stopping.cancel();
+        assert_eq!(reading.next().await, None);
+    }
+}

@@ -24,6 +24,7 @@
 pub mod answer;
 pub mod changes;
 pub mod config;
+pub mod explain;
 pub mod http;
 pub mod name;
 pub mod news;
@@ -138,6 +139,9 @@ impl Program {
     /// itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
         let Self { config, sockets, listener, objects } = self;
+        if config.clusterset_domain.is_some() {
+            tracing::warn!("--clusterset-domain: this version answers for no clusterset yet");
+        }
         let mut tasks = Tasks::new();
         let stopping = tasks.stopping();
         let (writer, reader) = store::new(config.zone());

@@ -28,6 +28,7 @@ fn check(cluster: &Cluster, rows: &[Row]) {
             assert_eq!(answer.status, status, "{question}: {answer:#?}");
             assert_eq!(answer.answers, expected, "{question}");
             assert!(!answer.recursion_available && !answer.truncated, "{question}");
+            cluster.check_explanation(question, status, &expected);
             let ours = !matches!(status, "REFUSED" | "SERVFAIL");
             assert_eq!(answer.authoritative, ours, "{question}: AA");
             let negative = matches!(status, "NODATA" | "NXDOMAIN");

@@ -36,16 +36,16 @@ pub enum Node<'a> {
     NameServer,
     /// The version of the DNS specification: TXT.
     Version,
-    /// An ExternalName Service: CNAME.
-    Alias(&'a Name),
+    /// An ExternalName Service: CNAME to this name.
+    Alias(&'a Entry, &'a Name),
     /// A Service: A, AAAA and SRV.
     Service(&'a Entry),
     /// A named port of a Service: SRV.
     Port(&'a Entry, PortName<'a>),
     /// Endpoints of a Service by their label, in wire form: A and AAAA.
     Endpoint(&'a Entry, &'a [u8]),
-    /// A pod: A or AAAA.
-    Pod(IpAddr),
+    /// A pod, and whether there is one: A or AAAA.
+    Pod(IpAddr, bool),
     /// The name of an address that somebody holds: PTR.
     Reverse(IpAddr),
 }
@@ -122,7 +122,7 @@ impl Records {
             return Node::Missing;
         }
         if let Some(Shape::ExternalName(target)) = entry.service().map(|service| &service.shape) {
-            return if at == 0 { Node::Alias(target) } else { Node::Missing };
+            return if at == 0 { Node::Alias(entry, target) } else { Node::Missing };
         }
         match at {
             0 => Node::Service(entry),
@@ -150,12 +150,13 @@ impl Records {
         let (Some(known), Some(address)) = (known, parse_dashed(labels.label(0))) else {
             return Node::Missing;
         };
-        let is_there = match self.zone.pods {
-            PodMode::Disabled => false,
-            PodMode::Insecure => true,
-            PodMode::Verified => self.pods.contains_key(&(mapped(address), known.number)),
-        };
-        if is_there { Node::Pod(address) } else { Node::Missing }
+        match self.zone.pods {
+            PodMode::Insecure => Node::Pod(address, false),
+            PodMode::Verified if self.pods.contains_key(&(mapped(address), known.number)) => {
+                Node::Pod(address, true)
+            }
+            PodMode::Disabled | PodMode::Verified => Node::Missing,
+        }
     }
 
     fn find_reverse<'a>(&'a self, read: Reverse) -> Node<'a> {

@@ -184,3 +184,60 @@ fn the_serial_grows() {
     assert_eq!(publish(0xf000_0000, 7), (8, 0xf000_0000));
     assert_eq!(publish(0x1_0000_0005, 8), (9, 5), "wraps");
 }
+
+#[test]
+fn explanations_name_the_object_or_what_is_missing() {
+    let cluster = Cluster::of(zone(), SHOP);
+    let check = |question: &str, expected: &str| {
+        let (name, rtype) = question.split_once(' ').unwrap();
+        let rtype = kubedns::explain::parse_type(rtype).unwrap();
+        let name = kubedns::name::Name::parse(name).unwrap();
+        let text = kubedns::explain::explain(&cluster.reader.records(), &name, rtype).to_string();
+        assert!(text.contains(expected), "{text} should say {expected:?}");
+    };
+    // records, and where they come from
+    check("web.shop.svc.cluster.local A", "IN A 10.96.0.7\n    from Service shop/web\n");
+    check("db-0.db.shop.svc.cluster.local A", "IN A 10.1.0.1\n    from EndpointSlice shop/db-a\n");
+    check(
+        "db.shop.svc.cluster.local A",
+        "IN A 10.1.0.3\n    from EndpointSlice shop/db-a and EndpointSlice shop/db-b\n",
+    );
+    check("1.0.1.10.in-addr.arpa PTR", "    from EndpointSlice shop/db-a\n");
+    check("3.0.1.10.in-addr.arpa PTR", "    from EndpointSlice shop/db-");
+    check("7.0.96.10.in-addr.arpa PTR", "    from Service shop/web\n");
+    check(
+        "alias.shop.svc.cluster.local A",
+        "CNAME web.shop.svc.cluster.local.\n    from Service shop/alias\n",
+    );
+    check("mail.shop.svc.cluster.local A", "mail.example.com. is in another zone");
+    // what the name owns instead
+    check("web.shop.svc.cluster.local AAAA", "owns records of other types: A, SRV\n");
+    check("_tcp.web.shop.svc.cluster.local A", "owns nothing; names below it do");
+    // what would have to be there
+    check("web.nope.svc.cluster.local A", "there is no Namespace nope, and no Service in it");
+    check("nope.shop.svc.cluster.local A", "there is no Service nope in namespace shop");
+    check("orphan.shop.svc.cluster.local A", "EndpointSlice shop/orphan-a waits for it");
+    check("idle.shop.svc.cluster.local A", "is headless and none of its 1 endpoints is ready\n");
+    check(
+        "leaving.shop.svc.cluster.local A",
+        "none of its 2 endpoints is ready, 1 are terminating",
+    );
+    check("none.shop.svc.cluster.local A", "Service shop/none is headless and has no endpoints");
+    check(
+        "x.db.shop.svc.cluster.local A",
+        "no published endpoint of Service shop/db has the hostname x",
+    );
+    check(
+        "_x._tcp.db.shop.svc.cluster.local SRV",
+        "Service shop/db has no port _x with protocol _tcp",
+    );
+    check("_udp.db.shop.svc.cluster.local SRV", "no named port with protocol _udp");
+    check("a.b.c.db.shop.svc.cluster.local A", "has the hostname c");
+    check("x.mail.shop.svc.cluster.local A", "Service shop/mail is an ExternalName");
+    check("x.shop.pod.cluster.local A", "x is no address with dashes");
+    check("10-0-0-1.nope.pod.cluster.local A", "there is no Namespace nope");
+    check("x.cluster.local A", "nothing in the zone is called x.cluster.local");
+    check("9.9.9.10.in-addr.arpa PTR", "has an address below 9.10.in-addr.arpa");
+    check("example.com A", "is neither below cluster.local. nor in a reverse zone");
+    check("circle.shop.svc.cluster.local A", "SERVFAIL");
+}

@@ -160,7 +160,8 @@ impl Slice {
 }
 
 fn ports(ports: &[Port]) -> Value {
-    let port = |&(name, protocol, number): &Port| json!({"name": name, "protocol": protocol, "port": number});
+    let port =
+        |&(name, protocol, port): &Port| json!({"name": name, "protocol": protocol, "port": port});
     ports.iter().map(port).collect()
 }
 

@@ -1,0 +1,210 @@
+//! Why a question is answered as it is: the object behind each record, or the first name on the way
+//! that does not exist.
+//!
+//! Core. Reads the same records as `answer` and allocates as it likes: people ask this, not
+//! clients. Knows no HTTP.
+
+mod missing;
+mod rows;
+
+use std::fmt;
+
+use serde::Serialize;
+use shared::wire::rtype;
+
+use crate::name::{Name, Text};
+use crate::records::{Node, Records};
+
+/// An answer with its reasons.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// The name, as asked but in lower case.
+    pub name: String,
+    /// The type.
+    pub r#type: String,
+    /// `NOERROR`, `NODATA`, `NXDOMAIN`, `REFUSED` or `SERVFAIL`.
+    pub status: &'static str,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// The answer section, in master-file form.
+    pub records: Vec<Explained>,
+    /// How many more records there are than are shown.
+    pub omitted: usize,
+    /// Which publication of the records this is about.
+    pub generation: u64,
+}
+
+/// One record and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explained {
+    /// The record, in master-file form.
+    pub record: String,
+    /// The object it comes from: kind, namespace and name.
+    pub object: String,
+}
+
+/// Explains what `records` answer to a question of `qtype` about `name`.
+pub fn explain(records: &Records, name: &Name, qtype: u16) -> Explanation {
+    let mut explanation = Explanation {
+        name: name.to_string(),
+        r#type: type_text(qtype),
+        status: "NOERROR",
+        reason: String::new(),
+        records: Vec::new(),
+        omitted: 0,
+        generation: records.generation(),
+    };
+    if records.find(name.wire()).is_none() {
+        explanation.status = "REFUSED";
+        explanation.reason =
+            format!("{name} is neither below {} nor in a reverse zone", records.zone().apex());
+    } else if matches!(qtype, rtype::AXFR | rtype::IXFR) {
+        explanation.status = "REFUSED";
+        explanation.reason = "zone transfer is off".to_owned();
+    } else if !records.is_complete() {
+        explanation.status = "SERVFAIL";
+        explanation.reason = "the cluster has not been listed completely yet".to_owned();
+    } else {
+        follow(records, name, qtype, &mut explanation);
+    }
+    explanation.omitted = explanation.records.len().saturating_sub(RECORDS_MAX);
+    explanation.records.truncate(RECORDS_MAX);
+    explanation
+}
+
+/// Goes along the chain of aliases to its end.
+fn follow(records: &Records, name: &Name, qtype: u16, explanation: &mut Explanation) {
+    let mut name = name;
+    for _ in 0..crate::answer::CHAIN_MAX {
+        let Some(found) = records.find(name.wire()) else {
+            explanation.reason = format!("{name} is in another zone: dnscache asks for it");
+            return;
+        };
+        let Node::Alias(entry, target) = found.node else {
+            return end(records, name, found.node, qtype, explanation);
+        };
+        let row = (format!("CNAME {target}"), rows::service(entry));
+        explanation.records.push(explained(records, name, row));
+        if matches!(qtype, rtype::CNAME | rtype::ANY) {
+            explanation.reason = format!("{} is an alias", rows::service(entry));
+            return;
+        }
+        name = target;
+    }
+    explanation.status = "SERVFAIL";
+    explanation.reason = "a chain of ExternalName Services has no end".to_owned();
+    explanation.records.clear();
+}
+
+/// Explains the name at the end of the chain.
+fn end(records: &Records, name: &Name, node: Node<'_>, qtype: u16, explanation: &mut Explanation) {
+    let at = |qtype| rows::at(records, node, qtype);
+    let rows = match qtype {
+        rtype::ANY => TYPES.iter().map(|&(qtype, _)| at(qtype)).find(|rows| !rows.is_empty()),
+        qtype => Some(at(qtype)),
+    };
+    let rows = rows.unwrap_or_default();
+    if !rows.is_empty() {
+        explanation.reason = match node {
+            Node::Pod(_, verified) if !verified => "pod names are not verified".to_owned(),
+            _ => format!("{name} owns records of that type"),
+        };
+        explanation.records.extend(rows.into_iter().map(|row| explained(records, name, row)));
+        return;
+    }
+    let is_alias = !explanation.records.is_empty();
+    if matches!(node, Node::Missing) {
+        explanation.status = "NXDOMAIN";
+        explanation.reason = missing::why(records, name);
+        return;
+    }
+    explanation.status = if is_alias { "NOERROR" } else { "NODATA" };
+    let types: Vec<&str> =
+        TYPES.iter().filter(|(qtype, _)| !at(*qtype).is_empty()).map(|(_, text)| *text).collect();
+    explanation.reason = match types[..] {
+        [] => format!("{name} owns nothing; names below it do, or may"),
+        _ => format!("{name} owns records of other types: {}", types.join(", ")),
+    };
+}
+
+fn explained(records: &Records, name: &Name, (rdata, object): rows::Row) -> Explained {
+    Explained { record: format!("{name} {} IN {rdata}", records.zone().ttl_secs), object }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} {}: {}", self.name, self.r#type, self.status)?;
+        writeln!(f, "{}", self.reason)?;
+        for Explained { record, object } in &self.records {
+            writeln!(f, "  {record}\n    from {object}")?;
+        }
+        match self.omitted {
+            0 => Ok(()),
+            omitted => writeln!(f, "  and {omitted} more"),
+        }
+    }
+}
+
+/// The number of a type by its mnemonic or as `TYPE65` (RFC 3597), in any case.
+pub fn parse_type(text: &str) -> Option<u16> {
+    let text = text.to_ascii_uppercase();
+    let known = TYPES.iter().chain(&OTHER_TYPES).find(|(_, mnemonic)| *mnemonic == text);
+    let number = || text.strip_prefix("TYPE").and_then(|number| number.parse().ok());
+    known.map(|&(number, _)| number).or_else(number)
+}
+
+fn type_text(qtype: u16) -> String {
+    let known = TYPES.iter().chain(&OTHER_TYPES).find(|(number, _)| *number == qtype);
+    known.map_or_else(|| format!("TYPE{qtype}"), |(_, mnemonic)| (*mnemonic).to_owned())
+}
+
+/// Labels in wire form as text, without the last dot.
+fn text(labels: &[u8]) -> String {
+    let mut text = Text(labels).to_string();
+    text.pop();
+    text
+}
+
+/// The types of records there are, in the order in which a query of type ANY tries them.
+const TYPES: [(u16, &str); 7] = [
+    (rtype::A, "A"),
+    (rtype::AAAA, "AAAA"),
+    (rtype::SRV, "SRV"),
+    (rtype::PTR, "PTR"),
+    (rtype::TXT, "TXT"),
+    (rtype::SOA, "SOA"),
+    (rtype::NS, "NS"),
+];
+/// Types that people ask for beside them.
+const OTHER_TYPES: [(u16, &str); 8] = [
+    (rtype::CNAME, "CNAME"),
+    (rtype::ANY, "ANY"),
+    (rtype::AXFR, "AXFR"),
+    (rtype::IXFR, "IXFR"),
+    (13, "HINFO"),
+    (15, "MX"),
+    (64, "SVCB"),
+    (65, "HTTPS"),
+];
+/// More records than this nobody reads.
+const RECORDS_MAX: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_read_and_shown() {
+        let check = |asked: &str, number: Option<u16>, shown: &str| {
+            assert_eq!(parse_type(asked), number, "{asked}");
+            assert_eq!(number.map(type_text).unwrap_or_default(), shown);
+        };
+        check("A", Some(1), "A");
+        check("aaaa", Some(28), "AAAA");
+        check("TYPE1", Some(1), "A");
+        check("type300", Some(300), "TYPE300");
+        check("TYPE70000", None, "");
+        check("NOPE", None, "");
+        check("", None, "");
+    }
+}

@@ -1,0 +1,122 @@
+//! Why a name does not exist: the first label, from the right, with which it stops existing.
+//!
+//! Core. Reads the records; every sentence says what would have to be there.
+
+use super::rows::service;
+use super::text;
+use crate::name::{Labels, Name, parse_dashed};
+use crate::records::{Entry, Node, PodMode, Protocol, Records, Shape, State};
+
+/// Why `name`, which is in one of our zones, does not exist.
+pub(super) fn why(records: &Records, name: &Name) -> String {
+    let labels = Labels::of(name.wire());
+    let missing = (0..labels.count()).rev().find(|&start| {
+        let found = records.find(labels.tail(start));
+        found.is_some_and(|found| matches!(found.node, Node::Missing))
+    });
+    let Some(start) = missing else { return format!("{name} does not exist") };
+    let Some(found) = records.find(labels.tail(start)) else {
+        return format!("{name} does not exist");
+    };
+    let first = Labels::of(labels.tail(start));
+    let count = (0..).take_while(|&index| first.start(index) < found.apex).count();
+    if found.is_reverse {
+        let first = text_of(&first);
+        return format!("no Service and no published endpoint has an address below {first}");
+    }
+    match (first.label(count - 1), count) {
+        (b"svc", 2) => {
+            let namespace = text(first.wire(0, 1));
+            format!("there is no Namespace {namespace}, and no Service in it")
+        }
+        (b"svc", 3) => missing_service(records, &first),
+        (b"svc", _) => below_service(records, &first, count - 3),
+        (b"pod", _) => missing_pod(records, &first, count),
+        _ => format!("nothing in the zone is called {}", text_of(&first)),
+    }
+}
+
+/// Label 0 is the Service, label 1 its namespace.
+fn missing_service(records: &Records, labels: &Labels<'_>) -> String {
+    let (name, namespace) = (text(labels.wire(0, 1)), text(labels.wire(1, 2)));
+    let Some(entry) = records.entry(labels.wire(0, 2)) else {
+        return format!("there is no Service {name} in namespace {namespace}");
+    };
+    let Some(found) = entry.service() else {
+        let slices: Vec<&str> = entry.slices().map(|held| &**held.slice.name()).collect();
+        let slices = slices.join(", ");
+        return format!(
+            "there is no Service {name} in namespace {namespace}; \
+             EndpointSlice {slices} waits for it"
+        );
+    };
+    let kind = if found.shape == Shape::Headless { "headless" } else { "without endpoints" };
+    format!("{} is {kind} and {}", service(entry), endpoints_text(entry))
+}
+
+/// Why none of its endpoints is published.
+fn endpoints_text(entry: &Entry) -> String {
+    let all: usize = entry.slices().map(|held| held.slice.len()).sum();
+    let draining: u32 = entry
+        .slices()
+        .map(|held| held.slice.prefix(State::Draining) - held.slice.prefix(State::Ready))
+        .sum();
+    match (all, draining) {
+        (0, _) => "has no endpoints".to_owned(),
+        (_, 0) => format!("none of its {all} endpoints is ready"),
+        _ => format!("none of its {all} endpoints is ready, {draining} are terminating"),
+    }
+}
+
+/// `at` labels stand left of the Service.
+fn below_service(records: &Records, labels: &Labels<'_>, at: usize) -> String {
+    let Some(entry) = records.entry(labels.wire(at, at + 2)) else {
+        return missing_service(records, labels);
+    };
+    let object = service(entry);
+    let shape = entry.service().map(|service| &service.shape);
+    if matches!(shape, Some(Shape::ExternalName(_))) {
+        return format!("{object} is an ExternalName: there are no names below it");
+    }
+    let label = labels.label(at - 1);
+    match (at, Protocol::from_label(label)) {
+        (1, Some(_)) => format!("{object} has no named port with protocol {}", shown(label)),
+        (1, None) => format!(
+            "no published endpoint of {object} has the hostname {0}, \
+             nor the address that {0} would be",
+            shown(label)
+        ),
+        (2, _) => {
+            let port = shown(labels.label(0));
+            format!("{object} has no port {port} with protocol {}", shown(labels.label(1)))
+        }
+        _ => format!("there are no names below an endpoint or a port of {object}"),
+    }
+}
+
+/// `count` labels stand left of the apex, the last of them `pod`.
+fn missing_pod(records: &Records, labels: &Labels<'_>, count: usize) -> String {
+    if !records.zone().pods.is_enabled() {
+        return "pod names are disabled".to_owned();
+    }
+    let namespace = text(labels.wire(count - 2, count - 1));
+    match count {
+        2 => format!("there is no Namespace {namespace}, and no Service in it"),
+        3 => match parse_dashed(labels.label(0)) {
+            None => format!("{} is no address with dashes", shown(labels.label(0))),
+            Some(address) if records.zone().pods == PodMode::Verified => {
+                format!("no Pod of namespace {namespace} has the address {address}")
+            }
+            Some(_) => format!("there is no Namespace {namespace}"),
+        },
+        _ => "there are no names below a pod".to_owned(),
+    }
+}
+
+fn shown(label: &[u8]) -> String {
+    String::from_utf8_lossy(label).into_owned()
+}
+
+fn text_of(labels: &Labels<'_>) -> String {
+    text(labels.tail(0))
+}

@@ -1,0 +1,148 @@
+//! The records at a name, each with the object it comes from.
+//!
+//! Core. The same rules as `answer`, spelt for people; a table test holds the two together.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use shared::wire::rtype;
+
+use super::text;
+use crate::name::{Text, dashed};
+use crate::records::{Entry, Label, Node, Place, PortName, Records, Shape};
+
+/// Type and data of a record, and its object.
+pub(super) type Row = (String, String);
+
+/// The records of `qtype` at `node`.
+pub(super) fn at(records: &Records, node: Node<'_>, qtype: u16) -> Vec<Row> {
+    let zone = records.zone();
+    match (node, qtype) {
+        (Node::Service(entry), rtype::A | rtype::AAAA) => {
+            let v6 = qtype == rtype::AAAA;
+            if is_headless(entry) {
+                return unique(entry.around(v6, 0).map(address_row));
+            }
+            let own = entry.cluster_ips().iter().map(|&ip| (address_text(ip), service(entry)));
+            own.filter(|row| is_type(&row.0, qtype)).collect()
+        }
+        (Node::Endpoint(entry, label), rtype::A | rtype::AAAA) => {
+            let rows = unique(records.named(entry, label).map(address_row));
+            rows.into_iter().filter(|row| is_type(&row.0, qtype)).collect()
+        }
+        (Node::Service(entry), rtype::SRV) => srv(records, entry, PortName::Any),
+        (Node::Port(entry, port), rtype::SRV) => srv(records, entry, port),
+        (Node::Pod(address, verified), rtype::A | rtype::AAAA) => {
+            let object = if verified { "a Pod with that address" } else { "the name itself" };
+            let row = (address_text(address), object.to_owned());
+            [row].into_iter().filter(|row| is_type(&row.0, qtype)).collect()
+        }
+        (Node::NameServer, rtype::A | rtype::AAAA) => {
+            let rows = zone.name_server.iter().map(|&ip| (address_text(ip), CONFIG.to_owned()));
+            rows.filter(|row| is_type(&row.0, qtype)).collect()
+        }
+        (Node::Reverse(address), rtype::PTR) => pointers(records, address),
+        (Node::Version, rtype::TXT) => vec![("TXT 1.1.0".to_owned(), ZONE.to_owned())],
+        (Node::Apex, rtype::NS) => {
+            vec![(format!("NS ns.dns.{}", zone.apex()), ZONE.to_owned())]
+        }
+        (Node::Apex, rtype::SOA) => vec![(soa(records), ZONE.to_owned())],
+        _ => Vec::new(),
+    }
+}
+
+/// `Service shop/web`.
+pub(super) fn service(entry: &Entry) -> String {
+    let (service, namespace) = entry.key().split_at(1 + usize::from(entry.key()[0]));
+    format!("Service {}/{}", text(namespace), text(service))
+}
+
+fn srv(records: &Records, entry: &Entry, wanted: PortName<'_>) -> Vec<Row> {
+    let owner = format!("{}{}", Text(entry.key()), Text(records.zone().services()));
+    if !is_headless(entry) {
+        let ports = entry.service().into_iter().flat_map(|service| service.ports.iter());
+        let wanted = ports.filter(|&port| wanted.matches(port));
+        return unique(
+            wanted.map(|port| (format!("SRV 0 100 {} {owner}", port.number), service(entry))),
+        );
+    }
+    let places = [false, true].into_iter().flat_map(|v6| entry.around(v6, 0));
+    unique(places.flat_map(|place| {
+        let label = place.with_label(|label| Text(label).to_string());
+        let ports = place.held.slice.ports().iter().filter(|&port| wanted.matches(port));
+        let numbers: Vec<u16> = ports.map(|port| port.number).collect();
+        let row = |number| (format!("SRV 0 100 {number} {label}{owner}"), slice(place));
+        numbers.into_iter().map(row).collect::<Vec<_>>()
+    }))
+}
+
+fn pointers(records: &Records, address: IpAddr) -> Vec<Row> {
+    let zone = Text(records.zone().services()).to_string();
+    let row = |key: &[u8], label: &[u8], object: String| {
+        (format!("PTR {}{}{zone}", Text(label), Text(key)), object)
+    };
+    let claims = records.claims(address).filter_map(|claim| {
+        let entry = records.entry(claim.key)?;
+        let generated = dashed(address);
+        Some(match claim.label {
+            Label::None => row(claim.key, &[], service(entry)),
+            Label::Host(host) => {
+                let place = records.named(entry, host).find(|place| is_at(*place, address))?;
+                row(claim.key, host, slice(place))
+            }
+            Label::Generated => {
+                let place = records.places(entry, address).next()?;
+                row(claim.key, generated.wire(), slice(place))
+            }
+        })
+    });
+    claims.collect()
+}
+
+fn soa(records: &Records) -> String {
+    let zone = records.zone();
+    let (apex, serial, ttl) = (zone.apex(), records.serial(), zone.ttl_secs);
+    format!("SOA ns.dns.{apex} hostmaster.{apex} {serial} 7200 1800 86400 {ttl}")
+}
+
+fn is_at(place: Place<'_>, address: IpAddr) -> bool {
+    place.held.slice.address(place.index) == address
+}
+
+fn address_row(place: Place<'_>) -> Row {
+    (address_text(place.held.slice.address(place.index)), slice(place))
+}
+
+fn address_text(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => format!("A {address}"),
+        IpAddr::V6(address) => format!("AAAA {address}"),
+    }
+}
+
+fn is_type(row: &str, qtype: u16) -> bool {
+    row.starts_with("AAAA ") == (qtype == rtype::AAAA)
+}
+
+fn slice(place: Place<'_>) -> String {
+    format!("EndpointSlice {}", place.held.slice.name())
+}
+
+fn is_headless(entry: &Entry) -> bool {
+    entry.service().is_some_and(|service| service.shape == Shape::Headless)
+}
+
+/// Each record once; the objects of those that stand in several, together.
+fn unique(rows: impl Iterator<Item = Row>) -> Vec<Row> {
+    let mut objects = BTreeMap::<String, Vec<String>>::new();
+    for (record, object) in rows {
+        let of_record = objects.entry(record).or_default();
+        if !of_record.contains(&object) {
+            of_record.push(object);
+        }
+    }
+    objects.into_iter().map(|(record, objects)| (record, objects.join(" and "))).collect()
+}
+
+const ZONE: &str = "the zone itself";
+const CONFIG: &str = "the configuration";

@@ -1,0 +1,63 @@
+//! `/explain?name=&type=`: which object gives each record, or why there is none.
+//!
+//! Edge. Reads the question, says what the core says, as text or JSON; holds no rule of DNS.
+
+use axum::extract::{Query, State};
+use axum::http::header::{ACCEPT, CACHE_CONTROL};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router, routing};
+use serde::Deserialize;
+
+use crate::explain::{explain, parse_type};
+use crate::name::Name;
+use crate::store::Reader;
+
+/// The page, about what `reader` shows.
+pub(super) fn router(reader: Reader) -> Router {
+    Router::new().route("/explain", routing::get(page)).with_state(reader)
+}
+
+/// What is asked.
+#[derive(Debug, Deserialize)]
+struct Asked {
+    #[serde(default)]
+    name: String,
+    /// A where nothing is said.
+    r#type: Option<String>,
+    /// `json`, or nothing.
+    format: Option<String>,
+}
+
+async fn page(
+    State(reader): State<Reader>,
+    Query(asked): Query<Asked>,
+    headers: HeaderMap,
+) -> Response {
+    let name = match Name::parse(&asked.name) {
+        Ok(name) => name,
+        Err(error) => {
+            return bad(format!("name: {error}; write /explain?name=web.shop.svc...&type=A\n"));
+        }
+    };
+    let qtype = asked.r#type.as_deref().unwrap_or("A");
+    let Some(qtype) = parse_type(qtype) else {
+        return bad(format!("type: {qtype:?} is no type; A, SRV or TYPE65 are\n"));
+    };
+    let explanation = explain(&reader.records(), &name, qtype);
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_json = match asked.format.as_deref() {
+        Some(format) => format == "json",
+        None => accept.contains("application/json"),
+    };
+    let fresh = [(CACHE_CONTROL, "no-store")];
+    if is_json {
+        (fresh, Json(explanation)).into_response()
+    } else {
+        (fresh, explanation.to_string()).into_response()
+    }
+}
+
+fn bad(text: String) -> Response {
+    (StatusCode::BAD_REQUEST, text).into_response()
+}
