@@ -186,7 +186,7 @@ impl Target {
             }
         } else if !drops.names.is_empty() {
             self.epoch.advance();
-            self.cache.remove_below_any(&drops.names);
+            self.cache.invalidate(&drops.names);
         }
     }
 }

@@ -18,41 +18,45 @@ use crate::route::ServerFlag;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "dnscache", version)]
 pub struct Config {
-    /// Address to answer DNS on, UDP and TCP (repeatable)
-    #[arg(long, value_name = "ADDR", default_values = ["0.0.0.0:53", "[::]:53"], value_parser = listen_address)]
+    /// Addresses for DNS over UDP and TCP (repeatable); port 0 lets the system choose
+    #[arg(long, value_name = "ADDR", value_parser = listen_address, default_values = LISTEN)]
     pub listen: Vec<SocketAddr>,
-    /// Address of health, metrics and explain over HTTP
-    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:9153", value_parser = listen_address)]
+    /// Address for HTTP: health, metrics, explain
+    #[arg(long, value_name = "ADDR", value_parser = listen_address, default_value = HTTP_LISTEN)]
     pub http_listen: SocketAddr,
-    /// Upstream, or the servers of the named domains: [/DOMAIN/.../]ADDR[#PORT] (repeatable;
-    /// default: resolv.conf)
+    /// Upstream, or the servers of the named domains (repeatable) [default: those of --resolv-file]
     #[arg(long = "server", value_name = "[/DOMAIN/.../]ADDR[#PORT]")]
     pub servers: Vec<ServerFlag>,
     /// Upstreams where no plain --server is given; watched
-    #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
+    #[arg(long, value_name = "FILE", default_value = RESOLV_FILE)]
     pub resolv_file: PathBuf,
-    /// Directory with the keys of the kube-dns ConfigMap; watched
+    /// Directory with the keys of the kube-dns ConfigMap; watched [default: none]
     #[arg(long, value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
-    /// Entries in the cache; 0 turns caching off
-    #[arg(long, value_name = "ENTRIES", default_value_t = 10_000, value_parser = entries)]
+    /// Entries in the cache, 0 to 100000000; 0 turns caching off
+    #[arg(long, value_name = "ENTRIES", value_parser = entries, default_value_t = CACHE_SIZE)]
     pub cache_size: usize,
-    /// Bytes in the cache; suffixes KiB, MiB, GiB
-    #[arg(long, value_name = "BYTES", default_value = "64MiB")]
+    /// Bytes in the cache, 64KiB to 64GiB; suffixes KiB, MiB, GiB
+    #[arg(long, value_name = "BYTES", default_value = CACHE_BYTES)]
     pub cache_bytes: Bytes,
-    /// TTLs below this are raised, in seconds; 0 raises none
-    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds(0, TTL_MIN_MAX_SECS))]
+    /// TTLs below this are raised, in seconds, 0 to 3600; 0 raises none
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(0, MIN_TTL_MAX),
+        default_value = MIN_TTL)]
     pub min_ttl: Duration,
-    /// TTLs above this are lowered, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = seconds(1, TTL_MAX_SECS))]
+    /// TTLs above this are lowered, in seconds, 1 to 604800
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(1, MAX_TTL_MAX),
+        default_value = MAX_TTL)]
     pub max_ttl: Duration,
-    /// Denials are kept no longer than this, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds(0, TTL_MAX_SECS))]
+    /// Denials are kept no longer than this, in seconds, 0 to 10800
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(0, NEGATIVE_TTL_MAX),
+        default_value = NEGATIVE_TTL)]
     pub negative_ttl: Duration,
-    /// Expired answers are served this long while upstreams fail, in seconds; 0 = off (RFC 8767)
-    #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = seconds(0, STALE_MAX_SECS))]
+    /// Expired answers are served this long while upstreams fail, in seconds, 0 to 604800; 0 = off
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(0, SERVE_STALE_MAX),
+        default_value = SERVE_STALE)]
     pub serve_stale: Duration,
-    /// kubedns's change stream: http://ADDR:PORT/changes (repeatable)
+    /// kubedns's change stream, such as http://127.0.0.1:8081/changes (repeatable)
+    /// [default: none]
     #[arg(long, value_name = "URL", value_parser = url)]
     pub changes: Vec<hyper::Uri>,
     /// The log.
@@ -124,18 +128,38 @@ fn url(text: &str) -> Result<hyper::Uri, UrlError> {
     if http { Ok(url) } else { Err(UrlError) }
 }
 
-/// An hour: whoever raises TTLs further serves what is long gone.
-const TTL_MIN_MAX_SECS: u32 = 3_600;
-/// Seven days, the ceiling of RFC 8767 section 4.
-const TTL_MAX_SECS: u32 = 604_800;
-/// Seven days; RFC 8767 section 5 suggests one to three.
-const STALE_MAX_SECS: u32 = 604_800;
+/// DNS on every address; a machine without IPv6 passes over the second.
+const LISTEN: [&str; 2] = ["0.0.0.0:53", "[::]:53"];
+/// Metrics and health where CoreDNS and node-local caches have theirs.
+const HTTP_LISTEN: &str = "0.0.0.0:9153";
+/// The upstreams of the node, or of whatever gave the pod its file.
+const RESOLV_FILE: &str = "/etc/resolv.conf";
+/// As many as CoreDNS keeps positive answers.
+const CACHE_SIZE: usize = 10_000;
 /// More would not fit any machine that runs a pod.
 const ENTRIES_MAX: usize = 100_000_000;
+/// Room for every one of 10,000 entries to be large, on average 6 KiB.
+const CACHE_BYTES: &str = "64MiB";
 /// Room for a few hundred answers.
 const BYTES_MIN: usize = 64 << 10;
 /// More would not fit any machine that runs a pod.
 const BYTES_MAX: usize = 64 << 30;
+/// TTLs are their owners' business: none is raised.
+const MIN_TTL: &str = "0";
+/// An hour: whoever raises TTLs further serves what is long gone.
+const MIN_TTL_MAX: u32 = 3_600;
+/// A day, as Unbound and Knot Resolver.
+const MAX_TTL: &str = "86400";
+/// Seven days, the ceiling of RFC 8767 section 4.
+const MAX_TTL_MAX: u32 = 604_800;
+/// Five minutes: what did not exist may have been made since.
+const NEGATIVE_TTL: &str = "300";
+/// Three hours, the ceiling of RFC 2308 section 5.
+const NEGATIVE_TTL_MAX: u32 = 10_800;
+/// A day: RFC 8767 section 5 suggests one to three.
+const SERVE_STALE: &str = "86400";
+/// Seven days, as the ceiling of TTLs.
+const SERVE_STALE_MAX: u32 = 604_800;
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Count {
-    /// Answered from a fresh entry.
+    /// Answered from the cache.
     Hit,
     /// Not in the cache: asked elsewhere, or answered by a route.
     Miss,
@@ -16,7 +16,8 @@ pub enum Count {
     Refused,
     /// A question about the server itself, class CHAOS.
     Chaos,
-    /// Answered with an expired entry; counted as a miss too.
+    /// Answered with an expired entry; counted as a hit too, or as a miss where an upstream was
+    /// asked first.
     Stale,
 }
 

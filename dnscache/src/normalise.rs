@@ -1,15 +1,19 @@
 //! An upstream's reply reduced to what answers the question, in the one form that the cache keeps.
 //!
-//! Core. Decodes and encodes with hickory-proto; does not know where the reply came from nor for
-//! how long it stays. Only records on the way from the question's name through aliases to the asked
-//! type get in, so nothing an upstream adds can be cached under another name (RFC 5452 section 6).
+//! Core. Does not know where the reply came from. Only records on the way from the question's name
+//! through aliases to the asked type get in, so nothing an upstream adds can be cached under
+//! another name (RFC 5452 section 6). What a record's data says is nobody's business here, but for
+//! the names in it that were compressed.
 
-use hickory_proto::op::{Message, MessageType, OpCode, Query as Question};
-use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
-use shared::wire::{HEADER_LEN, rcode};
+mod message;
+
+use hickory_proto::rr::Name;
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+use shared::wire::{rcode, rtype};
 
 use crate::cache::Entry;
 use crate::lifetime::Limits;
+use message::{Message, Placed, Record, write};
 
 /// Why a reply is of no use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +50,7 @@ pub struct Asked<'a> {
     pub qtype: u16,
     /// DO.
     pub dnssec_ok: bool,
-    /// The server is authoritative for us: kubedns. Its additional records and AA are kept.
+    /// The first server is authoritative for us: kubedns. Its additional records and AA are kept.
     pub owned: bool,
 }
 
@@ -54,8 +58,7 @@ pub struct Asked<'a> {
 ///
 /// Fails where it is malformed, loops or is a referral: clients get SERVFAIL then.
 pub fn reduce(reply: &[u8], asked: &Asked<'_>, limits: &Limits) -> Result<Answer, Unusable> {
-    let message = decode(reply)?;
-    join(&[message], asked, limits)
+    reduce_chain(&[reply], asked, limits)
 }
 
 /// Reduces several replies to one answer: `replies[n + 1]` answers the alias at which `replies[n]`
@@ -65,157 +68,172 @@ pub fn reduce_chain(
     asked: &Asked<'_>,
     limits: &Limits,
 ) -> Result<Answer, Unusable> {
-    let messages = replies.iter().map(|reply| decode(reply)).collect::<Result<Vec<_>, _>>()?;
-    join(&messages, asked, limits)
-}
-
-fn decode(reply: &[u8]) -> Result<Message, Unusable> {
-    // The decoder trusts the counts; eleven bytes are the least a record takes.
-    let counts = reply.get(6..HEADER_LEN).ok_or(Unusable::Malformed)?;
-    let records: usize =
-        counts.chunks_exact(2).map(|c| usize::from(u16::from_be_bytes([c[0], c[1]]))).sum();
-    if records * 11 > reply.len() {
+    let messages =
+        replies.iter().map(|reply| Message::decode(reply)).collect::<Result<Vec<_>, _>>()?;
+    let (Some(first), Some(last)) = (messages.first(), messages.last()) else {
         return Err(Unusable::Malformed);
-    }
-    Message::from_vec(reply).map_err(|_| Unusable::Malformed)
-}
-
-fn join(messages: &[Message], asked: &Asked<'_>, limits: &Limits) -> Result<Answer, Unusable> {
-    let last = messages.last().ok_or(Unusable::Malformed)?;
-    let chain = chain(messages, asked)?;
-    let code = u16::from(last.metadata.response_code);
+    };
+    let name = Name::read(&mut BinDecoder::new(asked.name)).map_err(|_| Unusable::Malformed)?;
+    let chain = Chain::walk(&messages, name.clone(), asked)?;
     let negative = !chain.ended;
-    let soa = last.authorities.iter().find(|record| matches!(record.data, RData::SOA(_)));
-    if negative && code == rcode::NOERROR && soa.is_none() && !asked.owned {
-        let refers = |record: &&Record| record.record_type() == RecordType::NS;
-        if chain.records.is_empty() && last.authorities.iter().any(|record| refers(&record)) {
-            return Err(Unusable::Referral);
-        }
+    let soa = last
+        .authorities()
+        .find(|record| record.rtype == rtype::SOA && negative && record.owner.zone_of(&chain.end));
+    if is_referral(last, &chain, soa.is_some(), asked) {
+        return Err(Unusable::Referral);
     }
-    let mut lifetime = chain.records.iter().map(|record| limits.ttl(record.ttl)).min();
-    let mut authorities: Vec<Record> = last
-        .authorities
-        .iter()
-        .filter(|record| belongs_to_authority(record, asked, negative))
-        .cloned()
+    let negative_max = match soa {
+        _ if !negative => u32::MAX,
+        Some(soa) => soa.minimum().map_or(0, |minimum| limits.negative(soa.ttl, minimum)),
+        None => 0,
+    };
+    let alone = messages.len() == 1 && asked.owned;
+    let authorities = last.authorities().filter(|record| match record.rtype {
+        rtype::SOA if negative => soa.is_some_and(|soa| std::ptr::eq(soa, *record)),
+        RRSIG | NSEC | NSEC3 => asked.dnssec_ok,
+        _ => alone,
+    });
+    let additionals = last.additionals().filter(|_| alone);
+    let answers = chain.records.iter().map(|&record| (0, record, u32::MAX));
+    let authorities = authorities.map(|record| (1, record, negative_max));
+    let placed: Vec<Placed<'_, '_>> = answers
+        .chain(authorities)
+        .chain(additionals.map(|record| (2, record, u32::MAX)))
+        .map(|(section, record, ttl_max)| Placed {
+            record,
+            section,
+            ttl: limits.ttl(record.ttl).min(ttl_max),
+        })
         .collect();
-    if negative {
-        let kept = match soa.map(|soa| (&soa.data, soa.ttl)) {
-            Some((RData::SOA(data), ttl)) => limits.negative(ttl, data.minimum),
-            _ => 0,
-        };
-        lifetime = Some(lifetime.unwrap_or(kept).min(kept));
-        for record in &mut authorities {
-            record.ttl = record.ttl.min(kept);
-        }
-    }
-    let additionals = if asked.owned { last.additionals.clone() } else { Vec::new() };
-    let question = Question::query(name_of(asked.name)?, RecordType::from(asked.qtype));
-    let mut reduced = Message::new(0, MessageType::Response, OpCode::Query);
-    reduced.add_query(question);
-    let dangling = (negative && !chain.records.is_empty()).then(|| wire(&chain.end)).flatten();
-    reduced.answers = chain.records;
-    reduced.authorities = authorities;
-    reduced.additionals = additionals;
-    for record in
-        reduced.answers.iter_mut().chain(&mut reduced.authorities).chain(&mut reduced.additionals)
-    {
-        record.ttl = limits.ttl(record.ttl);
-    }
-    let bytes = reduced.to_vec().map_err(|_| Unusable::Malformed)?;
-    let all_authentic = messages.iter().all(|message| message.metadata.authentic_data);
-    let entry = Entry::new(&bytes, code).ok_or(Unusable::Malformed)?.with_flags(
-        asked.owned && last.metadata.authoritative,
-        all_authentic,
+    let bytes = write(&name, asked.qtype, &placed).map_err(|_| Unusable::Malformed)?;
+    let ttl_min = placed.iter().map(|placed| placed.ttl).min().unwrap_or(0);
+    let authentic = messages.iter().all(|message| message.authentic);
+    let mut entry = Entry::new(&bytes, last.rcode).ok_or(Unusable::Malformed)?.with_flags(
+        asked.owned && first.authoritative,
+        authentic,
         negative,
     );
-    let lifetime_secs = match code {
-        rcode::NOERROR | rcode::NXDOMAIN => lifetime.unwrap_or(0),
-        _ => 0,
+    if asked.owned || messages.len() > 1 {
+        entry = entry.following(chain.names(&placed));
+    }
+    let may_be_kept = match last.rcode {
+        rcode::NOERROR => true,
+        rcode::NXDOMAIN => negative,
+        _ => false,
     };
+    let lifetime_secs = if may_be_kept { ttl_min.min(negative_max) } else { 0 };
+    let dangling = (negative && !chain.records.is_empty()).then(|| wire(&chain.end));
     Ok(Answer { entry, lifetime_secs, dangling })
 }
 
+/// Whether `message` only says who else may know (RFC 2308 section 2.2).
+fn is_referral(message: &Message<'_>, chain: &Chain<'_>, soa: bool, asked: &Asked<'_>) -> bool {
+    chain.records.is_empty()
+        && message.rcode == rcode::NOERROR
+        && !asked.owned
+        && !soa
+        && message.authorities().any(|record| record.rtype == rtype::NS)
+}
+
 /// The way from the question's name to its answer.
-struct Chain {
-    records: Vec<Record>,
+struct Chain<'m> {
+    records: Vec<&'m Record<'m>>,
     /// The last name on it.
     end: Name,
     /// Whether records of the asked type stand there.
     ended: bool,
 }
 
-fn chain(messages: &[Message], asked: &Asked<'_>) -> Result<Chain, Unusable> {
-    let wanted = RecordType::from(asked.qtype);
-    let answers = || messages.iter().flat_map(|message| &message.answers);
-    let mut chain = Chain { records: Vec::new(), end: name_of(asked.name)?, ended: false };
-    for _ in 0..=LINKS_MAX {
-        let at_end: Vec<&Record> = answers()
-            .filter(|record| record.dns_class == DNSClass::IN && record.name == chain.end)
-            .collect();
-        let is_wanted = |record: &&&Record| {
-            let rtype = record.record_type();
-            rtype == wanted
-                || wanted == RecordType::ANY
-                || (asked.dnssec_ok && rtype == RecordType::RRSIG)
-        };
-        let found: Vec<&&Record> = at_end.iter().filter(is_wanted).collect();
-        if found.iter().any(|record| record.record_type() != RecordType::RRSIG) {
-            chain.records.extend(found.into_iter().map(|record| (*record).clone()));
-            chain.ended = true;
-            return Ok(chain);
-        }
-        for record in answers().filter(|record| {
-            record.record_type() == RecordType::DNAME
-                && record.name.zone_of(&chain.end)
-                && record.name != chain.end
-        }) {
-            if !chain.records.contains(record) {
-                chain.records.push(record.clone());
+impl<'m> Chain<'m> {
+    /// Walks `messages` one after the other, each from where the one before ends: none is believed
+    /// about names that another one was asked about.
+    fn walk(messages: &'m [Message<'m>], name: Name, asked: &Asked<'_>) -> Result<Self, Unusable> {
+        let mut chain = Self { records: Vec::new(), end: name.clone(), ended: false };
+        let mut seen = vec![name];
+        for message in messages {
+            while !chain.ended {
+                let Some(target) = chain.step(message, asked) else { break };
+                if seen.len() > LINKS_MAX || seen.contains(&target) {
+                    return Err(Unusable::Loop);
+                }
+                seen.push(target.clone());
+                chain.end = target;
             }
         }
-        let alias = at_end.iter().find_map(|record| match &record.data {
-            RData::CNAME(target) => Some((*record, target.0.clone())),
-            _ => None,
-        });
-        let Some((record, target)) = alias else { return Ok(chain) };
-        chain.records.push(record.clone());
-        chain.end = target.to_lowercase();
-        if chain.records.iter().any(|record| record.name == chain.end) {
-            return Err(Unusable::Loop);
-        }
+        Ok(chain)
     }
-    Err(Unusable::Loop)
+
+    /// Takes what `message` says about the end of the chain; the target, where that is an alias.
+    fn step(&mut self, message: &'m Message<'m>, asked: &Asked<'_>) -> Option<Name> {
+        let here: Vec<&Record<'_>> =
+            message.answers().filter(|record| record.owner == self.end).collect();
+        let is_wanted =
+            |record: &&Record<'_>| record.rtype == asked.qtype || asked.qtype == rtype::ANY;
+        if here.iter().any(is_wanted) {
+            let signs = |record: &&Record<'_>| asked.dnssec_ok && record.covers(asked.qtype);
+            self.records.extend(here.iter().filter(|record| is_wanted(record) || signs(record)));
+            self.ended = true;
+            return None;
+        }
+        let alias = here.iter().find(|record| record.rtype == rtype::CNAME)?;
+        // A DNAME above goes with the alias that was made from it (RFC 6672 section 3.1).
+        let above = |record: &&Record<'_>| {
+            (record.rtype == rtype::DNAME || asked.dnssec_ok && record.covers(rtype::DNAME))
+                && record.owner.zone_of(&self.end)
+                && record.owner != self.end
+        };
+        let known = self.records.len();
+        let above: Vec<&Record<'_>> = message.answers().filter(above).collect();
+        for record in above {
+            if !self.records[..known].iter().any(|known| std::ptr::eq(*known, record)) {
+                self.records.push(record);
+            }
+        }
+        let signs = |record: &&&Record<'_>| asked.dnssec_ok && record.covers(rtype::CNAME);
+        self.records.push(alias);
+        self.records.extend(here.iter().filter(signs));
+        alias.target().cloned()
+    }
+
+    /// The names that the answer depends on: all that own records in it, all that lead on.
+    fn names(&self, placed: &[Placed<'_, '_>]) -> Vec<Box<[u8]>> {
+        let records = placed.iter().map(|placed| placed.record);
+        let records = records.filter(|record| record.rtype != rtype::SOA);
+        let of_record = |record: &Record<'_>| {
+            let target = record.target().filter(|_| record.rtype == rtype::SRV);
+            [Some(&record.owner), target].into_iter().flatten().map(wire).collect::<Vec<_>>()
+        };
+        let mut names: Vec<Box<[u8]>> = records.flat_map(of_record).map(Into::into).collect();
+        names.push(wire(&self.end).into());
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
 }
 
-/// SOA of a negative answer, proofs for who asked for them, and whatever kubedns says.
-fn belongs_to_authority(record: &Record, asked: &Asked<'_>, negative: bool) -> bool {
-    let rtype = record.record_type();
-    let proof = matches!(rtype, RecordType::RRSIG | RecordType::NSEC | RecordType::NSEC3);
-    asked.owned || (negative && rtype == RecordType::SOA) || (asked.dnssec_ok && proof)
-}
-
-fn name_of(wire: &[u8]) -> Result<Name, Unusable> {
-    Name::from_labels(shared::wire::labels(wire)).map_err(|_| Unusable::Malformed)
-}
-
-fn wire(name: &Name) -> Option<Vec<u8>> {
-    let mut wire = Vec::new();
+/// `name` in wire form and lower case.
+fn wire(name: &Name) -> Vec<u8> {
+    let mut wire = Vec::with_capacity(name.len());
     for label in name.iter() {
-        wire.push(u8::try_from(label.len()).ok()?);
+        wire.push(label.len() as u8); // a label has 63 bytes at most
         wire.extend(label.iter().map(u8::to_ascii_lowercase));
     }
     wire.push(0);
-    Some(wire)
+    wire
 }
 
 /// Aliases followed at most: BIND and Unbound stop at as many.
 pub const LINKS_MAX: usize = 11;
+/// DNSSEC types that travel with others (RFC 4034, RFC 5155).
+const RRSIG: u16 = 46;
+const NSEC: u16 = 47;
+const NSEC3: u16 = 50;
 
 #[cfg(test)]
 mod tests {
-    use hickory_proto::op::ResponseCode;
+    use hickory_proto::op::{Message, MessageType, OpCode, Query as Question, ResponseCode};
     use hickory_proto::rr::rdata::{A, CNAME, SOA};
+    use hickory_proto::rr::{RData, Record, RecordType};
 
     use super::*;
 

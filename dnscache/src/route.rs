@@ -92,7 +92,10 @@ impl Routes {
             routes.suffixes.insert(name, Suffix::Group(group));
         }
         for group in &mut routes.groups {
-            let in_pod = |server: &Server| matches!(server, Server::Address(address) if address.ip().is_loopback());
+            let in_pod = |server: &Server| match server {
+                Server::Address(address) => address.ip().is_loopback(),
+                Server::Name { .. } => false,
+            };
             group.owned = *group.suffix != *ROOT && group.servers.iter().all(in_pod);
         }
         routes.suffix_len_max = routes.suffixes.keys().map(|key| key.len()).max().unwrap_or(0);

@@ -4,7 +4,6 @@
 //! and the look-ups in its tables share the work. The hash is seeded: nobody can choose names that
 //! collide.
 
-use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::quality::RandomState;
@@ -39,46 +38,16 @@ impl<'a> Question<'a> {
     }
 }
 
-/// The bytes of a key: the hash of everything, the hash of the name, flags, type and class, the
-/// name.
-pub(super) type Probe = [u8];
-
-/// A key that the cache owns.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key(Box<Probe>);
-
-impl Key {
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// The owner name.
-    pub(super) fn name(&self) -> &[u8] {
-        &self.0[FIXED_LEN..]
-    }
+/// A key written for a look-up: its hash, the length of its name, flags, type and class, the name.
+pub(super) struct KeyBuffer {
+    bytes: [u8; FIXED_LEN + NAME_MAX + 1],
+    len: usize,
+    /// The hash of everything in it.
+    pub hash: u64,
 }
-
-impl From<&Probe> for Key {
-    fn from(probe: &Probe) -> Self {
-        Self(probe.into())
-    }
-}
-
-impl Borrow<Probe> for Key {
-    fn borrow(&self) -> &Probe {
-        &self.0
-    }
-}
-
-/// Where a key is written for a look-up.
-pub(super) struct KeyBuffer([u8; FIXED_LEN + NAME_MAX + 1]);
 
 impl KeyBuffer {
-    pub(super) fn new() -> Self {
-        Self([0; FIXED_LEN + NAME_MAX + 1])
-    }
-
-    pub(super) fn write(&mut self, question: &Question<'_>, seed: &RandomState) -> &Probe {
+    pub fn new(question: &Question<'_>, seed: &RandomState) -> Self {
         let name_hash = seed.hash_one(question.name);
         let flags = u8::from(question.dnssec_ok) | u8::from(question.checking_disabled) << 1;
         let [t1, t0] = question.qtype.to_be_bytes();
@@ -86,18 +55,33 @@ impl KeyBuffer {
         let rest = u64::from_be_bytes([0, 0, 0, flags, t1, t0, c1, c0]);
         // A multiplication by an odd number loses nothing: other types of a name have other hashes.
         let hash = name_hash ^ rest.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-        self.0[..8].copy_from_slice(&hash.to_ne_bytes());
-        self.0[8..16].copy_from_slice(&name_hash.to_ne_bytes());
-        self.0[16..FIXED_LEN].copy_from_slice(&[flags, t1, t0, c1, c0]);
+        let mut bytes = [0; FIXED_LEN + NAME_MAX + 1];
+        bytes[..8].copy_from_slice(&hash.to_ne_bytes());
+        // A name has 1 to 255 bytes.
+        bytes[8..FIXED_LEN].copy_from_slice(&[question.name.len() as u8, flags, t1, t0, c1, c0]);
         let len = FIXED_LEN + question.name.len();
-        self.0[FIXED_LEN..len].copy_from_slice(question.name);
-        &self.0[..len]
+        bytes[FIXED_LEN..len].copy_from_slice(question.name);
+        Self { bytes, len, hash }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 }
 
-/// The hash of the name alone, which `probe` carries.
-pub(super) fn name_hash(probe: &Probe) -> u64 {
-    u64::from_ne_bytes(probe[8..16].try_into().expect("eight bytes"))
+/// The key at the beginning of `bytes`.
+pub(super) fn key_of(bytes: &[u8]) -> &[u8] {
+    &bytes[..FIXED_LEN + usize::from(bytes[8])]
+}
+
+/// The hash that `key` begins with.
+pub(super) fn hash_of(key: &[u8]) -> u64 {
+    u64::from_ne_bytes(key[..8].try_into().expect("a key begins with its hash"))
+}
+
+/// The owner name in `key`.
+pub(super) fn name_of(key: &[u8]) -> &[u8] {
+    &key[FIXED_LEN..]
 }
 
 /// Reads the hash that a key begins with instead of making one.
@@ -118,7 +102,7 @@ impl BuildHasher for Identity {
 
 impl Hasher for Carried {
     fn write(&mut self, key: &[u8]) {
-        self.0 = u64::from_ne_bytes(key[..8].try_into().expect("a key begins with its hash"));
+        self.0 = hash_of(key);
     }
 
     fn write_usize(&mut self, _length: usize) {}
@@ -129,4 +113,4 @@ impl Hasher for Carried {
 }
 
 /// Bytes before the name.
-const FIXED_LEN: usize = 21;
+const FIXED_LEN: usize = 14;

@@ -1,0 +1,284 @@
+//! One shard of the cache: what is found, what is kept, what gives way.
+//!
+//! Core. Its caller brings the time and holds the lock.
+
+use shared::clock::Moment;
+use shared::wire::{ErrorCode, Query, Reply, rcode};
+
+use super::changed::Changed;
+use super::entry::{Ages, Entry};
+use super::key::{KeyBuffer, name_of};
+use super::part::{Ghosts, Meta, Part, Stored};
+use super::{Bounds, Changes, Lookup};
+use crate::lifetime;
+
+/// The shard.
+#[derive(Debug)]
+pub(super) struct Shard {
+    positive: Part,
+    /// Denials and failures.
+    negative: Part,
+    ghosts: Ghosts,
+    bounds: Bounds,
+    pub changes: Changes,
+}
+
+/// What is asked: the key, and who asks.
+pub(super) struct Asked<'a, 'q> {
+    pub key: &'a KeyBuffer,
+    pub query: &'a Query<'q>,
+    pub now: Moment,
+    pub changed: &'a Changed,
+}
+
+impl Shard {
+    /// An empty shard that keeps `bounds`.
+    pub fn new(bounds: Bounds) -> Self {
+        let entries = bounds.entries.min(bounds.bytes / ENTRY_BYTES_TYPICAL);
+        let ghosts = Ghosts::new(entries);
+        let changes = Changes::default();
+        Self { positive: Part::new(), negative: Part::new(), ghosts, bounds, changes }
+    }
+
+    pub fn len(&self) -> usize {
+        self.positive.len() + self.negative.len()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.positive.bytes + self.negative.bytes
+    }
+
+    /// Answers from the entry for the question, if that may be done now.
+    pub fn get(&mut self, asked: &Asked<'_, '_>, reply: &mut Reply<'_>) -> Lookup {
+        let stale_secs = self.bounds.stale_secs;
+        let found = self.touch(asked.key.bytes(), |stored, meta| {
+            answer(asked, stored, meta, stale_secs, reply)
+        });
+        match found {
+            Some(Some(lookup)) => lookup,
+            Some(None) => {
+                self.remove(asked.key.bytes());
+                Lookup::Miss
+            }
+            None => Lookup::Miss,
+        }
+    }
+
+    /// Answers from the entry for the question even where it has expired, its TTLs `ttl` at most
+    /// then. Yields the response code.
+    pub fn get_stale(
+        &mut self,
+        asked: &Asked<'_, '_>,
+        ttl: u32,
+        reply: &mut Reply<'_>,
+    ) -> Option<u16> {
+        let stale_secs = self.bounds.stale_secs;
+        self.touch(asked.key.bytes(), |stored, meta| {
+            let age = meta.age(asked.now);
+            if is_void(stored, meta, asked.changed) || is_spent(meta, age, stale_secs) {
+                return None;
+            }
+            // Past its time every record has the same TTL: short, and not zero.
+            let expired = age >= meta.lifetime;
+            let ages = if expired { Ages { age: 0, ttl_max: ttl } } else { Ages::fresh(age) };
+            meta.head.emit(data(stored), asked.query, ages, reply);
+            Some(meta.head.rcode)
+        })?
+    }
+
+    /// What is known of the entry at `key`, unless it is void.
+    pub fn state(&mut self, key: &KeyBuffer, changed: &Changed) -> Option<Meta> {
+        self.touch(key.bytes(), |stored, meta| (!is_void(stored, meta, changed)).then_some(*meta))?
+    }
+
+    /// Keeps `entry`, whose names have `places`, for `lifetime` seconds; `seen` changes of
+    /// names are known to it.
+    pub fn insert(
+        &mut self,
+        key: &KeyBuffer,
+        entry: &Entry,
+        places: &[u16],
+        (seen, lifetime, now): (u64, u32, Moment),
+    ) {
+        let meta = Meta {
+            head: entry.head,
+            seen,
+            stored: now,
+            retry: now,
+            lifetime,
+            failures: 0,
+            hits: 0,
+            renewing: false,
+        };
+        self.put(key, entry, places, meta);
+    }
+
+    /// Notes that the question could not be answered, with `code`: an expired answer that may still
+    /// be of use stays and is not renewed for a while; else the failure is kept for that while.
+    pub fn fail(&mut self, key: &KeyBuffer, code: u16, (seen, now): (u64, Moment)) {
+        let stale_secs = self.bounds.stale_secs;
+        let before = self.peek_mut(key.bytes());
+        let failures = before.as_ref().map_or(0, |meta| meta.failures).saturating_add(1);
+        let pause = lifetime::failure(failures.into());
+        if let Some(meta) = before
+            && !meta.head.is_failure()
+            && !is_spent(meta, meta.age(now), stale_secs)
+        {
+            meta.failures = failures;
+            meta.retry = now + pause;
+            meta.renewing = false;
+            return;
+        }
+        let meta = Meta {
+            head: Entry::failure(code).head,
+            seen,
+            stored: now,
+            retry: now,
+            lifetime: pause.as_secs() as u32,
+            failures,
+            hits: 0,
+            renewing: false,
+        };
+        self.put(key, &Entry::failure(code), &[], meta);
+    }
+
+    fn put(&mut self, key: &KeyBuffer, entry: &Entry, places: &[u16], mut meta: Meta) {
+        let now = meta.stored;
+        let is_protected = match self.remove(key.bytes()) {
+            Some((before, is_protected)) => {
+                meta.hits = before.hits.min(RENEWAL_HITS);
+                is_protected
+            }
+            None => self.ghosts.take(key.hash),
+        };
+        let part = if entry.is_negative() { &mut self.negative } else { &mut self.positive };
+        part.insert(store(key, entry, places), meta, is_protected);
+        self.changes.insertions += 1;
+        while self.len() > self.bounds.entries || self.bytes() > self.bounds.bytes {
+            self.evict(now);
+        }
+    }
+
+    /// Drops the entries whose names `keep` does not keep.
+    pub fn retain(&mut self, keep: impl Fn(&[u8]) -> bool) {
+        self.positive.retain(|key| keep(name_of(key)));
+        self.negative.retain(|key| keep(name_of(key)));
+    }
+
+    fn touch<R>(&mut self, key: &[u8], mut look: impl FnMut(&Stored, &mut Meta) -> R) -> Option<R> {
+        self.positive.touch(key, &mut look).or_else(|| self.negative.touch(key, &mut look))
+    }
+
+    fn peek_mut(&mut self, key: &[u8]) -> Option<&mut Meta> {
+        self.positive.peek_mut(key).or_else(|| self.negative.peek_mut(key))
+    }
+
+    /// Takes out the entry at `key`; whether it was protected.
+    pub fn remove(&mut self, key: &[u8]) -> Option<(Meta, bool)> {
+        self.positive.remove(key).or_else(|| self.negative.remove(key))
+    }
+
+    /// Makes one entry give way: a denial where denials have more than their share, else an answer.
+    fn evict(&mut self, now: Moment) {
+        let Self { positive, negative, ghosts, bounds, .. } = self;
+        let share = (bounds.entries / NEGATIVE_PART).max(1);
+        let is_over = negative.len() > share || negative.bytes > bounds.bytes / NEGATIVE_PART;
+        let evicted = if is_over || positive.len() == 0 {
+            negative.evict(share * PROTECTED_TENTHS / 10, ghosts, now)
+        } else {
+            let room = bounds.entries - negative.len().min(bounds.entries);
+            let room = room.min(positive.len());
+            positive.evict(room * PROTECTED_TENTHS / 10, ghosts, now)
+        };
+        self.changes.evictions += u64::from(evicted == Some(true));
+    }
+}
+
+/// Answers from an entry that was found; nothing where it is of no use to anybody any more.
+fn answer(
+    asked: &Asked<'_, '_>,
+    stored: &Stored,
+    meta: &mut Meta,
+    stale_secs: u32,
+    reply: &mut Reply<'_>,
+) -> Option<Lookup> {
+    let age = meta.age(asked.now);
+    if is_void(stored, meta, asked.changed) {
+        return None;
+    }
+    if age < meta.lifetime {
+        meta.head.emit(data(stored), asked.query, Ages::fresh(age), reply);
+        meta.hits = meta.hits.saturating_add(1);
+        let is_due = meta.hits > RENEWAL_HITS
+            && !meta.renewing
+            && u64::from(age) * 10 >= u64::from(meta.lifetime) * 9
+            && !meta.head.is_failure();
+        meta.renewing |= is_due;
+        return Some(if is_due { Lookup::Due } else { Lookup::Hit });
+    }
+    if is_spent(meta, age, stale_secs) {
+        return None;
+    }
+    if asked.now < meta.retry {
+        let ttl_max = if meta.head.follows() { STALE_TTL_FOLLOWING } else { STALE_TTL };
+        meta.head.emit(data(stored), asked.query, Ages { age: 0, ttl_max }, reply);
+        let reason = match meta.head.rcode {
+            rcode::NXDOMAIN => ErrorCode::StaleNxdomainAnswer,
+            _ => ErrorCode::StaleAnswer,
+        };
+        reply.set_error(reason, "expired, and could not be renewed a moment ago");
+        return Some(Lookup::Stale);
+    }
+    Some(if meta.head.is_failure() { Lookup::Miss } else { Lookup::Expired })
+}
+
+/// Whether a name that the entry depends on has changed since its answer was made.
+fn is_void(stored: &Stored, meta: &Meta, changed: &Changed) -> bool {
+    meta.head.follows() && places(stored, meta).any(|place| changed.since(meta.seen, place))
+}
+
+/// Whether the entry is of no use any more, not even stale. A failure is remembered for as long
+/// again as it was kept, so that the next one is kept longer.
+fn is_spent(meta: &Meta, age: u32, stale_secs: u32) -> bool {
+    let more = if meta.head.is_failure() { meta.lifetime } else { stale_secs };
+    age >= meta.lifetime.saturating_add(more)
+}
+
+/// Key, records, offsets of TTLs and places as one string of bytes.
+fn store(key: &KeyBuffer, entry: &Entry, places: &[u16]) -> Stored {
+    let mut bytes = Vec::with_capacity(key.bytes().len() + entry.data.len() + 2 * places.len());
+    bytes.extend_from_slice(key.bytes());
+    bytes.extend_from_slice(&entry.data);
+    bytes.extend(places.iter().flat_map(|place| place.to_le_bytes()));
+    Stored(bytes.into())
+}
+
+/// The entry's records and the offsets of their TTLs.
+fn data(stored: &Stored) -> &[u8] {
+    &stored.0[stored.key().len()..]
+}
+
+/// The places of the names that the entry depends on.
+fn places<'a>(stored: &'a Stored, meta: &Meta) -> impl Iterator<Item = u16> + use<'a> {
+    let bytes = &data(stored)[meta.head.data_len()..];
+    bytes.chunks_exact(2).map(|place| u16::from_le_bytes([place[0], place[1]]))
+}
+
+impl Ages {
+    fn fresh(age: u32) -> Self {
+        Self { age, ttl_max: u32::MAX }
+    }
+}
+
+/// Denials get one entry in so many where positive answers want the room.
+const NEGATIVE_PART: usize = 4;
+/// How much of its part the protected segment may take.
+const PROTECTED_TENTHS: usize = 8;
+/// An entry is renewed before it expires where it was asked for more often than this.
+const RENEWAL_HITS: u8 = 1;
+/// Bytes of a typical entry, for the size of fixed tables.
+const ENTRY_BYTES_TYPICAL: usize = 256;
+/// The TTL of expired answers, in seconds (RFC 8767 section 4).
+const STALE_TTL: u32 = 30;
+/// The same for names that change with the cluster.
+const STALE_TTL_FOLLOWING: u32 = 5;

@@ -1,0 +1,272 @@
+//! The records of a reply, read and written again.
+//!
+//! Core. Names are read and compressed by hickory-proto; record data is carried over byte for byte
+//! (RFC 3597), but for the names in data of types that are old enough to be compressed. Believes
+//! nothing and drops nothing but OPT and signatures of the message itself.
+
+use hickory_proto::ProtoError;
+use hickory_proto::rr::Name;
+use hickory_proto::serialize::binary::{
+    BinDecodable, BinDecoder, BinEncodable, BinEncoder, DecodeError, NameEncoding,
+};
+use shared::wire::{HEADER_LEN, class, name_end, rtype};
+
+use super::Unusable;
+
+/// A reply, taken apart.
+#[derive(Debug)]
+pub(super) struct Message<'m> {
+    /// The response code, its upper bits from OPT.
+    pub rcode: u16,
+    /// AA.
+    pub authoritative: bool,
+    /// AD.
+    pub authentic: bool,
+    records: Vec<Record<'m>>,
+    counts: [usize; 2],
+}
+
+/// A record of class IN.
+#[derive(Debug)]
+pub(super) struct Record<'m> {
+    pub owner: Name,
+    pub rtype: u16,
+    /// As sent.
+    pub ttl: u32,
+    data: Data<'m>,
+}
+
+/// Record data in pieces.
+#[derive(Debug)]
+struct Data<'m> {
+    head: &'m [u8],
+    names: Vec<Name>,
+    tail: &'m [u8],
+    compressible: bool,
+}
+
+impl<'m> Message<'m> {
+    /// Takes `reply` apart.
+    ///
+    /// Fails where a record or a name in it is cut off, loops or is overlong, where an address is
+    /// no address, and where the counts promise more than there can be.
+    pub fn decode(reply: &'m [u8]) -> Result<Self, Unusable> {
+        let question_end = name_end(reply, HEADER_LEN).ok_or(Unusable::Malformed)? + 4;
+        let count = |at: usize| usize::from(u16::from_be_bytes([reply[at], reply[at + 1]]));
+        let [questions, answers, authorities, additionals] = [4, 6, 8, 10].map(count);
+        let total = answers + authorities + additionals;
+        // Eleven bytes are the least a record takes.
+        if questions != 1 || question_end + total * 11 > reply.len() {
+            return Err(Unusable::Malformed);
+        }
+        let mut message = Self {
+            rcode: u16::from(reply[3] & 0x0f),
+            authoritative: reply[2] & 0x04 != 0,
+            authentic: reply[3] & 0x20 != 0,
+            records: Vec::with_capacity(total),
+            counts: [0; 2],
+        };
+        let mut decoder = BinDecoder::new(reply).clone(question_end as u16);
+        for index in 0..total {
+            let section =
+                usize::from(index >= answers) + usize::from(index >= answers + authorities);
+            message.read(&mut decoder, section).map_err(|_| Unusable::Malformed)?;
+        }
+        Ok(message)
+    }
+
+    fn read(&mut self, decoder: &mut BinDecoder<'m>, section: usize) -> Result<(), DecodeError> {
+        let owner = Name::read(decoder)?;
+        let rtype = decoder.read_u16()?.unverified();
+        let rclass = decoder.read_u16()?.unverified();
+        let ttl = decoder.read_u32()?.unverified();
+        let len = usize::from(decoder.read_u16()?.unverified());
+        let start = decoder.index();
+        let rdata = decoder.read_slice(len)?.unverified();
+        match rtype {
+            rtype::OPT => self.rcode |= (ttl >> 24 << 4) as u16,
+            TSIG => {}
+            // Of another class: nothing that was asked.
+            _ if rclass != class::IN => {}
+            _ => {
+                let data = Data::read(rtype, rdata, &mut decoder.clone(start as u16))?;
+                self.records.push(Record { owner, rtype, ttl, data });
+                self.counts[section.min(1)] += usize::from(section < 2);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn answers(&self) -> impl Iterator<Item = &Record<'m>> {
+        self.records[..self.counts[0]].iter()
+    }
+
+    pub fn authorities(&self) -> impl Iterator<Item = &Record<'m>> {
+        self.records[self.counts[0]..self.counts[0] + self.counts[1]].iter()
+    }
+
+    pub fn additionals(&self) -> impl Iterator<Item = &Record<'m>> {
+        self.records[self.counts[0] + self.counts[1]..].iter()
+    }
+}
+
+impl Record<'_> {
+    /// Whether it is the signature of records of `rtype`.
+    pub fn covers(&self, rtype: u16) -> bool {
+        self.rtype == super::RRSIG && self.data.tail.get(..2) == Some(&rtype.to_be_bytes())
+    }
+
+    /// The first name in its data.
+    pub fn target(&self) -> Option<&Name> {
+        self.data.names.first()
+    }
+
+    /// MINIMUM of an SOA.
+    pub fn minimum(&self) -> Option<u32> {
+        self.data.tail.last_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+    }
+}
+
+impl<'m> Data<'m> {
+    /// Reads `rdata`, at whose first byte `decoder` stands.
+    fn read(
+        rtype: u16,
+        rdata: &'m [u8],
+        decoder: &mut BinDecoder<'m>,
+    ) -> Result<Self, DecodeError> {
+        let whole = Self { head: &[], names: Vec::new(), tail: rdata, compressible: false };
+        if let (rtype::A, 4) | (rtype::AAAA, 16) = (rtype, rdata.len()) {
+            return Ok(whole);
+        }
+        if matches!(rtype, rtype::A | rtype::AAAA) {
+            return Err(DecodeError::InsufficientBytes);
+        }
+        let Some(layout) = Layout::of(rtype, rdata) else { return Ok(whole) };
+        let end = decoder.index() + rdata.len();
+        let head = decoder.read_slice(layout.head_len)?.unverified();
+        let mut names = Vec::with_capacity(layout.names);
+        for _ in 0..layout.names {
+            names.push(Name::read(decoder)?);
+        }
+        // The decoder reads on behind the data: a name may not.
+        let left = end.checked_sub(decoder.index()).ok_or(DecodeError::InsufficientBytes)?;
+        if layout.tail_len.is_some_and(|len| len != left) {
+            return Err(DecodeError::InsufficientBytes);
+        }
+        let tail = &rdata[rdata.len() - left..];
+        Ok(Self { head, names, tail, compressible: layout.compressible })
+    }
+}
+
+/// Where the names stand in record data.
+struct Layout {
+    head_len: usize,
+    names: usize,
+    /// Bytes behind the names; any number where it varies.
+    tail_len: Option<usize>,
+    /// Whether they may be compressed when written: types of RFC 1035 alone (RFC 3597 section 4).
+    compressible: bool,
+}
+
+impl Layout {
+    /// The layout of the types in whose data senders have compressed names (RFC 3597 section 4);
+    /// all other data is opaque.
+    fn of(rtype: u16, rdata: &[u8]) -> Option<Self> {
+        let layout = |head_len, names, tail_len, compressible| {
+            Some(Self { head_len, names, tail_len, compressible })
+        };
+        match rtype {
+            // NS, MD, MF, CNAME, MB, MG, MR, PTR; SOA; MINFO; MX.
+            2..=5 | 7..=9 | 12 => layout(0, 1, Some(0), true),
+            6 => layout(0, 2, Some(20), true),
+            14 => layout(0, 2, Some(0), true),
+            15 => layout(2, 1, Some(0), true),
+            // RP; AFSDB, RT, KX; SIG; PX; NXT; SRV; DNAME.
+            17 => layout(0, 2, Some(0), false),
+            18 | 21 | 36 => layout(2, 1, Some(0), false),
+            24 => layout(18, 1, None, false),
+            26 => layout(2, 2, Some(0), false),
+            30 => layout(0, 1, None, false),
+            33 => layout(6, 1, Some(0), false),
+            39 => layout(0, 1, Some(0), false),
+            // NAPTR: two numbers, three texts, a name.
+            35 => {
+                let text = |at: usize| at + 1 + usize::from(rdata.get(at).copied().unwrap_or(0));
+                layout(text(text(text(4))), 1, Some(0), false)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A record on its way into a new reply.
+pub(super) struct Placed<'r, 'm> {
+    pub record: &'r Record<'m>,
+    /// Index of its section.
+    pub section: usize,
+    /// The TTL it is written with.
+    pub ttl: u32,
+}
+
+/// A reply to the question `name` and `qtype` with `records`, their names compressed; its header is
+/// zero but for the counts.
+///
+/// Fails where it would be longer than any message.
+pub(super) fn write(
+    name: &Name,
+    qtype: u16,
+    records: &[Placed<'_, '_>],
+) -> Result<Vec<u8>, ProtoError> {
+    let mut bytes = Vec::new();
+    let mut encoder = BinEncoder::new(&mut bytes);
+    encoder.emit_vec(&[0; HEADER_LEN])?;
+    name.emit(&mut encoder)?;
+    encoder.emit_u16(qtype)?;
+    encoder.emit_u16(class::IN)?;
+    let mut counts = [0_u16; 3];
+    // The last owner that was written out, and where it stands.
+    let mut last = (name, HEADER_LEN);
+    for Placed { record, section, ttl } in records {
+        counts[*section] += 1;
+        if record.owner == *name {
+            encoder.emit_u16(POINTER | HEADER_LEN as u16)?;
+        } else if record.owner == *last.0 && last.1 <= POINTER_MAX {
+            encoder.emit_u16(POINTER | last.1 as u16)?;
+        } else {
+            last = (&record.owner, encoder.offset());
+            record.owner.emit(&mut encoder)?;
+        }
+        encoder.emit_u16(record.rtype)?;
+        encoder.emit_u16(class::IN)?;
+        encoder.emit_u32(*ttl)?;
+        record.data.write(&mut encoder)?;
+    }
+    for (place, count) in bytes[6..HEADER_LEN].chunks_exact_mut(2).zip(counts) {
+        place.copy_from_slice(&count.to_be_bytes());
+    }
+    Ok(bytes)
+}
+
+impl Data<'_> {
+    /// Writes the length and the data.
+    fn write(&self, encoder: &mut BinEncoder<'_>) -> Result<(), ProtoError> {
+        let place = encoder.place::<u16>()?;
+        encoder.emit_vec(self.head)?;
+        for name in &self.names {
+            match self.compressible {
+                true => name.emit(encoder)?,
+                false => name.emit(&mut encoder.with_name_encoding(NameEncoding::Uncompressed))?,
+            }
+        }
+        encoder.emit_vec(self.tail)?;
+        let len = encoder.len_since_place(&place);
+        place.replace(encoder, len as u16)
+    }
+}
+
+/// The two bits that mark a compression pointer (RFC 1035 section 4.1.4).
+const POINTER: u16 = 0xc000;
+/// The furthest offset a pointer reaches.
+const POINTER_MAX: usize = 0x3fff;
+/// The signature of a message, of no use to anybody but its receiver (RFC 8945).
+const TSIG: u16 = 250;
