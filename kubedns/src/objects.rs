@@ -45,7 +45,7 @@ pub enum ObjectsError {
 /// How the files fare.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    /// What was left out, `file:line: reason`; the first [`PROBLEMS_MAX`].
+    /// What is wrong in the files, `file:line: reason`; the first [`PROBLEMS_MAX`].
     pub problems: Vec<Arc<str>>,
     /// Why the files as they stand now could not be read; the objects stay as they were.
     pub error: Option<Arc<str>>,
@@ -59,9 +59,9 @@ impl State {
         match (&self.error, &self.problems[..]) {
             (Some(error), _) => Check::warning("objects", format!("{error}; nothing was changed")),
             (None, []) => Check::passed("objects"),
-            (None, [only]) => Check::warning("objects", format!("left out: {only}")),
+            (None, [only]) => Check::warning("objects", only.to_string()),
             (None, [first, rest @ ..]) => {
-                Check::warning("objects", format!("left out: {first}, and {} more", rest.len()))
+                Check::warning("objects", format!("{first}, and {} more", rest.len()))
             }
         }
     }
@@ -154,7 +154,7 @@ impl Objects {
     async fn tell(&self, look: Look, sink: &Sink) -> Result<(), Closed> {
         let known: HashSet<_> = self.state.borrow().problems.iter().cloned().collect();
         for problem in look.problems.iter().filter(|&problem| !known.contains(problem)) {
-            tracing::warn!("left out: {problem}");
+            tracing::warn!("{problem}");
         }
         let scopes = scopes(&self.exposed);
         for scope in &scopes {
@@ -259,7 +259,7 @@ fn look(stamps: &[Stamp], exposed: &config::Scope) -> Result<Look, ObjectsError>
             Err(source) => return Err(ObjectsError::Read { path: path.clone(), source }),
         };
         let revision = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let mut problems = Vec::new();
+        let (mut problems, mut twice) = (Vec::new(), Vec::new());
         let take = |labelled: Labelled| {
             let input = &labelled.input;
             if !is_exposed(&labelled, exposed) {
@@ -270,18 +270,16 @@ fn look(stamps: &[Stamp], exposed: &config::Scope) -> Result<Look, ObjectsError>
                 _ => namespaces.insert(input.metadata().namespace().to_owned()),
             };
             let id = input.id();
-            if !seen.contains(&id) {
-                seen.insert(id);
-            } else if !matches!(input, Input::Namespace(_)) {
-                tracing::warn!(object = %id, file = %path.display(), "said twice, the last holds");
+            if let Some(id) = seen.replace(id) {
+                twice.push(format!("{}: {id} was there before: this one holds", path.display()));
             }
             look.news.push(with_revision(News::applied(input), revision));
         };
         let complain = |Problem { line, reason }| {
-            problems.push(format!("{}:{line}: {reason}", path.display()).into());
+            problems.push(format!("{}:{line}: {reason}", path.display()));
         };
         document::read(&text, format(path).unwrap_or(Format::Yaml), take, complain);
-        look.problems.append(&mut problems);
+        look.problems.extend(problems.into_iter().chain(twice).map(Arc::from));
     }
     look.problems.truncate(PROBLEMS_MAX);
     // What lives in a namespace says that it is there.

@@ -8,9 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use axum::http::Request;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use kube::Client;
+use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use shared::clock::Moment;
+use tower::{BoxError, ServiceExt};
 
 /// Where the API server is written down.
 #[derive(Clone, Debug)]
@@ -105,7 +110,7 @@ impl Cluster {
 
 /// Builds a client; on a thread of its own, because exec plugins and files make one wait.
 async fn build(source: Source) -> Result<Client, ClusterError> {
-    let mut config = match source {
+    let config = match source {
         Source::InCluster => {
             kube::Config::incluster_env().map_err(|cause| ClusterError::InCluster { cause })?
         }
@@ -113,10 +118,32 @@ async fn build(source: Source) -> Result<Client, ClusterError> {
             .await
             .map_err(|cause| ClusterError::Kubeconfig { path, cause })?,
     };
-    config.connect_timeout = Some(CONNECT_MAX);
-    config.default_retry = false; // each watch has its own pace and hears of every refusal
-    let built = tokio::task::spawn_blocking(|| Client::try_from(config)).await;
+    if config.proxy_url.is_some() {
+        tracing::warn!("the kubeconfig or the environment names a proxy: it is passed by");
+    }
+    let built = tokio::task::spawn_blocking(move || connect(&config)).await;
     built.map_err(ClusterError::Panicked)?.map_err(|cause| ClusterError::Client { cause })
+}
+
+/// A client that hears of every refusal: each watch has its own pace and its own words for it.
+fn connect(config: &kube::Config) -> Result<Client, kube::Error> {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_connect_timeout(Some(CONNECT_MAX));
+    connector.set_keepalive(Some(KEEPALIVE));
+    connector.set_nodelay(true);
+    let connector = config.rustls_https_connector_with_connector(connector)?;
+    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .http1_max_buf_size(BUFFER_MAX)
+        .build::<_, Body>(connector);
+    let http = ServiceExt::<Request<Body>>::map_err(http, BoxError::from);
+    let builder = ClientBuilder::new(http, config.default_namespace.clone());
+    let builder = builder.with_layer(&config.extra_headers_layer()?);
+    let base = config.base_uri_layer();
+    Ok(match config.auth_layer()? {
+        Some(auth) => builder.with_layer(&auth).with_layer(&base).build(),
+        None => builder.with_layer(&base).build(),
+    })
 }
 
 async fn from_file(
@@ -127,7 +154,11 @@ async fn from_file(
     kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await
 }
 
-/// How long connecting and the TLS handshake may take.
+/// How long connecting may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// The system asks after a silent peer this often.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Bytes read at once, per watch: larger buffers make a first list no faster.
+const BUFFER_MAX: usize = 64 << 10;
 /// Three watches fail together, and an exec plugin may be slow.
 const RENEWAL_MIN: Duration = Duration::from_secs(10);
