@@ -42,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 pub use board::{Board, Metrics, Upstream};
 use desk::Desk;
 pub use desk::Shared;
-use flights::{Act, Ticket, Via};
+use flights::{Act, Question, Ticket, Via};
 use sockets::{Received, Sockets};
 use streams::{Outcome, Streams};
 
@@ -61,6 +61,30 @@ pub enum Error {
     /// The thread ended by itself: a bug.
     #[error("the forwarding thread ended by itself")]
     Ended,
+}
+
+/// A question in one piece: to be asked anew for whoever asks next.
+type Renewal = Box<[u8]>;
+
+/// Where questions are put whose entries are about to expire.
+#[derive(Clone, Debug)]
+pub struct Renewer(mpsc::Sender<Renewal>);
+
+impl Renewer {
+    /// One that passes questions on by the receiver.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Renewal>) {
+        let (sender, receiver) = mpsc::channel(RENEWALS_MAX);
+        (Self(sender), receiver)
+    }
+
+    /// Has `question` asked anew soon. Never waits: where too many are put already, nothing is
+    /// done, and the entry expires.
+    pub fn renew(&self, question: &Question<'_>) {
+        let mut key = Vec::new();
+        message::write_key(question, &mut key);
+        // Closed at the end of the program, full under load: either way it is only not renewed.
+        self.0.try_send(key.into()).unwrap_or_default();
+    }
 }
 
 /// The forwarder at work.
@@ -88,11 +112,15 @@ impl Drop for Stop {
     }
 }
 
-/// Starts the forwarding thread on the queries that come by `queries`; TCP goes over the current
-/// tokio runtime.
+/// Starts the forwarding thread on the queries and renewals that come by `channels`; TCP goes over
+/// the current tokio runtime.
 ///
 /// Fails when the system has no randomness, descriptor or thread left.
-pub fn start(shared: Shared, queries: mpsc::Receiver<Deferred>) -> Result<Forwarder, Error> {
+pub fn start(
+    shared: Shared,
+    channels: (mpsc::Receiver<Deferred>, mpsc::Receiver<Renewal>),
+) -> Result<Forwarder, Error> {
+    let (queries, renewals) = channels;
     let sockets = Sockets::new(random()?).map_err(Error::Wait)?;
     let told = Arc::new(AtomicBool::new(false));
     let stop = Stop { told: Arc::clone(&told), waker: sockets.waker() };
@@ -105,6 +133,7 @@ pub fn start(shared: Shared, queries: mpsc::Receiver<Deferred>) -> Result<Forwar
         sockets,
         streams,
         queries,
+        renewals,
         outcomes,
         acts: Vec::new(),
         batch: Vec::new(),
@@ -167,6 +196,7 @@ struct Worker {
     sockets: Sockets,
     streams: Streams,
     queries: mpsc::Receiver<Deferred>,
+    renewals: mpsc::Receiver<Renewal>,
     outcomes: mpsc::Receiver<Outcome>,
     waker: Waker,
     acts: Vec<Act>,
@@ -222,7 +252,7 @@ impl Worker {
         self.act(now);
     }
 
-    /// Takes clients' queries in; yields whether there may be more.
+    /// Takes clients' queries and renewals in; yields whether there may be more queries.
     fn take_queries(&mut self, now: Moment) -> bool {
         let mut context = Context::from_waker(&self.waker);
         let mut batch = std::mem::take(&mut self.batch);
@@ -232,6 +262,9 @@ impl Worker {
             self.desk.take(deferred, now);
         }
         self.batch = batch;
+        while let Poll::Ready(Some(key)) = self.renewals.poll_recv(&mut context) {
+            self.desk.renew(&key, now);
+        }
         self.act(now);
         matches!(polled, Poll::Ready(count) if count > 0)
     }
@@ -301,6 +334,8 @@ impl Worker {
 
 /// Queries taken in one turn.
 const QUERIES_PER_TURN: usize = 256;
+/// Renewals that may wait for their turn.
+const RENEWALS_MAX: usize = 1_024;
 /// The thread comes round at least this often.
 const TURN_MAX: Duration = Duration::from_secs(1);
 /// A wait that fails at once every time must not take a whole core.

@@ -9,9 +9,10 @@ use arc_swap::ArcSwap;
 use shared::serve::{Asked, Handler, Verdict};
 use shared::wire::{ErrorCode, Query, Reply, class, rcode, rtype};
 
-use crate::cache::{Cache, Lookup};
+use crate::cache::{Cache, Lookup, Question};
 use crate::chaos::{self, Figures, Name};
 use crate::counters::{Count, Counters};
+use crate::forward::Renewer;
 use crate::route::{Route, Routes};
 
 /// Answers what can be answered at once.
@@ -25,6 +26,8 @@ pub struct Answers {
     pub counters: Arc<Counters>,
     /// Each upstream as `ADDRESS SENT FAILED`, for `servers.bind`.
     pub servers: Arc<ArcSwap<Vec<String>>>,
+    /// Where entries go that are about to expire.
+    pub renewer: Renewer,
 }
 
 impl Handler for Answers {
@@ -33,12 +36,18 @@ impl Handler for Answers {
         if query.qclass != class::IN {
             return self.answer_other_class(query, asked, reply);
         }
-        if let Lookup::Hit = self.cache.get(query, asked.now, reply) {
+        let found = self.cache.get(query, asked.now, reply);
+        if !matches!(found, Lookup::Expired | Lookup::Miss) {
             if !query.recursion_desired() && !self.routes.load().is_owned(query.name()) {
                 reply.clear_records(query);
                 return self.refuse(NOT_RECURSIVE, asked, reply);
             }
             self.counters.count(asked.lane, Count::Hit);
+            match found {
+                Lookup::Stale => self.counters.count(asked.lane, Count::Stale),
+                Lookup::Due => self.renewer.renew(&Question::of(query)),
+                _ => {}
+            }
             return Verdict::Send;
         }
         let transfer = matches!(query.qtype, rtype::AXFR | rtype::IXFR);

@@ -8,8 +8,8 @@
 //!                 ▲                     └─ Deferred ─▶ forward ─┴─▶ upstreams
 //!                 └────────── reply ◀── normalise ◀───  (edge; rules: route, flights)
 //!                                       (core)
-//! kubedns ── changed names ─▶ changes ─▶ cache      flags, ConfigMap, resolv.conf ─▶ reload ─▶ routes
-//!                             (edge)                                                 (edge)
+//! kubedns ─ changed names ─▶ changes ─▶ cache    flags, ConfigMap, resolv.conf ─▶ reload ─▶ routes
+//!                            (edge)                                               (edge)
 //! ```
 //!
 //! * A hit is answered on the thread that read it; a miss costs one flight, however many ask.
@@ -48,6 +48,7 @@ use tokio::sync::mpsc;
 
 use cache::Cache;
 use counters::Counters;
+use forward::Renewer;
 use handler::Answers;
 use reload::Sources;
 
@@ -124,6 +125,7 @@ impl Program {
         let mut tasks = Tasks::new();
 
         let (later, queries) = mpsc::channel(QUERIES_MAX);
+        let (renewer, renewals) = Renewer::new();
         let forwarder = forward::start(
             forward::Shared {
                 cache: Arc::clone(&cache),
@@ -133,28 +135,20 @@ impl Program {
                 lane,
                 epoch: Arc::clone(&epoch),
             },
-            queries,
+            (queries, renewals),
         )?;
         let answers = Arc::new(Answers {
             cache: Arc::clone(&cache),
             routes: Arc::clone(&routes),
             counters,
             servers: Arc::clone(&forwarder.board.servers),
+            renewer,
         });
         let addresses = sockets.local_addresses().to_vec();
         let limits = serve::Limits::default();
         let serving = serve::dns(sockets, limits, tasks.stopping(), Arc::clone(&answers), later)?;
-        let mut registry = shared::metrics::registry("dnscache", env!("CARGO_PKG_VERSION"));
-        let counted = Arc::clone(&serving.counters);
-        shared::metrics::register_dns(&mut registry, Arc::clone(&counted), serving.overflow());
-        shared::metrics::register_config_dir(&mut registry, sources.directory.clone());
         let board = Arc::clone(&forwarder.board);
-        registry.register_collector(Box::new(forward::Metrics(Arc::clone(&board))));
-        let directory = sources.directory.clone();
-        // Routes are loaded and sockets bound before anything is served.
-        let ready =
-            move || vec![Check::passed("dns"), Check::passed("routes"), directory.borrow().check()];
-        let router = http::router(answers, (counted, board), ready, registry);
+        let router = http_router(answers, &serving, &sources, board);
         tracing::info!(dns = ?addresses, http = %listener.address(), "serving");
 
         let stopping = || tasks.stopping();
@@ -175,6 +169,25 @@ impl Program {
         tasks.spawn("routes", follow);
         Ok(tasks.run(stop, DRAIN_MAX).await?)
     }
+}
+
+/// What is served over HTTP.
+fn http_router(
+    answers: Arc<Answers>,
+    serving: &serve::Serving,
+    sources: &Sources,
+    board: Arc<forward::Board>,
+) -> axum::Router {
+    let counters = Arc::clone(&serving.counters);
+    let directory = sources.directory.clone();
+    let mut registry = shared::metrics::registry("dnscache", env!("CARGO_PKG_VERSION"));
+    shared::metrics::register_dns(&mut registry, Arc::clone(&counters), serving.overflow());
+    shared::metrics::register_config_dir(&mut registry, directory.clone());
+    registry.register_collector(Box::new(forward::Metrics(Arc::clone(&board))));
+    // Routes are loaded and sockets bound before anything is served.
+    let ready =
+        move || vec![Check::passed("dns"), Check::passed("routes"), directory.borrow().check()];
+    http::router(answers, (counters, board), ready, registry)
 }
 
 /// Binds and runs in one go.

@@ -364,12 +364,11 @@ fn servers_that_are_down_get_one_probe_a_second_and_come_back() {
             world.ask(&format!("n{number}.example"), number);
             world.pass(Duration::from_millis(250));
         }
-        let quick = world.answer("quick.example");
-        let down = ErrorCode::NoReachableAuthority;
-        assert!(
-            matches!(quick, End::Failed { after: Duration::ZERO, failure } if failure.reason == down),
-            "known to be down: {quick:?}"
-        );
+        let End::Failed { after, failure } = world.answer("quick.example") else {
+            panic!("answered by nobody")
+        };
+        let known_down = (Duration::ZERO, ErrorCode::NoReachableAuthority);
+        assert_eq!((after, failure.reason), known_down);
         let end = world.now;
         world.pass(Duration::from_secs(60));
         for probes in &world.probes {
@@ -583,8 +582,9 @@ fn places_are_bounded() {
     world.pass(Duration::from_secs(2));
     assert!(world.flights.in_flight() <= 1, "nothing but a probe");
     let waiter = world.ask("again.example", 7);
-    let crowded = |end: &End| matches!(end, End::Failed { failure, .. } if failure.reason == ErrorCode::Other);
-    assert!(!world.ended.get(&waiter).is_some_and(crowded));
+    if let Some(End::Failed { failure, .. }) = world.ended.get(&waiter) {
+        assert_ne!(failure.reason, ErrorCode::Other, "no place is taken");
+    }
 }
 
 #[test]

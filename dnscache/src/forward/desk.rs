@@ -18,8 +18,8 @@ use shared::wire::{class, name_end, rcode};
 
 use super::flights::{Act, Failure, Flights, Question, Servers, Ticket, Via};
 use super::hosts::{Hosts, Inquiry};
-use super::message::{Form, write_query};
-use crate::cache::{Cache, Entry, Lookup};
+use super::message::{Form, read_key, write_query};
+use crate::cache::{Cache, Lookup};
 use crate::changes::Epoch;
 use crate::counters::{Count, Counters};
 use crate::lifetime::Limits;
@@ -166,6 +166,17 @@ impl Desk {
         }
     }
 
+    /// Asks the question that `key` stands for anew, for nobody in particular. With every place
+    /// taken its entry just expires.
+    pub fn renew(&mut self, key: &[u8], now: Moment) {
+        let question = read_key(key);
+        if self.flights.find(&question).is_none()
+            && let Err(failure) = self.start(&question, now)
+        {
+            tracing::debug!(reason = failure.text, "not renewed");
+        }
+    }
+
     /// Takes a datagram in.
     pub fn datagram(&mut self, via: Via, message: &[u8], now: Moment) {
         if let Some(slot) = self.flights.datagram(via, message, now, &mut self.acts) {
@@ -209,7 +220,7 @@ impl Desk {
     fn start(&mut self, question: &Question<'_>, now: Moment) -> Result<u16, Failure> {
         if let Some(server) = self.flights.comes_back(question) {
             let address = self.servers().get(server).address;
-            tracing::error!(%address, "this upstream sends our queries back to us: not asked again");
+            tracing::error!(%address, "upstream sends our queries back to us: not asked again");
             return Err(LOOP);
         }
         match self.routes.route(question.name) {
@@ -229,7 +240,7 @@ impl Desk {
         let cache = &self.shared.cache;
         if cache.state(question, now).is_some_and(|state| state.remaining_secs > 0) {
             reply(&mut self.outbox, deferred, |query, reply| {
-                if cache.get(query, now, reply) != Lookup::Hit {
+                if matches!(cache.get(query, now, reply), Lookup::Miss | Lookup::Expired) {
                     reply.fail(rcode::SERVFAIL, ErrorCode::Other, "the entry has just gone");
                 }
             });
@@ -294,8 +305,8 @@ impl Desk {
                 Waiter::Hosts(inquiry) => self.learn(&inquiry, replies, now),
             }
         }
-        // What was on its way while it changed may tell how things were: it is not kept. Looked at again
-        // behind the insertion, because others change and drop at any time.
+        // What was on its way while it changed may tell how things were: it is not kept. Looked at
+        // again behind the insertion, because others change and drop at any time.
         let changed = || {
             let renamed = owned && self.shared.epoch.now() != epoch;
             renamed || self.edition != edition || self.has_new_routes()
@@ -303,7 +314,7 @@ impl Desk {
         if !changed() {
             self.shared.cache.insert(&question, answer.entry, answer.lifetime_secs, now);
             if changed() {
-                self.shared.cache.remove_name(&name);
+                self.shared.cache.remove(&question);
             }
         }
         for ticket in followers {
@@ -347,18 +358,13 @@ impl Desk {
         let found = self.shared.cache.get(&query, now, &mut reply);
         let len = reply.finish();
         buffer.truncate(len);
-        (found == Lookup::Hit).then_some(buffer)
+        matches!(found, Lookup::Hit | Lookup::Due).then_some(buffer)
     }
 
-    /// Keeps the failure of the flight in `slot`, so that the question is left alone for a while:
-    /// one second, doubling to 30 while it goes on (RFC 9520 section 3.2).
+    /// Keeps the failure of the flight in `slot`, so that the question is left alone for a while
+    /// (RFC 9520 section 3.2).
     fn keep_failure(&self, slot: u16, failure: Failure, now: Moment) {
-        let question = self.flights.question(slot);
-        let before =
-            self.shared.cache.state(&question, now).filter(|state| is_failure(state.rcode));
-        let lifetime = before.map_or(0, |state| i64::from(state.age_secs) + state.remaining_secs);
-        let lifetime = (lifetime * 2).clamp(1, FAILURE_MAX_SECS) as u32;
-        self.shared.cache.insert(&question, Entry::failure(failure.rcode), lifetime, now);
+        self.shared.cache.fail(&self.flights.question(slot), failure.rcode, now);
     }
 
     /// Tells a client that there is no answer; one that has expired is better than none (RFC 8767).
@@ -473,8 +479,6 @@ const AGE_MAX: Duration = Duration::from_millis(1_900);
 /// the cluster.
 const STALE_TTL: u32 = 30;
 const STALE_TTL_OWNED: u32 = 5;
-/// A failure is kept no longer (RFC 9520 section 3.2 allows five minutes).
-const FAILURE_MAX_SECS: i64 = 30;
 const LOCAL: Failure = Failure {
     rcode: rcode::NXDOMAIN,
     reason: ErrorCode::Other,
