@@ -315,3 +315,21 @@ pub fn key_text(key: &[u8]) -> String {
 
 /// Hostname, Service and namespace of 63 bytes each and `svc` must fit before the apex.
 const APEX_LEN_MAX: usize = shared::wire::NAME_MAX - (3 * 64 + 4);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_below_a_zone_fits() {
+        let check = |domain: &str, fits: bool| {
+            assert_eq!(Zone::new(domain).is_ok(), fits, "{domain}");
+        };
+        check("cluster.local", true);
+        check(&"a".repeat(57), true);
+        check(&"a".repeat(58), false);
+        check(&format!("{}.example", "a".repeat(49)), true);
+        check("", false);
+        check("clu ster.local", false);
+    }
+}

@@ -70,7 +70,11 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        write!(line, ": {cause}").expect("a String takes all text");
+        let text = cause.to_string();
+        // Some errors repeat their causes.
+        if !line.ends_with(&text) {
+            write!(line, ": {text}").expect("a String takes all text");
+        }
         source = cause.source();
     }
     line.replace(['\n', '\r'], " ")

@@ -1,5 +1,8 @@
 //! Whole-program tests.
 #![allow(clippy::unwrap_used)] // in a test a panic is the message
+#![allow(clippy::type_complexity)] // a row of a table is a tuple
+mod cache;
+mod cargo_pod;
 mod conformance;
 mod dnscache;
 mod fixture;
@@ -9,3 +12,4 @@ mod kubedns;
 mod model;
 mod pod;
 mod serve;
+mod tidy;

@@ -112,7 +112,7 @@ impl World {
     /// In one list, or in one for each namespace.
     fn relist(&mut self, kind: Kind) {
         let objects: Vec<Object> = self.of(kind).collect();
-        if kind == Kind::Namespace || objects.len() % 2 == 0 {
+        if kind == Kind::Namespace || objects.len().is_multiple_of(2) {
             let relist = self.writer.begin_relist(kind, None);
             objects.iter().for_each(|object| self.tell(object));
             self.writer.finish_relist(relist);

@@ -48,13 +48,14 @@ impl Records {
     /// specification section 2.4.3), hostnames before generated labels.
     pub fn claims(&self, address: IpAddr) -> impl Iterator<Item = Claim<'_>> {
         let mut first: [Option<(Order<'_>, Claim<'_>)>; CLAIMS_MAX] = [None; CLAIMS_MAX];
-        let winner = self.holders(address).filter_map(|holder| self.rank(holder)).min();
-        let holders = self.holders(address).filter(|holder| {
-            let rank = self.rank(holder);
-            rank.is_some_and(|rank| winner.is_some_and(|winner| winner.is_level_with(rank)))
-        });
-        for holder in holders {
-            let created = self.rank(holder).map_or(u64::MAX, |rank| rank.created);
+        let ranked =
+            || self.holders(address).filter_map(|holder| Some((self.rank(holder)?, holder)));
+        let winner = ranked().map(|(rank, _)| rank).min();
+        for (rank, holder) in ranked() {
+            if !winner.is_some_and(|winner| winner.is_level_with(rank)) {
+                continue;
+            }
+            let created = rank.created;
             match holder {
                 Holder::Service(key) => {
                     let claim = Claim { key, label: Label::None };

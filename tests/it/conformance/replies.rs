@@ -3,6 +3,8 @@
 //! Sizes, turns, the state before the first full list, changed names and the serial.
 
 use kubedns::project::{Kind, ObjectId};
+use proptest::prelude::*;
+use shared::wire::Transport;
 
 use super::{SHOP, check, zone};
 use crate::fixture::cluster::Cluster;
@@ -93,6 +95,30 @@ fn replies_hold_whole_records_and_every_endpoint_has_its_turn() {
     assert!(tcp.additionals.len() > 100, "{}", tcp.additionals.len());
     let owner = tcp.additionals.last().unwrap().split(' ').next().unwrap();
     assert!(tcp.answers.iter().any(|record| record.ends_with(owner)));
+}
+
+#[test]
+fn the_longest_names_fit() {
+    let [zone, host, service, namespace] = [('z', 57), ('h', 63), ('s', 63), ('n', 63)]
+        .map(|(letter, count)| letter.to_string().repeat(count));
+    let cluster = Cluster::of(
+        kubedns::records::Zone::new(&zone).unwrap(),
+        &format!(
+            "{{kind: Service, metadata: {{name: {service}, namespace: {namespace}}}, \
+             spec: {{clusterIP: None}}}}\n---\n\
+             kind: EndpointSlice\n\
+             metadata: {{name: a, namespace: {namespace}, \
+             labels: {{kubernetes.io/service-name: {service}}}}}\n\
+             addressType: IPv4\n\
+             ports: [{{port: 80}}]\n\
+             endpoints: [{{addresses: [10.1.0.1], hostname: {host}}}]\n"
+        ),
+    );
+    let target = format!("{host}.{service}.{namespace}.svc.{zone}.");
+    let srv = cluster.ask(&format!("{service}.{namespace}.svc.{zone}. SRV"));
+    assert!(srv.answers[0].ends_with(&format!(" SRV 0 100 80 {target}")), "{srv:?}");
+    assert_eq!(srv.additionals, [format!("{target} 30 IN A 10.1.0.1")]);
+    assert_eq!(cluster.ask(&format!("{target} A")).answers, srv.additionals);
 }
 
 #[test]
@@ -240,4 +266,68 @@ fn explanations_name_the_object_or_what_is_missing() {
     check("9.9.9.10.in-addr.arpa PTR", "has an address below 9.10.in-addr.arpa");
     check("example.com A", "is neither below cluster.local. nor in a reverse zone");
     check("circle.shop.svc.cluster.local A", "SERVFAIL");
+}
+
+/// A label: a word that means something somewhere, or any bytes.
+fn label() -> impl Strategy<Value = Vec<u8>> {
+    const WORDS: [&str; 22] = [
+        "svc",
+        "pod",
+        "dns",
+        "ns",
+        "shop",
+        "db",
+        "db-0",
+        "web",
+        "alias",
+        "circle",
+        "_tcp",
+        "_http",
+        "_",
+        "*",
+        "10-1-0-3",
+        "fd00-1--1",
+        "--",
+        "1",
+        "10",
+        "f",
+        "in-addr",
+        "dns-version",
+    ];
+    prop_oneof![
+        6 => prop::sample::select(&WORDS[..]).prop_map(|word| word.as_bytes().to_vec()),
+        1 => prop::collection::vec(any::<u8>(), 1..=63),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 5_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn every_question_has_a_reply(
+        labels in prop::collection::vec(label(), 0..8),
+        zone in prop::sample::select(&["cluster.local", "in-addr.arpa", "ip6.arpa", "arpa"][..]),
+        qtype in prop_oneof![prop::sample::select(&[1, 5, 6, 12, 28, 33, 255][..]), any::<u16>()],
+    ) {
+        thread_local!(static SHOP_ONCE: Cluster = Cluster::of(super::zone(), SHOP));
+        let mut name: Vec<u8> = Vec::new();
+        for label in labels.iter().map(Vec::as_slice).chain(zone.split('.').map(str::as_bytes)) {
+            name.push(label.len() as u8);
+            name.extend_from_slice(label);
+        }
+        name.push(0);
+        prop_assume!(name.len() <= 255);
+        let mut message = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        message.extend_from_slice(&name);
+        message.extend(qtype.to_be_bytes());
+        message.extend([0, 1]);
+        SHOP_ONCE.with(|cluster| {
+            cluster.exchange(&message, Transport::Udp);
+            cluster.exchange(&message, Transport::Tcp);
+        });
+    }
 }

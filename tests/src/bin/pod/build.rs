@@ -40,7 +40,8 @@ pub async fn programs() -> Result<PathBuf, Error> {
     let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let status = Command::new(&cargo)
         .args(["build", "--manifest-path", MANIFEST, "--profile", profile])
-        .args(["--package", "kubedns", "--package", "dnscache", "--package", "healthz"])
+        // The workspace chooses the features of what all share: nothing is built twice.
+        .args(["--workspace", "--bin", "kubedns", "--bin", "dnscache", "--bin", "healthz"])
         .arg("--target-dir")
         .arg(target)
         .stdin(Stdio::null())

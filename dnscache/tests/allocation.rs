@@ -1,0 +1,106 @@
+//! A hit allocates nothing: counted by an allocator, which is why this is a binary of its own.
+#![allow(clippy::unwrap_used)] // in a test a panic is the message
+
+use std::time::Duration;
+
+use dnscache::cache::{Bounds, Cache, Entry, Lookup, Question};
+use shared::clock::Moment;
+use shared::wire::{NameBuffer, Query, Reply, Transport};
+
+const NAME: &[u8] = b"\x03web\x04shop\x03svc\x07cluster\x05local\x00";
+
+/// A query for addresses of [`NAME`] with type `qtype`.
+fn query(qtype: u8) -> Vec<u8> {
+    [&[0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], NAME, &[0, qtype, 0, 1]].concat()
+}
+
+/// An entry with `count` addresses.
+fn entry(count: u8) -> Entry {
+    let mut reply = query(1);
+    reply[7] = count;
+    for last in 0..count {
+        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4, 10, 0, 0, last]);
+    }
+    Entry::new(&reply, 0).unwrap()
+}
+
+#[test]
+fn a_lookup_allocates_nothing_whatever_it_finds() {
+    let start = Moment::default() + Duration::from_secs(1_000);
+    let rows = [
+        ("a hit", 3, 0, Lookup::Hit),
+        ("a hit cut to the client's size", 60, 1, Lookup::Hit),
+        ("a hit about to expire", 3, 29, Lookup::Due),
+        ("an expired entry", 3, 30, Lookup::Expired),
+        ("a miss", 0, 0, Lookup::Miss),
+    ];
+    for (what, addresses, age, expected) in rows {
+        let cache = Cache::new(Bounds { entries: 1_000, bytes: 1 << 20, stale_secs: 60 });
+        let question = Question {
+            name: NAME,
+            qtype: 1,
+            qclass: 1,
+            dnssec_ok: false,
+            checking_disabled: false,
+        };
+        if addresses > 0 {
+            let entry = entry(addresses).following(vec![NAME.into()]);
+            cache.insert(&question, entry, 30, start);
+        }
+        let message = query(1);
+        let now = start + Duration::from_secs(age);
+        let mut name = NameBuffer::new();
+        let mut buffer = [0; 512];
+        let mut ask = || {
+            let query = Query::screen(&message, Transport::Udp, &mut name).unwrap();
+            let mut reply = Reply::new(&query, &mut buffer);
+            let found = cache.get(&query, now, &mut reply);
+            (found, reply.finish())
+        };
+        if expected == Lookup::Due {
+            ask();
+        }
+        let mut found = None;
+        let counted = allocation_counter::measure(|| found = Some(ask().0));
+        assert_eq!(found, Some(expected), "{what}");
+        assert_eq!((counted.count_total, counted.bytes_total), (0, 0), "{what}");
+    }
+}
+
+#[test]
+fn the_cache_counts_its_bytes_as_the_allocator_does() {
+    let now = Moment::default() + Duration::from_secs(1_000);
+    let bounds = Bounds { entries: 20_000, bytes: 64 << 20, stale_secs: 0 };
+    let mut counted_by_cache = 0;
+    let counted = allocation_counter::measure(|| {
+        let cache = Cache::new(bounds);
+        for number in 0..40_000_u32 {
+            let name = [&[8], format!("{number:08x}").as_bytes(), &NAME[4..]].concat();
+            let reply = [&[0; 12], &*name, &[0, 1, 0, 1]].concat();
+            let mut reply = reply;
+            reply[7] = 1;
+            reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4, 10, 0, 0, 1]);
+            let question = Question {
+                name: &name,
+                qtype: 1,
+                qclass: 1,
+                dnssec_ok: false,
+                checking_disabled: false,
+            };
+            cache.insert(&question, Entry::new(&reply, 0).unwrap(), 30, now);
+        }
+        assert!(cache.len() > 19_000, "{}", cache.len());
+        counted_by_cache = cache.bytes();
+        std::mem::forget(cache);
+    });
+    // What the allocator adds to each piece of memory it does not tell; tables of fixed size and
+    // empty shards are no entry's.
+    let fixed = 1 << 20;
+    let per_entry = counted_by_cache / 20_000;
+    assert!(per_entry <= 400, "{per_entry} bytes per entry");
+    let (allocated, accounted) = (counted.bytes_current as usize, counted_by_cache);
+    assert!(
+        accounted * 9 / 10 <= allocated + 20_000 * 24 && allocated <= accounted * 11 / 10 + fixed,
+        "allocated {allocated}, accounted {accounted}"
+    );
+}

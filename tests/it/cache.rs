@@ -1,0 +1,326 @@
+//! dnscache's core against a scripted upstream, with a clock of our own: ask, let time pass, ask
+//! again. No sockets, no sleeping.
+//!
+//! ```text
+//! upstream NAME TYPE: RCODE [answer records] [; authority records]    or   upstream ...: fails
+//! ask NAME TYPE: hit | due | stale | miss | SERVFAIL, and the TTLs of the reply's records
+//! pass SECONDS
+//! ```
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use dnscache::cache::{Bounds, Cache, Lookup, Question};
+use dnscache::lifetime::Limits;
+use dnscache::normalise::{Asked, reduce};
+use hickory_proto::op::{Message, MessageType, OpCode, Query as Asking, ResponseCode};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, NULL, SOA, TXT};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use shared::clock::Moment;
+use shared::wire::{NameBuffer, Query, Reply, Transport, rcode};
+
+mod random;
+
+/// The cache, the time, and what the upstream would say.
+struct World {
+    cache: Cache,
+    limits: Limits,
+    now: Moment,
+    upstream: HashMap<String, Option<Vec<u8>>>,
+}
+
+impl World {
+    fn new(stale_secs: u32, limits: Limits) -> Self {
+        let bounds = Bounds { entries: 1_000, bytes: 1 << 20, stale_secs };
+        let now = Moment::default() + Duration::from_secs(1_000);
+        Self { cache: Cache::new(bounds), limits, now, upstream: HashMap::new() }
+    }
+
+    /// Runs a script, each line against what it expects.
+    #[track_caller]
+    fn run(&mut self, script: &str) {
+        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (command, rest) = line.split_once(' ').unwrap();
+            match command {
+                "pass" => self.now = self.now + Duration::from_secs(rest.parse().unwrap()),
+                "upstream" => {
+                    let (question, reply) = rest.split_once(": ").unwrap();
+                    let reply = (reply != "fails").then(|| reply_of(question, reply));
+                    self.upstream.insert(question.to_owned(), reply);
+                }
+                "ask" => {
+                    let (question, expected) = rest.split_once(": ").unwrap();
+                    assert_eq!(self.ask(question), expected, "{line}\nin\n{script}");
+                }
+                other => panic!("{other} is no command"),
+            }
+        }
+    }
+
+    /// What a client gets, as dnscache's parts work together.
+    fn ask(&self, question: &str) -> String {
+        let message = query_of(question);
+        let mut name = NameBuffer::new();
+        let query = Query::screen(&message, Transport::Udp, &mut name).unwrap();
+        let mut buffer = [0; 1_232];
+        let mut reply = Reply::new(&query, &mut buffer);
+        let source = match self.cache.get(&query, self.now, &mut reply) {
+            Lookup::Hit => "hit",
+            Lookup::Due => "due",
+            Lookup::Stale => "stale",
+            Lookup::Expired | Lookup::Miss => self.miss(question, &query, &mut reply),
+        };
+        let len = reply.finish();
+        let message = Message::from_vec(&buffer[..len]).unwrap();
+        let ttls = message.all_sections().map(|record| format!(" {}", record.ttl));
+        let ttls: String = ttls.collect();
+        match u16::from(message.metadata.response_code) {
+            rcode::SERVFAIL => format!("{source} SERVFAIL"),
+            _ => format!("{source}{ttls}"),
+        }
+    }
+
+    fn miss(&self, question: &str, query: &Query<'_>, reply: &mut Reply<'_>) -> &'static str {
+        let asked = Question::of(query);
+        let said = self.upstream.get(question).and_then(Option::as_ref);
+        let Some(said) = said else {
+            self.cache.fail(&asked, rcode::SERVFAIL, self.now);
+            return match self.cache.get_stale(query, self.now, 30, reply) {
+                Some(rcode::NOERROR | rcode::NXDOMAIN) => "stale",
+                _ => "miss",
+            };
+        };
+        let (name, qtype) = (asked.name, asked.qtype);
+        let whom = Asked { name, qtype, dnssec_ok: false, owned: false };
+        let answer = reduce(said, &whom, &self.limits).unwrap();
+        answer.entry.emit(query, 0, u32::MAX, reply);
+        self.cache.insert(&asked, answer.entry, answer.lifetime_secs, self.now);
+        "miss"
+    }
+}
+
+fn parts_of(question: &str) -> (Name, RecordType) {
+    let (name, rtype) = question.split_once(' ').unwrap();
+    (name.parse().unwrap(), rtype.parse().unwrap())
+}
+
+fn query_of(question: &str) -> Vec<u8> {
+    let (name, rtype) = parts_of(question);
+    let mut message = Message::new(7, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Asking::query(name, rtype));
+    message.to_vec().unwrap()
+}
+
+/// `RCODE records ; records`, a record being `name ttl type data`, records separated by commas.
+fn reply_of(question: &str, text: &str) -> Vec<u8> {
+    let (name, rtype) = parts_of(question);
+    let mut message = Message::new(7, MessageType::Response, OpCode::Query);
+    message.add_query(Asking::query(name, rtype));
+    let (code, records) = text.split_once(' ').unwrap_or((text, ""));
+    message.metadata.response_code = match code {
+        "NOERROR" => ResponseCode::NoError,
+        "NXDOMAIN" => ResponseCode::NXDomain,
+        other => panic!("{other} is no code of ours"),
+    };
+    let (answers, authorities) = records.split_once(';').unwrap_or((records, ""));
+    let records = |text: &str| -> Vec<Record> {
+        text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(record_of).collect()
+    };
+    message.answers = records(answers);
+    message.authorities = records(authorities);
+    message.to_vec().unwrap()
+}
+
+fn record_of(text: &str) -> Record {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let name = |text: &str| text.parse::<Name>().unwrap();
+    let data = match words[2] {
+        "A" => RData::A(A(words[3].parse().unwrap())),
+        "AAAA" => RData::AAAA(AAAA(words[3].parse().unwrap())),
+        "CNAME" => RData::CNAME(CNAME(name(words[3]))),
+        "NS" => RData::NS(NS(name(words[3]))),
+        "TXT" => RData::TXT(TXT::new(vec![words[3].to_owned()])),
+        // MINIMUM alone.
+        "SOA" => {
+            let minimum = words[3].parse().unwrap();
+            RData::SOA(SOA::new(name("ns."), name("h."), 1, 2, 3, 4, minimum))
+        }
+        code => {
+            let code = RecordType::Unknown(code.strip_prefix("TYPE").unwrap().parse().unwrap());
+            RData::Unknown { code, rdata: NULL::with(words[3].as_bytes().to_vec()) }
+        }
+    };
+    let mut record = Record::from_rdata(name(words[0]), words[1].parse().unwrap(), data);
+    record.dns_class = DNSClass::IN;
+    record
+}
+
+const LIMITS: Limits = Limits { ttl_min: 0, ttl_max: 86_400, negative_max: 300 };
+
+#[track_caller]
+fn check(script: &str) {
+    World::new(0, LIMITS).run(script);
+}
+
+#[test]
+fn a_positive_answer_lives_as_long_as_its_shortest_record() {
+    check(
+        "upstream a.example. A: NOERROR a.example. 30 A 10.0.0.1
+         ask a.example. A: miss 30
+         pass 29
+         ask a.example. A: hit 1
+         pass 1
+         ask a.example. A: miss 30
+         upstream b.example. A: NOERROR b.example. 300 CNAME c.example., c.example. 20 A 10.0.0.1
+         ask b.example. A: miss 300 20
+         pass 19
+         ask b.example. A: hit 281 1
+         pass 1
+         ask b.example. A: miss 300 20",
+    );
+}
+
+#[test]
+fn a_ttl_of_zero_is_passed_on_and_neither_kept_nor_raised() {
+    let script = "upstream a.example. A: NOERROR a.example. 0 A 10.0.0.1
+         ask a.example. A: miss 0
+         ask a.example. A: miss 0
+         upstream b.example. A: NOERROR b.example. 2147483648 A 10.0.0.1
+         ask b.example. A: miss 0
+         ask b.example. A: miss 0";
+    check(script);
+    World::new(0, Limits { ttl_min: 60, ..LIMITS }).run(script);
+}
+
+#[test]
+fn ceilings_and_floors_are_those_of_the_flags() {
+    World::new(0, Limits { ttl_min: 5, ttl_max: 60, negative_max: 10 }).run(
+        "upstream a.example. A: NOERROR a.example. 600 A 10.0.0.1
+         ask a.example. A: miss 60
+         pass 59
+         ask a.example. A: hit 1
+         pass 1
+         ask a.example. A: miss 60
+         upstream b.example. A: NOERROR b.example. 1 A 10.0.0.1
+         ask b.example. A: miss 5
+         pass 4
+         ask b.example. A: hit 1
+         upstream c.example. A: NXDOMAIN ; example. 600 SOA 600
+         ask c.example. A: miss 10
+         pass 9
+         ask c.example. A: hit 1
+         pass 1
+         ask c.example. A: miss 10",
+    );
+}
+
+#[test]
+fn a_denial_lives_as_long_as_its_soa_says_and_not_at_all_without() {
+    check(
+        "upstream a.example. A: NXDOMAIN ; example. 60 SOA 20
+         ask a.example. A: miss 20
+         pass 19
+         ask a.example. A: hit 1
+         pass 1
+         ask a.example. A: miss 20
+         upstream b.example. A: NOERROR ; example. 20 SOA 60
+         ask b.example. A: miss 20
+         ask b.example. A: hit 20
+         upstream b.example. AAAA: NOERROR b.example. 60 AAAA ::1
+         ask b.example. AAAA: miss 60
+         upstream c.example. A: NXDOMAIN
+         ask c.example. A: miss
+         ask c.example. A: miss
+         upstream d.example. A: NOERROR
+         ask d.example. A: miss
+         ask d.example. A: miss
+         upstream e.example. A: NXDOMAIN e.example. 9 CNAME f.example. ; example. 60 SOA 60
+         ask e.example. A: miss 9 60
+         pass 8
+         ask e.example. A: hit 1 52
+         pass 1
+         ask e.example. A: miss 9 60",
+    );
+}
+
+#[test]
+fn failures_are_kept_for_a_second_and_twice_as_long_each_time() {
+    check(
+        "upstream a.example. A: fails
+         ask a.example. A: miss SERVFAIL
+         ask a.example. A: hit SERVFAIL
+         pass 1
+         ask a.example. A: miss SERVFAIL
+         pass 1
+         ask a.example. A: hit SERVFAIL
+         pass 1
+         upstream a.example. A: NOERROR a.example. 30 A 10.0.0.1
+         ask a.example. A: miss 30
+         ask a.example. A: hit 30
+         pass 30
+         upstream a.example. A: fails
+         ask a.example. A: miss SERVFAIL
+         pass 1
+         ask a.example. A: miss SERVFAIL",
+    );
+}
+
+#[test]
+fn what_has_expired_is_better_than_a_failure_and_makes_way_for_news() {
+    World::new(3_600, LIMITS).run(
+        "upstream a.example. A: NOERROR a.example. 60 A 10.0.0.1
+         upstream b.example. A: NXDOMAIN ; example. 60 SOA 60
+         ask a.example. A: miss 60
+         ask b.example. A: miss 60
+         pass 60
+         upstream a.example. A: fails
+         upstream b.example. A: fails
+         ask a.example. A: stale 30
+         ask a.example. A: stale 30
+         ask b.example. A: stale 30
+         pass 1
+         upstream a.example. A: NOERROR a.example. 60 A 10.0.0.1
+         ask a.example. A: miss 60
+         ask a.example. A: hit 60
+         pass 3600
+         upstream a.example. A: fails
+         ask a.example. A: stale 30
+         pass 60
+         ask a.example. A: miss SERVFAIL
+         ask b.example. A: miss SERVFAIL",
+    );
+}
+
+#[test]
+fn an_entry_in_demand_is_due_in_the_last_tenth_of_its_time() {
+    check(
+        "upstream a.example. A: NOERROR a.example. 100 A 10.0.0.1
+         ask a.example. A: miss 100
+         ask a.example. A: hit 100
+         pass 90
+         ask a.example. A: due 10
+         ask a.example. A: hit 10
+         pass 10
+         ask a.example. A: miss 100",
+    );
+}
+
+#[test]
+fn every_type_is_kept_and_apart() {
+    check(
+        "upstream a.example. A: NOERROR a.example. 60 A 10.0.0.1
+         upstream a.example. AAAA: NOERROR ; example. 30 SOA 30
+         upstream a.example. TXT: NOERROR a.example. 50 TXT text
+         upstream a.example. TYPE65280: NOERROR a.example. 40 TYPE65280 opaque
+         ask a.example. A: miss 60
+         ask a.example. AAAA: miss 30
+         ask a.example. TXT: miss 50
+         ask a.example. TYPE65280: miss 40
+         pass 10
+         ask A.eXample. A: hit 50
+         ask a.example. AAAA: hit 20
+         ask a.example. TXT: hit 40
+         ask a.example. TYPE65280: hit 30",
+    );
+}

@@ -1,0 +1,161 @@
+//! Random replies of all types through the cache: what comes out says what went in.
+//!
+//! The decoder is hickory's on both sides; TTLs, letter case and order aside, records are equal.
+
+use std::time::Duration;
+
+use dnscache::cache::{Bounds, Cache, Lookup, Question};
+use dnscache::lifetime::Limits;
+use dnscache::normalise::{Asked, reduce};
+use hickory_proto::op::{Message, MessageType, OpCode, Query as Asking};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, NULL, PTR, SOA, SRV, TXT};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use shared::clock::Moment;
+use shared::wire::{MESSAGE_MAX, NameBuffer, Query, Reply, Transport};
+
+/// Replies in a normal run.
+const REPLIES: u64 = 10_000;
+
+/// xorshift64: the same replies each time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) % bound
+    }
+
+    fn bytes(&mut self, len_max: u64) -> Vec<u8> {
+        (0..=self.below(len_max)).map(|_| self.below(256) as u8).collect()
+    }
+
+    /// A name that shares suffixes with others, its letters in any case.
+    fn name(&mut self) -> Name {
+        let labels = ["a", "B", "web", "Shop", "x-y", "_tcp", "example", "EXAMPLE", "com", "\\000"];
+        let count = self.below(5);
+        let mut text: String = (0..count)
+            .map(|_| format!("{}.", labels[self.below(labels.len() as u64) as usize]))
+            .collect();
+        text.push_str(["example.com.", "Example.COM.", "other.", "."][self.below(4) as usize]);
+        text.parse().unwrap()
+    }
+
+    fn data(&mut self, kind: u64) -> RData {
+        match kind {
+            0 => RData::A(A((self.below(1 << 32) as u32).into())),
+            1 => RData::AAAA(AAAA(u128::from(self.below(1 << 47)).into())),
+            2 => RData::NS(NS(self.name())),
+            3 => RData::PTR(PTR(self.name())),
+            4 => RData::MX(MX::new(self.below(9) as u16, self.name())),
+            5 => RData::SRV(SRV::new(1, 2, self.below(65_536) as u16, self.name())),
+            6 => {
+                let texts = (0..=self.below(3)).map(|_| self.bytes(255)).collect::<Vec<_>>();
+                RData::TXT(TXT::from_bytes(texts.iter().map(Vec::as_slice).collect()))
+            }
+            7 => RData::SOA(SOA::new(self.name(), self.name(), 1, 2, 3, 4, 300)),
+            _ => {
+                // DNSSEC, addresses of old, private use: opaque to everybody.
+                let code = [46, 47, 48, 43, 99, 45, 61_000, 65_280][self.below(8) as usize];
+                let rdata = NULL::with(self.bytes(300));
+                RData::Unknown { code: RecordType::from(code), rdata }
+            }
+        }
+    }
+
+    /// A reply to a question of some type, with aliases on the way, and the records of its answer.
+    fn reply(&mut self) -> (Message, Name, RecordType) {
+        let first = self.name();
+        let kind = self.below(10);
+        let rtype = self.data(kind).record_type();
+        let mut message = Message::new(7, MessageType::Response, OpCode::Query);
+        message.add_query(Asking::query(first.clone(), rtype));
+        let mut seen = vec![first.clone()];
+        let mut owner = first.clone();
+        for _ in 0..self.below(4) {
+            let target = self.name();
+            if seen.contains(&target) {
+                break;
+            }
+            let alias = RData::CNAME(CNAME(target.clone()));
+            message.answers.push(Record::from_rdata(owner, self.ttl(), alias));
+            seen.push(target.clone());
+            owner = target;
+        }
+        for _ in 0..=self.below(12) {
+            let data = self.data(kind);
+            if data.record_type() == rtype {
+                message.answers.push(Record::from_rdata(owner.clone(), self.ttl(), data));
+            }
+        }
+        if !message.answers.iter().any(|record| record.record_type() == rtype) {
+            // Opaque types differ by number: this one is of none that was drawn.
+            message.answers.clear();
+        }
+        (message, first, rtype)
+    }
+
+    fn ttl(&mut self) -> u32 {
+        300 + self.below(300) as u32
+    }
+}
+
+/// Records as text without TTLs, in order, letters folded where they are a name's.
+fn texts(message: &Message) -> Vec<String> {
+    let mut texts: Vec<String> = message
+        .answers
+        .iter()
+        .map(|record| {
+            let mut record = record.clone();
+            record.ttl = 0;
+            record.name = record.name.to_lowercase();
+            match &record.data {
+                RData::TXT(_) | RData::Unknown { .. } => format!("{record:?}"),
+                _ => format!("{record:?}").to_lowercase(),
+            }
+        })
+        .collect();
+    texts.sort();
+    texts
+}
+
+#[test]
+fn replies_of_all_types_come_out_as_they_went_in() {
+    let cache = Cache::new(Bounds { entries: 1_000, bytes: 8 << 20, stale_secs: 0 });
+    let limits = Limits { ttl_min: 0, ttl_max: 86_400, negative_max: 300 };
+    let stored = Moment::default() + Duration::from_secs(1_000);
+    let mut random = Random(0x5eed_cafe);
+    let mut answered = 0;
+    for number in 0..REPLIES {
+        let (message, name, rtype) = random.reply();
+        let bytes = message.to_vec().unwrap();
+        let mut asking = Message::new(number as u16, MessageType::Query, OpCode::Query);
+        asking.add_query(Asking::query(name, rtype));
+        let asking = asking.to_vec().unwrap();
+        let mut buffer = NameBuffer::new();
+        let query = Query::screen(&asking, Transport::Tcp, &mut buffer).unwrap();
+        let question = Question::of(&query);
+        let asked =
+            Asked { name: question.name, qtype: question.qtype, dnssec_ok: false, owned: false };
+        let answer = reduce(&bytes, &asked, &limits).unwrap();
+        if message.answers.is_empty() {
+            assert_eq!(answer.lifetime_secs, 0, "{message}");
+            continue;
+        }
+        answered += 1;
+        cache.insert(&question, answer.entry, answer.lifetime_secs, stored);
+        let later = stored + Duration::from_secs(random.below(300));
+        let mut out = vec![0; MESSAGE_MAX];
+        let mut reply = Reply::new(&query, &mut out);
+        assert_eq!(cache.get(&query, later, &mut reply), Lookup::Hit, "{message}");
+        let len = reply.finish();
+        let came = Message::from_vec(&out[..len]).unwrap();
+        assert_eq!(texts(&came), texts(&message), "reply {number}");
+        assert_eq!(came.queries, Message::from_vec(&asking).unwrap().queries);
+        let age = later.since(stored).as_secs() as u32;
+        let (low, high) = (300 - age.min(300), 600 - age);
+        assert!(came.answers.iter().all(|record| (low..high).contains(&record.ttl)), "{came}");
+    }
+    assert!(answered > REPLIES / 2, "{answered} of {REPLIES} replies had answers");
+}

@@ -1,0 +1,188 @@
+//! `cargo pod` as a process: what it says, what it starts, and that nothing of it is left.
+//!
+//! Knows its standard output and exit code, and its children by their process ids.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::fixture::dns::{self, PATIENCE};
+
+/// Any port, five times.
+const PORTS: [&str; 5] = [
+    "--dns-port=0",
+    "--dnscache-http-port=0",
+    "--kubedns-port=0",
+    "--kubedns-http-port=0",
+    "--healthz-port=0",
+];
+/// The programs may have to be built first.
+const BUILD_MAX: Duration = Duration::from_secs(600);
+
+fn pod() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pod"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A running `cargo pod`, and what it has said.
+struct Running {
+    child: Child,
+    said: Vec<String>,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Running {
+    fn start(log_directory: &Path) -> Self {
+        let logs = format!("--log-dir={}", log_directory.display());
+        let mut child = pod().args(PORTS).arg(logs).stderr(Stdio::null()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, said: Vec::new(), lines }
+    }
+
+    /// Reads until a line starts with `start`. Panics, with all that was said, where none does.
+    fn until(&mut self, start: &str) {
+        let deadline = Instant::now() + BUILD_MAX;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("never said {start:?}: {:#?}", self.said);
+            };
+            self.said.push(line);
+            if self.said.last().is_some_and(|line| line.starts_with(start)) {
+                return;
+            }
+        }
+    }
+
+    /// The process ids in the table of programs.
+    fn programs(&self) -> Vec<u32> {
+        let id = |line: &String| line.split_once(" pid ")?.1.split(' ').next()?.parse().ok();
+        self.said.iter().filter_map(id).collect()
+    }
+
+    /// Each command and the lines said to be its answer.
+    fn examples(&self) -> Vec<(&str, Vec<&str>)> {
+        let mut examples: Vec<(&str, Vec<&str>)> = Vec::new();
+        for line in &self.said {
+            if let Some(answer) = line.strip_prefix("      ") {
+                examples.last_mut().expect("an answer follows its command").1.push(answer);
+            } else if let Some(command) = line.strip_prefix("  ") {
+                examples.push((command, Vec::new()));
+            }
+        }
+        examples
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Ended already, where the test went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait(); // likewise
+    }
+}
+
+fn signal(id: u32, signal: Signal) {
+    let id = Pid::from_raw(id.try_into().unwrap()).unwrap();
+    kill_process(id, signal).unwrap();
+}
+
+/// Waits until none of `programs` runs any more.
+fn all_gone(programs: &[u32]) {
+    let start = Instant::now();
+    // A zombie has no command line: whoever takes in orphans here may be slow.
+    let runs = |id: &&u32| {
+        std::fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|words| !words.is_empty())
+    };
+    while let Some(id) = programs.iter().find(runs) {
+        assert!(start.elapsed() < PATIENCE, "{id} is left behind");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[tokio::test]
+async fn the_pod_gets_ready_shows_what_is_true_and_leaves_nothing_behind() {
+    let logs = tempfile::tempdir().unwrap();
+    let mut pod = Running::start(logs.path());
+    pod.until("ready");
+    pod.until("Ctrl-C");
+    let programs = pod.programs();
+    assert_eq!(programs.len(), 3, "{:#?}", pod.said);
+
+    let examples = pod.examples();
+    assert_eq!(examples.len(), 5, "{:#?}", pod.said);
+    for (command, shown) in &examples[..4] {
+        let words: Vec<&str> = command.split(' ').collect();
+        let question = match words[..] {
+            ["dig", _, "-p", _, "+short", "-x", address] => {
+                format!("{} PTR", hickory_proto::rr::Name::from(parse::<std::net::IpAddr>(address)))
+            }
+            ["dig", _, "-p", _, "+short", name, rtype] => format!("{name}. {rtype}"),
+            _ => panic!("{command} is no question"),
+        };
+        let server = SocketAddr::new(parse(&words[1][1..]), parse(words[3]));
+        let answer = dns::ask(server, &question).await;
+        let mut data: Vec<String> = answer.answers.iter().map(|record| rdata(record)).collect();
+        let mut shown = shown.clone();
+        data.sort();
+        shown.sort_unstable();
+        assert_eq!(data, shown, "{command}");
+    }
+    assert!(examples[4].0.starts_with("curl -i http://127.0.0.1:"), "{:#?}", pod.said);
+    assert_eq!(examples[4].1[..2], ["HTTP/1.1 200 OK", "ok"]);
+
+    signal(pod.child.id(), Signal::TERM);
+    assert!(pod.child.wait().unwrap().success(), "it ends in order");
+    all_gone(&programs);
+
+    // A second time, and nobody has the time to end anything.
+    let mut pod = Running::start(logs.path());
+    pod.until("ready");
+    let programs = pod.programs();
+    signal(pod.child.id(), Signal::KILL);
+    all_gone(&programs);
+}
+
+/// A record's data in master-file form.
+fn rdata(record: &str) -> String {
+    record.splitn(5, ' ').last().unwrap_or_default().to_owned()
+}
+
+fn parse<T: std::str::FromStr>(text: &str) -> T {
+    text.parse().unwrap_or_else(|_| panic!("{text:?} is not what it should be"))
+}
+
+#[test]
+fn what_cannot_be_is_said_before_anything_is_built() {
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap(); // held until the test ends
+    let taken = format!("--dns-port={}", taken.local_addr().unwrap().port());
+    let check = |arguments: &[&str], code: i32, parts: &[&str]| {
+        let Output { status, stderr, .. } = pod().args(arguments).output().unwrap();
+        let said = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(code), "{arguments:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        for part in parts {
+            assert!(said.contains(part), "{part:?} is missing in {said:?}");
+        }
+    };
+    check(&[&taken], 1, &["dnscache", "UDP", "--dns-port", "in use"]);
+    check(&["--", &taken], 1, &["dnscache", "UDP", "--dns-port", "in use"]);
+    check(&["--dns-port=70000"], 2, &["--dns-port", "70000", "65535"]);
+    check(&["--no-such-flag"], 2, &["--no-such-flag"]);
+    check(&["--context=a"], 2, &["--kubeconfig"]);
+    check(&["--kubeconfig=a", "--objects=b"], 2, &["--kubeconfig", "--objects"]);
+}

@@ -1,0 +1,286 @@
+//! The three programs together, in this process, from the demo objects: what `cargo pod` starts and
+//! a cluster runs.
+//!
+//! Knows what clients, the kubelet and whoever edits an object see; nothing of the programs'
+//! insides.
+
+use std::error::Error;
+use std::fs;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use shared::flags::{Stop, parse_from};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::fixture::dns::{self, PATIENCE};
+use crate::fixture::http;
+
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/demo");
+
+/// A program of the pod.
+struct Running {
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<()>,
+}
+
+impl Running {
+    /// Runs what `run` yields. Panics, in [`Running::end`], where it fails.
+    fn start<E: Error, F: Future<Output = Result<(), E>> + Send + 'static>(
+        run: impl FnOnce(oneshot::Receiver<()>) -> F,
+    ) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let running = run(stopped);
+        let ended = tokio::spawn(async move { running.await.expect("it ends in order") });
+        Self { stop, ended }
+    }
+
+    async fn end(self) {
+        self.stop.send(()).expect("it still runs");
+        timeout(PATIENCE, self.ended).await.expect("it ends in time").expect("no panic");
+    }
+}
+
+/// All three, with the flags of the manifests on ports that the system chooses.
+struct Pod {
+    dns: SocketAddr,
+    health: SocketAddr,
+    kubedns: Running,
+    dnscache: Running,
+    healthz: Running,
+}
+
+impl Pod {
+    /// Starts it from the objects at `objects` and waits until it is healthy.
+    async fn start(objects: &Path) -> Self {
+        let objects = format!("--objects={}", objects.display());
+        let config = flags("kubedns", &["--listen=127.0.0.1:0", &objects]);
+        let program = kubedns::Program::bind(config).await.unwrap();
+        let (records, news) = (program.dns_addresses()[0], program.http_address());
+        let kubedns = Running::start(|stop| program.run(async { drop(stop.await) }));
+
+        let servers = ["cluster.local", "in-addr.arpa", "ip6.arpa"]
+            .map(|domain| format!("--server=/{domain}/127.0.0.1#{}", records.port()));
+        let changes = format!("--changes=http://{news}/changes");
+        let mut arguments: Vec<&str> = servers.iter().map(String::as_str).collect();
+        arguments.extend(["--listen=127.0.0.1:0", "--resolv-file=/nonexistent", &changes]);
+        let program = dnscache::Program::bind(flags("dnscache", &arguments)).await.unwrap();
+        let dns = program.dns_addresses()[0];
+        let dnscache = Running::start(|stop| program.run(async { drop(stop.await) }));
+
+        let probes = [("kubedns", records), ("dnscache", dns)].map(|(label, server)| {
+            format!("--probe={label},{server},kubernetes.default.svc.cluster.local,5,A")
+        });
+        let mut config: healthz::Config = flags("healthz", &[&probes[0], &probes[1]]);
+        config.pace.retry = Duration::from_millis(20);
+        config.pace.start = Duration::from_millis(20);
+        for probe in &mut config.probes {
+            probe.interval = Duration::from_millis(50);
+        }
+        let program = healthz::Program::bind(config).await.unwrap();
+        let health = program.http_address();
+        let healthz = Running::start(|stop| program.run(async { drop(stop.await) }));
+
+        http::eventually(health, "/healthz", 200, "ok").await;
+        Self { dns, health, kubedns, dnscache, healthz }
+    }
+
+    /// Asks through dnscache; the answer section must be this, whatever the TTLs.
+    async fn check(&self, question: &str, status: &str, answers: &[&str]) {
+        let answer = dns::ask(self.dns, question).await;
+        let got: Vec<String> = answer.answers.iter().map(|line| without_ttl(line)).collect();
+        let mut expected = answers.to_vec();
+        expected.sort_unstable();
+        assert_eq!((answer.status.as_str(), got), (status, owned(&expected)), "{question}");
+    }
+
+    /// Asks until the answer section is this.
+    async fn becomes(&self, question: &str, answers: &[&str]) {
+        let asked = async {
+            loop {
+                let answer = dns::ask(self.dns, question).await;
+                let got: Vec<String> =
+                    answer.answers.iter().map(|line| without_ttl(line)).collect();
+                if got == owned(answers) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("{question} never {answers:?}"));
+    }
+}
+
+/// A copy of the demo objects, to be edited.
+fn demo() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(DEMO).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), directory.path().join(entry.file_name())).unwrap();
+    }
+    directory
+}
+
+/// The flags of `program`, HTTP on a port that the system chooses.
+fn flags<C: clap::Parser>(program: &str, arguments: &[&str]) -> C {
+    let arguments = [&[program, "--http-listen=127.0.0.1:0"], arguments].concat();
+    parse_from(arguments).unwrap_or_else(|stop| match stop {
+        Stop::Shown(text) | Stop::Wrong(text) => panic!("{text}"),
+    })
+}
+
+/// A record in master-file form without its TTL, which falls while it lies in the cache.
+fn without_ttl(record: &str) -> String {
+    let mut words: Vec<&str> = record.split(' ').collect();
+    words.remove(1);
+    words.join(" ")
+}
+
+fn owned(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|&text| text.to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_answers_every_kind_of_question() {
+    let pod = Pod::start(Path::new(DEMO)).await;
+    let web = "web.shop.svc.cluster.local.";
+    let rows: &[(&str, &str, &[&str])] = &[
+        ("web.shop.svc.cluster.local. A", "NOERROR", &["{web} IN A 10.96.12.10"]),
+        ("web.shop.svc.cluster.local. AAAA", "NOERROR", &["{web} IN AAAA 2001:db8:96::12:10"]),
+        ("web.shop.svc.cluster.local. TXT", "NODATA", &[]),
+        (
+            "_https._tcp.web.shop.svc.cluster.local. SRV",
+            "NOERROR",
+            &["_https._tcp.{web} IN SRV 0 100 443 {web}"],
+        ),
+        ("10.12.96.10.in-addr.arpa. PTR", "NOERROR", &["10.12.96.10.in-addr.arpa. IN PTR {web}"]),
+        ("stock.warehouse.svc.cluster.local. A", "NODATA", &[]),
+        (
+            "recommendations.shop.svc.cluster.local. A",
+            "NOERROR",
+            &["recommendations.shop.svc.cluster.local. IN A 10.96.12.50"],
+        ),
+        (
+            "search.shop.svc.cluster.local. A",
+            "NOERROR",
+            &[
+                "search.shop.svc.cluster.local. IN A 10.244.1.40",
+                "search.shop.svc.cluster.local. IN A 10.244.2.40",
+                "search.shop.svc.cluster.local. IN A 10.244.3.40",
+            ],
+        ),
+        (
+            "ledger-1.ledger.payments.svc.cluster.local. A",
+            "NOERROR",
+            &["ledger-1.ledger.payments.svc.cluster.local. IN A 10.244.2.70"],
+        ),
+        (
+            "70.2.244.10.in-addr.arpa. PTR",
+            "NOERROR",
+            &["70.2.244.10.in-addr.arpa. IN PTR ledger-1.ledger.payments.svc.cluster.local."],
+        ),
+        (
+            "_statsd._udp.telemetry.warehouse.svc.cluster.local. SRV",
+            "NOERROR",
+            &["_statsd._udp.telemetry.warehouse.svc.cluster.local. IN SRV 0 100 8125 \
+                telemetry.warehouse.svc.cluster.local."],
+        ),
+        (
+            "orders-1.orders.warehouse.svc.cluster.local. AAAA",
+            "NOERROR",
+            &["orders-1.orders.warehouse.svc.cluster.local. IN AAAA 2001:db8:244:2::100"],
+        ),
+        (
+            "mail.shop.svc.cluster.local. CNAME",
+            "NOERROR",
+            &["mail.shop.svc.cluster.local. IN CNAME smtp.example.com."],
+        ),
+        (
+            "storefront.warehouse.svc.cluster.local. A",
+            "NOERROR",
+            &["storefront.warehouse.svc.cluster.local. IN CNAME {web}", "{web} IN A 10.96.12.10"],
+        ),
+        (
+            "10-244-1-10.shop.pod.cluster.local. A",
+            "NOERROR",
+            &["10-244-1-10.shop.pod.cluster.local. IN A 10.244.1.10"],
+        ),
+        ("dns-version.cluster.local. TXT", "NOERROR", &["dns-version.cluster.local. IN TXT 1.1.0"]),
+        ("fraud.payments.svc.cluster.local. A", "NXDOMAIN", &[]),
+        ("no-such.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
+        ("www.example.com. A", "SERVFAIL", &[]),
+    ];
+    for _ in ["from kubedns", "from the cache"] {
+        for (question, status, answers) in rows {
+            let answers: Vec<String> =
+                answers.iter().map(|line| line.replace("{web}", web)).collect();
+            let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
+            pod.check(question, status, &answers).await;
+        }
+    }
+    pod.healthz.end().await;
+    pod.dnscache.end().await;
+    pod.kubedns.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_kubedns_health_says_so_and_known_names_are_answered() {
+    let directory = demo();
+    let pod = Pod::start(directory.path()).await;
+    // Once a name that was denied appears at once, dnscache follows kubedns's changes, and drops
+    // nothing more but what changes.
+    pod.check("new.shop.svc.cluster.local. A", "NXDOMAIN", &[]).await;
+    let cart = fs::read_to_string(directory.path().join("shop-cart.yaml")).unwrap();
+    let new = cart.replace("cart", "new").replace("10.96.12.20", "10.96.12.99");
+    fs::write(directory.path().join("shop-new.yaml"), new).unwrap();
+    let record = "new.shop.svc.cluster.local. IN A 10.96.12.99";
+    pod.becomes("new.shop.svc.cluster.local. A", &[record]).await;
+
+    let known = ["web.shop.svc.cluster.local. IN A 10.96.12.10"];
+    let probed = ["kubernetes.default.svc.cluster.local. IN A 10.96.0.1"];
+    pod.check("kubernetes.default.svc.cluster.local. A", "NOERROR", &probed).await;
+    pod.check("web.shop.svc.cluster.local. A", "NOERROR", &known).await;
+
+    pod.kubedns.end().await;
+    let said = http::eventually(pod.health, "/healthz", 503, "kubedns").await;
+    assert!(said.contains("refused"), "the reason is missing in {said}");
+    http::eventually(pod.health, "/healthz/kubedns", 503, "").await;
+    http::eventually(pod.health, "/healthz/dnscache", 200, "").await;
+
+    let answer = dns::ask(pod.dns, "web.shop.svc.cluster.local. A").await;
+    assert_eq!(answer.answers.iter().map(|line| without_ttl(line)).collect::<Vec<_>>(), known);
+    let unknown = dns::ask(pod.dns, "cart.shop.svc.cluster.local. A").await;
+    assert_eq!(unknown.status, "SERVFAIL");
+    assert!(unknown.error.is_some(), "SERVFAIL says why: {unknown:?}");
+    pod.healthz.end().await;
+    pod.dnscache.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edited_object_changes_the_answer_through_the_cache() {
+    let directory = demo();
+    let pod = Pod::start(directory.path()).await;
+    let question = "cart.shop.svc.cluster.local. A";
+    let record = |address: &str| format!("cart.shop.svc.cluster.local. IN A {address}");
+    // From kubedns, then for as long as the TTL says from the cache.
+    for _ in 0..2 {
+        pod.check(question, "NOERROR", &[&record("10.96.12.20")]).await;
+    }
+
+    let file = directory.path().join("shop-cart.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("10.96.12.20", "10.96.12.21")).unwrap();
+    pod.becomes(question, &[&record("10.96.12.21")]).await;
+    fs::write(&file, "kind: [broken").unwrap();
+    fs::remove_file(directory.path().join("shop-web.yaml")).unwrap();
+    pod.becomes("web.shop.svc.cluster.local. A", &[]).await;
+    fs::write(&file, text).unwrap();
+    pod.becomes(question, &[&record("10.96.12.20")]).await;
+    pod.healthz.end().await;
+    pod.dnscache.end().await;
+    pod.kubedns.end().await;
+}

@@ -1,0 +1,385 @@
+//! What `manifests/` says about the programs, against what the programs say about themselves.
+//!
+//! Knows Kubernetes objects as JSON values, and each program's flags through its own parser.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use serde_json::Value;
+use shared::flags::{Stop, parse_from};
+
+use super::tree::{self, File};
+use super::{Breach, keep};
+
+#[test]
+fn flags_ports_and_probes_are_those_of_the_programs() {
+    let files = tree::files();
+    keep(objects(&files, "manifests/base/").iter().flat_map(pod_breaches).collect());
+}
+
+#[test]
+fn the_objects_of_the_pod_fit_each_other() {
+    keep(fit_breaches(&objects(&tree::files(), "manifests/base/")));
+}
+
+#[test]
+fn every_manifest_is_named_by_a_kustomization() {
+    let files = tree::files();
+    let folders = ["manifests/", "manifests/base/"];
+    let mut breaches = Vec::new();
+    for folder in folders {
+        let listed = listed(&files, folder);
+        let in_folder = files.iter().filter_map(|file| file.path.strip_prefix(folder));
+        for name in in_folder.filter(|name| !name.contains('/') && *name != KUSTOMIZATION) {
+            if !listed.contains(name) {
+                let path = format!("{folder}{name}");
+                breaches.push(Breach::new(&path, 1, format!("not in {folder}{KUSTOMIZATION}")));
+            }
+        }
+        for name in &listed {
+            let path = format!("{folder}{name}");
+            if !files.iter().any(|file| file.path.starts_with(&path)) {
+                let law = format!("{name} is not there");
+                breaches.push(Breach::new(&format!("{folder}{KUSTOMIZATION}"), 1, law));
+            }
+        }
+    }
+    keep(breaches);
+}
+
+#[test]
+fn the_demo_objects_fit_each_other() {
+    keep(demo_breaches(&objects(&tree::files(), "manifests/demo/")));
+}
+
+#[test]
+fn a_manifest_that_says_something_else_is_caught() {
+    let deployment = include_str!("../../../manifests/base/deployment.yaml");
+    let service = include_str!("../../../manifests/base/service.yaml");
+    let check = |from: &str, to: &str, law: &str| {
+        let mut files = Vec::new();
+        for (path, text) in [("deployment.yaml", deployment), ("service.yaml", service)] {
+            files.push(File { path: path.to_owned(), text: text.replace(from, to) });
+        }
+        let changed = files.iter().any(|file| ![deployment, service].contains(&&*file.text));
+        assert!(changed || from == to, "{from:?} is in no manifest");
+        let objects = objects(&files, "");
+        let mut breaches: Vec<Breach> = objects.iter().flat_map(pod_breaches).collect();
+        breaches.extend(fit_breaches(&objects));
+        let list: Vec<String> = breaches.iter().map(Breach::to_string).collect();
+        match law {
+            "" => assert!(list.is_empty(), "{list:#?}"),
+            law => assert!(list.iter().any(|said| said.contains(law)), "{law:?}: {list:#?}"),
+        }
+    };
+    check("a", "a", "");
+    check("--domain=", "--zone=", "'--zone'");
+    check("--listen=0.0.0.0:53", "--listen=nowhere", "'nowhere'");
+    check("containerPort: 8081", "containerPort: 8082", "port 8082");
+    check("--http-listen=0.0.0.0:9153", "--http-listen=0.0.0.0:9154", "9154");
+    check("/readiness", "/reddiness", "/reddiness");
+    check(
+        "port: cache-http}\n            periodSeconds",
+        "port: 1}\n            periodSeconds",
+        "1",
+    );
+    check("GracePeriodSeconds: 30", "GracePeriodSeconds: 5", "grace");
+    check("#10053", "#10054", "10054");
+    check("8081/changes", "8080/changes", "8080");
+    check("kubedns,127.0.0.1:10053", "kubedns,127.0.0.1:10055", "10055");
+    check("--domain=cluster.local", "--domain=example.org", "example.org");
+    check("targetPort: dns-tcp", "targetPort: dns", "targetPort");
+    check("clusterIP: 10.96.0.10", "clusterIP: 10.96.0.11", "10.96.0.11");
+    check(
+        "- {name: config, mountPath: /etc/kube-dns",
+        "- {name: config, mountPath: /etc",
+        "config",
+    );
+}
+
+/// An object and where it is written.
+struct Object<'a> {
+    file: &'a File,
+    value: Value,
+}
+
+impl Object<'_> {
+    /// A breach at the first line that has `word`.
+    fn breach(&self, word: &str, law: impl Into<String>) -> Breach {
+        let line = self.file.text.lines().position(|line| line.contains(word)).unwrap_or(0) + 1;
+        Breach::new(&self.file.path, line, law)
+    }
+
+    fn kind(&self) -> &str {
+        text(&self.value["kind"])
+    }
+
+    fn name(&self) -> (&str, &str) {
+        let metadata = &self.value["metadata"];
+        (text(&metadata["namespace"]), text(&metadata["name"]))
+    }
+}
+
+/// Every object below `folder`. Panics, with the file, where it is not YAML.
+fn objects<'a>(files: &'a [File], folder: &str) -> Vec<Object<'a>> {
+    let mut objects = Vec::new();
+    for file in files {
+        if !file.path.starts_with(folder) || !file.path.ends_with(".yaml") {
+            continue;
+        }
+        let values = serde_saphyr::from_multiple::<Value>(&file.text)
+            .unwrap_or_else(|error| panic!("{} is not YAML: {error}", file.path));
+        objects.extend(values.into_iter().map(|value| Object { file, value }));
+    }
+    objects
+}
+
+fn listed(files: &[File], folder: &str) -> BTreeSet<String> {
+    let path = format!("{folder}{KUSTOMIZATION}");
+    let file = files.iter().find(|file| file.path == path).expect("each folder has one");
+    let value: Value = serde_saphyr::from_str(&file.text).expect("a kustomization is YAML");
+    list(&value["resources"]).map(|name| text(name).to_owned()).collect()
+}
+
+/// What a program listens on and needs, as its own flags say.
+struct Program {
+    dns: Vec<SocketAddr>,
+    http: SocketAddr,
+    config_dir: Option<String>,
+    drain: Duration,
+}
+
+/// Reads `arguments` as the program `name` would. Fails with the program's own words.
+fn program(name: &str, arguments: &[&str]) -> Result<Program, String> {
+    let arguments = [&[name], arguments].concat();
+    let said = |stop| match stop {
+        Stop::Shown(text) | Stop::Wrong(text) => text,
+    };
+    let path = |path: Option<std::path::PathBuf>| path.map(|path| path.display().to_string());
+    match name {
+        "kubedns" => parse_from::<kubedns::config::Config>(arguments).map(|config| Program {
+            dns: config.listen,
+            http: config.http_listen,
+            config_dir: path(config.config_dir),
+            drain: config.drain,
+        }),
+        "dnscache" => parse_from::<dnscache::config::Config>(arguments).map(|config| Program {
+            dns: config.listen,
+            http: config.http_listen,
+            config_dir: path(config.config_dir),
+            drain: DRAIN_OF_OTHERS,
+        }),
+        "healthz" => parse_from::<healthz::Config>(arguments).map(|config| Program {
+            dns: Vec::new(),
+            http: config.http_listen,
+            config_dir: path(config.config_dir),
+            drain: DRAIN_OF_OTHERS,
+        }),
+        other => panic!("no program is called {other}"),
+    }
+    .map_err(said)
+}
+
+/// Where a Deployment does not fit the programs in it.
+fn pod_breaches(object: &Object) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    if object.kind() != "Deployment" {
+        return breaches;
+    }
+    let pod = &object.value["spec"]["template"]["spec"];
+    for container in list(&pod["containers"]) {
+        let name = text(&container["name"]);
+        let arguments: Vec<&str> = list(&container["args"]).map(text).collect();
+        match program(name, &arguments) {
+            Err(said) => breaches.push(object.breach(&format!("name: {name}"), said)),
+            Ok(program) => {
+                breaches.extend(port_breaches(object, container, &program));
+                breaches.extend(probe_breaches(object, container, &program));
+                breaches.extend(mount_breaches(object, container, &program));
+                let grace = Duration::from_secs(
+                    pod["terminationGracePeriodSeconds"].as_u64().unwrap_or(30),
+                );
+                if grace <= program.drain {
+                    let law = format!("grace period is not above the drain of {name}");
+                    breaches.push(object.breach("terminationGracePeriodSeconds", law));
+                }
+            }
+        }
+    }
+    breaches
+}
+
+/// Declared ports are listened on; ports open to the network are declared.
+fn port_breaches(object: &Object, container: &Value, program: &Program) -> Vec<Breach> {
+    let name = text(&container["name"]);
+    let mut open: BTreeSet<(u64, &str)> = BTreeSet::new();
+    for address in program.dns.iter().filter(|address| !address.ip().is_loopback()) {
+        open.extend(["TCP", "UDP"].map(|transport| (address.port().into(), transport)));
+    }
+    open.insert((program.http.port().into(), "TCP"));
+    let declared: BTreeSet<(u64, &str)> = list(&container["ports"])
+        .map(|port| (port["containerPort"].as_u64().unwrap_or(0), text(&port["protocol"])))
+        .collect();
+    let breach = |(port, transport): &(u64, &str), law| {
+        object.breach(&port.to_string(), format!("{name} {law} port {port}/{transport}"))
+    };
+    let undeclared = open.difference(&declared).map(|port| breach(port, "does not declare its"));
+    let unknown = declared.difference(&open).map(|port| breach(port, "does not listen on"));
+    undeclared.chain(unknown).collect()
+}
+
+/// Probes ask the container's own HTTP port for a path that is answered there.
+fn probe_breaches(object: &Object, container: &Value, program: &Program) -> Vec<Breach> {
+    let name = text(&container["name"]);
+    let mut breaches = Vec::new();
+    for probe in ["readinessProbe", "livenessProbe"] {
+        let get = &container[probe]["httpGet"];
+        let path = text(&get["path"]);
+        if !PATHS.contains(&path) {
+            let law = format!("{probe} of {name}: {path:?} is not answered");
+            breaches.push(object.breach(path, law));
+        }
+        let by_name = |port: &&Value| port["name"] == get["port"];
+        let port = match get["port"].as_u64() {
+            Some(port) => Some(port),
+            None => list(&container["ports"])
+                .find(by_name)
+                .and_then(|port| port["containerPort"].as_u64()),
+        };
+        if port != Some(program.http.port().into()) {
+            let law = format!("{probe} of {name} asks port {}, not {}", get["port"], program.http);
+            breaches.push(object.breach(probe, law));
+        }
+    }
+    breaches
+}
+
+/// The configuration directory is where the ConfigMap is mounted.
+fn mount_breaches(object: &Object, container: &Value, program: &Program) -> Vec<Breach> {
+    let name = text(&container["name"]);
+    let mounts: Vec<&str> =
+        list(&container["volumeMounts"]).map(|mount| text(&mount["mountPath"])).collect();
+    let wanted: Vec<&str> = program.config_dir.as_deref().into_iter().collect();
+    if mounts == wanted {
+        return Vec::new();
+    }
+    vec![
+        object.breach("mountPath", format!("{name} mounts config at {mounts:?}, reads {wanted:?}")),
+    ]
+}
+
+/// Where Deployment and Service, or the three programs, do not fit each other.
+fn fit_breaches(objects: &[Object]) -> Vec<Breach> {
+    let one = |kind: &str| {
+        objects.iter().find(|object| object.kind() == kind).expect("the pod has one of each")
+    };
+    let (deployment, service) = (one("Deployment"), one("Service"));
+    let template = &deployment.value["spec"]["template"];
+    let containers: BTreeMap<&str, &Value> = list(&template["spec"]["containers"])
+        .map(|container| (text(&container["name"]), container))
+        .collect();
+    let mut breaches = Vec::new();
+
+    let selector = &service.value["spec"]["selector"];
+    for labels in
+        [&template["metadata"]["labels"], &deployment.value["spec"]["selector"]["matchLabels"]]
+    {
+        if labels != selector {
+            breaches
+                .push(service.breach("selector", format!("{selector} does not select {labels}")));
+        }
+    }
+    for port in list(&service.value["spec"]["ports"]) {
+        let target = &port["targetPort"];
+        let is_target = |declared: &Value| {
+            declared["name"] == *target && declared["protocol"] == port["protocol"]
+        };
+        let mut declared = containers.values().flat_map(|container| list(&container["ports"]));
+        if !declared.any(is_target) {
+            let law = format!("targetPort {target} of {} is no container's", port["protocol"]);
+            breaches.push(service.breach(text(target), law));
+        }
+    }
+
+    let flag = |container: &str, flag: &str| -> Vec<String> {
+        let arguments = list(&containers[container]["args"]).map(text);
+        arguments.filter_map(|argument| argument.strip_prefix(flag)).map(str::to_owned).collect()
+    };
+    let mut same = |what: &str, said: Vec<String>, meant: Vec<String>| {
+        if said != meant {
+            let word = said.first().map_or(what, String::as_str);
+            breaches.push(deployment.breach(word, format!("{what} {said:?}, should be {meant:?}")));
+        }
+    };
+    let kubedns = flag("kubedns", "--listen=");
+    let server = kubedns.concat().replace(':', "#");
+    let domain = flag("kubedns", "--domain=").concat();
+    let routes = [&domain, "in-addr.arpa", "ip6.arpa"].map(|zone| format!("/{zone}/{server}"));
+    same("dnscache --server", flag("dnscache", "--server="), routes.to_vec());
+    let http = flag("kubedns", "--http-listen=").concat();
+    let changes = http.replace("0.0.0.0", "http://127.0.0.1") + "/changes";
+    same("dnscache --changes", flag("dnscache", "--changes="), vec![changes]);
+    let dns = flag("dnscache", "--listen=").swap_remove(0).replace("0.0.0.0", "127.0.0.1");
+    let probes = [("kubedns", kubedns.concat()), ("dnscache", dns)]
+        .map(|(label, server)| format!("{label},{server},kubernetes.default.svc.{domain},5,A"));
+    same("healthz --probe", flag("healthz", "--probe="), probes.to_vec());
+    let address = text(&service.value["spec"]["clusterIP"]).to_owned();
+    same("kubedns --name-server", flag("kubedns", "--name-server="), vec![address]);
+    breaches
+}
+
+/// Where the demo's objects do not fit each other: kubedns must show what the files say.
+fn demo_breaches(objects: &[Object]) -> Vec<Breach> {
+    let of = |kind: &'static str| objects.iter().filter(move |object| object.kind() == kind);
+    let namespaces: BTreeSet<&str> = of("Namespace").map(|object| object.name().1).collect();
+    let services: BTreeSet<(&str, &str)> = of("Service").map(Object::name).collect();
+    let mut breaches = Vec::new();
+    let mut taken = BTreeSet::new();
+    for service in of("Service") {
+        let (namespace, name) = service.name();
+        if !namespaces.contains(namespace) {
+            breaches.push(service.breach("namespace:", format!("no namespace {namespace}")));
+        }
+        let expected = match namespace {
+            "default" => format!("manifests/demo/default-{name}.yaml"),
+            _ => format!("manifests/demo/{namespace}-{name}.yaml"),
+        };
+        if service.file.path != expected {
+            breaches.push(service.breach("kind", format!("belongs to {expected}")));
+        }
+        let addresses = list(&service.value["spec"]["clusterIPs"]).map(text);
+        for address in addresses.filter(|address| *address != "None" && !taken.insert(*address)) {
+            breaches.push(service.breach(address, format!("{address} is taken")));
+        }
+    }
+    for slice in of("EndpointSlice") {
+        let label = text(&slice.value["metadata"]["labels"]["kubernetes.io/service-name"]);
+        if !services.contains(&(slice.name().0, label)) {
+            breaches.push(slice.breach("service-name", format!("no service {label}")));
+        }
+        let is_ipv6 = slice.value["addressType"] == "IPv6";
+        let endpoints = list(&slice.value["endpoints"]);
+        for address in endpoints.flat_map(|endpoint| list(&endpoint["addresses"])).map(text) {
+            let fits = address.parse::<IpAddr>().is_ok_and(|parsed| parsed.is_ipv6() == is_ipv6);
+            if !fits || !taken.insert(address) {
+                breaches.push(slice.breach(address, format!("{address} is taken or no such type")));
+            }
+        }
+    }
+    breaches
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+const KUSTOMIZATION: &str = "kustomization.yaml";
+/// Paths that every program answers, and those of healthz.
+const PATHS: [&str; 4] = ["/livez", "/readyz", "/readiness", "/healthz"];
+/// The drain of programs that have no flag for it.
+const DRAIN_OF_OTHERS: Duration = Duration::from_secs(5);

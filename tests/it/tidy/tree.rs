@@ -1,0 +1,125 @@
+//! Which folders and files there are.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use super::Breach;
+use super::source::Source;
+
+/// A text file of the repository.
+pub struct File {
+    /// Relative to the root of the workspace, with slashes.
+    pub path: String,
+    /// What it says.
+    pub text: String,
+}
+
+/// The root of the workspace.
+pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// Every text file, in the order of their paths; not the lock file, which cargo writes.
+pub fn files() -> Vec<File> {
+    let mut files = Vec::new();
+    collect(Path::new(ROOT), "", &mut files);
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    files
+}
+
+fn collect(directory: &Path, prefix: &str, files: &mut Vec<File>) {
+    for entry in fs::read_dir(directory).expect("a directory can be listed") {
+        let entry = entry.expect("a directory can be listed");
+        let name = entry.file_name().into_string().expect("names are UTF-8");
+        let path = format!("{prefix}{name}");
+        if [".git", "target", "Cargo.lock"].contains(&name.as_str()) {
+            continue;
+        }
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            collect(&entry.path(), &format!("{path}/"), files);
+        } else if let Ok(text) = fs::read_to_string(entry.path()) {
+            files.push(File { path, text }); // what is not UTF-8 is no text
+        }
+    }
+}
+
+/// Folders at the top that nobody agreed on.
+pub fn folders() -> Vec<Breach> {
+    let entries = fs::read_dir(ROOT).expect("the root can be listed");
+    entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| !name.starts_with('.') && !FOLDERS.contains(&name.as_str()))
+        .map(|name| Breach::new(&name, 0, format!("top-level folders are {}", FOLDERS.join(", "))))
+        .collect()
+}
+
+/// Files whose names say nothing.
+pub fn names(files: &[File]) -> Vec<Breach> {
+    let says_nothing = |file: &&File| {
+        let stem = file.path.rsplit('/').next().and_then(|name| name.strip_suffix(".rs"));
+        stem.is_some_and(|stem| stem.split('_').any(|word| EMPTY_NAMES.contains(&word)))
+    };
+    files
+        .iter()
+        .filter(says_nothing)
+        .map(|file| Breach::new(&file.path, 0, "this name says nothing: name the thing"))
+        .collect()
+}
+
+/// Rust files that no `mod` leads to: they are compiled by nobody.
+pub fn unreachable(files: &[File]) -> Vec<Breach> {
+    let mut left: BTreeSet<&str> =
+        files.iter().map(|file| file.path.as_str()).filter(|path| path.ends_with(".rs")).collect();
+    let mut next: Vec<&str> = left.iter().copied().filter(|path| is_root(path)).collect();
+    while let Some(path) = next.pop() {
+        left.remove(path);
+        let file = files.iter().find(|file| file.path == path).expect("paths come from files");
+        for module in modules(file) {
+            let directory = match is_root(path) || path.ends_with("/mod.rs") {
+                true => path.rsplit_once('/').map_or("", |(directory, _)| directory),
+                false => path.trim_end_matches(".rs"),
+            };
+            let nested = format!("{directory}/{module}/mod.rs");
+            let beside = format!("{directory}/{module}.rs");
+            next.extend(left.iter().filter(|path| ***path == beside || ***path == nested));
+        }
+    }
+    left.into_iter().map(|path| Breach::new(path, 0, "no `mod` leads to this file")).collect()
+}
+
+/// What cargo compiles without being told by a `mod`.
+fn is_root(path: &str) -> bool {
+    let is_binary = |path: &str| match path.split_once("/src/bin/") {
+        Some((_, name)) => !name.contains('/') || name.ends_with("/main.rs"),
+        None => false,
+    };
+    ["/src/lib.rs", "/src/main.rs", "/build.rs"].iter().any(|end| path.ends_with(end))
+        || path == "tests/it/main.rs"
+        || is_binary(path)
+        || is_own_test(path)
+        || path.contains("/benches/")
+        || path.contains("/fuzz_targets/")
+}
+
+/// A test binary of a crate: `CRATE/tests/NAME.rs` or `CRATE/tests/NAME/main.rs`.
+fn is_own_test(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').collect();
+    matches!(parts[..], [_, "tests", _] | [_, "tests", _, "main.rs"])
+}
+
+/// The names after `mod` in `file` whose code is in files of their own.
+fn modules(file: &File) -> Vec<String> {
+    let source = Source::read(&file.path, &file.text);
+    let named = |at: usize| {
+        let end = source.tokens.get(at + 2)?;
+        (end.text == ";").then(|| source.tokens[at + 1].text.clone())
+    };
+    source.find(&["mod"]).filter_map(named).collect()
+}
+
+/// The owner's choice.
+const FOLDERS: [&str; 7] =
+    ["kubedns", "dnscache", "healthz", "shared", "manifests", "tests", "target"];
+const EMPTY_NAMES: [&str; 9] =
+    ["util", "utils", "helper", "helpers", "common", "manager", "misc", "data", "info"];
