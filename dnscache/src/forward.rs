@@ -1,7 +1,7 @@
 //! Questions that the cache cannot answer, asked of the servers that can.
 //!
 //! Edge: one thread that waits for queries, sockets, TCP exchanges and deadlines, and turns what
-//! comes into calls of the [`desk`]. The rules are in [`flights`].
+//! comes into calls of the `desk`. The rules are in [`flights`].
 //!
 //! ```text
 //! lanes ── Deferred ──▶ desk ◀──▶ flights (core: one per question, tries, servers)

@@ -75,7 +75,7 @@ impl Board {
         self.in_flight.load(Relaxed)
     }
 
-    /// Whether the thread has not come round for longer than [`STALLED_AFTER`]: it hangs.
+    /// Whether the thread has not come round for longer than `STALLED_AFTER`: it hangs.
     pub fn is_stalled(&self, now: Moment) -> bool {
         now.since(Moment::from_nanos(self.turn.load(Relaxed))) > STALLED_AFTER
     }
