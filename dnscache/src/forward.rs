@@ -246,8 +246,12 @@ impl Worker {
     fn receive(&mut self, now: Moment) {
         let Self { sockets, desk, .. } = self;
         sockets.receive(|via, received| match received {
-            Received::Datagram(message) => desk.datagram(via, message, now),
-            Received::Unreachable => desk.unreachable(via, now),
+            // What a socket of its own was opened for has come: it is closed, not read again.
+            Received::Datagram(message) => !desk.datagram(via, message, now),
+            Received::Unreachable => {
+                desk.unreachable(via, now);
+                true
+            }
         });
         self.act(now);
     }

@@ -45,7 +45,7 @@ pub enum ObjectsError {
 /// How the files fare.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    /// What is wrong in the files, `file:line: reason`; the first [`PROBLEMS_MAX`].
+    /// What is wrong in the files, `file:line: reason`; the first `PROBLEMS_MAX`.
     pub problems: Vec<Arc<str>>,
     /// Why the files as they stand now could not be read; the objects stay as they were.
     pub error: Option<Arc<str>>,

@@ -177,11 +177,13 @@ impl Desk {
         }
     }
 
-    /// Takes a datagram in.
-    pub fn datagram(&mut self, via: Via, message: &[u8], now: Moment) {
-        if let Some(slot) = self.flights.datagram(via, message, now, &mut self.acts) {
+    /// Takes a datagram in; yields whether it answered a flight.
+    pub fn datagram(&mut self, via: Via, message: &[u8], now: Moment) -> bool {
+        let landed = self.flights.datagram(via, message, now, &mut self.acts);
+        if let Some(slot) = landed {
             self.land_reply(slot, message, now);
         }
+        landed.is_some()
     }
 
     /// Takes the outcome of an exchange over TCP in.

@@ -93,9 +93,10 @@ impl Sockets {
         !self.ready.is_empty()
     }
 
-    /// Reads what the sockets have: `take` gets each datagram, and each word that nothing listens.
-    /// What is left of a long queue is for the next time: readiness is told once.
-    pub fn receive(&mut self, mut take: impl FnMut(Via, Received<'_>)) {
+    /// Reads what the sockets have: `take` gets each datagram, and each word that nothing listens,
+    /// and says whether it wants more of the same. What is left of a long queue is for the next
+    /// time: readiness is told once.
+    pub fn receive(&mut self, mut take: impl FnMut(Via, Received<'_>) -> bool) {
         let mut ready = std::mem::take(&mut self.ready);
         ready.retain(|&via| {
             (0..READS_PER_TURN).all(|_| self.read(via, |received| take(via, received)))
@@ -105,7 +106,7 @@ impl Sockets {
     }
 
     /// Reads one batch; yields whether there may be more.
-    fn read(&mut self, via: Via, mut take: impl FnMut(Received<'_>)) -> bool {
+    fn read(&mut self, via: Via, mut take: impl FnMut(Received<'_>) -> bool) -> bool {
         match via {
             Via::Pool(server) => {
                 let Some(Some(pool)) = self.pools.get(usize::from(server)) else { return false };
@@ -124,10 +125,7 @@ impl Sockets {
             Via::Own(slot) => {
                 let Some(Some(socket)) = self.own.get(usize::from(slot)) else { return false };
                 match socket.recv(&mut self.buffer[..]) {
-                    Ok(len) => {
-                        take(Received::Datagram(&self.buffer[..len]));
-                        true
-                    }
+                    Ok(len) => take(Received::Datagram(&self.buffer[..len])),
                     Err(error) => refused(&error, take),
                 }
             }
@@ -233,7 +231,7 @@ fn open(address: SocketAddr, port: Option<u16>) -> io::Result<UdpSocket> {
 
 /// Tells `take` when `error` is the word that nothing listens; yields whether there may be more to
 /// read.
-fn refused(error: &io::Error, mut take: impl FnMut(Received<'_>)) -> bool {
+fn refused(error: &io::Error, mut take: impl FnMut(Received<'_>) -> bool) -> bool {
     use io::ErrorKind::{ConnectionRefused, HostUnreachable, Interrupted, NetworkUnreachable};
     match error.kind() {
         ConnectionRefused | HostUnreachable | NetworkUnreachable => {

@@ -40,7 +40,7 @@ struct Rank<'a> {
 type Order<'a> = (Label<'a>, u64, &'a [u8]);
 
 impl Records {
-    /// The names that `address` points to, at most [`CLAIMS_MAX`], in an order that does not turn.
+    /// The names that `address` points to, at most `CLAIMS_MAX`, in an order that does not turn.
     ///
     /// All are of one namespace, so that nobody can put a name on another's address: a cluster IP
     /// belongs to its Service; else endpoints that have a Pod behind them come first, then the

@@ -86,7 +86,7 @@ impl Cluster {
         self.client.load_full()
     }
 
-    /// Reads the source again, at most once in [`RENEWAL_MIN`]: after a refusal of who we are, or
+    /// Reads the source again, at most once in `RENEWAL_MIN`: after a refusal of who we are, or
     /// where nobody answered. Addresses, certificates and tokens may have changed; old connections
     /// go.
     pub async fn renew(&self, now: Moment) {
