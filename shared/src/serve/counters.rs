@@ -130,7 +130,7 @@ impl Counters {
         sum
     }
 
-    /// Whether a lane has not come round for longer than [`STALLED_AFTER`]: its thread hangs.
+    /// Whether a lane has not come round for longer than `STALLED_AFTER`: its thread hangs.
     pub fn is_stalled(&self, now: Moment) -> bool {
         let turn = |lane: &LaneCounters| Moment::from_nanos(lane.turn.load(Relaxed));
         self.lanes.iter().any(|lane| now.since(turn(lane)) > STALLED_AFTER)
