@@ -9,8 +9,6 @@ use kubedns::store::{Reader, new};
 use serde_json::{Value, from_value, json};
 use shared::wire::{NameBuffer, Query, Reply, Transport};
 
-const TARGET: &str = "web.shop.svc.cluster.local";
-
 /// Services of each shape, one of them with 200 endpoints in two slices that share some.
 fn shop() -> Reader {
     let service = |name: &str, spec: Value| {
