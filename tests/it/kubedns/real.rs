@@ -75,16 +75,15 @@ impl Cluster {
         let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         std::fs::write(at("tokens.csv"), "admin,admin,1,\"system:masters\"\ndns,dns,2,\"dns\"\n")
             .unwrap();
-        let [client, peer, port] = free_ports();
-        let (client, peer) =
-            (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+        let [client, port] = free_ports();
+        let client = format!("http://127.0.0.1:{client}");
         let etcd = run(
             &assets.join("etcd"),
             &[
                 ("data-dir", &at("etcd")),
                 ("listen-client-urls", &client),
                 ("advertise-client-urls", &client),
-                ("listen-peer-urls", &peer),
+                ("listen-peer-urls", "http://127.0.0.1:0"),
                 ("unsafe-no-fsync", "true"),
             ],
             &at("etcd.log"),
@@ -94,6 +93,7 @@ impl Cluster {
             &[
                 ("etcd-servers", &client),
                 ("cert-dir", &at("certificates")),
+                ("advertise-address", "127.0.0.1"),
                 ("bind-address", "127.0.0.1"),
                 ("secure-port", &port.to_string()),
                 ("service-cluster-ip-range", "10.0.0.0/24"),
