@@ -67,3 +67,62 @@ pub fn answer(query: &Query<'_>, texts: &[&str], reply: &mut Reply<'_>) {
         reply.set_truncated();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::Message;
+    use shared::wire::{NameBuffer, Transport};
+
+    use super::*;
+
+    #[test]
+    fn the_names_are_dnsmasqs() {
+        let figures = Figures { hits: 1, misses: 2, insertions: 3, evictions: 4, cache_size: 5 };
+        let rows: [(&[u8], Option<u64>); 8] = [
+            (b"\x04hits\x04bind\0", Some(1)),
+            (b"\x06misses\x04bind\0", Some(2)),
+            (b"\x0ainsertions\x04bind\0", Some(3)),
+            (b"\x09evictions\x04bind\0", Some(4)),
+            (b"\x09cachesize\x04bind\0", Some(5)),
+            (b"\x05other\x04bind\0", None),
+            (b"\x04bind\0", None),
+            (b"\0", None),
+        ];
+        for (wire, expected) in rows {
+            let told = match name(wire) {
+                Some(Name::Figure(figure)) => Some(figure(&figures)),
+                _ => None,
+            };
+            assert_eq!(told, expected, "{wire:?}");
+        }
+        assert!(matches!(name(b"\x07servers\x04bind\0"), Some(Name::Servers)));
+        assert!(matches!(name(b"\x07version\x04bind\0"), Some(Name::Version)));
+    }
+
+    #[test]
+    fn texts_are_strings_of_one_record_of_class_chaos() {
+        let long = "x".repeat(300);
+        for (qtype, texts, expected) in [
+            (rtype::TXT, vec!["7"], Some("7")),
+            (rtype::ANY, vec!["7"], Some("7")),
+            (rtype::TXT, vec!["10.0.0.1#53 1 0", "::1#53 2 1"], Some("10.0.0.1#53 1 0::1#53 2 1")),
+            (rtype::TXT, vec![&long], Some(&long[..255])),
+            (rtype::A, vec!["7"], None),
+        ] {
+            let [t1, t0] = qtype.to_be_bytes();
+            let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+            query.extend_from_slice(b"\x04hits\x04bind\0");
+            query.extend([t1, t0, 0, 3]);
+            let mut buffer = NameBuffer::new();
+            let query = Query::screen(&query, Transport::Udp, &mut buffer).unwrap();
+            let mut out = [0; 512];
+            let mut reply = Reply::new(&query, &mut out);
+            answer(&query, &texts, &mut reply);
+            let len = reply.finish();
+            let message = Message::from_vec(&out[..len]).unwrap();
+            let told = message.answers.first().map(|record| record.data.to_string());
+            assert_eq!(told.as_deref(), expected, "{texts:?}");
+            assert!(message.answers.iter().all(|record| u16::from(record.dns_class) == class::CH));
+        }
+    }
+}

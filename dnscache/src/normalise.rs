@@ -232,8 +232,9 @@ const NSEC3: u16 = 50;
 #[cfg(test)]
 mod tests {
     use hickory_proto::op::{Message, MessageType, OpCode, Query as Question, ResponseCode};
-    use hickory_proto::rr::rdata::{A, CNAME, SOA};
+    use hickory_proto::rr::rdata::{A, CNAME, NULL, SOA};
     use hickory_proto::rr::{RData, Record, RecordType};
+    use shared::wire::{NameBuffer, Query, Reply, Transport};
 
     use super::*;
 
@@ -328,6 +329,199 @@ mod tests {
         let second = reply(0, &["b. 60 A 10.0.0.1"], &[]);
         let answer = reduce_chain(&[&first, &second], &ASKED, &LIMITS).unwrap();
         assert_eq!((answer.entry.rcode(), answer.lifetime_secs, answer.dangling), (0, 9, None));
+    }
+
+    /// What a client gets of `answer`, TTLs aside.
+    fn shown(answer: &Answer) -> Vec<String> {
+        let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        query.extend_from_slice(ASKED.name);
+        query.extend([0, 1, 0, 1]);
+        let mut buffer = NameBuffer::new();
+        let query = Query::screen(&query, Transport::Tcp, &mut buffer).unwrap();
+        let mut out = vec![0; 65_535];
+        let mut reply = Reply::new(&query, &mut out);
+        answer.entry.emit(&query, 0, 0, &mut reply);
+        let len = reply.finish();
+        let message = Message::from_vec(&out[..len]).unwrap();
+        message.all_sections().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_server_is_believed_about_nothing_but_what_it_was_asked() {
+        let first = reply(0, &["a.example. 9 CNAME b."], &[]);
+        let alias = "a.example. 0 IN CNAME b.";
+        let rows: [(&[&str], &[&str], &[&str]); 4] = [
+            (&["a.example. 9 A 6.6.6.6", "b. 9 A 10.0.0.1"], &[], &[alias, "b. 0 IN A 10.0.0.1"]),
+            (&["a.example. 9 A 6.6.6.6"], &[], &[alias]),
+            (&["c. 9 A 6.6.6.6"], &["a.example. 9 SOA 9"], &[alias]),
+            (
+                &["b. 9 CNAME c.", "c. 9 A 10.0.0.1", "d. 9 A 6.6.6.6"],
+                &["b. 9 NS evil."],
+                &[alias, "b. 0 IN CNAME c.", "c. 0 IN A 10.0.0.1"],
+            ),
+        ];
+        for (answers, authorities, expected) in rows {
+            for owned in [false, true] {
+                let second = reply(0, answers, authorities);
+                let asked = Asked { owned, ..ASKED };
+                let answer = reduce_chain(&[&first, &second], &asked, &LIMITS).unwrap();
+                assert_eq!(shown(&answer), expected, "{answers:?} {authorities:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_zone_is_believed_about_itself_only() {
+        let rows = [
+            ("example. 60 SOA 60", 60),
+            (". 60 SOA 60", 60),
+            ("a.example. 60 SOA 60", 60),
+            ("b.a.example. 60 SOA 60", 0),
+            ("other. 60 SOA 60", 0),
+        ];
+        for (soa, kept) in rows {
+            let answer = reduce(&reply(3, &[], &[soa]), &ASKED, &LIMITS).unwrap();
+            assert_eq!(answer.lifetime_secs, kept, "{soa}");
+            assert_eq!(shown(&answer).len(), usize::from(kept > 0), "{soa}");
+        }
+    }
+
+    #[test]
+    fn flags_are_those_of_every_reply_and_aa_is_for_what_is_owned() {
+        let rows = [
+            (0x0400, 0x0400, true, (true, false)),
+            (0x0400, 0x0400, false, (false, false)),
+            (0x0020, 0x0020, true, (false, true)),
+            (0x0020, 0x0000, true, (false, false)),
+            (0x0420, 0x0020, true, (true, true)),
+        ];
+        for (first_flags, second_flags, owned, expected) in rows {
+            let flagged = |mut reply: Vec<u8>, flags: u16| {
+                let [f1, f0] = flags.to_be_bytes();
+                reply[2] = reply[2] & !0x04 | f1;
+                reply[3] = reply[3] & !0x20 | f0;
+                reply
+            };
+            let first = flagged(reply(0, &["a.example. 9 CNAME b."], &[]), first_flags);
+            let second = flagged(reply(0, &["b. 9 A 10.0.0.1"], &[]), second_flags);
+            let asked = Asked { owned, ..ASKED };
+            let answer = reduce_chain(&[&first, &second], &asked, &LIMITS).unwrap();
+            let mut query = vec![0, 7, 1, 0x20, 0, 1, 0, 0, 0, 0, 0, 0];
+            query.extend_from_slice(ASKED.name);
+            query.extend([0, 1, 0, 1]);
+            let mut buffer = NameBuffer::new();
+            let query = Query::screen(&query, Transport::Udp, &mut buffer).unwrap();
+            let mut out = [0; 512];
+            let mut reply = Reply::new(&query, &mut out);
+            answer.entry.emit(&query, 0, 0, &mut reply);
+            let flags = (reply.bytes()[2] & 0x04 != 0, reply.bytes()[3] & 0x20 != 0);
+            assert_eq!(flags, expected, "{first_flags:x} {second_flags:x} {owned}");
+        }
+    }
+
+    /// A reply about [`ASKED`]'s name with one record of `rtype`, its data as given.
+    fn raw(rtype: u16, rdata: &[u8]) -> Vec<u8> {
+        let mut reply = vec![0, 7, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+        reply.extend_from_slice(ASKED.name);
+        reply.extend(rtype.to_be_bytes());
+        reply.extend([0, 1, 0xc0, 12]);
+        reply.extend(rtype.to_be_bytes());
+        reply.extend([0, 1, 0, 0, 0, 30]);
+        reply.extend((rdata.len() as u16).to_be_bytes());
+        reply.extend_from_slice(rdata);
+        reply
+    }
+
+    /// The data of the record of `rtype` that comes out where `rdata` goes in.
+    fn data(rtype: u16, rdata: &[u8]) -> Result<Vec<u8>, Unusable> {
+        let asked = Asked { qtype: rtype, ..ASKED };
+        let answer = reduce(&raw(rtype, rdata), &asked, &LIMITS)?;
+        let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        query.extend_from_slice(ASKED.name);
+        query.extend(rtype.to_be_bytes());
+        query.extend([0, 1]);
+        let mut buffer = NameBuffer::new();
+        let query = Query::screen(&query, Transport::Udp, &mut buffer).unwrap();
+        let mut out = [0; 512];
+        let mut reply = Reply::new(&query, &mut out);
+        answer.entry.emit(&query, 0, 0, &mut reply);
+        let body = reply.bytes()[12 + query.question().len() + 12..].to_vec();
+        Ok(body)
+    }
+
+    #[test]
+    fn data_is_carried_over_byte_for_byte_and_old_types_are_decompressed() {
+        let pointer = b"\x03www\xc0\x0c".as_slice(); // www.a.example
+        let spelt = b"\x03www\x01a\x07example\0".as_slice();
+        let rows: [(u16, Vec<u8>, Vec<u8>); 12] = [
+            (65_280, vec![], vec![]),
+            (65_280, pointer.into(), pointer.into()),
+            (65_305, b"no name".into(), b"no name".into()),
+            (257, b"\xff\xff".into(), b"\xff\xff".into()),
+            (16, vec![], vec![]),
+            (
+                46,
+                [b"\0\x01".as_slice(), &[0; 16], pointer].concat(),
+                [b"\0\x01".as_slice(), &[0; 16], pointer].concat(),
+            ),
+            (5, spelt.into(), pointer.into()),
+            (15, [b"\0\x0a", spelt].concat(), [b"\0\x0a", pointer].concat()),
+            (33, [&[0; 6], pointer].concat(), [&[0; 6], spelt].concat()),
+            (39, pointer.into(), spelt.into()),
+            (17, [pointer, pointer].concat(), [spelt, spelt].concat()),
+            (
+                35,
+                [b"\0\x01\0\x02\x01u\x02ab\0", pointer].concat(),
+                [b"\0\x01\0\x02\x01u\x02ab\0", spelt].concat(),
+            ),
+        ];
+        for (rtype, came, went) in rows {
+            assert_eq!(data(rtype, &came), Ok(went), "type {rtype}, {came:?}");
+        }
+    }
+
+    #[test]
+    fn broken_data_is_malformed() {
+        let rows: [(u16, &[u8]); 13] = [
+            (1, &[10, 0, 0]),
+            (1, &[10, 0, 0, 1, 0]),
+            (1, &[]),
+            (28, &[0; 4]),
+            (5, b""),
+            (5, b"\x01a\0\0"),
+            (5, b"\x01a"),
+            (5, b"\xc0\xff"),
+            (5, b"\xc0\x29"), // points to itself
+            (6, b"\0\0 four"),
+            (15, b"\0"),
+            (33, &[0; 6]),
+            (35, b"\0\x01\0\x02\xff"),
+        ];
+        for (rtype, rdata) in rows {
+            assert_eq!(data(rtype, rdata), Err(Unusable::Malformed), "type {rtype}, {rdata:?}");
+        }
+    }
+
+    #[test]
+    fn additional_records_and_signatures_are_for_those_who_may_have_them() {
+        let signature = |covered: u8| [&[0, covered][..], &[0; 16], b"\0sign"].concat();
+        let mut message = Message::new(7, MessageType::Response, OpCode::Query);
+        message.add_query(Question::query(name("a.example."), RecordType::A));
+        message.add_answer(record("a.example. 9 A 10.0.0.1"));
+        for covered in [1, 28] {
+            let rdata = NULL::with(signature(covered));
+            let data = RData::Unknown { code: RecordType::RRSIG, rdata };
+            message.add_answer(Record::from_rdata(name("a.example."), 9, data));
+        }
+        message.add_authority(record("example. 9 NS ns.example."));
+        message.add_additional(record("ns.example. 9 A 10.0.0.9"));
+        let reply = message.to_vec().unwrap();
+        let rows = [(false, false, 1), (true, false, 2), (false, true, 3), (true, true, 4)];
+        for (dnssec_ok, owned, records) in rows {
+            let asked = Asked { dnssec_ok, owned, ..ASKED };
+            let answer = reduce(&reply, &asked, &LIMITS).unwrap();
+            assert_eq!(answer.entry.records(), records, "{dnssec_ok} {owned}");
+        }
     }
 
     #[test]

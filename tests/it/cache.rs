@@ -101,7 +101,11 @@ impl World {
 
 fn parts_of(question: &str) -> (Name, RecordType) {
     let (name, rtype) = question.split_once(' ').unwrap();
-    (name.parse().unwrap(), rtype.parse().unwrap())
+    let rtype = match rtype.strip_prefix("TYPE") {
+        Some(number) => RecordType::Unknown(number.parse().unwrap()),
+        None => rtype.parse().unwrap(),
+    };
+    (name.parse().unwrap(), rtype)
 }
 
 fn query_of(question: &str) -> Vec<u8> {

@@ -33,13 +33,14 @@ impl Random {
 
     /// A name that shares suffixes with others, its letters in any case.
     fn name(&mut self) -> Name {
-        let labels = ["a", "B", "web", "Shop", "x-y", "_tcp", "example", "EXAMPLE", "com", "\\000"];
-        let count = self.below(5);
-        let mut text: String = (0..count)
-            .map(|_| format!("{}.", labels[self.below(labels.len() as u64) as usize]))
-            .collect();
-        text.push_str(["example.com.", "Example.COM.", "other.", "."][self.below(4) as usize]);
-        text.parse().unwrap()
+        const LABELS: [&[u8]; 10] =
+            [b"a", b"B", b"web", b"Shop", b"x-y", b"_tcp", b"example", b"EXAMPLE", b"com", b"\0."];
+        const ENDS: [&[&[u8]]; 4] =
+            [&[b"example", b"com"], &[b"Example", b"COM"], &[b"other"], &[]];
+        let mut labels: Vec<&[u8]> =
+            (0..self.below(5)).map(|_| LABELS[self.below(10) as usize]).collect();
+        labels.extend(ENDS[self.below(4) as usize]);
+        Name::from_labels(labels).unwrap()
     }
 
     fn data(&mut self, kind: u64) -> RData {
@@ -148,7 +149,8 @@ fn replies_of_all_types_come_out_as_they_went_in() {
         let later = stored + Duration::from_secs(random.below(300));
         let mut out = vec![0; MESSAGE_MAX];
         let mut reply = Reply::new(&query, &mut out);
-        assert_eq!(cache.get(&query, later, &mut reply), Lookup::Hit, "{message}");
+        let found = cache.get(&query, later, &mut reply);
+        assert!(matches!(found, Lookup::Hit | Lookup::Due), "{message}");
         let len = reply.finish();
         let came = Message::from_vec(&out[..len]).unwrap();
         assert_eq!(texts(&came), texts(&message), "reply {number}");
