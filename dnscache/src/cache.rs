@@ -177,11 +177,6 @@ impl Cache {
         }
     }
 
-    /// The same for one name.
-    pub fn remove_name(&self, name: &[u8]) {
-        self.invalidate(&[name]);
-    }
-
     /// Drops every entry whose owner name `suffix`, in wire form and lower case, is or is above,
     /// whether it follows changes or not; the root drops all.
     pub fn remove_below(&self, suffix: &[u8]) {

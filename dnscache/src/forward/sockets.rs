@@ -19,7 +19,7 @@ use super::flights::Via;
 
 /// What a socket gave.
 pub(super) enum Received<'a> {
-    /// A datagram from the server.
+    /// A datagram from the server, or its first [`DATAGRAM_MAX`] bytes.
     Datagram(&'a [u8]),
     /// The word that nothing listens there.
     Unreachable,
@@ -113,9 +113,7 @@ impl Sockets {
                 match self.inbox.receive(&pool.socket, false) {
                     Ok(received) => {
                         for datagram in (0..received).map(|at| self.inbox.datagram(at)) {
-                            if !datagram.truncated {
-                                take(Received::Datagram(datagram.bytes));
-                            }
+                            take(Received::Datagram(datagram.bytes));
                         }
                         received == BATCH
                     }
@@ -216,8 +214,8 @@ impl Sockets {
 
 /// A socket connected to `address`, from `port` or from one that the system chooses.
 fn open(address: SocketAddr, port: Option<u16>) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_nonblocking(true)?;
+    let kind = Type::DGRAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
     if let Some(port) = port {
         let any = match address {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
