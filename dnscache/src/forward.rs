@@ -321,16 +321,8 @@ impl Worker {
             (Via::Own(slot), self.sockets.send_own(slot, address, message))
         };
         if let Err(error) = sent {
-            use io::ErrorKind as Kind;
             tracing::debug!(%address, %error, "cannot send to this upstream");
-            match error.kind() {
-                Kind::ConnectionRefused
-                | Kind::HostUnreachable
-                | Kind::NetworkUnreachable
-                | Kind::PermissionDenied => self.desk.unreachable(via, now),
-                // We are short of something, descriptors most likely: the upstream is not to blame.
-                _ => self.desk.give_up(slot),
-            }
+            self.desk.unreachable(via, now);
         }
     }
 

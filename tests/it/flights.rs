@@ -483,17 +483,14 @@ fn servers_that_lose_the_case_are_learnt() {
 }
 
 #[test]
-fn truncated_and_fragmented_replies_are_fetched_over_tcp() {
-    let cut: fn(&mut Vec<u8>) = |reply| reply[2] |= 0x02;
-    let long: fn(&mut Vec<u8>) = |reply| reply.resize(1_233, 0);
-    for (addresses, make) in [(&FAR[..1], cut), (&[NEAR], cut), (&FAR[..1], long), (&[NEAR], long)]
-    {
+fn truncated_replies_are_fetched_over_tcp() {
+    for addresses in [&FAR[..1], &[NEAR]] {
         for tcp in [true, false] {
             let mut world = World::new(addresses, |_| {
-                Box::new(move |_, query| {
-                    let mut reply = reply(query, 0);
-                    make(&mut reply);
-                    vec![(RTT, reply)]
+                Box::new(|_, query| {
+                    let mut short = reply(query, 0);
+                    short[2] |= 0x02;
+                    vec![(RTT, short)]
                 })
             });
             world.tcp = tcp;

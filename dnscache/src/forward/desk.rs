@@ -4,6 +4,10 @@
 //! Edge, on the forwarder's thread. Which server is asked when is the flights' business; sockets
 //! are the thread's.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
 use arc_swap::ArcSwap;
 use hickory_proto::op::Message;
 use hickory_proto::rr::RData;
@@ -11,11 +15,6 @@ use shared::clock::Moment;
 use shared::serve::{Deferred, Outbox};
 use shared::wire::{ErrorCode, HEADER_LEN, MESSAGE_MAX, NameBuffer, Query, Reply, Transport};
 use shared::wire::{class, name_end, rcode};
-mod landing;
-
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use super::flights::{Act, Failure, Flights, Question, Servers, Ticket, Via};
 use super::hosts::{Hosts, Inquiry};
@@ -199,9 +198,24 @@ impl Desk {
         self.flights.unreachable(via, now, &mut self.acts);
     }
 
-    /// Makes the flight in `slot` fail for want of a socket.
-    pub fn give_up(&mut self, slot: u16) {
-        self.flights.fail(slot, NO_SOCKET, &mut self.acts);
+    /// Lands the flight in `slot` with its failure: those who wait get an expired answer, or the
+    /// failure.
+    pub fn fail(&mut self, slot: u16, now: Moment) {
+        let failure = self.flights.failure(slot);
+        self.keep_failure(slot, failure, now);
+        for waiter in self.land(slot) {
+            match waiter {
+                Waiter::Client(deferred) => self.reply_failure(&deferred, failure, now),
+                Waiter::Flight(ticket) => {
+                    if let Some(slot) = self.flights.slot(ticket) {
+                        self.flights.fail(slot, failure, &mut self.acts);
+                    }
+                }
+                Waiter::Hosts(inquiry) => {
+                    self.hosts.learn(&inquiry, None, now);
+                }
+            }
+        }
     }
 
     /// Starts a flight along the routes.
@@ -237,6 +251,149 @@ impl Desk {
         let Route::Local(local) = self.routes.route(question.name) else { return false };
         reply(&mut self.outbox, deferred, |query, reply| local.answer(query, reply));
         true
+    }
+
+    /// Lands the flight in `slot` with the genuine reply `message`.
+    fn land_reply(&mut self, slot: u16, message: &[u8], now: Moment) {
+        let mut copy = std::mem::take(&mut self.reply);
+        copy.clear();
+        copy.extend_from_slice(message);
+        // The letters' case was ours, to be hard to guess; the owner names that point to it are not
+        // to show it.
+        if let Some(end) = name_end(&copy, HEADER_LEN) {
+            copy[HEADER_LEN..end].make_ascii_lowercase();
+        }
+        self.land_replies(slot, &[&copy], now);
+        self.reply = copy;
+    }
+
+    /// Lands the flight in `slot` with replies of which each answers the alias at which the one
+    /// before ends.
+    fn land_replies(&mut self, slot: u16, replies: &[&[u8]], now: Moment) {
+        let asked = self.flights.question(slot);
+        let name = asked.name.to_vec();
+        let question = Question { name: &name, ..asked };
+        let group = match self.routes.route(&name) {
+            Route::Group(index) => Some(&self.routes.groups()[index]),
+            Route::Local { .. } => None,
+        };
+        let owned = group.is_some_and(|group| group.owned);
+        let of_suffix = group.is_some_and(|group| *group.suffix != *ROOT);
+        let asked =
+            Asked { name: &name, qtype: question.qtype, dnssec_ok: question.dnssec_ok, owned };
+        let answer = match normalise::reduce_chain(replies, &asked, &self.shared.limits) {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::debug!(%error, "reply of no use");
+                return self.flights.fail(slot, UNUSABLE, &mut self.acts);
+            }
+        };
+        if let ([first], Some(target), true) = (replies, &answer.dangling, of_suffix) {
+            let rest = Question { name: target, ..question };
+            let elsewhere = matches!(self.routes.route(target), Route::Group(_))
+                && self.routes.route(target) != self.routes.route(&name);
+            if elsewhere {
+                return self.complete(slot, first, &rest, now);
+            }
+        }
+        let (epoch, edition) = self.sent_at[usize::from(slot)];
+        let mut followers = Vec::new();
+        for waiter in self.land(slot) {
+            match waiter {
+                Waiter::Client(deferred) => reply(&mut self.outbox, &deferred, |query, reply| {
+                    answer.entry.emit(query, 0, u32::MAX, reply);
+                }),
+                Waiter::Flight(ticket) => followers.push(ticket),
+                Waiter::Hosts(inquiry) => self.learn(&inquiry, replies, now),
+            }
+        }
+        // What was on its way while it changed may tell how things were: it is not kept. Looked at
+        // again behind the insertion, because others change and drop at any time.
+        let changed = || {
+            let renamed = owned && self.shared.epoch.now() != epoch;
+            renamed || self.edition != edition || self.has_new_routes()
+        };
+        if !changed() {
+            self.shared.cache.insert(&question, answer.entry, answer.lifetime_secs, now);
+            if changed() {
+                self.shared.cache.remove(&question);
+            }
+        }
+        for ticket in followers {
+            if let Some(slot) = self.flights.slot(ticket) {
+                let partial = self.flights.partial(slot).to_vec();
+                let chain: Vec<&[u8]> =
+                    std::iter::once(&partial[..]).chain(replies.iter().copied()).collect();
+                self.land_replies(slot, &chain, now);
+            }
+        }
+    }
+
+    /// Has the answer `first` of the flight in `slot` completed by that to `rest`.
+    fn complete(&mut self, slot: u16, first: &[u8], rest: &Question<'_>, now: Moment) {
+        let flight = match self.flights.find(rest) {
+            Some(flight) => Ok(flight),
+            None => match self.cached_message(rest, now) {
+                Some(message) => return self.land_replies(slot, &[first, &message], now),
+                None => self.start(rest, now),
+            },
+        };
+        let ticket = self.flights.ticket(slot);
+        let followed = flight.and_then(|flight| {
+            self.flights.follow(slot, first, flight)?;
+            let attached = self.flights.attach(flight, None, Waiter::Flight(ticket));
+            attached.map_err(|(_, failure)| failure)
+        });
+        if let Err(failure) = followed {
+            self.flights.fail(slot, failure, &mut self.acts);
+        }
+    }
+
+    /// The cache's answer to `question` as a whole message.
+    fn cached_message(&self, question: &Question<'_>, now: Moment) -> Option<Vec<u8>> {
+        let mut message = Vec::new();
+        write_query(question, Form { id: 0, edns: true, upper_case: 0 }, &mut message);
+        let mut name = NameBuffer::new();
+        let query = Query::screen(&message, Transport::Tcp, &mut name).ok()?;
+        let mut buffer = vec![0; MESSAGE_MAX];
+        let mut reply = Reply::new(&query, &mut buffer);
+        let found = self.shared.cache.get(&query, now, &mut reply);
+        let len = reply.finish();
+        buffer.truncate(len);
+        matches!(found, Lookup::Hit | Lookup::Due).then_some(buffer)
+    }
+
+    /// Keeps the failure of the flight in `slot`, so that the question is left alone for a while
+    /// (RFC 9520 section 3.2).
+    fn keep_failure(&self, slot: u16, failure: Failure, now: Moment) {
+        self.shared.cache.fail(&self.flights.question(slot), failure.rcode, now);
+    }
+
+    /// Tells a client that there is no answer; one that has expired is better than none (RFC 8767).
+    fn reply_failure(&mut self, deferred: &Deferred, failure: Failure, now: Moment) {
+        let Shared { cache, counters, lane, .. } = &self.shared;
+        let routes = &self.routes;
+        reply(&mut self.outbox, deferred, |query, reply| {
+            let ttl = if routes.is_owned(query.name()) { STALE_TTL_OWNED } else { STALE_TTL };
+            match cache.get_stale(query, now, ttl, reply) {
+                Some(code) if !is_failure(code) => {
+                    counters.count(*lane, Count::Stale);
+                    let reason = match code {
+                        rcode::NXDOMAIN => ErrorCode::StaleNxdomainAnswer,
+                        _ => ErrorCode::StaleAnswer,
+                    };
+                    reply.set_error(reason, failure.text);
+                }
+                _ => reply.fail(failure.rcode, failure.reason, failure.text),
+            }
+        });
+    }
+
+    /// Ends the flight in `slot`; those who waited for it.
+    fn land(&mut self, slot: u16) -> Vec<Waiter> {
+        let mut waiters = Vec::new();
+        self.flights.land(slot, &mut self.acts, |waiter| waiters.push(waiter));
+        waiters
     }
 
     fn has_new_routes(&self) -> bool {
@@ -313,9 +470,17 @@ fn addresses(reply: &[u8]) -> Option<(Vec<IpAddr>, Duration)> {
     Some((addresses, Duration::from_secs(ttl.into())))
 }
 
+fn is_failure(code: u16) -> bool {
+    !matches!(code, rcode::NOERROR | rcode::NXDOMAIN)
+}
+
 /// A query that has waited longer for its turn is not answered: its client does not listen any
 /// more.
 const AGE_MAX: Duration = Duration::from_millis(1_900);
+/// The TTL of expired answers, in seconds (RFC 8767 section 4); short for names that change with
+/// the cluster.
+const STALE_TTL: u32 = 30;
+const STALE_TTL_OWNED: u32 = 5;
 const LOCAL: Failure = Failure {
     rcode: rcode::NXDOMAIN,
     reason: ErrorCode::Other,
@@ -326,5 +491,4 @@ const LOOP: Failure = Failure {
     reason: ErrorCode::Other,
     text: "this query came from here: the upstreams form a loop",
 };
-const NO_SOCKET: Failure =
-    Failure::servfail(ErrorCode::Other, "no socket left to ask an upstream with");
+const UNUSABLE: Failure = Failure::servfail(ErrorCode::Other, "the upstream's reply is of no use");

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::clock::Moment;
-use shared::wire::{ErrorCode, UDP_SIZE_MAX};
+use shared::wire::ErrorCode;
 
 pub use super::message::Failure;
 use super::message::{Reading, read_reply, read_stream, write_key};
@@ -241,16 +241,12 @@ impl<W> Flights<W> {
         if matches!(flight.tries[at], 0 | SPENT) {
             return None;
         }
-        let mut reading = read_reply(message, &flight.query, flight.question_end());
+        let reading = read_reply(message, &flight.query, flight.question_end());
         if matches!(reading, Reading::Stray | Reading::OtherCase) {
             if matches!(via, Via::Own(_)) {
                 self.suspect(slot, at, reading == Reading::OtherCase, acts);
             }
             return None;
-        }
-        if message.len() > UDP_SIZE_MAX {
-            // It came in fragments, which others can replace (RFC 9715).
-            reading = Reading::Truncated;
         }
         let first_try = usize::from(last) == at && (flight.tries[at] == 1 || flight.own_socket);
         let server = self.servers.get_mut(flight.candidates[at]);
@@ -357,27 +353,14 @@ impl<W> Flights<W> {
         self.table.get(slot).failure.unwrap_or(SILENCE)
     }
 
-    /// Makes a flight fail that is in the air; a probe just ends.
+    /// Makes a flight fail that is in the air.
     pub fn fail(&mut self, slot: u16, failure: Failure, acts: &mut Vec<Act>) {
         let flight = self.table.get_mut(slot);
-        if flight.purpose == Purpose::Probe {
-            self.land(slot, acts, |_| {});
-        } else if !matches!(flight.state, State::Free | State::Failed) {
+        if !matches!(flight.state, State::Free | State::Failed) {
             flight.failure = Some(failure);
             flight.state = State::Failed;
             acts.push(Act::Fail { slot });
             self.arm(slot, NEVER);
-        }
-    }
-
-    /// Takes back that the last reply answers the flight in `slot`: it is of no use, which counts as
-    /// a failure of its server.
-    pub fn refuse(&mut self, slot: u16, failure: Failure, now: Moment, acts: &mut Vec<Act>) {
-        match self.table.get(slot).state {
-            State::Reply { at, .. } => {
-                self.read(slot, usize::from(at), Reading::Failed(failure), now, acts);
-            }
-            _ => self.fail(slot, failure, acts),
         }
     }
 

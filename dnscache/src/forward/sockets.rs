@@ -19,7 +19,7 @@ use super::flights::Via;
 
 /// What a socket gave.
 pub(super) enum Received<'a> {
-    /// A datagram from the server, or its first [`DATAGRAM_MAX`] bytes.
+    /// A datagram from the server.
     Datagram(&'a [u8]),
     /// The word that nothing listens there.
     Unreachable,
@@ -113,7 +113,9 @@ impl Sockets {
                 match self.inbox.receive(&pool.socket, false) {
                     Ok(received) => {
                         for datagram in (0..received).map(|at| self.inbox.datagram(at)) {
-                            take(Received::Datagram(datagram.bytes));
+                            if !datagram.truncated {
+                                take(Received::Datagram(datagram.bytes));
+                            }
                         }
                         received == BATCH
                     }
@@ -214,8 +216,8 @@ impl Sockets {
 
 /// A socket connected to `address`, from `port` or from one that the system chooses.
 fn open(address: SocketAddr, port: Option<u16>) -> io::Result<UdpSocket> {
-    let kind = Type::DGRAM.nonblocking();
-    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
     if let Some(port) = port {
         let any = match address {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
