@@ -63,8 +63,7 @@ pub fn router(
     let registry = Arc::new(registry(&view));
     let explain = explain::router(view.reader.clone());
     let (live, ready) = (view.clone(), view);
-    let places = Arc::new(Semaphore::new(READERS_MAX));
-    let streams = Streams { changes, ready: ready.ready.clone(), stopping, places };
+    let streams = Streams { changes, stopping, places: Arc::new(Semaphore::new(READERS_MAX)) };
     standard(move || live.live(boot_time()), move || ready.ready(boot_time()), registry)
         .merge(explain)
         .merge(Router::new().route("/changes", get(follow)).with_state(streams))
@@ -112,7 +111,6 @@ fn check(watch: &Progress, blockers: &[&str], now: Moment) -> Check {
 #[derive(Clone, Debug)]
 struct Streams {
     changes: watch::Receiver<Changes>,
-    ready: Ready,
     stopping: CancellationToken,
     places: Arc<Semaphore>,
 }
@@ -120,8 +118,7 @@ struct Streams {
 /// `/changes`: lines of JSON without end. The first says at which generation the reader is now:
 /// `?since=GENERATION` goes on from there where the log reaches back so far; else, and without it,
 /// that line says to forget everything. Then a line per publication, and one every
-/// [`HEARTBEAT`] without any. The first line waits until everything has been listed: a kubedns that
-/// knows nothing yet has nobody forget what they know.
+/// [`HEARTBEAT`] without any.
 async fn follow(
     State(streams): State<Streams>,
     RawQuery(query): RawQuery,
@@ -149,7 +146,6 @@ async fn follow(
     }
     let start = Reading {
         changes: streams.changes,
-        ready: streams.ready,
         stopping: streams.stopping,
         at: Place::Start(since),
         _place: place,
@@ -165,7 +161,6 @@ async fn follow(
 /// One reader of the stream; what it holds of the log is a position.
 struct Reading {
     changes: watch::Receiver<Changes>,
-    ready: Ready,
     stopping: CancellationToken,
     at: Place,
     _place: OwnedSemaphorePermit,
@@ -182,10 +177,7 @@ impl Reading {
     async fn next(&mut self) -> Option<Bytes> {
         match self.at {
             Place::End => None,
-            Place::Start(since) => tokio::select! {
-                () = self.stopping.cancelled() => None,
-                () = self.ready.wait() => Some(self.start(since)),
-            },
+            Place::Start(since) => Some(self.start(since)),
             Place::Generation(generation) => loop {
                 tokio::select! {
                     () = self.stopping.cancelled() => return None,

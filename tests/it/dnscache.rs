@@ -223,6 +223,7 @@ async fn a_dead_first_upstream_costs_little() {
         Behaviour::Silent,
         Behaviour::Fails(ResponseCode::ServFail),
         Behaviour::Fails(ResponseCode::Refused),
+        Behaviour::Breaks,
     ] {
         for address in [NEAR, FAR] {
             let (dead, alive) = (Upstream::start(address).await, Upstream::start(address).await);
