@@ -36,12 +36,13 @@ impl Handler for Answers {
         if query.qclass != class::IN {
             return self.answer_other_class(query, asked, reply);
         }
+        // A cache that answers without RD tells what others have asked for; the cluster's own names
+        // are no secret.
+        if !query.recursion_desired() && !self.routes.load().is_owned(query.name()) {
+            return self.refuse(NOT_RECURSIVE, asked, reply);
+        }
         let found = self.cache.get(query, asked.now, reply);
         if !matches!(found, Lookup::Expired | Lookup::Miss) {
-            if !query.recursion_desired() && !self.routes.load().is_owned(query.name()) {
-                reply.clear_records(query);
-                return self.refuse(NOT_RECURSIVE, asked, reply);
-            }
             self.counters.count(asked.lane, Count::Hit);
             match found {
                 Lookup::Stale => self.counters.count(asked.lane, Count::Stale),
@@ -64,9 +65,6 @@ impl Answers {
         let routes = self.routes.load();
         let route = routes.route(query.name());
         let owned = matches!(route, Route::Group(group) if routes.groups()[group].owned);
-        if !query.recursion_desired() && !owned {
-            return self.refuse(NOT_RECURSIVE, asked, reply);
-        }
         self.counters.count(asked.lane, Count::Miss);
         match route {
             Route::Local(local) => {
@@ -142,3 +140,103 @@ const NOT_RECURSIVE: (ErrorCode, &str) =
     (ErrorCode::NotAuthoritative, "without RD only names of the cluster are answered");
 const NOT_A_QUESTION: (ErrorCode, &str) =
     (ErrorCode::NotSupported, "neither transfers nor this class or type are served here");
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use shared::clock::Moment;
+    use shared::config_dir::Keys;
+    use shared::wire::{NameBuffer, Transport};
+
+    use super::*;
+    use crate::cache::{Bounds, Entry};
+    use crate::route::wire;
+
+    fn answers() -> Answers {
+        let flags = ["/cluster.local/127.0.0.1#10053", "192.0.2.1"];
+        let flags: Vec<_> = flags.iter().map(|flag| flag.parse().unwrap()).collect();
+        let routes = Routes::new(&flags, &Keys::default(), &[]);
+        let bounds = Bounds { entries: 1_000, bytes: 1 << 20, stale_secs: 60 };
+        Answers {
+            cache: Arc::new(Cache::new(bounds)),
+            routes: Arc::new(ArcSwap::from_pointee(routes)),
+            counters: Arc::new(Counters::new(1)),
+            servers: Arc::default(),
+            renewer: Renewer::new().0,
+        }
+    }
+
+    /// A query of `class`, with RD where `flags` has it.
+    fn message(name: &str, (qtype, qclass): (u16, u16), flags: u8) -> Vec<u8> {
+        let mut message = vec![0, 7, flags, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        message.extend_from_slice(&wire(name).unwrap());
+        message.extend([qtype.to_be_bytes(), qclass.to_be_bytes()].concat());
+        message
+    }
+
+    fn ask(answers: &Answers, message: &[u8]) -> (Verdict, u16) {
+        let mut buffer = NameBuffer::new();
+        let query = Query::screen(message, Transport::Udp, &mut buffer).unwrap();
+        let mut out = [0; 512];
+        let mut reply = Reply::new(&query, &mut out);
+        let now = Moment::default() + Duration::from_secs(1_000);
+        let asked = Asked { now, peer: "192.0.2.9:1000".parse().unwrap(), lane: 0 };
+        let verdict = answers.answer(&query, &asked, &mut reply);
+        (verdict, reply.rcode())
+    }
+
+    #[test]
+    fn each_query_is_counted_once_by_what_became_of_it() {
+        const IN: u16 = class::IN;
+        const CH: u16 = class::CH;
+        const RD: u8 = 1;
+        let (web, out) = ("web.shop.svc.cluster.local", "a.example");
+        let answered = (Verdict::Send, rcode::NOERROR);
+        let refused = (Verdict::Send, rcode::REFUSED);
+        let later = (Verdict::Later, rcode::NOERROR);
+        let rows = [
+            (out, (rtype::A, IN), RD, later, Count::Miss),
+            (out, (65_280, IN), RD, later, Count::Miss),
+            (out, (rtype::A, IN), 0, refused, Count::Refused),
+            (web, (rtype::A, IN), RD, later, Count::Miss),
+            (web, (rtype::A, IN), 0, later, Count::Miss),
+            ("kept.example", (rtype::A, IN), RD, answered, Count::Hit),
+            ("kept.example", (rtype::A, IN), 0, refused, Count::Refused),
+            (web, (rtype::AXFR, IN), RD, refused, Count::Refused),
+            (web, (rtype::IXFR, IN), RD, refused, Count::Refused),
+            (out, (rtype::OPT, IN), RD, refused, Count::Refused),
+            (out, (249, IN), RD, refused, Count::Refused),
+            (out, (rtype::ANY, IN), RD, answered, Count::Miss),
+            (web, (rtype::ANY, IN), RD, later, Count::Miss),
+            (out, (rtype::A, 2), RD, refused, Count::Refused),
+            (out, (rtype::A, class::ANY), RD, refused, Count::Refused),
+            ("a.onion", (rtype::A, IN), RD, (Verdict::Send, rcode::NXDOMAIN), Count::Miss),
+            ("hits.bind", (rtype::TXT, CH), RD, answered, Count::Chaos),
+            ("version.bind", (rtype::TXT, CH), 0, answered, Count::Chaos),
+            ("servers.bind", (rtype::TXT, CH), RD, answered, Count::Chaos),
+            ("id.server", (rtype::TXT, CH), RD, refused, Count::Refused),
+        ];
+        for (name, question, flags, expected, count) in rows {
+            let answers = answers();
+            let kept = message("kept.example", (rtype::A, IN), RD);
+            let entry = Entry::new(&kept, rcode::NOERROR).unwrap();
+            let wire = wire("kept.example").unwrap();
+            let asked = crate::cache::Question {
+                name: &wire,
+                qtype: rtype::A,
+                qclass: IN,
+                dnssec_ok: false,
+                checking_disabled: false,
+            };
+            let now = Moment::default() + Duration::from_secs(1_000);
+            answers.cache.insert(&asked, entry, 30, now);
+            let told = ask(&answers, &message(name, question, flags));
+            assert_eq!(told, expected, "{name} {question:?}");
+            for other in [Count::Hit, Count::Miss, Count::Refused, Count::Chaos] {
+                let times = u64::from(other == count);
+                assert_eq!(answers.counters.total(other), times, "{name} {question:?} {other:?}");
+            }
+        }
+    }
+}

@@ -321,6 +321,38 @@ async fn what_has_expired_is_served_while_the_upstream_is_dead() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_kubedns_is_missed_for_a_moment_only() {
+    let kubedns = Upstream::start(NEAR).await;
+    let address = kubedns.address;
+    let name = "a.shop.svc.cluster.local. A";
+    let record = ["a.shop.svc.cluster.local. 1 A 10.0.0.1"];
+    kubedns.answer(name, &record);
+    let cache = Running::start(&[stub("cluster.local", &kubedns)]).await;
+    assert_eq!(dns::ask_udp(cache.dns, name).await.status, "NOERROR");
+    drop(kubedns);
+    until("an expired answer", || async {
+        let start = Instant::now();
+        let answer = exchange(cache.dns, &dns::query(name, Some(1_232))).await;
+        assert_eq!(answer.answers.len(), 1, "{answer:?}");
+        assert!(start.elapsed() < Duration::from_millis(500), "known to be down: at once");
+        answer.error.is_some_and(|(code, _)| code == 3)
+    })
+    .await;
+    let unknown = dns::query("b.shop.svc.cluster.local. A", Some(1_232));
+    assert_eq!(exchange(cache.dns, &unknown).await.error.unwrap().0, 22);
+    let kubedns = Upstream::start_at(address).await;
+    kubedns.answer(name, &record);
+    let start = Instant::now();
+    until("a fresh answer", || async {
+        let answer = dns::ask_udp(cache.dns, name).await;
+        answer.error.is_none() && kubedns.asked(name) > 0
+    })
+    .await;
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    cache.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_alias_of_another_route_is_completed() {
     let (kubedns, outside) = (Upstream::start(NEAR).await, Upstream::start(FAR).await);
     let alias = "db.shop.svc.cluster.local. 30 CNAME db.example.";
