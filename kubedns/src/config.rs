@@ -41,9 +41,9 @@ pub struct Config {
     #[arg(long, value_name = "NAME", value_parser = domain, default_value = "cluster.local")]
     domain: Name,
     /// TTL of records in seconds, 0 to 3600; 0 means that nobody keeps them
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=TTL_MAX),
-        default_value_t = TTL)]
-    pub ttl: u32,
+    #[arg(long, value_name = "SECONDS", value_parser = flags::seconds(0, TTL_MAX),
+        default_value = TTL)]
+    pub ttl: Duration,
     /// Names of pods: disabled, insecure (any address in a namespace that exists), verified
     #[arg(long, value_name = "MODE", value_enum, default_value = "insecure")]
     pub pods: Pods,
@@ -107,7 +107,7 @@ impl Config {
     pub fn zone(&self) -> Zone {
         let text = self.domain.to_string();
         let mut zone = Zone::new(&text).expect("the flag's parser has made a Zone of it");
-        zone.ttl_secs = self.ttl;
+        zone.ttl_secs = self.ttl.as_secs() as u32;
         zone.pods = match self.pods {
             Pods::Disabled => PodMode::Disabled,
             Pods::Insecure => PodMode::Insecure,
@@ -167,9 +167,9 @@ const LISTEN: [&str; 2] = ["0.0.0.0:10053", "[::]:10053"];
 /// As kube-dns has it.
 const HTTP_LISTEN: &str = "0.0.0.0:8081";
 /// As CoreDNS's kubeadm default: a record that changed is wrong for at most this long in a client.
-const TTL: u32 = 30;
+const TTL: &str = "30";
 /// As CoreDNS: nothing in a cluster stays true for longer.
-const TTL_MAX: i64 = 3_600;
+const TTL_MAX: u32 = 3_600;
 /// More threads than any machine that runs cluster DNS has cores for it.
 const THREADS_MAX: i64 = 256;
 
@@ -220,7 +220,8 @@ mod tests {
             }
         };
         check(&["--listen", "here"], &["--listen", "here", "IP:PORT"]);
-        check(&["--ttl", "3601"], &["--ttl", "3601", "3600"]);
+        check(&["--ttl", "3601"], &["--ttl", "3601", "0 to 3600"]);
+        check(&["--ttl", "soon"], &["--ttl", "soon", "0 to 3600"]);
         check(&["--pods", "some"], &["--pods", "some", "disabled, insecure, verified"]);
         check(&["--domain", "a..b"], &["--domain", "a..b", "no name"]);
         check(&["--namespace", "A"], &["--namespace", "A", "lower-case"]);

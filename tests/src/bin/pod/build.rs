@@ -1,5 +1,6 @@
 //! Builds the programs with the cargo, profile and target directory this launcher came from.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -38,7 +39,12 @@ pub async fn programs() -> Result<PathBuf, Error> {
         Some(profile) => profile,
     };
     let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let status = Command::new(&cargo)
+    let mut command = Command::new(&cargo);
+    // `cargo run` describes this program in them; build scripts would take that for a change.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| describes_a_package(name)) {
+        command.env_remove(name);
+    }
+    let status = command
         .args(["build", "--manifest-path", MANIFEST, "--profile", profile])
         // The workspace chooses the features of what all share: nothing is built twice.
         .args(["--workspace", "--bin", "kubedns", "--bin", "dnscache", "--bin", "healthz"])
@@ -50,6 +56,11 @@ pub async fn programs() -> Result<PathBuf, Error> {
         .await
         .map_err(|source| Error::Cargo { cargo, source })?;
     if status.success() { Ok(directory) } else { Err(Error::Failed(status)) }
+}
+
+fn describes_a_package(variable: &OsStr) -> bool {
+    let prefixes = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+    prefixes.iter().any(|prefix| variable.to_string_lossy().starts_with(prefix))
 }
 
 /// Where logs go: as told, else `pod-logs` in cargo's target directory.
