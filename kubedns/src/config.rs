@@ -47,6 +47,12 @@ pub struct Config {
     /// Names of pods: disabled, insecure (any address in a namespace that exists), verified
     #[arg(long, value_name = "MODE", value_enum, default_value = "insecure")]
     pub pods: Pods,
+    /// A headless service with no ready endpoint answers those that terminate and still serve
+    #[arg(long)]
+    pub terminating_fallback: bool,
+    /// A service with cluster IPs and no ready endpoint does not exist, so that clients search on
+    #[arg(long)]
+    pub ignore_empty_service: bool,
     /// Namespaces that are watched and answered for (repeatable) [default: all]
     #[arg(long, value_name = "NAME", value_parser = namespace)]
     pub namespace: Vec<String>,
@@ -113,6 +119,8 @@ impl Config {
             Pods::Insecure => PodMode::Insecure,
             Pods::Verified => PodMode::Verified,
         };
+        zone.terminating_fallback = self.terminating_fallback;
+        zone.ignore_empty_service = self.ignore_empty_service;
         zone.name_server = if self.name_server.is_empty() {
             let addresses = self.listen.iter().map(SocketAddr::ip);
             addresses.filter(|address| !address.is_unspecified()).collect()
@@ -189,6 +197,7 @@ mod tests {
         let zone = config.zone();
         assert_eq!(zone.apex().to_string(), "cluster.local.");
         assert_eq!((zone.ttl_secs, zone.pods), (30, PodMode::Insecure));
+        assert!(!zone.terminating_fallback && !zone.ignore_empty_service);
         assert!(zone.name_server.is_empty(), "a wildcard is no address to reach it");
         assert_eq!(config.listen.len(), 2);
         assert!(config.threads() > 0);
@@ -199,11 +208,12 @@ mod tests {
     fn values_become_what_they_mean() {
         let flags = "--listen 10.0.0.10:53 --listen 0.0.0.0:53 --ttl 0 --pods verified \
             --namespace b --namespace a --namespace b --service-selector app=web \
-            --domain Example.ORG.";
+            --domain Example.ORG. --terminating-fallback --ignore-empty-service";
         let config = config(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
         let (zone, scope) = (config.zone(), config.scope());
         assert_eq!(zone.apex().to_string(), "example.org.");
         assert_eq!((zone.ttl_secs, zone.pods), (0, PodMode::Verified));
+        assert!(zone.terminating_fallback && zone.ignore_empty_service);
         assert_eq!(*zone.name_server, ["10.0.0.10".parse::<IpAddr>().unwrap()]);
         assert_eq!(scope.namespaces, ["a", "b"]);
         assert_eq!(scope.services.unwrap().to_string(), "app=web");

@@ -98,6 +98,43 @@ async fn a_broken_document_is_named_and_the_others_live_on() {
 }
 
 #[tokio::test]
+async fn readiness_counts_as_the_flags_say() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("all.yaml");
+    let texts = [
+        service("shop", "db").yaml(),
+        endpoint_slice("shop", "db").draining("10.1.0.1").not_ready("10.1.0.2").yaml(),
+        web("10.0.0.1"),
+        endpoint_slice("shop", "web").draining("10.1.0.3").yaml(),
+        service("shop", "ready").cluster_ip("10.0.0.2").yaml(),
+        endpoint_slice("shop", "ready").ready("10.1.0.4").yaml(),
+    ];
+    std::fs::write(&file, texts.concat()).unwrap();
+    let path = file.to_str().unwrap();
+    let db = ("NOERROR", "db.shop.svc.cluster.local. 30 IN A 10.1.0.1");
+    let web = ("NOERROR", "web.shop.svc.cluster.local. 30 IN A 10.0.0.1");
+    let missing = ("NXDOMAIN", "");
+    let rows: [(&[&str], _, _); 3] = [
+        (&[], missing, web),
+        (&["--terminating-fallback"], db, web),
+        (&["--ignore-empty-service"], missing, missing),
+    ];
+    for (flags, db, web) in rows {
+        let kubedns = start(&[&["--objects", path], flags].concat()).await;
+        let ready = "ready.shop.svc.cluster.local. A";
+        kubedns
+            .answers(ready, "NOERROR", &["ready.shop.svc.cluster.local. 30 IN A 10.0.0.2"])
+            .await;
+        for (question, (status, record)) in [(DB, db), (WEB, web)] {
+            let records: Vec<&str> =
+                Some(record).filter(|text| !text.is_empty()).into_iter().collect();
+            kubedns.answers(question, status, &records).await;
+        }
+        kubedns.end().await;
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_work_is_refused_with_a_reason() {
     let directory = tempfile::tempdir().unwrap();
     let garbage = directory.path().join("garbage");
