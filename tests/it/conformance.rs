@@ -8,6 +8,7 @@
 mod names;
 mod replies;
 mod services;
+mod transcripts;
 
 use kubedns::records::Zone;
 

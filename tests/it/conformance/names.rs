@@ -42,6 +42,11 @@ fn reverse_names() {
             ("99.0.1.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
             ("1.0.0.127.in-addr.arpa. PTR", "NXDOMAIN", &[]),
             // other types at a name that owns PTR
+            (
+                "8.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.0.0.0.0.d.f.ip6.arpa. A",
+                "NODATA",
+                &[],
+            ),
             ("7.0.96.10.in-addr.arpa. A", "NODATA", &[]),
             ("7.0.96.10.in-addr.arpa. CNAME", "NODATA", &[]),
             ("7.0.96.10.in-addr.arpa. ANY", "NOERROR", &["@ PTR web.shop.svc.cluster.local."]),
@@ -128,6 +133,7 @@ fn the_apex_and_what_belongs_to_it() {
             ("cluster.local. AAAA", "NODATA", &[]),
             ("cluster.local. SRV", "NODATA", &[]),
             ("cluster.local. TXT", "NODATA", &[]),
+            ("cluster.local. HINFO", "NODATA", &[]),
             ("ns.dns.cluster.local. A", "NOERROR", &["@ A 10.96.0.10"]),
             ("ns.dns.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00:96::10"]),
             ("ns.dns.cluster.local. TXT", "NODATA", &[]),
