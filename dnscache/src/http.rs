@@ -49,6 +49,7 @@ pub fn router(
 
 #[derive(Debug, Deserialize)]
 struct Asked {
+    #[serde(default)]
     name: String,
     #[serde(default = "address_type")]
     r#type: String,
@@ -64,13 +65,15 @@ async fn explain(
     Parameters(asked): Parameters<Asked>,
 ) -> Response {
     let bad = |text: &str| (StatusCode::BAD_REQUEST, format!("{text}\n")).into_response();
+    if asked.name.is_empty() {
+        return bad("name: missing; write /explain?name=example.com&type=A");
+    }
     let Some(name) = wire(&asked.name) else {
         return bad("name: a label has 1 to 63 bytes, a name at most 253");
     };
-    let known = TYPES.iter().find(|(text, _)| text.eq_ignore_ascii_case(&asked.r#type));
-    let qtype = known.map(|(_, number)| *number).or_else(|| asked.r#type.parse().ok());
-    let Some(qtype) = qtype else {
-        return bad("type: expected a number, or A AAAA CNAME HTTPS MX NS PTR SOA SRV TXT");
+    let Some(qtype) = query_type(&asked.r#type) else {
+        let known = "A AAAA CNAME HTTPS MX NS PTR SOA SRV TXT";
+        return bad(&format!("type: expected TYPE65, 65 or one of {known}"));
     };
     let routes = answers.routes.load();
     let route = match routes.route(&name) {
@@ -112,6 +115,14 @@ async fn explain(
         "name": asked.name, "type": qtype, "route": route, "cache": cache,
     }))
     .into_response()
+}
+
+/// A type by its mnemonic, as `TYPE65` (RFC 3597 section 5) or as a number.
+fn query_type(text: &str) -> Option<u16> {
+    let text = text.to_ascii_uppercase();
+    let known = TYPES.iter().find(|(mnemonic, _)| *mnemonic == text);
+    let number = || text.strip_prefix("TYPE").unwrap_or(&text).parse().ok();
+    known.map(|(_, number)| *number).or_else(number)
 }
 
 /// The cache's part of `/metrics`.

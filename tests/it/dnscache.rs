@@ -649,5 +649,14 @@ async fn health_and_metrics_are_served_over_http() {
     let sent = format!("dnscache_upstream_queries_total{{server=\"{address}\"}} 2");
     http::eventually(cache.http, "/metrics", 200, &sent).await;
     http::eventually(cache.http, "/explain?name=a.example", 200, "remaining_seconds").await;
+    for (asked, status, said) in [
+        ("?name=a.example&type=type65", 200, r#""type":65"#),
+        ("?name=a.example&type=28", 200, r#""type":28"#),
+        ("", 400, "name: missing"),
+        ("?name=a..b", 400, "name: a label has 1 to 63 bytes"),
+        ("?name=a.example&type=TYPE65536", 400, "type: expected TYPE65, 65 or one of A AAAA"),
+    ] {
+        http::eventually(cache.http, &format!("/explain{asked}"), status, said).await;
+    }
     cache.stop().await;
 }
