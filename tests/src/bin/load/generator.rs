@@ -101,30 +101,41 @@ pub fn run(
     })
 }
 
-/// Outstanding questions of one socket: when each was due, and its number in the workload, by ID.
+/// Outstanding questions of one socket: when each was due, and its number in the workload. IDs come
+/// round in their low bits, which are the place of the slot: few slots stay in the processor's
+/// cache. A slot that is still taken when its turn comes is passed over.
 struct Outstanding {
-    slots: Vec<Option<(Instant, u64)>>,
+    slots: Vec<Option<(Instant, u64, u16)>>,
     count: usize,
     next: u16,
     heard: Instant,
 }
 
 impl Outstanding {
-    fn new(now: Instant) -> Self {
-        Self { slots: vec![None; 1 << 16], count: 0, next: 0, heard: now }
+    /// Room for `window` questions.
+    fn new(window: usize, now: Instant) -> Self {
+        let slots = (2 * window).next_power_of_two().min(1 << 16);
+        Self { slots: vec![None; slots], count: 0, next: 0, heard: now }
     }
 
+    /// The ID of a new question. There is a free slot: there are more than any window has.
     fn ask(&mut self, due: Instant, number: u64) -> u16 {
-        self.next = self.next.wrapping_add(1);
-        self.slots[usize::from(self.next)] = Some((due, number));
-        self.count += 1;
-        self.next
+        loop {
+            self.next = self.next.wrapping_add(1);
+            let slot = usize::from(self.next) & (self.slots.len() - 1);
+            if self.slots[slot].is_none() {
+                self.slots[slot] = Some((due, number, self.next));
+                self.count += 1;
+                return self.next;
+            }
+        }
     }
 
     fn take(&mut self, id: u16) -> Option<(Instant, u64)> {
-        let slot = self.slots[usize::from(id)].take()?;
+        let slot = usize::from(id) & (self.slots.len() - 1);
+        let (due, number, _) = self.slots[slot].take_if(|(_, _, asked)| *asked == id)?;
         self.count -= 1;
-        Some(slot)
+        Some((due, number))
     }
 
     /// Gives up everything when nothing was heard for [`LOST_AFTER`]; yields how many that were.
@@ -136,11 +147,6 @@ impl Outstanding {
         self.heard = now;
         std::mem::take(&mut self.count) as u64
     }
-}
-
-/// Whether `reply` answers the question in `asked`, the ID aside.
-fn matches(reply: &[u8], asked: &[u8]) -> bool {
-    reply.len() >= asked.len() && reply[2] & 0x80 != 0 && reply[12..asked.len()] == asked[12..]
 }
 
 struct Udp {
@@ -165,7 +171,7 @@ impl Udp {
             socket.bind(&local.into())?;
             socket.connect(&plan.server.into())?;
             socket.set_nonblocking(true)?;
-            Ok((UdpSocket::from(socket), Outstanding::new(Instant::now())))
+            Ok((UdpSocket::from(socket), Outstanding::new(plan.window, Instant::now())))
         };
         let sockets = (0..plan.sockets).map(open).collect::<io::Result<_>>()?;
         Ok(Self { sockets, inbox: Inbox::new(false, false), batch: Batch::new(), number: 0 })
@@ -276,7 +282,7 @@ fn stream(
     connection.set_nodelay(true)?;
     connection.set_read_timeout(Some(LOST_AFTER))?;
     let start = Instant::now();
-    let (mut tally, mut open) = (Tally::new(), Outstanding::new(start));
+    let (mut tally, mut open) = (Tally::new(), Outstanding::new(plan.window, start));
     let mut number = index << 32;
     let mut stretch = start + Duration::from_secs(1);
     let (mut input, mut kept) = (vec![0; 1 << 17], 0);
@@ -339,9 +345,7 @@ fn settle(reply: &[u8], workload: &Workload, open: &mut Outstanding, tally: &mut
         tally.strange += 1;
         return;
     };
-    let mut asked = [0; 512];
-    let len = workload.write(number, &mut asked);
-    if matches(reply, &asked[..len]) {
+    if workload.is_answered_by(number, reply) {
         tally.answer(reply[3], open.heard.duration_since(due));
     } else {
         tally.strange += 1;
@@ -364,3 +368,26 @@ const BUFFER_BYTES: usize = 4 << 20;
 const RATE_PAUSE: Duration = Duration::from_micros(50);
 /// How long a full window naps when nothing has come.
 const WINDOW_PAUSE: Duration = Duration::from_micros(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_settles_its_question_once_and_no_other() {
+        let now = Instant::now();
+        let mut open = Outstanding::new(4, now);
+        let kept = open.ask(now, 0);
+        for number in 1..100_000 {
+            let id = open.ask(now, number);
+            assert_ne!(id, kept);
+            assert_eq!(open.take(id.wrapping_add(8)), None, "the same slot, another ID");
+            assert_eq!(open.take(id), Some((now, number)));
+            assert_eq!(open.take(id), None);
+        }
+        assert_eq!(open.count, 1);
+        assert_eq!(open.give_up(now), 0);
+        assert_eq!(open.give_up(now + LOST_AFTER), 1);
+        assert_eq!(open.take(kept), None);
+    }
+}

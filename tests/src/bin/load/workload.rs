@@ -4,9 +4,37 @@
 //! generator repeats, but for `flood`, which never asks the same name twice.
 
 use std::fmt::Write as _;
+use std::num::NonZeroU32;
 
 /// One question in wire form, ready to be sent but for its ID.
 pub type Message = Box<[u8]>;
+
+/// Questions one behind the other in memory, in the order in which they are asked: the generator
+/// reads them as a stream, where boxes would cost it a cache miss each.
+#[derive(Debug, Default)]
+pub struct Questions {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Questions {
+    fn get(&self, index: u64) -> &[u8] {
+        let index = (index % self.ends.len() as u64) as usize;
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        &self.bytes[start..self.ends[index]]
+    }
+}
+
+impl FromIterator<Message> for Questions {
+    fn from_iter<T: IntoIterator<Item = Message>>(messages: T) -> Self {
+        let mut questions = Self::default();
+        for message in messages {
+            questions.bytes.extend_from_slice(&message);
+            questions.ends.push(questions.bytes.len());
+        }
+        questions
+    }
+}
 
 /// The kinds of workload, as `--workload` names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -18,6 +46,8 @@ pub enum Kind {
     /// What a pod with ndots:5 sends for each of `--ask`: every search domain, then the name, A and
     /// AAAA.
     SearchPath,
+    /// Half `search-path`, half `zipf` of outside names that come and go (`--churn`).
+    Mixed,
     /// Names that are never asked again.
     Flood,
     /// The questions in `--file`, one `name type` a line, as dnsperf takes them.
@@ -28,7 +58,7 @@ pub enum Kind {
 #[derive(Debug)]
 pub enum Workload {
     /// These, again and again.
-    Repeat(Vec<Message>),
+    Repeat(Questions),
     /// A fresh name each time, under this seed.
     Fresh(u64),
 }
@@ -51,20 +81,39 @@ impl Workload {
 
     /// `count` draws from `names` names, the k-th with a weight of `1 / k^alpha`.
     pub fn zipf(names: usize, alpha: f64, seed: u64, count: usize) -> Self {
-        let mut sum = 0.0;
-        let sums: Vec<f64> = (1..=names)
-            .map(|k| {
-                sum += (k as f64).powf(-alpha);
-                sum
-            })
-            .collect();
-        let mut random = Random::new(seed);
-        let draw = |_| {
-            let at = random.fraction() * sum;
-            let rank = sums.partition_point(|&upto| upto < at) + 1;
-            question(&format!("h{rank}.example.test"), A)
+        let draws = ranks(names, alpha, seed).take(count);
+        Self::Repeat(draws.map(|rank| question(&format!("h{rank}.example.test"), A)).collect())
+    }
+
+    /// `count` draws, half of them walking through these questions, half of them outside names by
+    /// Zipf's law. After `churn` draws each outside name has given way to a new one that is as
+    /// popular, one after the other, as the names that programs make up do.
+    pub fn mixed(
+        &self,
+        names: usize,
+        alpha: f64,
+        seed: u64,
+        churn: Option<NonZeroU32>,
+        count: usize,
+    ) -> Self {
+        let mut buffer = [0; 512];
+        let mut random = Random::new(mix(seed));
+        let mut walked = 0;
+        let mut ranks = ranks(names, alpha, seed);
+        let draw = |at: usize| {
+            if random.fraction() < 0.5 {
+                let len = self.write(walked, &mut buffer);
+                walked += 1;
+                return Some(buffer[..len].into());
+            }
+            let rank = ranks.next()?;
+            let generation = churn.map_or(0, |churn| {
+                let life = u64::from(churn.get());
+                (at as u64 + mix(rank as u64) % life) / life
+            });
+            Some(question(&format!("h{rank}-{generation}.example.test"), A))
         };
-        Self::Repeat((0..count).map(draw).collect())
+        Self::Repeat((0..count).filter_map(draw).collect())
     }
 
     /// The questions of a pod in `namespace` of `domain` that looks up each of `names` with
@@ -88,7 +137,7 @@ impl Workload {
                 questions.extend([question(&full, A), question(&full, AAAA)]);
             }
         }
-        Self::Repeat(questions)
+        Self::Repeat(questions.into_iter().collect())
     }
 
     /// Reads dnsperf's format: `name type` a line; empty lines and lines that begin with `;` or `#`
@@ -119,14 +168,30 @@ impl Workload {
         if questions.is_empty() {
             return Err(FileError { line: 1, reason: "no question in the file" });
         }
-        Ok(Self::Repeat(questions))
+        Ok(Self::Repeat(questions.into_iter().collect()))
+    }
+
+    /// Whether `reply` repeats question number `index` byte for byte (RFC 1035 section 4.1.1),
+    /// and is a reply.
+    pub fn is_answered_by(&self, index: u64, reply: &[u8]) -> bool {
+        let repeats = |asked: &[u8]| {
+            reply.len() >= asked.len()
+                && reply[2] & 0x80 != 0
+                && reply[12..asked.len()] == asked[12..]
+        };
+        if let Self::Repeat(questions) = self {
+            return repeats(questions.get(index));
+        }
+        let mut asked = [0; 512];
+        let len = self.write(index, &mut asked);
+        repeats(&asked[..len])
     }
 
     /// Copies question number `index` into `buffer`; yields its length.
     pub fn write(&self, index: u64, buffer: &mut [u8]) -> usize {
         match self {
             Self::Repeat(questions) => {
-                let message = &questions[(index % questions.len() as u64) as usize];
+                let message = questions.get(index);
                 buffer[..message.len()].copy_from_slice(message);
                 message.len()
             }
@@ -144,7 +209,7 @@ impl Workload {
         let mut text = String::new();
         let mut buffer = [0; 512];
         let count = match self {
-            Self::Repeat(questions) => questions.len() as u64,
+            Self::Repeat(questions) => questions.ends.len() as u64,
             Self::Fresh(_) => 100_000,
         };
         for index in 0..count {
@@ -179,6 +244,22 @@ pub fn question(name: &str, rtype: u16) -> Message {
 pub fn is_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     name.len() <= 253 && name.split('.').all(|label| (1..=63).contains(&label.len()))
+}
+
+/// Ranks from 1 to `names` without end, the k-th with a weight of `1 / k^alpha`.
+pub fn ranks(names: usize, alpha: f64, seed: u64) -> impl Iterator<Item = usize> {
+    let mut sum = 0.0;
+    let sums: Vec<f64> = (1..=names)
+        .map(|k| {
+            sum += (k as f64).powf(-alpha);
+            sum
+        })
+        .collect();
+    let mut random = Random::new(seed);
+    std::iter::repeat_with(move || {
+        let at = random.fraction() * sum;
+        sums.partition_point(|&upto| upto < at) + 1
+    })
 }
 
 /// A small seeded generator: the workload must be the same everywhere, not unpredictable.
@@ -247,6 +328,25 @@ mod tests {
             let text = workload.export();
             assert_eq!(Workload::file(&text).unwrap().export(), text);
         }
+    }
+
+    #[test]
+    fn mixed_asks_for_both_and_names_come_and_go() {
+        let cluster = Workload::search_path(&["web.shop".to_owned()], "shop", "cluster.local");
+        let lines = |churn| {
+            let workload = cluster.mixed(10, 1.0, 7, NonZeroU32::new(churn), 2_000);
+            workload.export().lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (still, moving) = (lines(0), lines(500));
+        assert_eq!(moving, lines(500), "seeded");
+        let inside = still.iter().filter(|line| line.contains("cluster.local")).count();
+        assert!((900..1_100).contains(&inside), "expected about 1,000, got {inside}");
+        let outside = |lines: &[String]| {
+            let names = lines.iter().filter(|line| line.contains("example.test"));
+            names.cloned().collect::<std::collections::BTreeSet<_>>().len()
+        };
+        assert_eq!(outside(&still), 10);
+        assert!(outside(&moving) >= 40, "each of 10 names was replaced four times");
     }
 
     #[test]

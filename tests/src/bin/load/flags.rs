@@ -1,0 +1,171 @@
+//! The flags of `cargo load`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use shared::flags::{Stop, parse_from};
+
+use crate::hit_rate;
+use crate::workload::{self, Kind};
+
+/// Load-tests a DNS server: answers per second, latency, hit rate.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo-load",
+    bin_name = "cargo load",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+pub struct Flags {
+    /// What to do in place of a load test.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub run: Run,
+}
+
+/// What `cargo load` does beside the load test: one variant and one module each.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Draws hit rate against cache size and over time: ours, plain LRU, the best possible.
+    HitRate(hit_rate::Flags),
+}
+
+/// The load test itself.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Server to ask; beyond loopback only with --remote.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1053")]
+    pub server: SocketAddr,
+    /// Allow a server that is not on this machine.
+    #[arg(long)]
+    pub remote: bool,
+    /// What to ask.
+    #[arg(long, value_enum, default_value = "search-path")]
+    pub workload: Kind,
+    /// uniform, zipf, mixed: how many names there are.
+    #[arg(long, default_value_t = 1_000,
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub names: u32,
+    /// zipf, mixed: how much more often the popular names are asked, 0 (not) to 3.
+    #[arg(long, default_value_t = 1.0, value_parser = alpha)]
+    pub alpha: f64,
+    /// zipf, mixed, flood: the same seed asks the same questions.
+    #[arg(long, default_value_t = 7)]
+    pub seed: u64,
+    /// mixed: draws after which an outside name gives way to a new one, 0 for never.
+    #[arg(long, default_value_t = 100_000)]
+    pub churn: u32,
+    /// search-path, mixed: names a pod looks up (repeatable).
+    #[arg(long, value_name = "NAME", value_parser = name,
+        default_values_t = DEMO_NAMES.map(str::to_owned))]
+    pub ask: Vec<String>,
+    /// search-path, mixed: the pod's namespace.
+    #[arg(long, default_value = "shop")]
+    pub namespace: String,
+    /// search-path, mixed: the cluster domain.
+    #[arg(long, default_value = "cluster.local")]
+    pub domain: String,
+    /// file: questions in dnsperf's format.
+    #[arg(long, value_name = "FILE", required_if_eq("workload", "file"))]
+    pub file: Option<PathBuf>,
+    /// Write the workload in dnsperf's format and do nothing else.
+    #[arg(long, value_name = "FILE")]
+    pub export: Option<PathBuf>,
+    /// How long to ask, in seconds.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: u64,
+    /// Questions per second; without it, as fast as the answers come.
+    #[arg(long, value_name = "QPS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: Option<u32>,
+    /// Sockets, or connections with --tcp.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub sockets: u16,
+    /// Outstanding questions per socket.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub window: u16,
+    /// Ask over TCP.
+    #[arg(long)]
+    pub tcp: bool,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Reads the command line; a wrong flag is one line and ends the process with exit code 2.
+///
+/// `cargo load --flag` and `cargo load -- --flag` are the same: cargo hands over its second `--`.
+pub fn parse() -> Flags {
+    let mut arguments: Vec<_> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|first| first == "--") {
+        arguments.remove(1);
+    }
+    match parse_from(arguments) {
+        Ok(flags) => flags,
+        Err(Stop::Shown(text)) => {
+            print!("{text}");
+            std::process::exit(0)
+        }
+        Err(Stop::Wrong(line)) => {
+            eprintln!("{line}");
+            std::process::exit(2)
+        }
+    }
+}
+
+/// An exponent of Zipf's law.
+pub fn alpha(text: &str) -> Result<f64, &'static str> {
+    match text.parse() {
+        Ok(alpha) if (0.0..=3.0).contains(&alpha) => Ok(alpha),
+        _ => Err("expected a number, 0 to 3"),
+    }
+}
+
+fn name(text: &str) -> Result<String, &'static str> {
+    match workload::is_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("expected a name: labels of 1 to 63 bytes, at most 253 in all"),
+    }
+}
+
+/// What the demo's pods look up.
+const DEMO_NAMES: [&str; 4] = ["kubernetes.default", "web.shop", "catalog.shop", "www.example.com"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Flags, Stop> {
+        parse_from(["cargo-load"].iter().chain(arguments).copied())
+    }
+
+    #[test]
+    fn without_a_command_it_is_a_load_test() {
+        let flags = read(&["--rate", "10"]).unwrap();
+        assert!(flags.command.is_none());
+        assert_eq!((flags.run.rate, flags.run.ask.len()), (Some(10), DEMO_NAMES.len()));
+    }
+
+    #[test]
+    fn a_command_has_its_own_flags() {
+        let flags = read(&["hit-rate", "--names", "50"]).unwrap();
+        assert!(matches!(flags.command, Some(Command::HitRate(flags)) if flags.names == 50));
+    }
+
+    #[test]
+    fn a_mistake_names_the_flag_and_what_is_allowed() {
+        let rows: [(&[&str], &str); 5] = [
+            (&["--alpha", "4"], "0 to 3"),
+            (&["--ask", "a..b"], "1 to 63"),
+            (&["--rate", "0"], "--rate"),
+            (&["--workload", "file"], "--file"),
+            (&["hit-rate", "--alpha", "x"], "0 to 3"),
+        ];
+        for (arguments, part) in rows {
+            let Err(Stop::Wrong(line)) = read(arguments) else { panic!("{arguments:?} was taken") };
+            assert!(line.contains(part), "{line}");
+        }
+    }
+}
