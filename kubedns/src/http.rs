@@ -63,7 +63,8 @@ pub fn router(
     let registry = Arc::new(registry(&view));
     let explain = explain::router(view.reader.clone());
     let (live, ready) = (view.clone(), view);
-    let streams = Streams { changes, stopping, places: Arc::new(Semaphore::new(READERS_MAX)) };
+    let places = Arc::new(Semaphore::new(READERS_MAX));
+    let streams = Streams { changes, ready: ready.ready.clone(), stopping, places };
     standard(move || live.live(boot_time()), move || ready.ready(boot_time()), registry)
         .merge(explain)
         .merge(Router::new().route("/changes", get(follow)).with_state(streams))
@@ -111,6 +112,7 @@ fn check(watch: &Progress, blockers: &[&str], now: Moment) -> Check {
 #[derive(Clone, Debug)]
 struct Streams {
     changes: watch::Receiver<Changes>,
+    ready: Ready,
     stopping: CancellationToken,
     places: Arc<Semaphore>,
 }
@@ -118,7 +120,8 @@ struct Streams {
 /// `/changes`: lines of JSON without end. The first says at which generation the reader is now:
 /// `?since=GENERATION` goes on from there where the log reaches back so far; else, and without it,
 /// that line says to forget everything. Then a line per publication, and one every
-/// [`HEARTBEAT`] without any.
+/// [`HEARTBEAT`] without any. The first line waits until everything has been listed: a kubedns that
+/// knows nothing yet has nobody forget what they know.
 async fn follow(
     State(streams): State<Streams>,
     RawQuery(query): RawQuery,
@@ -146,6 +149,7 @@ async fn follow(
     }
     let start = Reading {
         changes: streams.changes,
+        ready: streams.ready,
         stopping: streams.stopping,
         at: Place::Start(since),
         _place: place,
@@ -161,6 +165,7 @@ async fn follow(
 /// One reader of the stream; what it holds of the log is a position.
 struct Reading {
     changes: watch::Receiver<Changes>,
+    ready: Ready,
     stopping: CancellationToken,
     at: Place,
     _place: OwnedSemaphorePermit,
@@ -177,7 +182,10 @@ impl Reading {
     async fn next(&mut self) -> Option<Bytes> {
         match self.at {
             Place::End => None,
-            Place::Start(since) => Some(self.start(since)),
+            Place::Start(since) => tokio::select! {
+                () = self.stopping.cancelled() => None,
+                () = self.ready.wait() => Some(self.start(since)),
+            },
             Place::Generation(generation) => loop {
                 tokio::select! {
                     () = self.stopping.cancelled() => return None,
@@ -242,7 +250,8 @@ mod tests {
         let place = Arc::clone(&places).try_acquire_owned().unwrap();
         let stopping = CancellationToken::new();
         let at = Place::Start(None);
-        let mut reading = Reading { changes, stopping, at, _place: place };
+        let (ready, _) = shared::ready::new([]);
+        let mut reading = Reading { changes, ready, stopping, at, _place: place };
         let text = |line: Option<Bytes>| line.map(|line| String::from_utf8(line.to_vec()).unwrap());
         let first = "{\"generation\":0,\"flush\":true}\n";
         assert_eq!(text(reading.next().await).unwrap(), first);
@@ -264,7 +273,9 @@ mod tests {
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let stopping = CancellationToken::new();
         let at = Place::Generation(0);
-        let mut reading = Reading { changes, stopping: stopping.clone(), at, _place: place };
+        let (ready, _) = shared::ready::new([]);
+        let stop = stopping.clone();
+        let mut reading = Reading { changes, ready, stopping: stop, at, _place: place };
         stopping.cancel();
         assert_eq!(reading.next().await, None);
     }

@@ -9,7 +9,7 @@ use std::fs;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::flags::{Stop, parse_from};
 use tempfile::TempDir;
@@ -49,6 +49,9 @@ impl Running {
 struct Pod {
     dns: SocketAddr,
     health: SocketAddr,
+    /// kubedns, DNS and HTTP.
+    records: SocketAddr,
+    changes: SocketAddr,
     kubedns: Running,
     dnscache: Running,
     healthz: Running,
@@ -60,14 +63,14 @@ impl Pod {
         let objects = format!("--objects={}", objects.display());
         let config = flags("kubedns", &["--listen=127.0.0.1:0", &objects]);
         let program = kubedns::Program::bind(config).await.unwrap();
-        let (records, news) = (program.dns_addresses()[0], program.http_address());
+        let (records, changes) = (program.dns_addresses()[0], program.http_address());
         let kubedns = Running::start(|stop| program.run(async { drop(stop.await) }));
 
         let servers = ["cluster.local", "in-addr.arpa", "ip6.arpa"]
             .map(|domain| format!("--server=/{domain}/127.0.0.1#{}", records.port()));
-        let changes = format!("--changes=http://{news}/changes");
+        let stream = format!("--changes=http://{changes}/changes");
         let mut arguments: Vec<&str> = servers.iter().map(String::as_str).collect();
-        arguments.extend(["--listen=127.0.0.1:0", "--resolv-file=/nonexistent", &changes]);
+        arguments.extend(["--listen=127.0.0.1:0", "--resolv-file=/nonexistent", &stream]);
         let program = dnscache::Program::bind(flags("dnscache", &arguments)).await.unwrap();
         let dns = program.dns_addresses()[0];
         let dnscache = Running::start(|stop| program.run(async { drop(stop.await) }));
@@ -86,33 +89,43 @@ impl Pod {
         let healthz = Running::start(|stop| program.run(async { drop(stop.await) }));
 
         http::eventually(health, "/healthz", 200, "ok").await;
-        Self { dns, health, kubedns, dnscache, healthz }
+        Self { dns, health, records, changes, kubedns, dnscache, healthz }
     }
 
-    /// Asks through dnscache; the answer section must be this, whatever the TTLs.
-    async fn check(&self, question: &str, status: &str, answers: &[&str]) {
-        let answer = dns::ask(self.dns, question).await;
-        let got: Vec<String> = answer.answers.iter().map(|line| without_ttl(line)).collect();
-        let mut expected = answers.to_vec();
-        expected.sort_unstable();
-        assert_eq!((answer.status.as_str(), got), (status, owned(&expected)), "{question}");
+    /// Waits until dnscache follows kubedns's changes, and so drops nothing but what changes: a
+    /// name that was denied appears at once.
+    async fn follows(&self, objects: &Path) {
+        let question = "new.shop.svc.cluster.local. A";
+        check(self.dns, question, "NXDOMAIN", &[]).await;
+        let cart = fs::read_to_string(objects.join("shop-cart.yaml")).unwrap();
+        let new = cart.replace("cart", "new").replace("10.96.12.20", "10.96.12.99");
+        fs::write(objects.join("shop-new.yaml"), new).unwrap();
+        becomes(self.dns, question, &["new.shop.svc.cluster.local. IN A 10.96.12.99"]).await;
     }
+}
 
-    /// Asks until the answer section is this.
-    async fn becomes(&self, question: &str, answers: &[&str]) {
-        let asked = async {
-            loop {
-                let answer = dns::ask(self.dns, question).await;
-                let got: Vec<String> =
-                    answer.answers.iter().map(|line| without_ttl(line)).collect();
-                if got == owned(answers) {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+/// Asks through dnscache; the answer section must be this, whatever the TTLs.
+async fn check(dns: SocketAddr, question: &str, status: &str, answers: &[&str]) {
+    let answer = dns::ask(dns, question).await;
+    let got: Vec<String> = answer.answers.iter().map(|line| without_ttl(line)).collect();
+    let mut expected = answers.to_vec();
+    expected.sort_unstable();
+    assert_eq!((answer.status.as_str(), got), (status, owned(&expected)), "{question}");
+}
+
+/// Asks until the answer section is this.
+async fn becomes(dns: SocketAddr, question: &str, answers: &[&str]) {
+    let asked = async {
+        loop {
+            let answer = dns::ask(dns, question).await;
+            let got: Vec<String> = answer.answers.iter().map(|line| without_ttl(line)).collect();
+            if got == owned(answers) {
+                return;
             }
-        };
-        timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("{question} never {answers:?}"));
-    }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("{question} never {answers:?}"));
 }
 
 /// A copy of the demo objects, to be edited.
@@ -219,7 +232,7 @@ async fn the_demo_answers_every_kind_of_question() {
             let answers: Vec<String> =
                 answers.iter().map(|line| line.replace("{web}", web)).collect();
             let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
-            pod.check(question, status, &answers).await;
+            check(pod.dns, question, status, &answers).await;
         }
     }
     pod.healthz.end().await;
@@ -231,19 +244,12 @@ async fn the_demo_answers_every_kind_of_question() {
 async fn without_kubedns_health_says_so_and_known_names_are_answered() {
     let directory = demo();
     let pod = Pod::start(directory.path()).await;
-    // Once a name that was denied appears at once, dnscache follows kubedns's changes, and drops
-    // nothing more but what changes.
-    pod.check("new.shop.svc.cluster.local. A", "NXDOMAIN", &[]).await;
-    let cart = fs::read_to_string(directory.path().join("shop-cart.yaml")).unwrap();
-    let new = cart.replace("cart", "new").replace("10.96.12.20", "10.96.12.99");
-    fs::write(directory.path().join("shop-new.yaml"), new).unwrap();
-    let record = "new.shop.svc.cluster.local. IN A 10.96.12.99";
-    pod.becomes("new.shop.svc.cluster.local. A", &[record]).await;
+    pod.follows(directory.path()).await;
 
     let known = ["web.shop.svc.cluster.local. IN A 10.96.12.10"];
     let probed = ["kubernetes.default.svc.cluster.local. IN A 10.96.0.1"];
-    pod.check("kubernetes.default.svc.cluster.local. A", "NOERROR", &probed).await;
-    pod.check("web.shop.svc.cluster.local. A", "NOERROR", &known).await;
+    check(pod.dns, "kubernetes.default.svc.cluster.local. A", "NOERROR", &probed).await;
+    check(pod.dns, "web.shop.svc.cluster.local. A", "NOERROR", &known).await;
 
     pod.kubedns.end().await;
     let said = http::eventually(pod.health, "/healthz", 503, "kubedns").await;
@@ -268,19 +274,58 @@ async fn an_edited_object_changes_the_answer_through_the_cache() {
     let record = |address: &str| format!("cart.shop.svc.cluster.local. IN A {address}");
     // From kubedns, then for as long as the TTL says from the cache.
     for _ in 0..2 {
-        pod.check(question, "NOERROR", &[&record("10.96.12.20")]).await;
+        check(pod.dns, question, "NOERROR", &[&record("10.96.12.20")]).await;
     }
 
     let file = directory.path().join("shop-cart.yaml");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("10.96.12.20", "10.96.12.21")).unwrap();
-    pod.becomes(question, &[&record("10.96.12.21")]).await;
+    becomes(pod.dns, question, &[&record("10.96.12.21")]).await;
     fs::write(&file, "kind: [broken").unwrap();
     fs::remove_file(directory.path().join("shop-web.yaml")).unwrap();
-    pod.becomes("web.shop.svc.cluster.local. A", &[]).await;
+    becomes(pod.dns, "web.shop.svc.cluster.local. A", &[]).await;
     fs::write(&file, text).unwrap();
-    pod.becomes(question, &[&record("10.96.12.20")]).await;
+    becomes(pod.dns, question, &[&record("10.96.12.20")]).await;
     pod.healthz.end().await;
     pod.dnscache.end().await;
     pod.kubedns.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kubedns_that_knows_nothing_yet_takes_no_known_name_away() {
+    let directory = demo();
+    let pod = Pod::start(directory.path()).await;
+    pod.follows(directory.path()).await;
+    let question = "web.shop.svc.cluster.local. A";
+    let known = ["web.shop.svc.cluster.local. IN A 10.96.12.10"];
+    check(pod.dns, question, "NOERROR", &known).await;
+
+    // Its next process finds no API server.
+    pod.kubedns.end().await;
+    let kubeconfig = directory.path().join("kubeconfig");
+    fs::write(&kubeconfig, KUBECONFIG).unwrap();
+    let arguments = [
+        format!("--kubeconfig={}", kubeconfig.display()),
+        format!("--listen={}", pod.records),
+        format!("--http-listen={}", pod.changes),
+    ];
+    let config = parse_from(["kubedns".to_owned()].iter().chain(&arguments)).unwrap();
+    let program = kubedns::Program::bind(config).await.unwrap();
+    let kubedns = Running::start(|stop| program.run(async { drop(stop.await) }));
+    http::eventually(pod.health, "/healthz/kubedns", 503, "SERVFAIL").await;
+
+    // As often as dnscache tries to follow it again, and more.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(3) {
+        check(pod.dns, question, "NOERROR", &known).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    pod.healthz.end().await;
+    pod.dnscache.end().await;
+    kubedns.end().await;
+}
+
+/// An API server that nobody is.
+const KUBECONFIG: &str = "{kind: Config, apiVersion: v1, current-context: a,
+  contexts: [{name: a, context: {cluster: a, user: a}}],
+  clusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}], users: [{name: a, user: {}}]}\n";
