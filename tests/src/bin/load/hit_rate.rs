@@ -36,6 +36,12 @@ pub struct Flags {
     /// How much more often the popular names are asked (Zipf's law), 0 (not) to 3.
     #[arg(long, default_value_t = 1.0, value_parser = alpha)]
     pub alpha: f64,
+    /// Of each hundred questions, how many are for a name that nobody asks again, 0 to 90.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=90))]
+    pub one_shot: u32,
+    /// How many questions of the flood come with each ordinary one, 1 to 100.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub flood: u32,
     /// The same seed asks the same questions.
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
@@ -76,12 +82,13 @@ fn by_size(flags: &Flags) -> Panel {
 }
 
 /// Hit rate of the ordinary questions in fortieths of the trace, with a cache of a sixteenth of the
-/// names; in its middle fifth each comes with one that nobody asks again.
+/// names; in its middle fifth each comes with others that nobody asks again.
 fn by_time(flags: &Flags) -> Panel {
     let size = flags.names as usize / 16;
     let ordinary = ordinary(flags);
     let flood = ordinary.len() * 2 / 5..ordinary.len() * 3 / 5;
-    let (trace, is_flood) = flooded(&ordinary, flood.clone(), flags.names);
+    let first = flags.names + flags.questions;
+    let (trace, is_flood) = flooded(&ordinary, flood.clone(), flags.flood, first);
     let step = ordinary.len().div_ceil(STEPS);
     let line = |policy: Policy| {
         let hits = policy(&trace, size).into_iter().zip(&is_flood);
@@ -110,20 +117,32 @@ fn lines(line: impl Fn(Policy) -> Vec<(f64, f64)>) -> [Line; 3] {
 }
 
 fn ordinary(flags: &Flags) -> Vec<u32> {
-    let ranks = workload::ranks(flags.names as usize, flags.alpha, flags.seed);
-    ranks.take(flags.questions as usize).map(|rank| rank as u32 - 1).collect()
+    let mut ranks = workload::ranks(flags.names as usize, flags.alpha, flags.seed);
+    let mut name = |at: u32| {
+        let rank = ranks.next().expect("there is no last rank") as u32;
+        // Those asked once stand as far apart as they can.
+        let is_one_shot = at % 100 * flags.one_shot % 100 < flags.one_shot;
+        if is_one_shot { flags.names + at } else { rank - 1 }
+    };
+    (0..flags.questions).map(&mut name).collect()
 }
 
-/// `ordinary` with a name of its own, from `first` on, behind each question in `flood`; and which
-/// those are.
-fn flooded(ordinary: &[u32], flood: Range<usize>, first: u32) -> (Vec<u32>, Vec<bool>) {
+/// `ordinary` with `factor` names of their own, from `first` on, behind each question in `flood`;
+/// and which those are.
+fn flooded(
+    ordinary: &[u32],
+    flood: Range<usize>,
+    factor: u32,
+    first: u32,
+) -> (Vec<u32>, Vec<bool>) {
     let (mut trace, mut is_flood) = (Vec::new(), Vec::new());
+    let mut unasked = first..;
     for (at, &name) in ordinary.iter().enumerate() {
         trace.push(name);
         is_flood.push(false);
         if flood.contains(&at) {
-            trace.push(first + (at - flood.start) as u32);
-            is_flood.push(true);
+            trace.extend(unasked.by_ref().take(factor as usize));
+            is_flood.extend((0..factor).map(|_| true));
         }
     }
     (trace, is_flood)
@@ -136,9 +155,9 @@ fn share(hits: impl ExactSizeIterator<Item = bool>) -> f64 {
 
 fn command(flags: &Flags) -> String {
     format!(
-        "cargo load hit-rate --names {} --questions {} --alpha {} --seed {}; \
-         cold start, nothing expires",
-        flags.names, flags.questions, flags.alpha, flags.seed
+        "cargo load hit-rate --names {} --questions {} --alpha {} --one-shot {} \
+         --flood {} --seed {}; cold start, nothing expires",
+        flags.names, flags.questions, flags.alpha, flags.one_shot, flags.flood, flags.seed
     )
 }
 
@@ -164,8 +183,15 @@ const STEPS: usize = 40;
 mod tests {
     use super::*;
 
-    const SMALL: Flags =
-        Flags { names: 512, questions: 4_000, alpha: 1.0, seed: 7, svg: PathBuf::new() };
+    const SMALL: Flags = Flags {
+        names: 512,
+        questions: 4_000,
+        alpha: 1.0,
+        one_shot: 0,
+        flood: 1,
+        seed: 7,
+        svg: PathBuf::new(),
+    };
 
     #[test]
     fn nothing_beats_the_best_and_a_larger_cache_is_no_worse() {
@@ -185,11 +211,45 @@ mod tests {
 
     #[test]
     fn a_flood_is_put_between_ordinary_questions_and_left_out_of_the_rate() {
-        let (trace, is_flood) = flooded(&[5, 5, 6], 1..3, 10);
-        assert_eq!(trace, [5, 5, 10, 6, 11]);
-        assert_eq!(is_flood, [false, false, true, false, true]);
+        let (trace, is_flood) = flooded(&[5, 5, 6], 1..3, 2, 10);
+        assert_eq!(trace, [5, 5, 10, 11, 6, 12, 13]);
+        assert_eq!(is_flood, [false, false, true, true, false, true, true]);
         let panel = by_time(&SMALL);
         assert_eq!(panel.shaded, Some((1_600.0, 2_400.0)));
         assert_eq!(panel.lines[0].points.last().unwrap().0, 4_000.0);
+    }
+
+    #[test]
+    fn questions_asked_once_have_their_share() {
+        let flags = Flags { one_shot: 25, ..SMALL };
+        let trace = ordinary(&flags);
+        let once = trace.iter().filter(|&&name| name >= flags.names).count();
+        assert_eq!((trace.len(), once), (4_000, 1_000));
+    }
+
+    /// What is asked of the cache: three points more than LRU where every fourth name is asked
+    /// once, and at most three points less through a flood of twenty times the traffic.
+    #[test]
+    fn neither_names_asked_once_nor_a_flood_push_out_what_is_asked_often() {
+        let flags = Flags {
+            names: 20_000,
+            questions: 40_000,
+            alpha: 0.91,
+            one_shot: 25,
+            flood: 20,
+            ..SMALL
+        };
+        let trace = ordinary(&flags);
+        let half = trace.len() / 2; // warm
+        let rate = |policy: Policy| share(policy(&trace, 1_000).into_iter().skip(half));
+        let (ours, lru) = (rate(policies::dnscache), rate(policies::lru));
+        assert!(ours >= lru + 3.0, "{ours:.2} % beside {lru:.2} %");
+
+        let flood = half..trace.len();
+        let (flooded, is_flood) = flooded(&trace, flood, flags.flood, flags.names + 40_000);
+        let hits = policies::dnscache(&flooded, 1_000).into_iter().zip(is_flood);
+        let hits: Vec<bool> = hits.filter(|(_, flood)| !flood).map(|(hit, _)| hit).collect();
+        let through = share(hits.into_iter().skip(half));
+        assert!(through >= ours - 3.0, "{through:.2} % of {ours:.2} %");
     }
 }
