@@ -7,6 +7,7 @@ mod conformance;
 mod dnscache;
 mod fixture;
 mod flights;
+mod fuzz;
 mod healthz;
 mod kubedns;
 mod model;

@@ -14,7 +14,7 @@ use shared::clock::Moment;
 use shared::wire::{MESSAGE_MAX, NameBuffer, Query, Reply, Transport};
 
 /// Replies in a normal run.
-const REPLIES: u64 = 10_000;
+const REPLIES: u64 = 100_000;
 
 /// xorshift64: the same replies each time.
 struct Random(u64);
