@@ -36,7 +36,7 @@ pub struct Config {
     /// Entries in the cache, 0 to 100000000; 0 turns caching off
     #[arg(long, value_name = "ENTRIES", value_parser = entries, default_value_t = CACHE_SIZE)]
     pub cache_size: usize,
-    /// Bytes in the cache, 64KiB to 64GiB; suffixes KiB, MiB, GiB
+    /// Bytes in the cache, 1MiB to 64GiB; suffixes KiB, MiB, GiB
     #[arg(long, value_name = "BYTES", default_value = CACHE_BYTES)]
     pub cache_bytes: Bytes,
     /// TTLs below this are raised, in seconds, 0 to 3600; 0 raises none
@@ -90,7 +90,7 @@ pub struct Bytes(pub usize);
 
 /// Why a text is no size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected a number of bytes from 64KiB to 64GiB, with KiB, MiB, GiB or no suffix")]
+#[error("expected a number of bytes from 1MiB to 64GiB, with KiB, MiB, GiB or no suffix")]
 pub struct BytesError;
 
 impl FromStr for Bytes {
@@ -141,7 +141,7 @@ const ENTRIES_MAX: usize = 100_000_000;
 /// Room for every one of 10,000 entries to be large, on average 6 KiB.
 const CACHE_BYTES: &str = "64MiB";
 /// Room for a few hundred answers.
-const BYTES_MIN: usize = 64 << 10;
+const BYTES_MIN: usize = 1 << 20;
 /// More would not fit any machine that runs a pod.
 const BYTES_MAX: usize = 64 << 30;
 /// TTLs are their owners' business: none is raised.
@@ -179,9 +179,9 @@ mod tests {
     #[test]
     fn a_wrong_value_is_named_with_what_is_allowed() {
         let rows = [
-            ("--cache-bytes=1TiB", "64KiB to 64GiB"),
-            ("--cache-bytes=12", "64KiB to 64GiB"),
-            ("--cache-bytes=99999999999999999999GiB", "64KiB to 64GiB"),
+            ("--cache-bytes=1TiB", "1MiB to 64GiB"),
+            ("--cache-bytes=12", "1MiB to 64GiB"),
+            ("--cache-bytes=99999999999999999999GiB", "1MiB to 64GiB"),
             ("--cache-size=-1", "0 to 100000000"),
             ("--server=nonsense", "ADDR"),
             ("--server=/a..b/1.2.3.4", "label"),
@@ -199,7 +199,8 @@ mod tests {
 
     #[test]
     fn sizes_have_binary_suffixes() {
-        let rows = [("65536", 65_536), ("64KiB", 65_536), ("1MiB", 1 << 20), ("1GiB", 1 << 30)];
+        let rows =
+            [("1048576", 1 << 20), ("1024KiB", 1 << 20), ("1MiB", 1 << 20), ("1GiB", 1 << 30)];
         for (text, bytes) in rows {
             assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
         }

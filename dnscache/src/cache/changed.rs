@@ -24,6 +24,11 @@ impl Changed {
         Self { latest: AtomicU64::new(0), places }
     }
 
+    /// Bytes of the table.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.places)
+    }
+
     /// How many changes there were.
     pub fn latest(&self) -> u64 {
         self.latest.load(Ordering::Acquire)

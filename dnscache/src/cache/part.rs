@@ -85,12 +85,19 @@ pub(super) struct Part {
     protected: Segment,
     /// What its entries cost.
     pub bytes: usize,
+    /// What each of them costs beside its bytes.
+    overhead: usize,
 }
 
 impl Part {
-    pub fn new() -> Self {
+    /// Bytes of a part without entries: each segment has a node at either end.
+    pub const EMPTY_BYTES: usize = size_of::<Self>() + 4 * NODE_BYTES;
+
+    /// An empty part of a shard that holds `entries` when it is full.
+    pub fn new(entries: usize) -> Self {
         let segment = || LruCache::unbounded_with_hasher(Identity);
-        Self { probation: segment(), protected: segment(), bytes: 0 }
+        let overhead = NODE_BYTES + table_bytes(entries) / entries.max(1);
+        Self { probation: segment(), protected: segment(), bytes: 0, overhead }
     }
 
     pub fn len(&self) -> usize {
@@ -124,13 +131,13 @@ impl Part {
         let is_protected = self.protected.contains(key);
         let segment = if is_protected { &mut self.protected } else { &mut self.probation };
         let (stored, meta) = segment.pop_entry(key)?;
-        self.bytes -= cost(&stored);
+        self.bytes -= cost(&stored, self.overhead);
         Some((meta, is_protected))
     }
 
     /// Puts in an entry whose key is not in it.
     pub fn insert(&mut self, stored: Stored, meta: Meta, is_protected: bool) {
-        self.bytes += cost(&stored);
+        self.bytes += cost(&stored, self.overhead);
         let segment = if is_protected { &mut self.protected } else { &mut self.probation };
         segment.put(stored, meta);
     }
@@ -146,7 +153,7 @@ impl Part {
         for segment in [&mut self.probation, &mut self.protected] {
             if segment.peek_lru().is_some_and(|(_, meta)| meta.is_expired(now)) {
                 let (stored, _) = segment.pop_lru()?;
-                self.bytes -= cost(&stored);
+                self.bytes -= cost(&stored, self.overhead);
                 return Some(false);
             }
         }
@@ -167,17 +174,17 @@ impl Part {
             ghosts.add(hash_of(victim.0.key()));
             victim
         };
-        self.bytes -= cost(&stored);
+        self.bytes -= cost(&stored, self.overhead);
         Some(true)
     }
 
     /// Drops what `keep` does not keep.
     pub fn retain(&mut self, keep: impl Fn(&[u8]) -> bool) {
-        let mut dropped = 0;
+        let (mut dropped, overhead) = (0, self.overhead);
         for segment in [&mut self.probation, &mut self.protected] {
             segment.retain(|stored, _| {
                 let keeps = keep(stored.key());
-                dropped += if keeps { 0 } else { cost(stored) };
+                dropped += if keeps { 0 } else { cost(stored, overhead) };
                 keeps
             });
         }
@@ -194,6 +201,11 @@ impl Ghosts {
     /// Room for about `entries`.
     pub fn new(entries: usize) -> Self {
         Self(vec![0; entries.next_power_of_two()].into())
+    }
+
+    /// Bytes of the table.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.0)
     }
 
     fn add(&mut self, hash: u64) {
@@ -217,10 +229,9 @@ impl Ghosts {
     }
 }
 
-/// Bytes that an entry takes: its bytes and its list node, as allocated, its places in a table that
-/// is filled to between seven sixteenths and seven eighths, and its ghost.
-pub(super) fn cost(stored: &Stored) -> usize {
-    allocated(stored.0.len()) + NODE_BYTES + TABLE_BYTES + size_of::<u32>()
+/// Bytes that an entry takes: its own, as allocated, and what each costs beside them.
+fn cost(stored: &Stored, overhead: usize) -> usize {
+    allocated(stored.0.len()) + overhead
 }
 
 /// What the allocator hands out for `len` bytes: eight of its own, in steps of sixteen.
@@ -232,7 +243,13 @@ const fn allocated(len: usize) -> usize {
 /// A list node of `lru`: key, value and two links.
 const NODE_BYTES: usize =
     allocated(size_of::<Stored>() + size_of::<Meta>() + 2 * size_of::<usize>());
-/// Two pointers and a control byte, at a filling of 58 %.
-const TABLE_BYTES: usize = (2 * size_of::<usize>() + 1) * 12 / 7;
+/// Bytes of the table of a segment through which `entries` pass: a pointer to the key, one to the
+/// node and a control byte for each bucket. Where more than six tenths of the buckets are taken,
+/// what is deleted leaves marks behind, and the table doubles.
+fn table_bytes(entries: usize) -> usize {
+    let buckets = (entries * 5 / 3).next_power_of_two();
+    buckets * (2 * size_of::<usize>() + 1)
+}
+
 /// How many entries may change segments to make room for one: bounds the time that takes.
 const CHANCES: usize = 8;

@@ -36,16 +36,17 @@ impl Shard {
     pub fn new(bounds: Bounds) -> Self {
         let entries = bounds.entries.min(bounds.bytes / ENTRY_BYTES_TYPICAL);
         let ghosts = Ghosts::new(entries);
-        let changes = Changes::default();
-        Self { positive: Part::new(), negative: Part::new(), ghosts, bounds, changes }
+        let (positive, negative) = (Part::new(entries), Part::new(entries));
+        Self { positive, negative, ghosts, bounds, changes: Changes::default() }
     }
 
     pub fn len(&self) -> usize {
         self.positive.len() + self.negative.len()
     }
 
+    /// Bytes of its entries, and of what it remembers beside them.
     pub fn bytes(&self) -> usize {
-        self.positive.bytes + self.negative.bytes
+        self.positive.bytes + self.negative.bytes + 2 * Part::EMPTY_BYTES + self.ghosts.bytes()
     }
 
     /// Answers from the entry for the question, if that may be done now.
