@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
+use rustix::io::Errno;
 use shared::clock::Moment;
 use shared::serve::{Deferred, boot_time};
 use tokio::runtime::Handle;
@@ -320,9 +321,13 @@ impl Worker {
         } else {
             (Via::Own(slot), self.sockets.send_own(slot, address, message))
         };
-        if let Err(error) = sent {
-            tracing::debug!(%address, %error, "cannot send to this upstream");
-            self.desk.unreachable(via, now);
+        match sent {
+            Ok(()) => {}
+            Err(error) if is_ours(&error) => self.desk.no_socket(slot),
+            Err(error) => {
+                tracing::debug!(%address, %error, "cannot send to this upstream");
+                self.desk.unreachable(via, now);
+            }
         }
     }
 
@@ -334,6 +339,11 @@ impl Worker {
             self.board.show(self.desk.servers().iter().map(|(_, server)| server.into()).collect());
         }
     }
+}
+
+/// Whether we, and not the upstream, are why a socket cannot be had: no descriptor left.
+fn is_ours(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Queries taken in one turn.

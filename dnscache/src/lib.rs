@@ -197,6 +197,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
     Program::bind(config).await?.run(stop).await
 }
 
+/// Descriptors in use at most: clients over TCP, sockets to upstreams, and a few more.
+pub const DESCRIPTORS_MAX: u64 = 15_000;
 /// UDP threads: beyond so many one socket's lock and the cache's memory are the limit.
 const LANES_MAX: usize = 8;
 /// Queries between the lanes and the forwarder; more are refused with SERVFAIL.

@@ -7,6 +7,7 @@ use dnscache::{Config, Error};
 fn main() -> ExitCode {
     let config = shared::flags::parse::<Config>();
     shared::log::start(&config.log);
+    shared::descriptors::raise(dnscache::DESCRIPTORS_MAX);
     shared::log::exit_code(serve(config))
 }
 

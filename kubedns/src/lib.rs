@@ -206,3 +206,6 @@ fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// Descriptors in use at most: clients over TCP, and a few more.
+pub const DESCRIPTORS_MAX: u64 = 10_500;

@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use kubedns::{Config, Error};
-use shared::{flags, log, shutdown};
+use shared::{descriptors, flags, log, shutdown};
 
 fn main() -> ExitCode {
     let config: Config = flags::parse();
     log::start(&config.log);
+    descriptors::raise(kubedns::DESCRIPTORS_MAX);
     log::exit_code(run(config))
 }
 

@@ -9,12 +9,14 @@
 //! ready       seam   named blockers; ready when the last is dropped
 //! http        edge   a bounded listener; liveness, readiness and metrics alike for all
 //! metrics     edge   what all expose alike, in both text formats
+//! descriptors edge   as many as the system allows
 //! config_dir  edge   the ConfigMap's files, watched; its core turns them into checked keys
 //! shutdown    edge   signals, one set of tasks, the drain
 //! ```
 
 pub mod clock;
 pub mod config_dir;
+pub mod descriptors;
 pub mod flags;
 pub mod http;
 pub mod log;

@@ -4,13 +4,10 @@
 //! Edge, on the forwarder's thread. Which server is asked when is the flights' business; sockets
 //! are the thread's.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hickory_proto::op::Message;
-use hickory_proto::rr::RData;
 use shared::clock::Moment;
 use shared::serve::{Deferred, Outbox};
 use shared::wire::{ErrorCode, HEADER_LEN, MESSAGE_MAX, NameBuffer, Query, Reply, Transport};
@@ -18,7 +15,7 @@ use shared::wire::{class, name_end, rcode};
 
 use super::flights::{Act, Failure, Flights, Question, Servers, Ticket, Via};
 use super::hosts::{Hosts, Inquiry};
-use super::message::{Form, read_key, write_query};
+use super::message::{Form, addresses, read_key, write_query};
 use crate::cache::{Cache, Lookup};
 use crate::changes::Epoch;
 use crate::counters::{Count, Counters};
@@ -196,6 +193,11 @@ impl Desk {
     /// Notes that nothing listens at the other end of a socket.
     pub fn unreachable(&mut self, via: Via, now: Moment) {
         self.flights.unreachable(via, now, &mut self.acts);
+    }
+
+    /// Notes that there is no socket left for the flight in `slot`, which is no server's fault.
+    pub fn no_socket(&mut self, slot: u16) {
+        self.flights.fail(slot, NO_SOCKET, &mut self.acts);
     }
 
     /// Lands the flight in `slot` with its failure: those who wait get an expired answer, or the
@@ -457,19 +459,6 @@ fn reply(outbox: &mut Outbox, deferred: &Deferred, write: impl FnOnce(&Query<'_>
     });
 }
 
-/// The addresses in a reply, and how long they may be kept.
-fn addresses(reply: &[u8]) -> Option<(Vec<IpAddr>, Duration)> {
-    let message = Message::from_vec(reply).ok()?;
-    let address = |data: &RData| match data {
-        RData::A(address) => Some(IpAddr::V4(address.0)),
-        RData::AAAA(address) => Some(IpAddr::V6(address.0)),
-        _ => None,
-    };
-    let addresses = message.answers.iter().filter_map(|record| address(&record.data)).collect();
-    let ttl = message.answers.iter().map(|record| record.ttl).min().unwrap_or(0);
-    Some((addresses, Duration::from_secs(ttl.into())))
-}
-
 fn is_failure(code: u16) -> bool {
     !matches!(code, rcode::NOERROR | rcode::NXDOMAIN)
 }
@@ -491,4 +480,6 @@ const LOOP: Failure = Failure {
     reason: ErrorCode::Other,
     text: "this query came from here: the upstreams form a loop",
 };
+const NO_SOCKET: Failure =
+    Failure::servfail(ErrorCode::Other, "no descriptor left for a socket to an upstream");
 const UNUSABLE: Failure = Failure::servfail(ErrorCode::Other, "the upstream's reply is of no use");

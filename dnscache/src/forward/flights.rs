@@ -353,10 +353,12 @@ impl<W> Flights<W> {
         self.table.get(slot).failure.unwrap_or(SILENCE)
     }
 
-    /// Makes a flight fail that is in the air.
+    /// Makes a flight fail that is in the air; a probe just ends.
     pub fn fail(&mut self, slot: u16, failure: Failure, acts: &mut Vec<Act>) {
         let flight = self.table.get_mut(slot);
-        if !matches!(flight.state, State::Free | State::Failed) {
+        if flight.purpose == Purpose::Probe {
+            self.land(slot, acts, |_| {});
+        } else if !matches!(flight.state, State::Free | State::Failed) {
             flight.failure = Some(failure);
             flight.state = State::Failed;
             acts.push(Act::Fail { slot });

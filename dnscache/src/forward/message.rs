@@ -3,6 +3,11 @@
 //!
 //! Core. Knows the layout of messages; does not know servers, time or who asked.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
+use hickory_proto::op::Message;
+use hickory_proto::rr::RData;
 use shared::wire::{ErrorCode, HEADER_LEN, UDP_SIZE_MAX, rcode, rtype};
 
 use crate::cache::Question;
@@ -222,6 +227,19 @@ fn skip_name(message: &[u8], start: usize) -> Option<usize> {
             _ => return None,
         }
     }
+}
+
+/// The addresses in a reply, and how long they may be kept.
+pub(super) fn addresses(reply: &[u8]) -> Option<(Vec<IpAddr>, Duration)> {
+    let message = Message::from_vec(reply).ok()?;
+    let address = |data: &RData| match data {
+        RData::A(address) => Some(IpAddr::V4(address.0)),
+        RData::AAAA(address) => Some(IpAddr::V6(address.0)),
+        _ => None,
+    };
+    let addresses = message.answers.iter().filter_map(|record| address(&record.data)).collect();
+    let ttl = message.answers.iter().map(|record| record.ttl).min().unwrap_or(0);
+    Some((addresses, Duration::from_secs(ttl.into())))
 }
 
 /// AD in a query: we want to know whether the upstream validated (RFC 6840 section 5.7).
