@@ -4,11 +4,13 @@
 //! flags ─▶ workload (core: which questions) ─▶ generator (edge: sockets, windows, rate)
 //!                                                       └─▶ summary, text or JSON ◀─ hit rate
 //!                                      server's own counters before and after ───────────┘
+//! floor: answers everything with the same reply, for comparison
 //! hit-rate: trace ─▶ dnscache's cache, plain LRU, the best possible ─▶ table and picture
 //! ```
 
 mod counters;
 mod flags;
+mod floor;
 mod generator;
 mod hit_rate;
 mod summary;
@@ -33,6 +35,9 @@ fn main() -> ExitCode {
         Some(Command::HitRate(flags)) => {
             hit_rate::run(flags).map_err(|source| Error::File { path: flags.svg.clone(), source })
         }
+        Some(Command::Floor(flags)) => {
+            floor::run(flags).map_err(|source| Error::Floor { address: flags.listen, source })
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -54,6 +59,8 @@ enum Error {
     Questions { path: PathBuf, source: workload::FileError },
     #[error("asking {server} failed: {source}")]
     Ask { server: SocketAddr, source: std::io::Error },
+    #[error("answering at {address} failed: {source}")]
+    Floor { address: SocketAddr, source: std::io::Error },
     #[error("{server} did not answer a single question of {sent}; is it running?")]
     Silence { server: SocketAddr, sent: u64 },
 }
