@@ -8,11 +8,11 @@ mod pages;
 mod real;
 mod trouble;
 
-use crate::fixture::api_server::ApiServer;
 use crate::fixture::dns::{self, eventually};
 use crate::fixture::http;
 use crate::fixture::kubedns::{Kubedns, start};
-use crate::fixture::objects::{endpoint_slice, namespace, pod, service};
+use tests::api_server::ApiServer;
+use tests::objects::{endpoint_slice, namespace, pod, service};
 
 const WEB: &str = "web.shop.svc.cluster.local. A";
 const DB: &str = "db.shop.svc.cluster.local. A";

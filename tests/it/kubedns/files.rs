@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::fixture::dns::eventually;
 use crate::fixture::http;
 use crate::fixture::kubedns::{Kubedns, start};
-use crate::fixture::objects::{endpoint_slice, service};
+use tests::objects::{endpoint_slice, service};
 
 const WEB: &str = "web.shop.svc.cluster.local. A";
 const DB: &str = "db.shop.svc.cluster.local. A";

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{DB, WEB, shop, watching};
 use crate::fixture::dns::eventually;
 use crate::fixture::http::{self, Lines};
-use crate::fixture::objects::service;
+use tests::objects::service;
 
 async fn next(lines: &mut Lines) -> Value {
     serde_json::from_str(&lines.next().await.expect("a line")).expect("JSON")

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::fixture::http;
 use crate::fixture::kubedns::start;
-use crate::fixture::objects::{Object, endpoint_slice, namespace, service};
+use tests::objects::{Object, endpoint_slice, namespace, service};
 
 #[tokio::test]
 async fn answers_follow_a_real_api_server() {

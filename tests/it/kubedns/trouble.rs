@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use super::{DB, Steady, WEB, shop, watching};
-use crate::fixture::api_server::Fault;
 use crate::fixture::dns::{self, eventually};
 use crate::fixture::http;
 use crate::fixture::kubedns::start;
-use crate::fixture::objects::{endpoint_slice, service};
+use tests::api_server::Fault;
+use tests::objects::{endpoint_slice, service};
 
 const ANSWER: &str = "web.shop.svc.cluster.local. 30 IN A 10.0.0.7";
 const DB_ANSWER: &str = "db.shop.svc.cluster.local. 30 IN A 10.0.0.9";

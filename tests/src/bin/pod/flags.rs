@@ -56,6 +56,12 @@ impl Flags {
     pub fn objects(&self) -> Option<&Path> {
         self.kubeconfig.is_none().then_some(&self.objects)
     }
+
+    /// Where logs go: as told, else `pod-logs` in cargo's target directory, beside what was built.
+    pub fn log_directory(&self, built: &Path) -> PathBuf {
+        let target = built.parent().unwrap_or(built);
+        self.log_dir.clone().unwrap_or_else(|| target.join("pod-logs"))
+    }
 }
 
 /// Reads the command line; a wrong flag is one line and ends the process with exit code 2.

@@ -9,7 +9,6 @@
 //! ```
 
 mod ask;
-mod build;
 mod examples;
 mod flags;
 mod objects;
@@ -17,7 +16,6 @@ mod plan;
 mod ports;
 mod programs;
 mod status;
-mod tether;
 
 use std::io::IsTerminal;
 use std::pin::{Pin, pin};
@@ -29,6 +27,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use flags::Flags;
 use ports::Ports;
 use programs::{Ended, Programs};
+use tests::{build, tether};
 
 fn main() -> ExitCode {
     if let Some(refusal) = tether::exec_if_asked() {
@@ -80,7 +79,7 @@ async fn run(flags: Flags) -> Result<(), Error> {
         () = &mut stop => return Ok(()),
     };
     let services = flags.objects().map(objects::services).unwrap_or_default();
-    let directory = build::log_directory(&flags, &built);
+    let directory = flags.log_directory(&built);
     let resolv_file = programs::prepare(&directory)?;
     let plan = plan::new(&flags, &ports, &services, &resolv_file);
     let mut programs = Programs::start(&built, &directory, &plan)?;

@@ -15,8 +15,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use tests::tether;
+
 use crate::flags::seen_from_here;
-use crate::tether;
 
 /// One program to start.
 #[derive(Debug)]
@@ -173,7 +174,7 @@ fn start(
     let output = File::create(log).map_err(unwritable)?;
     let errors = output.try_clone().map_err(unwritable)?;
     let refused = |source| Error::Start { name, source };
-    let mut command = Command::from(tether::command(program));
+    let mut command = Command::from(tether::command(program, None));
     command.args(arguments).stdin(Stdio::null()).stdout(output).stderr(errors);
     command.kill_on_drop(true).spawn().map_err(refused)
 }

@@ -1,13 +1,11 @@
-//! Builds the programs with the cargo, profile and target directory this launcher came from.
+//! Builds the programs with the cargo, profile and target directory this tool came from.
 
 use std::ffi::OsStr;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 
 use tokio::process::Command;
-
-use crate::flags::Flags;
 
 /// Why there is nothing to start.
 #[derive(Debug, thiserror::Error)]
@@ -61,12 +59,6 @@ pub async fn programs() -> Result<PathBuf, Error> {
 fn describes_a_package(variable: &OsStr) -> bool {
     let prefixes = ["CARGO_PKG_", "CARGO_MANIFEST_"];
     prefixes.iter().any(|prefix| variable.to_string_lossy().starts_with(prefix))
-}
-
-/// Where logs go: as told, else `pod-logs` in cargo's target directory.
-pub fn log_directory(flags: &Flags, built: &Path) -> PathBuf {
-    let target = built.parent().unwrap_or(built);
-    flags.log_dir.clone().unwrap_or_else(|| target.join("pod-logs"))
 }
 
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");

@@ -1,0 +1,19 @@
+//! What the whole-program tests and the development tools share: the outside of the programs.
+//!
+//! Knows the Kubernetes API as its server does, and how programs are built and started; knows
+//! nothing of what is inside them, nor how DNS is asked.
+//!
+//! ```text
+//! objects ─▶ api_server ◀─ lists, watches ─ kubedns     tests/it, cargo load scale
+//! build ─▶ tether ─▶ children, each on its core         cargo pod, cargo load
+//! ```
+
+pub mod api_server;
+pub mod build;
+pub mod objects;
+pub mod tether;
+
+use std::time::Duration;
+
+/// How long a state may take to come about, and an exchange to end, before a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(10);
