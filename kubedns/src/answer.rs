@@ -37,10 +37,13 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
         let text = "the cluster has not been listed completely yet";
         return reply.fail(rcode::SERVFAIL, ErrorCode::NotReady, text);
     }
+    if records.is_stale() {
+        reply.set_error(ErrorCode::StaleAnswer, STALE);
+    }
     reply.set_authoritative(true);
     let mut spot = Spot { at: HEADER_LEN, apex: found.apex, is_reverse: found.is_reverse };
     let mut node = found.node;
-    let mut writing = Writing { query, records, turn, reply, ttl_secs: records.zone().ttl_secs };
+    let mut writing = Writing { query, records, turn, reply, ttl_secs: records.ttl_secs() };
     for _ in 0..CHAIN_MAX {
         let Node::Alias(_, target) = node else { return writing.end(spot, node) };
         let cname = &[target.wire()];
@@ -95,6 +98,9 @@ impl Writing<'_, '_> {
         }
         if matches!(node, Node::Missing) {
             self.reply.set_rcode(rcode::NXDOMAIN);
+            if self.records.is_stale() {
+                self.reply.set_error(ErrorCode::StaleNxdomainAnswer, STALE);
+            }
         }
         if self.push_soa(Section::Authority, spot).is_none() {
             self.truncate();
@@ -247,6 +253,8 @@ const ANY_ORDER: [u16; 7] =
 pub(crate) const CHAIN_MAX: usize = 8;
 /// The farthest offset that a compression pointer reaches.
 const POINTER_MAX: usize = 0x3fff;
+/// Why an answer may be out of date.
+const STALE: &str = "from the snapshot: the API server has not been heard since the start";
 /// The name server's name, relative to the apex of the cluster domain.
 const NS: &[u8] = b"\x02ns\x03dns";
 /// The mailbox of the SOA record, relative to the apex of the cluster domain.

@@ -18,6 +18,8 @@ use crate::store::{Changed, Published};
 pub struct Changes {
     epoch: u64,
     generation: u64,
+    /// The generation before the oldest line.
+    from: u64,
     lines: VecDeque<(u64, Bytes)>,
     len_bytes: usize,
 }
@@ -36,7 +38,21 @@ impl Changes {
     /// generations of one process apart from those of the next.
     pub fn new(started_ms: u64) -> Self {
         let epoch = started_ms.saturating_mul(GENERATIONS_PER_MS).min(GENERATION_MAX);
-        Self { epoch, generation: epoch, lines: VecDeque::new(), len_bytes: 0 }
+        Self { epoch, generation: epoch, from: epoch, lines: VecDeque::new(), len_bytes: 0 }
+    }
+
+    /// An empty log of a process that goes on from the records that an earlier one had at
+    /// `generation`: whoever knows exactly those gets what is different by now. No generation is
+    /// used twice, even where the clock went back.
+    pub fn resumed(started_ms: u64, generation: u64) -> Self {
+        let log = Self::new(started_ms);
+        let generation = generation.min(GENERATION_MAX);
+        Self { epoch: log.epoch.max(generation), generation, from: generation, ..log }
+    }
+
+    /// The generation of records that were published as number `publication`.
+    pub fn generation_of(&self, publication: u64) -> u64 {
+        self.epoch + publication
     }
 
     /// The generation of the records as they are.
@@ -46,7 +62,7 @@ impl Changes {
 
     /// Notes what `published` changed; the oldest lines make room.
     pub fn push(&mut self, published: &Published) {
-        self.generation = self.epoch + published.generation;
+        self.generation = self.generation_of(published.generation);
         let line = match &published.changed {
             Changed::Names(names) if names.len_bytes() <= LINE_NAMES_MAX => {
                 let names = names.iter().map(|name| Text(name).to_string()).collect();
@@ -58,15 +74,17 @@ impl Changes {
         self.len_bytes += line.len();
         self.lines.push_back((self.generation, line));
         while self.len_bytes > LOG_LEN_MAX || self.lines.len() > LOG_LINES_MAX {
-            let Some((_, oldest)) = self.lines.pop_front() else { break };
+            let Some((generation, oldest)) = self.lines.pop_front() else { break };
+            self.from = generation;
             self.len_bytes -= oldest.len();
         }
     }
 
     /// What came after `generation`.
     pub fn since(&self, generation: u64) -> Since {
-        let known_from = self.lines.front().map_or(self.generation, |(first, _)| first - 1);
-        if !(known_from..=self.generation).contains(&generation) {
+        let is_line =
+            || self.lines.binary_search_by_key(&generation, |(number, _)| *number).is_ok();
+        if generation != self.from && !is_line() {
             return Since::Unknown;
         }
         let newer = self.lines.iter().rev().take_while(|(number, _)| *number > generation);
@@ -166,6 +184,23 @@ mod tests {
         assert_eq!(text(&changes.since(1_027)), "");
         assert_eq!(text(&changes.since(1_028)), "unknown");
         assert_eq!(text(&changes.since(1_023)), "unknown");
+    }
+
+    #[test]
+    fn a_reader_of_the_process_before_gets_the_difference_where_that_is_known() {
+        for started_ms in [9, 0] {
+            let mut changes = Changes::resumed(started_ms, 1_030);
+            assert_eq!((changes.generation(), changes.since(1_030)), (1_030, Since::Lines(vec![])));
+            changes.push(&published(&["a", "b"])[2]);
+            let next = changes.generation();
+            assert!(next > 1_031, "{next}");
+            let line =
+                format!(r#"{{"generation":{next},"names":["b.default.svc.cluster.local."]}}"#);
+            assert_eq!(text(&changes.since(1_030)), format!("{line}\n"));
+            for unknown in [1_029, 1_031, next - 1, next + 1] {
+                assert_eq!(changes.since(unknown), Since::Unknown, "{unknown}");
+            }
+        }
     }
 
     #[test]

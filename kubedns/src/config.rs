@@ -73,6 +73,9 @@ pub struct Config {
     #[arg(long, value_name = "COUNT",
         value_parser = clap::value_parser!(u16).range(1..=THREADS_MAX))]
     pub threads: Option<u16>,
+    /// File that keeps the last known state, for a start without the API server [default: none]
+    #[arg(long, value_name = "FILE", value_parser = snapshot_file, conflicts_with = "objects")]
+    pub snapshot: Option<PathBuf>,
     /// A watch that says nothing for this many seconds is replaced, 1 to 3600
     #[arg(long, value_name = "SECONDS", value_parser = flags::seconds(1, 3_600),
         default_value = "75")]
@@ -95,6 +98,16 @@ pub enum Pods {
     Insecure,
     /// Addresses of Pods of that namespace: every Pod is watched.
     Verified,
+}
+
+impl Pods {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Insecure => "insecure",
+            Self::Verified => "verified",
+        }
+    }
 }
 
 /// Which part of the cluster is exposed.
@@ -142,12 +155,41 @@ impl Config {
         }
     }
 
+    /// What must be the same for one kubedns to use another's snapshot: every flag that says which
+    /// objects are watched and what is made of them.
+    pub fn identity(&self) -> String {
+        let scope = self.scope();
+        let mut identity = format!("domain {}, pods {}", self.domain, self.pods.word());
+        if !scope.namespaces.is_empty() {
+            identity += &format!(", namespaces {}", scope.namespaces.join(" "));
+        }
+        if let Some(selector) = &scope.services {
+            identity += &format!(", services {selector}");
+        }
+        if let Some(clusterset) = &self.clusterset_domain {
+            identity += &format!(", clusterset {clusterset}");
+        }
+        identity
+    }
+
     /// How many threads answer UDP.
     pub fn threads(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.threads.map_or_else(cores, usize::from)
     }
 }
+
+/// A file's path: its directory may come to exist, but its name must be one.
+fn snapshot_file(text: &str) -> Result<PathBuf, SnapshotFileError> {
+    let path = PathBuf::from(text);
+    let is_file = path.file_name().is_some() && !text.ends_with('/') && !path.is_dir();
+    if is_file { Ok(path) } else { Err(SnapshotFileError) }
+}
+
+/// A text is no file's path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected the path of a file, such as /var/lib/kubedns/snapshot, not of a directory")]
+pub struct SnapshotFileError;
 
 /// A cluster domain.
 fn domain(text: &str) -> Result<Name, ZoneError> {
@@ -221,6 +263,21 @@ mod tests {
     }
 
     #[test]
+    fn the_identity_says_what_is_watched() {
+        let check = |flags: &str, expected: &str| {
+            let config = config(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
+            assert_eq!(config.identity(), expected);
+        };
+        check("--ttl 5 --threads 2 --snapshot s", "domain cluster.local., pods insecure");
+        check(
+            "--domain z --pods verified --namespace b --namespace a --service-selector app=web \
+             --clusterset-domain clusterset.local",
+            "domain z., pods verified, namespaces a b, services app=web, clusterset \
+             clusterset.local.",
+        );
+    }
+
+    #[test]
     fn mistakes_are_one_line_that_names_flag_and_value() {
         let check = |flags: &[&str], said: &[&str]| {
             let Err(Stop::Wrong(line)) = config(flags) else { panic!("{flags:?} passed") };
@@ -239,6 +296,8 @@ mod tests {
         check(&["--context", "prod"], &["--kubeconfig"]);
         check(&["--kubeconfig", "f", "--objects", "d"], &["--kubeconfig", "--objects"]);
         check(&["--watch-silence", "0"], &["--watch-silence", "1 to 3600"]);
+        check(&["--snapshot", "/"], &["--snapshot", "expected the path of a file"]);
+        check(&["--snapshot", "s", "--objects", "d"], &["--snapshot", "--objects"]);
         check(&["--no-such"], &["--no-such"]);
     }
 }

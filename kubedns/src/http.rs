@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::changes::{Changes, Line, Since};
 use crate::objects;
+use crate::snapshot::{self, unix_ms};
 use crate::store::Reader;
 use crate::watch::progress::{Phase, Progress};
 
@@ -48,6 +49,8 @@ pub struct View {
     pub watches: Vec<Arc<Progress>>,
     /// How the files fare; nothing with an API server.
     pub objects: Option<watch::Receiver<objects::State>>,
+    /// How the snapshot fares; nothing without `--snapshot`.
+    pub snapshot: Option<watch::Receiver<snapshot::State>>,
     /// How many objects are left out.
     pub rejected: Arc<std::sync::atomic::AtomicUsize>,
     /// How the configuration directory fares.
@@ -90,6 +93,8 @@ impl View {
             self.watches.iter().map(|watch| check(watch, &blockers, now)).collect()
         };
         checks.extend(self.objects.as_ref().map(|state| state.borrow().check()));
+        let stale = self.reader.records().is_stale();
+        checks.extend(self.snapshot.as_ref().map(|state| state.borrow().check(stale, unix_ms())));
         checks.push(self.config.borrow().check());
         checks
     }

@@ -6,18 +6,20 @@
 //!                     ├─ News ─▶ publish ─▶ store ═ snapshot ═╡
 //! files ──── objects ─┘  bounded  Writer    │                 └─▶ http: health, metrics
 //!                        channel            └ changed names ─▶ changes ─▶ /changes ─▶ dnscache
+//! file ◀── snapshot ◀─ what is shown, now and then; at a start what was shown last ─▶ store
 //! ```
 //!
 //! * `project`, `records`, `answer`, `changes`: core. Objects in, records out; a query in, a reply
 //!   out.
 //! * `store`: seam. One writer, readers that never wait. A publication lands whole.
-//! * `watch`, `objects`, `http`: edges. They know connections, files and clients, and no rule of
-//!   DNS.
+//! * `watch`, `objects`, `snapshot`, `http`: edges. They know connections, files and clients, and
+//!   no rule of DNS.
 //!
 //! What holds, whatever happens outside:
 //!
 //! * Before everything was listed once, every answer is SERVFAIL: no NXDOMAIN for what is not known
 //!   yet, no half set of endpoints.
+//! * What a snapshot says is answered whole and marked as stale, until everything was listed.
 //! * A later full list is applied as a difference, and takes nothing away before it is complete.
 //! * Whatever the API server does, what is known goes on being answered.
 
@@ -33,19 +35,18 @@ pub mod project;
 pub mod publish;
 pub mod records;
 pub mod serve;
+pub mod snapshot;
 pub mod store;
 pub mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use shared::config_dir;
 use shared::serve::{BindError, Limits, Sockets, boot_time};
 use shared::shutdown::{TaskError, Tasks};
 use tokio::sync::mpsc;
 
-use crate::changes::Changes;
 use crate::news::Scope;
 use crate::objects::{Objects, ObjectsError};
 use crate::project::Kind;
@@ -104,12 +105,25 @@ enum Origin {
     Files(tokio::sync::watch::Receiver<objects::State>, Objects),
 }
 
+impl Origin {
+    /// What is listed of what `exposed` says.
+    fn scopes(&self, exposed: &config::Scope) -> Vec<Scope> {
+        match self {
+            Self::Cluster(_) => watch::scopes(exposed),
+            Self::Files(..) => objects::scopes(exposed),
+        }
+    }
+}
+
 impl Program {
     /// Binds the sockets, and reads what says where objects come from; asks nobody yet.
     ///
     /// Fails on addresses that are taken and on files that cannot be read. An API server that is
     /// away is no failure: it may come back.
     pub async fn bind(config: Config) -> Result<Self, Error> {
+        if config.clusterset_domain.is_some() {
+            tracing::warn!("--clusterset-domain: this version answers for no clusterset yet");
+        }
         let sockets = shared::serve::bind(&config.listen, config.threads())?;
         let listener = shared::http::bind(config.http_listen).await?;
         let objects = if let Some(path) = &config.objects {
@@ -139,25 +153,20 @@ impl Program {
     /// itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
         let Self { config, sockets, listener, objects } = self;
-        if config.clusterset_domain.is_some() {
-            tracing::warn!("--clusterset-domain: this version answers for no clusterset yet");
-        }
         let mut tasks = Tasks::new();
         let stopping = tasks.stopping();
-        let (writer, reader) = store::new(config.zone());
+        let snapshot::Start { writer, reader, changes, keeper } =
+            snapshot::start(config.snapshot.as_deref(), config.identity(), config.zone());
         let (dns, http) = (sockets.local_addresses().to_vec(), listener.address());
         let handler = Arc::new(serve::Answers::new(reader.clone()));
         let (later, _) = mpsc::channel(1); // no answer needs more time
         let serving =
             shared::serve::dns(sockets, Limits::default(), stopping.clone(), handler, later)?;
 
-        let scopes = match &objects {
-            Origin::Cluster(_) => watch::scopes(&config.scope()),
-            Origin::Files(..) => objects::scopes(&config.scope()),
-        };
+        let scopes = objects.scopes(&config.scope());
         let kinds = Kind::ALL.into_iter().filter(|&kind| scopes.iter().any(|s| s.kind == kind));
         let (ready, blockers) = shared::ready::new(kinds.map(Kind::plural));
-        let (changes, changes_seen) = tokio::sync::watch::channel(Changes::new(unix_ms()));
+        let (changes, changes_seen) = tokio::sync::watch::channel(changes);
         let publisher = Publisher::new(writer, changes, blockers, &scopes);
         let (sink, news) = mpsc::channel(NEWS_MAX);
         let (config_state, config_follower) = config_dir::open(config.config_dir.as_deref());
@@ -168,6 +177,7 @@ impl Program {
             reader,
             watches: Vec::new(),
             objects: None,
+            snapshot: keeper.as_ref().map(snapshot::Keeper::state),
             rejected: publisher.rejected(),
             config: config_state,
         };
@@ -186,6 +196,11 @@ impl Program {
                 tasks.spawn("objects", objects.follow(sink, stopping.clone()));
             }
         }
+        if let Some(keeper) = keeper {
+            let (changes, watches) = (changes_seen.clone(), view.watches.clone());
+            let keeping = keeper.run(view.reader.clone(), changes, watches, stopping.clone());
+            tasks.spawn("snapshot", keeping);
+        }
         let router = http::router(view, changes_seen, stopping.clone());
         tasks.spawn("publish", publisher.run(news, stopping.clone()));
         tasks.spawn("dns", serving.finished());
@@ -199,12 +214,6 @@ impl Program {
 fn progresses(scopes: Vec<Scope>) -> Vec<Arc<Progress>> {
     let now = boot_time();
     scopes.into_iter().map(|scope| Arc::new(Progress::new(scope, now))).collect()
-}
-
-/// Milliseconds since 1970, for what must differ from one process to the next.
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Descriptors in use at most: clients over TCP, and a few more.

@@ -185,6 +185,7 @@ type Map<K, V> = GenericHashMap<K, V, RandomState, DefaultSharedPtr>;
 pub struct Records {
     zone: Arc<Zone>,
     complete: bool,
+    stale: bool,
     generation: u64,
     serial: u32,
     services: Map<Key, Arc<Entry>>,
@@ -209,6 +210,7 @@ impl Records {
         Self {
             zone: Arc::new(zone),
             complete: false,
+            stale: false,
             generation: 0,
             serial: 0,
             services: Map::with_hasher(RandomState::default()),
@@ -234,6 +236,17 @@ impl Records {
         self.complete
     }
 
+    /// Whether these are the records of an earlier process, nothing of which has been seen to hold
+    /// since (RFC 8767).
+    pub fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// TTL of every record and of negative answers, in seconds.
+    pub fn ttl_secs(&self) -> u32 {
+        if self.stale { self.zone.ttl_secs.min(STALE_TTL_SECS) } else { self.zone.ttl_secs }
+    }
+
     /// How many times records have been published before and with this snapshot.
     pub fn generation(&self) -> u64 {
         self.generation
@@ -255,6 +268,7 @@ impl fmt::Debug for Records {
         f.debug_struct("Records")
             .field("zone", self.zone.apex())
             .field("complete", &self.complete)
+            .field("stale", &self.stale)
             .field("generation", &self.generation)
             .field("counts", &self.counts)
             .finish_non_exhaustive()
@@ -313,6 +327,8 @@ pub fn key_text(key: &[u8]) -> String {
     text
 }
 
+/// Stale records are kept for at most this long (RFC 8767 section 5).
+const STALE_TTL_SECS: u32 = 30;
 /// Hostname, Service and namespace of 63 bytes each and `svc` must fit before the apex.
 const APEX_LEN_MAX: usize = shared::wire::NAME_MAX - (3 * 64 + 4);
 

@@ -173,6 +173,16 @@ impl Writer {
         }
     }
 
+    /// What was applied so far is how an earlier process last knew it, with `serial` as its serial:
+    /// it is shown at once, as stale, and stays until every kind is synced. Then what is different
+    /// by now replaces it in one publication.
+    pub fn restored(&mut self, serial: u32) {
+        self.draft.set_stale(serial);
+        let records = Arc::new(self.draft.records().clone());
+        self.aliases.follow(&records, records.entries().map(Entry::key));
+        self.published.store(records);
+    }
+
     /// Every list of `kind` has been finished once. When no awaited kind is left, the next
     /// [`Writer::publish`] begins to answer.
     pub fn synced(&mut self, kind: Kind) {
@@ -193,10 +203,15 @@ impl Writer {
     /// `revision` is the highest resource version seen, 0 where there is none: its low 32 bits
     /// become the SOA serial, so that replicas agree and restarts do not go back.
     pub fn publish(&mut self, revision: u64) -> Option<Published> {
-        let first = !self.published.load().is_complete();
-        if !self.is_synced() || !first && self.draft.touched().is_empty() {
+        let (first, stale) = {
+            let published = self.published.load();
+            (!published.is_complete(), published.is_stale())
+        };
+        let is_news = first || stale || !self.draft.touched().is_empty();
+        if !self.is_synced() || !is_news {
             return None;
         }
+        self.draft.set_fresh();
         self.draft.advance(revision as u32);
         let touched = self.draft.take_touched();
         let records = Arc::new(self.draft.records().clone());

@@ -6,6 +6,7 @@
 mod files;
 mod pages;
 mod real;
+mod snapshot;
 mod trouble;
 
 use crate::fixture::dns::{self, eventually};

@@ -15,6 +15,7 @@ use shared::metrics::{counters, register_config_dir, register_dns};
 use shared::serve::boot_time;
 
 use super::View;
+use crate::snapshot::unix_ms;
 use crate::watch::progress::{COUNTS, Phase};
 
 /// Every metric of kubedns.
@@ -64,11 +65,29 @@ impl Collector for Records {
             let help = ("objects_problems", "Documents of object files that cannot be read");
             gauge(&mut encoder, help, problems as i64)?;
         }
+        self.encode_snapshot(&mut encoder)?;
         if view.watches.is_empty() { Ok(()) } else { self.encode_watches(&mut encoder) }
     }
 }
 
 impl Records {
+    fn encode_snapshot(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = ("stale", "1 while answers come from the snapshot");
+        gauge(encoder, help, i64::from(self.0.reader.records().is_stale()))?;
+        let Some(state) = &self.0.snapshot else { return Ok(()) };
+        let state = state.borrow().clone();
+        let help = ("snapshot_age_seconds", "How old the knowledge in the snapshot is");
+        let age = state.age(unix_ms());
+        gauges(encoder, help, age.map(|age| (NO_LABELS, age.as_secs_f64())))?;
+        let help = ("snapshot_bytes", "Length of the snapshot");
+        gauge(encoder, help, state.len_bytes as i64)?;
+        let results = [("written", state.writes), ("failed", state.failures)];
+        let rows = results.map(|(result, count)| ([("result", result)], count));
+        counters(encoder, ("snapshot_writes", "Tries to write the snapshot"), rows)?;
+        let help = ("snapshot_refused", "1 where the snapshot found at the start was not used");
+        gauge(encoder, help, i64::from(state.refused.is_some()))
+    }
+
     fn encode_watches(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let now = boot_time();
         let watches = || {
@@ -131,3 +150,5 @@ where
     }
     Ok(())
 }
+
+const NO_LABELS: [(&str, &str); 0] = [];

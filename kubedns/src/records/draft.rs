@@ -83,6 +83,18 @@ impl Draft {
         self.records.complete = true;
     }
 
+    /// These are the records of an earlier process, whose last serial was `serial`.
+    pub fn set_stale(&mut self, serial: u32) {
+        self.records.complete = true;
+        self.records.stale = true;
+        self.records.serial = serial;
+    }
+
+    /// What there is has been listed in full: nothing is stale any more.
+    pub fn set_fresh(&mut self) {
+        self.records.stale = false;
+    }
+
     /// Counts one more publication, whose SOA serial is `serial` or, where that would not grow, one
     /// more than the last.
     pub fn advance(&mut self, serial: u32) {
@@ -168,25 +180,34 @@ impl Draft {
     /// A Pod's addresses came.
     pub fn add_pod(&mut self, pod: &Pod) {
         let number = self.with_namespace(&pod.namespace, |known| known.pods += 1);
+        let mut is_news = false;
         for &address in &pod.addresses {
-            *self.records.pods.entry((mapped(address), number)).or_insert(0) += 1;
+            let count = self.records.pods.entry((mapped(address), number)).or_insert(0);
+            is_news |= *count == 0;
+            *count += 1;
         }
         self.records.counts.pods += 1;
-        self.touch(|touched| touched.pods.insert(pod.namespace.clone()));
+        if is_news {
+            self.touch(|touched| touched.pods.insert(pod.namespace.clone()));
+        }
     }
 
     /// A Pod's addresses went.
     pub fn remove_pod(&mut self, pod: &Pod) {
         let number = self.with_namespace(&pod.namespace, |known| known.pods -= 1);
+        let mut is_news = false;
         for &address in &pod.addresses {
             let key = (mapped(address), number);
             let count = self.records.pods.remove(&key).expect("only what was added is removed");
+            is_news |= count == 1;
             if count > 1 {
                 self.records.pods.insert(key, count - 1);
             }
         }
         self.records.counts.pods -= 1;
-        self.touch(|touched| touched.pods.insert(pod.namespace.clone()));
+        if is_news {
+            self.touch(|touched| touched.pods.insert(pod.namespace.clone()));
+        }
     }
 
     /// Changes what is known about a namespace; yields its number.

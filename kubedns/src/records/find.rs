@@ -3,8 +3,10 @@
 //! Core. Reads labels from the right and looks up once; does not know which type was asked for nor
 //! how it is answered. A name exists when it owns a record or is an ancestor of one that does.
 
+use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use super::{Entry, Holder, Key, Place, PodMode, Port, Protocol, Records, Shape};
 use crate::name::{
@@ -199,6 +201,22 @@ impl Records {
     /// What stands at each Service's key, in no order.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.services.values().map(|entry| &**entry)
+    }
+
+    /// The label of each Namespace whose object is there, in no order.
+    pub fn declared_namespaces(&self) -> impl Iterator<Item = &Arc<[u8]>> {
+        self.namespaces.iter().filter(|(_, known)| known.declared).map(|(label, _)| label)
+    }
+
+    /// Each address that Pods have, with their namespace's label, in the order of the addresses.
+    pub fn pod_addresses(&self) -> impl Iterator<Item = (&Arc<[u8]>, IpAddr)> {
+        let mut labels = HashMap::new();
+        if !self.pods.is_empty() {
+            labels.extend(self.namespaces.iter().map(|(label, known)| (known.number, label)));
+        }
+        self.pods.keys().filter_map(move |(address, number)| {
+            Some((*labels.get(number)?, Ipv6Addr::from(*address).to_canonical()))
+        })
     }
 
     /// The numbers of those who hold `address` in a way that gives it a name.

@@ -94,8 +94,10 @@ fn a_manifest_that_says_something_else_is_caught() {
     check(
         "- {name: config, mountPath: /etc/kube-dns",
         "- {name: config, mountPath: /etc",
-        "config",
+        "mounts",
     );
+    check("mountPath: /var/lib/kubedns}", "mountPath: /var/lib/other}", "mounts");
+    check("/var/lib/kubedns}", "/var/lib/kubedns, readOnly: true}", "mounts");
 }
 
 /// An object and where it is written.
@@ -147,6 +149,8 @@ struct Program {
     dns: Vec<SocketAddr>,
     http: SocketAddr,
     config_dir: Option<String>,
+    /// The directory of the snapshot.
+    snapshot_dir: Option<String>,
     drain: Duration,
 }
 
@@ -162,18 +166,21 @@ fn program(name: &str, arguments: &[&str]) -> Result<Program, String> {
             dns: config.listen,
             http: config.http_listen,
             config_dir: path(config.config_dir),
+            snapshot_dir: path(config.snapshot.map(|file| file.with_file_name(""))),
             drain: config.drain,
         }),
         "dnscache" => parse_from::<dnscache::config::Config>(arguments).map(|config| Program {
             dns: config.listen,
             http: config.http_listen,
             config_dir: path(config.config_dir),
+            snapshot_dir: None,
             drain: DRAIN_OF_OTHERS,
         }),
         "healthz" => parse_from::<healthz::Config>(arguments).map(|config| Program {
             dns: Vec::new(),
             http: config.http_listen,
             config_dir: path(config.config_dir),
+            snapshot_dir: None,
             drain: DRAIN_OF_OTHERS,
         }),
         other => panic!("no program is called {other}"),
@@ -255,18 +262,21 @@ fn probe_breaches(object: &Object, container: &Value, program: &Program) -> Vec<
     breaches
 }
 
-/// The configuration directory is where the ConfigMap is mounted.
+/// The configuration directory is where the ConfigMap is mounted, and the snapshot where it can be
+/// written.
 fn mount_breaches(object: &Object, container: &Value, program: &Program) -> Vec<Breach> {
     let name = text(&container["name"]);
-    let mounts: Vec<&str> =
-        list(&container["volumeMounts"]).map(|mount| text(&mount["mountPath"])).collect();
-    let wanted: Vec<&str> = program.config_dir.as_deref().into_iter().collect();
+    let mounts: Vec<(&str, bool)> = list(&container["volumeMounts"])
+        .map(|mount| (text(&mount["mountPath"]), mount["readOnly"] == true))
+        .collect();
+    let read = program.config_dir.as_deref().map(|path| (path, true));
+    let written = program.snapshot_dir.as_deref().map(|path| (path.trim_end_matches('/'), false));
+    let wanted: Vec<(&str, bool)> = read.into_iter().chain(written).collect();
     if mounts == wanted {
         return Vec::new();
     }
-    vec![
-        object.breach("mountPath", format!("{name} mounts config at {mounts:?}, reads {wanted:?}")),
-    ]
+    let law = format!("{name} mounts {mounts:?} (path, read-only), needs {wanted:?}");
+    vec![object.breach("mountPath", law)]
 }
 
 /// Where Deployment and Service, or the three programs, do not fit each other.

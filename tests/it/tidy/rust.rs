@@ -172,6 +172,7 @@ const CORE: &[&str] = &[
     "kubedns/src/project/",
     "kubedns/src/records.rs",
     "kubedns/src/records/",
+    "kubedns/src/snapshot/",
     "shared/src/clock.rs",
     "shared/src/wire.rs",
     "shared/src/wire/",

@@ -1,0 +1,372 @@
+//! The last known state in a file: written while all is well, read at a start without an API
+//! server.
+//!
+//! Edge. Knows the file, when it is written and what became of that; what stands in it is the
+//! business of `codec` and `objects`. A file is used as a whole or not at all.
+//!
+//! ```text
+//! start ── file ──▶ restore ──▶ store: answers at once, marked as stale ── lists ──▶ difference
+//! store ── publication, at most every 30 s, and at the end ──▶ .NAME.part ─ fsync ─ rename ─▶ NAME
+//! ```
+
+mod bytes;
+pub mod codec;
+mod objects;
+
+use std::convert::Infallible;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use shared::ready::Check;
+use shared::serve::boot_time;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::changes::Changes;
+use crate::project::Change;
+use crate::records::{Records, Zone};
+use crate::store::{self, Reader, Writer};
+use crate::watch::progress::Progress;
+
+use codec::{Decoded, Header, Refused, encode};
+
+/// What the program begins with.
+pub struct Start {
+    /// The store, with what the snapshot says in it where there is a good one.
+    pub writer: Writer,
+    /// Reads it.
+    pub reader: Reader,
+    /// The log of changes that goes with it.
+    pub changes: Changes,
+    /// Keeps the file; nothing without one.
+    pub keeper: Option<Keeper>,
+}
+
+/// Reads the snapshot at `path`, where there is one, that a kubedns with `identity` wrote.
+///
+/// A file that cannot be used is logged with the reason, and the program begins empty.
+pub fn start(path: Option<&Path>, identity: String, zone: Zone) -> Start {
+    let (mut writer, mut reader) = store::new(zone.clone());
+    let mut changes = Changes::new(unix_ms());
+    let Some(path) = path else { return Start { writer, reader, changes, keeper: None } };
+    remove_leftovers(path);
+    let mut state = State::default();
+    match read(path).and_then(|file| {
+        let len_bytes = file.len() as u64;
+        restore(&file, &identity, zone).map(|restored| (restored, len_bytes)).map_err(Into::into)
+    }) {
+        Ok((restored, len_bytes)) => {
+            let header = restored.header;
+            (writer, reader) = (restored.writer, restored.reader);
+            changes = Changes::resumed(unix_ms(), header.generation);
+            state = State { as_of_ms: Some(header.as_of_ms), len_bytes, ..state };
+            let services = reader.records().counts().services;
+            let age_secs = state.age(unix_ms()).unwrap_or_default().as_secs();
+            tracing::info!(path = %path.display(), age_secs, services, "snapshot read");
+        }
+        Err(ReadError::Missing) => {
+            tracing::info!(path = %path.display(), "no snapshot yet");
+        }
+        Err(error) => {
+            let reason = shared::flags::chain(&error);
+            tracing::warn!(path = %path.display(), reason, "snapshot not used");
+            state.refused = Some(reason.into());
+        }
+    }
+    let (path, state) = (path.into(), watch::Sender::new(state));
+    Start {
+        writer,
+        reader,
+        changes,
+        keeper: Some(Keeper { path, identity: identity.into(), state }),
+    }
+}
+
+/// A store as a snapshot had it.
+pub struct Restored {
+    /// What the snapshot says of itself.
+    pub header: Header,
+    /// The store.
+    pub writer: Writer,
+    /// Reads it.
+    pub reader: Reader,
+}
+
+/// Makes a store of `file`, the snapshot of a kubedns with `identity`.
+///
+/// Fails on anything but a whole one.
+pub fn restore(file: &[u8], identity: &str, zone: Zone) -> Result<Restored, Refused> {
+    let decoded = Decoded::open(file, identity)?;
+    let header = decoded.header;
+    let (mut writer, reader) = store::new(zone);
+    for object in decoded {
+        let (id, object) = object?;
+        writer.apply(Change::Applied(id, object));
+    }
+    writer.restored(header.serial);
+    Ok(Restored { header, writer, reader })
+}
+
+/// How the file fares.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// When what stands in the file was known to hold, in milliseconds since 1970; nothing without
+    /// a good file.
+    pub as_of_ms: Option<u64>,
+    /// How long the file is.
+    pub len_bytes: u64,
+    /// Why what was found at the start is not used.
+    pub refused: Option<Arc<str>>,
+    /// Why it could not be written the last time.
+    pub error: Option<Arc<str>>,
+    /// How often it was written.
+    pub writes: u64,
+    /// How often it could not be written.
+    pub failures: u64,
+}
+
+impl State {
+    /// How long ago what stands in the file was known to hold; nothing without a good file.
+    pub fn age(&self, now_ms: u64) -> Option<Duration> {
+        self.as_of_ms.map(|as_of_ms| Duration::from_millis(now_ms.saturating_sub(as_of_ms)))
+    }
+
+    /// The line `snapshot` of `/readyz?verbose`; `in_use` says that answers come from it.
+    pub fn check(&self, in_use: bool, now_ms: u64) -> Check {
+        let age_secs = self.age(now_ms).unwrap_or_default().as_secs();
+        match (&self.error, &self.refused) {
+            _ if in_use => Check::warning("snapshot", format!("answers are {age_secs} s old")),
+            (Some(error), _) => Check::warning("snapshot", &**error),
+            (None, Some(refused)) if self.writes == 0 => {
+                Check::warning("snapshot", format!("not used: {refused}"))
+            }
+            _ => Check::passed("snapshot"),
+        }
+    }
+}
+
+/// Writes the file.
+#[derive(Debug)]
+pub struct Keeper {
+    path: PathBuf,
+    identity: Arc<str>,
+    state: watch::Sender<State>,
+}
+
+impl Keeper {
+    /// How the file fares.
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// Writes the file when `changes` tells of something new, at most every half a minute; now
+    /// and then without anything new, because it still holds; and at the end, when `stopping`.
+    ///
+    /// `watches` say when the records were known to hold last.
+    pub async fn run(
+        self,
+        reader: Reader,
+        mut changes: watch::Receiver<Changes>,
+        watches: Vec<Arc<Progress>>,
+        stopping: CancellationToken,
+    ) -> Result<(), Infallible> {
+        let mut written = None;
+        let mut rest = REWRITE_EVERY;
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => break,
+                () = tokio::time::sleep(rest) => {}
+                changed = changes.changed() => if changed.is_err() {
+                    stopping.cancelled().await;
+                    break;
+                }
+            }
+            changes.mark_unchanged();
+            rest = match self.write(&reader, &changes, &watches).await {
+                Written::Nothing => REWRITE_EVERY,
+                Written::Generation(generation) => {
+                    written = Some(generation);
+                    REWRITE_EVERY
+                }
+                Written::Failed => WRITE_EVERY,
+            };
+            tokio::select! {
+                () = stopping.cancelled() => break,
+                () = tokio::time::sleep(WRITE_EVERY) => {}
+            }
+        }
+        if written != Some(reader.records().generation()) {
+            self.write(&reader, &changes, &watches).await;
+        }
+        Ok(())
+    }
+
+    /// Writes what `reader` shows, unless that came from the file itself.
+    async fn write(
+        &self,
+        reader: &Reader,
+        changes: &watch::Receiver<Changes>,
+        watches: &[Arc<Progress>],
+    ) -> Written {
+        let records = reader.snapshot();
+        if !records.is_complete() || records.is_stale() {
+            return Written::Nothing;
+        }
+        let now = boot_time();
+        let age = watches.iter().map(|watch| watch.age(now)).max().unwrap_or_default();
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let header = Header {
+            as_of_ms: unix_ms().saturating_sub(age_ms),
+            generation: changes.borrow().generation_of(records.generation()),
+            serial: records.serial(),
+        };
+        let (path, identity) = (self.path.clone(), Arc::clone(&self.identity));
+        let generation = records.generation();
+        let work = move || write(&path, &identity, &header, &records);
+        let done = match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(panic) => Err(WriteError::Panicked(panic)),
+        };
+        match done {
+            Ok(len_bytes) => {
+                self.state.send_modify(|state| {
+                    *state = State {
+                        as_of_ms: Some(header.as_of_ms),
+                        len_bytes,
+                        error: None,
+                        writes: state.writes + 1,
+                        ..state.clone()
+                    };
+                });
+                Written::Generation(generation)
+            }
+            Err(error) => {
+                let error: Arc<str> = shared::flags::chain(&error).into();
+                self.state.send_modify(|state| {
+                    if state.error.as_ref() != Some(&error) {
+                        tracing::warn!("{error}");
+                    }
+                    state.failures += 1;
+                    state.error = Some(error);
+                });
+                Written::Failed
+            }
+        }
+    }
+}
+
+/// What became of a try to write.
+enum Written {
+    /// There is nothing to write.
+    Nothing,
+    /// The records of this publication stand in the file.
+    Generation(u64),
+    /// It did not work.
+    Failed,
+}
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error("there is none")]
+    Missing,
+    #[error("cannot read it")]
+    Read(#[source] io::Error),
+    #[error("it is longer than {LEN_MAX} bytes")]
+    TooLong,
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+/// Why a file cannot be written.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error("cannot {act} {path}")]
+    Act { act: &'static str, path: PathBuf, source: io::Error },
+    #[error("writing the snapshot panicked")]
+    Panicked(#[source] tokio::task::JoinError),
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
+    let file = File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => ReadError::Missing,
+        _ => ReadError::Read(error),
+    })?;
+    let mut bytes = Vec::new();
+    let read = file.take(LEN_MAX + 1).read_to_end(&mut bytes).map_err(ReadError::Read)?;
+    if read as u64 > LEN_MAX { Err(ReadError::TooLong) } else { Ok(bytes) }
+}
+
+/// Writes beside `path` and puts it there when it is whole and on the disk.
+fn write(
+    path: &Path,
+    identity: &str,
+    header: &Header,
+    records: &Records,
+) -> Result<u64, WriteError> {
+    let part = beside(path, &format!("{:016x}", rand::random::<u64>()));
+    let failed = |act| {
+        let path = part.clone();
+        move |source| WriteError::Act { act, path, source }
+    };
+    let written = (|| {
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create_new(true).mode(0o600);
+        let mut file = options.open(&part).map_err(failed("create"))?;
+        let len = encode(header, identity, records, &mut file).map_err(failed("write"))?;
+        file.sync_all().map_err(failed("sync"))?;
+        fs::rename(&part, path).map_err(failed("rename"))?;
+        Ok(len)
+    })();
+    match written {
+        Err(_) => drop(fs::remove_file(&part)), // the first failure is the one that is told
+        Ok(_) => {
+            // The new name lasts once its directory is on the disk; until then the old file does.
+            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let directory = File::open(directory.unwrap_or(Path::new(".")));
+            directory.and_then(|directory| directory.sync_all()).map_err(failed("sync"))?;
+        }
+    }
+    written
+}
+
+/// The name `.NAME.infix.part` in the directory of `path`.
+fn beside(path: &Path, infix: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{infix}{PART}"))
+}
+
+/// Removes what a process that was killed while it wrote has left.
+fn remove_leftovers(path: &Path) {
+    let first = beside(path, "");
+    let first = first.file_name().unwrap_or_default().to_string_lossy();
+    let first = first.trim_end_matches(PART);
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    for entry in fs::read_dir(directory.unwrap_or(Path::new("."))).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let middle = name.strip_prefix(first).and_then(|rest| rest.strip_suffix(PART));
+        if middle.is_some_and(|middle| middle.len() == 16) {
+            drop(fs::remove_file(entry.path())); // what cannot be removed does no harm
+        }
+    }
+}
+
+/// Milliseconds since 1970, for what lasts longer than the process.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The end of the name of a file that is being written.
+const PART: &str = ".part";
+/// Not more often than this, however much changes.
+const WRITE_EVERY: Duration = Duration::from_secs(30);
+/// As often as this, however little changes: how old the file is says how old the knowledge is.
+const REWRITE_EVERY: Duration = Duration::from_secs(600);
+/// A hundred times the largest cluster's.
+const LEN_MAX: u64 = 1 << 30;

@@ -1,0 +1,251 @@
+//! The objects in a snapshot: each reduced as the records keep it, written field by field.
+//!
+//! Core. Knows the fields of Services, slices, Namespaces and Pods; does not know the frame around
+//! them. What is read is checked as strictly as what the API server sends: bytes that make no sense
+//! yield nothing.
+//!
+//! ```text
+//! service    1 key created:u64 flags:u8 shape ports        slice  2 key name family:u8 pods:u8
+//! namespace  3 label                                              ready:u32 draining:u32 all:u32
+//! pod        4 label address                                      hosts addresses.. ports
+//! key        label label      label, name  length:u8 text         ports  count:u16 (name u8 u16)..
+//! ```
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use super::bytes::{Cursor, put_text};
+use crate::name::{Name, push_label};
+use crate::project::{Kind, Object, ObjectId};
+use crate::records::{
+    Endpoint, Key, Namespace, Pod, Ports, Protocol, Service, Shape, Slice, State,
+};
+
+/// Appends a Service.
+pub(super) fn put_service(out: &mut Vec<u8>, service: &Service) {
+    // Spelled out, so that a new field is not forgotten here.
+    let Service { key, created, shape, ports, publish_not_ready } = service;
+    out.push(SERVICE);
+    put_key(out, key);
+    out.extend(created.to_be_bytes());
+    out.push(u8::from(*publish_not_ready));
+    match shape {
+        Shape::ClusterIp(addresses) => {
+            out.extend([CLUSTER_IP, addresses.len() as u8]); // one of each family
+            addresses.iter().for_each(|&address| put_address(out, address));
+        }
+        Shape::Headless => out.push(HEADLESS),
+        Shape::ExternalName(name) => {
+            out.push(EXTERNAL_NAME);
+            put_text(out, &name.to_string());
+        }
+    }
+    put_ports(out, ports);
+}
+
+/// Appends an EndpointSlice.
+pub(super) fn put_slice(out: &mut Vec<u8>, slice: &Slice) {
+    out.push(SLICE);
+    put_key(out, slice.service());
+    put_text(out, slice.name().rsplit('/').next().unwrap_or_default());
+    out.extend([u8::from(slice.is_v6()), u8::from(slice.is_of_pods())]);
+    for state in [State::Ready, State::Draining, State::NotReady] {
+        out.extend(slice.prefix(state).to_be_bytes());
+    }
+    let mut hosts: Vec<&[u8]> = (0..slice.len()).map(|index| slice.host(index)).collect();
+    hosts.retain(|host| !host.is_empty());
+    hosts.sort_unstable();
+    hosts.dedup();
+    out.extend((hosts.len() as u16).to_be_bytes());
+    hosts.iter().for_each(|host| out.extend_from_slice(host)); // a label begins with its length
+    for index in 0..slice.len() {
+        out.extend_from_slice(slice.rdata(index));
+        if !hosts.is_empty() {
+            let place = hosts.binary_search(&slice.host(index)).map_or(0, |place| place + 1);
+            out.extend((place as u16).to_be_bytes());
+        }
+    }
+    put_ports(out, slice.ports());
+}
+
+/// Appends the Namespace `label`, in wire form.
+pub(super) fn put_namespace(out: &mut Vec<u8>, label: &[u8]) {
+    out.push(NAMESPACE);
+    out.extend_from_slice(label);
+}
+
+/// Appends that a Pod of the namespace `label` has `address`.
+pub(super) fn put_pod(out: &mut Vec<u8>, label: &[u8], address: IpAddr) {
+    out.push(POD);
+    out.extend_from_slice(label);
+    put_address(out, address);
+}
+
+/// Reads the next object; `tag` has been read already. Nothing where the bytes make no sense.
+///
+/// A Pod gets a name that no Pod has: only its address is known.
+pub(super) fn take_object(tag: u8, cursor: &mut Cursor<'_>) -> Option<(ObjectId, Object)> {
+    Some(match tag {
+        SERVICE => {
+            let (key, [name, namespace]) = take_key(cursor)?;
+            let id = ObjectId::new(Kind::Service, namespace, name);
+            (id, Object::Service(take_service(key, cursor)?))
+        }
+        SLICE => {
+            let (key, [_, namespace]) = take_key(cursor)?;
+            let name = cursor.take_text()?;
+            let id = ObjectId::new(Kind::EndpointSlice, namespace, name);
+            let name = format!("{namespace}/{name}").into();
+            (id, Object::EndpointSlice(take_slice(key, name, cursor)?))
+        }
+        NAMESPACE => {
+            let (label, text) = take_label(cursor)?;
+            let namespace = Namespace { label: label.into() };
+            (ObjectId::new(Kind::Namespace, "", text), Object::Namespace(namespace))
+        }
+        POD => {
+            let (label, text) = take_label(cursor)?;
+            let address = take_address(cursor)?;
+            let pod = Pod { namespace: label.into(), addresses: [address].into() };
+            (ObjectId::new(Kind::Pod, text, &format!("={address}")), Object::Pod(pod))
+        }
+        _ => return None,
+    })
+}
+
+fn take_service(key: Key, cursor: &mut Cursor<'_>) -> Option<Service> {
+    let created = u64::from_be_bytes(cursor.take_array()?);
+    let publish_not_ready = cursor.take_bool()?;
+    let shape = match cursor.take_u8()? {
+        CLUSTER_IP => {
+            let count = cursor.take_u8()?;
+            let addresses: Option<Box<[IpAddr]>> =
+                (0..count).map(|_| take_address(cursor)).collect();
+            Shape::ClusterIp(addresses.filter(|addresses| !addresses.is_empty())?)
+        }
+        HEADLESS => Shape::Headless,
+        EXTERNAL_NAME => Shape::ExternalName(Name::parse(cursor.take_text()?).ok()?),
+        _ => return None,
+    };
+    let ports = take_ports(cursor)?;
+    Some(Service { key, created, shape, ports, publish_not_ready })
+}
+
+fn take_slice(key: Key, name: Arc<str>, cursor: &mut Cursor<'_>) -> Option<Slice> {
+    let v6 = cursor.take_bool()?;
+    let pods = cursor.take_bool()?;
+    let ready = cursor.take_u32()?;
+    let draining = cursor.take_u32()?;
+    let count = cursor.take_u32()?;
+    if !(ready <= draining && draining <= count && count <= ENDPOINTS_MAX) {
+        return None;
+    }
+    let hosts_count = cursor.take_u16()?;
+    if hosts_count > HOSTS_MAX {
+        return None;
+    }
+    let hosts: Option<Vec<Box<[u8]>>> =
+        (0..hosts_count).map(|_| take_label(cursor).map(|(label, _)| label.into())).collect();
+    let hosts = hosts?;
+    let mut endpoints = Vec::new(); // as many as there are, not as many as are said to be
+    for index in 0..count {
+        let address = if v6 {
+            Ipv6Addr::from(cursor.take_array::<16>()?).into()
+        } else {
+            Ipv4Addr::from(cursor.take_array::<4>()?).into()
+        };
+        let place = if hosts.is_empty() { 0 } else { cursor.take_u16()? };
+        let host = match usize::from(place).checked_sub(1) {
+            None => Box::default(),
+            Some(place) => hosts.get(place)?.clone(),
+        };
+        let state = match index {
+            index if index < ready => State::Ready,
+            index if index < draining => State::Draining,
+            _ => State::NotReady,
+        };
+        endpoints.push(Endpoint { address, host, state });
+    }
+    Some(Slice::pack(key, name, endpoints, take_ports(cursor)?, pods))
+}
+
+fn put_key(out: &mut Vec<u8>, key: &Key) {
+    out.extend_from_slice(key); // two labels, each with its length
+}
+
+/// A key, and its two labels as text.
+fn take_key<'a>(cursor: &mut Cursor<'a>) -> Option<(Key, [&'a str; 2])> {
+    let (mut key, name) = take_label(cursor)?;
+    let (wire, namespace) = take_label(cursor)?;
+    key.extend(wire);
+    Some((key.into(), [name, namespace]))
+}
+
+/// A label in wire form, and as text.
+fn take_label<'a>(cursor: &mut Cursor<'a>) -> Option<(Vec<u8>, &'a str)> {
+    let text = cursor.take_text()?;
+    let mut wire = Vec::with_capacity(text.len() + 1);
+    push_label(&mut wire, text, |_| false).ok()?;
+    Some((wire, text))
+}
+
+fn put_address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            out.push(0);
+            out.extend(address.octets());
+        }
+        IpAddr::V6(address) => {
+            out.push(1);
+            out.extend(address.octets());
+        }
+    }
+}
+
+fn take_address(cursor: &mut Cursor<'_>) -> Option<IpAddr> {
+    Some(match cursor.take_bool()? {
+        false => Ipv4Addr::from(cursor.take_array::<4>()?).into(),
+        true => Ipv6Addr::from(cursor.take_array::<16>()?).into(),
+    })
+}
+
+fn put_ports(out: &mut Vec<u8>, ports: &Ports) {
+    out.extend((ports.iter().count() as u16).to_be_bytes());
+    for port in ports.iter() {
+        out.push(port.name.len() as u8);
+        out.extend_from_slice(port.name);
+        out.push(port.protocol as u8);
+        out.extend(port.number.to_be_bytes());
+    }
+}
+
+fn take_ports(cursor: &mut Cursor<'_>) -> Option<Ports> {
+    let mut ports = Vec::new();
+    for _ in 0..cursor.take_u16()? {
+        let text = cursor.take_text()?;
+        let mut name = Vec::new();
+        if !text.is_empty() {
+            push_label(&mut name, text, |_| false).ok()?;
+        }
+        let protocol = match cursor.take_u8()? {
+            0 => Protocol::Tcp,
+            1 => Protocol::Udp,
+            2 => Protocol::Sctp,
+            _ => return None,
+        };
+        ports.push((name, protocol, cursor.take_u16()?));
+    }
+    Some(Ports::pack(&ports))
+}
+
+const SERVICE: u8 = 1;
+const SLICE: u8 = 2;
+const NAMESPACE: u8 = 3;
+const POD: u8 = 4;
+const CLUSTER_IP: u8 = 0;
+const HEADLESS: u8 = 1;
+const EXTERNAL_NAME: u8 = 2;
+/// The API's limits: 1,000 endpoints in a slice, 100 addresses each.
+const ENDPOINTS_MAX: u32 = 100_000;
+/// The API's limit of endpoints, each with a hostname.
+const HOSTS_MAX: u16 = 1_000;
