@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use shared::flags::{Stop, parse_from};
 
 use crate::workload::{self, Kind};
-use crate::{floor, hit_rate};
+use crate::{compare, floor, hit_rate};
 
 /// Load-tests a DNS server: answers per second, latency, hit rate.
 #[derive(Debug, Parser)]
@@ -31,6 +31,8 @@ pub struct Flags {
 pub enum Command {
     /// Draws hit rate against cache size and over time: ours, plain LRU, the best possible.
     HitRate(hit_rate::Flags),
+    /// Measures dnscache beside the floor and the DNS caches on the PATH, in one run.
+    Compare(compare::Flags),
     /// Answers every question with the same reply: what the cheapest possible server costs.
     #[command(hide = true)]
     Floor(floor::Flags),

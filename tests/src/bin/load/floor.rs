@@ -1,6 +1,6 @@
 //! The floor: what a UDP server costs when it does no DNS at all.
 //!
-//! Edge. Every datagram that holds a question gets the same reply, the question echoed and one A
+//! Edge. Every datagram that holds a question gets the same reply, the question echoed and one
 //! record, by the same batched system calls as our servers. What a server costs above this is its
 //! own. Knows no zone and no cache.
 
@@ -17,6 +17,9 @@ pub struct Flags {
     /// Address to answer at, over UDP; port 0 lets the system choose. It is printed.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
+    /// Deny every name instead.
+    #[arg(long)]
+    pub nxdomain: bool,
 }
 
 /// Answers until the process is ended, on the thread it is called on. The first line of standard
@@ -31,10 +34,16 @@ pub fn run(flags: &Flags) -> io::Result<()> {
     let mut output = io::stdout().lock();
     writeln!(output, "{}", socket.local_addr()?)?;
     output.flush()?;
-    serve(&socket)
+    serve(&socket, if flags.nxdomain { &DENIAL } else { &ADDRESS })
 }
 
-fn serve(socket: &UdpSocket) -> io::Result<()> {
+/// What follows the ID and the question.
+struct Canned {
+    rest_of_header: [u8; 10],
+    record: &'static [u8],
+}
+
+fn serve(socket: &UdpSocket, canned: &Canned) -> io::Result<()> {
     let (mut inbox, mut replies) = (Inbox::new(true, false), Batch::new());
     loop {
         let received = match inbox.receive(socket, true) {
@@ -43,7 +52,7 @@ fn serve(socket: &UdpSocket) -> io::Result<()> {
             Err(error) => return Err(error),
         };
         for datagram in (0..received).map(|at| inbox.datagram(at)) {
-            if let Some(len) = answer(datagram.bytes, replies.buffer()) {
+            if let Some(len) = answer(datagram.bytes, canned, replies.buffer()) {
                 replies.commit(len, datagram.ends.as_ref());
             }
         }
@@ -58,21 +67,29 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 /// Writes the reply to `query`; nothing where there is no question in it.
-fn answer(query: &[u8], reply: &mut [u8]) -> Option<usize> {
+fn answer(query: &[u8], canned: &Canned, reply: &mut [u8]) -> Option<usize> {
     let end = name_end(query, HEADER_LEN)? + 4;
     let question = query.get(..end)?;
     let (head, tail) = reply.split_at_mut(end);
     head.copy_from_slice(question);
-    head[2..HEADER_LEN].copy_from_slice(&REST_OF_HEADER);
-    tail[..RECORD.len()].copy_from_slice(&RECORD);
-    Some(end + RECORD.len())
+    head[2..HEADER_LEN].copy_from_slice(&canned.rest_of_header);
+    tail[..canned.record.len()].copy_from_slice(canned.record);
+    Some(end + canned.record.len())
 }
 
 const HEADER_LEN: usize = 12;
-/// QR, AA, RD, RA; one question, one answer (RFC 1035 section 4.1.1).
-const REST_OF_HEADER: [u8; 10] = [0x85, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
-/// The name asked for, A, IN, 30 s: 10.0.0.1.
-const RECORD: [u8; 16] = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4, 10, 0, 0, 1];
+/// QR, AA, RD, RA; one question, one answer (RFC 1035 section 4.1.1): the name asked for, A, IN,
+/// 300 s, 10.0.0.1.
+const ADDRESS: Canned = Canned {
+    rest_of_header: [0x85, 0x80, 0, 1, 0, 1, 0, 0, 0, 0],
+    record: &[0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 10, 0, 0, 1],
+};
+/// NXDOMAIN in place of the answer, and SOA of the root with 300 s in authority.
+const DENIAL: Canned = Canned {
+    rest_of_header: [0x85, 0x83, 0, 1, 0, 0, 0, 1, 0, 0],
+    record: b"\0\0\x06\0\x01\0\0\x01\x2c\0\x16\
+        \0\0\0\0\0\x01\0\0\x0e\x10\0\0\x03\x84\0\x09\x3a\x80\0\0\x01\x2c",
+};
 /// As large as the servers' own: what waits is not lost.
 const BUFFER_BYTES: usize = 4 << 20;
 
@@ -88,21 +105,31 @@ mod tests {
         with_edns[11] = 1;
         with_edns.extend(b"\0\0\x29\x04\xd0\0\0\0\0\0\0");
         let mut reply = [0; 512];
-        let len = answer(&with_edns, &mut reply).unwrap();
+        let len = answer(&with_edns, &ADDRESS, &mut reply).unwrap();
         assert_eq!(reply[..4], [0xab, 0xcd, 0x85, 0x80]);
         assert_eq!(reply[4..12], [0, 1, 0, 1, 0, 0, 0, 0]);
         assert_eq!(reply[12..asked.len()], asked[12..]);
-        assert_eq!(reply[asked.len()..len], RECORD);
+        assert_eq!(reply[asked.len()..len], *ADDRESS.record);
         for cut in [0, 11, 12, 15, asked.len() - 1] {
-            assert_eq!(answer(&asked[..cut], &mut reply), None, "{cut} bytes");
+            assert_eq!(answer(&asked[..cut], &ADDRESS, &mut reply), None, "{cut} bytes");
         }
+    }
+
+    #[test]
+    fn a_denial_is_a_message_that_decodes() {
+        let asked = crate::workload::question("web.shop", 1);
+        let mut reply = [0; 512];
+        let len = answer(&asked, &DENIAL, &mut reply).unwrap();
+        let message = hickory_proto::op::Message::from_vec(&reply[..len]).unwrap();
+        assert_eq!(u16::from(message.metadata.response_code), 3);
+        assert_eq!((message.authorities.len(), message.authorities[0].ttl), (1, 300));
     }
 
     #[test]
     fn it_answers_over_a_socket() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = server.local_addr().unwrap();
-        std::thread::spawn(move || serve(&server)); // ends with the test binary
+        std::thread::spawn(move || serve(&server, &ADDRESS)); // ends with the test binary
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
         client.connect(address).unwrap();
@@ -110,6 +137,6 @@ mod tests {
         let asked = crate::workload::question("web.shop", 1);
         client.send(&asked).unwrap();
         let mut reply = [0; 512];
-        assert_eq!(client.recv(&mut reply).unwrap(), asked.len() + RECORD.len());
+        assert_eq!(client.recv(&mut reply).unwrap(), asked.len() + ADDRESS.record.len());
     }
 }

@@ -4,10 +4,12 @@
 //! flags ─▶ workload (core: which questions) ─▶ generator (edge: sockets, windows, rate)
 //!                                                       └─▶ summary, text or JSON ◀─ hit rate
 //!                                      server's own counters before and after ───────────┘
+//! compare: dnscache, the floor and other caches, one at a time on a core of its own ─▶ table
 //! floor: answers everything with the same reply, for comparison
 //! hit-rate: trace ─▶ dnscache's cache, plain LRU, the best possible ─▶ table and picture
 //! ```
 
+mod compare;
 mod counters;
 mod flags;
 mod floor;
@@ -29,12 +31,17 @@ use generator::{Plan, Tally};
 use workload::{Kind, Workload};
 
 fn main() -> ExitCode {
+    if let Some(error) = tests::tether::exec_if_asked() {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
     let flags = flags::parse();
     let done = match &flags.command {
         None => run(&flags.run),
         Some(Command::HitRate(flags)) => {
             hit_rate::run(flags).map_err(|source| Error::File { path: flags.svg.clone(), source })
         }
+        Some(Command::Compare(flags)) => compare::run(flags).map_err(Error::Compare),
         Some(Command::Floor(flags)) => {
             floor::run(flags).map_err(|source| Error::Floor { address: flags.listen, source })
         }
@@ -61,6 +68,8 @@ enum Error {
     Ask { server: SocketAddr, source: std::io::Error },
     #[error("answering at {address} failed: {source}")]
     Floor { address: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Compare(#[from] compare::Error),
     #[error("{server} did not answer a single question of {sent}; is it running?")]
     Silence { server: SocketAddr, sent: u64 },
 }

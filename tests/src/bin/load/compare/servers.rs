@@ -1,0 +1,378 @@
+//! The servers to compare: which are here, how they are started alike, what they cost.
+//!
+//! Edge. Every server listens on 127.0.0.1, forwards everything to one upstream, does not validate,
+//! and runs one thread; what else is set is here to read, and printed with the table.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ::tests::tether;
+use tempfile::TempDir;
+
+use crate::workload;
+
+/// What may be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// The cheapest possible server: `cargo load floor`.
+    Floor,
+    /// Ours.
+    Dnscache,
+    /// NLnet Labs Unbound.
+    Unbound,
+    /// dnsmasq.
+    Dnsmasq,
+    /// CoreDNS.
+    Coredns,
+    /// ISC BIND.
+    Named,
+    /// Knot Resolver.
+    Kresd,
+}
+
+impl Kind {
+    const OTHERS: [Self; 5] =
+        [Self::Unbound, Self::Dnsmasq, Self::Coredns, Self::Named, Self::Kresd];
+
+    /// As people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::Dnscache => "dnscache",
+            Self::Unbound => "Unbound",
+            Self::Dnsmasq => "dnsmasq",
+            Self::Coredns => "CoreDNS",
+            Self::Named => "BIND",
+            Self::Kresd => "Knot Resolver",
+        }
+    }
+
+    /// Its program on the PATH, and the flag that makes it tell its version.
+    fn program(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Floor => ("", ""),
+            Self::Dnscache => ("dnscache", "--version"),
+            Self::Unbound => ("unbound", "-V"),
+            Self::Dnsmasq => ("dnsmasq", "--version"),
+            Self::Coredns => ("coredns", "-version"),
+            Self::Named => ("named", "-v"),
+            Self::Kresd => ("kresd", "--version"),
+        }
+    }
+}
+
+/// A server that is here.
+#[derive(Debug)]
+pub struct Server {
+    /// Which.
+    pub kind: Kind,
+    /// As it tells it; empty for the floor.
+    pub version: String,
+    program: PathBuf,
+}
+
+/// What all servers get alike.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Whom they ask.
+    pub upstream: SocketAddr,
+    /// How many entries they may cache, where they count entries.
+    pub cache_entries: usize,
+    /// The floor denies every name.
+    pub nxdomain: bool,
+    /// The core they run on.
+    pub server_core: Option<usize>,
+}
+
+/// Why a server was not measured.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It needs a directory for its configuration.
+    #[error("no temporary directory: {0}")]
+    Directory(#[source] io::Error),
+    /// It did not start.
+    #[error("does not start: {0}")]
+    Start(#[source] io::Error),
+    /// It started, and does not answer.
+    #[error("does not answer")]
+    Silent,
+    /// A socket broke.
+    #[error("asking it failed: {0}")]
+    Ask(#[source] io::Error),
+    /// It cannot be watched.
+    #[error("the system does not tell what it costs: {0}")]
+    Cost(#[source] io::Error),
+}
+
+/// The floor, dnscache, and what is on the PATH.
+pub fn present(own: &Path, dnscache: &Path) -> Vec<Server> {
+    let floor = Server { kind: Kind::Floor, version: String::new(), program: own.to_owned() };
+    let others = Kind::OTHERS.into_iter().filter_map(|kind| found(kind, kind.program().0.as_ref()));
+    [floor].into_iter().chain(found(Kind::Dnscache, dnscache)).chain(others).collect()
+}
+
+/// The server behind `program`, if that tells a version.
+fn found(kind: Kind, program: &Path) -> Option<Server> {
+    let output = Command::new(program).arg(kind.program().1).stdin(Stdio::null()).output().ok()?;
+    let text = [output.stdout, output.stderr].concat();
+    let version = version(&String::from_utf8_lossy(&text))?;
+    Some(Server { kind, version, program: program.to_owned() })
+}
+
+/// The first thing in `text` that looks like a version: digits and dots.
+fn version(text: &str) -> Option<String> {
+    let mut parts = text.split(|c: char| c.is_whitespace() || ",;-".contains(c));
+    let is_version =
+        |part: &&str| part.starts_with(|first: char| first.is_ascii_digit()) && part.contains('.');
+    parts.find(is_version).map(str::to_owned)
+}
+
+/// A floor that denies every name where told so, on `core`.
+pub fn floor(nxdomain: bool, core: Option<usize>) -> Result<Running, Error> {
+    let mut command = tether::command(OWN_PROGRAM.as_ref(), core);
+    command.args(["floor", "--listen", "127.0.0.1:0"]);
+    if nxdomain {
+        command.arg("--nxdomain");
+    }
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(Error::Start)?;
+    let output = child.stdout.take().expect("it is piped");
+    // Guarded before anything can fail.
+    let mut running = Running { child, address: ([127, 0, 0, 1], 0).into(), _directory: None };
+    let mut line = String::new();
+    BufReader::new(output).read_line(&mut line).map_err(Error::Start)?;
+    running.address = line.trim().parse().map_err(|_| Error::Silent)?;
+    Ok(running)
+}
+
+impl Server {
+    /// How it is started, its configuration behind it, all in one line.
+    pub fn settings(&self) -> String {
+        let (address, upstream) = (([127, 0, 0, 1], 53).into(), ([127, 0, 0, 1], 5_300).into());
+        let setting =
+            Setting { upstream, cache_entries: CACHE_ENTRIES, nxdomain: false, server_core: None };
+        let place = Place { directory: ".".as_ref(), address, setting: &setting };
+        let program = self.kind.name().to_owned();
+        let files = place.files(self.kind).into_iter().map(|(_, text)| text);
+        let words: Vec<String> =
+            [program].into_iter().chain(place.arguments(self.kind)).chain(files).collect();
+        words.join(" ").split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// Starts it, and waits until it answers.
+    pub fn start(&self, setting: &Setting) -> Result<Running, Error> {
+        if self.kind == Kind::Floor {
+            return floor(setting.nxdomain, setting.server_core);
+        }
+        let directory = TempDir::new().map_err(Error::Directory)?;
+        let address = free_address().map_err(Error::Start)?;
+        let place = Place { directory: directory.path(), address, setting };
+        for (name, text) in place.files(self.kind) {
+            fs::write(directory.path().join(name), text).map_err(Error::Directory)?;
+        }
+        let child = tether::command(&self.program, setting.server_core)
+            .args(place.arguments(self.kind))
+            .current_dir(directory.path())
+            .env("GOMAXPROCS", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(Error::Start)?;
+        let running = Running { child, address, _directory: Some(directory) };
+        running.wait()?;
+        Ok(running)
+    }
+}
+
+/// Where a server runs, and how.
+struct Place<'a> {
+    directory: &'a Path,
+    address: SocketAddr,
+    setting: &'a Setting,
+}
+
+impl Place<'_> {
+    fn arguments(&self, kind: Kind) -> Vec<String> {
+        let Setting { upstream, cache_entries, .. } = self.setting;
+        let (port, directory) = (self.address.port(), self.directory.display());
+        let text = match kind {
+            Kind::Floor => String::new(),
+            Kind::Dnscache => format!(
+                "--listen {} --http-listen 127.0.0.1:0 --server 127.0.0.1#{} --cache-size \
+                 {cache_entries} --resolv-file /dev/null --log error",
+                self.address,
+                upstream.port()
+            ),
+            // -k stays in the foreground; 10,000 is the most it recommends.
+            Kind::Dnsmasq => format!(
+                "-k -C /dev/null -p {port} --listen-address=127.0.0.1 --bind-interfaces \
+                 --no-resolv --no-hosts --server=127.0.0.1#{} --cache-size={cache_entries} \
+                 --dns-forward-max=10000 --pid-file= --user= --group=",
+                upstream.port()
+            ),
+            Kind::Unbound => "-d -c unbound.conf".to_owned(),
+            Kind::Coredns => "-conf Corefile -quiet".to_owned(),
+            Kind::Named => format!("-f -c {directory}/named.conf -n 1 -U 1"),
+            Kind::Kresd => format!("-n -q -c {directory}/kresd.conf {directory}"),
+        };
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Configuration files by name. Servers that count bytes get more than 10,000 entries take.
+    fn files(&self, kind: Kind) -> Vec<(&'static str, String)> {
+        let Setting { upstream, cache_entries, .. } = self.setting;
+        let (port, directory) = (self.address.port(), self.directory.display());
+        let (to_ip, to_port) = (upstream.ip(), upstream.port());
+        match kind {
+            Kind::Floor | Kind::Dnscache | Kind::Dnsmasq => Vec::new(),
+            Kind::Unbound => vec![(
+                "unbound.conf",
+                format!(
+                    "server:\n interface: 127.0.0.1@{port}\n username: \"\"\n chroot: \"\"\n \
+                     directory: \"{directory}\"\n pidfile: \"\"\n use-syslog: no\n \
+                     logfile: \"/dev/null\"\n num-threads: 1\n so-reuseport: yes\n \
+                     do-daemonize: no\n module-config: \"iterator\"\n \
+                     access-control: 127.0.0.0/8 allow\n do-not-query-localhost: no\n \
+                     msg-cache-size: 256m\n rrset-cache-size: 256m\n outgoing-range: 4096\n \
+                     num-queries-per-thread: 2048\n minimal-responses: yes\n \
+                     local-zone: \"test.\" nodefault\n\
+                     forward-zone:\n name: \".\"\n forward-addr: {to_ip}@{to_port}\n\
+                     remote-control:\n control-enable: no\n"
+                ),
+            )],
+            Kind::Coredns => vec![(
+                "Corefile",
+                format!(
+                    ".:{port} {{\n bind 127.0.0.1\n forward . {upstream}\n cache 3600 {{\n \
+                     success {cache_entries}\n denial {cache_entries}\n }}\n}}\n"
+                ),
+            )],
+            Kind::Named => vec![(
+                "named.conf",
+                format!(
+                    "options {{ directory \"{directory}\"; pid-file none; \
+                     session-keyfile none; lock-file none; \
+                     listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; \
+                     forward only; forwarders {{ {to_ip} port {to_port}; }}; \
+                     dnssec-validation no; recursion yes; allow-query {{ any; }}; \
+                     max-cache-size 256m; minimal-responses yes; empty-zones-enable no; }};\n\
+                     controls {{ }};\n"
+                ),
+            )],
+            Kind::Kresd => vec![(
+                "kresd.conf",
+                format!(
+                    "net.listen('127.0.0.1', {port}, {{ kind = 'dns' }})\n\
+                     modules.unload('ta_update')\nmodules.unload('priming')\n\
+                     trust_anchors.remove('.')\ncache.size = 256 * MB\n\
+                     policy.add(policy.all(policy.STUB('{to_ip}@{to_port}')))\n"
+                ),
+            )],
+        }
+    }
+}
+
+/// A server at work; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    /// Where it answers.
+    pub address: SocketAddr,
+    _directory: Option<TempDir>,
+}
+
+impl Running {
+    /// Waits until it answers.
+    fn wait(&self) -> Result<(), Error> {
+        let start = Instant::now();
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Error::Ask)?;
+        socket.set_read_timeout(Some(READY_PAUSE)).map_err(Error::Ask)?;
+        socket.connect(self.address).map_err(Error::Ask)?;
+        let mut reply = [0; 512];
+        while start.elapsed() < READY_MAX {
+            // Refused while nobody listens yet.
+            if socket.send(&workload::question("h1.example.test", 1)).is_ok()
+                && socket.recv(&mut reply).is_ok()
+            {
+                return Ok(());
+            }
+            std::thread::sleep(READY_PAUSE);
+        }
+        Err(Error::Silent)
+    }
+
+    /// User and system seconds it has used so far.
+    pub fn cpu_seconds(&self) -> Result<f64, Error> {
+        let stat = self.proc("stat")?;
+        // Behind the name in parentheses, which may hold anything: fields 3 and on; 14 and 15 are
+        // wanted (proc(5)).
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+        let ticks: u64 =
+            fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    }
+
+    /// Resident memory.
+    pub fn rss_mib(&self) -> Result<f64, Error> {
+        let status = self.proc("status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+        Ok(kib.unwrap_or(0.0) / 1_024.0)
+    }
+
+    fn proc(&self, file: &str) -> Result<String, Error> {
+        fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).map_err(Error::Cost)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to end.
+        self.child.kill().unwrap_or_default();
+        self.child.wait().map(drop).unwrap_or_default();
+    }
+}
+
+/// A port of 127.0.0.1 that is free for UDP and TCP, or was a moment ago.
+fn free_address() -> io::Result<SocketAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = socket.local_addr()?;
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(address),
+        Err(_) => free_address(),
+    }
+}
+
+/// What every server may cache, as far as it counts entries.
+pub const CACHE_ENTRIES: usize = 10_000;
+/// The running program, even where a build has put another in its place.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+/// Longer than the slowest server here takes to start.
+const READY_MAX: Duration = Duration::from_secs(15);
+const READY_PAUSE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_found_in_what_programs_say() {
+        let rows = [
+            ("dnscache 0.1.0\n", "0.1.0"),
+            ("Version 1.17.1\n\nConfigure line: --x=2.1", "1.17.1"),
+            ("Dnsmasq version 2.90  Copyright (c) 2000-2024 Simon Kelley", "2.90"),
+            ("CoreDNS-1.13.1\nlinux/amd64, go1.25.2", "1.13.1"),
+            ("BIND 9.18.41-1~deb12u1-Debian (Extended Support Version) <id:>", "9.18.41"),
+            ("Knot Resolver, version 5.6.0\n", "5.6.0"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(version(text).as_deref(), Some(expected), "{text}");
+        }
+        assert_eq!(version("unknown flag"), None);
+    }
+}
