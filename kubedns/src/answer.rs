@@ -6,6 +6,7 @@
 //! wrong is a response code.
 
 mod services;
+mod wildcard;
 
 use std::net::IpAddr;
 
@@ -15,6 +16,8 @@ use shared::wire::{
 
 use crate::name::dashed;
 use crate::records::{Label, Node, PortName, Records};
+
+pub(crate) use wildcard::{Pattern, Search};
 
 /// Writes the reply to `query` into `reply`, which has its question and flags already.
 ///
@@ -44,6 +47,13 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
     let mut spot = Spot { at: HEADER_LEN, apex: found.apex, is_reverse: found.is_reverse };
     let mut node = found.node;
     let mut writing = Writing { query, records, turn, reply, ttl_secs: records.ttl_secs() };
+    if let Some(pattern) = Pattern::of(records, query.name(), &found) {
+        writing.ttl_secs = 0;
+        match pattern.alias(query.transport) {
+            Some(alias) => node = alias,
+            None => return writing.wild(spot, &pattern),
+        }
+    }
     for _ in 0..CHAIN_MAX {
         let Node::Alias(_, target) = node else { return writing.end(spot, node) };
         let cname = &[target.wire()];
@@ -93,10 +103,14 @@ impl Writing<'_, '_> {
             rtype::ANY => ANY_ORDER.iter().any(|&qtype| self.records_of(spot, node, qtype)),
             qtype => self.records_of(spot, node, qtype),
         };
-        if answered {
-            return;
+        if !answered {
+            self.negative(spot, !matches!(node, Node::Missing));
         }
-        if matches!(node, Node::Missing) {
+    }
+
+    /// SOA behind whatever there is, with NXDOMAIN where the name does not exist.
+    fn negative(&mut self, spot: Spot, exists: bool) {
+        if !exists {
             self.reply.set_rcode(rcode::NXDOMAIN);
             if self.records.is_stale() {
                 self.reply.set_error(ErrorCode::StaleNxdomainAnswer, STALE);

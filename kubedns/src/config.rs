@@ -53,6 +53,9 @@ pub struct Config {
     /// A service with cluster IPs and no ready endpoint does not exist, so that clients search on
     #[arg(long)]
     pub ignore_empty_service: bool,
+    /// Labels * and any in a name stand for whatever namespace, service, port or endpoint there is
+    #[arg(long)]
+    pub wildcards: bool,
     /// Namespaces that are watched and answered for (repeatable) [default: all]
     #[arg(long, value_name = "NAME", value_parser = namespace)]
     pub namespace: Vec<String>,
@@ -134,6 +137,7 @@ impl Config {
         };
         zone.terminating_fallback = self.terminating_fallback;
         zone.ignore_empty_service = self.ignore_empty_service;
+        zone.wildcards = self.wildcards;
         zone.name_server = if self.name_server.is_empty() {
             let addresses = self.listen.iter().map(SocketAddr::ip);
             addresses.filter(|address| !address.is_unspecified()).collect()
@@ -239,7 +243,7 @@ mod tests {
         let zone = config.zone();
         assert_eq!(zone.apex().to_string(), "cluster.local.");
         assert_eq!((zone.ttl_secs, zone.pods), (30, PodMode::Insecure));
-        assert!(!zone.terminating_fallback && !zone.ignore_empty_service);
+        assert!(!zone.terminating_fallback && !zone.ignore_empty_service && !zone.wildcards);
         assert!(zone.name_server.is_empty(), "a wildcard is no address to reach it");
         assert_eq!(config.listen.len(), 2);
         assert!(config.threads() > 0);
@@ -250,12 +254,13 @@ mod tests {
     fn values_become_what_they_mean() {
         let flags = "--listen 10.0.0.10:53 --listen 0.0.0.0:53 --ttl 0 --pods verified \
             --namespace b --namespace a --namespace b --service-selector app=web \
-            --domain Example.ORG. --terminating-fallback --ignore-empty-service";
+            --domain Example.ORG. --terminating-fallback --ignore-empty-service \
+            --wildcards";
         let config = config(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
         let (zone, scope) = (config.zone(), config.scope());
         assert_eq!(zone.apex().to_string(), "example.org.");
         assert_eq!((zone.ttl_secs, zone.pods), (0, PodMode::Verified));
-        assert!(zone.terminating_fallback && zone.ignore_empty_service);
+        assert!(zone.terminating_fallback && zone.ignore_empty_service && zone.wildcards);
         assert_eq!(*zone.name_server, ["10.0.0.10".parse::<IpAddr>().unwrap()]);
         assert_eq!(scope.namespaces, ["a", "b"]);
         assert_eq!(scope.services.unwrap().to_string(), "app=web");

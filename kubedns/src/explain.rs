@@ -7,11 +7,13 @@
 mod missing;
 mod rows;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
-use shared::wire::rtype;
+use shared::wire::{Transport, rtype};
 
+use crate::answer::{Pattern, Search};
 use crate::name::{Name, Text};
 use crate::records::{Node, Records};
 
@@ -32,6 +34,9 @@ pub struct Explanation {
     pub omitted: usize,
     /// Which publication of the records this is about.
     pub generation: u64,
+    /// TTL of the records.
+    #[serde(skip)]
+    ttl_secs: u32,
 }
 
 /// One record and where it comes from.
@@ -53,6 +58,7 @@ pub fn explain(records: &Records, name: &Name, qtype: u16) -> Explanation {
         records: Vec::new(),
         omitted: 0,
         generation: records.generation(),
+        ttl_secs: records.ttl_secs(),
     };
     if records.find(name.wire()).is_none() {
         explanation.status = "REFUSED";
@@ -80,11 +86,19 @@ fn follow(records: &Records, name: &Name, qtype: u16, explanation: &mut Explanat
             explanation.reason = format!("{name} is in another zone: dnscache asks for it");
             return;
         };
-        let Node::Alias(entry, target) = found.node else {
+        let pattern = Pattern::of(records, name.wire(), &found);
+        let pattern = pattern.filter(|_| explanation.records.is_empty());
+        let alias = pattern.and_then(|pattern| pattern.alias(Transport::Tcp));
+        if let Some(pattern) = pattern {
+            explanation.ttl_secs = 0;
+            if alias.is_none() {
+                return wild(records, name, &pattern, qtype, explanation);
+            }
+        }
+        let Node::Alias(entry, target) = alias.unwrap_or(found.node) else {
             return end(records, name, found.node, qtype, explanation);
         };
-        let row = (format!("CNAME {target}"), rows::service(entry));
-        explanation.records.push(explained(records, name, row));
+        explanation.push(name, (format!("CNAME {target}"), rows::service(entry)));
         if matches!(qtype, rtype::CNAME | rtype::ANY) {
             explanation.reason = format!("{} is an alias", rows::service(entry));
             return;
@@ -109,7 +123,7 @@ fn end(records: &Records, name: &Name, node: Node<'_>, qtype: u16, explanation: 
             Node::Pod(_, verified) if !verified => "pod names are not verified".to_owned(),
             _ => format!("{name} owns records of that type"),
         };
-        explanation.records.extend(rows.into_iter().map(|row| explained(records, name, row)));
+        rows.into_iter().for_each(|row| explanation.push(name, row));
         return;
     }
     let is_alias = !explanation.records.is_empty();
@@ -127,8 +141,48 @@ fn end(records: &Records, name: &Name, node: Node<'_>, qtype: u16, explanation: 
     };
 }
 
-fn explained(records: &Records, name: &Name, (rdata, object): rows::Row) -> Explained {
-    Explained { record: format!("{name} {} IN {rdata}", records.zone().ttl_secs), object }
+/// Explains a name with wild labels.
+fn wild(
+    records: &Records,
+    name: &Name,
+    pattern: &Pattern<'_>,
+    qtype: u16,
+    explanation: &mut Explanation,
+) {
+    let mut nodes = Vec::new();
+    let search = pattern.visit(Transport::Tcp, |node| {
+        nodes.push(node);
+        true
+    });
+    if search == Search::Cut {
+        explanation.status = "SERVFAIL";
+        explanation.reason = "there are more Services than a wildcard may look at".to_owned();
+        return;
+    }
+    let at = |qtype| {
+        let mut seen = BTreeSet::new();
+        let mut rows = nodes.iter().flat_map(|&node| rows::at(records, node, qtype)).collect();
+        Vec::retain(&mut rows, |(rdata, _)| seen.insert(rdata.clone()));
+        rows
+    };
+    let rows = match qtype {
+        rtype::ANY => TYPES.iter().map(|&(qtype, _)| at(qtype)).find(|rows| !rows.is_empty()),
+        qtype => Some(at(qtype)),
+    };
+    rows.unwrap_or_default().into_iter().for_each(|row| explanation.push(name, row));
+    explanation.reason = format!("{} names match the wildcard", nodes.len());
+    explanation.status = match (nodes.len(), explanation.records.len()) {
+        (0, _) => "NXDOMAIN",
+        (_, 0) => "NODATA",
+        _ => "NOERROR",
+    };
+}
+
+impl Explanation {
+    fn push(&mut self, name: &Name, (rdata, object): rows::Row) {
+        let record = format!("{name} {} IN {rdata}", self.ttl_secs);
+        self.records.push(Explained { record, object });
+    }
 }
 
 impl fmt::Display for Explanation {

@@ -20,9 +20,18 @@ impl Name {
     /// Fails on an empty or overlong label, another character, and a name of more than 255 bytes
     /// (RFC 1035 section 2.3.4). The root alone is no name here.
     pub fn parse(text: &str) -> Result<Self, NameError> {
+        Self::parse_with(text, |byte| byte == b'_')
+    }
+
+    /// Reads `text` as [`Name::parse`] does; labels may be `*` as well.
+    pub fn parse_asked(text: &str) -> Result<Self, NameError> {
+        Self::parse_with(text, |byte| matches!(byte, b'_' | b'*'))
+    }
+
+    fn parse_with(text: &str, also: impl Fn(u8) -> bool) -> Result<Self, NameError> {
         let mut wire = Vec::with_capacity(text.len() + 2);
         for label in text.strip_suffix('.').unwrap_or(text).split('.') {
-            push_label(&mut wire, label, |byte| byte == b'_')?;
+            push_label(&mut wire, label, &also)?;
         }
         wire.push(0);
         if wire.len() > NAME_MAX {

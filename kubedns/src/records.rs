@@ -60,6 +60,8 @@ pub struct Zone {
     /// Whether a Service with cluster IPs but no ready endpoint does not exist, so that clients
     /// search on.
     pub ignore_empty_service: bool,
+    /// Whether labels `*` and `any` stand for whatever label there is, where no name is spelt so.
+    pub wildcards: bool,
 }
 
 impl Zone {
@@ -83,6 +85,7 @@ impl Zone {
             recursion_available: false,
             terminating_fallback: false,
             ignore_empty_service: false,
+            wildcards: false,
         })
     }
 

@@ -9,6 +9,7 @@ mod names;
 mod replies;
 mod services;
 mod transcripts;
+mod wildcards;
 
 use kubedns::records::Zone;
 

@@ -70,6 +70,22 @@ impl Writing<'_, '_> {
         true
     }
 
+    /// SRV as above, without addresses behind them, so that more may follow. Whether all fitted.
+    pub(super) fn srv_alone(&mut self, spot: Spot, entry: &Entry, wanted: PortName<'_>) -> bool {
+        if is_headless(entry) {
+            let (records, turn) = (self.records, self.turn);
+            let mut fits = true;
+            each_srv(records, entry, wanted, turn, |_, label, number, _| {
+                fits = self.push_srv(spot, number, label, entry).is_some();
+                fits
+            });
+            return fits;
+        }
+        let Some(service) = entry.service() else { return true };
+        numbers(service.ports.iter(), wanted)
+            .all(|number| self.push_srv(spot, number, &[], entry).is_some())
+    }
+
     /// SRV of a headless Service: one for each endpoint's name and port.
     fn srv_of_endpoints(&mut self, spot: Spot, entry: &Entry, wanted: PortName<'_>) -> bool {
         let (records, turn) = (self.records, self.turn);
@@ -196,13 +212,13 @@ fn numbers<'p>(
         .map(|(_, number)| number)
 }
 
-fn is_headless(entry: &Entry) -> bool {
+pub(super) fn is_headless(entry: &Entry) -> bool {
     entry.service().is_some_and(|service| service.shape == Shape::Headless)
 }
 
 /// A number below `count` from `turn`: neighbouring turns land far apart, all numbers are equally
 /// frequent.
-fn scale(turn: u32, count: u32) -> u32 {
+pub(super) fn scale(turn: u32, count: u32) -> u32 {
     let mixed = turn.wrapping_mul(GOLDEN);
     ((u64::from(mixed) * u64::from(count)) >> 32) as u32
 }

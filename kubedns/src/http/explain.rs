@@ -34,7 +34,7 @@ async fn page(
     Query(asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Response {
-    let name = match Name::parse(&asked.name) {
+    let name = match Name::parse_asked(&asked.name) {
         Ok(name) => name,
         Err(error) => {
             return bad(format!("name: {error}; write /explain?name=web.shop.svc...&type=A\n"));

@@ -60,6 +60,11 @@ impl Place<'_> {
         (self.held.slice.is_v6(), self.held.number, self.index)
     }
 
+    /// Its address.
+    pub fn address(&self) -> IpAddr {
+        self.held.slice.address(self.index)
+    }
+
     /// Hands its label in wire form to `read`.
     pub fn with_label<T>(&self, read: impl FnOnce(&[u8]) -> T) -> T {
         self.held.slice.with_label(self.index, read)

@@ -59,6 +59,8 @@ pub enum PortName<'a> {
     Named(&'a [u8], Protocol),
     /// All: the bare name of a Service.
     Any,
+    /// Those that have a name: this one and this protocol, as far as they are not wild.
+    Wild(Option<&'a [u8]>, Option<Protocol>),
 }
 
 impl PortName<'_> {
@@ -67,6 +69,11 @@ impl PortName<'_> {
         match self {
             Self::Named(name, protocol) => port.name == name && port.protocol == protocol,
             Self::Any => true,
+            Self::Wild(name, protocol) => {
+                !port.name.is_empty()
+                    && name.is_none_or(|name| name == port.name)
+                    && protocol.is_none_or(|protocol| protocol == port.protocol)
+            }
         }
     }
 }
@@ -111,10 +118,18 @@ impl Records {
 
     /// The namespace is label 0.
     fn find_namespace<'a>(&'a self, labels: &Labels<'a>) -> Node<'a> {
-        match self.namespaces.get(labels.wire(0, 1)) {
-            Some(known) if known.exists() => Node::Empty,
-            _ => Node::Missing,
-        }
+        if self.has_namespace(labels.wire(0, 1)) { Node::Empty } else { Node::Missing }
+    }
+
+    /// Whether the namespace with this label, in wire form, exists.
+    pub(crate) fn has_namespace(&self, label: &[u8]) -> bool {
+        self.namespaces.get(label).is_some_and(|known| known.exists())
+    }
+
+    /// The label of each namespace that exists, in wire form, in no order.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = &[u8]> {
+        let exists = self.namespaces.iter().filter(|(_, known)| known.exists());
+        exists.map(|(label, _)| &**label)
     }
 
     /// The Service is label `at`, its namespace the next.

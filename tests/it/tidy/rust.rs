@@ -167,6 +167,7 @@ const CORE: &[&str] = &[
     "dnscache/src/normalise/",
     "dnscache/src/route.rs",
     "dnscache/src/route/",
+    "kubedns/src/answer/wildcard.rs",
     "kubedns/src/name.rs",
     "kubedns/src/project.rs",
     "kubedns/src/project/",

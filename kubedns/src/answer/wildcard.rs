@@ -1,0 +1,273 @@
+//! Names in which `*` or `any` stands for whatever label there is, as in SkyDNS: all Services that
+//! match answer together.
+//!
+//! Core. Reached only where no name is spelt like that, and the zone has wildcards. Knows which
+//! labels may be wild and what matches; looks at a bounded number of Services. Records of such an
+//! answer have TTL 0: no list of changed names could say when it changes.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use shared::wire::{ErrorCode, Section, Transport, rcode, rtype};
+
+use super::services::{is_headless, scale};
+use super::{ANY_ORDER, Spot, Writing, address_type};
+use crate::name::Labels;
+use crate::records::{Entry, Found, Node, PortName, Protocol, Records, Shape};
+
+/// A name below the cluster domain with at least one wild label.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pattern<'a> {
+    records: &'a Records,
+    /// The namespace's label in wire form; nothing where it is wild.
+    namespace: Option<&'a [u8]>,
+    /// The Service's label, likewise.
+    service: Option<&'a [u8]>,
+    depth: Depth<'a>,
+}
+
+/// How far below the zone a name reaches.
+#[derive(Clone, Copy, Debug)]
+enum Depth<'a> {
+    /// `svc`.
+    Services,
+    /// A namespace.
+    Namespace,
+    /// A Service, or a wild label left of it: all that the Service has.
+    Service,
+    /// A protocol.
+    Protocol(Protocol),
+    /// An endpoint's label in wire form.
+    Endpoint(&'a [u8]),
+    /// A port.
+    Port(PortName<'a>),
+}
+
+/// How a search for what matches ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Search {
+    /// All was looked at.
+    Complete,
+    /// The visitor had enough.
+    Enough,
+    /// There was more to look at than allowed.
+    Cut,
+}
+
+impl<'a> Pattern<'a> {
+    /// What `name` stands for, at which nothing was `found`; nothing where wildcards are off, or no
+    /// label of it is wild.
+    ///
+    /// A label `any` is not wild where a namespace, or a Service of the namespace, is called so.
+    pub fn of(records: &'a Records, name: &'a [u8], found: &Found<'a>) -> Option<Self> {
+        let is_missing = matches!(found.node, Node::Missing);
+        if !is_missing || !records.zone().wildcards || found.is_reverse {
+            return None;
+        }
+        let labels = Labels::of(name);
+        let count = (0..).take_while(|&index| labels.start(index) < found.apex).count();
+        let zone = count.checked_sub(1)?; // where `svc` stands
+        if !is_wild(labels.label(zone)) && labels.label(zone) != b"svc" {
+            return None;
+        }
+        let mut wild = is_wild(labels.label(zone));
+        let mut pattern = Self { records, namespace: None, service: None, depth: Depth::Services };
+        if let Some(at) = zone.checked_sub(1) {
+            let label = labels.wire(at, zone);
+            let any = is_wild(&label[1..]) && !records.has_namespace(label);
+            wild |= any;
+            pattern.namespace = (!any).then_some(label);
+            pattern.depth = Depth::Namespace;
+        }
+        if let Some(at) = zone.checked_sub(2) {
+            let label = labels.wire(at, at + 1);
+            let is_name = pattern.namespace.is_some()
+                && records.entry(labels.wire(at, zone)).is_some_and(|e| e.exists(records.zone()));
+            let any = is_wild(&label[1..]) && !is_name;
+            wild |= any;
+            pattern.service = (!any).then_some(label);
+            pattern.depth = Depth::Service;
+        }
+        if let Some(below) = zone.checked_sub(3) {
+            wild |= (0..=below).any(|index| is_wild(labels.label(index)));
+            pattern.depth = Depth::below_service(&labels, below)?;
+        }
+        wild.then_some(pattern)
+    }
+
+    /// The alias that this name is, where nothing else matches: an alias cannot share its name (RFC
+    /// 1034 section 3.6.2), and is left out where more matches.
+    pub fn alias(&self, transport: Transport) -> Option<Node<'a>> {
+        let mut only = None;
+        let search = self.visit(transport, |node| {
+            let is_first = only.is_none();
+            only = Some(node).filter(|node| is_first && matches!(node, Node::Alias(..)));
+            only.is_some()
+        });
+        only.filter(|_| search == Search::Complete)
+    }
+
+    /// Visits what stands at each name that matches, in no order, until `visit` has enough.
+    pub fn visit(&self, transport: Transport, mut visit: impl FnMut(Node<'a>) -> bool) -> Search {
+        let nodes: Box<dyn Iterator<Item = Option<Node<'a>>>> = match self.depth {
+            Depth::Services => Box::new(std::iter::once(Some(Node::Empty))),
+            Depth::Namespace => {
+                let exists = self.namespace.is_none_or(|label| self.records.has_namespace(label));
+                Box::new(exists.then_some(Some(Node::Empty)).into_iter())
+            }
+            _ => Box::new(self.candidates().map(|entry| self.node(entry?))),
+        };
+        let max = match transport {
+            Transport::Udp => LOOKS_UDP_MAX,
+            Transport::Tcp => LOOKS_TCP_MAX,
+        };
+        for (looks, node) in nodes.enumerate() {
+            if looks == max {
+                return Search::Cut;
+            }
+            if node.is_some_and(|node| !visit(node)) {
+                return Search::Enough;
+            }
+        }
+        Search::Complete
+    }
+
+    /// What stands at each place that may match, or nothing: each costs one look.
+    fn candidates(&self) -> Box<dyn Iterator<Item = Option<&'a Entry>> + 'a> {
+        let records = self.records;
+        let at =
+            move |service: &[u8], namespace: &[u8]| records.entry(&[service, namespace].concat());
+        match (self.service, self.namespace) {
+            (Some(service), Some(namespace)) => Box::new(std::iter::once(at(service, namespace))),
+            (Some(service), None) => {
+                Box::new(records.namespaces().map(move |namespace| at(service, namespace)))
+            }
+            (None, Some(namespace)) if !records.has_namespace(namespace) => {
+                Box::new(std::iter::empty())
+            }
+            (None, namespace) => Box::new(records.entries().map(move |entry| {
+                let label = &entry.key()[1 + usize::from(entry.key()[0])..];
+                namespace.is_none_or(|namespace| namespace == label).then_some(entry)
+            })),
+        }
+    }
+
+    /// What of `entry` matches.
+    fn node(&self, entry: &'a Entry) -> Option<Node<'a>> {
+        if !entry.exists(self.records.zone()) {
+            return None;
+        }
+        if let Shape::ExternalName(target) = &entry.service()?.shape {
+            let is_its_name = matches!(self.depth, Depth::Service);
+            return is_its_name.then_some(Node::Alias(entry, target));
+        }
+        match self.depth {
+            Depth::Services | Depth::Namespace => None,
+            Depth::Service => Some(Node::Service(entry)),
+            Depth::Protocol(protocol) => entry.has_protocol(protocol).then_some(Node::Empty),
+            Depth::Endpoint(label) => {
+                let mut named = self.records.named(entry, label);
+                named.next().map(|_| Node::Endpoint(entry, label))
+            }
+            Depth::Port(port) => {
+                entry.has_port(|other| port.matches(other)).then_some(Node::Port(entry, port))
+            }
+        }
+    }
+}
+
+impl<'a> Depth<'a> {
+    /// The labels up to number `last` stand left of a Service. Nothing where none can.
+    fn below_service(labels: &Labels<'a>, last: usize) -> Option<Self> {
+        let protocol = Protocol::from_label(labels.label(last));
+        let any = is_wild(labels.label(last));
+        match last {
+            0 if any => Some(Self::Service),
+            0 => Some(protocol.map_or(Self::Endpoint(labels.wire(0, 1)), Self::Protocol)),
+            1 if any || protocol.is_some() => {
+                let name = match labels.label(0) {
+                    label if is_wild(label) => None,
+                    label => Some(label.strip_prefix(b"_").filter(|name| !name.is_empty())?),
+                };
+                Some(Self::Port(PortName::Wild(name, protocol)))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl<'w> Writing<'w, '_> {
+    /// Answers with the records of all that matches `pattern`.
+    pub(super) fn wild(&mut self, spot: Spot, pattern: &Pattern<'w>) {
+        let transport = self.query.transport;
+        let types: &[u16] =
+            if self.query.qtype == rtype::ANY { &ANY_ORDER } else { &[self.query.qtype] };
+        let mut exists = false;
+        for &qtype in types {
+            let mut seen = BTreeSet::new();
+            let mut fits = true;
+            let search = pattern.visit(transport, |node| {
+                exists = true;
+                fits = self.wild_records(spot, node, qtype, &mut seen);
+                fits
+            });
+            if search == Search::Cut && transport == Transport::Tcp {
+                self.reply.clear_records(self.query);
+                self.reply.set_authoritative(false);
+                let text = "more Services than a wildcard may look at";
+                return self.reply.fail(rcode::SERVFAIL, ErrorCode::Other, text);
+            }
+            if search == Search::Cut || !fits {
+                return self.truncate();
+            }
+            if !self.reply.is_empty() {
+                return;
+            }
+        }
+        self.negative(spot, exists);
+    }
+
+    /// Writes the records of `qtype` at `node`, addresses that are `seen` left out. Whether all
+    /// fitted.
+    fn wild_records(
+        &mut self,
+        spot: Spot,
+        node: Node<'w>,
+        qtype: u16,
+        seen: &mut BTreeSet<IpAddr>,
+    ) -> bool {
+        let v6 = match (node, qtype) {
+            (Node::Service(entry), rtype::SRV) => {
+                return self.srv_alone(spot, entry, PortName::Any);
+            }
+            (Node::Port(entry, port), rtype::SRV) => return self.srv_alone(spot, entry, port),
+            (_, rtype::A | rtype::AAAA) => qtype == rtype::AAAA,
+            _ => return true,
+        };
+        let (records, turn) = (self.records, self.turn);
+        let addresses: Box<dyn Iterator<Item = IpAddr>> = match node {
+            Node::Service(entry) if is_headless(entry) => {
+                let start = scale(turn, entry.published_of(v6));
+                Box::new(entry.around(v6, start).map(|place| place.address()))
+            }
+            Node::Service(entry) => Box::new(entry.cluster_ips().iter().copied()),
+            Node::Endpoint(entry, label) => {
+                Box::new(records.named(entry, label).map(|place| place.address()))
+            }
+            _ => return true,
+        };
+        addresses.filter(|&address| address_type(address) == qtype).all(|address| {
+            !seen.insert(address) || self.push_address(Section::Answer, spot.at, address).is_some()
+        })
+    }
+}
+
+fn is_wild(label: &[u8]) -> bool {
+    matches!(label, b"*" | b"any")
+}
+
+/// Services or namespaces that are looked at for one datagram; if there are more, the client comes
+/// back over TCP, with an address that is its own.
+const LOOKS_UDP_MAX: usize = 1_024;
+/// Likewise over TCP: some milliseconds.
+const LOOKS_TCP_MAX: usize = 100_000;
