@@ -447,6 +447,50 @@ async fn chaos_names_tell_how_it_fares() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_query_is_counted_once_whatever_becomes_of_it() {
+    let upstream = Upstream::start(NEAR).await;
+    upstream.answer("a.example. A", &["a.example. 30 A 10.0.0.1"]);
+    let cache = Running::start(&[server(&upstream)]).await;
+    dns::ask_udp(cache.dns, "a.example. A").await; // a miss
+    for _ in 0..5 {
+        dns::ask_udp(cache.dns, "A.example. A").await; // hits
+        dns::ask_tcp(cache.dns, "a.example. A").await;
+    }
+    dns::ask_udp(cache.dns, "absent.example. A").await; // a miss
+    dns::ask_udp(cache.dns, "localhost. A").await; // a miss answered here
+    dns::ask_udp(cache.dns, "version.bind. CH TXT").await;
+    dns::ask_udp(cache.dns, "a.example. AXFR").await; // refused
+    let mut not_recursive = dns::query("a.example. A", None);
+    not_recursive[2] &= !1;
+    exchange(cache.dns, &not_recursive).await; // refused
+    let mut two_questions = dns::query("a.example. A", None);
+    two_questions[5] = 2;
+    exchange(cache.dns, &two_questions).await; // malformed
+    let mut update = dns::query("a.example. A", None);
+    update[2] = 0x28;
+    exchange(cache.dns, &update).await; // malformed
+    let mut response = dns::query("a.example. A", None);
+    response[2] |= 0x80;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.send_to(&response, cache.dns).await.unwrap(); // malformed, and not answered
+    let received = r#"dnscache_dns_messages_total{transport="udp"} 14"#;
+    let metrics = http::eventually(cache.http, "/metrics", 200, received).await;
+    let total = |name: &str| -> u64 {
+        let lines = metrics.lines().filter_map(|line| line.strip_prefix(name));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    };
+    let result = |result: &str| total(&format!("dnscache_queries_total{{result=\"{result}\"}}"));
+    let counted = ["hit", "miss", "refused", "chaos"].map(result);
+    assert_eq!(counted, [10, 3, 2, 1], "{metrics}");
+    let malformed = total("dnscache_dns_events_total{event=\"malformed\"}");
+    assert_eq!(malformed, 3, "{metrics}");
+    let messages = total("dnscache_dns_messages_total");
+    assert_eq!(counted.iter().sum::<u64>() + malformed, messages, "{metrics}");
+    assert_eq!((cache.figure("hits").await, cache.figure("misses").await), (10, 3));
+    cache.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn routes_change_without_losing_a_query() {
     let directory = tempfile::tempdir().unwrap();
     let upstreams = [Upstream::start(FAR).await, Upstream::start(FAR).await];

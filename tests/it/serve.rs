@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Answers every name with 10.0.0.1, `later.` by way of the channel, `silent.` not at all, `bug.`
-/// with a panic.
+/// with a panic, `big.` with as much as fits.
 struct Script;
 
 impl Handler for Script {
@@ -21,6 +21,12 @@ impl Handler for Script {
             b"\x05later\0" => return Verdict::Later,
             b"\x06silent\0" => return Verdict::Drop,
             b"\x03bug\0" => panic!("a bug, on purpose"),
+            b"\x03big\0" => {
+                let text = [&[200][..], &[b'x'; 200]].concat();
+                let place = (Section::Answer, Owner::Question);
+                while reply.push(place.0, place.1, rtype::TXT, 30, &[&text]).is_some() {}
+                return Verdict::Send;
+            }
             _ => {}
         }
         write_address(reply);
@@ -41,14 +47,19 @@ struct World {
 }
 
 fn world(limits: Limits, channel: usize) -> World {
-    let sockets = bind(&["127.0.0.1:0".parse().unwrap()], 2).unwrap();
+    world_at("127.0.0.1:0", limits, channel).unwrap()
+}
+
+/// Nothing where the machine has no such address.
+fn world_at(address: &str, limits: Limits, channel: usize) -> Option<World> {
+    let sockets = bind(&[address.parse().unwrap()], 2).ok()?;
     let address = sockets.local_addresses()[0];
     let stopping = CancellationToken::new();
     let (sender, later) = mpsc::channel(channel);
     let serving: Serving =
         dns(sockets, limits, stopping.clone(), Arc::new(Script), sender).unwrap();
     let counters = Arc::clone(&serving.counters);
-    World { address, counters, later, stopping, serving: tokio::spawn(serving.finished()) }
+    Some(World { address, counters, later, stopping, serving: tokio::spawn(serving.finished()) })
 }
 
 fn query(id: u16, name: &[u8]) -> Vec<u8> {
@@ -278,4 +289,65 @@ async fn the_drain_answers_what_was_received() {
     drop(deferred);
     assert_eq!(client.await.unwrap(), (9, true));
     world.serving.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn replies_leave_from_the_address_they_were_asked_at() {
+    for (wildcard, asked) in
+        [("0.0.0.0:0", &["127.0.0.1", "127.0.0.2", "127.9.9.9"][..]), ("[::]:0", &["::1"])]
+    {
+        let Some(mut world) = world_at(wildcard, Limits::default(), 8) else { continue };
+        let port = world.address.port();
+        for host in asked {
+            let address = SocketAddr::new(host.parse().unwrap(), port);
+            let client = tokio::task::spawn_blocking(move || {
+                // Connected: the kernel drops what comes from any other address.
+                let socket = UdpSocket::bind(SocketAddr::new(address.ip(), 0)).unwrap();
+                socket.connect(address).unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                for (id, name) in [(1, b"\x03now\0".as_slice()), (2, b"\x05later\0")] {
+                    socket.send(&query(id, name)).unwrap();
+                }
+                let mut buffer = [0; 512];
+                let mut id = || socket.recv(&mut buffer).map(|_| buffer[1]).unwrap();
+                let mut ids = [id(), id()];
+                ids.sort_unstable();
+                ids
+            });
+            let deferred = world.later.recv().await.unwrap();
+            let mut outbox = Outbox::new();
+            outbox.reply(&deferred, |buffer| {
+                let mut name = NameBuffer::new();
+                Reply::new(&deferred.query(&mut name), buffer).finish()
+            });
+            outbox.flush();
+            assert_eq!(client.await.unwrap(), [1, 2], "{address}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut() {
+    let limits = Limits { message_max: Duration::from_millis(100), ..Limits::default() };
+    let world = world(limits, 1);
+    let address = world.address;
+    // Far more than the kernel buffers on both sides; kept open, and never read from.
+    let stream = blocking(move || {
+        let mut stream = connect(address);
+        stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        for id in 0..2_000 {
+            if stream.write_all(&framed(&query(id, b"\x03big\0"))).is_err() {
+                break; // it reads no more, or has hung up already
+            }
+        }
+        stream
+    })
+    .await;
+    let cut = async {
+        while world.counters.snapshot().event(Event::Cut) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), cut).await.unwrap();
+    drop(stream);
 }

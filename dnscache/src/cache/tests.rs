@@ -89,6 +89,39 @@ fn ttl(reply: &[u8], text: &str) -> u32 {
     u32::from_be_bytes(reply[at..at + 4].try_into().unwrap())
 }
 
+/// AD only to those who ask for it or for DNSSEC records (RFC 6840 sections 5.7 and 5.8).
+#[test]
+fn flags_of_the_header_are_the_answers_and_ad_is_for_those_who_understand_it() {
+    const AA: u8 = 0x04;
+    const AD: u8 = 0x20;
+    const OPT_DO: &[u8] = b"\0\0\x29\x04\xd0\0\0\x80\0\0\0";
+    for (authoritative, authentic) in [(false, false), (true, false), (false, true), (true, true)] {
+        for (asks_ad, asks_do) in [(false, false), (true, false), (false, true)] {
+            let mut message = message("web.example", 1);
+            if asks_ad {
+                message[3] |= AD;
+            }
+            if asks_do {
+                message[11] = 1;
+                message.extend_from_slice(OPT_DO);
+            }
+            let mut name = NameBuffer::new();
+            let query = Query::screen(&message, Transport::Udp, &mut name).unwrap();
+            let cache = Cache::new(BOUNDS);
+            let entry = addresses("web.example", &[30]);
+            let entry = entry.with_flags(authoritative, authentic, false);
+            cache.insert(&Question::of(&query), entry, 30, Moment::default());
+            let mut buffer = [0; UDP_SIZE_MAX];
+            let mut reply = Reply::new(&query, &mut buffer);
+            assert_eq!(cache.get(&query, Moment::default(), &mut reply), Lookup::Hit);
+            reply.finish();
+            let told = (buffer[2] & AA != 0, buffer[3] & AD != 0);
+            let expected = (authoritative, authentic && (asks_ad || asks_do));
+            assert_eq!(told, expected, "asks AD {asks_ad}, DO {asks_do}");
+        }
+    }
+}
+
 #[test]
 fn ttls_fall_as_time_passes_and_the_entry_goes_with_the_lowest() {
     let mut world = World::new(BOUNDS);
