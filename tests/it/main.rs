@@ -12,5 +12,6 @@ mod healthz;
 mod kubedns;
 mod model;
 mod pod;
+mod scale;
 mod serve;
 mod tidy;

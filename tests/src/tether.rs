@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// A command that runs `program`, tied to the thread that starts it, on `core` alone where one is
 /// given, in a process group of its own: the terminal's Ctrl-C reaches the tool alone, which then
@@ -27,16 +27,32 @@ pub fn command(program: &Path, core: Option<usize>) -> Command {
     command
 }
 
-/// Keeps the calling thread, and the threads it starts from now on, on `core`.
+/// Keeps one core for the servers: the calling thread, and the threads it starts from now on, run
+/// on the others. Yields the servers' core.
+///
+/// Fails where there are no others, or the system has no such call.
+pub fn part_cores() -> io::Result<usize> {
+    let allowed = sched_getaffinity(None)?;
+    let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+    let (first, others) = (cores.next(), cores.collect::<Vec<_>>());
+    match first {
+        Some(first) if !others.is_empty() => keep_on(&others).map(|()| first),
+        _ => Err(io::Error::other("this process has a single core")),
+    }
+}
+
+/// Keeps the calling thread, and the threads it starts from now on, on `cores`.
 ///
 /// Fails where this process may not run there, or the system has no such call.
-pub fn keep_on(core: usize) -> io::Result<()> {
-    if core >= CpuSet::MAX_CPU {
-        return Err(io::ErrorKind::InvalidInput.into());
+pub fn keep_on(cores: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    for &core in cores {
+        if core >= CpuSet::MAX_CPU {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        set.set(core);
     }
-    let mut cores = CpuSet::new();
-    cores.set(core);
-    Ok(sched_setaffinity(None, &cores)?)
+    Ok(sched_setaffinity(None, &set)?)
 }
 
 /// Becomes the program that [`command`] named, if this process is to.
@@ -53,7 +69,7 @@ pub fn exec_if_asked() -> Option<io::Error> {
     };
     if core != ANY_CORE {
         let core = core.to_str().and_then(|core| core.parse().ok()).unwrap_or(usize::MAX);
-        if let Err(error) = keep_on(core) {
+        if let Err(error) = keep_on(&[core]) {
             return Some(error);
         }
     }
@@ -80,14 +96,14 @@ mod tests {
 
     #[test]
     fn a_thread_stays_on_its_core() {
-        let here = rustix::thread::sched_getaffinity(None).unwrap();
+        let here = sched_getaffinity(None).unwrap();
         let core = (0..CpuSet::MAX_CPU).rfind(|&core| here.is_set(core)).unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                keep_on(core).unwrap();
+                keep_on(&[core]).unwrap();
                 assert_eq!(rustix::thread::sched_getcpu(), core);
             });
         });
-        assert!(keep_on(usize::MAX).is_err());
+        assert!(keep_on(&[usize::MAX]).is_err());
     }
 }

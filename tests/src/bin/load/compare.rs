@@ -271,7 +271,7 @@ fn cores() -> Option<(usize, usize)> {
     let allowed = sched_getaffinity(None).ok()?;
     let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
     let pair = (cores.next()?, cores.next()?);
-    tether::keep_on(pair.0).ok()?;
+    tether::keep_on(&[pair.0]).ok()?;
     Some(pair)
 }
 

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use shared::flags::{Stop, parse_from};
 
 use crate::workload::{self, Kind};
-use crate::{compare, floor, hit_rate};
+use crate::{compare, floor, hit_rate, scale};
 
 /// Load-tests a DNS server: answers per second, latency, hit rate.
 #[derive(Debug, Parser)]
@@ -33,6 +33,8 @@ pub enum Command {
     HitRate(hit_rate::Flags),
     /// Measures dnscache beside the floor and the DNS caches on the PATH, in one run.
     Compare(compare::Flags),
+    /// Runs kubedns on clusters of thousands of services: memory, start, cost of answers, changes.
+    Scale(scale::Flags),
     /// Answers every question with the same reply: what the cheapest possible server costs.
     #[command(hide = true)]
     Floor(floor::Flags),

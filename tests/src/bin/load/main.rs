@@ -5,6 +5,7 @@
 //!                                                       └─▶ summary, text or JSON ◀─ hit rate
 //!                                      server's own counters before and after ───────────┘
 //! compare: dnscache, the floor and other caches, one at a time on a core of its own ─▶ table
+//! scale: cluster ─▶ fake API server ─▶ kubedns ─▶ start, memory, cost of answers, changes
 //! floor: answers everything with the same reply, for comparison
 //! hit-rate: trace ─▶ dnscache's cache, plain LRU, the best possible ─▶ table and picture
 //! ```
@@ -15,6 +16,7 @@ mod flags;
 mod floor;
 mod generator;
 mod hit_rate;
+mod scale;
 mod summary;
 mod workload;
 
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
             hit_rate::run(flags).map_err(|source| Error::File { path: flags.svg.clone(), source })
         }
         Some(Command::Compare(flags)) => compare::run(flags).map_err(Error::Compare),
+        Some(Command::Scale(flags)) => scale::run(flags).map_err(Error::from),
         Some(Command::Floor(flags)) => {
             floor::run(flags).map_err(|source| Error::Floor { address: flags.listen, source })
         }
@@ -66,6 +69,8 @@ enum Error {
     Questions { path: PathBuf, source: workload::FileError },
     #[error("asking {server} failed: {source}")]
     Ask { server: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Scale(#[from] scale::Error),
     #[error("answering at {address} failed: {source}")]
     Floor { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]

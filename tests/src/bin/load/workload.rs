@@ -175,9 +175,8 @@ impl Workload {
     /// and is a reply.
     pub fn is_answered_by(&self, index: u64, reply: &[u8]) -> bool {
         let repeats = |asked: &[u8]| {
-            reply.len() >= asked.len()
-                && reply[2] & 0x80 != 0
-                && reply[12..asked.len()] == asked[12..]
+            let end = asked.len() - usize::from(asked[11]) * OPT_LEN;
+            reply.len() >= end && reply[2] & 0x80 != 0 && reply[12..end] == asked[12..end]
         };
         if let Self::Repeat(questions) = self {
             return repeats(questions.get(index));
@@ -284,6 +283,8 @@ fn mix(number: u64) -> u64 {
     number ^ number >> 31
 }
 
+/// A question's only other record: EDNS without an option.
+const OPT_LEN: usize = 11;
 const A: u16 = 1;
 const AAAA: u16 = 28;
 const TYPES: [(&str, u16); 10] = [

@@ -1,0 +1,159 @@
+//! The servers under test as processes: started on their core, measured from outside, ended.
+//!
+//! Edge. Reads `/proc`; knows nothing of what a server answers.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use ::tests::tether;
+
+use super::Error;
+
+/// A running server; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    /// Where it answers DNS.
+    pub dns: SocketAddr,
+    child: Child,
+}
+
+/// What it holds in memory, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Now.
+    pub resident: u64,
+    /// The most there was.
+    pub peak: u64,
+}
+
+impl Process {
+    /// The floor (`cargo load floor`), answering.
+    pub fn floor(core: Option<usize>) -> Result<Self, Error> {
+        let mut command = tether::command(Path::new("/proc/self/exe"), core);
+        let mut child =
+            command.arg("floor").stdout(Stdio::piped()).spawn().map_err(Error::Start)?;
+        let output = child.stdout.take().expect("it is piped");
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).map_err(Error::Start)?;
+        let Ok(dns) = line.trim().parse() else {
+            return Err(Error::Start(io::Error::other("the floor does not say where it listens")));
+        };
+        Ok(Self { dns, child })
+    }
+
+    /// `program`, a kubedns, against the API server of `kubeconfig`; comes back with how long it
+    /// took from its start to a `/readyz` of 200, and where it answers HTTP.
+    pub fn kubedns(
+        program: &Path,
+        kubeconfig: &Path,
+        core: Option<usize>,
+    ) -> Result<(Self, SocketAddr, Duration), Error> {
+        let log = kubeconfig.with_extension("log");
+        let output = fs::File::create(&log).map_err(Error::Start)?;
+        let (dns, http) = (free_port().map_err(Error::Start)?, free_port().map_err(Error::Start)?);
+        let mut command = tether::command(program, core);
+        command.args(["--listen", &dns.to_string(), "--http-listen", &http.to_string()]);
+        command.args(["--threads", "1", "--log-format", "text", "--kubeconfig"]).arg(kubeconfig);
+        command.stdin(Stdio::null()).stderr(output.try_clone().map_err(Error::Start)?);
+        let start = Instant::now();
+        let child = command.stdout(output).spawn().map_err(Error::Start)?;
+        let mut process = Self { dns, child };
+        let ready = process.wait_until_ready(http, start);
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        // Its directory is not ours to clean up but for this file.
+        drop(fs::remove_file(&log));
+        match ready {
+            Some(took) => Ok((process, http, took)),
+            None => Err(Error::NotReady { said }),
+        }
+    }
+
+    fn wait_until_ready(&mut self, http: SocketAddr, start: Instant) -> Option<Duration> {
+        while start.elapsed() < READY_MAX && self.child.try_wait().is_ok_and(|end| end.is_none()) {
+            if get(http, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.0 200")) {
+                return Some(start.elapsed());
+            }
+            std::thread::sleep(READY_EVERY);
+        }
+        None
+    }
+
+    /// User and system time of all its threads so far.
+    pub fn cpu(&self) -> Result<Duration, Error> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).map_err(Error::Proc)?;
+        let mut nanos = 0;
+        for task in tasks {
+            let path = task.map_err(Error::Proc)?.path().join("schedstat");
+            let text = fs::read_to_string(path).map_err(Error::Proc)?;
+            nanos += field(text.split_whitespace().next())?;
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
+
+    /// What it holds in memory.
+    pub fn memory(&self) -> Result<Memory, Error> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = fs::read_to_string(path).map_err(Error::Proc)?;
+        let bytes = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            field(line.and_then(|line| line.split_whitespace().next())).map(|kib| kib << 10)
+        };
+        Ok(Memory { resident: bytes("VmRSS:")?, peak: bytes("VmHWM:")? })
+    }
+
+    /// From now on the peak is counted anew.
+    pub fn forget_peak(&self) -> Result<(), Error> {
+        fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").map_err(Error::Proc)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Where it has ended already there is nothing to end.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// How many full lists the kubedns behind `http` has taken in.
+pub fn lists(http: SocketAddr) -> io::Result<u64> {
+    let page = get(http, "/metrics")?;
+    let lists = page.lines().filter(|line| line.contains("event=\"list\""));
+    Ok(lists.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
+}
+
+/// The whole answer to `GET path`, head and body.
+fn get(server: SocketAddr, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&server, HTTP_MAX)?;
+    stream.set_read_timeout(Some(HTTP_MAX))?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: x\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn field(text: Option<&str>) -> Result<u64, Error> {
+    let number = text.and_then(|text| text.parse().ok());
+    number.ok_or_else(|| Error::Proc(io::ErrorKind::InvalidData.into()))
+}
+
+/// A port of 127.0.0.1 that is free for TCP and UDP.
+fn free_port() -> io::Result<SocketAddr> {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0")?;
+        let address = tcp.local_addr()?;
+        if UdpSocket::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+}
+
+/// The largest cluster on the slowest machine.
+const READY_MAX: Duration = Duration::from_secs(120);
+/// How exactly a start is measured.
+const READY_EVERY: Duration = Duration::from_millis(2);
+const HTTP_MAX: Duration = Duration::from_secs(2);
