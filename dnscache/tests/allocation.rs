@@ -1,11 +1,18 @@
-//! A hit allocates nothing: counted by an allocator, which is why this is a binary of its own.
+//! What is allocated, counted by an allocator, which is why this is a binary of its own: nothing
+//! for a hit, as much as it says by the cache, little for an idle connection.
 #![allow(clippy::unwrap_used)] // in a test a panic is the message
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dnscache::cache::{Bounds, Cache, Entry, Lookup, Question};
 use shared::clock::Moment;
+use shared::serve::{self, Asked, Handler, Verdict};
 use shared::wire::{NameBuffer, Query, Reply, Transport};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 const NAME: &[u8] = b"\x03web\x04shop\x03svc\x07cluster\x05local\x00";
 
@@ -102,4 +109,56 @@ fn the_cache_counts_its_bytes_as_the_allocator_does() {
         (told + added).abs_diff(accounted) * 10 <= accounted,
         "allocated {told} and some {added}, accounted {accounted}"
     );
+}
+
+/// Answers nothing with nothing, at once.
+struct Mute;
+
+impl Handler for Mute {
+    fn answer(&self, _: &Query<'_>, _: &Asked, _: &mut Reply<'_>) -> Verdict {
+        Verdict::Send
+    }
+}
+
+#[test]
+fn an_idle_connection_holds_little() {
+    const CONNECTIONS: usize = 100;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _entered = runtime.enter();
+    let sockets = serve::bind(&["127.0.0.1:0".parse().unwrap()], 1).unwrap();
+    let address = sockets.local_addresses()[0];
+    let (stopping, (later, _)) = (CancellationToken::new(), mpsc::channel(1));
+    let limits = serve::Limits::default();
+    let serving = serve::dns(sockets, limits, stopping.clone(), Arc::new(Mute), later).unwrap();
+    // Opens connections and asks one question on each: they idle then, having been used.
+    let open = |count: usize| {
+        let client = std::thread::spawn(move || {
+            let message = query(1);
+            let framed = [&[0, message.len() as u8][..], &message].concat();
+            (0..count)
+                .map(|_| {
+                    let mut stream = TcpStream::connect(address).unwrap();
+                    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                    stream.write_all(&framed).unwrap();
+                    stream.read_exact(&mut vec![0; framed.len()]).unwrap();
+                    stream
+                })
+                .collect::<Vec<_>>()
+        });
+        runtime.block_on(async {
+            while !client.is_finished() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        client.join().unwrap()
+    };
+    let first = open(1);
+    let mut others = Vec::new();
+    // The runtime has one thread, this one: what its tasks allocate is counted.
+    let counted = allocation_counter::measure(|| others = open(CONNECTIONS));
+    let each = counted.bytes_current / CONNECTIONS as i64;
+    assert!((1..=4 << 10).contains(&each), "{each} bytes for each idle connection");
+    drop((first, others));
+    stopping.cancel();
+    runtime.block_on(serving.finished()).unwrap();
 }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -126,6 +126,7 @@ pub fn dns<H: Handler>(
         counters: Arc::clone(&counters),
         later,
         stopping: Arc::clone(&stopped),
+        keepalive_tenths: limits.keepalive_tenths(),
     };
     let mut threads = JoinSet::new();
     for (index, lane) in sockets.lanes.iter().enumerate() {
@@ -149,9 +150,16 @@ pub fn dns<H: Handler>(
         });
     }
     let mut connections = JoinSet::new();
+    let places = Arc::new(Semaphore::new(limits.connections_max));
     for socket in sockets.listeners {
         let socket = tokio::net::TcpListener::from_std(socket).map_err(Error::Tcp)?;
-        connections.spawn(tcp::serve(socket, listener.clone(), limits, tcp_lane, stopping.clone()));
+        connections.spawn(tcp::serve(
+            socket,
+            listener.clone(),
+            (limits, Arc::clone(&places)),
+            tcp_lane,
+            stopping.clone(),
+        ));
     }
     Ok(Serving { counters, threads, connections, stopping, stopped, lanes: sockets.lanes })
 }

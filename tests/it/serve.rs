@@ -1,5 +1,7 @@
 //! The DNS listener by itself: both transports, deferral, limits, bad clients, the drain.
 
+mod limits;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;

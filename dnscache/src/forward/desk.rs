@@ -452,7 +452,7 @@ fn reply(outbox: &mut Outbox, deferred: &Deferred, write: impl FnOnce(&Query<'_>
     outbox.reply(deferred, |buffer| {
         let mut name = NameBuffer::new();
         let query = deferred.query(&mut name);
-        let mut reply = Reply::new(&query, buffer);
+        let mut reply = deferred.reply(&query, buffer);
         reply.set_recursion_available(true);
         write(&query, &mut reply);
         reply.finish()

@@ -12,7 +12,7 @@ use super::counters::{Counters, Event};
 use super::mmsg::{Batch, Ends};
 use super::sockets::Lane;
 use crate::clock::Moment;
-use crate::wire::{MESSAGE_MAX, NameBuffer, Query, Transport};
+use crate::wire::{MESSAGE_MAX, NameBuffer, Query, Reply, Transport};
 
 /// A screened query waiting for its answer.
 #[derive(Debug)]
@@ -27,8 +27,15 @@ pub struct Deferred {
 
 #[derive(Debug)]
 enum Way {
-    Udp { lane: Arc<Lane>, ends: Ends },
-    Tcp { replies: mpsc::Sender<Box<[u8]>>, _in_flight: OwnedSemaphorePermit },
+    Udp {
+        lane: Arc<Lane>,
+        ends: Ends,
+    },
+    Tcp {
+        replies: mpsc::Sender<Box<[u8]>>,
+        keepalive_tenths: u16,
+        _in_flight: OwnedSemaphorePermit,
+    },
 }
 
 impl Deferred {
@@ -48,10 +55,11 @@ impl Deferred {
         message: &[u8],
         arrived: Moment,
         peer: SocketAddr,
-        way: (mpsc::Sender<Box<[u8]>>, OwnedSemaphorePermit),
+        way: (mpsc::Sender<Box<[u8]>>, u16, OwnedSemaphorePermit),
         counters: (Arc<Counters>, usize),
     ) -> Self {
-        let way = Way::Tcp { replies: way.0, _in_flight: way.1 };
+        let (replies, keepalive_tenths, _in_flight) = way;
+        let way = Way::Tcp { replies, keepalive_tenths, _in_flight };
         let (counters, lane) = counters;
         Self { message: message.into(), arrived, peer, way, counters, lane }
     }
@@ -64,6 +72,16 @@ impl Deferred {
     /// The query, read again; its name goes to `name`.
     pub fn query<'a>(&'a self, name: &'a mut NameBuffer) -> Query<'a> {
         Query::screen(&self.message, self.transport(), name).expect("screened when it arrived")
+    }
+
+    /// A reply to `query`, which is this one's, as [`Reply::new`] begins it; a TCP client that asks
+    /// is told how long its connection may idle.
+    pub fn reply<'b>(&self, query: &Query<'_>, buffer: &'b mut [u8]) -> Reply<'b> {
+        let mut reply = Reply::new(query, buffer);
+        if let Way::Tcp { keepalive_tenths, .. } = self.way {
+            promise(query, keepalive_tenths, &mut reply);
+        }
+        reply
     }
 
     /// How it came.
@@ -144,6 +162,14 @@ impl Outbox {
                 counters.add(*index, Event::SendFailed, failed as u64);
             }
         }
+    }
+}
+
+/// Says in `reply` how long the connection may idle, where `query` came over TCP and asks (RFC 7828
+/// section 3.3.2).
+pub(super) fn promise(query: &Query<'_>, tenths: u16, reply: &mut Reply<'_>) {
+    if query.transport == Transport::Tcp && query.edns.is_some_and(|edns| edns.keepalive) {
+        reply.set_keepalive(tenths);
     }
 }
 

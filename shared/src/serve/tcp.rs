@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,7 @@ use crate::wire::{MESSAGE_MAX, NameBuffer, Transport};
 /// What TCP clients may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections in all.
+    /// Connections in all, over all addresses of the listener.
     pub connections_max: usize,
     /// Connections of one client address.
     pub connections_per_client_max: usize,
@@ -49,12 +49,19 @@ impl Default for Limits {
     }
 }
 
-/// Accepts connections of one address until `stopping`, then lets those open finish what they
-/// asked.
+impl Limits {
+    /// `idle_max` in units of 100 ms (RFC 7828 section 3.1).
+    pub(super) fn keepalive_tenths(&self) -> u16 {
+        u16::try_from(self.idle_max.as_millis() / 100).unwrap_or(u16::MAX)
+    }
+}
+
+/// Accepts connections of one address, each in one of `places`, until `stopping`, then lets those
+/// open finish what they asked.
 pub(super) async fn serve<H: Handler>(
     socket: TcpListener,
     listener: Listener<H>,
-    limits: Limits,
+    (limits, places): (Limits, Arc<Semaphore>),
     lane: usize,
     stopping: CancellationToken,
 ) {
@@ -68,18 +75,20 @@ pub(super) async fn serve<H: Handler>(
             Some(ended) = connections.join_next() => forget(&mut clients, ended),
             accepted = socket.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let open = clients.entry(peer.ip()).or_default();
-                    let full = connections.len() >= limits.connections_max;
-                    if full || *open >= limits.connections_per_client_max {
+                    let open = clients.get(&peer.ip()).copied().unwrap_or(0);
+                    let place = Arc::clone(&places).try_acquire_owned().ok();
+                    let Some(place) = place.filter(|_| open < limits.connections_per_client_max)
+                    else {
                         listener.counters.add(lane, Event::Cut, 1);
                         continue;
-                    }
-                    *open += 1;
+                    };
+                    clients.insert(peer.ip(), open + 1);
                     listener.counters.add(lane, Event::Connected, 1);
-                    let limits = shrunk(limits, connections.len());
-                    let connection =
-                        Connection::new(stream, peer, listener.clone(), limits, lane);
-                    connections.spawn(connection.run(stopping.clone()));
+                    let limits = shrunk(limits, places.available_permits());
+                    let mut listener = listener.clone();
+                    listener.keepalive_tenths = limits.keepalive_tenths();
+                    let connection = Connection::new(stream, peer, listener, limits, lane);
+                    connections.spawn(connection.run(stopping.clone(), place));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "accepting a connection failed");
@@ -108,9 +117,10 @@ fn forget(clients: &mut HashMap<IpAddr, usize>, ended: Result<IpAddr, tokio::tas
     }
 }
 
-/// Above 80 % of the connections, new ones may idle for a fraction of the time only.
-fn shrunk(limits: Limits, open: usize) -> Limits {
-    if open * 5 > limits.connections_max * 4 {
+/// Where less than a fifth of the connections is `free`, new ones may idle for a fraction of the
+/// time only.
+fn shrunk(limits: Limits, free: usize) -> Limits {
+    if free * 5 < limits.connections_max {
         Limits { idle_max: IDLE_MIN.min(limits.idle_max), ..limits }
     } else {
         limits
@@ -167,7 +177,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Serves the connection to its end; yields the client's address.
-    async fn run(mut self, stopping: CancellationToken) -> IpAddr {
+    async fn run(mut self, stopping: CancellationToken, _place: OwnedSemaphorePermit) -> IpAddr {
         // Replies are whole when they are written: waiting to fill a segment only delays them.
         if let Err(error) = self.stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY not set");
@@ -276,7 +286,7 @@ impl<H: Handler> Connection<H> {
         match self.listener.respond(message, Transport::Tcp, &asked, &mut name, output) {
             Response::Send(len) => self.queue(&output[..len]),
             Response::Later => {
-                let way = (self.replies.0.clone(), permit);
+                let way = (self.replies.0.clone(), self.listener.keepalive_tenths, permit);
                 let counters = (Arc::clone(&self.listener.counters), self.lane);
                 let deferred = Deferred::tcp(message, now, self.peer, way, counters);
                 if let Some(len) = self.listener.put_off(deferred, self.lane, output) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::counters::{Counters, Event};
-use super::deferred::Deferred;
+use super::deferred::{self, Deferred};
 use super::mmsg::{Batch, Datagram, Inbox, boot_time};
 use super::sockets::Lane;
 use super::{Asked, Handler, Verdict};
@@ -24,6 +24,8 @@ pub(super) struct Listener<H> {
     pub(super) counters: Arc<Counters>,
     pub(super) later: mpsc::Sender<Deferred>,
     pub(super) stopping: Arc<AtomicBool>,
+    /// How long a TCP connection may idle, for clients that ask: in units of 100 ms (RFC 7828).
+    pub(super) keepalive_tenths: u16,
 }
 
 impl<H> Clone for Listener<H> {
@@ -33,6 +35,7 @@ impl<H> Clone for Listener<H> {
             counters: Arc::clone(&self.counters),
             later: self.later.clone(),
             stopping: Arc::clone(&self.stopping),
+            keepalive_tenths: self.keepalive_tenths,
         }
     }
 }
@@ -68,9 +71,7 @@ impl<H: Handler> Listener<H> {
         };
         let answer = AssertUnwindSafe(|| {
             let mut reply = Reply::new(&query, buffer);
-            if transport == Transport::Tcp && query.edns.is_some_and(|edns| edns.keepalive) {
-                reply.set_keepalive(KEEPALIVE_TENTHS);
-            }
+            deferred::promise(&query, self.keepalive_tenths, &mut reply);
             (self.handler.answer(&query, asked, &mut reply), reply.finish())
         });
         let (verdict, len) = catch_unwind(answer).unwrap_or_else(|_| {
@@ -188,7 +189,5 @@ fn is_reflector(port: u16) -> bool {
     matches!(port, 0 | 7 | 9 | 13 | 17 | 19 | 37)
 }
 
-/// What we promise to a TCP client that asks: 10 s, in units of 100 ms (RFC 7828).
-const KEEPALIVE_TENTHS: u16 = 100;
 /// A socket that fails at once every time must not take a whole core.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
