@@ -7,6 +7,8 @@
 
 mod message;
 
+use std::collections::HashMap;
+
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use shared::wire::{rcode, rtype};
@@ -96,7 +98,7 @@ pub fn reduce_chain(
     let additionals = last.additionals().filter(|_| alone);
     let answers = chain.records.iter().map(|&record| (0, record, u32::MAX));
     let authorities = authorities.map(|record| (1, record, negative_max));
-    let placed: Vec<Placed<'_, '_>> = answers
+    let mut placed: Vec<Placed<'_, '_>> = answers
         .chain(authorities)
         .chain(additionals.map(|record| (2, record, u32::MAX)))
         .map(|(section, record, ttl_max)| Placed {
@@ -105,6 +107,7 @@ pub fn reduce_chain(
             ttl: limits.ttl(record.ttl).min(ttl_max),
         })
         .collect();
+    level(&mut placed);
     let bytes = write(&name, asked.qtype, &placed).map_err(|_| Unusable::Malformed)?;
     let ttl_min = placed.iter().map(|placed| placed.ttl).min().unwrap_or(0);
     let authentic = messages.iter().all(|message| message.authentic);
@@ -124,6 +127,24 @@ pub fn reduce_chain(
     let lifetime_secs = if may_be_kept { ttl_min.min(negative_max) } else { 0 };
     let dangling = (negative && !chain.records.is_empty()).then(|| wire(&chain.end));
     Ok(Answer { entry, lifetime_secs, dangling })
+}
+
+/// Gives all records of an RRset the lowest TTL in it (RFC 2181 section 5.2).
+///
+/// Signatures of different types are no RRset, and keep theirs.
+fn level(placed: &mut [Placed<'_, '_>]) {
+    if placed.iter().all(|other| other.ttl == placed[0].ttl) {
+        return;
+    }
+    let mut lowest = HashMap::new();
+    let rrset = |placed: &Placed<'_, '_>| (placed.section, placed.record.rtype);
+    for placed in placed.iter() {
+        let ttl = lowest.entry((&placed.record.owner, rrset(placed))).or_insert(placed.ttl);
+        *ttl = placed.ttl.min(*ttl);
+    }
+    for placed in placed.iter_mut().filter(|placed| placed.record.rtype != RRSIG) {
+        placed.ttl = lowest[&(&placed.record.owner, rrset(placed))];
+    }
 }
 
 /// Whether `message` only says who else may know (RFC 2308 section 2.2).

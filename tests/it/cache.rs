@@ -2,10 +2,14 @@
 //! again. No sockets, no sleeping.
 //!
 //! ```text
-//! upstream NAME TYPE: RCODE [answer records] [; authority records]    or   upstream ...: fails
-//! ask NAME TYPE: hit | due | stale | miss | SERVFAIL, and the TTLs of the reply's records
+//! upstream NAME TYPE: RCODE[+aa][+ad] [answer records] [; authority records]
+//! upstream NAME TYPE: fails
+//! ask NAME TYPE [+ad] [+do] [+cd]: hit | due | stale | miss [code] [TTLs of the reply's records]
+//!                                  [aa] [ad]
 //! pass SECONDS
 //! ```
+//!
+//! An upstream says the same whether DO and CD are set or not.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,7 +17,7 @@ use std::time::Duration;
 use dnscache::cache::{Bounds, Cache, Lookup, Question};
 use dnscache::lifetime::Limits;
 use dnscache::normalise::{Asked, reduce};
-use hickory_proto::op::{Message, MessageType, OpCode, Query as Asking, ResponseCode};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query as Asking, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, NULL, SOA, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use shared::clock::Moment;
@@ -60,6 +64,7 @@ impl World {
     /// What a client gets, as dnscache's parts work together.
     fn ask(&self, question: &str) -> String {
         let message = query_of(question);
+        let question = question.split(" +").next().unwrap();
         let mut name = NameBuffer::new();
         let query = Query::screen(&message, Transport::Udp, &mut name).unwrap();
         let mut buffer = [0; 1_232];
@@ -74,10 +79,14 @@ impl World {
         let message = Message::from_vec(&buffer[..len]).unwrap();
         let ttls = message.all_sections().map(|record| format!(" {}", record.ttl));
         let ttls: String = ttls.collect();
-        match u16::from(message.metadata.response_code) {
-            rcode::SERVFAIL => format!("{source} SERVFAIL"),
-            _ => format!("{source}{ttls}"),
-        }
+        let code = match u16::from(message.metadata.response_code) {
+            rcode::SERVFAIL => " SERVFAIL",
+            rcode::NXDOMAIN => " NXDOMAIN",
+            _ => "",
+        };
+        let aa = if message.metadata.authoritative { " aa" } else { "" };
+        let ad = if message.metadata.authentic_data { " ad" } else { "" };
+        format!("{source}{code}{ttls}{aa}{ad}")
     }
 
     fn miss(&self, question: &str, query: &Query<'_>, reply: &mut Reply<'_>) -> &'static str {
@@ -91,7 +100,7 @@ impl World {
             };
         };
         let (name, qtype) = (asked.name, asked.qtype);
-        let whom = Asked { name, qtype, dnssec_ok: false, owned: false };
+        let whom = Asked { name, qtype, dnssec_ok: asked.dnssec_ok, owned: false };
         let answer = reduce(said, &whom, &self.limits).unwrap();
         answer.entry.emit(query, 0, u32::MAX, reply);
         self.cache.insert(&asked, answer.entry, answer.lifetime_secs, self.now);
@@ -109,10 +118,21 @@ fn parts_of(question: &str) -> (Name, RecordType) {
 }
 
 fn query_of(question: &str) -> Vec<u8> {
-    let (name, rtype) = parts_of(question);
+    let mut words = question.split(" +");
+    let (name, rtype) = parts_of(words.next().unwrap());
     let mut message = Message::new(7, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
     message.add_query(Asking::query(name, rtype));
+    for flag in words {
+        match flag {
+            "ad" => message.metadata.authentic_data = true,
+            "cd" => message.metadata.checking_disabled = true,
+            "do" => {
+                message.set_edns(Edns::new().set_dnssec_ok(true).clone());
+            }
+            other => panic!("{other} is no flag of a query"),
+        }
+    }
     message.to_vec().unwrap()
 }
 
@@ -122,6 +142,9 @@ fn reply_of(question: &str, text: &str) -> Vec<u8> {
     let mut message = Message::new(7, MessageType::Response, OpCode::Query);
     message.add_query(Asking::query(name, rtype));
     let (code, records) = text.split_once(' ').unwrap_or((text, ""));
+    let (code, flags) = code.split_once('+').unwrap_or((code, ""));
+    message.metadata.authoritative = flags.contains("aa");
+    message.metadata.authentic_data = flags.contains("ad");
     message.metadata.response_code = match code {
         "NOERROR" => ResponseCode::NoError,
         "NXDOMAIN" => ResponseCode::NXDomain,
@@ -211,11 +234,11 @@ fn ceilings_and_floors_are_those_of_the_flags() {
          pass 4
          ask b.example. A: hit 1
          upstream c.example. A: NXDOMAIN ; example. 600 SOA 600
-         ask c.example. A: miss 10
+         ask c.example. A: miss NXDOMAIN 10
          pass 9
-         ask c.example. A: hit 1
+         ask c.example. A: hit NXDOMAIN 1
          pass 1
-         ask c.example. A: miss 10",
+         ask c.example. A: miss NXDOMAIN 10",
     );
 }
 
@@ -223,28 +246,28 @@ fn ceilings_and_floors_are_those_of_the_flags() {
 fn a_denial_lives_as_long_as_its_soa_says_and_not_at_all_without() {
     check(
         "upstream a.example. A: NXDOMAIN ; example. 60 SOA 20
-         ask a.example. A: miss 20
+         ask a.example. A: miss NXDOMAIN 20
          pass 19
-         ask a.example. A: hit 1
+         ask a.example. A: hit NXDOMAIN 1
          pass 1
-         ask a.example. A: miss 20
+         ask a.example. A: miss NXDOMAIN 20
          upstream b.example. A: NOERROR ; example. 20 SOA 60
          ask b.example. A: miss 20
          ask b.example. A: hit 20
          upstream b.example. AAAA: NOERROR b.example. 60 AAAA ::1
          ask b.example. AAAA: miss 60
          upstream c.example. A: NXDOMAIN
-         ask c.example. A: miss
-         ask c.example. A: miss
+         ask c.example. A: miss NXDOMAIN
+         ask c.example. A: miss NXDOMAIN
          upstream d.example. A: NOERROR
          ask d.example. A: miss
          ask d.example. A: miss
          upstream e.example. A: NXDOMAIN e.example. 9 CNAME f.example. ; example. 60 SOA 60
-         ask e.example. A: miss 9 60
+         ask e.example. A: miss NXDOMAIN 9 60
          pass 8
-         ask e.example. A: hit 1 52
+         ask e.example. A: hit NXDOMAIN 1 52
          pass 1
-         ask e.example. A: miss 9 60",
+         ask e.example. A: miss NXDOMAIN 9 60",
     );
 }
 
@@ -276,13 +299,13 @@ fn what_has_expired_is_better_than_a_failure_and_makes_way_for_news() {
         "upstream a.example. A: NOERROR a.example. 60 A 10.0.0.1
          upstream b.example. A: NXDOMAIN ; example. 60 SOA 60
          ask a.example. A: miss 60
-         ask b.example. A: miss 60
+         ask b.example. A: miss NXDOMAIN 60
          pass 60
          upstream a.example. A: fails
          upstream b.example. A: fails
          ask a.example. A: stale 30
          ask a.example. A: stale 30
-         ask b.example. A: stale 30
+         ask b.example. A: stale NXDOMAIN 30
          pass 1
          upstream a.example. A: NOERROR a.example. 60 A 10.0.0.1
          ask a.example. A: miss 60
@@ -326,5 +349,128 @@ fn every_type_is_kept_and_apart() {
          ask a.example. AAAA: hit 20
          ask a.example. TXT: hit 40
          ask a.example. TYPE65280: hit 30",
+    );
+}
+
+/// RFC 2181 section 5.2: the lowest TTL is that of the whole RRset. RRsets age on their own.
+#[test]
+fn an_rrset_has_the_lowest_of_its_ttls() {
+    check(
+        "upstream a.example. A: NOERROR a.example. 90 A 10.0.0.1, a.example. 20 A 10.0.0.2
+         ask a.example. A: miss 20 20
+         pass 19
+         ask a.example. A: hit 1 1
+         pass 1
+         ask a.example. A: miss 20 20
+         upstream b.example. A: NOERROR b.example. 90 CNAME c.example., \
+          c.example. 30 A 10.0.0.1, c.example. 0 A 10.0.0.2
+         ask b.example. A: miss 90 0 0
+         ask b.example. A: miss 90 0 0
+         upstream d.example. A: NOERROR d.example. 90 CNAME e.example., \
+          e.example. 30 A 10.0.0.1, e.example. 60 A 10.0.0.2
+         ask d.example. A: miss 90 30 30
+         pass 29
+         ask d.example. A: hit 61 1 1",
+    );
+}
+
+/// RFC 9520 section 3.2: at least a second, at most five minutes, longer each time.
+#[test]
+fn failures_are_never_kept_for_longer_than_half_a_minute() {
+    let kept = [1, 2, 4, 8, 16, 30, 30, 30];
+    let mut script = "upstream a.example. A: fails\n".to_owned();
+    for secs in kept {
+        script += &format!(
+            "ask a.example. A: miss SERVFAIL
+             pass {}
+             ask a.example. A: hit SERVFAIL
+             pass 1\n",
+            secs - 1
+        );
+    }
+    check(&script);
+    // Forgotten when twice its time has passed without another.
+    script += "pass 30
+               ask a.example. A: miss SERVFAIL
+               pass 1
+               ask a.example. A: miss SERVFAIL";
+    check(&script);
+}
+
+/// RFC 8767 section 5: what has expired is tried anew, ever less often, and given out meanwhile.
+#[test]
+fn an_expired_answer_is_renewed_ever_less_often_while_that_fails() {
+    World::new(100, LIMITS).run(
+        "upstream a.example. A: NOERROR+ad a.example. 60 A 10.0.0.1, a.example. 10 A 10.0.0.2
+         upstream b.example. A: NOERROR ; example. 10 SOA 10
+         ask a.example. A +ad: miss 10 10 ad
+         ask b.example. A: miss 10
+         upstream a.example. A: fails
+         upstream b.example. A: fails
+         pass 10
+         ask a.example. A +ad: stale 10 10 ad
+         ask b.example. A: stale 10
+         pass 1
+         ask a.example. A: stale 10 10
+         pass 1
+         upstream a.example. A: NOERROR a.example. 60 A 10.0.0.1
+         ask a.example. A: stale 10 10
+         pass 1
+         ask a.example. A: miss 60
+         pass 60
+         upstream a.example. A: fails
+         ask a.example. A: stale 30
+         pass 99
+         ask a.example. A: stale 30
+         pass 1
+         ask a.example. A: miss SERVFAIL",
+    );
+}
+
+/// RFC 6840 section 5.8: AD to those who ask for it; AA is an upstream's, not ours. RFC 4035
+/// section 4.7: CD and DO are questions of their own.
+#[test]
+fn ad_is_for_those_who_ask_and_do_and_cd_are_kept_apart() {
+    check(
+        "upstream a.example. A: NOERROR+aa+ad a.example. 60 A 10.0.0.1
+         ask a.example. A: miss 60
+         ask a.example. A +ad: hit 60 ad
+         ask a.example. A: hit 60
+         ask a.example. A +do: miss 60 ad
+         ask a.example. A +do: hit 60 ad
+         ask a.example. A +cd: miss 60
+         ask a.example. A +cd: hit 60
+         ask a.example. A +do +cd: miss 60 ad
+         pass 10
+         ask a.example. A +ad +cd: hit 50 ad
+         upstream b.example. A: NXDOMAIN+ad ; example. 60 SOA 60
+         ask b.example. A +ad: miss NXDOMAIN 60 ad
+         ask b.example. A: hit NXDOMAIN 60
+         upstream c.example. A: NOERROR c.example. 60 A 10.0.0.1
+         ask c.example. A +do: miss 60
+         ask c.example. A +do: hit 60",
+    );
+}
+
+/// RFC 2308 section 5: a denial is about one type, NXDOMAIN apart, and an answer replaces it.
+#[test]
+fn a_denial_and_an_answer_of_one_name_live_apart() {
+    check(
+        "upstream a.example. A: NOERROR a.example. 60 A 10.0.0.1
+         upstream a.example. AAAA: NOERROR ; example. 10 SOA 10
+         ask a.example. A: miss 60
+         ask a.example. AAAA: miss 10
+         pass 10
+         upstream a.example. AAAA: NOERROR a.example. 60 AAAA ::1
+         ask a.example. AAAA: miss 60
+         ask a.example. A: hit 50
+         pass 50
+         upstream a.example. A: NXDOMAIN ; example. 5 SOA 60
+         ask a.example. A: miss NXDOMAIN 5
+         ask a.example. AAAA: hit 10
+         pass 5
+         upstream a.example. A: NOERROR a.example. 7 A 10.0.0.1
+         ask a.example. A: miss 7
+         ask a.example. A: hit 7",
     );
 }
