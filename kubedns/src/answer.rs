@@ -17,6 +17,7 @@ use shared::wire::{
 use crate::name::dashed;
 use crate::records::{Label, Node, PortName, Records};
 
+pub(crate) use services::{WEIGHT, is_headless, numbers, srv_at};
 pub(crate) use wildcard::{Pattern, Search};
 
 /// Writes the reply to `query` into `reply`, which has its question and flags already.
@@ -30,7 +31,7 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
         return reply.fail(rcode::REFUSED, ErrorCode::NotSupported, "only class IN is served");
     }
     if matches!(query.qtype, rtype::AXFR | rtype::IXFR) {
-        return reply.fail(rcode::REFUSED, ErrorCode::Prohibited, "zone transfer is off");
+        return reply.fail(rcode::REFUSED, ErrorCode::Prohibited, TRANSFER_OFF);
     }
     let Some(found) = records.find(query.name()) else {
         let text = "neither in the cluster domain nor in a reverse zone";
@@ -206,11 +207,7 @@ impl Writing<'_, '_> {
         let apex_at = spot.at + spot.apex;
         let pointer = pointer(apex_at);
         let apex = if spot.is_reverse { zone.apex().wire() } else { &pointer };
-        let mut numbers = [0; 20];
-        let values = [self.records.serial(), REFRESH_SECS, RETRY_SECS, EXPIRE_SECS, self.ttl_secs];
-        for (place, value) in numbers.chunks_exact_mut(4).zip(values) {
-            place.copy_from_slice(&value.to_be_bytes());
-        }
+        let numbers = soa_numbers(self.records.serial(), self.ttl_secs);
         self.push(section, apex_at, rtype::SOA, &[NS, apex, HOSTMASTER, apex, &numbers])
     }
 
@@ -254,12 +251,24 @@ fn address_type(address: IpAddr) -> u16 {
     if address.is_ipv4() { rtype::A } else { rtype::AAAA }
 }
 
+/// The end of an SOA record's rdata (RFC 1035 section 3.3.13); `minimum` in seconds.
+pub(crate) fn soa_numbers(serial: u32, minimum: u32) -> [u8; 20] {
+    let mut numbers = [0; 20];
+    let values = [serial, REFRESH_SECS, RETRY_SECS, EXPIRE_SECS, minimum];
+    for (place, value) in numbers.chunks_exact_mut(4).zip(values) {
+        place.copy_from_slice(&value.to_be_bytes());
+    }
+    numbers
+}
+
 /// A compression pointer to `at` (RFC 1035 section 4.1.4).
 fn pointer(at: usize) -> [u8; 2] {
     debug_assert!(at <= POINTER_MAX);
     (0xc000 | at as u16).to_be_bytes()
 }
 
+/// Why a zone is not transferred.
+const TRANSFER_OFF: &str = "zone transfer is off, or not for this client";
 /// In which order types are tried for a query of type ANY.
 const ANY_ORDER: [u16; 7] =
     [rtype::A, rtype::AAAA, rtype::SRV, rtype::PTR, rtype::TXT, rtype::SOA, rtype::NS];
@@ -270,11 +279,11 @@ const POINTER_MAX: usize = 0x3fff;
 /// Why an answer may be out of date.
 const STALE: &str = "from the snapshot: the API server has not been heard since the start";
 /// The name server's name, relative to the apex of the cluster domain.
-const NS: &[u8] = b"\x02ns\x03dns";
+pub(crate) const NS: &[u8] = b"\x02ns\x03dns";
 /// The mailbox of the SOA record, relative to the apex of the cluster domain.
-const HOSTMASTER: &[u8] = b"\x0ahostmaster";
+pub(crate) const HOSTMASTER: &[u8] = b"\x0ahostmaster";
 /// The version of the DNS specification that is followed, as rdata of TXT.
-const VERSION: &[u8] = b"\x051.1.0";
+pub(crate) const VERSION: &[u8] = b"\x051.1.0";
 /// Numbers of the SOA record that only zone transfers would use.
 const REFRESH_SECS: u32 = 7_200;
 const RETRY_SECS: u32 = 1_800;

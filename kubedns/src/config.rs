@@ -3,6 +3,7 @@
 //!
 //! Knows what may be asked of the program; does not know how any of it is done.
 
+mod prefix;
 mod selector;
 
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +16,8 @@ use shared::log::LogConfig;
 
 use crate::name::Name;
 use crate::records::{PodMode, Zone, ZoneError};
+
+pub use prefix::Prefix;
 
 /// Answers DNS for the cluster domain from what the Kubernetes API server says.
 #[derive(Clone, Debug, clap::Parser)]
@@ -69,6 +72,9 @@ pub struct Config {
     /// (repeatable) [default: those of --listen that are no wildcard]
     #[arg(long, value_name = "IP")]
     pub name_server: Vec<IpAddr>,
+    /// Addresses or prefixes that may transfer the zones over TCP (repeatable) [default: none]
+    #[arg(long, value_name = "ADDR-OR-PREFIX", value_parser = prefix::parse)]
+    pub transfer: Vec<Prefix>,
     /// Directory with the keys of the kube-dns ConfigMap; applied without a restart
     #[arg(long, value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
@@ -246,7 +252,7 @@ mod tests {
         assert!(!zone.terminating_fallback && !zone.ignore_empty_service && !zone.wildcards);
         assert!(zone.name_server.is_empty(), "a wildcard is no address to reach it");
         assert_eq!(config.listen.len(), 2);
-        assert!(config.threads() > 0);
+        assert!(config.threads() > 0 && config.transfer.is_empty());
         assert!(config.scope().namespaces.is_empty() && !config.scope().pods);
     }
 
@@ -303,6 +309,8 @@ mod tests {
         check(&["--watch-silence", "0"], &["--watch-silence", "1 to 3600"]);
         check(&["--snapshot", "/"], &["--snapshot", "expected the path of a file"]);
         check(&["--snapshot", "s", "--objects", "d"], &["--snapshot", "--objects"]);
+        check(&["--transfer", "10.0.0.0/33"], &["--transfer", "10.0.0.0/33", "10.0.0.0/8"]);
+        check(&["--transfer", "10.0.0.7/8"], &["--transfer", "expected 10.0.0.0/8"]);
         check(&["--no-such"], &["--no-such"]);
     }
 }

@@ -66,7 +66,8 @@ pub fn explain(records: &Records, name: &Name, qtype: u16) -> Explanation {
             format!("{name} is neither below {} nor in a reverse zone", records.zone().apex());
     } else if matches!(qtype, rtype::AXFR | rtype::IXFR) {
         explanation.status = "REFUSED";
-        explanation.reason = "zone transfer is off".to_owned();
+        explanation.reason =
+            "a zone is transferred over TCP, to the addresses of --transfer".to_owned();
     } else if !records.is_complete() {
         explanation.status = "SERVFAIL";
         explanation.reason = "the cluster has not been listed completely yet".to_owned();

@@ -9,8 +9,8 @@
 //! file ◀── snapshot ◀─ what is shown, now and then; at a start what was shown last ─▶ store
 //! ```
 //!
-//! * `project`, `records`, `answer`, `changes`: core. Objects in, records out; a query in, a reply
-//!   out.
+//! * `project`, `records`, `answer`, `transfer`, `changes`: core. Objects in, records out; a query
+//!   in, a reply out.
 //! * `store`: seam. One writer, readers that never wait. A publication lands whole.
 //! * `watch`, `objects`, `snapshot`, `http`: edges. They know connections, files and clients, and
 //!   no rule of DNS.
@@ -37,6 +37,7 @@ pub mod records;
 pub mod serve;
 pub mod snapshot;
 pub mod store;
+pub mod transfer;
 pub mod watch;
 
 use std::net::SocketAddr;
@@ -158,8 +159,8 @@ impl Program {
         let snapshot::Start { writer, reader, changes, keeper } =
             snapshot::start(config.snapshot.as_deref(), config.identity(), config.zone());
         let (dns, http) = (sockets.local_addresses().to_vec(), listener.address());
-        let handler = Arc::new(serve::Answers::new(reader.clone()));
-        let (later, _) = mpsc::channel(1); // no answer needs more time
+        let handler = Arc::new(serve::Answers::new(reader.clone(), &config.transfer[..]));
+        let (later, transfers) = serve::transfers::new(reader.clone());
         let serving =
             shared::serve::dns(sockets, Limits::default(), stopping.clone(), handler, later)?;
 
@@ -204,6 +205,7 @@ impl Program {
         let router = http::router(view, changes_seen, stopping.clone());
         tasks.spawn("publish", publisher.run(news, stopping.clone()));
         tasks.spawn("dns", serving.finished());
+        tasks.spawn("transfers", transfers.run(stopping.clone()));
         tasks.spawn("config-dir", config_follower.run(stopping.clone()));
         tasks.spawn("http", shared::http::serve(listener, router, stopping));
         tracing::info!(?dns, %http, domain = %config.zone().apex(), "serving");

@@ -7,6 +7,7 @@ mod files;
 mod pages;
 mod real;
 mod snapshot;
+mod transfer;
 mod trouble;
 
 use crate::fixture::dns::{self, eventually};

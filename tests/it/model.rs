@@ -7,6 +7,7 @@
 
 mod objects;
 mod oracle;
+mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -236,6 +237,9 @@ fn live(zone: Zone, steps: Vec<Step>) -> Result<(), TestCaseError> {
     for ((question, known), expected) in objects::questions().iter().zip(known).zip(expected) {
         prop_assert_eq!(known, expected, "{:?} of {:#?}", question, objects);
     }
+    let (all, expected) =
+        (transfer::everything(&reader.records()), oracle::everything(&objects, &zone));
+    prop_assert_eq!(all, expected, "{:#?}", objects);
     Ok(())
 }
 

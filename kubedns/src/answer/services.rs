@@ -175,24 +175,8 @@ fn each_srv(
     let in_family = if v6_first { start - count_v4 } else { start };
     let round = entry.around(v6_first, in_family).chain(entry.around(!v6_first, in_family));
     for place in round {
-        let ports = place.held.slice.ports();
-        let go_on = place.with_label(|label| {
-            let is_first = |number: Option<u16>| {
-                records.is_first_with_label(entry, place, label, |port| {
-                    wanted.matches(port) && number.is_none_or(|number| port.number == number)
-                })
-            };
-            let mut is_new = is_first(None);
-            for number in numbers(ports.iter(), wanted) {
-                if !is_first(Some(number)) {
-                    continue;
-                }
-                if !visit(place, label, number, is_new) {
-                    return false;
-                }
-                is_new = false;
-            }
-            true
+        let go_on = srv_at(records, entry, place, wanted, |label, number, is_new| {
+            visit(place, label, number, is_new)
         });
         if !go_on {
             return;
@@ -200,8 +184,38 @@ fn each_srv(
     }
 }
 
+/// Visits each SRV record whose target is the name of `place`, and which no endpoint before it has:
+/// label, port, and whether this is the first record with that label. Whether `visit` said so each
+/// time.
+pub(crate) fn srv_at(
+    records: &Records,
+    entry: &Entry,
+    place: Place<'_>,
+    wanted: PortName<'_>,
+    mut visit: impl FnMut(&[u8], u16, bool) -> bool,
+) -> bool {
+    place.with_label(|label| {
+        let is_first = |number: Option<u16>| {
+            records.is_first_with_label(entry, place, label, |port| {
+                wanted.matches(port) && number.is_none_or(|number| port.number == number)
+            })
+        };
+        let mut is_new = is_first(None);
+        for number in numbers(place.held.slice.ports().iter(), wanted) {
+            if !is_first(Some(number)) {
+                continue;
+            }
+            if !visit(label, number, is_new) {
+                return false;
+            }
+            is_new = false;
+        }
+        true
+    })
+}
+
 /// The numbers of the ports that are wanted, each once.
-fn numbers<'p>(
+pub(crate) fn numbers<'p>(
     ports: impl Iterator<Item = crate::records::Port<'p>> + Clone,
     wanted: PortName<'p>,
 ) -> impl Iterator<Item = u16> {
@@ -212,7 +226,7 @@ fn numbers<'p>(
         .map(|(_, number)| number)
 }
 
-pub(super) fn is_headless(entry: &Entry) -> bool {
+pub(crate) fn is_headless(entry: &Entry) -> bool {
     entry.service().is_some_and(|service| service.shape == Shape::Headless)
 }
 
@@ -226,6 +240,6 @@ pub(super) fn scale(turn: u32, count: u32) -> u32 {
 /// 2^32 divided by the golden ratio, odd: multiples of it spread evenly.
 const GOLDEN: u32 = 0x9e37_79b1;
 /// Every SRV record has the same weight: the endpoints of a Service are equals.
-const WEIGHT: u16 = 100;
+pub(crate) const WEIGHT: u16 = 100;
 /// Priority, weight and port of an SRV record, in bytes.
 const SRV_FIXED_LEN: usize = 6;

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::{Entry, Holder, Key, Place, PodMode, Port, Protocol, Records, Shape};
@@ -232,6 +232,15 @@ impl Records {
         self.pods.keys().filter_map(move |(address, number)| {
             Some((*labels.get(number)?, Ipv6Addr::from(*address).to_canonical()))
         })
+    }
+
+    /// Each address of one family that has a name, once, in order.
+    pub(crate) fn named_addresses(&self, v6: bool) -> Box<dyn Iterator<Item = IpAddr> + Send + '_> {
+        if v6 {
+            Box::new(self.v6.keys().map(|octets| Ipv6Addr::from(octets).into()))
+        } else {
+            Box::new(self.v4.keys().map(|bits| Ipv4Addr::from_bits(bits).into()))
+        }
     }
 
     /// The numbers of those who hold `address` in a way that gives it a name.

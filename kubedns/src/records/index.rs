@@ -32,6 +32,11 @@ impl<K: Copy + Ord> Index<K> {
         self.0.range((first, 0)..=(last, u32::MAX)).next().is_some()
     }
 
+    /// Each key that anybody holds, once, in order.
+    pub fn keys(&self) -> impl Iterator<Item = K> + '_ {
+        self.0.keys().filter(|(_, place)| *place == 0).map(|(key, _)| *key)
+    }
+
     /// Adds `holder` to those of `key`, which it must not be among.
     pub fn insert(&mut self, key: K, holder: u32) {
         let place = self.count(key);
@@ -87,6 +92,7 @@ mod tests {
         left.sort_unstable();
         assert_eq!(left, (1..100).step_by(2).collect::<Vec<u32>>());
         assert!(index.holds(9) && !index.holds(8));
+        assert_eq!(index.keys().collect::<Vec<_>>(), [7, 9]);
         assert!(index.holds_any(8, 9) && !index.holds_any(10, 99) && !index.holds_any(0, 6));
         index.remove(9, 3);
         assert!(!index.holds(9));

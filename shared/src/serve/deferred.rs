@@ -23,6 +23,8 @@ pub struct Deferred {
     way: Way,
     counters: Arc<Counters>,
     lane: usize,
+    /// Whether a message of several has left.
+    begun: bool,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,8 @@ impl Deferred {
     ) -> Self {
         let way = Way::Udp { lane, ends };
         let (counters, lane) = counters;
-        Self { message: message.into(), arrived, peer: ends.peer, way, counters, lane }
+        let begun = false;
+        Self { message: message.into(), arrived, peer: ends.peer, way, counters, lane, begun }
     }
 
     pub(super) fn tcp(
@@ -61,7 +64,7 @@ impl Deferred {
         let (replies, keepalive_tenths, _in_flight) = way;
         let way = Way::Tcp { replies, keepalive_tenths, _in_flight };
         let (counters, lane) = counters;
-        Self { message: message.into(), arrived, peer, way, counters, lane }
+        Self { message: message.into(), arrived, peer, way, counters, lane, begun: false }
     }
 
     /// The query as it came.
@@ -100,6 +103,17 @@ impl Deferred {
     /// When it came.
     pub fn arrived(&self) -> Moment {
         self.arrived
+    }
+
+    /// Sends one of the several messages that answer a query over TCP (RFC 5936 section 2.2); waits
+    /// while the client has not taken enough of those before. Whether there still is a client; over
+    /// UDP there is none for more than one message.
+    pub async fn stream(&mut self, message: Box<[u8]>) -> bool {
+        let Way::Tcp { replies, .. } = &self.way else { return false };
+        if !std::mem::replace(&mut self.begun, true) {
+            self.counters.reply(self.lane, qtype(&self.message), &message);
+        }
+        replies.send(message).await.is_ok()
     }
 }
 

@@ -208,7 +208,10 @@ impl<H: Handler> Connection<H> {
                         Err(_) => return End::Cut,
                     }
                 }
-                Some(reply) = self.replies.1.recv() => { self.queue(&reply); true }
+                Some(reply) = self.replies.1.recv(), if self.unsent.len() < UNSENT_PAUSE_BYTES => {
+                    self.queue(&reply);
+                    true
+                }
                 ready = self.stream.writable(), if !self.unsent.is_empty() => {
                     if ready.is_err() { return End::Cut }
                     true
@@ -354,7 +357,7 @@ pub(super) async fn within(limit: Duration, finished: impl Future<Output = ()>) 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What an idle connection keeps when connections run short.
 const IDLE_MIN: Duration = Duration::from_millis(200);
-/// Reading pauses while this much waits to be written to a client.
+/// Reading and taking replies pause while this much waits to be written to a client.
 const UNSENT_PAUSE_BYTES: usize = 64 << 10;
 /// A client that lets this much pile up is cut.
 const UNSENT_MAX_BYTES: usize = 8 << 20;

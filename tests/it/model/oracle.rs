@@ -31,6 +31,18 @@ pub fn answers(objects: &[Object], zone: &Zone) -> Answers {
     questions().iter().map(resolve).collect()
 }
 
+/// Every record there is, but for pod names that stand for themselves.
+pub fn everything(objects: &[Object], zone: &Zone) -> BTreeSet<String> {
+    let made_up = |name: &str| zone.pods == PodMode::Insecure && name.ends_with(".pod.z.");
+    let mut records = BTreeSet::new();
+    for (name, sets) in all_records(objects, zone).iter().filter(|(name, _)| !made_up(name)) {
+        for (rtype, set) in sets {
+            records.extend(set.iter().map(|data| format!("{name} {rtype} {data}")));
+        }
+    }
+    records
+}
+
 fn resolve(
     all: &AllRecords,
     ancestors: &BTreeSet<&str>,

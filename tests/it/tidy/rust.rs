@@ -174,6 +174,8 @@ const CORE: &[&str] = &[
     "kubedns/src/records.rs",
     "kubedns/src/records/",
     "kubedns/src/snapshot/",
+    "kubedns/src/transfer.rs",
+    "kubedns/src/transfer/",
     "shared/src/clock.rs",
     "shared/src/wire.rs",
     "shared/src/wire/",

@@ -1,0 +1,114 @@
+//! Zone transfers under way: a few at a time, each as fast as its client takes it.
+//!
+//! Edge. Holds a snapshot of the records for as long as a transfer lasts; knows no record.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use shared::serve::{Deferred, Outbox};
+use shared::wire::{ErrorCode, NameBuffer, Reply, rcode};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::Reader;
+use crate::transfer::{Apex, MESSAGE_LEN, fill, records};
+
+/// The task that transfers zones.
+#[derive(Debug)]
+pub struct Transfers {
+    reader: Reader,
+    queries: mpsc::Receiver<Deferred>,
+}
+
+/// Zone transfers from `reader`, and where their queries go.
+pub fn new(reader: Reader) -> (mpsc::Sender<Deferred>, Transfers) {
+    let (later, queries) = mpsc::channel(WAITING_MAX);
+    (later, Transfers { reader, queries })
+}
+
+impl Transfers {
+    /// Transfers until `stopping`; what is under way then may end as its connection does.
+    pub async fn run(mut self, stopping: CancellationToken) -> Result<(), Infallible> {
+        let mut running = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => break,
+                Some(ended) = running.join_next() => note(ended),
+                Some(query) = self.queries.recv() => {
+                    if running.len() < RUNNING_MAX {
+                        running.spawn(transfer(query, self.reader.clone()));
+                    } else {
+                        turn_away(&query);
+                    }
+                }
+            }
+        }
+        while let Some(ended) = running.join_next().await {
+            note(ended);
+        }
+        Ok(())
+    }
+}
+
+/// A panic of one transfer costs that transfer.
+fn note(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a zone transfer panicked");
+    }
+}
+
+fn turn_away(query: &Deferred) {
+    Outbox::new().reply(query, |buffer| {
+        let mut name = NameBuffer::new();
+        let mut reply = Reply::new(&query.query(&mut name), buffer);
+        reply.fail(rcode::SERVFAIL, ErrorCode::Other, "too many zone transfers at once");
+        reply.finish()
+    });
+}
+
+/// One transfer from its first message to its last, or to its deadline.
+async fn transfer(mut query: Deferred, reader: Reader) {
+    let peer = query.peer();
+    match timeout(TRANSFER_MAX, send(&mut query, &reader)).await {
+        Ok(Some((messages, records))) => {
+            tracing::info!(%peer, messages, records, "zone transferred");
+        }
+        Ok(None) => tracing::info!(%peer, "zone transfer broken off by the client"),
+        Err(_) => tracing::info!(%peer, "zone transfer cut: it took too long"),
+    }
+}
+
+/// Sends each message when there is room for it; yields how many messages and records there were,
+/// or nothing where the client has gone.
+async fn send(query: &mut Deferred, reader: &Reader) -> Option<(usize, usize)> {
+    let snapshot = reader.snapshot();
+    let apex = Apex::of(&snapshot, query.query(&mut NameBuffer::new()).name())?;
+    let mut rows = records(&snapshot, apex).peekable();
+    let (mut messages, mut count) = (0, 0);
+    while rows.peek().is_some() {
+        let mut buffer = vec![0; MESSAGE_LEN];
+        let len = {
+            let mut name = NameBuffer::new();
+            let mut reply = Reply::new(&query.query(&mut name), &mut buffer);
+            reply.set_authoritative(true);
+            count += fill(&mut reply, snapshot.ttl_secs(), &mut rows);
+            reply.finish()
+        };
+        buffer.truncate(len);
+        messages += 1;
+        if !query.stream(buffer.into()).await {
+            return None;
+        }
+    }
+    Some((messages, count))
+}
+
+/// Transfers under way at once; more are told to come back.
+const RUNNING_MAX: usize = 4;
+/// Queries that wait for this task to look at them.
+const WAITING_MAX: usize = 16;
+/// How long a transfer may take: a client that takes a little now and then does not keep a snapshot
+/// for ever.
+const TRANSFER_MAX: Duration = Duration::from_secs(120);

@@ -1,0 +1,140 @@
+//! The whole of a zone, record by record (AXFR, RFC 5936).
+//!
+//! Core. Knows which zones there are and how records fill messages; does not know who may have
+//! them nor how messages leave. A zone is never built: its records are made one after the other
+//! from a snapshot, as the client takes them.
+//!
+//! ```text
+//! query ── begin ──▶ Apex ── records ──▶ SOA, NS, .., SOA ── fill ──▶ message, message, ..
+//!            └─────▶ NOTAUTH, SERVFAIL, FORMERR
+//! ```
+
+mod services;
+mod zone;
+
+use std::iter::Peekable;
+use std::sync::Arc;
+
+use shared::wire::{
+    ErrorCode, HEADER_LEN, NAME_MAX, Owner, Query, Reply, Section, Transport, rcode, rtype,
+};
+
+use crate::name::{IN_ADDR_ARPA, IP6_ARPA};
+use crate::records::Records;
+
+pub use zone::records;
+
+/// A zone that can be transferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apex {
+    /// The cluster domain.
+    Cluster,
+    /// `in-addr.arpa`.
+    V4,
+    /// `ip6.arpa`.
+    V6,
+}
+
+impl Apex {
+    /// The zone whose apex is `name`, in wire form and lower case.
+    pub fn of(records: &Records, name: &[u8]) -> Option<Self> {
+        match name {
+            IN_ADDR_ARPA => Some(Self::V4),
+            IP6_ARPA => Some(Self::V6),
+            name => (name == records.zone().apex().wire()).then_some(Self::Cluster),
+        }
+    }
+}
+
+/// One record on its way into a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The labels of its owner name left of the apex, in wire form.
+    owner: Arc<[u8]>,
+    rtype: u16,
+    rdata: Box<[u8]>,
+}
+
+impl Record {
+    fn new(owner: &Arc<[u8]>, rtype: u16, rdata: &[&[u8]]) -> Self {
+        Self { owner: Arc::clone(owner), rtype, rdata: rdata.concat().into() }
+    }
+}
+
+/// Records of a zone, in the order in which they leave.
+pub type Rows<'r> = Box<dyn Iterator<Item = Record> + Send + 'r>;
+
+/// Says which zone a query of type AXFR or IXFR from a client that may have it is about; or writes
+/// the whole reply into `reply`.
+///
+/// A name that is no apex of ours is NOTAUTH (RFC 5936 section 2.2.1). Over UDP there is no AXFR
+/// (section 4.2), and IXFR gets the SOA alone, which sends the client to TCP (RFC 1995 section 2).
+/// Over TCP both get the whole zone (RFC 1995 section 4): no earlier one is kept to differ from.
+pub fn begin(query: &Query<'_>, zones: &Records, reply: &mut Reply<'_>) -> Option<Apex> {
+    let Some(apex) = Apex::of(zones, query.name()) else {
+        reply.fail(rcode::NOTAUTH, ErrorCode::NotAuthoritative, "no zone of ours begins here");
+        return None;
+    };
+    if !zones.is_complete() {
+        let text = "the cluster has not been listed completely yet";
+        reply.fail(rcode::SERVFAIL, ErrorCode::NotReady, text);
+        return None;
+    }
+    match (query.transport, query.qtype) {
+        (Transport::Tcp, _) => return Some(apex),
+        (Transport::Udp, rtype::IXFR) => {
+            reply.set_authoritative(true);
+            fill(reply, zones.ttl_secs(), &mut records(zones, apex).take(1).peekable());
+        }
+        (Transport::Udp, _) => {
+            reply.fail(rcode::FORMERR, ErrorCode::NotSupported, "zones are transferred over TCP");
+        }
+    }
+    None
+}
+
+/// Fills `reply`, whose question is the apex, with as many of `rows` as fit; yields how many.
+///
+/// A name is written once in a row, its end a pointer to the question.
+pub fn fill(
+    reply: &mut Reply<'_>,
+    ttl_secs: u32,
+    rows: &mut Peekable<impl Iterator<Item = Record>>,
+) -> usize {
+    let mut last: Option<(Arc<[u8]>, u16)> = None;
+    let mut count = 0;
+    while let Some(row) = rows.peek() {
+        let at = reply.len();
+        let mut name = [0; NAME_MAX + 1];
+        let written = match &last {
+            Some((name, at)) if *name == row.owner => Some(*at),
+            _ => None,
+        };
+        let owner = match written {
+            Some(at) => Owner::At(at),
+            None if row.owner.is_empty() => Owner::Question,
+            None => {
+                let len = row.owner.len();
+                name[..len].copy_from_slice(&row.owner);
+                name[len..len + 2].copy_from_slice(&[0xc0, HEADER_LEN as u8]);
+                Owner::Name(&name[..len + 2])
+            }
+        };
+        if reply.push(Section::Answer, owner, row.rtype, ttl_secs, &[&row.rdata]).is_none() {
+            break;
+        }
+        let is_new = written.is_none() && !row.owner.is_empty();
+        if is_new && at <= POINTER_MAX {
+            last = Some((Arc::clone(&row.owner), at as u16));
+        }
+        rows.next();
+        count += 1;
+    }
+    count
+}
+
+/// The largest message of a transfer, in bytes: pointers reach all of it (RFC 1035 section 4.1.4),
+/// and what waits for a slow client stays small.
+pub const MESSAGE_LEN: usize = 16 << 10;
+/// The farthest offset that a compression pointer reaches.
+const POINTER_MAX: usize = 0x3fff;

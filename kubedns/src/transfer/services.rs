@@ -1,0 +1,112 @@
+//! The records of one Service: at its name, at its ports' names, at its endpoints' names.
+//!
+//! Core. The same records as `answer` writes, in an order that does not turn; a property test holds
+//! the two together.
+
+use std::sync::Arc;
+
+use shared::wire::rtype;
+
+use super::zone::address;
+use super::{Record, Rows};
+use crate::answer::{WEIGHT, is_headless, numbers, srv_at};
+use crate::records::{Entry, Place, Port, PortName, Protocol, Records, Service, Shape};
+
+/// The records of `entry`, whose name exists.
+pub(super) fn rows<'r>(records: &'r Records, entry: &'r Entry) -> Rows<'r> {
+    let owner: Arc<[u8]> = [entry.key(), &b"\x03svc"[..]].concat().into();
+    let Some(service) = entry.service() else { return Box::new(std::iter::empty()) };
+    let own: Rows<'r> = match &service.shape {
+        Shape::ExternalName(target) => {
+            let alias = Record::new(&owner, rtype::CNAME, &[target.wire()]);
+            return Box::new(std::iter::once(alias));
+        }
+        Shape::ClusterIp(addresses) => {
+            let owner = Arc::clone(&owner);
+            Box::new(addresses.iter().map(move |&ip| address(&owner, ip)))
+        }
+        Shape::Headless => {
+            let first = places(entry).filter(|&place| records.is_first_with_address(entry, place));
+            let owner = Arc::clone(&owner);
+            Box::new(first.map(move |place| address(&owner, place.address())))
+        }
+    };
+    let named = port_names(entry, service).into_iter().map({
+        let owner = Arc::clone(&owner);
+        move |(name, protocol)| {
+            let labels: [&[u8]; 4] =
+                [&[name.len() as u8 + 1], b"_", name, protocol_label(protocol)];
+            let owner = [&labels.concat(), &owner[..]].concat().into();
+            (owner, PortName::Named(name, protocol))
+        }
+    });
+    let sets = std::iter::once((Arc::clone(&owner), PortName::Any)).chain(named);
+    let sets = sets.flat_map(move |(owner, port)| srv(records, entry, owner, port));
+    let endpoints = places(entry).filter_map(move |place| {
+        let is_first =
+            |label: &[u8]| records.is_first_with_both(entry, place, label).then(|| label.into());
+        let label: Box<[u8]> = place.with_label(is_first)?;
+        Some(address(&[&label, &owner[..]].concat().into(), place.address()))
+    });
+    Box::new(own.chain(sets).chain(endpoints))
+}
+
+/// Every published endpoint.
+fn places(entry: &Entry) -> impl Iterator<Item = Place<'_>> + Send {
+    entry.around(false, 0).chain(entry.around(true, 0))
+}
+
+/// Each name and protocol of a named port, once.
+fn port_names<'r>(entry: &'r Entry, service: &'r Service) -> Vec<(&'r [u8], Protocol)> {
+    let mut names = Vec::new();
+    let mut add = |port: Port<'r>| {
+        let name = (port.name, port.protocol);
+        if !port.name.is_empty() && !names.contains(&name) {
+            names.push(name);
+        }
+    };
+    if is_headless(entry) {
+        let published = entry.slices().filter(|held| held.published > 0);
+        published.flat_map(|held| held.slice.ports().iter()).for_each(&mut add);
+    } else {
+        service.ports.iter().for_each(&mut add);
+    }
+    names
+}
+
+/// SRV of the ports that are `wanted`, at `owner`.
+fn srv<'r>(
+    records: &'r Records,
+    entry: &'r Entry,
+    owner: Arc<[u8]>,
+    wanted: PortName<'r>,
+) -> Rows<'r> {
+    let row = move |owner: &Arc<[u8]>, label: &[u8], number: u16| {
+        let ([w1, w0], [n1, n0]) = (WEIGHT.to_be_bytes(), number.to_be_bytes());
+        let services = records.zone().services();
+        let rdata: &[&[u8]] = &[&[0, 0, w1, w0, n1, n0], label, entry.key(), services];
+        Record::new(owner, rtype::SRV, rdata)
+    };
+    if !is_headless(entry) {
+        let ports = entry.service().map(|service| service.ports.iter());
+        let numbers = ports.into_iter().flat_map(move |ports| numbers(ports, wanted));
+        return Box::new(numbers.map(move |number| row(&owner, &[], number)));
+    }
+    Box::new(places(entry).flat_map(move |place| {
+        let mut rows = Vec::new();
+        srv_at(records, entry, place, wanted, |label, number, _| {
+            rows.push(row(&owner, label, number));
+            true
+        });
+        rows
+    }))
+}
+
+/// The label of a protocol in an SRV name, in wire form (RFC 2782).
+fn protocol_label(protocol: Protocol) -> &'static [u8] {
+    match protocol {
+        Protocol::Tcp => b"\x04_tcp",
+        Protocol::Udp => b"\x04_udp",
+        Protocol::Sctp => b"\x05_sctp",
+    }
+}

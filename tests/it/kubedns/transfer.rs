@@ -1,0 +1,215 @@
+//! Zone transfers: whole, for those who may, at the pace of whoever takes them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use hickory_proto::op::Message;
+use hickory_proto::rr::RecordType;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use super::watching;
+use crate::fixture::dns::{self, PATIENCE, eventually};
+use crate::fixture::kubedns::Kubedns;
+use tests::api_server::ApiServer;
+use tests::objects::{endpoint_slice, namespace, service};
+
+/// An API server with a headless Service shop/db of 5,000 endpoints with so many ports, and a few
+/// others.
+async fn large(ports: u16) -> ApiServer {
+    let api = ApiServer::start().await;
+    api.apply(namespace("shop"));
+    api.apply(service("shop", "web").cluster_ip("10.0.0.7").port("http", 80).port("admin", 81));
+    api.apply(service("shop", "mail").external_name("mail.example.com"));
+    api.apply(service("shop", "idle"));
+    api.apply(endpoint_slice("shop", "web").ready("10.1.0.1").port("http", 8080));
+    api.apply(service("shop", "db"));
+    for slice in 0..50 {
+        let mut object = endpoint_slice("shop", "db").named(&format!("db-{slice}"));
+        for port in 0..ports {
+            object = object.port(&format!("p{port}"), 3_306 + port);
+        }
+        for index in 0..100 {
+            let address = format!("10.2.{slice}.{index}");
+            object = match index % 2 {
+                0 => object.ready(&address),
+                _ => object.host(&address, &format!("db-{slice}-{index}")),
+            };
+        }
+        api.apply(object);
+    }
+    api
+}
+
+/// kubedns that has read `api`.
+async fn loaded(api: &ApiServer, flags: &[&str]) -> Kubedns {
+    let kubedns = watching(api, flags).await;
+    let answer = "web.shop.svc.cluster.local. 30 IN A 10.0.0.7";
+    eventually(kubedns.dns, super::WEB, "NOERROR", &[answer]).await;
+    kubedns
+}
+
+/// Sends a query over TCP; the reply is still to be read.
+async fn begin(server: SocketAddr, question: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(8_192).unwrap(); // a slow reader shows soon
+    let mut stream = socket.connect(server).await.unwrap();
+    let message = dns::query(question, Some(1_232));
+    stream.write_u16(message.len() as u16).await.unwrap();
+    stream.write_all(&message).await.unwrap();
+    stream
+}
+
+async fn next(stream: &mut TcpStream) -> Message {
+    let read = async {
+        let mut message = vec![0; usize::from(stream.read_u16().await.unwrap())];
+        stream.read_exact(&mut message).await.unwrap();
+        message
+    };
+    let message = timeout(PATIENCE, read).await.expect("a message in time");
+    Message::from_vec(&message).expect("a DNS message")
+}
+
+/// Reads to the second SOA, or to a message that says why there is none. Yields the response code,
+/// the records between as text, and how many messages there were.
+async fn rest(mut stream: TcpStream) -> (String, Vec<String>, usize) {
+    let mut records = Vec::new();
+    let mut messages = 0;
+    loop {
+        let message = next(&mut stream).await;
+        messages += 1;
+        let code = format!("{:?}", message.metadata.response_code).to_uppercase();
+        if code != "NOERROR" {
+            return (code, Vec::new(), messages);
+        }
+        assert!(message.metadata.authoritative && !message.metadata.truncation);
+        records.extend(message.answers);
+        let is_soa = |index: usize| records[index].record_type() == RecordType::SOA;
+        assert!(is_soa(0), "SOA first");
+        if records.len() > 1 && is_soa(records.len() - 1) {
+            assert_eq!(records.last(), records.first());
+            let between = &records[1..records.len() - 1];
+            return (code, between.iter().map(ToString::to_string).collect(), messages);
+        }
+    }
+}
+
+async fn transfer(server: SocketAddr, question: &str) -> (String, Vec<String>, usize) {
+    rest(begin(server, question).await).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transfer_holds_what_single_queries_answer() {
+    let api = large(1).await;
+    let flags = ["--transfer", "127.0.0.0/8", "--name-server", "10.96.0.10"];
+    let kubedns = loaded(&api, &flags).await;
+    let (code, records, messages) = transfer(kubedns.dns, "cluster.local. AXFR").await;
+    assert_eq!(code, "NOERROR");
+    assert!(messages > 20, "many records per message, and more than one: {messages}");
+    let mut sets = BTreeMap::<(String, String), BTreeSet<String>>::new();
+    for record in &records {
+        let words: Vec<&str> = record.split_whitespace().collect();
+        let set = sets.entry((words[0].to_owned(), words[3].to_owned())).or_default();
+        assert!(set.insert(record.clone()), "{record} stands there twice");
+    }
+    // NS, name server, version; CNAME; A, SRV, 2 named ports, 1 endpoint; A, SRV, 1 port, 5,000.
+    assert_eq!(sets.len(), 3 + 1 + 5 + 3 + 5_000);
+    for (index, ((name, rtype), set)) in sets.iter().enumerate() {
+        let is_endpoint = name.ends_with(".db.shop.svc.cluster.local.") && rtype == "A";
+        if is_endpoint && index % 50 > 0 {
+            assert_eq!(set.len(), 1, "{name}");
+            continue;
+        }
+        let answer = dns::ask(kubedns.dns, &format!("{name} {rtype}")).await;
+        let answered: BTreeSet<String> = answer.answers.iter().cloned().collect();
+        if set.len() < 5_000 {
+            assert_eq!(answered, *set, "{name} {rtype}");
+        } else {
+            // All there are do not fit one message: a transfer is the one way to have them.
+            assert!(answered.len() > 700 && answered.is_subset(set), "{name} {rtype}");
+        }
+    }
+    // Reverse zones: one record for each endpoint and cluster IP.
+    let (_, pointers, _) = transfer(kubedns.dns, "in-addr.arpa. AXFR").await;
+    assert_eq!(pointers.len(), 1 + 5_000 + 2, "NS and PTR");
+    for pointer in pointers.iter().step_by(500).chain(pointers.last()) {
+        let words: Vec<&str> = pointer.split_whitespace().collect();
+        let answer = dns::ask(kubedns.dns, &format!("{} {}", words[0], words[3])).await;
+        assert_eq!(answer.answers, [pointer.as_str()]);
+    }
+    let (code, pointers, _) = transfer(kubedns.dns, "ip6.arpa. AXFR").await;
+    assert_eq!((&*code, pointers.len()), ("NOERROR", 1));
+    kubedns.end().await;
+}
+
+#[tokio::test]
+async fn only_those_who_may_have_a_zone_and_only_ours() {
+    let api = super::shop().await;
+    let zone = "cluster.local. AXFR";
+    for flags in [&[][..], &["--transfer", "10.0.0.0/8", "--transfer", "::1"]] {
+        let kubedns = loaded(&api, flags).await;
+        for question in [zone, "cluster.local. TYPE251", "shop.svc.cluster.local. AXFR"] {
+            assert_eq!(transfer(kubedns.dns, question).await.0, "REFUSED", "{question}");
+            assert_eq!(dns::ask_udp(kubedns.dns, question).await.status, "REFUSED", "{question}");
+        }
+        kubedns.end().await;
+    }
+    let flags = ["--transfer", "10.0.0.0/8", "--transfer", "127.0.0.1"];
+    let kubedns = loaded(&api, &flags).await;
+    let whole = transfer(kubedns.dns, zone).await;
+    assert!(whole.1.contains(&"web.shop.svc.cluster.local. 30 IN A 10.0.0.7".to_owned()));
+    assert_eq!(transfer(kubedns.dns, "CLUSTER.local. AXFR").await.1.len(), whole.1.len());
+    assert_eq!(transfer(kubedns.dns, "cluster.local. TYPE251").await.1, whole.1);
+    for name in ["shop.svc.cluster.local.", "nope.cluster.local.", "example.com.", "."] {
+        let (code, ..) = transfer(kubedns.dns, &format!("{name} AXFR")).await;
+        assert_eq!(code, "NOTAUTH", "{name}");
+    }
+    assert_eq!(dns::ask_tcp(kubedns.dns, "cluster.local. CH AXFR").await.status, "REFUSED");
+    assert_eq!(dns::ask_udp(kubedns.dns, zone).await.status, "FORMERR");
+    let soa = dns::ask_udp(kubedns.dns, "cluster.local. TYPE251").await;
+    assert!(soa.authoritative && soa.answers.len() == 1 && soa.answers[0].contains(" IN SOA "));
+    // Nothing is transferred before everything is known.
+    kubedns.end().await;
+    api.fails("endpointslices", tests::api_server::Fault::Refuse(500, None));
+    let kubedns = watching(&api, &flags).await;
+    assert_eq!(transfer(kubedns.dns, zone).await.0, "SERVFAIL");
+    kubedns.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_clients_wait_for_themselves_alone() {
+    let api = large(8).await;
+    let kubedns = loaded(&api, &["--transfer", "127.0.0.1"]).await;
+    let zone = "cluster.local. AXFR";
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let mut stream = begin(kubedns.dns, zone).await;
+        assert!(next(&mut stream).await.answers.len() > 100);
+        slow.push(stream);
+    }
+    // Four are under way: the fifth is told so, everything else goes on.
+    assert_eq!(transfer(kubedns.dns, zone).await.0, "SERVFAIL");
+    let answer = "web.shop.svc.cluster.local. 30 IN A 10.0.0.7";
+    assert_eq!(dns::ask_udp(kubedns.dns, super::WEB).await.answers, [answer]);
+    assert_eq!(dns::ask_tcp(kubedns.dns, super::WEB).await.answers, [answer]);
+    // What changes meanwhile is for the next: a transfer is of one moment.
+    api.apply(service("shop", "web").cluster_ip("10.0.0.8"));
+    let answer = "web.shop.svc.cluster.local. 30 IN A 10.0.0.8";
+    eventually(kubedns.dns, super::WEB, "NOERROR", &[answer]).await;
+    // One goes away: its place is free.
+    drop(slow.pop());
+    let again = async {
+        loop {
+            let (code, records, _) = transfer(kubedns.dns, zone).await;
+            if code == "NOERROR" {
+                return records;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let records = timeout(PATIENCE, again).await.expect("a free place");
+    assert!(records.contains(&answer.to_owned()));
+    assert_eq!(records.iter().filter(|record| record.contains(" SRV ")).count(), 2 * 40_000);
+    kubedns.end().await;
+}
