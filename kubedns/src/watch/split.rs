@@ -72,18 +72,28 @@ impl Items {
     ///
     /// Fails where an item, or the rest of the list, is longer than [`TEXT_MAX`].
     pub fn take(&mut self) -> Result<Option<&[u8]>, TooLong> {
-        while let Some(&byte) = self.waiting.unread().get(self.scanned) {
-            self.scanned += 1;
-            if self.step(byte) {
+        loop {
+            let ends_item = if self.place == Place::Item {
+                self.scan_item()
+            } else {
+                let Some(&byte) = self.waiting.unread().get(self.scanned) else { break };
+                self.scanned += 1;
+                self.step(byte)
+            };
+            if ends_item {
                 let len = std::mem::take(&mut self.scanned);
                 return Ok(Some(self.waiting.take(len)));
             }
-            if self.place != Place::Item {
-                self.waiting.take(self.scanned);
-                self.scanned = 0;
-            }
             if self.scanned.max(self.envelope.len()) > TEXT_MAX {
                 return Err(TooLong);
+            }
+            if self.place == Place::Item {
+                if self.scanned == self.waiting.unread().len() {
+                    break;
+                }
+            } else {
+                self.waiting.take(self.scanned);
+                self.scanned = 0;
             }
         }
         Ok(None)
@@ -94,7 +104,34 @@ impl Items {
         &self.envelope
     }
 
-    /// Follows one byte; whether it ends an item.
+    /// Goes on through an item to its end, or to the end of what has come; whether it ends. Nearly
+    /// every byte of a list comes through here.
+    fn scan_item(&mut self) -> bool {
+        let rest = &self.waiting.unread()[self.scanned..];
+        let (mut depth, mut in_string, mut escaped) = (self.depth, self.in_string, self.escaped);
+        let ends = rest.iter().position(|&byte| {
+            if in_string {
+                in_string = escaped || byte != b'"';
+                escaped = !escaped && byte == b'\\';
+                return false;
+            }
+            match byte {
+                b'"' => in_string = true,
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            depth == ITEMS_DEPTH && !in_string
+        });
+        (self.depth, self.in_string, self.escaped) = (depth, in_string, escaped);
+        self.scanned += ends.map_or(rest.len(), |end| end + 1);
+        if ends.is_some() {
+            self.place = Place::Between;
+        }
+        ends.is_some()
+    }
+
+    /// Follows one byte that is in no item yet; whether it ends one.
     fn step(&mut self, byte: u8) -> bool {
         let opens_items = byte == b'['
             && self.place == Place::Envelope
