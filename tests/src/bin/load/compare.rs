@@ -10,7 +10,7 @@
 //!                                                        └─▶ table: text, Markdown, JSON
 //! ```
 
-mod servers;
+pub mod servers;
 mod table;
 
 use std::io;
@@ -104,11 +104,11 @@ impl Work {
         })
     }
 
-    fn plan(self, server: SocketAddr, duration: Duration) -> Plan {
+    fn plan(self, server: SocketAddr, duration: Duration) -> Plan<'static> {
         let tcp = self == Self::Tcp;
         let window = if self == Self::Miss { MISS_WINDOW } else { WINDOW };
         let sockets = if tcp { CONNECTIONS } else { SOCKETS };
-        Plan { server, tcp, duration, sockets, window, rate: None }
+        Plan { server, tcp, duration, sockets, window, rate: None, verify: None }
     }
 }
 
@@ -256,7 +256,7 @@ fn measure(
 }
 
 /// Asks as `plan` says; what came of it.
-fn ask(plan: &Plan, workload: &Workload) -> Result<Tally, servers::Error> {
+fn ask(plan: &Plan<'_>, workload: &Workload) -> Result<Tally, servers::Error> {
     let (sender, stretches) = mpsc::channel();
     generator::run(plan, workload, &AtomicBool::new(false), &sender)
         .map_err(servers::Error::Ask)?;

@@ -8,7 +8,7 @@ use std::ops::Sub;
 use std::time::Duration;
 
 /// What the server counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cache {
     /// Answers from the cache.
     pub hits: u64,
@@ -33,6 +33,28 @@ impl Cache {
         let all = self.hits + self.misses;
         (all > 0).then(|| self.hits as f64 / all as f64)
     }
+}
+
+/// The server's counters and its upstream tell different stories.
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error(
+    "the server counts a hit rate of {server:.3} %, its upstream saw one of {upstream:.3} %: more \
+     than {POINTS_MAX} points apart"
+)]
+pub struct Disagreement {
+    server: f64,
+    upstream: f64,
+}
+
+/// The hit rate by what the upstream has `seen` of `asked` questions, 0 to 1: independent of what
+/// the server says. Fails where that is something else.
+pub fn agree(cache: Cache, asked: u64, seen: u64) -> Result<f64, Disagreement> {
+    let upstream = 1.0 - seen as f64 / asked.max(1) as f64;
+    let server = cache.hit_rate().unwrap_or(0.0);
+    if (server - upstream).abs() * 100.0 <= POINTS_MAX {
+        return Ok(upstream);
+    }
+    Err(Disagreement { server: 100.0 * server, upstream: 100.0 * upstream })
 }
 
 /// Asks `server`; nothing where it does not count, or does not tell.
@@ -63,6 +85,8 @@ fn number(reply: &[u8], question_end: usize) -> Option<u64> {
     std::str::from_utf8(text.get(..usize::from(len))?).ok()?.parse().ok()
 }
 
+/// How far apart two hit rates may be, in percentage points.
+const POINTS_MAX: f64 = 0.1;
 const TXT: u16 = 16;
 const CHAOS: u8 = 3;
 
@@ -78,6 +102,24 @@ mod tests {
         assert_eq!(number(&reply, question.len()), Some(1_234));
         assert_eq!(number(&reply[..reply.len() - 1], question.len()), None);
         assert_eq!(number(&question, question.len()), None);
+    }
+
+    #[test]
+    fn a_counter_that_is_wrong_by_more_than_a_tenth_of_a_point_is_found_out() {
+        let (asked, seen) = (1_000_000, 250_000);
+        let right = Cache { hits: 750_000, misses: 250_000 };
+        assert_eq!(agree(right, asked, seen), Ok(0.75));
+        let close = Cache { hits: 750_900, misses: 249_100 };
+        assert_eq!(agree(close, asked, seen), Ok(0.75));
+        for wrong in [
+            Cache { hits: 752_000, misses: 248_000 },
+            Cache { hits: 748_000, misses: 252_000 },
+            Cache { hits: 750_000, misses: 0 },
+            Cache { hits: 0, misses: 0 },
+        ] {
+            let said = agree(wrong, asked, seen).unwrap_err().to_string();
+            assert!(said.contains("its upstream saw one of 75.000 %"), "{said}");
+        }
     }
 
     #[test]

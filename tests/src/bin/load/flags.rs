@@ -46,6 +46,16 @@ pub struct Run {
     /// Server to ask; beyond loopback only with --remote.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1053")]
     pub server: SocketAddr,
+    /// Start a dnscache and an upstream on loopback, and ask that dnscache: what the upstream sees
+    /// is a second source for the hit rate, and must agree with the first.
+    #[arg(long, conflicts_with_all = ["server", "remote", "export"])]
+    pub own: bool,
+    /// own: how many entries its cache has.
+    #[arg(long, value_name = "ENTRIES", default_value_t = 10_000, requires = "own")]
+    pub cache_size: u32,
+    /// Hold every answer against the first to the same question, TTL and order aside.
+    #[arg(long)]
+    pub verify: bool,
     /// Allow a server that is not on this machine.
     #[arg(long)]
     pub remote: bool,

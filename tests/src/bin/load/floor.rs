@@ -34,16 +34,20 @@ pub fn run(flags: &Flags) -> io::Result<()> {
     let mut output = io::stdout().lock();
     writeln!(output, "{}", socket.local_addr()?)?;
     output.flush()?;
-    serve(&socket, if flags.nxdomain { &DENIAL } else { &ADDRESS })
+    serve(&socket, if flags.nxdomain { &DENIAL } else { &ADDRESS }, drop)
 }
 
 /// What follows the ID and the question.
-struct Canned {
+#[derive(Debug)]
+pub struct Canned {
     rest_of_header: [u8; 10],
     record: &'static [u8],
 }
 
-fn serve(socket: &UdpSocket, canned: &Canned) -> io::Result<()> {
+/// Answers what comes to `socket`; `count` is told how many datagrams each time.
+///
+/// Fails when the socket breaks.
+pub fn serve(socket: &UdpSocket, canned: &Canned, count: impl Fn(u64)) -> io::Result<()> {
     let (mut inbox, mut replies) = (Inbox::new(true, false), Batch::new());
     loop {
         let received = match inbox.receive(socket, true) {
@@ -51,6 +55,7 @@ fn serve(socket: &UdpSocket, canned: &Canned) -> io::Result<()> {
             Err(error) if is_passing(&error) => continue,
             Err(error) => return Err(error),
         };
+        count(received as u64);
         for datagram in (0..received).map(|at| inbox.datagram(at)) {
             if let Some(len) = answer(datagram.bytes, canned, replies.buffer()) {
                 replies.commit(len, datagram.ends.as_ref());
@@ -80,7 +85,7 @@ fn answer(query: &[u8], canned: &Canned, reply: &mut [u8]) -> Option<usize> {
 const HEADER_LEN: usize = 12;
 /// QR, AA, RD, RA; one question, one answer (RFC 1035 section 4.1.1): the name asked for, A, IN,
 /// 300 s, 10.0.0.1.
-const ADDRESS: Canned = Canned {
+pub const ADDRESS: Canned = Canned {
     rest_of_header: [0x85, 0x80, 0, 1, 0, 1, 0, 0, 0, 0],
     record: &[0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 10, 0, 0, 1],
 };
@@ -129,7 +134,7 @@ mod tests {
     fn it_answers_over_a_socket() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = server.local_addr().unwrap();
-        std::thread::spawn(move || serve(&server, &ADDRESS)); // ends with the test binary
+        std::thread::spawn(move || serve(&server, &ADDRESS, drop)); // ends with the test binary
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
         client.connect(address).unwrap();

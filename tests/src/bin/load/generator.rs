@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use shared::serve::{Batch, Inbox};
 
+use crate::verify::Firsts;
 use crate::workload::Workload;
 
 /// How to ask.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct Plan<'a> {
     /// Whom.
     pub server: SocketAddr,
     /// Over TCP instead of UDP.
@@ -31,6 +32,8 @@ pub struct Plan {
     pub window: usize,
     /// Questions per second in all; nothing means as fast as the answers come.
     pub rate: Option<f64>,
+    /// What answers are held against.
+    pub verify: Option<&'a Firsts>,
 }
 
 /// What came of it, for a stretch of time or for all of it.
@@ -44,6 +47,8 @@ pub struct Tally {
     pub lost: u64,
     /// Messages that matched no outstanding question.
     pub strange: u64,
+    /// Answers that say something else than the first to their question, with `--verify`.
+    pub different: u64,
     /// Answers by response code.
     pub rcodes: [u64; 16],
     /// Time to answer, in microseconds.
@@ -54,7 +59,7 @@ impl Tally {
     /// Nothing yet.
     pub fn new() -> Self {
         let latency = Histogram::new_with_bounds(1, 10_000_000, 3).expect("valid bounds");
-        Self { sent: 0, answered: 0, lost: 0, strange: 0, rcodes: [0; 16], latency }
+        Self { sent: 0, answered: 0, lost: 0, strange: 0, different: 0, rcodes: [0; 16], latency }
     }
 
     /// Adds `other`.
@@ -63,6 +68,7 @@ impl Tally {
         self.answered += other.answered;
         self.lost += other.lost;
         self.strange += other.strange;
+        self.different += other.different;
         for (sum, count) in self.rcodes.iter_mut().zip(other.rcodes) {
             *sum += count;
         }
@@ -80,7 +86,7 @@ impl Tally {
 ///
 /// Fails when a socket cannot be opened or connected.
 pub fn run(
-    plan: &Plan,
+    plan: &Plan<'_>,
     workload: &Workload,
     stop: &AtomicBool,
     progress: &Sender<Tally>,
@@ -158,7 +164,7 @@ struct Udp {
 }
 
 impl Udp {
-    fn new(plan: &Plan) -> io::Result<Self> {
+    fn new(plan: &Plan<'_>) -> io::Result<Self> {
         let local: SocketAddr =
             if plan.server.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
         let open = |_| {
@@ -179,7 +185,7 @@ impl Udp {
 
     fn run(
         mut self,
-        plan: &Plan,
+        plan: &Plan<'_>,
         workload: &Workload,
         stop: &AtomicBool,
         progress: &Sender<Tally>,
@@ -198,7 +204,7 @@ impl Udp {
             }
             let mut moved = false;
             for index in 0..self.sockets.len() {
-                moved |= self.receive(index, workload, &mut tally);
+                moved |= self.receive(index, (workload, plan.verify), &mut tally);
                 if !over {
                     moved |= self.send(index, plan, workload, start, &mut tally);
                 }
@@ -215,14 +221,14 @@ impl Udp {
         Ok(())
     }
 
-    fn receive(&mut self, index: usize, workload: &Workload, tally: &mut Tally) -> bool {
+    fn receive(&mut self, index: usize, expected: Expected<'_>, tally: &mut Tally) -> bool {
         let (socket, open) = &mut self.sockets[index];
         let mut moved = false;
         while let Ok(received) = self.inbox.receive(socket, false) {
             open.heard = Instant::now();
             moved = true;
             for reply in (0..received).map(|at| self.inbox.datagram(at).bytes) {
-                settle(reply, workload, open, tally);
+                settle(reply, expected, open, tally);
             }
             if received < shared::serve::BATCH {
                 break;
@@ -235,7 +241,7 @@ impl Udp {
     fn send(
         &mut self,
         index: usize,
-        plan: &Plan,
+        plan: &Plan<'_>,
         workload: &Workload,
         start: Instant,
         tally: &mut Tally,
@@ -272,7 +278,7 @@ impl Udp {
 
 /// One TCP connection: fills the window, reads what comes, fills it again.
 fn stream(
-    plan: &Plan,
+    plan: &Plan<'_>,
     workload: &Workload,
     index: u64,
     stop: &AtomicBool,
@@ -323,7 +329,7 @@ fn stream(
             let len = usize::from(u16::from_be_bytes([l1, l0]));
             let Some((reply, tail)) = body.split_at_checked(len) else { break };
             rest = tail;
-            settle(reply, workload, &mut open, &mut tally);
+            settle(reply, (workload, plan.verify), &mut open, &mut tally);
         }
         let left = rest.len();
         let at = kept + received - left;
@@ -338,8 +344,16 @@ fn stream(
     Ok(())
 }
 
+/// What answers are held against: the questions, and the first answers to them.
+type Expected<'a> = (&'a Workload, Option<&'a Firsts>);
+
 /// Counts a reply that has just been heard: an answer, if its question is outstanding.
-fn settle(reply: &[u8], workload: &Workload, open: &mut Outstanding, tally: &mut Tally) {
+fn settle(
+    reply: &[u8],
+    (workload, firsts): Expected<'_>,
+    open: &mut Outstanding,
+    tally: &mut Tally,
+) {
     let id = reply.first_chunk::<2>().map(|id| u16::from_be_bytes(*id));
     let Some((due, number)) = id.and_then(|id| open.take(id)) else {
         tally.strange += 1;
@@ -347,6 +361,7 @@ fn settle(reply: &[u8], workload: &Workload, open: &mut Outstanding, tally: &mut
     };
     if workload.is_answered_by(number, reply) {
         tally.answer(reply[3], open.heard.duration_since(due));
+        tally.different += u64::from(firsts.is_some_and(|firsts| firsts.differs(number, reply)));
     } else {
         tally.strange += 1;
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! flags ─▶ workload (core: which questions) ─▶ generator (edge: sockets, windows, rate)
 //!                                                       └─▶ summary, text or JSON ◀─ hit rate
-//!                                      server's own counters before and after ───────────┘
+//!                server's own counters before and after, and what its upstream saw ────────┘
 //! compare: dnscache, the floor and other caches, one at a time on a core of its own ─▶ table
 //! scale: cluster ─▶ fake API server ─▶ kubedns ─▶ start, memory, cost of answers, changes
 //! floor: answers everything with the same reply, for comparison
@@ -16,8 +16,10 @@ mod flags;
 mod floor;
 mod generator;
 mod hit_rate;
+mod own;
 mod scale;
 mod summary;
+mod verify;
 mod workload;
 
 use std::net::SocketAddr;
@@ -30,6 +32,8 @@ use std::time::{Duration, Instant};
 
 use flags::{Command, Run};
 use generator::{Plan, Tally};
+use own::Own;
+use verify::Firsts;
 use workload::{Kind, Workload};
 
 fn main() -> ExitCode {
@@ -75,6 +79,12 @@ enum Error {
     Floor { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
     Compare(#[from] compare::Error),
+    #[error(transparent)]
+    Own(#[from] own::Error),
+    #[error(transparent)]
+    Disagreement(#[from] counters::Disagreement),
+    #[error("{0} answers differ from the first to their question")]
+    Different(u64),
     #[error("{server} did not answer a single question of {sent}; is it running?")]
     Silence { server: SocketAddr, sent: u64 },
 }
@@ -88,44 +98,74 @@ fn run(flags: &Run) -> Result<(), Error> {
         return std::fs::write(path, workload.export())
             .map_err(|source| Error::File { path: path.clone(), source });
     }
+    let own = flags.own.then(|| Own::start(flags.cache_size as usize)).transpose()?;
+    let server = own.as_ref().map_or(flags.server, |own| own.dnscache.address);
+    let firsts = workload.period().filter(|_| flags.verify).map(Firsts::new);
     let plan = Plan {
-        server: flags.server,
+        server,
         tcp: flags.tcp,
         duration: Duration::from_secs(flags.seconds),
         sockets: flags.sockets.into(),
         window: flags.window.into(),
         rate: flags.rate.map(f64::from),
+        verify: firsts.as_ref(),
     };
+    let seen = |own: &Own| own.seen();
+    let before = (counters::read(server), own.as_ref().map(seen));
+    let start = Instant::now();
+    let total = ask(&plan, &workload, flags.json)?;
+    let took = start.elapsed();
+    let after = (counters::read(server), own.as_ref().map(seen));
+    let hits = before.0.zip(after.0).map(|(before, after)| after - before);
+    if total.answered == 0 {
+        return Err(Error::Silence { server, sent: total.sent });
+    }
+    let saw = before.1.zip(after.1).map(|(before, after)| after - before);
+    let agreed = saw.map(|saw| {
+        // What failed before it was asked was no hit either; a stream may end before its answers.
+        let (asked, failed) = (total.sent - total.lost, total.rcodes[SERVFAIL]);
+        counters::agree(hits.unwrap_or_default(), asked, saw + failed)
+    });
+    let (agreed, disagreement) = match agreed.transpose() {
+        Ok(rate) => (rate, None),
+        Err(disagreement) => (None, Some(disagreement)),
+    };
+    if flags.json {
+        println!("{}", summary::json(&total, took, hits, agreed));
+    } else {
+        print!("{}", summary::text(&total, took, hits, agreed));
+    }
+    match (disagreement, total.different) {
+        (Some(disagreement), _) => Err(disagreement.into()),
+        (None, 0) => Ok(()),
+        (None, different) => Err(Error::Different(different)),
+    }
+}
+
+/// Asks as `plan` says, and shows how it goes unless `quiet`; Ctrl-C ends it early.
+fn ask(plan: &Plan<'_>, workload: &Workload, quiet: bool) -> Result<Tally, Error> {
     let stop = stop_on_interrupt();
-    let before = counters::read(flags.server);
     let start = Instant::now();
     let (sender, stretches) = mpsc::channel();
     let total = std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
             let sender = sender; // ends with the generator, and with it the loop below
-            generator::run(&plan, &workload, &stop, &sender)
+            generator::run(plan, workload, &stop, &sender)
         });
         let mut total = Tally::new();
+        let mut counted = counters::read(plan.server);
         for stretch in stretches {
             total.add(&stretch);
-            if !flags.json {
-                summary::progress(&stretch, start.elapsed());
+            if !quiet {
+                let now = counters::read(plan.server);
+                let meanwhile = counted.zip(now).map(|(before, now)| now - before);
+                summary::progress(&stretch, start.elapsed(), meanwhile);
+                counted = now;
             }
         }
         asking.join().expect("the generator does not panic").map(|()| total)
     });
-    let total = total.map_err(|source| Error::Ask { server: flags.server, source })?;
-    let took = start.elapsed();
-    let hits = before.zip(counters::read(flags.server)).map(|(before, after)| after - before);
-    if total.answered == 0 {
-        return Err(Error::Silence { server: flags.server, sent: total.sent });
-    }
-    if flags.json {
-        println!("{}", summary::json(&total, took, hits));
-    } else {
-        print!("{}", summary::text(&total, took, hits));
-    }
-    Ok(())
+    total.map_err(|source| Error::Ask { server: plan.server, source })
 }
 
 fn workload(flags: &Run) -> Result<Workload, Error> {
@@ -168,5 +208,6 @@ fn stop_on_interrupt() -> Arc<AtomicBool> {
     stop
 }
 
+const SERVFAIL: usize = 2;
 /// Questions drawn for a zipf or mixed workload before it repeats.
 const DRAWS: usize = 400_000;

@@ -8,10 +8,12 @@ use std::time::Duration;
 use crate::counters::Cache;
 use crate::generator::Tally;
 
-/// Prints one stretch on standard error.
-pub fn progress(stretch: &Tally, elapsed: Duration) {
+/// Prints one stretch on standard error, with the hit rate meanwhile where the server tells.
+pub fn progress(stretch: &Tally, elapsed: Duration, cache: Option<Cache>) {
+    let rate = cache.and_then(Cache::hit_rate);
+    let rate = rate.map_or_else(String::new, |rate| format!("  hit rate {:.2} %", 100.0 * rate));
     eprintln!(
-        "{:>4.0} s  {:>9} answers  p50 {:>6} us  p99 {:>6} us  lost {}",
+        "{:>4.0} s  {:>9} answers  p50 {:>6} us  p99 {:>6} us  lost {}{rate}",
         elapsed.as_secs_f64(),
         stretch.answered,
         stretch.latency.value_at_quantile(0.5),
@@ -21,7 +23,9 @@ pub fn progress(stretch: &Tally, elapsed: Duration) {
 }
 
 /// The summary for people.
-pub fn text(total: &Tally, took: Duration, cache: Option<Cache>) -> String {
+///
+/// `upstream` is the hit rate by what the upstream saw.
+pub fn text(total: &Tally, took: Duration, cache: Option<Cache>, upstream: Option<f64>) -> String {
     let rate = total.answered as f64 / took.as_secs_f64();
     let percent = |part: u64| 100.0 * part as f64 / total.sent.max(1) as f64;
     let mut text = String::new();
@@ -33,6 +37,10 @@ pub fn text(total: &Tally, took: Duration, cache: Option<Cache>) -> String {
     line("lost", format!("{} ({:.3} %)", total.lost, percent(total.lost)));
     if total.strange > 0 {
         line("strange", format!("{} messages that answer no question", total.strange));
+    }
+    if total.different > 0 {
+        let what = "answers that differ from the first to their question";
+        line("different", format!("{} {what}", total.different));
     }
     line(
         "codes",
@@ -57,11 +65,19 @@ pub fn text(total: &Tally, took: Duration, cache: Option<Cache>) -> String {
         ),
         None => line("hit rate", "the server does not tell".to_owned()),
     }
+    if let Some(rate) = upstream {
+        line("", format!("{:.2} % by what its upstream saw", 100.0 * rate));
+    }
     text
 }
 
 /// The same for programs.
-pub fn json(total: &Tally, took: Duration, cache: Option<Cache>) -> serde_json::Value {
+pub fn json(
+    total: &Tally,
+    took: Duration,
+    cache: Option<Cache>,
+    upstream: Option<f64>,
+) -> serde_json::Value {
     let at = |quantile| total.latency.value_at_quantile(quantile);
     serde_json::json!({
         "seconds": took.as_secs_f64(),
@@ -69,6 +85,7 @@ pub fn json(total: &Tally, took: Duration, cache: Option<Cache>) -> serde_json::
         "answered": total.answered,
         "lost": total.lost,
         "strange": total.strange,
+        "different": total.different,
         "answers_per_second": total.answered as f64 / took.as_secs_f64(),
         "rcodes": codes(total).collect::<std::collections::BTreeMap<_, _>>(),
         "latency_us": {
@@ -78,6 +95,7 @@ pub fn json(total: &Tally, took: Duration, cache: Option<Cache>) -> serde_json::
         "hits": cache.map(|cache| cache.hits),
         "misses": cache.map(|cache| cache.misses),
         "hit_rate": cache.and_then(Cache::hit_rate),
+        "hit_rate_by_upstream": upstream,
     })
 }
 
@@ -119,12 +137,13 @@ mod tests {
         total.rcodes[3] = 3;
         (1..=9).for_each(|us| total.latency.record(us * 10).unwrap());
         let cache = Some(Cache { hits: 3, misses: 6 });
-        let text = text(&total, Duration::from_secs(3), cache);
-        for part in ["answered    9 (3 per second)", "10.000 %", "NOERROR 6, NXDOMAIN 3", "33.33 %"]
+        let text = text(&total, Duration::from_secs(3), cache, Some(0.3333));
+        for part in
+            ["answered    9 (3 per second)", "10.000 %", "NOERROR 6, NXDOMAIN 3", "33.33 % by"]
         {
             assert!(text.contains(part), "{part} in\n{text}");
         }
-        let json = json(&total, Duration::from_secs(3), cache);
+        let json = json(&total, Duration::from_secs(3), cache, None);
         assert_eq!(json["latency_us"]["p50"], 50);
         assert_eq!(json["rcodes"]["NXDOMAIN"], 3);
     }

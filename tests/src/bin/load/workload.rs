@@ -186,6 +186,14 @@ impl Workload {
         repeats(&asked[..len])
     }
 
+    /// How many questions there are before they repeat; nothing where they never do.
+    pub fn period(&self) -> Option<usize> {
+        match self {
+            Self::Repeat(questions) => Some(questions.ends.len()),
+            Self::Fresh(_) => None,
+        }
+    }
+
     /// Copies question number `index` into `buffer`; yields its length.
     pub fn write(&self, index: u64, buffer: &mut [u8]) -> usize {
         match self {

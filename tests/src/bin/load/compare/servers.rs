@@ -116,7 +116,7 @@ pub fn present(own: &Path, dnscache: &Path) -> Vec<Server> {
 }
 
 /// The server behind `program`, if that tells a version.
-fn found(kind: Kind, program: &Path) -> Option<Server> {
+pub fn found(kind: Kind, program: &Path) -> Option<Server> {
     let output = Command::new(program).arg(kind.program().1).stdin(Stdio::null()).output().ok()?;
     let text = [output.stdout, output.stderr].concat();
     let version = version(&String::from_utf8_lossy(&text))?;

@@ -39,6 +39,7 @@ pub fn stint(
         sockets: SOCKETS,
         window: WINDOW,
         rate: None,
+        verify: None,
     };
     let (sender, stretches) = mpsc::channel();
     let before = server.cpu()?;
