@@ -152,7 +152,8 @@ pub enum Error {
 /// Measures and prints the table.
 pub fn run(flags: &Flags) -> Result<(), Error> {
     let dnscache = match &flags.dnscache {
-        Some(path) => path.clone(),
+        // Servers start in a directory of their own.
+        Some(path) => std::path::absolute(path).map_err(Error::OwnPath)?,
         None => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.map_err(Error::Runtime)?.block_on(build::programs())?.join("dnscache")
