@@ -58,6 +58,8 @@ struct World {
     dialed: usize,
     /// Whether TCP works.
     tcp: bool,
+    /// Replies over TCP have TC set, which makes no sense.
+    tcp_truncated: bool,
     /// Which socket each slot has open, as a serial number.
     sockets: BTreeMap<u16, u64>,
     acts: Vec<Act>,
@@ -89,6 +91,7 @@ impl World {
             probes: servers.iter().map(|_| Vec::new()).collect(),
             dialed: 0,
             tcp: true,
+            tcp_truncated: false,
             sockets: BTreeMap::new(),
             acts: Vec::new(),
             servers,
@@ -227,7 +230,10 @@ impl World {
         self.dialed += 1;
         self.count += 1;
         let slot = self.flights.slot(ticket).unwrap();
-        let bytes = self.tcp.then(|| reply(self.flights.message(slot), 0));
+        let mut bytes = self.tcp.then(|| reply(self.flights.message(slot), 0));
+        if let Some(bytes) = bytes.as_mut().filter(|_| self.tcp_truncated) {
+            bytes[2] |= 0x02;
+        }
         let arrival = Arrival::Stream { ticket, bytes };
         self.arrivals.insert((self.now + Duration::from_millis(2), self.count), arrival);
     }
@@ -485,7 +491,7 @@ fn servers_that_lose_the_case_are_learnt() {
 #[test]
 fn truncated_replies_are_fetched_over_tcp() {
     for addresses in [&FAR[..1], &[NEAR]] {
-        for tcp in [true, false] {
+        for (tcp, tcp_truncated) in [(true, false), (true, true), (false, false)] {
             let mut world = World::new(addresses, |_| {
                 Box::new(|_, query| {
                     let mut short = reply(query, 0);
@@ -493,9 +499,11 @@ fn truncated_replies_are_fetched_over_tcp() {
                     vec![(RTT, short)]
                 })
             });
-            world.tcp = tcp;
+            (world.tcp, world.tcp_truncated) = (tcp, tcp_truncated);
             let end = world.answer("a.example");
-            assert_eq!(matches!(end, End::Answered { .. }), tcp, "{end:?}");
+            // What is truncated even then is no answer, and so never kept.
+            let is_whole = tcp && !tcp_truncated;
+            assert_eq!(matches!(end, End::Answered { .. }), is_whole, "{end:?}");
             assert_eq!((world.dialed, world.sent[0].len()), (1, 1));
             let (End::Answered { after } | End::Failed { after, .. }) = end;
             assert_eq!(after, RTT + Duration::from_millis(2));

@@ -172,4 +172,25 @@ mod tests {
         assert_eq!(error.to_string(), format!("cannot listen on {address} (TCP)"));
         assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
     }
+
+    #[test]
+    fn one_client_socket_keeps_all_lanes_busy() {
+        let sockets = bind(&["127.0.0.1:0".parse().unwrap()], 4).unwrap();
+        // Where the system knows no such program, datagrams go by the hash of their addresses.
+        if mmsg::spread(&sockets.lanes[0].socket, 4).is_err() {
+            return;
+        }
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..200 {
+            client.send_to(b"x", sockets.local_addresses()[0]).unwrap();
+        }
+        let received = sockets.lanes.iter().map(|lane| {
+            lane.socket.set_nonblocking(true).unwrap();
+            std::iter::from_fn(|| lane.socket.recv(&mut [0; 1]).ok()).count()
+        });
+        let received: Vec<usize> = received.collect();
+        // A fair draw gives each 50; fewer than 10 once in 10^13 runs.
+        assert!(received.iter().all(|&count| count >= 10), "{received:?}");
+        assert_eq!(received.iter().sum::<usize>(), 200);
+    }
 }
