@@ -5,6 +5,7 @@
 //! nothing; what it costs follows the reply and not the size of a Service. Never fails: what goes
 //! wrong is a response code.
 
+mod federation;
 mod services;
 mod wildcard;
 
@@ -17,6 +18,7 @@ use shared::wire::{
 use crate::name::dashed;
 use crate::records::{Label, Node, PortName, Records};
 
+pub(crate) use federation::NOWHERE;
 pub(crate) use services::{WEIGHT, is_headless, numbers, srv_at};
 pub(crate) use wildcard::{Pattern, Search};
 
@@ -99,6 +101,9 @@ impl Writing<'_, '_> {
     /// Answers at the end of the chain: records, or SOA with NXDOMAIN or NODATA (RFC 2308, RFC
     /// 6604).
     fn end(&mut self, spot: Spot, node: Node<'_>) {
+        if let Node::Federated(federated) = node {
+            return self.federated(spot, federated);
+        }
         let answered = match self.query.qtype {
             // One RRset is enough for whoever asks for any (RFC 8482).
             rtype::ANY => ANY_ORDER.iter().any(|&qtype| self.records_of(spot, node, qtype)),

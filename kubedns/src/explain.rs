@@ -4,6 +4,7 @@
 //! Core. Reads the same records as `answer` and allocates as it likes: people ask this, not
 //! clients. Knows no HTTP.
 
+mod federation;
 mod missing;
 mod rows;
 
@@ -113,6 +114,9 @@ fn follow(records: &Records, name: &Name, qtype: u16, explanation: &mut Explanat
 
 /// Explains the name at the end of the chain.
 fn end(records: &Records, name: &Name, node: Node<'_>, qtype: u16, explanation: &mut Explanation) {
+    if let Node::Federated(federated) = node {
+        return federation::explain(records, name, federated, qtype, explanation);
+    }
     let at = |qtype| rows::at(records, node, qtype);
     let rows = match qtype {
         rtype::ANY => TYPES.iter().map(|&(qtype, _)| at(qtype)).find(|rows| !rows.is_empty()),

@@ -27,6 +27,7 @@ pub mod answer;
 pub mod changes;
 pub mod config;
 pub mod explain;
+pub mod federation;
 pub mod http;
 pub mod name;
 pub mod news;
@@ -156,7 +157,7 @@ impl Program {
         let Self { config, sockets, listener, objects } = self;
         let mut tasks = Tasks::new();
         let stopping = tasks.stopping();
-        let snapshot::Start { writer, reader, changes, keeper } =
+        let snapshot::Start { mut writer, reader, changes, keeper } =
             snapshot::start(config.snapshot.as_deref(), config.identity(), config.zone());
         let (dns, http) = (sockets.local_addresses().to_vec(), listener.address());
         let handler = Arc::new(serve::Answers::new(reader.clone(), &config.transfer[..]));
@@ -165,12 +166,12 @@ impl Program {
             shared::serve::dns(sockets, Limits::default(), stopping.clone(), handler, later)?;
 
         let scopes = objects.scopes(&config.scope());
-        let kinds = Kind::ALL.into_iter().filter(|&kind| scopes.iter().any(|s| s.kind == kind));
-        let (ready, blockers) = shared::ready::new(kinds.map(Kind::plural));
+        let (ready, blockers) = shared::ready::new(awaited(&scopes));
         let (changes, changes_seen) = tokio::sync::watch::channel(changes);
+        let (config_state, config_follower) = config_dir::open(config.config_dir.as_deref());
+        writer.set_federations(federation::domains(&config_state));
         let publisher = Publisher::new(writer, changes, blockers, &scopes);
         let (sink, news) = mpsc::channel(NEWS_MAX);
-        let (config_state, config_follower) = config_dir::open(config.config_dir.as_deref());
         let mut view = http::View {
             counters: Arc::clone(&serving.counters),
             overflow: serving.overflow(),
@@ -180,23 +181,27 @@ impl Program {
             objects: None,
             snapshot: keeper.as_ref().map(snapshot::Keeper::state),
             rejected: publisher.rejected(),
-            config: config_state,
+            config: config_state.clone(),
         };
-        match objects {
+        let nodes = match objects {
             Origin::Cluster(cluster) => {
                 view.watches = progresses(scopes);
-                let options = watch::Options {
-                    services: config.service_selector.as_ref().map(ToString::to_string),
-                    silence_max: config.watch_silence,
-                };
-                let (watches, stopping) = (view.watches.clone(), stopping.clone());
-                tasks.spawn("watch", watch::follow(cluster, watches, options, sink, stopping));
+                let nodes = (Arc::clone(&cluster), options(&config));
+                let (watches, sink, stopping) =
+                    (view.watches.clone(), sink.clone(), stopping.clone());
+                tasks.spawn(
+                    "watch",
+                    watch::follow(cluster, watches, options(&config), sink, stopping),
+                );
+                Some(nodes)
             }
             Origin::Files(state, objects) => {
                 view.objects = Some(state);
-                tasks.spawn("objects", objects.follow(sink, stopping.clone()));
+                tasks.spawn("objects", objects.follow(sink.clone(), stopping.clone()));
+                None
             }
-        }
+        };
+        tasks.spawn("federations", federation::follow(config_state, nodes, sink, stopping.clone()));
         if let Some(keeper) = keeper {
             let (changes, watches) = (changes_seen.clone(), view.watches.clone());
             let keeping = keeper.run(view.reader.clone(), changes, watches, stopping.clone());
@@ -210,6 +215,19 @@ impl Program {
         tasks.spawn("http", shared::http::serve(listener, router, stopping));
         tracing::info!(?dns, %http, domain = %config.zone().apex(), "serving");
         Ok(tasks.run(stop, config.drain).await?)
+    }
+}
+
+/// What readiness waits for: the kinds that say which names exist, as far as they are listed.
+fn awaited(scopes: &[Scope]) -> impl Iterator<Item = &'static str> {
+    let kinds = Kind::ALL.into_iter().filter(|&kind| scopes.iter().any(|s| s.kind == kind));
+    kinds.map(Kind::plural)
+}
+
+fn options(config: &Config) -> watch::Options {
+    watch::Options {
+        services: config.service_selector.as_ref().map(ToString::to_string),
+        silence_max: config.watch_silence,
     }
 }
 

@@ -7,6 +7,7 @@
 //!      └── said again before Listed: the list broke off, what it brought stays, nothing is gone
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -58,6 +59,8 @@ pub enum News {
         /// Why, in one line.
         reason: String,
     },
+    /// Which federations there are now: name to domain.
+    Federations(BTreeMap<String, String>),
     /// The list has been said in full: what it did not bring is gone.
     Listed(Scope),
 }

@@ -79,7 +79,7 @@ pub struct Objects {
 
 /// The scopes in which objects from files are told: a list of each kind.
 pub fn scopes(exposed: &config::Scope) -> Vec<Scope> {
-    let kinds = Kind::ALL.into_iter().filter(|&kind| kind != Kind::Pod || exposed.pods);
+    let kinds = Kind::KNOWN.into_iter().filter(|&kind| kind != Kind::Pod || exposed.pods);
     kinds.map(Scope::all).collect()
 }
 
@@ -267,6 +267,7 @@ fn look(stamps: &[Stamp], exposed: &config::Scope) -> Result<Look, ObjectsError>
             }
             match input {
                 Input::Namespace(_) => namespaces.insert(input.metadata().name.clone()),
+                Input::Node(_) => false, // lives in no namespace
                 _ => namespaces.insert(input.metadata().namespace().to_owned()),
             };
             let id = input.id();
@@ -297,15 +298,16 @@ fn is_exposed(labelled: &Labelled, exposed: &config::Scope) -> bool {
         Input::Namespace(_) => &metadata.name,
         _ => metadata.namespace(),
     };
-    let in_scope =
-        exposed.namespaces.is_empty() || exposed.namespaces.iter().any(|name| name == namespace);
+    let in_scope = exposed.namespaces.is_empty()
+        || exposed.namespaces.iter().any(|name| name == namespace)
+        || matches!(labelled.input, Input::Node(_));
     in_scope
         && match &labelled.input {
             Input::Service(_) => {
                 exposed.services.as_ref().is_none_or(|selector| selector.matches(&labelled.labels))
             }
             Input::Pod(_) => exposed.pods,
-            Input::EndpointSlice(_) | Input::Namespace(_) => true,
+            Input::EndpointSlice(_) | Input::Namespace(_) | Input::Node(_) => true,
         }
 }
 

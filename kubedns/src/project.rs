@@ -11,6 +11,7 @@
 
 mod endpoint_slice;
 mod namespace;
+mod node;
 mod pod;
 mod ports;
 mod service;
@@ -20,10 +21,11 @@ use std::fmt;
 use serde::{Deserialize, Deserializer};
 
 use crate::name::{NameError, push_label};
-use crate::records::{Key, Namespace, Pod, Service, Slice};
+use crate::records::{Key, Locality, Namespace, Pod, Service, Slice};
 
 pub use endpoint_slice::EndpointSliceObject;
 pub use namespace::NamespaceObject;
+pub use node::NodeObject;
 pub use pod::PodObject;
 pub use service::ServiceObject;
 
@@ -38,11 +40,16 @@ pub enum Kind {
     Namespace,
     /// `v1` Pod; needed only to verify pod names.
     Pod,
+    /// `v1` Node; needed only for federations.
+    Node,
 }
 
 impl Kind {
-    /// Every kind.
+    /// The kinds that say which names exist: nothing is answered before they have been listed.
     pub const ALL: [Self; 4] = [Self::Service, Self::EndpointSlice, Self::Namespace, Self::Pod];
+    /// Every kind.
+    pub const KNOWN: [Self; 5] =
+        [Self::Service, Self::EndpointSlice, Self::Namespace, Self::Pod, Self::Node];
 
     /// The word that `kind:` says.
     pub const fn name(self) -> &'static str {
@@ -51,13 +58,14 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Namespace => "Namespace",
             Self::Pod => "Pod",
+            Self::Node => "Node",
         }
     }
 
     /// What `apiVersion:` says.
     pub const fn api_version(self) -> &'static str {
         match self {
-            Self::Service | Self::Namespace | Self::Pod => "v1",
+            Self::Service | Self::Namespace | Self::Pod | Self::Node => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
         }
     }
@@ -69,6 +77,7 @@ impl Kind {
             Self::EndpointSlice => "endpointslices",
             Self::Namespace => "namespaces",
             Self::Pod => "pods",
+            Self::Node => "nodes",
         }
     }
 }
@@ -90,6 +99,8 @@ pub enum Input {
     Namespace(NamespaceObject),
     /// A Pod.
     Pod(PodObject),
+    /// A Node.
+    Node(NodeObject),
 }
 
 impl Input {
@@ -100,6 +111,7 @@ impl Input {
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::Namespace(_) => Kind::Namespace,
             Self::Pod(_) => Kind::Pod,
+            Self::Node(_) => Kind::Node,
         }
     }
 
@@ -110,6 +122,7 @@ impl Input {
             Self::EndpointSlice(object) => &object.metadata,
             Self::Namespace(object) => &object.metadata,
             Self::Pod(object) => &object.metadata,
+            Self::Node(object) => &object.metadata,
         }
     }
 
@@ -117,7 +130,7 @@ impl Input {
     pub fn id(&self) -> ObjectId {
         let metadata = self.metadata();
         let namespace = match self {
-            Self::Namespace(_) => "",
+            Self::Namespace(_) | Self::Node(_) => "",
             _ => metadata.namespace(),
         };
         ObjectId::new(self.kind(), namespace, &metadata.name)
@@ -160,6 +173,8 @@ pub enum Object {
     Namespace(Namespace),
     /// Of a Pod.
     Pod(Pod),
+    /// Of a Node.
+    Node(Locality),
 }
 
 /// News about one object: what the store is told.
@@ -185,6 +200,7 @@ pub fn change(input: &Input) -> (Change, Option<Rejected>) {
         }
         Input::Namespace(object) => object.project().map(|made| Some(Object::Namespace(made))),
         Input::Pod(object) => object.project().map(|made| made.map(Object::Pod)),
+        Input::Node(object) => object.project().map(|made| made.map(Object::Node)),
     };
     match projected {
         Ok(Some(object)) => (Change::Applied(input.id(), object), None),
@@ -297,6 +313,18 @@ pub struct Labels {
     /// The Service an EndpointSlice belongs to (KEP-752).
     #[serde(rename = "kubernetes.io/service-name")]
     pub service_name: Option<String>,
+    /// The zone of a Node.
+    #[serde(rename = "topology.kubernetes.io/zone")]
+    pub zone: Option<String>,
+    /// The region of a Node.
+    #[serde(rename = "topology.kubernetes.io/region")]
+    pub region: Option<String>,
+    /// The zone of a Node, as it was called before Kubernetes 1.17.
+    #[serde(rename = "failure-domain.beta.kubernetes.io/zone")]
+    pub zone_beta: Option<String>,
+    /// The region of a Node, as it was called before Kubernetes 1.17.
+    #[serde(rename = "failure-domain.beta.kubernetes.io/region")]
+    pub region_beta: Option<String>,
 }
 
 /// The annotations that matter.

@@ -102,6 +102,7 @@ impl Publisher {
                 self.writer.apply(Change::Deleted(object.clone()));
                 self.reject(object, reason);
             }
+            News::Federations(domains) => self.writer.set_federations(domains),
             News::Listed(scope) => {
                 if let Some(relist) = self.relists.remove(&scope) {
                     self.writer.finish_relist(relist);

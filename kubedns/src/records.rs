@@ -14,6 +14,7 @@
 mod claims;
 mod draft;
 mod entry;
+mod federation;
 mod find;
 mod index;
 mod slice;
@@ -30,10 +31,12 @@ use crate::name::{Name, Text};
 
 pub use claims::{Claim, Label};
 pub use entry::{Entry, Held, Place};
+pub use federation::{Federated, Locality};
 pub use find::{Found, Node, PortName};
 pub use slice::{Endpoint, Port, Ports, Protocol, Slice, State};
 
 pub(crate) use draft::{Draft, Touched};
+pub(crate) use federation::Federation;
 use index::Index;
 
 /// A Service's place in the zone: its label and its namespace's label in wire form, side by side as
@@ -205,6 +208,7 @@ pub struct Records {
     pods: OrdMap<([u8; 16], u32), u32>,
     hasher: RandomState,
     counts: Counts,
+    federations: Arc<[Federation]>,
 }
 
 impl Records {
@@ -226,6 +230,7 @@ impl Records {
             pods: OrdMap::new(),
             hasher: RandomState::default(),
             counts: Counts::default(),
+            federations: Arc::default(),
         }
     }
 
@@ -248,6 +253,17 @@ impl Records {
     /// TTL of every record and of negative answers, in seconds.
     pub fn ttl_secs(&self) -> u32 {
         if self.stale { self.zone.ttl_secs.min(STALE_TTL_SECS) } else { self.zone.ttl_secs }
+    }
+
+    /// The federations there are; none in most clusters.
+    pub(crate) fn federations(&self) -> &[Federation] {
+        &self.federations
+    }
+
+    /// The same records with other federations.
+    pub(crate) fn with_federations(mut self, federations: Arc<[Federation]>) -> Self {
+        self.federations = federations;
+        self
     }
 
     /// How many times records have been published before and with this snapshot.

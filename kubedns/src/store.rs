@@ -9,8 +9,9 @@
 //! ```
 
 mod changed;
+mod localities;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
@@ -22,6 +23,7 @@ use crate::records::{Draft, Entry, Key, Pod, PodMode, Records, Zone};
 
 use changed::Aliases;
 pub use changed::{Changed, Names};
+use localities::Localities;
 
 /// An empty, incomplete store for `zone`: SERVFAIL until every kind it needs is synced.
 pub fn new(zone: Zone) -> (Writer, Reader) {
@@ -41,6 +43,7 @@ pub fn new(zone: Zone) -> (Writer, Reader) {
         namespaces: HashMap::default(),
         pods: HashMap::default(),
         aliases: Aliases::default(),
+        localities: Localities::default(),
     };
     (writer, Reader { published })
 }
@@ -79,6 +82,7 @@ pub struct Writer {
     namespaces: HashMap<Arc<[u8]>, u32, RandomState>,
     pods: HashMap<Box<str>, (Pod, u32), RandomState>,
     aliases: Aliases,
+    localities: Localities,
 }
 
 /// A full list under way; dropped unfinished, it has no effect beyond the objects it brought.
@@ -170,6 +174,10 @@ impl Writer {
                     self.delete_pod(&name);
                 }
             }
+            Kind::Node => {
+                self.localities.remove_older(number);
+                self.federate();
+            }
         }
     }
 
@@ -186,6 +194,10 @@ impl Writer {
     /// Every list of `kind` has been finished once. When no awaited kind is left, the next
     /// [`Writer::publish`] begins to answer.
     pub fn synced(&mut self, kind: Kind) {
+        if kind == Kind::Node && !self.localities.listed {
+            self.localities.listed = true;
+            self.federate();
+        }
         self.awaited.remove(&kind);
         if self.awaited.is_empty() {
             self.draft.set_complete();
@@ -250,6 +262,11 @@ impl Writer {
                 self.draft.set_namespace(&namespace.label, true);
                 self.namespaces.insert(namespace.label, seen);
             }
+            Object::Node(locality) => {
+                if self.localities.insert(&id.name, locality, seen) {
+                    self.federate();
+                }
+            }
             Object::Pod(pod) => {
                 let name = format!("{}/{}", id.namespace, id.name).into_boxed_str();
                 match self.pods.get_mut(&name) {
@@ -285,6 +302,25 @@ impl Writer {
                 }
             }
             Kind::Pod => self.delete_pod(&format!("{}/{}", id.namespace, id.name)),
+            Kind::Node if self.localities.remove(&id.name) => self.federate(),
+            Kind::Node => {}
+        }
+    }
+
+    /// Takes over which federations there are: name to domain, both checked.
+    pub fn set_federations(&mut self, domains: BTreeMap<String, String>) {
+        self.localities.domains = domains;
+        self.federate();
+    }
+
+    /// Brings the federations up to date; those of records that an earlier process left as well.
+    fn federate(&mut self) {
+        self.draft.set_federations(self.localities.federations());
+        let published = self.published.load();
+        if published.is_stale() && !self.is_synced() {
+            let federations = self.draft.records().federations().into();
+            let records = (**published).clone().with_federations(federations);
+            self.published.store(Arc::new(records));
         }
     }
 

@@ -319,6 +319,7 @@ impl Follower {
             Kind::EndpointSlice => discovery::EndpointSlice::url_path(&(), namespace),
             Kind::Namespace => core::Namespace::url_path(&(), None),
             Kind::Pod => core::Pod::url_path(&(), namespace),
+            Kind::Node => core::Node::url_path(&(), None),
         })
     }
 

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::project::{EndpointSliceObject, Input, Kind, NamespaceObject, PodObject, ServiceObject};
+use crate::project::{
+    EndpointSliceObject, Input, Kind, NamespaceObject, NodeObject, PodObject, ServiceObject,
+};
 use crate::watch::split::Items;
 
 /// How a file is written.
@@ -145,7 +147,7 @@ impl Document<'_> {
             return self.read_items((item_kind, version), take, complain);
         }
         let known = |known: &Kind| known.name() == kind && known.api_version() == version;
-        let Some(known) = Kind::ALL.into_iter().find(known) else { return Ok(()) };
+        let Some(known) = Kind::KNOWN.into_iter().find(known) else { return Ok(()) };
         let metadata = head.metadata.unwrap_or_default();
         if metadata.name.is_none_or(|name| name.is_empty()) {
             return Err(self.problem(&format!("{known}: metadata.name is missing")));
@@ -155,6 +157,7 @@ impl Document<'_> {
             Kind::EndpointSlice => self.parse::<EndpointSliceObject>().map(Input::EndpointSlice),
             Kind::Namespace => self.parse::<NamespaceObject>().map(Input::Namespace),
             Kind::Pod => self.parse::<PodObject>().map(Input::Pod),
+            Kind::Node => self.parse::<NodeObject>().map(Input::Node),
         };
         take(Labelled { input: input?, labels: metadata.labels.unwrap_or_default() });
         Ok(())

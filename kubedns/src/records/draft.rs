@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::entry::Shared;
 use super::find::mapped;
-use super::{Entry, Held, Holder, Key, Known, Pod, Ports, Records, Service, Slice};
+use super::{Entry, Federation, Held, Holder, Key, Known, Pod, Ports, Records, Service, Slice};
 use crate::name::parse_generated;
 
 /// The next snapshot, in the making.
@@ -35,6 +35,8 @@ pub(crate) struct Touched {
     pub pods: BTreeSet<Arc<[u8]>>,
     /// Addresses whose PTR records may have changed.
     pub addresses: BTreeSet<IpAddr>,
+    /// The federations, or where this cluster is.
+    pub federations: bool,
 }
 
 impl Touched {
@@ -45,7 +47,9 @@ impl Touched {
 
     /// How many things changed.
     pub fn len(&self) -> usize {
-        self.services.len() + self.namespaces.len() + self.pods.len() + self.addresses.len()
+        let federations = usize::from(self.federations);
+        let names = self.services.len() + self.namespaces.len() + self.pods.len();
+        names + self.addresses.len() + federations
     }
 }
 
@@ -101,6 +105,17 @@ impl Draft {
         self.records.generation += 1;
         let grown = serial.wrapping_sub(self.records.serial) as i32 > 0; // RFC 1982
         self.records.serial = if grown { serial } else { self.records.serial.wrapping_add(1) };
+    }
+
+    /// Takes over which federations there are.
+    pub fn set_federations(&mut self, federations: Vec<Federation>) {
+        if *self.records.federations != *federations {
+            self.records.federations = federations.into();
+            self.touch(|touched| {
+                touched.federations = true;
+                true
+            });
+        }
     }
 
     /// The Service at `key` is now `service`.

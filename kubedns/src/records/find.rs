@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::{Entry, Holder, Key, Place, PodMode, Port, Protocol, Records, Shape};
+use super::{Entry, Federated, Holder, Key, Place, PodMode, Port, Protocol, Records, Shape};
 use crate::name::{
     IN_ADDR_ARPA, IP6_ARPA, Labels, Name, Reverse, parse_dashed, parse_generated, parse_in_addr,
     parse_ip6,
@@ -50,6 +50,8 @@ pub enum Node<'a> {
     Pod(IpAddr, bool),
     /// The name of an address that somebody holds: PTR.
     Reverse(IpAddr),
+    /// A Service in a federation of clusters: CNAME.
+    Federated(Federated<'a>),
 }
 
 /// Which ports an SRV name stands for.
@@ -88,7 +90,13 @@ impl Records {
     pub fn find<'a>(&'a self, name: &'a [u8]) -> Option<Found<'a>> {
         let labels = Labels::of(name);
         if let Some(count) = below(&labels, self.zone.apex().wire()) {
-            let node = self.find_in_zone(&labels, count);
+            let mut node = self.find_in_zone(&labels, count);
+            if !self.federations.is_empty() && matches!(node, Node::Missing) {
+                node = match labels.label(count - 1) {
+                    b"svc" => self.find_federated(&labels, count),
+                    _ => node,
+                };
+            }
             return Some(Found { apex: labels.start(count), is_reverse: false, node });
         }
         let (count, read) = if let Some(count) = below(&labels, IN_ADDR_ARPA) {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::name::{Text, reverse};
-use crate::records::{Key, Records, Shape, Touched};
+use crate::records::{Entry, Key, Node, Records, Shape, Touched};
 
 /// Which names changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,10 @@ pub(super) fn names(
     touched: &Touched,
     aliases: &mut Aliases,
 ) -> Changed {
+    if touched.federations {
+        aliases.follow(after, after.entries().map(Entry::key));
+        return Changed::Everything;
+    }
     if touched.len() > TOUCHED_MAX {
         aliases.follow(after, &touched.services);
         return Changed::Everything;
@@ -66,6 +70,11 @@ pub(super) fn names(
     for key in &services {
         names.extend_from_slice(key);
         names.extend_from_slice(zone.services());
+        for federation in after.federations() {
+            names.extend_from_slice(key);
+            names.extend_from_slice(&federation.label);
+            names.extend_from_slice(zone.services());
+        }
     }
     for label in &touched.namespaces {
         names.extend_from_slice(label);
@@ -207,6 +216,9 @@ fn target(records: &Records, name: &[u8]) -> Option<Target> {
     let mut count = 0;
     while labels.start(count) < found.apex {
         count += 1;
+    }
+    if matches!(found.node, Node::Federated(_)) {
+        return Some(Target::Service(labels.wire(0, 2).into()));
     }
     if !found.is_reverse && count >= 3 && labels.label(count - 1) == b"svc" {
         return Some(Target::Service(labels.wire(count - 3, count - 1).into()));

@@ -23,6 +23,7 @@ fn input(kind: Kind, object: Value) -> Input {
         Kind::EndpointSlice => Input::EndpointSlice(serde_json::from_value(object).unwrap()),
         Kind::Namespace => Input::Namespace(serde_json::from_value(object).unwrap()),
         Kind::Pod => Input::Pod(serde_json::from_value(object).unwrap()),
+        Kind::Node => Input::Node(serde_json::from_value(object).unwrap()),
     }
 }
 

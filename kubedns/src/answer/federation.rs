@@ -1,0 +1,44 @@
+//! Names of federations: a CNAME to the Service here, or to its name outside.
+//!
+//! Core. Knows where the chain goes on; does not know which of the two is right.
+
+use shared::wire::{ErrorCode, Section, rcode, rtype};
+
+use super::{Spot, Writing};
+use crate::records::{Federated, Node};
+
+impl Writing<'_, '_> {
+    /// CNAME of a federated name, and what it leads to as far as that is ours: whoever asked knows
+    /// the way to other zones.
+    pub(super) fn federated(&mut self, spot: Spot, federated: Federated<'_>) {
+        let services = self.records.zone().services();
+        let rdata: [&[u8]; 2] = match federated {
+            Federated::Here(entry) => [entry.key(), services],
+            Federated::Away(labels, suffix) => [labels, suffix.wire()],
+            Federated::Nowhere => return self.nowhere(),
+        };
+        let Some(target_at) = self.push(Section::Answer, spot.at, rtype::CNAME, &rdata) else {
+            return self.truncate();
+        };
+        if matches!(self.query.qtype, rtype::CNAME | rtype::ANY) {
+            return;
+        }
+        if let Federated::Here(entry) = federated {
+            let apex = entry.key().len() + SVC_LEN;
+            let spot = Spot { at: target_at, apex, is_reverse: false };
+            self.end(spot, Node::Service(entry));
+        }
+    }
+
+    /// Nobody knows yet which name outside it is: no answer is better than a wrong one.
+    fn nowhere(&mut self) {
+        self.reply.clear_records(self.query);
+        self.reply.set_authoritative(false);
+        self.reply.fail(rcode::SERVFAIL, ErrorCode::NotReady, NOWHERE);
+    }
+}
+
+/// Why a federated name has no answer.
+pub(crate) const NOWHERE: &str = "no Node says zone and region: labels topology.kubernetes.io/";
+/// The label `svc` with its length.
+const SVC_LEN: usize = 4;
