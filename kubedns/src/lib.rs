@@ -187,12 +187,8 @@ impl Program {
             Origin::Cluster(cluster) => {
                 view.watches = progresses(scopes);
                 let nodes = (Arc::clone(&cluster), options(&config));
-                let (watches, sink, stopping) =
-                    (view.watches.clone(), sink.clone(), stopping.clone());
-                tasks.spawn(
-                    "watch",
-                    watch::follow(cluster, watches, options(&config), sink, stopping),
-                );
+                let (watches, sink, end) = (view.watches.clone(), sink.clone(), stopping.clone());
+                tasks.spawn("watch", watch::follow(cluster, watches, options(&config), sink, end));
                 Some(nodes)
             }
             Origin::Files(state, objects) => {
