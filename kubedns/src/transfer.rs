@@ -68,8 +68,9 @@ pub type Rows<'r> = Box<dyn Iterator<Item = Record> + Send + 'r>;
 /// the whole reply into `reply`.
 ///
 /// A name that is no apex of ours is NOTAUTH (RFC 5936 section 2.2.1). Over UDP there is no AXFR
-/// (section 4.2), and IXFR gets the SOA alone, which sends the client to TCP (RFC 1995 section 2).
-/// Over TCP both get the whole zone (RFC 1995 section 4): no earlier one is kept to differ from.
+/// (section 4.2), and IXFR gets the SOA alone, which sends the client to TCP (RFC 1995 section 2);
+/// so does a client over TCP that has this zone already. Else both get the whole zone (RFC 1995
+/// section 4): no earlier one is kept to differ from.
 pub fn begin(query: &Query<'_>, zones: &Records, reply: &mut Reply<'_>) -> Option<Apex> {
     let Some(apex) = Apex::of(zones, query.name()) else {
         reply.fail(rcode::NOTAUTH, ErrorCode::NotAuthoritative, "no zone of ours begins here");
@@ -80,17 +81,19 @@ pub fn begin(query: &Query<'_>, zones: &Records, reply: &mut Reply<'_>) -> Optio
         reply.fail(rcode::SERVFAIL, ErrorCode::NotReady, text);
         return None;
     }
-    match (query.transport, query.qtype) {
-        (Transport::Tcp, _) => return Some(apex),
-        (Transport::Udp, rtype::IXFR) => {
-            reply.set_authoritative(true);
-            fill(reply, zones.ttl_secs(), &mut records(zones, apex).take(1).peekable());
-        }
-        (Transport::Udp, _) => {
-            reply.fail(rcode::FORMERR, ErrorCode::NotSupported, "zones are transferred over TCP");
-        }
+    // No newer than the client's, by RFC 1982: the difference is empty.
+    let is_known =
+        query.serial.is_some_and(|serial| zones.serial().wrapping_sub(serial) as i32 <= 0);
+    if query.qtype == rtype::IXFR && (query.transport == Transport::Udp || is_known) {
+        reply.set_authoritative(true);
+        fill(reply, zones.ttl_secs(), &mut records(zones, apex).take(1).peekable());
+        return None;
     }
-    None
+    if query.transport == Transport::Udp {
+        reply.fail(rcode::FORMERR, ErrorCode::NotSupported, "zones are transferred over TCP");
+        return None;
+    }
+    Some(apex)
 }
 
 /// Fills `reply`, whose question is the apex, with as many of `rows` as fit; yields how many.

@@ -26,6 +26,8 @@ pub const UDP_SIZE_PLAIN: usize = 512;
 /// The largest reply we send over UDP, and what we advertise: it crosses every path unfragmented
 /// (RFC 9715).
 pub const UDP_SIZE_MAX: usize = 1_232;
+/// The counts of an IXFR: one question, and in the authority section the SOA that the client has.
+const IXFR_COUNTS: u64 = 1 << 48 | 1 << 16;
 /// More EDNS options than this in one query is an attack on whoever decodes them (CVE-2026-41292).
 const OPTIONS_MAX: usize = 16;
 /// More bytes of EDNS options than this in one query, likewise.
@@ -176,6 +178,8 @@ pub struct Query<'a> {
     pub qclass: u16,
     /// The OPT record, if there is one.
     pub edns: Option<Edns>,
+    /// The serial of the zone that the client of an IXFR has, if it says so (RFC 1995 section 3).
+    pub serial: Option<u32>,
     /// How the query came.
     pub transport: Transport,
 }
@@ -185,7 +189,8 @@ impl<'a> Query<'a> {
     /// case.
     ///
     /// Fails with the one code that RFC 8906 and RFC 9619 ask for: opcodes other than QUERY are
-    /// NOTIMP; no question, several, a compressed or overlong name, records where a query has none,
+    /// NOTIMP; no question, several, a compressed or overlong name, records where a query has none
+    /// (the SOA of an IXFR is one it has, RFC 1995),
     /// a broken or second OPT, too many options and trailing bytes are FORMERR; an EDNS version
     /// above 0 is BADVERS. The Z bit, TC and AA are ignored.
     pub fn screen(
@@ -202,7 +207,8 @@ impl<'a> Query<'a> {
         }
         // QDCOUNT 1, ANCOUNT 0, NSCOUNT 0, ARCOUNT 0 or 1, as one comparison of eight bytes.
         let counts = u64::from_be_bytes(message[4..12].try_into().expect("eight bytes"));
-        if counts & !1 != 1 << 48 {
+        let has_soa = counts & !1 == IXFR_COUNTS;
+        if counts & !1 != 1 << 48 && !has_soa {
             return Err(FORMERR);
         }
         let name_end = name_end(message, HEADER_LEN).ok_or(FORMERR)?;
@@ -210,9 +216,17 @@ impl<'a> Query<'a> {
             return Err(FORMERR);
         };
         let question_end = name_end + 4;
+        let qtype = u16::from_be_bytes([t1, t0]);
+        let (end, serial) = if has_soa {
+            let read = (qtype == rtype::IXFR).then(|| read_soa(message, question_end)).flatten();
+            let (end, serial) = read.ok_or(FORMERR)?;
+            (end, Some(serial))
+        } else {
+            (question_end, None)
+        };
         let edns = if counts & 1 == 1 {
-            Some(read_opt(&message[question_end..])?)
-        } else if message.len() > question_end {
+            Some(read_opt(&message[end..])?)
+        } else if message.len() > end {
             return Err(FORMERR);
         } else {
             None
@@ -223,9 +237,10 @@ impl<'a> Query<'a> {
         Ok(Self {
             message: &message[..question_end],
             name: lower,
-            qtype: u16::from_be_bytes([t1, t0]),
+            qtype,
             qclass: u16::from_be_bytes([c1, c0]),
             edns,
+            serial,
             transport,
         })
     }
@@ -310,6 +325,24 @@ pub fn labels(name: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     })
 }
 
+/// Reads the SOA record at `start`; yields the offset behind it and its serial.
+fn read_soa(message: &[u8], start: usize) -> Option<(usize, u32)> {
+    let mut at = start;
+    loop {
+        match *message.get(at)? {
+            0 => break at += 1,
+            0xc0.. => break at += 2,
+            length @ 1..=63 => at += 1 + usize::from(length),
+            _ => return None,
+        }
+    }
+    let (&[t1, t0, _, _, _, _, _, _, l1, l0], rest) = message.get(at..)?.split_first_chunk()?;
+    let rdata = rest.get(..usize::from(u16::from_be_bytes([l1, l0])))?;
+    let numbers = rdata.last_chunk::<20>()?;
+    let serial = u32::from_be_bytes([numbers[0], numbers[1], numbers[2], numbers[3]]);
+    (u16::from_be_bytes([t1, t0]) == rtype::SOA).then_some((at + 10 + rdata.len(), serial))
+}
+
 /// Reads the OPT record that must fill `record` exactly.
 fn read_opt(record: &[u8]) -> Result<Edns, Refusal> {
     const FORMERR: Refusal = Refusal::Rcode(rcode::FORMERR);
@@ -380,6 +413,10 @@ pub fn refuse(message: &[u8], refusal: Refusal, out: &mut [u8]) -> Option<usize>
 mod tests {
     use super::*;
 
+    const IXFR: &[u8] = b"\x01z\0\0\xfb\0\x01";
+    /// Serial 7; owner and both names are the apex, by pointers.
+    const SOA: &[u8] = b"\xc0\x0c\0\x06\0\x01\0\0\0\x1e\0\x18\xc0\x0c\xc0\x0c\0\0\0\x07\
+        \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
     const WEB: &[u8] = b"\x03WeB\x04shop\0\x00\x01\x00\x01";
 
     fn message(flags: [u8; 2], counts: [u8; 4], rest: &[&[u8]]) -> Vec<u8> {
@@ -403,6 +440,10 @@ mod tests {
         assert!(query.authentic_data() && query.edns.unwrap().keepalive);
         assert_eq!(query.reply_len_max(), 1_232);
         assert_eq!(labels(query.name()).collect::<Vec<_>>(), [&b"web"[..], b"shop"]);
+        assert_eq!(query.serial, None);
+        let message = self::message([0, 0], [1, 0, 1, 0], &[IXFR, SOA]);
+        let query = Query::screen(&message, Transport::Tcp, &mut name).unwrap();
+        assert_eq!((query.serial, query.question()), (Some(7), IXFR));
     }
 
     #[test]
@@ -435,6 +476,19 @@ mod tests {
             ("compressed", message([1, 0], [1, 0, 0, 0], &[b"\xc0\x0c\0\x01\0\x01"]), formerr),
             ("256 bytes", message([1, 0], [1, 0, 0, 0], &[&long, b"\0\0\x01\0\x01"]), formerr),
             ("trailing", message([1, 0], [1, 0, 0, 0], &[WEB, b"x"]), formerr),
+            ("IXFR", message([1, 0], [1, 0, 1, 0], &[IXFR, SOA]), Ok(())),
+            ("IXFR with opt", message([1, 0], [1, 0, 1, 1], &[IXFR, SOA, opt]), Ok(())),
+            ("SOA that is announced only", message([1, 0], [1, 0, 1, 0], &[IXFR]), formerr),
+            ("SOA beside another type", message([1, 0], [1, 0, 1, 0], &[WEB, SOA]), formerr),
+            ("SOA beyond the count", message([1, 0], [1, 0, 0, 0], &[IXFR, SOA]), formerr),
+            ("cut SOA", message([1, 0], [1, 0, 1, 0], &[IXFR, &SOA[..33]]), formerr),
+            ("trailing SOA", message([1, 0], [1, 0, 1, 0], &[IXFR, SOA, b"x"]), formerr),
+            ("two SOAs", message([1, 0], [1, 0, 2, 0], &[IXFR, SOA, SOA]), formerr),
+            (
+                "not SOA",
+                message([1, 0], [1, 0, 1, 0], &[IXFR, &[&[0, 0, 1], &SOA[4..]].concat()]),
+                formerr,
+            ),
             ("opt", message([1, 0], [1, 0, 0, 1], &[WEB, opt]), Ok(())),
             ("cut opt", message([1, 0], [1, 0, 0, 1], &[WEB, &opt[..10]]), formerr),
             ("opt not at root", message([1, 0], [1, 0, 0, 1], &[WEB, b"\x01a", opt]), formerr),

@@ -75,7 +75,9 @@ async fn transfer(mut query: Deferred, reader: Reader) {
         Ok(Some((messages, records))) => {
             tracing::info!(%peer, messages, records, "zone transferred");
         }
-        Ok(None) => tracing::info!(%peer, "zone transfer broken off by the client"),
+        Ok(None) => {
+            tracing::info!(%peer, "zone transfer broken off: the client went, or took nothing");
+        }
         Err(_) => tracing::info!(%peer, "zone transfer cut: it took too long"),
     }
 }

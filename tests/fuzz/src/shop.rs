@@ -9,7 +9,9 @@ use serde_json::{Value, from_value, json};
 
 /// Services of every shape in one namespace; `db` has more endpoints than a datagram holds.
 pub static RECORDS: LazyLock<Arc<Records>> = LazyLock::new(|| {
-    let (mut writer, reader) = new(Zone::new("cluster.local").expect("a domain name"));
+    let mut zone = Zone::new("cluster.local").expect("a domain name");
+    zone.wildcards = true;
+    let (mut writer, reader) = new(zone);
     let ports =
         json!([{"name": "http", "port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"}]);
     let labels = json!({"kubernetes.io/service-name": "db"});

@@ -52,12 +52,15 @@ async fn loaded(api: &ApiServer, flags: &[&str]) -> Kubedns {
 
 /// Sends a query over TCP; the reply is still to be read.
 async fn begin(server: SocketAddr, question: &str) -> TcpStream {
+    send(server, &dns::query(question, Some(1_232))).await
+}
+
+async fn send(server: SocketAddr, message: &[u8]) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(8_192).unwrap(); // a slow reader shows soon
     let mut stream = socket.connect(server).await.unwrap();
-    let message = dns::query(question, Some(1_232));
     stream.write_u16(message.len() as u16).await.unwrap();
-    stream.write_all(&message).await.unwrap();
+    stream.write_all(message).await.unwrap();
     stream
 }
 
@@ -93,6 +96,16 @@ async fn rest(mut stream: TcpStream) -> (String, Vec<String>, usize) {
             return (code, between.iter().map(ToString::to_string).collect(), messages);
         }
     }
+}
+
+/// An IXFR of the cluster domain from a client that has the zone with this serial.
+fn ixfr(serial: u32) -> Vec<u8> {
+    let mut message = dns::query("cluster.local. TYPE251", None);
+    message[9] = 1; // NSCOUNT
+    message.extend(b"\xc0\x0c\0\x06\0\x01\0\0\0\0\0\x18\xc0\x0c\xc0\x0c");
+    message.extend(serial.to_be_bytes());
+    message.extend([0; 16]);
+    message
 }
 
 async fn transfer(server: SocketAddr, question: &str) -> (String, Vec<String>, usize) {
@@ -169,6 +182,14 @@ async fn only_those_who_may_have_a_zone_and_only_ours() {
     assert_eq!(dns::ask_udp(kubedns.dns, zone).await.status, "FORMERR");
     let soa = dns::ask_udp(kubedns.dns, "cluster.local. TYPE251").await;
     assert!(soa.authoritative && soa.answers.len() == 1 && soa.answers[0].contains(" IN SOA "));
+    // A client that says which zone it has: of an older one the whole, of this one the SOA alone.
+    let rdata = soa.answers[0].split_whitespace().collect::<Vec<_>>();
+    let serial: u32 = rdata[6].parse().unwrap();
+    let mut stream = send(kubedns.dns, &ixfr(serial)).await;
+    let reply = next(&mut stream).await;
+    assert_eq!((reply.answers.len(), reply.metadata.authoritative), (1, true));
+    let stream = send(kubedns.dns, &ixfr(serial.wrapping_sub(1))).await;
+    assert_eq!(rest(stream).await.1, whole.1);
     // Nothing is transferred before everything is known.
     kubedns.end().await;
     api.fails("endpointslices", tests::api_server::Fault::Refuse(500, None));
