@@ -44,7 +44,7 @@ pub fn router(
         vec![check("dns", serving.is_stalled(now)), check("forward", forward.is_stalled(now))]
     };
     let explain = Router::new().route("/explain", get(explain)).with_state(answers);
-    shared::http::standard(live, ready, Arc::new(registry)).merge(explain)
+    shared::http::standard(live, ready, [registry].into()).merge(explain)
 }
 
 #[derive(Debug, Deserialize)]

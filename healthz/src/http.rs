@@ -37,7 +37,7 @@ type Watched = Shared<watch::Receiver<Status>>;
 pub fn router(
     status: watch::Receiver<Status>,
     directory: watch::Receiver<config_dir::State>,
-    registry: Arc<Registry>,
+    registries: Arc<[Registry]>,
 ) -> Router {
     let live = {
         let status = status.clone();
@@ -60,7 +60,7 @@ pub fn router(
         .route("/livez", checks("livez", live))
         .route("/readyz", checks("readyz", ready.clone()))
         .route("/readiness", checks("readiness", ready))
-        .route("/metrics", metrics(registry))
+        .route("/metrics", metrics(registries))
         .fallback(nowhere)
 }
 

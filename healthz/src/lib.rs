@@ -84,7 +84,7 @@ impl Program {
         let Self { config, listener, directory: (directory, follower) } = self;
         let (sender, status) = watch::channel(Status::new(config.probes.clone(), boot_time()));
         let (registry, metrics) = metrics::new(status.clone(), directory.clone());
-        let router = http::router(status, directory, Arc::new(registry));
+        let router = http::router(status, directory, [registry].into());
         tracing::info!(http = %listener.address(), probes = config.probes.len(), "probing");
 
         let mut tasks = Tasks::new();

@@ -32,7 +32,7 @@ use crate::snapshot::{self, unix_ms};
 use crate::store::Reader;
 use crate::watch::progress::{Phase, Progress};
 
-pub use metrics::registry;
+pub use metrics::registries;
 
 /// What the pages tell about.
 #[derive(Clone, Debug)]
@@ -63,12 +63,12 @@ pub fn router(
     changes: watch::Receiver<Changes>,
     stopping: CancellationToken,
 ) -> Router {
-    let registry = Arc::new(registry(&view));
+    let registries = registries(&view);
     let explain = explain::router(view.reader.clone());
     let (live, ready) = (view.clone(), view);
     let places = Arc::new(Semaphore::new(READERS_MAX));
     let streams = Streams { changes, ready: ready.ready.clone(), stopping, places };
-    standard(move || live.live(boot_time()), move || ready.ready(boot_time()), registry)
+    standard(move || live.live(boot_time()), move || ready.ready(boot_time()), registries)
         .merge(explain)
         .merge(Router::new().route("/changes", get(follow)).with_state(streams))
 }

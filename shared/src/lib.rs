@@ -4,6 +4,7 @@
 //! wire        core   bytes <-> query view and reply, size limits, truncation, refusals
 //! clock       core   points in time, read at the edge and passed in
 //! serve       edge   DNS over UDP and TCP: batches, bounds, framing, drain; calls one handler
+//! durations   plain  how long things took, counted without waiting
 //! flags       edge   command line and environment; a mistake is one line and exit code 2
 //! log         edge   events on stderr, text or JSON
 //! ready       seam   named blockers; ready when the last is dropped
@@ -17,6 +18,7 @@
 pub mod clock;
 pub mod config_dir;
 pub mod descriptors;
+pub mod durations;
 pub mod flags;
 pub mod http;
 pub mod log;

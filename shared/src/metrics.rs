@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::{encode, encode_registry};
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::family::Family;
@@ -18,7 +18,9 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::config_dir;
+use crate::durations::{Bounds, Histogram};
 use crate::serve::{Counters, Event, Overflow, RCODES, TYPES};
+use crate::wire::Transport;
 
 /// A registry whose metrics begin with `program_`, with `program_build_info{version}` in it.
 pub fn registry(program: &str, version: &'static str) -> Registry {
@@ -29,8 +31,8 @@ pub fn registry(program: &str, version: &'static str) -> Registry {
     registry
 }
 
-/// Adds what a DNS listener counts: `dns_messages`, `dns_replies`, `dns_events` and the kernel's
-/// drops.
+/// Adds what a DNS listener counts: `dns_messages`, `dns_replies` and how long they took,
+/// `dns_events` and the kernel's drops.
 pub fn register_dns(registry: &mut Registry, counters: Arc<Counters>, overflow: Overflow) {
     registry.register_collector(Box::new(Dns { counters, overflow }));
 }
@@ -59,15 +61,17 @@ impl Format {
     }
 }
 
-/// Everything in `registry` as text, the process itself first.
+/// Everything in `registries` as text, the process itself first.
 ///
 /// Fails when a collector does.
-pub fn text(registry: &Registry, format: Format) -> Result<String, fmt::Error> {
+pub fn text(registries: &[Registry], format: Format) -> Result<String, fmt::Error> {
     let mut process = Registry::default();
     process.register_collector(Box::new(process::Process));
     let mut text = String::new();
-    encode_registry(&mut text, &process)?;
-    encode(&mut text, registry)?;
+    for registry in std::iter::once(&process).chain(registries) {
+        encode_registry(&mut text, registry)?;
+    }
+    encode_eof(&mut text)?;
     Ok(match format {
         Format::OpenMetrics => text,
         Format::Prometheus => prometheus(&text),
@@ -121,6 +125,13 @@ impl Collector for Dns {
         });
         let seen = replies.filter(|(_, count)| *count > 0);
         counters(&mut encoder, ("dns_replies", "DNS replies sent"), seen)?;
+        let help = ("dns_reply_duration_seconds", "From the reading of a query to its reply");
+        let transports = [("udp", Transport::Udp), ("tcp", Transport::Tcp)];
+        let rows = transports.map(|(name, transport)| {
+            let lanes = self.counters.snapshot_of(|place| place.transport == transport);
+            ([("transport", name)], lanes.took)
+        });
+        histograms(&mut encoder, help, &Bounds::ANSWER, rows)?;
         counters(
             &mut encoder,
             ("dns_events", "What befell DNS messages and connections beside a plain reply"),
@@ -173,6 +184,23 @@ pub fn counters<L: EncodeLabelSet>(
     Ok(())
 }
 
+/// Writes one family of histograms, cut at `bounds`.
+pub fn histograms<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    bounds: &Bounds,
+    rows: impl IntoIterator<Item = (L, Histogram)>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    for (labels, histogram) in rows {
+        let (sum, count) = (histogram.sum_seconds(), histogram.count());
+        let buckets = histogram.buckets(bounds);
+        let mut row = family.encode_family(&labels)?;
+        row.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+    }
+    Ok(())
+}
+
 /// The events that are exposed as such, by name.
 const EVENTS: [(&str, Event); 9] = [
     ("malformed", Event::Malformed),
@@ -202,6 +230,7 @@ mod tests {
         let drops = <Counter>::default();
         drops.inc_by(7);
         registry.register("drops", "How many", drops);
+        let registry = [registry];
         let openmetrics = text(&registry, Format::OpenMetrics).unwrap();
         let (process, openmetrics) = openmetrics.split_once("# HELP prog_build").unwrap();
         assert!(process.contains("\nprocess_cpu_seconds_total "), "{process}");
@@ -243,10 +272,13 @@ mod tests {
         register_dns(&mut registry, Arc::clone(&serving.counters), serving.overflow());
         let (_sender, state) = watch::channel(config_dir::State::default());
         register_config_dir(&mut registry, state);
-        let text = text(&registry, Format::Prometheus).unwrap();
+        let text = text(&[registry], Format::Prometheus).unwrap();
         for line in [
             "# TYPE prog_dns_messages_total counter\n",
             "prog_dns_messages_total{transport=\"tcp\"} 3\n",
+            "# TYPE prog_dns_reply_duration_seconds histogram\n",
+            "prog_dns_reply_duration_seconds_bucket{le=\"0.00025\",transport=\"udp\"} 0\n",
+            "prog_dns_reply_duration_seconds_count{transport=\"tcp\"} 0\n",
             "prog_dns_events_total{event=\"shed\"} 0\n",
             "prog_dns_overflow_total{transport=\"udp\"} 0\n",
             "prog_config_ok 1\n",

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Moment;
 use crate::wire::{Query, Reply};
 
-pub use counters::{Counters, Event, RCODES, Snapshot, TYPES};
+pub use counters::{Counters, Event, Place, RCODES, Snapshot, TYPES};
 pub use deferred::{Deferred, Outbox};
 pub use mmsg::{BATCH, Batch, DATAGRAM_MAX, Datagram, Ends, Inbox, boot_time};
 pub use sockets::{BindError, Sockets, bind};
@@ -115,9 +115,9 @@ pub fn dns<H: Handler>(
     handler: Arc<H>,
     later: mpsc::Sender<Deferred>,
 ) -> Result<Serving, Error> {
-    let counters = Arc::new(Counters::new(sockets.lanes()));
+    let counters = Arc::new(Counters::new(sockets.places()));
     let stopped = Arc::new(AtomicBool::new(false));
-    let tcp_lane = sockets.lanes() - 1;
+    let first_tcp = sockets.lanes.len();
     for lane in 0..sockets.lanes() {
         counters.turn(lane, boot_time());
     }
@@ -151,13 +151,13 @@ pub fn dns<H: Handler>(
     }
     let mut connections = JoinSet::new();
     let places = Arc::new(Semaphore::new(limits.connections_max));
-    for socket in sockets.listeners {
+    for (lane, socket) in (first_tcp..).zip(sockets.listeners) {
         let socket = tokio::net::TcpListener::from_std(socket).map_err(Error::Tcp)?;
         connections.spawn(tcp::serve(
             socket,
             listener.clone(),
             (limits, Arc::clone(&places)),
-            tcp_lane,
+            lane,
             stopping.clone(),
         ));
     }

@@ -474,7 +474,11 @@ async fn every_query_is_counted_once_whatever_becomes_of_it() {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.send_to(&response, cache.dns).await.unwrap(); // malformed, and not answered
     let received = r#"dnscache_dns_messages_total{transport="udp"} 14"#;
-    let metrics = http::eventually(cache.http, "/metrics", 200, received).await;
+    http::eventually(cache.http, "/metrics", 200, received).await;
+    // All but the one that was not answered; counted when a batch has left.
+    let replied = r#"dnscache_dns_reply_duration_seconds_count{transport="udp"} 13"#;
+    let metrics = http::eventually(cache.http, "/metrics", 200, replied).await;
+    assert!(metrics.contains("dns_reply_duration_seconds_count{transport=\"tcp\"} 5\n"));
     let total = |name: &str| -> u64 {
         let lines = metrics.lines().filter_map(|line| line.strip_prefix(name));
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()

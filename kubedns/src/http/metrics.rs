@@ -3,6 +3,7 @@
 //! Edge: reads numbers kept elsewhere at the moment of a scrape.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
@@ -19,12 +20,12 @@ use crate::snapshot::unix_ms;
 use crate::watch::progress::{COUNTS, Phase};
 
 /// Every metric of kubedns.
-pub fn registry(view: &View) -> Registry {
+pub fn registries(view: &View) -> Arc<[Registry]> {
     let mut registry = shared::metrics::registry("kubedns", env!("CARGO_PKG_VERSION"));
     register_dns(&mut registry, view.counters.clone(), view.overflow.clone());
     register_config_dir(&mut registry, view.config.clone());
     registry.register_collector(Box::new(Records(view.clone())));
-    registry
+    [registry].into()
 }
 
 #[derive(Debug)]

@@ -18,8 +18,8 @@ use crate::metrics::Format;
 use crate::ready::{Check, Finding};
 
 /// `/livez` and `/healthz` from `live`, `/readyz` and `/readiness` from `ready`, `/metrics` from
-/// `registry`.
-pub fn standard<L, R>(live: L, ready: R, registry: Arc<Registry>) -> Router
+/// `registries`.
+pub fn standard<L, R>(live: L, ready: R, registries: Arc<[Registry]>) -> Router
 where
     L: Fn() -> Vec<Check> + Clone + Send + Sync + 'static,
     R: Fn() -> Vec<Check> + Clone + Send + Sync + 'static,
@@ -29,7 +29,7 @@ where
         .route("/healthz", checks("healthz", live))
         .route("/readyz", checks("readyz", ready.clone()))
         .route("/readiness", checks("readiness", ready))
-        .route("/metrics", metrics(registry))
+        .route("/metrics", metrics(registries))
 }
 
 /// 200 while no check fails, else 503: `ok`, or one line per check where one failed or where the
@@ -47,19 +47,19 @@ where
     })
 }
 
-/// The metrics of `registry`: OpenMetrics for a scraper that takes it, else Prometheus text.
-pub fn metrics(registry: Arc<Registry>) -> MethodRouter {
-    get(move |headers: HeaderMap| async move { exposition(&registry, &headers) })
+/// The metrics of `registries`: OpenMetrics for a scraper that takes it, else Prometheus text.
+pub fn metrics(registries: Arc<[Registry]>) -> MethodRouter {
+    get(move |headers: HeaderMap| async move { exposition(&registries, &headers) })
 }
 
-fn exposition(registry: &Registry, headers: &HeaderMap) -> Response {
+fn exposition(registries: &[Registry], headers: &HeaderMap) -> Response {
     let mut accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let format = if accepted.any(|value| value.contains("application/openmetrics-text")) {
         Format::OpenMetrics
     } else {
         Format::Prometheus
     };
-    match crate::metrics::text(registry, format) {
+    match crate::metrics::text(registries, format) {
         Ok(text) => ([(CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "cannot write metrics");

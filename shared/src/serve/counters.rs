@@ -2,14 +2,16 @@
 //!
 //! Edge. Each lane writes to cache lines of its own; nobody waits for anybody.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::clock::Moment;
-use crate::wire::{rcode, rtype};
+use crate::durations::{Durations, Histogram};
+use crate::wire::{Transport, rcode, rtype};
 
 /// The record types counted by name; every other type is the last, `other`.
-pub const TYPES: [(&str, u16); 12] = [
+pub const TYPES: [(&str, u16); 19] = [
     ("A", rtype::A),
     ("AAAA", rtype::AAAA),
     ("SRV", rtype::SRV),
@@ -21,6 +23,13 @@ pub const TYPES: [(&str, u16); 12] = [
     ("MX", 15),
     ("HTTPS", 65),
     ("ANY", rtype::ANY),
+    ("AXFR", rtype::AXFR),
+    ("IXFR", rtype::IXFR),
+    ("DS", 43),
+    ("RRSIG", 46),
+    ("NSEC", 47),
+    ("DNSKEY", 48),
+    ("NSEC3", 50),
     ("other", 0),
 ];
 /// The response codes counted by name; every other code is the last, `other`.
@@ -65,21 +74,46 @@ pub enum Event {
 /// How many kinds of [`Event`] there are.
 pub const EVENTS: usize = Event::Cut as usize + 1;
 
+/// Where a lane listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The address, as bound.
+    pub address: SocketAddr,
+    /// UDP or TCP.
+    pub transport: Transport,
+}
+
 #[derive(Debug)]
 #[repr(align(128))]
 struct LaneCounters {
+    place: Place,
     events: [AtomicU64; EVENTS],
     replies: [[AtomicU64; RCODES.len()]; TYPES.len()],
+    took: Durations,
     turn: AtomicU64,
 }
 
 impl LaneCounters {
-    fn new() -> Self {
+    fn new(place: Place) -> Self {
         Self {
+            place,
             events: [const { AtomicU64::new(0) }; EVENTS],
             replies: [const { [const { AtomicU64::new(0) }; RCODES.len()] }; TYPES.len()],
+            took: Durations::new(),
             turn: AtomicU64::new(0),
         }
+    }
+
+    /// Adds what this lane has counted to `sum`.
+    fn add_to(&self, sum: &mut Snapshot) {
+        for (total, count) in sum.events.iter_mut().zip(&self.events) {
+            *total += count.load(Relaxed);
+        }
+        let counts = self.replies.iter().flatten();
+        for (total, count) in sum.replies.iter_mut().flatten().zip(counts) {
+            *total += count.load(Relaxed);
+        }
+        sum.took.add(&self.took.histogram());
     }
 }
 
@@ -89,12 +123,21 @@ pub struct Counters {
     lanes: Box<[LaneCounters]>,
 }
 
-/// All lanes added up, at one glance.
+/// What some lanes, or all, have counted, at one glance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     events: [u64; EVENTS],
     /// Replies by index into [`TYPES`] and [`RCODES`].
     pub replies: [[u64; RCODES.len()]; TYPES.len()],
+    /// How long replies took, from the moment their queries were read.
+    pub took: Histogram,
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        let replies = [[0; RCODES.len()]; TYPES.len()];
+        Self { events: [0; EVENTS], replies, took: Histogram::default() }
+    }
 }
 
 impl Snapshot {
@@ -110,24 +153,33 @@ impl Snapshot {
 }
 
 impl Counters {
-    /// Zeros for `lanes` lanes.
-    pub fn new(lanes: usize) -> Self {
-        Self { lanes: (0..lanes).map(|_| LaneCounters::new()).collect() }
+    /// Zeros for a lane at each of `places`.
+    pub fn new(places: impl IntoIterator<Item = Place>) -> Self {
+        Self { lanes: places.into_iter().map(LaneCounters::new).collect() }
     }
 
     /// Adds up all lanes.
     pub fn snapshot(&self) -> Snapshot {
-        let mut sum = Snapshot { events: [0; EVENTS], replies: [[0; RCODES.len()]; TYPES.len()] };
+        self.snapshot_of(|_| true)
+    }
+
+    /// Adds up the lanes at those places that are `wanted`.
+    pub fn snapshot_of(&self, wanted: impl Fn(Place) -> bool) -> Snapshot {
+        let mut sum = Snapshot::default();
+        let lanes = self.lanes.iter().filter(|lane| wanted(lane.place));
+        lanes.for_each(|lane| lane.add_to(&mut sum));
+        sum
+    }
+
+    /// Where lanes listen, each place once.
+    pub fn places(&self) -> Vec<Place> {
+        let mut places = Vec::new();
         for lane in &self.lanes {
-            for (total, count) in sum.events.iter_mut().zip(&lane.events) {
-                *total += count.load(Relaxed);
-            }
-            let counts = lane.replies.iter().flatten();
-            for (total, count) in sum.replies.iter_mut().flatten().zip(counts) {
-                *total += count.load(Relaxed);
+            if !places.contains(&lane.place) {
+                places.push(lane.place);
             }
         }
-        sum
+        places
     }
 
     /// Whether a lane has not come round for longer than `STALLED_AFTER`: its thread hangs.
@@ -149,6 +201,11 @@ impl Counters {
         if message[2] & 0x02 != 0 {
             counters.events[Event::Truncated as usize].fetch_add(1, Relaxed);
         }
+    }
+
+    /// Counts `replies` that took `took` each.
+    pub(super) fn took(&self, lane: usize, took: Duration, replies: u64) {
+        self.lanes[lane].took.add(took, replies);
     }
 
     /// Notes that `lane` came round at `now`.
@@ -175,9 +232,16 @@ const STALLED_AFTER: Duration = Duration::from_secs(5);
 mod tests {
     use super::*;
 
+    /// Lane 0 on UDP, lane 1 on TCP.
+    fn counters() -> Counters {
+        let address = "127.0.0.1:53".parse().unwrap();
+        let transports = [Transport::Udp, Transport::Tcp];
+        Counters::new(transports.map(|transport| Place { address, transport }))
+    }
+
     #[test]
     fn lanes_add_up_by_type_and_code() {
-        let counters = Counters::new(2);
+        let counters = counters();
         let mut message = [0; 12];
         counters.reply(0, rtype::A, &message);
         counters.reply(1, rtype::A, &message);
@@ -191,11 +255,24 @@ mod tests {
         assert_eq!(sum.replies[TYPES.len() - 1][3], 1);
         assert_eq!(sum.replies[2][RCODES.len() - 1], 1);
         assert_eq!(sum.event(Event::Truncated), 2);
+        let tcp = counters.snapshot_of(|place| place.transport == Transport::Tcp);
+        assert_eq!((tcp.replies[0][0], counters.places().len()), (1, 2));
+    }
+
+    #[test]
+    fn durations_are_counted_where_they_passed() {
+        let counters = counters();
+        counters.took(0, Duration::from_micros(3), 16);
+        counters.took(1, Duration::from_millis(2), 1);
+        counters.took(1, Duration::from_millis(2), 0);
+        assert_eq!(counters.snapshot().took.count(), 17);
+        let udp = counters.snapshot_of(|place| place.transport == Transport::Udp);
+        assert_eq!(udp.took.count(), 16);
     }
 
     #[test]
     fn a_lane_that_does_not_come_round_is_stalled() {
-        let counters = Counters::new(2);
+        let counters = counters();
         let start = Moment::from_nanos(1_000_000_000_000);
         counters.turn(0, start);
         counters.turn(1, start);

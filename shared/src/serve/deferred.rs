@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::counters::{Counters, Event};
-use super::mmsg::{Batch, Ends};
+use super::mmsg::{Batch, Ends, boot_time};
 use super::sockets::Lane;
 use crate::clock::Moment;
 use crate::wire::{MESSAGE_MAX, NameBuffer, Query, Reply, Transport};
@@ -111,9 +111,15 @@ impl Deferred {
     pub async fn stream(&mut self, message: Box<[u8]>) -> bool {
         let Way::Tcp { replies, .. } = &self.way else { return false };
         if !std::mem::replace(&mut self.begun, true) {
-            self.counters.reply(self.lane, qtype(&self.message), &message);
+            self.count(&message);
         }
         replies.send(message).await.is_ok()
+    }
+
+    /// Counts `reply`, which answers it now.
+    fn count(&self, reply: &[u8]) {
+        self.counters.reply(self.lane, qtype(&self.message), reply);
+        self.counters.took(self.lane, boot_time().since(self.arrived), 1);
     }
 }
 
@@ -139,7 +145,6 @@ impl Outbox {
     /// The buffer holds 1,232 bytes for a UDP client and 65,535 for a TCP client. A client that has
     /// gone is passed over.
     pub fn reply(&mut self, deferred: &Deferred, write: impl FnOnce(&mut [u8]) -> usize) {
-        let qtype = qtype(&deferred.message);
         match &deferred.way {
             Way::Udp { lane, ends } => {
                 let same = matches!(&self.from, Some((from, ..)) if Arc::ptr_eq(from, lane));
@@ -150,13 +155,13 @@ impl Outbox {
                 }
                 let buffer = self.batch.buffer();
                 let len = write(buffer);
-                deferred.counters.reply(deferred.lane, qtype, buffer);
+                deferred.count(buffer);
                 self.batch.commit(len, Some(ends));
             }
             Way::Tcp { replies, .. } => {
                 self.stream.resize(MESSAGE_MAX, 0);
                 let len = write(&mut self.stream);
-                deferred.counters.reply(deferred.lane, qtype, &self.stream);
+                deferred.count(&self.stream);
                 // The channel has a place for each query in flight; an error means that the client
                 // has gone.
                 if replies.try_send(self.stream[..len].into()).is_err() {

@@ -155,6 +155,11 @@ impl Batch {
         self.used == BATCH
     }
 
+    /// How many datagrams wait to be sent.
+    pub fn len(&self) -> usize {
+        self.used
+    }
+
     /// Whether nothing waits to be sent.
     pub fn is_empty(&self) -> bool {
         self.used == 0

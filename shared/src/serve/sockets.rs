@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::counters::Place;
 use super::mmsg;
+use crate::wire::Transport;
 
 /// Why an address could not be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -45,9 +47,19 @@ impl Sockets {
         &self.addresses
     }
 
-    /// How many lanes call the handler: one per UDP thread, and one for all of TCP.
+    /// How many lanes call the handler: one per UDP thread, then one for TCP of each address.
     pub fn lanes(&self) -> usize {
-        self.lanes.len() + 1
+        self.lanes.len() + self.listeners.len()
+    }
+
+    /// Where each lane listens, in their order.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        let threads = self.lanes.len() / self.addresses.len().max(1);
+        let udp = self.addresses.iter().flat_map(move |&address| {
+            std::iter::repeat_n(Place { address, transport: Transport::Udp }, threads)
+        });
+        let tcp = self.addresses.iter();
+        udp.chain(tcp.map(|&address| Place { address, transport: Transport::Tcp }))
     }
 }
 
@@ -161,6 +173,9 @@ mod tests {
         let [address] = sockets.local_addresses() else { panic!("one address") };
         assert_ne!(address.port(), 0);
         assert_eq!(sockets.lanes(), 3);
+        let transports = sockets.places().map(|place| (place.address, place.transport));
+        let (udp, tcp) = ((*address, Transport::Udp), (*address, Transport::Tcp));
+        assert_eq!(transports.collect::<Vec<_>>(), [udp, udp, tcp]);
         assert!(sockets.lanes.iter().all(|lane| lane.socket.local_addr().unwrap() == *address));
     }
 

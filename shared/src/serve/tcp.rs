@@ -287,7 +287,10 @@ impl<H: Handler> Connection<H> {
         self.listener.counters.add(self.lane, Event::ReceivedTcp, 1);
         let mut name = NameBuffer::new();
         match self.listener.respond(message, Transport::Tcp, &asked, &mut name, output) {
-            Response::Send(len) => self.queue(&output[..len]),
+            Response::Send(len) => {
+                self.listener.counters.took(self.lane, boot_time().since(now), 1);
+                self.queue(&output[..len]);
+            }
             Response::Later => {
                 let way = (self.replies.0.clone(), self.listener.keepalive_tenths, permit);
                 let counters = (Arc::clone(&self.listener.counters), self.lane);

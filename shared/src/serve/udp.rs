@@ -134,7 +134,10 @@ pub(super) fn serve<H: Handler>(listener: &Listener<H>, lane: &Arc<Lane>, index:
                 for datagram in (0..received).map(|at| inbox.datagram(at)) {
                     answer(listener, lane, index, now, (&datagram, &mut name, &mut replies));
                 }
+                let replied = replies.len() as u64;
                 let failed = replies.send(&lane.socket);
+                // One look at the clock for the whole batch: its replies leave together.
+                listener.counters.took(index, boot_time().since(now), replied);
                 if failed > 0 {
                     listener.counters.add(index, Event::SendFailed, failed as u64);
                 }

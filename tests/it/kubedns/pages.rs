@@ -50,6 +50,7 @@ async fn metrics_tell_what_is_known_and_how_fresh_it_is() {
     let kubedns = watching(&api, &[]).await;
     http::eventually(kubedns.http, "/readyz", 200, "ok").await;
     eventually(kubedns.dns, DB, "NXDOMAIN", &[]).await;
+    crate::fixture::dns::ask_tcp(kubedns.dns, DB).await;
     let metrics = http::get(kubedns.http, "/metrics").await.1;
     for line in [
         "kubedns_objects{kind=\"services\"} 1\n",
@@ -59,6 +60,7 @@ async fn metrics_tell_what_is_known_and_how_fresh_it_is() {
         "kubedns_watch_events_total{kind=\"services\",namespace=\"\",event=\"list\"} 1\n",
         "kubedns_watch_age_seconds{kind=\"endpointslices\",namespace=\"\"} ",
         "kubedns_dns_replies_total{type=\"A\",rcode=\"NXDOMAIN\"} ",
+        "kubedns_dns_reply_duration_seconds_count{transport=\"tcp\"} 1\n",
     ] {
         assert!(metrics.contains(line), "{line:?} is missing in {metrics}");
     }
