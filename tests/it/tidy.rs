@@ -47,6 +47,7 @@ fn the_tree_has_the_shape_that_was_agreed() {
     let mut breaches = tree::folders();
     breaches.extend(tree::names(&files));
     breaches.extend(tree::unreachable(&files));
+    breaches.extend(tree::binary_breaches(&tree::binaries()));
     breaches.extend(rust::missing_core_files(&files));
     keep(breaches);
 }
@@ -61,6 +62,14 @@ fn every_rust_file_keeps_the_laws() {
     let files = tree::files();
     let sources = files.iter().filter(|file| file.path.ends_with(".rs"));
     keep(sources.flat_map(|file| rust::breaches(&Source::read(&file.path, &file.text))).collect());
+}
+
+#[test]
+fn what_is_no_text_is_a_small_picture_or_font() {
+    let rows = [("a.png", 60_000, 0), ("b.ttf", 1, 0), ("a.png", 60_001, 1), ("a.zip", 1, 1)];
+    for (path, bytes, expected) in rows {
+        assert_eq!(tree::binary_breaches(&[(path.to_owned(), bytes)]).len(), expected, "{path}");
+    }
 }
 
 /// Panics with every breach, one per line.

@@ -15,18 +15,36 @@ pub struct File {
     pub text: String,
 }
 
+/// A file of the repository that is no text: its path as in [`File`], and its length in bytes.
+pub type Binary = (String, usize);
+
 /// The root of the workspace.
 pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Every text file, in the order of their paths; not the lock file, which cargo writes.
 pub fn files() -> Vec<File> {
     let mut files = Vec::new();
-    collect(Path::new(ROOT), "", &mut files);
+    collect(Path::new(ROOT), "", &mut |path, bytes| {
+        if let Ok(text) = String::from_utf8(bytes) {
+            files.push(File { path, text });
+        }
+    });
     files.sort_by(|a, b| a.path.cmp(&b.path));
     files
 }
 
-fn collect(directory: &Path, prefix: &str, files: &mut Vec<File>) {
+/// Every file that is not UTF-8.
+pub fn binaries() -> Vec<Binary> {
+    let mut files = Vec::new();
+    collect(Path::new(ROOT), "", &mut |path, bytes| {
+        if str::from_utf8(&bytes).is_err() {
+            files.push((path, bytes.len()));
+        }
+    });
+    files
+}
+
+fn collect(directory: &Path, prefix: &str, each: &mut impl FnMut(String, Vec<u8>)) {
     for entry in fs::read_dir(directory).expect("a directory can be listed") {
         let entry = entry.expect("a directory can be listed");
         let name = entry.file_name().into_string().expect("names are UTF-8");
@@ -35,9 +53,9 @@ fn collect(directory: &Path, prefix: &str, files: &mut Vec<File>) {
             continue;
         }
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            collect(&entry.path(), &format!("{path}/"), files);
-        } else if let Ok(text) = fs::read_to_string(entry.path()) {
-            files.push(File { path, text }); // what is not UTF-8 is no text
+            collect(&entry.path(), &format!("{path}/"), each);
+        } else if let Ok(bytes) = fs::read(entry.path()) {
+            each(path, bytes); // what vanishes meanwhile is none of ours
         }
     }
 }
@@ -65,6 +83,22 @@ pub fn names(files: &[File]) -> Vec<Breach> {
         .filter(says_nothing)
         .map(|file| Breach::new(&file.path, 0, "this name says nothing: name the thing"))
         .collect()
+}
+
+/// Files that are no text, and neither a picture nor a font, or large: each stays in the history
+/// for ever.
+pub fn binary_breaches(files: &[Binary]) -> Vec<Breach> {
+    let breach = |(path, bytes): &Binary| {
+        let law = if ![".png", ".ttf"].iter().any(|end| path.ends_with(end)) {
+            "only pictures (.png) and fonts (.ttf) are no text".to_owned()
+        } else if *bytes > BINARY_BYTES_MAX {
+            format!("{bytes} bytes, {BINARY_BYTES_MAX} at most")
+        } else {
+            return None;
+        };
+        Some(Breach::new(path, 0, law))
+    };
+    files.iter().filter_map(breach).collect()
 }
 
 /// Rust files that no `mod` leads to: they are compiled by nobody.
@@ -121,5 +155,6 @@ fn modules(file: &File) -> Vec<String> {
 /// The owner's choice.
 const FOLDERS: [&str; 7] =
     ["kubedns", "dnscache", "healthz", "shared", "manifests", "tests", "target"];
+const BINARY_BYTES_MAX: usize = 60_000;
 const EMPTY_NAMES: [&str; 9] =
     ["util", "utils", "helper", "helpers", "common", "manager", "misc", "data", "info"];

@@ -6,11 +6,12 @@
 //!
 //! ```text
 //! seed ─▶ trace ─┬─▶ dnscache's cache ─┐
-//!                ├─▶ plain LRU ────────┼─▶ hits, question by question ─▶ table and picture
+//!                ├─▶ plain LRU ────────┼─▶ hits, question by question ─▶ table and pictures
 //!                └─▶ best possible ────┘
 //! ```
 
 mod picture;
+mod png;
 mod policies;
 
 use std::fmt::Write as _;
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 
 use crate::flags::alpha;
 use crate::workload;
-use picture::{Line, Panel};
+use picture::{Line, Panel, grouped};
 
 /// The flags of `cargo load hit-rate`.
 #[derive(Clone, Debug, clap::Args)]
@@ -45,17 +46,22 @@ pub struct Flags {
     /// The same seed asks the same questions.
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
-    /// Where the picture goes.
-    #[arg(long, value_name = "FILE", default_value = "hit-rate.svg")]
-    pub svg: PathBuf,
+    /// Directory for the pictures, as SVG and as PNG; it is made where there is none.
+    #[arg(long, value_name = "DIR", default_value = "target/pictures")]
+    pub pictures: PathBuf,
 }
 
-/// Prints the table and writes the picture; fails where that cannot be written.
+/// Prints the tables and writes the pictures; fails where those cannot be written.
 pub fn run(flags: &Flags) -> io::Result<()> {
-    let (by_size, by_time) = (by_size(flags), by_time(flags));
-    print!("{}\n{}", table(&by_size), table(&by_time));
-    std::fs::write(&flags.svg, picture::svg(&[by_size, by_time]))?;
-    println!("\nthe picture is in {}", flags.svg.display());
+    std::fs::create_dir_all(&flags.pictures)?;
+    let panels = [("hit-rate-by-size", by_size(flags)), ("hit-rate-by-time", by_time(flags))];
+    for (name, panel) in &panels {
+        println!("{}", table(panel));
+        let (path, svg) = (flags.pictures.join(name), panel.svg());
+        std::fs::write(path.with_extension("png"), png::from_svg(&svg))?;
+        std::fs::write(path.with_extension("svg"), svg)?;
+    }
+    println!("the pictures are in {}", flags.pictures.display());
     Ok(())
 }
 
@@ -73,11 +79,11 @@ fn by_size(flags: &Flags) -> Panel {
     };
     Panel {
         title: "Hit rate against cache size".to_owned(),
-        x: "cache size (entries, logarithmic)",
+        x: "cache size (entries, each step twice the one before)",
         is_log: true,
         lines: lines(line),
         shaded: None,
-        caption: command(flags),
+        captions: captions(flags),
     }
 }
 
@@ -99,12 +105,16 @@ fn by_time(flags: &Flags) -> Panel {
         hits.chunks(step).enumerate().map(rate).collect()
     };
     Panel {
-        title: format!("Hit rate over time, {size} entries, flood of unique names in the middle"),
-        x: "ordinary questions asked so far",
+        title: format!(
+            "Hit rate through a flood: {} unique names with each question, {} entries",
+            flags.flood,
+            grouped(size)
+        ),
+        x: "questions asked so far, without those of the flood",
         is_log: false,
         lines: lines(line),
         shaded: Some((flood.start as f64, flood.end as f64)),
-        caption: command(flags),
+        captions: captions(flags),
     }
 }
 
@@ -153,12 +163,20 @@ fn share(hits: impl ExactSizeIterator<Item = bool>) -> f64 {
     100.0 * hits.filter(|&hit| hit).count() as f64 / all as f64
 }
 
-fn command(flags: &Flags) -> String {
-    format!(
-        "cargo load hit-rate --names {} --questions {} --alpha {} --one-shot {} \
-         --flood {} --seed {}; cold start, nothing expires",
-        flags.names, flags.questions, flags.alpha, flags.one_shot, flags.flood, flags.seed
-    )
+/// What was asked, and the command that asks it again.
+fn captions(flags: &Flags) -> [String; 2] {
+    let Flags { names, questions, alpha, one_shot, flood, seed, .. } = flags;
+    let (many_names, many_questions) = (grouped(*names as usize), grouped(*questions as usize));
+    [
+        format!(
+            "{many_questions} questions, {one_shot} of 100 for names asked once, the others for \
+             {many_names} names by Zipf's law; the cache starts empty, nothing expires"
+        ),
+        format!(
+            "cargo load hit-rate --names {names} --questions {questions} --alpha {alpha} \
+             --one-shot {one_shot} --flood {flood} --seed {seed}"
+        ),
+    ]
 }
 
 /// A panel as text.
@@ -190,7 +208,7 @@ mod tests {
         one_shot: 0,
         flood: 1,
         seed: 7,
-        svg: PathBuf::new(),
+        pictures: PathBuf::new(),
     };
 
     #[test]

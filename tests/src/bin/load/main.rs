@@ -7,7 +7,7 @@
 //! compare: dnscache, the floor and other caches, one at a time on a core of its own ─▶ table
 //! scale: cluster ─▶ fake API server ─▶ kubedns ─▶ start, memory, cost of answers, changes
 //! floor: answers everything with the same reply, for comparison
-//! hit-rate: trace ─▶ dnscache's cache, plain LRU, the best possible ─▶ table and picture
+//! hit-rate: trace ─▶ dnscache's cache, plain LRU, the best possible ─▶ table and pictures
 //! ```
 
 mod compare;
@@ -44,9 +44,8 @@ fn main() -> ExitCode {
     let flags = flags::parse();
     let done = match &flags.command {
         None => run(&flags.run),
-        Some(Command::HitRate(flags)) => {
-            hit_rate::run(flags).map_err(|source| Error::File { path: flags.svg.clone(), source })
-        }
+        Some(Command::HitRate(flags)) => hit_rate::run(flags)
+            .map_err(|source| Error::File { path: flags.pictures.clone(), source }),
         Some(Command::Compare(flags)) => compare::run(flags).map_err(Error::Compare),
         Some(Command::Scale(flags)) => scale::run(flags).map_err(Error::from),
         Some(Command::Floor(flags)) => {
