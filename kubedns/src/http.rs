@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::changes::{Changes, Line, Since};
 use crate::objects;
+use crate::publish;
 use crate::snapshot::{self, unix_ms};
 use crate::store::Reader;
 use crate::watch::progress::{Phase, Progress};
@@ -51,8 +52,8 @@ pub struct View {
     pub objects: Option<watch::Receiver<objects::State>>,
     /// How the snapshot fares; nothing without `--snapshot`.
     pub snapshot: Option<watch::Receiver<snapshot::State>>,
-    /// How many objects are left out.
-    pub rejected: Arc<std::sync::atomic::AtomicUsize>,
+    /// What the publisher counts.
+    pub counts: Arc<publish::Counts>,
     /// How the configuration directory fares.
     pub config: watch::Receiver<config_dir::State>,
 }

@@ -32,6 +32,7 @@ pub mod http;
 pub mod name;
 pub mod news;
 pub mod objects;
+pub mod programming;
 pub mod project;
 pub mod publish;
 pub mod records;
@@ -180,7 +181,7 @@ impl Program {
             watches: Vec::new(),
             objects: None,
             snapshot: keeper.as_ref().map(snapshot::Keeper::state),
-            rejected: publisher.rejected(),
+            counts: publisher.counts(),
             config: config_state.clone(),
         };
         let nodes = match objects {

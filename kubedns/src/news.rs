@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::project::{self, Change, Input, Kind, Metadata, ObjectId, Rejected};
+use crate::project::{self, Change, Input, Kind, Metadata, ObjectId, Rejected, Written};
 
 /// What one list and watch covers: a kind of object, in one namespace or in all.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,6 +51,8 @@ pub enum News {
         rejected: Option<Box<Rejected>>,
         /// Its resource version, 0 where that is no number.
         revision: u64,
+        /// When what it says began to hold, where it tells.
+        written: Option<Written>,
     },
     /// An object cannot even be read.
     Unreadable {
@@ -70,13 +72,15 @@ impl News {
     pub fn applied(input: &Input) -> Self {
         let (change, rejected) = project::change(input);
         let rejected = rejected.map(Box::new);
-        Self::Change { change, rejected, revision: revision(input.metadata()) }
+        let revision = revision(input.metadata());
+        Self::Change { change, rejected, revision, written: input.written() }
     }
 
     /// That `input`, as it was last, is gone.
     pub fn deleted(input: &Input) -> Self {
         let revision = revision(input.metadata());
-        Self::Change { change: Change::Deleted(input.id()), rejected: None, revision }
+        let change = Change::Deleted(input.id());
+        Self::Change { change, rejected: None, revision, written: None }
     }
 }
 

@@ -312,13 +312,11 @@ fn is_exposed(labelled: &Labelled, exposed: &config::Scope) -> bool {
 }
 
 /// Files have no resource version: when they were written serves as well, and grows.
-fn with_revision(news: News, file: u64) -> News {
-    match news {
-        News::Change { change, rejected, revision } => {
-            News::Change { change, rejected, revision: revision.max(file) }
-        }
-        other => other,
+fn with_revision(mut news: News, file: u64) -> News {
+    if let News::Change { revision, .. } = &mut news {
+        *revision = (*revision).max(file);
     }
+    news
 }
 
 /// Rings `changed` when anything at `path` is written, until dropped; nothing where the system

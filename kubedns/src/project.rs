@@ -15,6 +15,7 @@ mod node;
 mod pod;
 mod ports;
 mod service;
+mod written;
 
 use std::fmt;
 
@@ -28,6 +29,7 @@ pub use namespace::NamespaceObject;
 pub use node::NodeObject;
 pub use pod::PodObject;
 pub use service::ServiceObject;
+pub use written::{ManagedFields, Written};
 
 /// The kinds of objects that records are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -284,6 +286,8 @@ pub struct Metadata {
     /// The annotations that matter.
     #[serde(deserialize_with = "null_is_default")]
     pub annotations: Annotations,
+    /// Who wrote which fields, reduced to when.
+    pub managed_fields: ManagedFields,
 }
 
 impl Metadata {
@@ -313,6 +317,9 @@ pub struct Labels {
     /// The Service an EndpointSlice belongs to (KEP-752).
     #[serde(rename = "kubernetes.io/service-name")]
     pub service_name: Option<String>,
+    /// Who keeps an EndpointSlice.
+    #[serde(rename = "endpointslice.kubernetes.io/managed-by")]
+    pub managed_by: Option<String>,
     /// The zone of a Node.
     #[serde(rename = "topology.kubernetes.io/zone")]
     pub zone: Option<String>,

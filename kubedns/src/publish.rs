@@ -14,8 +14,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::changes::Changes;
 use crate::news::{News, Scope};
+use crate::programming::{Programming, Waiting};
 use crate::project::{Change, Kind, ObjectId};
+use crate::snapshot::unix_ms;
 use crate::store::{Relist, Writer};
+
+/// What the publisher counts.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// How long changes took to be published.
+    pub programming: Programming,
+    rejected: [AtomicUsize; Kind::KNOWN.len()],
+}
+
+impl Counts {
+    /// How many objects of that kind are left out because they break the rules.
+    pub fn rejected(&self, kind: Kind) -> usize {
+        self.rejected[kind as usize].load(Ordering::Relaxed)
+    }
+}
 
 /// The store's writer at work.
 #[derive(Debug)]
@@ -30,7 +47,9 @@ pub struct Publisher {
     /// The highest resource version seen.
     revision: u64,
     rejected: HashMap<ObjectId, String>,
-    rejected_count: Arc<AtomicUsize>,
+    /// Changes of this burst that are measured.
+    waiting: Vec<Waiting>,
+    counts: Arc<Counts>,
 }
 
 impl Publisher {
@@ -50,13 +69,14 @@ impl Publisher {
             relists: HashMap::new(),
             revision: 0,
             rejected: HashMap::new(),
-            rejected_count: Arc::default(),
+            waiting: Vec::new(),
+            counts: Arc::default(),
         }
     }
 
-    /// How many objects are left out because they break the rules.
-    pub fn rejected(&self) -> Arc<AtomicUsize> {
-        Arc::clone(&self.rejected_count)
+    /// What is counted on the way.
+    pub fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
     }
 
     /// Takes news until `stopping`, or until nobody has any.
@@ -86,7 +106,7 @@ impl Publisher {
                 let relist = self.writer.begin_relist(scope.kind, scope.namespace.as_deref());
                 self.relists.insert(scope, relist);
             }
-            News::Change { change, rejected, revision } => {
+            News::Change { change, rejected, revision, written } => {
                 self.revision = self.revision.max(revision);
                 let (Change::Applied(object, _) | Change::Deleted(object)) = &change;
                 match rejected {
@@ -96,7 +116,9 @@ impl Publisher {
                     }
                     None => self.accept(object),
                 }
+                let waiting = Waiting::of(&change, written).filter(|_| !self.is_listing(object));
                 self.writer.apply(change);
+                self.waiting.extend(waiting.filter(|waiting| self.writer.touches(&waiting.key)));
             }
             News::Unreadable { object, reason } => {
                 self.writer.apply(Change::Deleted(object.clone()));
@@ -118,7 +140,12 @@ impl Publisher {
     fn publish(&mut self) {
         if let Some(published) = self.writer.publish(self.revision) {
             self.changes.send_modify(|changes| changes.push(&published));
+            let now_ms = unix_ms();
+            for change in &self.waiting {
+                self.counts.programming.count(change, self.writer.draft(), now_ms);
+            }
         }
+        self.waiting.clear();
         let awaited = |kind: Kind| self.awaited.iter().any(|scope| scope.kind == kind);
         let kinds = Kind::ALL.into_iter().filter(|&kind| awaited(kind)).map(Kind::plural);
         let awaited = kinds.collect::<Vec<_>>();
@@ -136,6 +163,14 @@ impl Publisher {
         }
     }
 
+    /// Whether a list is under way that may bring `object`, however old it is.
+    fn is_listing(&self, object: &ObjectId) -> bool {
+        self.relists.keys().any(|scope| {
+            let of_namespace = scope.namespace.as_deref();
+            scope.kind == object.kind && of_namespace.is_none_or(|name| name == object.namespace)
+        })
+    }
+
     /// Notes and logs, once for each reason, that `object` is left out.
     fn reject(&mut self, object: ObjectId, reason: String) {
         if self.rejected.get(&object) == Some(&reason) {
@@ -145,13 +180,15 @@ impl Publisher {
         if self.rejected.len() == REJECTED_MAX && !self.rejected.contains_key(&object) {
             return;
         }
-        self.rejected.insert(object, reason);
-        self.rejected_count.store(self.rejected.len(), Ordering::Relaxed);
+        let kind = object.kind;
+        if self.rejected.insert(object, reason).is_none() {
+            self.counts.rejected[kind as usize].fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn accept(&mut self, object: &ObjectId) {
         if !self.rejected.is_empty() && self.rejected.remove(object).is_some() {
-            self.rejected_count.store(self.rejected.len(), Ordering::Relaxed);
+            self.counts.rejected[object.kind as usize].fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -166,7 +203,8 @@ const REJECTED_MAX: usize = 1_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::project::{Input, ServiceObject};
+    use crate::programming::{SERVICE_KINDS, ServiceKind};
+    use crate::project::{Input, ServiceObject, Written};
     use crate::records::Zone;
     use crate::store::{self, Reader};
 
@@ -236,11 +274,68 @@ mod tests {
         let mut world = world();
         let scopes = world.scopes.clone();
         world.take(scopes.into_iter().map(News::Listed));
-        let count = world.publisher.rejected();
+        let counts = world.publisher.counts();
         world.take([service("web", "10.0.0.300"), service("web", "10.0.0.300")]);
-        assert_eq!(count.load(Ordering::Relaxed), 1);
+        assert_eq!(counts.rejected(Kind::Service), 1);
+        assert_eq!(counts.rejected(Kind::EndpointSlice), 0);
         world.take([service("web", "10.0.0.3")]);
-        assert_eq!(count.load(Ordering::Relaxed), 0);
+        assert_eq!(counts.rejected(Kind::Service), 0);
         assert!(world.has(b"\x03web\x04shop"));
+    }
+
+    fn at(mut news: News, since_ms: u64, from_selector: bool) -> News {
+        if let News::Change { written, .. } = &mut news {
+            *written = Some(Written { at_ms: since_ms, from_selector });
+        }
+        news
+    }
+
+    fn slice(service: &str, address: &str) -> News {
+        let label = format!(r#""labels":{{"kubernetes.io/service-name":"{service}"}}"#);
+        let metadata = format!(r#"{{"name":"{service}-1","namespace":"shop",{label}}}"#);
+        let endpoints = format!(r#"[{{"addresses":["{address}"]}}]"#);
+        let text =
+            format!(r#"{{"metadata":{metadata},"addressType":"IPv4","endpoints":{endpoints}}}"#);
+        News::applied(&Input::EndpointSlice(serde_json::from_str(&text).unwrap()))
+    }
+
+    #[test]
+    fn changes_are_measured_by_the_kind_of_their_service() {
+        let mut world = world();
+        let scopes = world.scopes.clone();
+        let first = at(service("old", "10.0.0.1"), 1, false);
+        world.take([News::Listing(scopes[0].clone()), first]);
+        world.take(scopes.iter().cloned().map(News::Listed));
+        let counts = world.publisher.counts();
+        let counted = || SERVICE_KINDS.map(|(_, kind)| counts.programming.histogram(kind).count());
+        assert_eq!(counted(), [0; 4], "what is listed may be old");
+        let now = unix_ms();
+        world.take([at(service("web", "10.0.0.2"), now - 1_000, false)]);
+        assert_eq!(counted(), [1, 0, 0, 0]);
+        let sum = counts.programming.histogram(ServiceKind::ClusterIp).sum_seconds();
+        assert!((1.0..60.0).contains(&sum), "{sum}");
+        world.take([at(service("web", "10.0.0.2"), now, false)]);
+        assert_eq!(counted(), [1, 0, 0, 0], "nothing of it changed");
+        world.take([at(service("db", "None"), now, false)]);
+        assert_eq!(counted(), [1, 0, 0, 0], "no answer changed");
+        world.take([at(slice("db", "10.1.0.1"), now, true)]);
+        world.take([at(slice("db", "10.1.0.2"), now + 3_600_000, false)]);
+        assert_eq!(counted(), [1, 1, 1, 0]);
+        world
+            .take([at(slice("web", "10.1.0.3"), now, true), at(slice("x", "10.1.0.4"), now, true)]);
+        assert_eq!(counted(), [1, 1, 1, 0], "no Service's addresses, and no Service");
+        world.take([at(slice("db", "10.1.0.300"), now, true), slice("db", "10.1.0.5")]);
+        assert_eq!(counted(), [1, 1, 1, 0], "what is rejected or has no time is not measured");
+        let again = [News::Listing(scopes[0].clone()), at(service("web", "10.0.0.9"), 1, false)];
+        world.take(again);
+        assert_eq!(counted(), [1, 1, 1, 0], "listed again");
+        world.take([News::Listed(scopes[0].clone()), at(alias(), now, false)]);
+        assert_eq!(counted(), [1, 1, 1, 1]);
+    }
+
+    fn alias() -> News {
+        let text = r#"{"metadata":{"name":"alias","namespace":"shop"},
+            "spec":{"type":"ExternalName","externalName":"example.com"}}"#;
+        News::applied(&Input::Service(serde_json::from_str(text).unwrap()))
     }
 }

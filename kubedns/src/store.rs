@@ -238,6 +238,11 @@ impl Writer {
         Some(Published { generation, serial, changed })
     }
 
+    /// Whether the next publication changes names of the Service at `key`.
+    pub fn touches(&self, key: &Key) -> bool {
+        self.draft.touched().services.contains(key)
+    }
+
     /// The records as they will be published.
     pub fn draft(&self) -> &Records {
         self.draft.records()

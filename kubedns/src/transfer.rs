@@ -10,6 +10,7 @@
 //! ```
 
 mod services;
+mod tally;
 mod zone;
 
 use std::iter::Peekable;
@@ -22,6 +23,7 @@ use shared::wire::{
 use crate::name::{IN_ADDR_ARPA, IP6_ARPA};
 use crate::records::Records;
 
+pub use tally::Tally;
 pub use zone::records;
 
 /// A zone that can be transferred.

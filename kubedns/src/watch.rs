@@ -31,7 +31,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::news::{Closed, News, Scope, Sink, say};
-use crate::project::Kind;
+use crate::project::{Kind, Metadata};
+use crate::snapshot::unix_ms;
 
 use cluster::Cluster;
 use decode::{Envelope, Event};
@@ -233,6 +234,7 @@ impl Follower {
         let version = match event {
             Event::Applied(input) => {
                 self.progress.add(Count::Applied);
+                self.note_lag(input.metadata());
                 say(&self.sink, News::applied(&input)).await?;
                 input.metadata().resource_version.clone()
             }
@@ -261,6 +263,13 @@ impl Follower {
             *place = version;
         }
         Ok(())
+    }
+
+    /// Notes how late a change came; what a list brings may be old.
+    fn note_lag(&self, metadata: &Metadata) {
+        if let (Some(_), Some(written_ms)) = (&self.version, metadata.written_ms()) {
+            self.progress.lags(Duration::from_millis(unix_ms().saturating_sub(written_ms)));
+        }
     }
 
     async fn listed(&mut self, version: String) -> Result<(), Trouble> {

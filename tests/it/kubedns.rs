@@ -177,7 +177,13 @@ async fn an_object_out_of_order_costs_itself_alone() {
     let kubedns = watching(&api, &[]).await;
     let answer = "web.shop.svc.cluster.local. 30 IN A 10.0.0.7";
     eventually(kubedns.dns, WEB, "NOERROR", &[answer]).await;
-    http::eventually(kubedns.http, "/metrics", 200, "kubedns_rejected_objects 1\n").await;
+    http::eventually(
+        kubedns.http,
+        "/metrics",
+        200,
+        "kubedns_rejected_objects{kind=\"services\"} 1\n",
+    )
+    .await;
     let question = "odd.shop.svc.cluster.local. A";
     eventually(kubedns.dns, question, "NXDOMAIN", &[]).await;
     odd.0["spec"] = serde_json::json!("unreadable");
@@ -185,6 +191,12 @@ async fn an_object_out_of_order_costs_itself_alone() {
     api.apply(service("shop", "odd").cluster_ip("10.0.0.30"));
     let answer = "odd.shop.svc.cluster.local. 30 IN A 10.0.0.30";
     eventually(kubedns.dns, question, "NOERROR", &[answer]).await;
-    http::eventually(kubedns.http, "/metrics", 200, "kubedns_rejected_objects 0\n").await;
+    http::eventually(
+        kubedns.http,
+        "/metrics",
+        200,
+        "kubedns_rejected_objects{kind=\"services\"} 0\n",
+    )
+    .await;
     kubedns.end().await;
 }

@@ -239,6 +239,7 @@ fn live(zone: Zone, steps: Vec<Step>) -> Result<(), TestCaseError> {
     }
     let (all, expected) =
         (transfer::everything(&reader.records()), oracle::everything(&objects, &zone));
+    prop_assert_eq!(transfer::tally(&all), transfer::counted(&reader.records()), "{:#?}", objects);
     prop_assert_eq!(all, expected, "{:#?}", objects);
     Ok(())
 }

@@ -4,19 +4,23 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
+use arc_swap::ArcSwapOption;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
-use shared::metrics::{counters, register_config_dir, register_dns};
+use shared::durations::Bounds;
+use shared::metrics::{counters, histograms, register_config_dir, register_dns};
 use shared::serve::boot_time;
 
 use super::View;
+use crate::programming::SERVICE_KINDS;
+use crate::project::Kind;
 use crate::snapshot::unix_ms;
+use crate::transfer::Tally;
 use crate::watch::progress::{COUNTS, Phase};
 
 /// Every metric of kubedns.
@@ -24,16 +28,29 @@ pub fn registries(view: &View) -> Arc<[Registry]> {
     let mut registry = shared::metrics::registry("kubedns", env!("CARGO_PKG_VERSION"));
     register_dns(&mut registry, view.counters.clone(), view.overflow.clone());
     register_config_dir(&mut registry, view.config.clone());
-    registry.register_collector(Box::new(Records(view.clone())));
+    registry.register_collector(Box::new(Records {
+        view: view.clone(),
+        tally: ArcSwapOption::empty(),
+    }));
     [registry].into()
 }
 
-#[derive(Debug)]
-struct Records(View);
+struct Records {
+    view: View,
+    /// Of which generation, fresh or stale, and what was counted there; nothing before the first
+    /// scrape.
+    tally: ArcSwapOption<((u64, bool), Tally)>,
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Records").field(&self.view).finish()
+    }
+}
 
 impl Collector for Records {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Self(view) = self;
+        let view = &self.view;
         let (counts, generation, serial) = {
             let records = view.reader.records();
             (records.counts(), records.generation(), records.serial())
@@ -47,9 +64,16 @@ impl Collector for Records {
         ];
         let help = ("objects", "Objects the records are made of");
         gauges(&mut encoder, help, objects.map(|(kind, count)| ([("kind", kind)], count as i64)))?;
-        let rejected = view.rejected.load(Ordering::Relaxed) as i64;
+        self.encode_records(&mut encoder)?;
+        let rejected =
+            Kind::KNOWN.map(|kind| ([("kind", kind.plural())], view.counts.rejected(kind) as i64));
         let help = ("rejected_objects", "Objects left out because they break the rules");
-        gauge(&mut encoder, help, rejected)?;
+        gauges(&mut encoder, help, rejected)?;
+        let help = ("programming_duration_seconds", "From a change to the answers that show it");
+        let rows = SERVICE_KINDS.map(|(word, kind)| {
+            ([("service_kind", word)], view.counts.programming.histogram(kind))
+        });
+        histograms(&mut encoder, help, &Bounds::PROGRAMMING, rows)?;
         let help = ("ready", "1 once every object has been listed");
         gauge(&mut encoder, help, i64::from(view.ready.is_ready()))?;
         let help = ("soa_serial", "The serial of the zone's SOA record");
@@ -72,10 +96,44 @@ impl Collector for Records {
 }
 
 impl Records {
+    fn encode_records(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let tally = self.tally();
+        let kinds = [
+            ("cluster_ip", tally.cluster_ip),
+            ("headless", tally.headless),
+            ("external_name", tally.external_name),
+        ];
+        let help = ("services", "Services by kind");
+        gauges(encoder, help, kinds.map(|(kind, count)| ([("kind", kind)], count as i64)))?;
+        let types = [
+            ("A", tally.a),
+            ("AAAA", tally.aaaa),
+            ("CNAME", tally.cname),
+            ("PTR", tally.ptr),
+            ("SRV", tally.srv),
+        ];
+        let help = ("records", "Records that follow from the objects, by type");
+        gauges(encoder, help, types.map(|(rtype, count)| ([("type", rtype)], count as i64)))
+    }
+
+    /// Of the records as they are shown now, counted once for each publication.
+    fn tally(&self) -> Tally {
+        let records = self.view.reader.snapshot();
+        let of = (records.generation(), records.is_stale());
+        if let Some(known) = &*self.tally.load()
+            && known.0 == of
+        {
+            return known.1;
+        }
+        let tally = Tally::of(&records);
+        self.tally.store(Some(Arc::new((of, tally))));
+        tally
+    }
+
     fn encode_snapshot(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = ("stale", "1 while answers come from the snapshot");
-        gauge(encoder, help, i64::from(self.0.reader.records().is_stale()))?;
-        let Some(state) = &self.0.snapshot else { return Ok(()) };
+        gauge(encoder, help, i64::from(self.view.reader.records().is_stale()))?;
+        let Some(state) = &self.view.snapshot else { return Ok(()) };
         let state = state.borrow().clone();
         let help = ("snapshot_age_seconds", "How old the knowledge in the snapshot is");
         let age = state.age(unix_ms());
@@ -92,7 +150,7 @@ impl Records {
     fn encode_watches(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let now = boot_time();
         let watches = || {
-            self.0.watches.iter().map(|watch| {
+            self.view.watches.iter().map(|watch| {
                 let namespace = watch.scope.namespace.as_deref().unwrap_or_default();
                 (watch, [("kind", watch.scope.kind.plural()), ("namespace", namespace)])
             })
@@ -112,6 +170,10 @@ impl Records {
                 .iter()
                 .map(move |&(count, word)| ([kind, namespace, ("event", word)], watch.count(count)))
         });
+        let help = ("watch_lag_seconds", "How long after it was written the last change came");
+        let lags =
+            watches().filter_map(|(watch, labels)| Some((labels, watch.lag()?.as_secs_f64())));
+        gauges(encoder, help, lags)?;
         counters(encoder, ("watch_events", "What befell the watches"), events)
     }
 }

@@ -52,12 +52,12 @@ pub(super) fn rows<'r>(records: &'r Records, entry: &'r Entry) -> Rows<'r> {
 }
 
 /// Every published endpoint.
-fn places(entry: &Entry) -> impl Iterator<Item = Place<'_>> + Send {
+pub(super) fn places(entry: &Entry) -> impl Iterator<Item = Place<'_>> + Send {
     entry.around(false, 0).chain(entry.around(true, 0))
 }
 
 /// Each name and protocol of a named port, once.
-fn port_names<'r>(entry: &'r Entry, service: &'r Service) -> Vec<(&'r [u8], Protocol)> {
+pub(super) fn port_names<'r>(entry: &'r Entry, service: &'r Service) -> Vec<(&'r [u8], Protocol)> {
     let mut names = Vec::new();
     let mut add = |port: Port<'r>| {
         let name = (port.name, port.protocol);

@@ -59,6 +59,8 @@ pub struct Progress {
     pub scope: Scope,
     phase: watch::Sender<Phase>,
     heard: AtomicU64,
+    /// In milliseconds; the largest number where nothing is known.
+    lag_ms: AtomicU64,
     counts: [AtomicU64; COUNTS.len()],
 }
 
@@ -66,7 +68,9 @@ impl Progress {
     /// Nothing has been heard yet; `now` counts as the last sign of life.
     pub fn new(scope: Scope, now: Moment) -> Self {
         let heard = AtomicU64::new(now.nanos());
-        Self { scope, phase: watch::Sender::new(Phase::Listing), heard, counts: Default::default() }
+        let phase = watch::Sender::new(Phase::Listing);
+        let lag_ms = AtomicU64::new(u64::MAX);
+        Self { scope, phase, heard, lag_ms, counts: Default::default() }
     }
 
     /// What it is at.
@@ -77,6 +81,17 @@ impl Progress {
     /// How long ago the server said anything on this watch.
     pub fn age(&self, now: Moment) -> Duration {
         now.since(Moment::from_nanos(self.heard.load(Relaxed)))
+    }
+
+    /// How long after it was written the last change came; nothing before the first.
+    pub fn lag(&self) -> Option<Duration> {
+        let lag_ms = self.lag_ms.load(Relaxed);
+        (lag_ms < u64::MAX).then(|| Duration::from_millis(lag_ms))
+    }
+
+    /// A change came, this long after it was written.
+    pub fn lags(&self, lag: Duration) {
+        self.lag_ms.store(u64::try_from(lag.as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// How often that happened.
@@ -129,6 +144,9 @@ mod tests {
         let at = |secs: u64| Moment::from_nanos(secs * 1_000_000_000);
         let progress = Progress::new(Scope::all(Kind::Service), at(100));
         assert_eq!(progress.age(at(107)), Duration::from_secs(7));
+        assert_eq!(progress.lag(), None);
+        progress.lags(Duration::from_millis(250));
+        assert_eq!(progress.lag(), Some(Duration::from_millis(250)));
         assert!(progress.fails("refused".to_owned(), at(110)));
         assert!(!progress.fails("refused".to_owned(), at(111)));
         assert!(progress.fails("silent".to_owned(), at(112)));

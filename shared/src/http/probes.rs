@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use prometheus_client::registry::Registry;
+use tokio::task::spawn_blocking;
 
 use crate::metrics::Format;
 use crate::ready::{Check, Finding};
@@ -49,7 +50,11 @@ where
 
 /// The metrics of `registries`: OpenMetrics for a scraper that takes it, else Prometheus text.
 pub fn metrics(registries: Arc<[Registry]>) -> MethodRouter {
-    get(move |headers: HeaderMap| async move { exposition(&registries, &headers) })
+    get(move |headers: HeaderMap| async move {
+        // Counting may take a while, and reading /proc waits: nobody else shall.
+        let written = spawn_blocking(move || exposition(&registries, &headers)).await;
+        written.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+    })
 }
 
 fn exposition(registries: &[Registry], headers: &HeaderMap) -> Response {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{DB, WEB, shop, watching};
 use crate::fixture::dns::eventually;
 use crate::fixture::http::{self, Lines};
-use tests::objects::service;
+use tests::objects::{endpoint_slice, service};
 
 async fn next(lines: &mut Lines) -> Value {
     serde_json::from_str(&lines.next().await.expect("a line")).expect("JSON")
@@ -56,6 +56,13 @@ async fn metrics_tell_what_is_known_and_how_fresh_it_is() {
         "kubedns_objects{kind=\"services\"} 1\n",
         "kubedns_objects{kind=\"namespaces\"} 1\n",
         "kubedns_ready 1\n",
+        "kubedns_services{kind=\"cluster_ip\"} 1\n",
+        "kubedns_services{kind=\"headless\"} 0\n",
+        "kubedns_records{type=\"A\"} 1\n",
+        "kubedns_records{type=\"PTR\"} 1\n",
+        "kubedns_records{type=\"SRV\"} 2\n",
+        "kubedns_rejected_objects{kind=\"endpointslices\"} 0\n",
+        "kubedns_programming_duration_seconds_count{service_kind=\"external_name\"} 0\n",
         "kubedns_watch_ok{kind=\"services\",namespace=\"\"} 1\n",
         "kubedns_watch_events_total{kind=\"services\",namespace=\"\",event=\"list\"} 1\n",
         "kubedns_watch_age_seconds{kind=\"endpointslices\",namespace=\"\"} ",
@@ -67,5 +74,40 @@ async fn metrics_tell_what_is_known_and_how_fresh_it_is() {
     for path in ["/livez?verbose", "/healthz", "/readiness"] {
         assert_eq!(http::get(kubedns.http, path).await.0, 200, "{path}");
     }
+    kubedns.end().await;
+}
+
+#[tokio::test]
+async fn how_long_a_change_took_is_measured_by_the_kind_of_its_service() {
+    let api = shop().await;
+    let kubedns = watching(&api, &[]).await;
+    http::eventually(kubedns.http, "/readyz", 200, "ok").await;
+    let metrics = http::get(kubedns.http, "/metrics").await.1;
+    assert!(
+        !metrics.contains("kubedns_watch_lag_seconds{"),
+        "what is listed may be old: {metrics}"
+    );
+    let mut db = service("shop", "db").cluster_ip("10.0.0.9");
+    db.0["metadata"]["managedFields"] = serde_json::json!([{"time": "2020-01-01T00:00:00Z"}]);
+    api.apply(db);
+    api.apply(service("shop", "list"));
+    let trigger = "endpoints.kubernetes.io/last-change-trigger-time";
+    let mut slice = endpoint_slice("shop", "list").ready("10.1.0.1");
+    slice.0["metadata"]["annotations"] = serde_json::json!({trigger: "2099-01-01T00:00:00.5Z"});
+    api.apply(slice);
+    let line = |kind: &str, part: &str| {
+        let name = "kubedns_programming_duration_seconds";
+        format!("{name}_{part},service_kind=\"{kind}\"}} 1\n").replace("{,", "{")
+    };
+    let count = |kind: &str| line(kind, "count{");
+    http::eventually(kubedns.http, "/metrics", 200, &count("cluster_ip")).await;
+    // By a clock behind the API server's a change takes no time.
+    let at_once = line("headless_with_selector", "bucket{le=\"0.001\"");
+    let metrics = http::eventually(kubedns.http, "/metrics", 200, &at_once).await;
+    assert!(metrics.contains(&line("cluster_ip", "bucket{le=\"+Inf\"")), "{metrics}");
+    assert!(!metrics.contains(&line("cluster_ip", "bucket{le=\"524.288\"")), "{metrics}");
+    let lag = "kubedns_watch_lag_seconds{kind=\"services\",namespace=\"\"} ";
+    let lag = metrics.lines().find_map(|line| line.strip_prefix(lag)).unwrap();
+    assert!(lag.parse::<f64>().unwrap() > 1e8, "{lag} s");
     kubedns.end().await;
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use kubedns::name::Name;
 use kubedns::records::Records;
-use kubedns::transfer::{Apex, MESSAGE_LEN, fill, records};
+use kubedns::transfer::{Apex, MESSAGE_LEN, Tally, fill, records};
 use shared::wire::{NameBuffer, Query, Reply, Transport};
 
 use super::read;
@@ -35,6 +35,20 @@ pub fn everything(snapshot: &Records) -> BTreeSet<String> {
         assert_eq!(soas, 2, "{name}");
     }
     all
+}
+
+/// How many of `all` there are of types A, AAAA, CNAME, PTR and SRV.
+pub fn tally(all: &BTreeSet<String>) -> [usize; 5] {
+    ["1", "28", "5", "12", "33"].map(|rtype| {
+        let of_type = |text: &&String| text.split(' ').nth(1) == Some(rtype);
+        all.iter().filter(of_type).count()
+    })
+}
+
+/// The same, as kubedns counts them without making them.
+pub fn counted(snapshot: &Records) -> [usize; 5] {
+    let Tally { a, aaaa, cname, ptr, srv, .. } = Tally::of(snapshot);
+    [a, aaaa, cname, ptr, srv]
 }
 
 /// As [`read`], SOA records counted and taken out: a short zone has both in one message.

@@ -1,0 +1,96 @@
+//! Programming latency: from a change in the cluster to the moment from which on every answer shows
+//! it.
+//!
+//! Plain counters. Knows which changes are measured, and of which kind of Service; reads no clock.
+//! The start is what the API tells ([`Written`]), the end is the publication. What a list brings is
+//! not measured: it may have happened long before anybody could know.
+//!
+//! The kinds are those of Kubernetes's own measure of it (SIG Scalability, "DNS programming
+//! latency") and of CoreDNS; ExternalName is ours.
+
+use std::time::Duration;
+
+use shared::durations::{Durations, Histogram};
+
+use crate::project::{Change, Object, Written};
+use crate::records::{Key, Records, Shape};
+
+/// The kinds of Services, as what is measured differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum ServiceKind {
+    /// Cluster IPs: changes of the Service.
+    ClusterIp,
+    /// Headless: endpoints that the EndpointSlice controller found by the selector.
+    HeadlessWithSelector,
+    /// Headless: endpoints that somebody else wrote.
+    HeadlessWithoutSelector,
+    /// ExternalName: changes of the Service.
+    ExternalName,
+}
+
+/// Each [`ServiceKind`] with the word that metrics use.
+pub const SERVICE_KINDS: [(&str, ServiceKind); 4] = [
+    ("cluster_ip", ServiceKind::ClusterIp),
+    ("headless_with_selector", ServiceKind::HeadlessWithSelector),
+    ("headless_without_selector", ServiceKind::HeadlessWithoutSelector),
+    ("external_name", ServiceKind::ExternalName),
+];
+
+/// How long changes took to be published.
+#[derive(Debug, Default)]
+pub struct Programming([Durations; SERVICE_KINDS.len()]);
+
+impl Programming {
+    /// What was counted for Services of that kind.
+    pub fn histogram(&self, kind: ServiceKind) -> Histogram {
+        self.0[kind as usize].histogram()
+    }
+
+    /// Counts `change`, which `records` show since `now_ms`, in milliseconds since 1970. By a clock
+    /// behind the API server's it took no time.
+    pub fn count(&self, change: &Waiting, records: &Records, now_ms: u64) {
+        if let Some(kind) = change.kind(records) {
+            let took = Duration::from_millis(now_ms.saturating_sub(change.since_ms));
+            self.0[kind as usize].add(took, 1);
+        }
+    }
+}
+
+/// A change that waits for its publication.
+#[derive(Debug)]
+pub struct Waiting {
+    /// The Service it is about.
+    pub key: Key,
+    /// Whether the Service's selector led to it; nothing where it is the Service itself.
+    from_selector: Option<bool>,
+    since_ms: u64,
+}
+
+impl Waiting {
+    /// What is measured of `change`; nothing where nobody knows when it happened, and nothing of
+    /// what is gone or is neither a Service nor an EndpointSlice.
+    pub fn of(change: &Change, written: Option<Written>) -> Option<Self> {
+        let Written { at_ms: since_ms, from_selector } = written?;
+        let Change::Applied(_, object) = change else { return None };
+        let (key, from_selector) = match object {
+            Object::Service(service) => (service.key.clone(), None),
+            Object::EndpointSlice(slice) => (slice.service().clone(), Some(from_selector)),
+            Object::Namespace(_) | Object::Pod(_) | Object::Node(_) => return None,
+        };
+        Some(Self { key, from_selector, since_ms })
+    }
+
+    /// The kind of its Service; nothing where there is none, and where no answer of such a Service
+    /// follows from such an object.
+    fn kind(&self, records: &Records) -> Option<ServiceKind> {
+        let service = records.entry(&self.key)?.service()?;
+        match (&service.shape, self.from_selector) {
+            (Shape::ClusterIp(_), None) => Some(ServiceKind::ClusterIp),
+            (Shape::ExternalName(_), None) => Some(ServiceKind::ExternalName),
+            (Shape::Headless, Some(true)) => Some(ServiceKind::HeadlessWithSelector),
+            (Shape::Headless, Some(false)) => Some(ServiceKind::HeadlessWithoutSelector),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! When what an object says began to hold, as far as the API tells: where latencies begin.
+//!
+//! Core. Knows `metadata` of the API and what the EndpointSlice controller adds to it; reads no
+//! clock. Most of these times are whole seconds: what follows from them is up to a second too long.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
+
+use super::{Input, Metadata};
+
+/// When what an object says began to hold, and who says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// In milliseconds since 1970.
+    pub at_ms: u64,
+    /// Whether the EndpointSlice controller says it, from a Service's selector.
+    pub from_selector: bool,
+}
+
+impl Input {
+    /// When what it says began to hold; nothing where it does not tell.
+    ///
+    /// An EndpointSlice names the change of a Pod or Service that led to it (the annotation
+    /// `endpoints.kubernetes.io/last-change-trigger-time`), where its controller knows; else it is
+    /// the last write that counts.
+    pub fn written(&self) -> Option<Written> {
+        let metadata = self.metadata();
+        let triggered = metadata.annotations.last_change_trigger_time.as_deref();
+        let from_selector = match metadata.labels.managed_by.as_deref() {
+            Some(manager) => manager == CONTROLLER,
+            None => triggered.is_some(),
+        };
+        let at_ms = triggered.and_then(unix_ms).or_else(|| metadata.written_ms())?;
+        Some(Written { at_ms, from_selector })
+    }
+}
+
+impl Metadata {
+    /// When the object was written last, in milliseconds since 1970: by its managed fields, or when
+    /// it was created where it has none.
+    pub fn written_ms(&self) -> Option<u64> {
+        let created = || self.creation_timestamp.as_deref().and_then(unix_ms);
+        self.managed_fields.newest_ms.or_else(created)
+    }
+}
+
+/// What is kept of `metadata.managedFields`: when the newest was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ManagedFields {
+    newest_ms: Option<u64>,
+}
+
+impl<'de> Deserialize<'de> for ManagedFields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Newest)
+    }
+}
+
+/// Goes through managed fields and keeps none.
+struct Newest;
+
+impl<'de> Visitor<'de> for Newest {
+    type Value = ManagedFields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of managed fields")
+    }
+
+    fn visit_unit<E>(self) -> Result<ManagedFields, E> {
+        Ok(ManagedFields::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ManagedFields, A::Error> {
+        let mut newest_ms = None;
+        while let Some(ManagedField { time }) = list.next_element()? {
+            newest_ms = newest_ms.max(unix_ms(&time));
+        }
+        Ok(ManagedFields { newest_ms })
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct ManagedField<'a> {
+    #[serde(default, borrow)]
+    time: Cow<'a, str>,
+}
+
+/// A time as the API writes it (RFC 3339), in milliseconds since 1970; nothing where it is none.
+fn unix_ms(text: &str) -> Option<u64> {
+    u64::try_from(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()).ok()
+}
+
+/// How the EndpointSlice controller signs, with `endpointslice.kubernetes.io/managed-by` (KEP-752).
+const CONTROLLER: &str = "endpointslice-controller.k8s.io";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-11-24T10:00:00Z.
+    const TEN_MS: u64 = 1_795_514_400_000;
+
+    #[test]
+    fn the_change_behind_a_slice_comes_before_its_write() {
+        let check = |metadata: &str, expected: Option<(u64, bool)>| {
+            let object = format!(r#"{{"metadata":{metadata}}}"#);
+            let input = Input::EndpointSlice(serde_json::from_str(&object).unwrap());
+            let written = input.written().map(|written| (written.at_ms, written.from_selector));
+            assert_eq!(written, expected, "{metadata}");
+        };
+        let trigger = r#""annotations":{"endpoints.kubernetes.io/last-change-trigger-time":
+            "2026-11-24T10:00:00.25Z"}"#;
+        let managed = r#""managedFields":[{"time":"2026-11-24T10:00:02Z","fieldsV1":{"f:a":{}}},
+            {"manager":"a","time":"2026-11-24T12:00:03+02:00"},{"time":"2026-11-24T09:59:59Z"}]"#;
+        let created = r#""creationTimestamp":"2026-11-24T10:00:01Z""#;
+        let label = |manager: &str| {
+            format!(r#""labels":{{"endpointslice.kubernetes.io/managed-by":"{manager}"}}"#)
+        };
+        check(&format!("{{{trigger},{managed}}}"), Some((TEN_MS + 250, true)));
+        check(&format!("{{{managed},{created}}}"), Some((TEN_MS + 3_000, false)));
+        check(&format!("{{{created}}}"), Some((TEN_MS + 1_000, false)));
+        check(&format!("{{{created},{}}}", label(CONTROLLER)), Some((TEN_MS + 1_000, true)));
+        check(&format!("{{{trigger},{}}}", label("someone")), Some((TEN_MS + 250, false)));
+        check("{}", None);
+    }
+
+    #[test]
+    fn odd_times_are_none() {
+        let check = |metadata: &str, expected: Option<u64>| {
+            let metadata = serde_json::from_str::<Metadata>(metadata).unwrap();
+            assert_eq!(metadata.written_ms(), expected);
+        };
+        check(r#"{"managedFields":null,"creationTimestamp":"2026-11-24T10:00:00Z"}"#, Some(TEN_MS));
+        check(r#"{"managedFields":[],"creationTimestamp":"yesterday"}"#, None);
+        check(r#"{"managedFields":[{"manager":"a"},{"time":"1960-01-01T00:00:00Z"}]}"#, None);
+        check(r#"{"managedFields":[{"time":"2026-11-24T10:00:00\u005a"}]}"#, Some(TEN_MS));
+        assert!(serde_json::from_str::<Metadata>(r#"{"managedFields":7}"#).is_err());
+    }
+}

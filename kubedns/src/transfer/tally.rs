@@ -1,0 +1,111 @@
+//! How many records of each type there are: what a transfer would hold, counted without making it.
+//!
+//! Core. Goes through the same Services, endpoints and addresses as the rows beside it; a property
+//! test holds the two together.
+
+use std::net::IpAddr;
+
+use super::services::{places, port_names};
+use crate::answer::{is_headless, numbers, srv_at};
+use crate::records::{Entry, PodMode, PortName, Records, Service, Shape};
+
+/// How many Services there are of each kind, and how many records of each type follow from the
+/// objects: all but those of the zones themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Services with cluster IPs.
+    pub cluster_ip: usize,
+    /// Headless Services.
+    pub headless: usize,
+    /// ExternalName Services.
+    pub external_name: usize,
+    /// A.
+    pub a: usize,
+    /// AAAA.
+    pub aaaa: usize,
+    /// CNAME; one made up for a federation is none.
+    pub cname: usize,
+    /// PTR.
+    pub ptr: usize,
+    /// SRV.
+    pub srv: usize,
+}
+
+impl Tally {
+    /// Counts what `records` hold. What it costs grows with the cluster: tens of milliseconds for
+    /// the largest.
+    pub fn of(records: &Records) -> Self {
+        let mut tally = Self::default();
+        for entry in records.entries() {
+            if let Some(service) = entry.service() {
+                tally.add_service(records, entry, service);
+            }
+        }
+        if records.zone().pods == PodMode::Verified {
+            records.pod_addresses().for_each(|(_, address)| tally.add_address(address));
+        }
+        for v6 in [false, true] {
+            let claims = records.named_addresses(v6).map(|address| records.claims(address).count());
+            tally.ptr += claims.sum::<usize>();
+        }
+        tally
+    }
+
+    fn add_service(&mut self, records: &Records, entry: &Entry, service: &Service) {
+        let exists = entry.exists(records.zone());
+        match &service.shape {
+            Shape::ExternalName(_) => {
+                self.external_name += 1;
+                self.cname += 1;
+                return;
+            }
+            Shape::ClusterIp(addresses) => {
+                self.cluster_ip += 1;
+                if exists {
+                    addresses.iter().for_each(|&address| self.add_address(address));
+                }
+            }
+            Shape::Headless => {
+                self.headless += 1;
+                let first =
+                    places(entry).filter(|&place| records.is_first_with_address(entry, place));
+                first.for_each(|place| self.add_address(place.address()));
+            }
+        }
+        if !exists {
+            return;
+        }
+        let named = port_names(entry, service);
+        let named = named.into_iter().map(|(name, protocol)| PortName::Named(name, protocol));
+        for wanted in std::iter::once(PortName::Any).chain(named) {
+            self.srv += srv(records, (entry, service), wanted);
+        }
+        for place in places(entry) {
+            if place.with_label(|label| records.is_first_with_both(entry, place, label)) {
+                self.add_address(place.address());
+            }
+        }
+    }
+
+    fn add_address(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(_) => self.a += 1,
+            IpAddr::V6(_) => self.aaaa += 1,
+        }
+    }
+}
+
+/// How many SRV records of the ports that are `wanted` there are.
+fn srv(records: &Records, (entry, service): (&Entry, &Service), wanted: PortName<'_>) -> usize {
+    if !is_headless(entry) {
+        return numbers(service.ports.iter(), wanted).count();
+    }
+    let mut count = 0;
+    for place in places(entry) {
+        srv_at(records, entry, place, wanted, |_, _, _| {
+            count += 1;
+            true
+        });
+    }
+    count
+}
