@@ -228,12 +228,12 @@ fn measure(
             };
             ask(&plan, &workload)?;
         }
-        let before = running.cpu_seconds()?;
+        let before = running.cpu()?;
         let start = Instant::now();
         let tally =
             ask(&work.plan(running.address, Duration::from_secs(flags.seconds)), &workload)?;
         let took = start.elapsed().as_secs_f64();
-        let cpu_seconds = running.cpu_seconds()? - before;
+        let used = running.cpu()?.saturating_sub(before);
         if tally.answered == 0 {
             return Err(servers::Error::Silent);
         }
@@ -245,7 +245,7 @@ fn measure(
             None
         };
         Ok(Measured {
-            cpu_seconds_per_million: cpu_seconds * 1e6 / tally.answered as f64,
+            cpu_seconds_per_million: used.as_secs_f64() * 1e6 / tally.answered as f64,
             answers_per_second: tally.answered as f64 / took,
             lost_percent: 100.0 * tally.lost as f64 / tally.sent.max(1) as f64,
             p50_us: latency.as_ref().map(|latency| latency.value_at_quantile(0.5)),

@@ -4,15 +4,27 @@
 //! system calls, one thread. TCP: one connection and one thread each, pipelined. A fixed rate
 //! measures from the moment a question was due, so a server that stalls cannot hide it by slowing
 //! the generator down (coordinated omission).
+//!
+//! ```text
+//! udp, stream   questions out, answers in            Outstanding   which questions wait for one
+//! Pace          which are due, at a fixed rate       Tally         what came of it
+//! ```
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+mod stream;
+mod udp;
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use shared::serve::{Batch, Inbox};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::thread::set_current_timer_slack;
 
 use crate::verify::Firsts;
 use crate::workload::Workload;
@@ -92,7 +104,7 @@ pub fn run(
     progress: &Sender<Tally>,
 ) -> io::Result<()> {
     if !plan.tcp {
-        return Udp::new(plan)?.run(plan, workload, stop, progress);
+        return udp::run(plan, workload, stop, progress);
     }
     let share = plan.rate.map(|rate| rate / plan.sockets as f64);
     std::thread::scope(|scope| {
@@ -100,7 +112,7 @@ pub fn run(
             .map(|index| {
                 let plan = Plan { rate: share, ..*plan };
                 let progress = progress.clone();
-                scope.spawn(move || stream(&plan, workload, index as u64, stop, &progress))
+                scope.spawn(move || stream::run(&plan, workload, index as u64, stop, &progress))
             })
             .collect();
         threads.into_iter().try_for_each(|thread| thread.join().expect("no panic in a stream"))
@@ -155,193 +167,49 @@ impl Outstanding {
     }
 }
 
-struct Udp {
-    sockets: Vec<(UdpSocket, Outstanding)>,
-    inbox: Inbox,
-    batch: Batch,
-    /// Questions asked so far, over all sockets.
-    number: u64,
+/// Which questions are due, at a fixed rate.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    start: Instant,
+    /// Questions per second.
+    rate: f64,
 }
 
-impl Udp {
-    fn new(plan: &Plan<'_>) -> io::Result<Self> {
-        let local: SocketAddr =
-            if plan.server.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
-        let open = |_| {
-            let socket = socket2::Socket::new(
-                socket2::Domain::for_address(local),
-                socket2::Type::DGRAM,
-                None,
-            )?;
-            socket.set_recv_buffer_size(BUFFER_BYTES)?;
-            socket.bind(&local.into())?;
-            socket.connect(&plan.server.into())?;
-            socket.set_nonblocking(true)?;
-            Ok((UdpSocket::from(socket), Outstanding::new(plan.window, Instant::now())))
-        };
-        let sockets = (0..plan.sockets).map(open).collect::<io::Result<_>>()?;
-        Ok(Self { sockets, inbox: Inbox::new(false, false), batch: Batch::new(), number: 0 })
+impl Pace {
+    /// The pace of `plan` from `start` on, where it has one. The thread that keeps it wakes on
+    /// time, as far as the system lets it.
+    fn new(plan: &Plan<'_>, start: Instant) -> Option<Self> {
+        let rate = plan.rate?;
+        // Where it cannot be had, a question goes out some 50 us late, and its answer counts so.
+        set_current_timer_slack(NonZeroU64::new(1)).unwrap_or_default();
+        Some(Self { start, rate })
     }
 
-    fn run(
-        mut self,
-        plan: &Plan<'_>,
-        workload: &Workload,
-        stop: &AtomicBool,
-        progress: &Sender<Tally>,
-    ) -> io::Result<()> {
-        let start = Instant::now();
-        let mut tally = Tally::new();
-        let mut stretch = start + Duration::from_secs(1);
-        loop {
-            let now = Instant::now();
-            let over = now.duration_since(start) >= plan.duration || stop.load(Relaxed);
-            let outstanding: usize = self.sockets.iter().map(|(_, open)| open.count).sum();
-            let given_up = now.duration_since(start) >= plan.duration + LOST_AFTER;
-            if over && (outstanding == 0 || given_up || stop.load(Relaxed)) {
-                tally.lost += outstanding as u64;
-                break;
-            }
-            let mut moved = false;
-            for index in 0..self.sockets.len() {
-                moved |= self.receive(index, (workload, plan.verify), &mut tally);
-                if !over {
-                    moved |= self.send(index, plan, workload, start, &mut tally);
-                }
-            }
-            if now >= stretch {
-                stretch += Duration::from_secs(1);
-                report(progress, &mut tally);
-            }
-            if !moved {
-                std::thread::sleep(if plan.rate.is_some() { RATE_PAUSE } else { WINDOW_PAUSE });
-            }
-        }
-        report(progress, &mut tally);
-        Ok(())
+    /// When question `number`, from zero, is due.
+    fn due(&self, number: u64) -> Instant {
+        self.start + Duration::from_secs_f64(number as f64 / self.rate)
     }
 
-    fn receive(&mut self, index: usize, expected: Expected<'_>, tally: &mut Tally) -> bool {
-        let (socket, open) = &mut self.sockets[index];
-        let mut moved = false;
-        while let Ok(received) = self.inbox.receive(socket, false) {
-            open.heard = Instant::now();
-            moved = true;
-            for reply in (0..received).map(|at| self.inbox.datagram(at).bytes) {
-                settle(reply, expected, open, tally);
-            }
-            if received < shared::serve::BATCH {
-                break;
-            }
-        }
-        tally.lost += open.give_up(Instant::now());
-        moved
+    /// How many are due at `now` when `asked` have been asked.
+    fn room(&self, asked: u64, now: Instant) -> usize {
+        let due = self.rate * now.saturating_duration_since(self.start).as_secs_f64();
+        (due as u64).saturating_sub(asked) as usize
     }
 
-    fn send(
-        &mut self,
-        index: usize,
-        plan: &Plan<'_>,
-        workload: &Workload,
-        start: Instant,
-        tally: &mut Tally,
-    ) -> bool {
-        let now = Instant::now();
-        let (socket, open) = &mut self.sockets[index];
-        let mut room = plan.window.saturating_sub(open.count).min(shared::serve::BATCH);
-        if let Some(rate) = plan.rate {
-            let due = (rate * now.duration_since(start).as_secs_f64()) as u64;
-            room = room.min(due.saturating_sub(self.number) as usize);
-        } else if room < shared::serve::BATCH / 2 && open.count > plan.window / 2 {
-            return false; // wait until a batch is worth its system call
-        }
-        for _ in 0..room {
-            let due = match plan.rate {
-                Some(rate) => start + Duration::from_secs_f64(self.number as f64 / rate),
-                None => now,
-            };
-            let buffer = self.batch.buffer();
-            let len = workload.write(self.number, buffer);
-            let id = open.ask(due, self.number);
-            buffer[..2].copy_from_slice(&id.to_be_bytes());
-            self.batch.commit(len, None);
-            self.number += 1;
-        }
-        if room > 0 {
-            // What the kernel does not take is never answered, and so counted as lost.
-            self.batch.send(socket);
-            tally.sent += room as u64;
-        }
-        room > 0
-    }
-}
-
-/// One TCP connection: fills the window, reads what comes, fills it again.
-fn stream(
-    plan: &Plan<'_>,
-    workload: &Workload,
-    index: u64,
-    stop: &AtomicBool,
-    progress: &Sender<Tally>,
-) -> io::Result<()> {
-    let mut connection = TcpStream::connect(plan.server)?;
-    connection.set_nodelay(true)?;
-    connection.set_read_timeout(Some(LOST_AFTER))?;
-    let start = Instant::now();
-    let (mut tally, mut open) = (Tally::new(), Outstanding::new(plan.window, start));
-    let mut number = index << 32;
-    let mut stretch = start + Duration::from_secs(1);
-    let (mut input, mut kept) = (vec![0; 1 << 17], 0);
-    let mut asked = [0; 512];
-    while start.elapsed() < plan.duration && !stop.load(Relaxed) {
-        let now = Instant::now();
-        let mut output = Vec::new();
-        let mut room = plan.window.saturating_sub(open.count);
-        if let Some(rate) = plan.rate {
-            let due = (rate * now.duration_since(start).as_secs_f64()) as u64;
-            room = room.min(due.saturating_sub(tally.sent) as usize);
-        }
-        for _ in 0..room {
-            let len = workload.write(number, &mut asked);
-            asked[..2].copy_from_slice(&open.ask(now, number).to_be_bytes());
-            output.extend((len as u16).to_be_bytes());
-            output.extend_from_slice(&asked[..len]);
-            number += 1;
-        }
-        tally.sent += room as u64;
-        connection.write_all(&output)?;
-        if open.count == 0 {
-            std::thread::sleep(RATE_PAUSE);
-            continue;
-        }
-        let received = match connection.read(&mut input[kept..]) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(received) => received,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                tally.lost += open.give_up(Instant::now());
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        open.heard = Instant::now();
-        let mut rest = &input[..kept + received];
-        while let Some((&[l1, l0], body)) = rest.split_first_chunk::<2>() {
-            let len = usize::from(u16::from_be_bytes([l1, l0]));
-            let Some((reply, tail)) = body.split_at_checked(len) else { break };
-            rest = tail;
-            settle(reply, (workload, plan.verify), &mut open, &mut tally);
-        }
-        let left = rest.len();
-        let at = kept + received - left;
-        input.copy_within(at..at + left, 0);
-        kept = left;
-        if open.heard >= stretch {
-            stretch += Duration::from_secs(1);
-            report(progress, &mut tally);
+    /// Waits until one of `sockets` has something to read or the question after `asked` others is
+    /// due; says whether there is something to read.
+    fn wait(&self, asked: u64, sockets: &[BorrowedFd<'_>]) -> io::Result<bool> {
+        // A moment later than due: rounded down it would not be due yet.
+        let due = self.due(asked + 1).saturating_duration_since(Instant::now()) + WAKE_AFTER;
+        let timeout = Timespec { tv_sec: 0, tv_nsec: due.min(LOST_AFTER).subsec_nanos().into() };
+        let mut sockets: Vec<PollFd<'_>> =
+            sockets.iter().map(|socket| PollFd::from_borrowed_fd(*socket, PollFlags::IN)).collect();
+        match poll(&mut sockets, Some(&timeout)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
-    report(progress, &mut tally);
-    Ok(())
 }
 
 /// What answers are held against: the questions, and the first answers to them.
@@ -377,16 +245,25 @@ fn report(progress: &Sender<Tally>, tally: &mut Tally) {
 
 /// A question without an answer for this long, on a socket that hears nothing else, is lost.
 pub const LOST_AFTER: Duration = Duration::from_millis(500);
-/// Receive buffer of each socket: a generator that drops answers measures itself.
-const BUFFER_BYTES: usize = 4 << 20;
-/// How long a fixed rate naps when nothing is due: short against every latency worth measuring.
-const RATE_PAUSE: Duration = Duration::from_micros(50);
-/// How long a full window naps when nothing has come.
-const WINDOW_PAUSE: Duration = Duration::from_micros(100);
+/// Short against every latency worth measuring.
+const WAKE_AFTER: Duration = Duration::from_micros(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn questions_are_due_one_by_one_and_none_is_forgotten() {
+        let start = Instant::now();
+        let pace = Pace { start, rate: 1_000.0 };
+        assert_eq!(pace.due(5), start + Duration::from_millis(5));
+        let at = |millis: u64| start + Duration::from_micros(1_000 * millis + 500);
+        let rows: [(u64, u64, usize); 5] =
+            [(0, 0, 0), (0, 5, 5), (3, 5, 2), (7, 5, 0), (5_000, 5_001, 1)];
+        for (asked, millis, room) in rows {
+            assert_eq!(pace.room(asked, at(millis)), room, "{asked} asked after {millis} ms");
+        }
+    }
 
     #[test]
     fn an_answer_settles_its_question_once_and_no_other() {

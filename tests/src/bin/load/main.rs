@@ -17,6 +17,7 @@ mod floor;
 mod generator;
 mod hit_rate;
 mod own;
+mod proc;
 mod scale;
 mod summary;
 mod verify;
@@ -148,20 +149,18 @@ fn ask(plan: &Plan<'_>, workload: &Workload, quiet: bool) -> Result<Tally, Error
     let (sender, stretches) = mpsc::channel();
     let total = std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
-            let sender = sender; // ends with the generator, and with it the loop below
+            let sender = sender; // ends with the generator, and with it what is gathered
             generator::run(plan, workload, &stop, &sender)
         });
-        let mut total = Tally::new();
         let mut counted = counters::read(plan.server);
-        for stretch in stretches {
-            total.add(&stretch);
+        let total = summary::gather(&stretches, start, |stretch, elapsed| {
             if !quiet {
                 let now = counters::read(plan.server);
                 let meanwhile = counted.zip(now).map(|(before, now)| now - before);
-                summary::progress(&stretch, start.elapsed(), meanwhile);
+                summary::progress(stretch, elapsed, meanwhile);
                 counted = now;
             }
-        }
+        });
         asking.join().expect("the generator does not panic").map(|()| total)
     });
     total.map_err(|source| Error::Ask { server: plan.server, source })

@@ -3,10 +3,39 @@
 //! Core, but for the line a second.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use crate::counters::Cache;
 use crate::generator::Tally;
+
+/// Adds up all `stretches`, of however many threads; `show` gets what came in each second since
+/// `start`, and the time until then.
+pub fn gather(
+    stretches: &Receiver<Tally>,
+    start: Instant,
+    mut show: impl FnMut(&Tally, Duration),
+) -> Tally {
+    let (mut total, mut second) = (Tally::new(), Tally::new());
+    let mut elapsed = EVERY;
+    loop {
+        match stretches.recv_timeout((elapsed + GRACE).saturating_sub(start.elapsed())) {
+            Ok(stretch) => {
+                total.add(&stretch);
+                second.add(&stretch);
+                continue;
+            }
+            Err(RecvTimeoutError::Timeout) => show(&second, elapsed),
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        second = Tally::new();
+        elapsed += EVERY;
+    }
+    if second.sent + second.answered + second.lost > 0 {
+        show(&second, start.elapsed());
+    }
+    total
+}
 
 /// Prints one stretch on standard error, with the hit rate meanwhile where the server tells.
 pub fn progress(stretch: &Tally, elapsed: Duration, cache: Option<Cache>) {
@@ -103,6 +132,10 @@ fn codes(total: &Tally) -> impl Iterator<Item = (&'static str, u64)> {
     RCODES.into_iter().zip(total.rcodes).filter(|(_, count)| *count > 0)
 }
 
+/// How often there is a line.
+const EVERY: Duration = Duration::from_secs(1);
+/// How much later than its second a stretch may come.
+const GRACE: Duration = Duration::from_millis(100);
 /// Response codes of four bits by number.
 const RCODES: [&str; 16] = [
     "NOERROR",
@@ -126,6 +159,20 @@ const RCODES: [&str; 16] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_many_threads_say_of_a_second_is_one_line() {
+        let (sender, stretches) = std::sync::mpsc::channel();
+        for _ in 0..8 {
+            let mut stretch = Tally::new();
+            (stretch.sent, stretch.answered) = (3, 2);
+            sender.send(stretch).unwrap();
+        }
+        drop(sender);
+        let mut lines = Vec::new();
+        let total = gather(&stretches, Instant::now(), |second, _| lines.push(second.answered));
+        assert_eq!((total.sent, total.answered, lines), (24, 16, vec![16]));
+    }
 
     #[test]
     fn the_summary_says_what_happened() {

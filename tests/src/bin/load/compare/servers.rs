@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use ::tests::tether;
 use tempfile::TempDir;
 
-use crate::workload;
+use crate::{proc, workload};
 
 /// What may be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -306,27 +306,15 @@ impl Running {
         Err(Error::Silent)
     }
 
-    /// User and system seconds it has used so far.
-    pub fn cpu_seconds(&self) -> Result<f64, Error> {
-        let stat = self.proc("stat")?;
-        // Behind the name in parentheses, which may hold anything: fields 3 and on; 14 and 15 are
-        // wanted (proc(5)).
-        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-        let ticks: u64 =
-            fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    /// User and system time it has used so far.
+    pub fn cpu(&self) -> Result<Duration, Error> {
+        proc::cpu(self.child.id()).map_err(Error::Cost)
     }
 
-    /// Resident memory.
+    /// Resident memory, in MiB.
     pub fn rss_mib(&self) -> Result<f64, Error> {
-        let status = self.proc("status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-        Ok(kib.unwrap_or(0.0) / 1_024.0)
-    }
-
-    fn proc(&self, file: &str) -> Result<String, Error> {
-        fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).map_err(Error::Cost)
+        let memory = proc::memory(self.child.id()).map_err(Error::Cost)?;
+        Ok(memory.resident as f64 / f64::from(1 << 20))
     }
 }
 

@@ -33,9 +33,10 @@ struct Cell {
 /// something.
 type Line = (&'static str, fn(&Measured) -> Option<f64>, usize, bool);
 
-const LINES: [Line; 5] = [
+const LINES: [Line; 6] = [
     ("CPU s per million", |of| Some(of.cpu_seconds_per_million), 2, true),
     ("answers/s", |of| Some(of.answers_per_second), 0, false),
+    ("p50 us at the fixed rate", |of| of.p50_us.map(|us| us as f64), 0, false),
     ("p99 us at the fixed rate", |of| of.p99_us.map(|us| us as f64), 0, false),
     ("lost %", |of| Some(of.lost_percent).filter(|percent| *percent >= 0.005), 2, false),
     ("memory MiB", |of| Some(of.rss_mib), 1, false),
@@ -223,6 +224,7 @@ mod tests {
         let expected = [
             "|  | floor | dnsmasq 2.90 |\n|---|---|---|\n",
             "| hit: CPU s per million | 4.00 | 10.00 (2.50 ×) |\n",
+            "| hit: p50 us at the fixed rate | 70 | – |\n",
             "| hit: p99 us at the fixed rate | 70 | – |\n",
             "| hit over TCP: CPU s per million | – | 8.00 |\n",
             "Not measured: floor, hit over TCP: it has no TCP.\n",

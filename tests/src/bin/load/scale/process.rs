@@ -1,6 +1,6 @@
 //! The servers under test as processes: started on their core, measured from outside, ended.
 //!
-//! Edge. Reads `/proc`; knows nothing of what a server answers.
+//! Edge. Knows nothing of what a server answers.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use ::tests::tether;
 
 use super::Error;
+use crate::proc::{self, Memory};
 
 /// A running server; it ends when this is dropped.
 #[derive(Debug)]
@@ -19,15 +20,6 @@ pub struct Process {
     /// Where it answers DNS.
     pub dns: SocketAddr,
     child: Child,
-}
-
-/// What it holds in memory, in bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Memory {
-    /// Now.
-    pub resident: u64,
-    /// The most there was.
-    pub peak: u64,
 }
 
 impl Process {
@@ -82,32 +74,19 @@ impl Process {
         None
     }
 
-    /// User and system time of all its threads so far.
+    /// User and system time it has used so far.
     pub fn cpu(&self) -> Result<Duration, Error> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).map_err(Error::Proc)?;
-        let mut nanos = 0;
-        for task in tasks {
-            let path = task.map_err(Error::Proc)?.path().join("schedstat");
-            let text = fs::read_to_string(path).map_err(Error::Proc)?;
-            nanos += field(text.split_whitespace().next())?;
-        }
-        Ok(Duration::from_nanos(nanos))
+        proc::cpu(self.child.id()).map_err(Error::Proc)
     }
 
     /// What it holds in memory.
     pub fn memory(&self) -> Result<Memory, Error> {
-        let path = format!("/proc/{}/status", self.child.id());
-        let text = fs::read_to_string(path).map_err(Error::Proc)?;
-        let bytes = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name));
-            field(line.and_then(|line| line.split_whitespace().next())).map(|kib| kib << 10)
-        };
-        Ok(Memory { resident: bytes("VmRSS:")?, peak: bytes("VmHWM:")? })
+        proc::memory(self.child.id()).map_err(Error::Proc)
     }
 
     /// From now on the peak is counted anew.
     pub fn forget_peak(&self) -> Result<(), Error> {
-        fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").map_err(Error::Proc)
+        proc::forget_peak(self.child.id()).map_err(Error::Proc)
     }
 }
 
@@ -134,11 +113,6 @@ fn get(server: SocketAddr, path: &str) -> io::Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
-}
-
-fn field(text: Option<&str>) -> Result<u64, Error> {
-    let number = text.and_then(|text| text.parse().ok());
-    number.ok_or_else(|| Error::Proc(io::ErrorKind::InvalidData.into()))
 }
 
 /// A port of 127.0.0.1 that is free for TCP and UDP.
