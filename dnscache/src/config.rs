@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use shared::flags::{listen_address, seconds};
 use shared::log::LogConfig;
+use shared::metrics::coredns::Compat;
 
 use crate::cache::Bounds;
 use crate::lifetime::Limits;
@@ -24,6 +25,9 @@ pub struct Config {
     /// Address for HTTP: health, metrics, explain
     #[arg(long, value_name = "ADDR", value_parser = listen_address, default_value = HTTP_LISTEN)]
     pub http_listen: SocketAddr,
+    /// Metrics under the names of another DNS server as well: coredns [default: none]
+    #[arg(long, value_name = "SERVER", value_enum, hide_possible_values = true)]
+    pub metrics_compat: Option<Compat>,
     /// Upstream, or the servers of the named domains (repeatable) [default: those of --resolv-file]
     #[arg(long = "server", value_name = "[/DOMAIN/.../]ADDR[#PORT]")]
     pub servers: Vec<ServerFlag>,
@@ -188,6 +192,7 @@ mod tests {
             ("--server=1.2.3.4#99999", "port"),
             ("--changes=https://a/changes", "http://"),
             ("--max-ttl=0", "1 to 604800"),
+            ("--metrics-compat=bind", "coredns"),
         ];
         for (flag, allowed) in rows {
             let Err(Stop::Wrong(line)) = parse_from::<Config>(["dnscache", flag]) else {

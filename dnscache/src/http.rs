@@ -18,11 +18,12 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use shared::config_dir::Server;
+use shared::metrics::coredns;
 use shared::ready::Check;
 use shared::serve::{Counters, boot_time};
 
 use crate::cache::Question;
-use crate::counters::COUNTS;
+use crate::counters::{COUNTS, Count};
 use crate::forward::Board;
 use crate::handler::Answers;
 use crate::route::{Route, text, wire};
@@ -32,9 +33,8 @@ pub fn router(
     answers: Arc<Answers>,
     (serving, forward): (Arc<Counters>, Arc<Board>),
     ready: impl Fn() -> Vec<Check> + Clone + Send + Sync + 'static,
-    mut registry: Registry,
+    registries: Arc<[Registry]>,
 ) -> Router {
-    registry.register_collector(Box::new(Metrics(Arc::clone(&answers))));
     let live = move || {
         let now = boot_time();
         let check = |name, stalled| match stalled {
@@ -44,7 +44,7 @@ pub fn router(
         vec![check("dns", serving.is_stalled(now)), check("forward", forward.is_stalled(now))]
     };
     let explain = Router::new().route("/explain", get(explain)).with_state(answers);
-    shared::http::standard(live, ready, [registry].into()).merge(explain)
+    shared::http::standard(live, ready, registries).merge(explain)
 }
 
 #[derive(Debug, Deserialize)]
@@ -126,7 +126,7 @@ fn query_type(text: &str) -> Option<u16> {
 }
 
 /// The cache's part of `/metrics`.
-struct Metrics(Arc<Answers>);
+pub struct Metrics(pub Arc<Answers>);
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -158,6 +158,49 @@ impl Collector for Metrics {
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
         Ok(())
+    }
+}
+
+/// The listener and the cache under CoreDNS's names.
+pub fn coredns(answers: &Arc<Answers>, serving: &Arc<Counters>) -> Registry {
+    let mut registry = coredns::registry(env!("CARGO_PKG_VERSION"), Arc::clone(serving), "cache");
+    let server = serving.places().first().map(|place| coredns::server(place.address));
+    let server = server.unwrap_or_default();
+    registry.register_collector(Box::new(Coredns { answers: Arc::clone(answers), server }));
+    registry
+}
+
+/// What CoreDNS's plugin `cache` exposes. It has a cache for answers and one for denials, we have
+/// one for all.
+struct Coredns {
+    answers: Arc<Answers>,
+    server: String,
+}
+
+impl fmt::Debug for Coredns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Coredns").field(&self.server).finish()
+    }
+}
+
+impl Collector for Coredns {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let [server, zones, view] = [("server", &*self.server), ("zones", "."), ("view", "")];
+        let labels = [server, ("type", "all"), zones, view];
+        let (counters, cache) = (&self.answers.counters, &self.answers.cache);
+        let [hits, misses] = [Count::Hit, Count::Miss].map(|count| counters.total(count));
+        let evictions = cache.changes().evictions;
+        let mut write = |name, help, labels: &[(&str, &str)], count| {
+            shared::metrics::counters(&mut encoder, (name, help), [(labels, count)])
+        };
+        write("cache_hits", "Queries answered from the cache", &labels, hits)?;
+        write("cache_evictions", "Entries that gave way before their time", &labels, evictions)?;
+        let labels_of_misses = [server, zones, view];
+        write("cache_misses", "Queries not in the cache", &labels_of_misses, misses)?;
+        write("cache_requests", "Queries to the cache", &labels_of_misses, hits + misses)?;
+        let (name, help) = ("cache_entries", "Entries in the cache");
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(cache.len() as i64).encode(family.encode_family(&labels)?)
     }
 }
 

@@ -41,6 +41,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use shared::config_dir;
+use shared::metrics::coredns::Compat;
 use shared::ready::Check;
 use shared::serve;
 use shared::shutdown::{TaskError, Tasks};
@@ -148,7 +149,7 @@ impl Program {
         let limits = serve::Limits::default();
         let serving = serve::dns(sockets, limits, tasks.stopping(), Arc::clone(&answers), later)?;
         let board = Arc::clone(&forwarder.board);
-        let router = http_router(answers, &serving, &sources, board);
+        let router = http_router(answers, &serving, &sources, board, config.metrics_compat);
         tracing::info!(dns = ?addresses, http = %listener.address(), "serving");
 
         let stopping = || tasks.stopping();
@@ -177,6 +178,7 @@ fn http_router(
     serving: &serve::Serving,
     sources: &Sources,
     board: Arc<forward::Board>,
+    compat: Option<Compat>,
 ) -> axum::Router {
     let counters = Arc::clone(&serving.counters);
     let directory = sources.directory.clone();
@@ -184,10 +186,13 @@ fn http_router(
     shared::metrics::register_dns(&mut registry, Arc::clone(&counters), serving.overflow());
     shared::metrics::register_config_dir(&mut registry, directory.clone());
     registry.register_collector(Box::new(forward::Metrics(Arc::clone(&board))));
+    registry.register_collector(Box::new(http::Metrics(Arc::clone(&answers))));
     // Routes are loaded and sockets bound before anything is served.
     let ready =
         move || vec![Check::passed("dns"), Check::passed("routes"), directory.borrow().check()];
-    http::router(answers, (counters, board), ready, registry)
+    let compat = compat.map(|Compat::Coredns| http::coredns(&answers, &counters));
+    let registries = std::iter::once(registry).chain(compat).collect();
+    http::router(answers, (counters, board), ready, registries)
 }
 
 /// Binds and runs in one go.

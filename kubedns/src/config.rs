@@ -13,6 +13,7 @@ use std::time::Duration;
 use kube::core::Selector;
 use shared::flags;
 use shared::log::LogConfig;
+use shared::metrics::coredns::Compat;
 
 use crate::name::Name;
 use crate::records::{PodMode, Zone, ZoneError};
@@ -31,6 +32,9 @@ pub struct Config {
     #[arg(long, value_name = "ADDR", value_parser = flags::listen_address,
         default_value = HTTP_LISTEN)]
     pub http_listen: SocketAddr,
+    /// Metrics under the names of another DNS server as well: coredns [default: none]
+    #[arg(long, value_name = "SERVER", value_enum, hide_possible_values = true)]
+    pub metrics_compat: Option<Compat>,
     /// Kubeconfig file that says which API server [default: the service account of the pod]
     #[arg(long, value_name = "FILE", conflicts_with = "objects")]
     pub kubeconfig: Option<PathBuf>,
@@ -253,6 +257,7 @@ mod tests {
         assert!(zone.name_server.is_empty(), "a wildcard is no address to reach it");
         assert_eq!(config.listen.len(), 2);
         assert!(config.threads() > 0 && config.transfer.is_empty());
+        assert_eq!(config.metrics_compat, None);
         assert!(config.scope().namespaces.is_empty() && !config.scope().pods);
     }
 
@@ -311,6 +316,7 @@ mod tests {
         check(&["--snapshot", "s", "--objects", "d"], &["--snapshot", "--objects"]);
         check(&["--transfer", "10.0.0.0/33"], &["--transfer", "10.0.0.0/33", "10.0.0.0/8"]);
         check(&["--transfer", "10.0.0.7/8"], &["--transfer", "expected 10.0.0.0/8"]);
+        check(&["--metrics-compat", "bind"], &["--metrics-compat", "bind", "coredns"]);
         check(&["--no-such"], &["--no-such"]);
     }
 }

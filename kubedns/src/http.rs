@@ -2,6 +2,7 @@
 //!
 //! Edge. Reads what others keep; does not know how records are made or answered.
 
+mod coredns;
 mod explain;
 mod metrics;
 
@@ -21,6 +22,7 @@ use futures_util::stream;
 use shared::clock::Moment;
 use shared::config_dir;
 use shared::http::{Seat, standard};
+use shared::metrics::coredns::Compat;
 use shared::ready::{Check, Ready};
 use shared::serve::{Counters, Overflow, boot_time};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -54,6 +56,8 @@ pub struct View {
     pub snapshot: Option<watch::Receiver<snapshot::State>>,
     /// What the publisher counts.
     pub counts: Arc<publish::Counts>,
+    /// Whose names metrics have beside ours.
+    pub compat: Option<Compat>,
     /// How the configuration directory fares.
     pub config: watch::Receiver<config_dir::State>,
 }

@@ -182,6 +182,7 @@ impl Program {
             objects: None,
             snapshot: keeper.as_ref().map(snapshot::Keeper::state),
             counts: publisher.counts(),
+            compat: config.metrics_compat,
             config: config_state.clone(),
         };
         let nodes = match objects {

@@ -3,6 +3,7 @@
 //!
 //! Edge: reads counters kept elsewhere at the moment of a scrape. Knows no metric of one program.
 
+pub mod coredns;
 mod process;
 
 use std::fmt;

@@ -494,6 +494,31 @@ async fn every_query_is_counted_once_whatever_becomes_of_it() {
     cache.stop().await;
 }
 
+#[tokio::test]
+async fn dashboards_for_coredns_find_the_cache() {
+    let upstream = Upstream::start(FAR).await;
+    upstream.answer("a.example. A", &["a.example. 300 A 10.0.0.1"]);
+    let cache = Running::start(&[server(&upstream), "--metrics-compat=coredns".to_owned()]).await;
+    for _ in 0..3 {
+        dns::ask_tcp(cache.dns, "a.example. A").await;
+    }
+    let server = format!("server=\"dns://{}\"", cache.dns);
+    let metrics = http::get(cache.http, "/metrics").await.1;
+    for line in [
+        &format!("coredns_cache_hits_total{{{server},type=\"all\",zones=\".\",view=\"\"}} 2\n"),
+        &format!("coredns_cache_misses_total{{{server},zones=\".\",view=\"\"}} 1\n"),
+        &format!("coredns_cache_requests_total{{{server},zones=\".\",view=\"\"}} 3\n"),
+        &format!("coredns_cache_entries{{{server},type=\"all\",zones=\".\",view=\"\"}} 1\n"),
+        &format!(
+            "coredns_dns_responses_total{{{server},zone=\".\",view=\"\",rcode=\"NOERROR\",\
+             plugin=\"cache\"}} 3\n"
+        ),
+    ] {
+        assert!(metrics.contains(line), "{line:?} is missing in {metrics}");
+    }
+    cache.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn routes_change_without_losing_a_query() {
     let directory = tempfile::tempdir().unwrap();

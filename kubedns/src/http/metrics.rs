@@ -13,10 +13,11 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use shared::durations::Bounds;
+use shared::metrics::coredns::Compat;
 use shared::metrics::{counters, histograms, register_config_dir, register_dns};
 use shared::serve::boot_time;
 
-use super::View;
+use super::{View, coredns};
 use crate::programming::SERVICE_KINDS;
 use crate::project::Kind;
 use crate::snapshot::unix_ms;
@@ -32,7 +33,8 @@ pub fn registries(view: &View) -> Arc<[Registry]> {
         view: view.clone(),
         tally: ArcSwapOption::empty(),
     }));
-    [registry].into()
+    let compat = view.compat.map(|Compat::Coredns| coredns::registry(view));
+    std::iter::once(registry).chain(compat).collect()
 }
 
 struct Records {

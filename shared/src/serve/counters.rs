@@ -194,7 +194,7 @@ impl Counters {
     }
 
     /// Counts the reply that stands in `message`, to a question of type `qtype`.
-    pub(super) fn reply(&self, lane: usize, qtype: u16, message: &[u8]) {
+    pub(crate) fn reply(&self, lane: usize, qtype: u16, message: &[u8]) {
         let counters = &self.lanes[lane];
         let code = usize::from(message[3] & 0x0f).min(RCODES.len() - 1);
         counters.replies[type_index(qtype)][code].fetch_add(1, Relaxed);

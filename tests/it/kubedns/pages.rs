@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{DB, WEB, shop, watching};
-use crate::fixture::dns::eventually;
+use crate::fixture::dns::{ask_tcp, eventually};
 use crate::fixture::http::{self, Lines};
 use tests::objects::{endpoint_slice, service};
 
@@ -50,7 +50,7 @@ async fn metrics_tell_what_is_known_and_how_fresh_it_is() {
     let kubedns = watching(&api, &[]).await;
     http::eventually(kubedns.http, "/readyz", 200, "ok").await;
     eventually(kubedns.dns, DB, "NXDOMAIN", &[]).await;
-    crate::fixture::dns::ask_tcp(kubedns.dns, DB).await;
+    ask_tcp(kubedns.dns, DB).await;
     let metrics = http::get(kubedns.http, "/metrics").await.1;
     for line in [
         "kubedns_objects{kind=\"services\"} 1\n",
@@ -109,5 +109,46 @@ async fn how_long_a_change_took_is_measured_by_the_kind_of_its_service() {
     let lag = "kubedns_watch_lag_seconds{kind=\"services\",namespace=\"\"} ";
     let lag = metrics.lines().find_map(|line| line.strip_prefix(lag)).unwrap();
     assert!(lag.parse::<f64>().unwrap() > 1e8, "{lag} s");
+    kubedns.end().await;
+}
+
+#[tokio::test]
+async fn dashboards_for_coredns_find_its_names_where_they_are_asked_for() {
+    let api = shop().await;
+    let own = watching(&api, &[]).await;
+    http::eventually(own.http, "/readyz", 200, "ok").await;
+    let metrics = http::get(own.http, "/metrics").await.1;
+    assert!(!metrics.contains("coredns"), "{metrics}");
+    own.end().await;
+
+    let kubedns = watching(&api, &["--metrics-compat", "coredns"]).await;
+    http::eventually(kubedns.http, "/readyz", 200, "ok").await;
+    for question in [DB, DB, WEB] {
+        ask_tcp(kubedns.dns, question).await;
+    }
+    let labels = format!("server=\"dns://{}\",zone=\".\",view=\"\"", kubedns.dns);
+    let metrics = http::get(kubedns.http, "/metrics").await.1;
+    for line in [
+        "coredns_build_info{version=\"",
+        &format!(
+            "coredns_dns_requests_total{{{labels},proto=\"tcp\",family=\"1\",type=\"A\"}} 3\n"
+        ),
+        &format!(
+            "coredns_dns_responses_total{{{labels},rcode=\"NXDOMAIN\",plugin=\"kubernetes\"}} 2\n"
+        ),
+        &format!(
+            "coredns_dns_responses_total{{{labels},rcode=\"NOERROR\",plugin=\"kubernetes\"}} 1\n"
+        ),
+        "# TYPE coredns_dns_request_duration_seconds histogram\n",
+        &format!("coredns_dns_request_duration_seconds_count{{{labels}}} 3\n"),
+        "coredns_kubernetes_dns_programming_duration_seconds_count{\
+         service_kind=\"headless_with_selector\"} 0\n",
+        "coredns_panics_total 0\n",
+        "kubedns_ready 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line:?} is missing in {metrics}");
+    }
+    let none = "coredns_kubernetes_dns_programming_duration_seconds_count{service_kind=\"external";
+    assert!(!metrics.contains(none), "{metrics}");
     kubedns.end().await;
 }
