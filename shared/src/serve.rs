@@ -31,7 +31,7 @@ use crate::wire::{Query, Reply};
 
 pub use counters::{Counters, Event, Place, RCODES, Snapshot, TYPES};
 pub use deferred::{Deferred, Outbox};
-pub use mmsg::{BATCH, Batch, DATAGRAM_MAX, Datagram, Ends, Inbox, boot_time};
+pub use mmsg::{BATCH, Batch, DATAGRAM_MAX, Datagram, Ends, Inbox, boot_time, can_join};
 pub use sockets::{BindError, Sockets, bind};
 pub use tcp::Limits;
 

@@ -9,6 +9,8 @@
 //! the capacities handed in.
 #![allow(unsafe_code)] // as above
 
+mod joined;
+
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
@@ -367,6 +369,21 @@ fn local(header: &libc::mmsghdr) -> Option<(IpAddr, u32)> {
     }
 }
 
+/// Writes the control message that parts a message into datagrams of `len` bytes; yields the length
+/// of the control data.
+fn write_segment(control: &mut Control, len: u16) -> usize {
+    let start = control.0.as_mut_ptr().cast::<libc::cmsghdr>();
+    let size = mem::size_of_val(&len) as u32;
+    // SAFETY: Control is aligned for cmsghdr and, with 64 bytes, larger than CMSG_SPACE of a u16.
+    unsafe {
+        (*start).cmsg_len = libc::CMSG_LEN(size) as _;
+        (*start).cmsg_level = libc::SOL_UDP;
+        (*start).cmsg_type = libc::UDP_SEGMENT;
+        libc::CMSG_DATA(start).cast::<u16>().write_unaligned(len);
+        libc::CMSG_SPACE(size) as usize
+    }
+}
+
 /// Writes the control message that makes a datagram leave from `address`; yields the length of the
 /// control data.
 fn write_local(control: &mut Control, address: IpAddr, interface: u32) -> usize {
@@ -428,6 +445,13 @@ pub fn spread(socket: &UdpSocket, sockets: u32) -> io::Result<()> {
     ];
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
+}
+
+/// Whether the system parts what [`Batch::send_joined`] sends (Linux 4.18 does). Towards a network
+/// the device must compute checksums as well; loopback always does.
+pub fn can_join(socket: &UdpSocket) -> bool {
+    let off: libc::c_int = 0; // for what is sent without asking
+    set_option(socket, libc::SOL_UDP, libc::UDP_SEGMENT, &off).is_ok()
 }
 
 /// Datagrams the kernel dropped because this socket's receive buffer was full, since it was opened.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use shared::serve::{Batch, Inbox};
+use shared::serve::{Batch, Inbox, can_join};
 
 use super::{Expected, LOST_AFTER, Outstanding, Pace, Plan, Tally, report, settle};
 use crate::workload::Workload;
@@ -29,6 +29,8 @@ struct Udp {
     sockets: Vec<(UdpSocket, Outstanding)>,
     inbox: Inbox,
     batch: Batch,
+    /// Questions of one batch pass the kernel together, and reach the server one by one.
+    joined: bool,
     /// Questions asked so far, over all sockets.
     number: u64,
 }
@@ -49,8 +51,11 @@ impl Udp {
             socket.set_nonblocking(true)?;
             Ok((UdpSocket::from(socket), Outstanding::new(plan.window, Instant::now())))
         };
-        let sockets = (0..plan.sockets).map(open).collect::<io::Result<_>>()?;
-        Ok(Self { sockets, inbox: Inbox::new(false, false), batch: Batch::new(), number: 0 })
+        let sockets = (0..plan.sockets).map(open).collect::<io::Result<Vec<_>>>()?;
+        let joined =
+            plan.server.ip().is_loopback() && sockets.iter().all(|(socket, _)| can_join(socket));
+        let (inbox, batch) = (Inbox::new(false, false), Batch::new());
+        Ok(Self { sockets, inbox, batch, joined, number: 0 })
     }
 
     fn run(
@@ -141,7 +146,11 @@ impl Udp {
         }
         if room > 0 {
             // What the kernel does not take is never answered, and so counted as lost.
-            self.batch.send(socket);
+            if self.joined {
+                self.batch.send_joined(socket);
+            } else {
+                self.batch.send(socket);
+            }
             tally.sent += room as u64;
         }
         room > 0
