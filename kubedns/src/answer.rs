@@ -39,18 +39,16 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
         let text = "neither in the cluster domain nor in a reverse zone";
         return reply.fail(rcode::REFUSED, ErrorCode::NotAuthoritative, text);
     };
-    if !records.is_complete() {
-        let text = "the cluster has not been listed completely yet";
-        return reply.fail(rcode::SERVFAIL, ErrorCode::NotReady, text);
-    }
-    if records.is_stale() {
-        reply.set_error(ErrorCode::StaleAnswer, STALE);
+    if !found.records.is_complete() {
+        return reply.fail(rcode::SERVFAIL, ErrorCode::NotReady, INCOMPLETE);
     }
     reply.set_authoritative(true);
     let mut spot = Spot { at: HEADER_LEN, apex: found.apex, is_reverse: found.is_reverse };
     let mut node = found.node;
-    let mut writing = Writing { query, records, turn, reply, ttl_secs: records.ttl_secs() };
-    if let Some(pattern) = Pattern::of(records, query.name(), &found) {
+    let ttl_secs = records.ttl_secs();
+    let mut writing = Writing { query, records: found.records, turn, reply, ttl_secs };
+    writing.note_stale();
+    if let Some(pattern) = Pattern::of(query.name(), &found) {
         writing.ttl_secs = 0;
         match pattern.alias(query.transport) {
             Some(alias) => node = alias,
@@ -69,12 +67,15 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
         let Some(found) = records.find(target.wire()) else {
             return; // whoever asked knows the way to other zones: dnscache follows
         };
+        if !found.records.is_complete() {
+            return writing.give_up(ErrorCode::NotReady, INCOMPLETE);
+        }
+        writing.records = found.records;
+        writing.note_stale();
         spot = Spot { at: target_at, apex: found.apex, is_reverse: found.is_reverse };
         node = found.node;
     }
-    reply.clear_records(query);
-    reply.set_authoritative(false);
-    reply.fail(rcode::SERVFAIL, ErrorCode::Other, "a chain of ExternalName Services has no end");
+    writing.give_up(ErrorCode::Other, "a chain of ExternalName Services has no end");
 }
 
 /// Where in the message the name stands that is being answered.
@@ -91,6 +92,7 @@ struct Spot {
 /// One reply being written.
 struct Writing<'w, 'b> {
     query: &'w Query<'w>,
+    /// Of the zone that is answered from: a chain may lead to another.
     records: &'w Records,
     turn: u32,
     reply: &'w mut Reply<'b>,
@@ -98,6 +100,20 @@ struct Writing<'w, 'b> {
 }
 
 impl Writing<'_, '_> {
+    /// Says so where the answer comes from records of an earlier process.
+    fn note_stale(&mut self) {
+        if self.records.is_stale() {
+            self.reply.set_error(ErrorCode::StaleAnswer, STALE);
+        }
+    }
+
+    /// SERVFAIL in place of whatever has been written.
+    fn give_up(&mut self, code: ErrorCode, text: &'static str) {
+        self.reply.clear_records(self.query);
+        self.reply.set_authoritative(false);
+        self.reply.fail(rcode::SERVFAIL, code, text);
+    }
+
     /// Answers at the end of the chain: records, or SOA with NXDOMAIN or NODATA (RFC 2308, RFC
     /// 6604).
     fn end(&mut self, spot: Spot, node: Node<'_>) {
@@ -147,7 +163,8 @@ impl Writing<'_, '_> {
             }
             (Node::Apex, rtype::NS) => self.name_server(spot),
             (Node::Version, rtype::TXT) => {
-                if self.push(Section::Answer, spot.at, rtype::TXT, &[VERSION]).is_none() {
+                let version = self.records.zone().schema().version();
+                if self.push(Section::Answer, spot.at, rtype::TXT, &[version]).is_none() {
                     self.truncate();
                 }
                 true
@@ -196,7 +213,7 @@ impl Writing<'_, '_> {
                 Label::Host(host) => host,
                 Label::Generated => generated.wire(),
             };
-            let rdata = &[label, claim.key, records.zone().services()];
+            let rdata = &[label, claim.key, claim.zone.services()];
             if self.push(Section::Answer, spot.at, rtype::PTR, rdata).is_none() {
                 self.truncate();
                 break;
@@ -281,14 +298,14 @@ const ANY_ORDER: [u16; 7] =
 pub(crate) const CHAIN_MAX: usize = 8;
 /// The farthest offset that a compression pointer reaches.
 const POINTER_MAX: usize = 0x3fff;
+/// Why nothing is said yet.
+const INCOMPLETE: &str = "the cluster has not been listed completely yet";
 /// Why an answer may be out of date.
 const STALE: &str = "from the snapshot: the API server has not been heard since the start";
 /// The name server's name, relative to the apex of the cluster domain.
 pub(crate) const NS: &[u8] = b"\x02ns\x03dns";
 /// The mailbox of the SOA record, relative to the apex of the cluster domain.
 pub(crate) const HOSTMASTER: &[u8] = b"\x0ahostmaster";
-/// The version of the DNS specification that is followed, as rdata of TXT.
-pub(crate) const VERSION: &[u8] = b"\x051.1.0";
 /// Numbers of the SOA record that only zone transfers would use.
 const REFRESH_SECS: u32 = 7_200;
 const RETRY_SECS: u32 = 1_800;

@@ -16,6 +16,7 @@ use shared::log::LogConfig;
 use shared::metrics::coredns::Compat;
 
 use crate::name::Name;
+use crate::project::Kind;
 use crate::records::{PodMode, Zone, ZoneError};
 
 pub use prefix::Prefix;
@@ -69,7 +70,7 @@ pub struct Config {
     /// Label selector of the services that are watched and answered for [default: all]
     #[arg(long, value_name = "EXPR", value_parser = selector::parse)]
     pub service_selector: Option<Selector>,
-    /// Domain of Multi-Cluster Services (KEP-1645) [default: off]
+    /// Domain of Multi-Cluster Services (KEP-1645), such as clusterset.local [default: off]
     #[arg(long, value_name = "NAME", value_parser = domain)]
     pub clusterset_domain: Option<Name>,
     /// Addresses under which clients reach this DNS, for ns.dns below the cluster domain
@@ -132,6 +133,19 @@ pub struct Scope {
     pub services: Option<Selector>,
     /// Whether Pods are needed.
     pub pods: bool,
+    /// Whether ServiceImports are needed.
+    pub imports: bool,
+}
+
+impl Scope {
+    /// Whether objects of that kind are needed.
+    pub fn needs(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Pod => self.pods,
+            Kind::ServiceImport => self.imports,
+            Kind::Service | Kind::EndpointSlice | Kind::Namespace | Kind::Node => true,
+        }
+    }
 }
 
 impl Config {
@@ -139,6 +153,7 @@ impl Config {
     pub fn zone(&self) -> Zone {
         let text = self.domain.to_string();
         let mut zone = Zone::new(&text).expect("the flag's parser has made a Zone of it");
+        zone.clusterset = self.clusterset_domain.clone();
         zone.ttl_secs = self.ttl.as_secs() as u32;
         zone.pods = match self.pods {
             Pods::Disabled => PodMode::Disabled,
@@ -166,7 +181,18 @@ impl Config {
             namespaces,
             services: self.service_selector.clone(),
             pods: self.pods == Pods::Verified,
+            imports: self.clusterset_domain.is_some(),
         }
+    }
+
+    /// Fails on flags that contradict each other.
+    pub fn check(&self) -> Result<(), Nested> {
+        let Some(clusterset) = &self.clusterset_domain else { return Ok(()) };
+        let (one, other) = (format!(".{}", self.domain), format!(".{clusterset}"));
+        if one.ends_with(&other) || other.ends_with(&one) {
+            return Err(Nested { clusterset: clusterset.clone(), domain: self.domain.clone() });
+        }
+        Ok(())
     }
 
     /// What must be the same for one kubedns to use another's snapshot: every flag that says which
@@ -191,6 +217,17 @@ impl Config {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.threads.map_or_else(cores, usize::from)
     }
+}
+
+/// One of two zones would hide the other.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "invalid value '{clusterset}' for '--clusterset-domain': expected a domain neither above nor \
+     below --domain, which is {domain}"
+)]
+pub struct Nested {
+    clusterset: Name,
+    domain: Name,
 }
 
 /// A file's path: its directory may come to exist, but its name must be one.
@@ -259,6 +296,26 @@ mod tests {
         assert!(config.threads() > 0 && config.transfer.is_empty());
         assert_eq!(config.metrics_compat, None);
         assert!(config.scope().namespaces.is_empty() && !config.scope().pods);
+        assert!(!config.scope().imports && zone.clusterset.is_none());
+    }
+
+    #[test]
+    fn one_zone_cannot_hide_the_other() {
+        let check = |domain: &str, clusterset: &str, allowed: bool| {
+            let flags = ["--domain", domain, "--clusterset-domain", clusterset];
+            let config = config(&flags).unwrap();
+            assert_eq!(config.check().is_ok(), allowed, "{domain} {clusterset}");
+            assert_eq!(config.zone().clusterset.unwrap().to_string(), format!("{clusterset}."));
+        };
+        check("cluster.local", "clusterset.local", true);
+        check("cluster.local", "setcluster.local", true);
+        check("cluster.local", "cluster.local", false);
+        check("cluster.local", "set.cluster.local", false);
+        check("a.cluster.local", "cluster.local", false);
+        let flags = ["--domain", "a.b", "--clusterset-domain", "b"];
+        let said = config(&flags).unwrap().check().unwrap_err().to_string();
+        assert!(said.contains("'b.' for '--clusterset-domain'") && said.contains("a.b."), "{said}");
+        assert_eq!(config(&[]).unwrap().check(), Ok(()));
     }
 
     #[test]
@@ -307,6 +364,7 @@ mod tests {
         check(&["--ttl", "soon"], &["--ttl", "soon", "0 to 3600"]);
         check(&["--pods", "some"], &["--pods", "some", "disabled, insecure, verified"]);
         check(&["--domain", "a..b"], &["--domain", "a..b", "no name"]);
+        check(&["--clusterset-domain", "a b"], &["--clusterset-domain", "a b", "no name"]);
         check(&["--namespace", "A"], &["--namespace", "A", "lower-case"]);
         check(&["--service-selector", "a in"], &["--service-selector", "a in", "key in (a,b)"]);
         check(&["--context", "prod"], &["--kubeconfig"]);

@@ -69,9 +69,6 @@ pub fn explain(records: &Records, name: &Name, qtype: u16) -> Explanation {
         explanation.status = "REFUSED";
         explanation.reason =
             "a zone is transferred over TCP, to the addresses of --transfer".to_owned();
-    } else if !records.is_complete() {
-        explanation.status = "SERVFAIL";
-        explanation.reason = "the cluster has not been listed completely yet".to_owned();
     } else {
         follow(records, name, qtype, &mut explanation);
     }
@@ -88,21 +85,28 @@ fn follow(records: &Records, name: &Name, qtype: u16, explanation: &mut Explanat
             explanation.reason = format!("{name} is in another zone: dnscache asks for it");
             return;
         };
-        let pattern = Pattern::of(records, name.wire(), &found);
+        if !found.records.is_complete() {
+            explanation.status = "SERVFAIL";
+            explanation.reason = "the cluster has not been listed completely yet".to_owned();
+            explanation.records.clear();
+            return;
+        }
+        let pattern = Pattern::of(name.wire(), &found);
         let pattern = pattern.filter(|_| explanation.records.is_empty());
         let alias = pattern.and_then(|pattern| pattern.alias(Transport::Tcp));
         if let Some(pattern) = pattern {
             explanation.ttl_secs = 0;
             if alias.is_none() {
-                return wild(records, name, &pattern, qtype, explanation);
+                return wild(found.records, name, &pattern, qtype, explanation);
             }
         }
         let Node::Alias(entry, target) = alias.unwrap_or(found.node) else {
-            return end(records, name, found.node, qtype, explanation);
+            return end(found.records, name, found.node, qtype, explanation);
         };
-        explanation.push(name, (format!("CNAME {target}"), rows::service(entry)));
+        let object = rows::service(records, entry);
+        explanation.push(name, (format!("CNAME {target}"), object.clone()));
         if matches!(qtype, rtype::CNAME | rtype::ANY) {
-            explanation.reason = format!("{} is an alias", rows::service(entry));
+            explanation.reason = format!("{object} is an alias");
             return;
         }
         name = target;

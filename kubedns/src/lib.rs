@@ -124,9 +124,6 @@ impl Program {
     /// Fails on addresses that are taken and on files that cannot be read. An API server that is
     /// away is no failure: it may come back.
     pub async fn bind(config: Config) -> Result<Self, Error> {
-        if config.clusterset_domain.is_some() {
-            tracing::warn!("--clusterset-domain: this version answers for no clusterset yet");
-        }
         let sockets = shared::serve::bind(&config.listen, config.threads())?;
         let listener = shared::http::bind(config.http_listen).await?;
         let objects = if let Some(path) = &config.objects {

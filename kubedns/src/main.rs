@@ -7,6 +7,9 @@ use shared::{descriptors, flags, log, shutdown};
 
 fn main() -> ExitCode {
     let config: Config = flags::parse();
+    if let Err(error) = config.check() {
+        return flags::wrong(&error);
+    }
     log::start(&config.log);
     descriptors::raise(kubedns::DESCRIPTORS_MAX);
     log::exit_code(run(config))

@@ -79,7 +79,7 @@ pub struct Objects {
 
 /// The scopes in which objects from files are told: a list of each kind.
 pub fn scopes(exposed: &config::Scope) -> Vec<Scope> {
-    let kinds = Kind::KNOWN.into_iter().filter(|&kind| kind != Kind::Pod || exposed.pods);
+    let kinds = Kind::KNOWN.into_iter().filter(|&kind| exposed.needs(kind));
     kinds.map(Scope::all).collect()
 }
 
@@ -306,8 +306,7 @@ fn is_exposed(labelled: &Labelled, exposed: &config::Scope) -> bool {
             Input::Service(_) => {
                 exposed.services.as_ref().is_none_or(|selector| selector.matches(&labelled.labels))
             }
-            Input::Pod(_) => exposed.pods,
-            Input::EndpointSlice(_) | Input::Namespace(_) | Input::Node(_) => true,
+            input => exposed.needs(input.kind()),
         }
 }
 

@@ -69,14 +69,18 @@ pub struct Waiting {
 
 impl Waiting {
     /// What is measured of `change`; nothing where nobody knows when it happened, and nothing of
-    /// what is gone or is neither a Service nor an EndpointSlice.
+    /// what is gone, imported, or neither a Service nor an EndpointSlice.
     pub fn of(change: &Change, written: Option<Written>) -> Option<Self> {
         let Written { at_ms: since_ms, from_selector } = written?;
         let Change::Applied(_, object) = change else { return None };
         let (key, from_selector) = match object {
             Object::Service(service) => (service.key.clone(), None),
-            Object::EndpointSlice(slice) => (slice.service().clone(), Some(from_selector)),
-            Object::Namespace(_) | Object::Pod(_) | Object::Node(_) => return None,
+            Object::EndpointSlice(slices) => {
+                (slices.own.as_ref()?.service().clone(), Some(from_selector))
+            }
+            Object::Namespace(_) | Object::Pod(_) | Object::ServiceImport(_) | Object::Node(_) => {
+                return None;
+            }
         };
         Some(Self { key, from_selector, since_ms })
     }

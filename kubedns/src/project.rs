@@ -15,6 +15,7 @@ mod node;
 mod pod;
 mod ports;
 mod service;
+mod service_import;
 mod written;
 
 use std::fmt;
@@ -22,13 +23,14 @@ use std::fmt;
 use serde::{Deserialize, Deserializer};
 
 use crate::name::{NameError, push_label};
-use crate::records::{Key, Locality, Namespace, Pod, Service, Slice};
+use crate::records::{Key, Locality, Namespace, Pod, Service};
 
-pub use endpoint_slice::EndpointSliceObject;
+pub use endpoint_slice::{EndpointSliceObject, Slices};
 pub use namespace::NamespaceObject;
 pub use node::NodeObject;
 pub use pod::PodObject;
 pub use service::ServiceObject;
+pub use service_import::ServiceImportObject;
 pub use written::{ManagedFields, Written};
 
 /// The kinds of objects that records are made of.
@@ -42,16 +44,26 @@ pub enum Kind {
     Namespace,
     /// `v1` Pod; needed only to verify pod names.
     Pod,
+    /// `multicluster.x-k8s.io` ServiceImport, `v1beta1` or `v1alpha1`; needed only for the domain
+    /// of a clusterset.
+    ServiceImport,
     /// `v1` Node; needed only for federations.
     Node,
 }
 
 impl Kind {
     /// The kinds that say which names exist: nothing is answered before they have been listed.
-    pub const ALL: [Self; 4] = [Self::Service, Self::EndpointSlice, Self::Namespace, Self::Pod];
+    pub const ALL: [Self; 5] =
+        [Self::Service, Self::EndpointSlice, Self::Namespace, Self::Pod, Self::ServiceImport];
     /// Every kind.
-    pub const KNOWN: [Self; 5] =
-        [Self::Service, Self::EndpointSlice, Self::Namespace, Self::Pod, Self::Node];
+    pub const KNOWN: [Self; 6] = [
+        Self::Service,
+        Self::EndpointSlice,
+        Self::Namespace,
+        Self::Pod,
+        Self::ServiceImport,
+        Self::Node,
+    ];
 
     /// The word that `kind:` says.
     pub const fn name(self) -> &'static str {
@@ -60,15 +72,20 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Namespace => "Namespace",
             Self::Pod => "Pod",
+            Self::ServiceImport => "ServiceImport",
             Self::Node => "Node",
         }
     }
 
-    /// What `apiVersion:` says.
-    pub const fn api_version(self) -> &'static str {
+    /// What `apiVersion:` may say, the first the one that is preferred. All that is read of an
+    /// object is the same in each.
+    pub const fn api_versions(self) -> &'static [&'static str] {
         match self {
-            Self::Service | Self::Namespace | Self::Pod | Self::Node => "v1",
-            Self::EndpointSlice => "discovery.k8s.io/v1",
+            Self::Service | Self::Namespace | Self::Pod | Self::Node => &["v1"],
+            Self::EndpointSlice => &["discovery.k8s.io/v1"],
+            Self::ServiceImport => {
+                &["multicluster.x-k8s.io/v1beta1", "multicluster.x-k8s.io/v1alpha1"]
+            }
         }
     }
 
@@ -79,6 +96,7 @@ impl Kind {
             Self::EndpointSlice => "endpointslices",
             Self::Namespace => "namespaces",
             Self::Pod => "pods",
+            Self::ServiceImport => "serviceimports",
             Self::Node => "nodes",
         }
     }
@@ -101,6 +119,8 @@ pub enum Input {
     Namespace(NamespaceObject),
     /// A Pod.
     Pod(PodObject),
+    /// A ServiceImport.
+    ServiceImport(ServiceImportObject),
     /// A Node.
     Node(NodeObject),
 }
@@ -113,6 +133,7 @@ impl Input {
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::Namespace(_) => Kind::Namespace,
             Self::Pod(_) => Kind::Pod,
+            Self::ServiceImport(_) => Kind::ServiceImport,
             Self::Node(_) => Kind::Node,
         }
     }
@@ -124,6 +145,7 @@ impl Input {
             Self::EndpointSlice(object) => &object.metadata,
             Self::Namespace(object) => &object.metadata,
             Self::Pod(object) => &object.metadata,
+            Self::ServiceImport(object) => &object.metadata,
             Self::Node(object) => &object.metadata,
         }
     }
@@ -170,11 +192,13 @@ pub enum Object {
     /// Of a Service.
     Service(Service),
     /// Of an EndpointSlice.
-    EndpointSlice(Slice),
+    EndpointSlice(Slices),
     /// Of a Namespace.
     Namespace(Namespace),
     /// Of a Pod.
     Pod(Pod),
+    /// Of a ServiceImport: a Service of another zone.
+    ServiceImport(Service),
     /// Of a Node.
     Node(Locality),
 }
@@ -198,7 +222,15 @@ pub fn change(input: &Input) -> (Change, Option<Rejected>) {
     let projected = match input {
         Input::Service(object) => object.project().map(|made| Some(Object::Service(made))),
         Input::EndpointSlice(object) => {
-            object.project().map(|made| made.map(Object::EndpointSlice))
+            let (made, reason) = object.project();
+            let change = match made {
+                Some(slices) => Change::Applied(input.id(), Object::EndpointSlice(slices)),
+                None => Change::Deleted(input.id()),
+            };
+            return (change, reason.map(|reason| Rejected { object: input.id(), reason }));
+        }
+        Input::ServiceImport(object) => {
+            object.project().map(|made| made.map(Object::ServiceImport))
         }
         Input::Namespace(object) => object.project().map(|made| Some(Object::Namespace(made))),
         Input::Pod(object) => object.project().map(|made| made.map(Object::Pod)),
@@ -255,6 +287,23 @@ pub enum Reason {
     Port {
         /// What it says.
         value: i64,
+    },
+    /// A type of ServiceImport that there is not.
+    #[error("spec.type has {value:?}, which is neither ClusterSetIP nor Headless")]
+    ImportType {
+        /// What it says.
+        value: String,
+    },
+    /// An imported EndpointSlice that does not say which cluster it is from.
+    #[error("the label multicluster.kubernetes.io/source-cluster is missing")]
+    NoCluster,
+    /// Labels that make no name together.
+    #[error("{label}, its cluster, its service and its namespace have more than {max} bytes")]
+    LongNames {
+        /// The endpoint's own label.
+        label: String,
+        /// How many they may have, each with its length byte.
+        max: usize,
     },
     /// More of something than the API allows.
     #[error("{count} {what}: the API allows {max}")]
@@ -317,6 +366,12 @@ pub struct Labels {
     /// The Service an EndpointSlice belongs to (KEP-752).
     #[serde(rename = "kubernetes.io/service-name")]
     pub service_name: Option<String>,
+    /// The ServiceImport an EndpointSlice belongs to (KEP-1645).
+    #[serde(rename = "multicluster.kubernetes.io/service-name")]
+    pub imported_name: Option<String>,
+    /// The cluster that an EndpointSlice was imported from (KEP-1645).
+    #[serde(rename = "multicluster.kubernetes.io/source-cluster")]
+    pub source_cluster: Option<String>,
     /// Who keeps an EndpointSlice.
     #[serde(rename = "endpointslice.kubernetes.io/managed-by")]
     pub managed_by: Option<String>,

@@ -47,8 +47,11 @@ pub type Key = Arc<[u8]>;
 #[derive(Clone, Debug)]
 pub struct Zone {
     apex: Name,
+    schema: Schema,
     /// `svc.` and the apex, in wire form: the end of every Service's name.
     services: Box<[u8]>,
+    /// The domain of Multi-Cluster Services (KEP-1645), another zone; nothing where they are off.
+    pub clusterset: Option<Name>,
     /// TTL of every record, in seconds; 0 means that nobody keeps them.
     pub ttl_secs: u32,
     /// How pod names are answered.
@@ -81,7 +84,9 @@ impl Zone {
         let services = [b"\x03svc", apex.wire()].concat().into();
         Ok(Self {
             apex,
+            schema: Schema::Cluster,
             services,
+            clusterset: None,
             ttl_secs: 30,
             pods: PodMode::Insecure,
             name_server: Box::default(),
@@ -97,9 +102,49 @@ impl Zone {
         &self.apex
     }
 
+    /// The zone of Multi-Cluster Services beside this one. It has neither pods, nor Services that
+    /// exist only with endpoints: those of a ClusterSetIP may be known to other clusters alone.
+    fn of_clusterset(&self) -> Option<Self> {
+        let apex = self.clusterset.clone()?;
+        Some(Self {
+            services: [b"\x03svc", apex.wire()].concat().into(),
+            apex,
+            schema: Schema::Clusterset,
+            clusterset: None,
+            pods: PodMode::Disabled,
+            ignore_empty_service: false,
+            ..self.clone()
+        })
+    }
+
+    /// The specification that its names follow.
+    pub fn schema(&self) -> Schema {
+        self.schema
+    }
+
     /// `svc.` and the apex in wire form: what follows the labels of a [`Key`] in a name.
     pub fn services(&self) -> &[u8] {
         &self.services
+    }
+}
+
+/// The specification that the names of a zone follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schema {
+    /// That of a cluster: `kubernetes/dns`, `docs/specification.md`.
+    Cluster,
+    /// That of a clusterset: KEP-1645, `specification.md`. The Services are imported ones, and the
+    /// name of an endpoint has the label of its cluster behind its own.
+    Clusterset,
+}
+
+impl Schema {
+    /// Its version, as rdata of TXT.
+    pub fn version(self) -> &'static [u8] {
+        match self {
+            Self::Cluster => b"\x051.1.0",
+            Self::Clusterset => b"\x051.0.0",
+        }
     }
 }
 
@@ -209,12 +254,16 @@ pub struct Records {
     hasher: RandomState,
     counts: Counts,
     federations: Arc<[Federation]>,
+    /// The zone of Multi-Cluster Services, of the same moment; nothing where there is none.
+    clusterset: Option<Arc<Records>>,
 }
 
 impl Records {
     /// No record yet, and not complete: nothing is answered but SERVFAIL.
     pub fn empty(zone: Zone) -> Self {
+        let clusterset = zone.of_clusterset().map(|zone| Arc::new(Self::empty(zone)));
         Self {
+            clusterset,
             zone: Arc::new(zone),
             complete: false,
             stale: false,
@@ -263,6 +312,17 @@ impl Records {
     /// The same records with other federations.
     pub(crate) fn with_federations(mut self, federations: Arc<[Federation]>) -> Self {
         self.federations = federations;
+        self
+    }
+
+    /// The records of the zone of Multi-Cluster Services; nothing where there is none.
+    pub fn clusterset(&self) -> Option<&Arc<Self>> {
+        self.clusterset.as_ref()
+    }
+
+    /// The same records beside other ones of Multi-Cluster Services.
+    pub(crate) fn with_clusterset(mut self, clusterset: Option<Arc<Self>>) -> Self {
+        self.clusterset = clusterset;
         self
     }
 
@@ -349,7 +409,10 @@ pub fn key_text(key: &[u8]) -> String {
 /// Stale records are kept for at most this long (RFC 8767 section 5).
 const STALE_TTL_SECS: u32 = 30;
 /// Hostname, Service and namespace of 63 bytes each and `svc` must fit before the apex.
-const APEX_LEN_MAX: usize = shared::wire::NAME_MAX - (3 * 64 + 4);
+const APEX_LEN_MAX: usize = shared::wire::NAME_MAX - (LABELS_LEN_MAX + 4);
+/// Bytes that the labels left of `svc` take at most, in wire form: three of the longest. The four
+/// of an imported endpoint are held to it when they are read.
+pub(crate) const LABELS_LEN_MAX: usize = 3 * 64;
 
 #[cfg(test)]
 mod tests {

@@ -27,7 +27,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::changes::Changes;
-use crate::project::Change;
 use crate::records::{Records, Zone};
 use crate::store::{self, Reader, Writer};
 use crate::watch::progress::Progress;
@@ -105,7 +104,7 @@ pub fn restore(file: &[u8], identity: &str, zone: Zone) -> Result<Restored, Refu
     let (mut writer, reader) = store::new(zone);
     for object in decoded {
         let (id, object) = object?;
-        writer.apply(Change::Applied(id, object));
+        writer.restore(&id, object);
     }
     writer.restored(header.serial);
     Ok(Restored { header, writer, reader })

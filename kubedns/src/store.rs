@@ -10,6 +10,7 @@
 
 mod changed;
 mod localities;
+mod tracked;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -18,28 +19,32 @@ use arc_swap::{ArcSwap, Guard};
 use foldhash::fast::RandomState;
 
 use crate::name::push_label;
-use crate::project::{Change, Kind, Object, ObjectId};
-use crate::records::{Draft, Entry, Key, Pod, PodMode, Records, Zone};
+use crate::project::{Change, Kind, Object, ObjectId, Slices};
+use crate::records::{Entry, Key, Pod, PodMode, Records, Touched, Zone};
 
 use changed::Aliases;
 pub use changed::{Changed, Names};
 use localities::Localities;
+use tracked::Tracked;
 
-/// An empty, incomplete store for `zone`: SERVFAIL until every kind it needs is synced.
+/// An empty, incomplete store for `zone`: SERVFAIL until every kind it needs is synced. The zone of
+/// a clusterset beside it needs one more, and is opened by itself.
 pub fn new(zone: Zone) -> (Writer, Reader) {
     let mut awaited = HashSet::from([Kind::Service, Kind::EndpointSlice, Kind::Namespace]);
     if zone.pods == PodMode::Verified {
         awaited.insert(Kind::Pod);
     }
+    if zone.clusterset.is_some() {
+        awaited.insert(Kind::ServiceImport);
+    }
     let records = Records::empty(zone);
     let published = Arc::new(ArcSwap::from_pointee(records.clone()));
     let writer = Writer {
         published: published.clone(),
-        draft: Draft::new(records),
+        clusterset: records.clusterset().map(|records| Tracked::new((**records).clone())),
+        cluster: Tracked::new(records),
         awaited,
         relists: 0,
-        services: HashMap::default(),
-        slices: HashMap::default(),
         namespaces: HashMap::default(),
         pods: HashMap::default(),
         aliases: Aliases::default(),
@@ -70,15 +75,16 @@ impl Reader {
 #[derive(Debug)]
 pub struct Writer {
     published: Arc<ArcSwap<Records>>,
-    draft: Draft,
+    /// The cluster domain.
+    cluster: Tracked,
+    /// The domain of Multi-Cluster Services; nothing where they are off.
+    clusterset: Option<Tracked>,
     /// Kinds whose first full list is still to come.
     awaited: HashSet<Kind>,
     /// How many relists have begun.
     relists: u32,
     /// For each object in which relist, by number, it was last seen; what else is needed to take it
     /// back.
-    services: HashMap<Key, u32, RandomState>,
-    slices: HashMap<Arc<str>, (u32, u32), RandomState>,
     namespaces: HashMap<Arc<[u8]>, u32, RandomState>,
     pods: HashMap<Box<str>, (Pod, u32), RandomState>,
     aliases: Aliases,
@@ -142,19 +148,15 @@ impl Writer {
             namespace_text.as_deref().is_none_or(|namespace| name.starts_with(namespace))
         };
         match kind {
-            Kind::Service => {
-                let gone = self.services.iter().filter(|(key, seen)| {
-                    **seen < number && in_namespace(&key[1 + usize::from(key[0])..])
-                });
-                for key in gone.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
-                    self.delete_service(&key);
+            Kind::Service => self.cluster.remove_older_services(number, in_namespace),
+            Kind::ServiceImport => {
+                if let Some(clusterset) = &mut self.clusterset {
+                    clusterset.remove_older_services(number, in_namespace);
                 }
             }
             Kind::EndpointSlice => {
-                let gone =
-                    self.slices.iter().filter(|(name, (_, seen))| *seen < number && in_scope(name));
-                for name in gone.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
-                    self.delete_slice(&name);
+                for tracked in [Some(&mut self.cluster), self.clusterset.as_mut()] {
+                    tracked.into_iter().for_each(|t| t.remove_older_slices(number, in_scope));
                 }
             }
             Kind::Namespace => {
@@ -164,7 +166,7 @@ impl Writer {
                     .filter(|(label, seen)| **seen < number && in_namespace(label));
                 for label in gone.map(|(label, _)| label.clone()).collect::<Vec<_>>() {
                     self.namespaces.remove(&label);
-                    self.draft.set_namespace(&label, false);
+                    self.cluster.draft.set_namespace(&label, false);
                 }
             }
             Kind::Pod => {
@@ -185,8 +187,13 @@ impl Writer {
     /// it is shown at once, as stale, and stays until every kind is synced. Then what is different
     /// by now replaces it in one publication.
     pub fn restored(&mut self, serial: u32) {
-        self.draft.set_stale(serial);
-        let records = Arc::new(self.draft.records().clone());
+        self.cluster.draft.set_stale(serial);
+        let clusterset = self.clusterset.as_mut().map(|tracked| {
+            tracked.draft.set_stale(serial);
+            Arc::new(tracked.draft.records().clone())
+        });
+        let records = self.cluster.draft.records().clone().with_clusterset(clusterset);
+        let records = Arc::new(records);
         self.aliases.follow(&records, records.entries().map(Entry::key));
         self.published.store(records);
     }
@@ -199,40 +206,52 @@ impl Writer {
             self.federate();
         }
         self.awaited.remove(&kind);
-        if self.awaited.is_empty() {
-            self.draft.set_complete();
+        if self.is_synced() {
+            self.cluster.draft.set_complete();
+        }
+        if let Some(clusterset) = self.clusterset.as_mut().filter(|_| self.awaited.is_empty()) {
+            clusterset.draft.set_complete();
         }
     }
 
-    /// Whether every kind is synced.
+    /// Whether every kind that the cluster domain needs is synced.
     pub fn is_synced(&self) -> bool {
-        self.awaited.is_empty()
+        self.awaited.iter().all(|&kind| kind == Kind::ServiceImport)
     }
 
     /// Makes everything applied so far visible at once; nothing, where nothing changed or not every
     /// kind is synced.
     ///
     /// `revision` is the highest resource version seen, 0 where there is none: its low 32 bits
-    /// become the SOA serial, so that replicas agree and restarts do not go back.
+    /// become the SOA serial, so that replicas agree and restarts do not go back. The zone of a
+    /// clusterset stays as it was shown, until what it needs is synced as well.
     pub fn publish(&mut self, revision: u64) -> Option<Published> {
-        let (first, stale) = {
-            let published = self.published.load();
-            (!published.is_complete(), published.is_stale())
-        };
-        let is_news = first || stale || !self.draft.touched().is_empty();
-        if !self.is_synced() || !is_news {
+        let before = self.published.load_full();
+        let first = !before.is_complete();
+        let (is_synced, is_all_synced) = (self.is_synced(), self.awaited.is_empty());
+        let clusterset = self.clusterset.as_mut().filter(|_| is_all_synced);
+        let shown = before.clusterset().filter(|_| clusterset.is_some());
+        let opens = shown.is_some_and(|zone| !zone.is_complete());
+        let was_stale = before.is_stale() || shown.is_some_and(|zone| zone.is_stale());
+        let is_touched = |tracked: &Tracked| !tracked.draft.touched().is_empty();
+        let is_news = first || opens || was_stale || is_touched(&self.cluster);
+        let is_news = is_news || clusterset.as_deref().is_some_and(is_touched);
+        if !is_synced || !is_news {
             return None;
         }
-        self.draft.set_fresh();
-        self.draft.advance(revision as u32);
-        let touched = self.draft.take_touched();
-        let records = Arc::new(self.draft.records().clone());
-        let before = self.published.swap(records.clone());
-        let changed = if first {
+        let (records, touched) = advance(&mut self.cluster, revision);
+        let imported = clusterset.map(|tracked| advance(tracked, revision));
+        let (clusterset, imported) = match imported {
+            Some((records, touched)) => (Some(Arc::new(records)), touched),
+            None => (before.clusterset().cloned(), Touched::default()),
+        };
+        let records = Arc::new(records.with_clusterset(clusterset));
+        self.published.store(records.clone());
+        let changed = if first || opens {
             self.aliases.follow(&records, records.entries().map(Entry::key));
             Changed::Everything
         } else {
-            changed::names(&before, &records, &touched, &mut self.aliases)
+            changed::names([&before, &records], &touched, &imported, &mut self.aliases)
         };
         let (generation, serial) = (records.generation(), records.serial());
         Some(Published { generation, serial, changed })
@@ -240,31 +259,44 @@ impl Writer {
 
     /// Whether the next publication changes names of the Service at `key`.
     pub fn touches(&self, key: &Key) -> bool {
-        self.draft.touched().services.contains(key)
+        self.cluster.draft.touched().services.contains(key)
     }
 
     /// The records as they will be published.
     pub fn draft(&self) -> &Records {
-        self.draft.records()
+        self.cluster.draft.records()
+    }
+
+    /// Takes over one object of a snapshot, into which an EndpointSlice of two zones was written
+    /// zone by zone.
+    pub fn restore(&mut self, id: &ObjectId, object: Object) {
+        match object {
+            Object::EndpointSlice(slices) => self.put_slices(slices),
+            object => self.put(id, object),
+        }
     }
 
     fn put(&mut self, id: &ObjectId, object: Object) {
         let seen = self.relists;
         match object {
-            Object::Service(service) => {
-                let key = service.key.clone();
-                self.draft.set_service(&key, Some(service));
-                let shared = self.draft.records().entry(&key).map_or(key, |e| e.key().clone());
-                self.services.insert(shared, seen);
+            Object::Service(service) => self.cluster.put_service(service, seen),
+            Object::ServiceImport(service) => {
+                if let Some(clusterset) = &mut self.clusterset {
+                    clusterset.put_service(service, seen);
+                }
             }
-            Object::EndpointSlice(slice) => {
-                let name = slice.name().clone();
-                let number = self.slices.get(&name).map(|(number, _)| *number);
-                let number = self.draft.set_slice(number, slice);
-                self.slices.insert(name, (number, seen));
+            Object::EndpointSlice(slices) => {
+                let name = || format!("{}/{}", id.namespace, id.name);
+                if slices.own.is_none() {
+                    self.cluster.delete_slice(&name());
+                }
+                if let (None, Some(clusterset)) = (&slices.imported, &mut self.clusterset) {
+                    clusterset.delete_slice(&name());
+                }
+                self.put_slices(slices);
             }
             Object::Namespace(namespace) => {
-                self.draft.set_namespace(&namespace.label, true);
+                self.cluster.draft.set_namespace(&namespace.label, true);
                 self.namespaces.insert(namespace.label, seen);
             }
             Object::Node(locality) => {
@@ -277,7 +309,8 @@ impl Writer {
                 match self.pods.get_mut(&name) {
                     Some((old, last)) if *old == pod => *last = seen,
                     _ => {
-                        self.draft.add_pod(&pod); // first, so that its namespace does not blink
+                        // First, so that its namespace does not blink.
+                        self.cluster.draft.add_pod(&pod);
                         self.delete_pod(&name);
                         self.pods.insert(name, (pod, seen));
                     }
@@ -288,22 +321,31 @@ impl Writer {
 
     fn delete(&mut self, id: &ObjectId) {
         match id.kind {
-            Kind::Service => {
+            Kind::Service | Kind::ServiceImport => {
                 let mut key = Vec::new();
                 let labels = [&id.name, &id.namespace];
                 let read =
                     labels.into_iter().try_for_each(|text| push_label(&mut key, text, |_| false));
-                if read.is_ok() {
-                    self.delete_service(&key.into());
+                let tracked = match id.kind {
+                    Kind::Service => Some(&mut self.cluster),
+                    _ => self.clusterset.as_mut(),
+                };
+                if let (Ok(()), Some(tracked)) = (read, tracked) {
+                    tracked.delete_service(&key.into());
                 }
             }
-            Kind::EndpointSlice => self.delete_slice(&format!("{}/{}", id.namespace, id.name)),
+            Kind::EndpointSlice => {
+                let name = format!("{}/{}", id.namespace, id.name);
+                for tracked in [Some(&mut self.cluster), self.clusterset.as_mut()] {
+                    tracked.into_iter().for_each(|tracked| tracked.delete_slice(&name));
+                }
+            }
             Kind::Namespace => {
                 let mut label = Vec::new();
                 if push_label(&mut label, &id.name, |_| false).is_ok()
                     && let Some((label, _)) = self.namespaces.remove_entry(&label[..])
                 {
-                    self.draft.set_namespace(&label, false);
+                    self.cluster.draft.set_namespace(&label, false);
                 }
             }
             Kind::Pod => self.delete_pod(&format!("{}/{}", id.namespace, id.name)),
@@ -320,30 +362,34 @@ impl Writer {
 
     /// Brings the federations up to date; those of records that an earlier process left as well.
     fn federate(&mut self) {
-        self.draft.set_federations(self.localities.federations());
+        self.cluster.draft.set_federations(self.localities.federations());
         let published = self.published.load();
         if published.is_stale() && !self.is_synced() {
-            let federations = self.draft.records().federations().into();
+            let federations = self.cluster.draft.records().federations().into();
             let records = (**published).clone().with_federations(federations);
             self.published.store(Arc::new(records));
         }
     }
 
-    fn delete_service(&mut self, key: &Key) {
-        if self.services.remove(key).is_some() {
-            self.draft.set_service(key, None);
+    fn put_slices(&mut self, slices: Slices) {
+        if let Some(slice) = slices.own {
+            self.cluster.put_slice(slice, self.relists);
         }
-    }
-
-    fn delete_slice(&mut self, name: &str) {
-        if let Some((number, _)) = self.slices.remove(name) {
-            self.draft.remove_slice(number);
+        if let (Some(slice), Some(clusterset)) = (slices.imported, &mut self.clusterset) {
+            clusterset.put_slice(*slice, self.relists);
         }
     }
 
     fn delete_pod(&mut self, name: &str) {
         if let Some((pod, _)) = self.pods.remove(name) {
-            self.draft.remove_pod(&pod);
+            self.cluster.draft.remove_pod(&pod);
         }
     }
+}
+
+/// The next state of a zone all of whose objects are known, and what changed with it.
+fn advance(tracked: &mut Tracked, revision: u64) -> (Records, Touched) {
+    tracked.draft.set_fresh();
+    tracked.draft.advance(revision as u32);
+    (tracked.draft.records().clone(), tracked.draft.take_touched())
 }

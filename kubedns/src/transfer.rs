@@ -31,6 +31,8 @@ pub use zone::records;
 pub enum Apex {
     /// The cluster domain.
     Cluster,
+    /// The domain of Multi-Cluster Services.
+    Clusterset,
     /// `in-addr.arpa`.
     V4,
     /// `ip6.arpa`.
@@ -43,7 +45,19 @@ impl Apex {
         match name {
             IN_ADDR_ARPA => Some(Self::V4),
             IP6_ARPA => Some(Self::V6),
-            name => (name == records.zone().apex().wire()).then_some(Self::Cluster),
+            name if name == records.zone().apex().wire() => Some(Self::Cluster),
+            name => {
+                let apex = records.clusterset()?.zone().apex();
+                (name == apex.wire()).then_some(Self::Clusterset)
+            }
+        }
+    }
+
+    /// The records of which zone those of this one are; nothing where there is none.
+    fn zone(self, records: &Records) -> Option<&Records> {
+        match self {
+            Self::Clusterset => records.clusterset().map(|zone| &**zone),
+            Self::Cluster | Self::V4 | Self::V6 => Some(records),
         }
     }
 }
@@ -78,17 +92,17 @@ pub fn begin(query: &Query<'_>, zones: &Records, reply: &mut Reply<'_>) -> Optio
         reply.fail(rcode::NOTAUTH, ErrorCode::NotAuthoritative, "no zone of ours begins here");
         return None;
     };
-    if !zones.is_complete() {
+    let Some(zone) = apex.zone(zones).filter(|zone| zone.is_complete()) else {
         let text = "the cluster has not been listed completely yet";
         reply.fail(rcode::SERVFAIL, ErrorCode::NotReady, text);
         return None;
-    }
+    };
     // No newer than the client's, by RFC 1982: the difference is empty.
     let is_known =
-        query.serial.is_some_and(|serial| zones.serial().wrapping_sub(serial) as i32 <= 0);
+        query.serial.is_some_and(|serial| zone.serial().wrapping_sub(serial) as i32 <= 0);
     if query.qtype == rtype::IXFR && (query.transport == Transport::Udp || is_known) {
         reply.set_authoritative(true);
-        fill(reply, zones.ttl_secs(), &mut records(zones, apex).take(1).peekable());
+        fill(reply, zone.ttl_secs(), &mut records(zones, apex).take(1).peekable());
         return None;
     }
     if query.transport == Transport::Udp {

@@ -39,11 +39,11 @@ use decode::{Envelope, Event};
 use pace::Pace;
 use progress::{Count, Phase, Progress};
 use split::{Items, Lines};
-use trouble::{BAD_REQUEST, GONE, INVALID, Trouble, refusal};
+use trouble::{BAD_REQUEST, GONE, INVALID, NOT_FOUND, Trouble, refusal};
 
 /// The lists and watches that `exposed` needs: each kind once, or once per namespace.
 pub fn scopes(exposed: &config::Scope) -> Vec<Scope> {
-    let kinds = Kind::ALL.into_iter().filter(|&kind| kind != Kind::Pod || exposed.pods);
+    let kinds = Kind::ALL.into_iter().filter(|&kind| exposed.needs(kind));
     kinds
         .flat_map(|kind| match &exposed.namespaces[..] {
             [] => vec![Scope::all(kind)],
@@ -71,6 +71,7 @@ pub async fn follow(
             progress,
             version: None,
             in_pages: false,
+            api: 0,
             well_since: None,
         };
         follower.run()
@@ -102,6 +103,8 @@ struct Follower {
     version: Option<String>,
     /// The next full list comes in pages: the server does not stream.
     in_pages: bool,
+    /// Which of the kind's versions of the API is asked, by its place.
+    api: usize,
     /// Since when things go well, if they do.
     well_since: Option<Moment>,
 }
@@ -113,6 +116,12 @@ impl Follower {
         loop {
             let trouble = match self.turn().await {
                 Ok(()) => continue,
+                Err(Trouble::Refused(status)) if status.code == NOT_FOUND && self.is_optional() => {
+                    match self.next_api().await {
+                        Ok(()) => continue,
+                        Err(trouble) => trouble,
+                    }
+                }
                 Err(Trouble::Closed) => return Closed,
                 Err(trouble) => trouble,
             };
@@ -125,6 +134,28 @@ impl Follower {
                 self.cluster.renew(boot_time()).await;
             }
         }
+    }
+
+    /// Whether the server may not know the kind at all: it has its own definition (CRD).
+    fn is_optional(&self) -> bool {
+        self.progress.scope.kind == Kind::ServiceImport
+    }
+
+    /// The version of the API that was asked is not served: the next is. After the last there are
+    /// no objects of the kind.
+    async fn next_api(&mut self) -> Result<(), Trouble> {
+        let kind = self.progress.scope.kind;
+        self.version = None;
+        self.api += 1;
+        if self.api < kind.api_versions().len() {
+            return Ok(());
+        }
+        self.api = 0;
+        if self.progress.phase() != Phase::Absent {
+            say(&self.sink, News::Listing(self.progress.scope.clone())).await?;
+            say(&self.sink, News::Listed(self.progress.scope.clone())).await?;
+        }
+        Err(Trouble::Absent(kind))
     }
 
     /// A watch from where we stand, or a full list first.
@@ -323,12 +354,18 @@ impl Follower {
         use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
         use kube::Resource;
         let namespace = self.progress.scope.namespace.as_deref();
-        kube::core::Request::new(match self.progress.scope.kind {
+        let kind = self.progress.scope.kind;
+        kube::core::Request::new(match kind {
             Kind::Service => core::Service::url_path(&(), namespace),
             Kind::EndpointSlice => discovery::EndpointSlice::url_path(&(), namespace),
             Kind::Namespace => core::Namespace::url_path(&(), None),
             Kind::Pod => core::Pod::url_path(&(), namespace),
             Kind::Node => core::Node::url_path(&(), None),
+            Kind::ServiceImport => {
+                let namespaces = namespace.map(|name| format!("namespaces/{name}/"));
+                let (version, plural) = (kind.api_versions()[self.api], kind.plural());
+                format!("/apis/{version}/{}{plural}", namespaces.unwrap_or_default())
+            }
         })
     }
 
@@ -347,7 +384,7 @@ impl Follower {
         let now = boot_time();
         if phase == Phase::Following {
             self.well_since.get_or_insert(now);
-        } else if matches!(self.progress.phase(), Phase::Failing { .. }) {
+        } else if matches!(self.progress.phase(), Phase::Failing { .. } | Phase::Absent) {
             return; // a list that begins is only another try
         }
         if let Some(since) = self.progress.works(phase) {
@@ -358,10 +395,20 @@ impl Follower {
 
     fn report(&self, trouble: &Trouble, pause: Duration, now: Moment) {
         let scope = &self.progress.scope;
-        if let Trouble::Behind = trouble {
-            return tracing::info!(watch = %scope, "too far behind, listing again");
-        }
         let reason = trouble.reason(scope);
+        match trouble {
+            Trouble::Behind => {
+                return tracing::info!(watch = %scope, "too far behind, listing again");
+            }
+            Trouble::Absent(_) => {
+                if self.progress.phase() != Phase::Absent {
+                    tracing::info!(watch = %scope, "{reason}");
+                }
+                self.progress.works(Phase::Absent);
+                return;
+            }
+            _ => {}
+        }
         let pause_ms = pause.as_millis() as u64;
         if self.progress.fails(reason.clone(), now) {
             tracing::warn!(watch = %scope, pause_ms, "{reason}");
@@ -390,7 +437,7 @@ mod tests {
     fn scopes_follow_what_is_exposed() {
         let check = |namespaces: &[&str], pods: bool, expected: &[&str]| {
             let namespaces = namespaces.iter().map(|&name| name.to_owned()).collect();
-            let exposed = config::Scope { namespaces, services: None, pods };
+            let exposed = config::Scope { namespaces, pods, ..config::Scope::default() };
             let scopes = scopes(&exposed);
             assert_eq!(scopes.iter().map(Scope::to_string).collect::<Vec<_>>(), expected);
         };
@@ -408,5 +455,7 @@ mod tests {
                 "namespaces of b",
             ],
         );
+        let exposed = config::Scope { imports: true, ..config::Scope::default() };
+        assert_eq!(scopes(&exposed).last(), Some(&Scope::all(Kind::ServiceImport)));
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Knows its flags, its answers and its pages; does not know how it watches or keeps records.
 
+mod clusterset;
 mod federation;
 mod files;
 mod pages;

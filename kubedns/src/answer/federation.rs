@@ -2,7 +2,7 @@
 //!
 //! Core. Knows where the chain goes on; does not know which of the two is right.
 
-use shared::wire::{ErrorCode, Section, rcode, rtype};
+use shared::wire::{ErrorCode, Section, rtype};
 
 use super::{Spot, Writing};
 use crate::records::{Federated, Node};
@@ -15,7 +15,8 @@ impl Writing<'_, '_> {
         let rdata: [&[u8]; 2] = match federated {
             Federated::Here(entry) => [entry.key(), services],
             Federated::Away(labels, suffix) => [labels, suffix.wire()],
-            Federated::Nowhere => return self.nowhere(),
+            // Nobody knows yet which name outside it is: no answer is better than a wrong one.
+            Federated::Nowhere => return self.give_up(ErrorCode::NotReady, NOWHERE),
         };
         let Some(target_at) = self.push(Section::Answer, spot.at, rtype::CNAME, &rdata) else {
             return self.truncate();
@@ -28,13 +29,6 @@ impl Writing<'_, '_> {
             let spot = Spot { at: target_at, apex, is_reverse: false };
             self.end(spot, Node::Service(entry));
         }
-    }
-
-    /// Nobody knows yet which name outside it is: no answer is better than a wrong one.
-    fn nowhere(&mut self) {
-        self.reply.clear_records(self.query);
-        self.reply.set_authoritative(false);
-        self.reply.fail(rcode::SERVFAIL, ErrorCode::NotReady, NOWHERE);
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use shared::wire::{ErrorCode, Section, Transport, rcode, rtype};
+use shared::wire::{ErrorCode, Section, Transport, rtype};
 
 use super::services::{is_headless, scale};
 use super::{ANY_ORDER, Spot, Writing, address_type};
@@ -59,7 +59,8 @@ impl<'a> Pattern<'a> {
     /// label of it is wild.
     ///
     /// A label `any` is not wild where a namespace, or a Service of the namespace, is called so.
-    pub fn of(records: &'a Records, name: &'a [u8], found: &Found<'a>) -> Option<Self> {
+    pub fn of(name: &'a [u8], found: &Found<'a>) -> Option<Self> {
+        let records = found.records;
         let is_missing = matches!(found.node, Node::Missing);
         if !is_missing || !records.zone().wildcards || found.is_reverse {
             return None;
@@ -212,10 +213,8 @@ impl<'w> Writing<'w, '_> {
                 fits
             });
             if search == Search::Cut && transport == Transport::Tcp {
-                self.reply.clear_records(self.query);
-                self.reply.set_authoritative(false);
                 let text = "more Services than a wildcard may look at";
-                return self.reply.fail(rcode::SERVFAIL, ErrorCode::Other, text);
+                return self.give_up(ErrorCode::Other, text);
             }
             if search == Search::Cut || !fits {
                 return self.truncate();

@@ -21,7 +21,7 @@ pub(super) fn explain(
         Federated::Here(entry) => {
             let services = Text(records.zone().services());
             let target = format!("{}{services}", Text(entry.key()));
-            let object = rows::service(entry);
+            let object = rows::service(records, entry);
             explanation.reason = format!("{object} of this cluster has endpoints");
             explanation.push(name, (format!("CNAME {target}"), object));
             let is_asked = matches!(qtype, rtype::CNAME | rtype::ANY);

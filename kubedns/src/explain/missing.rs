@@ -2,10 +2,10 @@
 //!
 //! Core. Reads the records; every sentence says what would have to be there.
 
-use super::rows::service;
+use super::rows::{kind, service};
 use super::text;
 use crate::name::{Labels, Name, parse_dashed};
-use crate::records::{Entry, Node, PodMode, Protocol, Records, Shape, State};
+use crate::records::{Entry, Node, PodMode, Protocol, Records, Schema, Shape, State};
 
 /// Why `name`, which is in one of our zones, does not exist.
 pub(super) fn why(records: &Records, name: &Name) -> String {
@@ -24,11 +24,9 @@ pub(super) fn why(records: &Records, name: &Name) -> String {
         let first = text_of(&first);
         return format!("no Service and no published endpoint has an address below {first}");
     }
+    let records = found.records;
     match (first.label(count - 1), count) {
-        (b"svc", 2) => {
-            let namespace = text(first.wire(0, 1));
-            format!("there is no Namespace {namespace}, and no Service in it")
-        }
+        (b"svc", 2) => missing_namespace(records, &first),
         (b"svc", 3) => missing_service(records, &first),
         (b"svc", _) => below_service(records, &first, count - 3),
         (b"pod", _) => missing_pod(records, &first, count),
@@ -36,22 +34,32 @@ pub(super) fn why(records: &Records, name: &Name) -> String {
     }
 }
 
+/// Label 0 is the namespace.
+fn missing_namespace(records: &Records, labels: &Labels<'_>) -> String {
+    let namespace = text(labels.wire(0, 1));
+    match records.zone().schema() {
+        Schema::Cluster => format!("there is no Namespace {namespace}, and no Service in it"),
+        Schema::Clusterset => format!("there is no ServiceImport in namespace {namespace}"),
+    }
+}
+
 /// Label 0 is the Service, label 1 its namespace.
 fn missing_service(records: &Records, labels: &Labels<'_>) -> String {
     let (name, namespace) = (text(labels.wire(0, 1)), text(labels.wire(1, 2)));
+    let service_kind = kind(records);
     let Some(entry) = records.entry(labels.wire(0, 2)) else {
-        return format!("there is no Service {name} in namespace {namespace}");
+        return format!("there is no {service_kind} {name} in namespace {namespace}");
     };
     let Some(found) = entry.service() else {
         let slices: Vec<&str> = entry.slices().map(|held| &**held.slice.name()).collect();
         let slices = slices.join(", ");
         return format!(
-            "there is no Service {name} in namespace {namespace}; \
+            "there is no {service_kind} {name} in namespace {namespace}; \
              EndpointSlice {slices} waits for it"
         );
     };
     let kind = if found.shape == Shape::Headless { "headless" } else { "without endpoints" };
-    format!("{} is {kind} and {}", service(entry), endpoints_text(entry))
+    format!("{} is {kind} and {}", service(records, entry), endpoints_text(entry))
 }
 
 /// Why none of its endpoints is published.
@@ -73,7 +81,7 @@ fn below_service(records: &Records, labels: &Labels<'_>, at: usize) -> String {
     let Some(entry) = records.entry(labels.wire(at, at + 2)) else {
         return missing_service(records, labels);
     };
-    let object = service(entry);
+    let object = service(records, entry);
     let shape = entry.service().map(|service| &service.shape);
     if matches!(shape, Some(Shape::ExternalName(_))) {
         return format!("{object} is an ExternalName: there are no names below it");
@@ -81,6 +89,9 @@ fn below_service(records: &Records, labels: &Labels<'_>, at: usize) -> String {
     let label = labels.label(at - 1);
     match (at, Protocol::from_label(label)) {
         (1, Some(_)) => format!("{object} has no named port with protocol {}", shown(label)),
+        (_, None) if records.zone().schema() == Schema::Clusterset => {
+            below_import(entry, &object, &text(labels.wire(0, at)))
+        }
         (1, None) => format!(
             "no published endpoint of {object} has the hostname {0}, \
              nor the address that {0} would be",
@@ -94,14 +105,25 @@ fn below_service(records: &Records, labels: &Labels<'_>, at: usize) -> String {
     }
 }
 
+/// `left`, what stands left of the ServiceImport, is neither port nor protocol.
+fn below_import(entry: &Entry, object: &str, left: &str) -> String {
+    if matches!(entry.service().map(|service| &service.shape), Some(Shape::ClusterIp(_))) {
+        return format!("{object} has clusterset IPs: no name leads to the endpoints of a cluster");
+    }
+    format!("no published endpoint of {object} is at {left}, of HOSTNAME.CLUSTER")
+}
+
 /// `count` labels stand left of the apex, the last of them `pod`.
 fn missing_pod(records: &Records, labels: &Labels<'_>, count: usize) -> String {
+    if records.zone().schema() == Schema::Clusterset {
+        return "pods have no names in a clusterset".to_owned();
+    }
     if !records.zone().pods.is_enabled() {
         return "pod names are disabled".to_owned();
     }
     let namespace = text(labels.wire(count - 2, count - 1));
     match count {
-        2 => format!("there is no Namespace {namespace}, and no Service in it"),
+        2 => missing_namespace(records, labels),
         3 => match parse_dashed(labels.label(0)) {
             None => format!("{} is no address with dashes", shown(labels.label(0))),
             Some(address) if records.zone().pods == PodMode::Verified => {

@@ -9,7 +9,8 @@ use shared::wire::rtype;
 
 use super::text;
 use crate::name::{Text, dashed};
-use crate::records::{Entry, Label, Node, Place, PortName, Records, Shape};
+use crate::project::Kind;
+use crate::records::{Claim, Entry, Label, Node, Place, PortName, Records, Schema, Shape};
 
 /// Type and data of a record, and its object.
 pub(super) type Row = (String, String);
@@ -23,7 +24,8 @@ pub(super) fn at(records: &Records, node: Node<'_>, qtype: u16) -> Vec<Row> {
             if is_headless(entry) {
                 return unique(entry.around(v6, 0).map(address_row));
             }
-            let own = entry.cluster_ips().iter().map(|&ip| (address_text(ip), service(entry)));
+            let own =
+                entry.cluster_ips().iter().map(|&ip| (address_text(ip), service(records, entry)));
             own.filter(|row| is_type(&row.0, qtype)).collect()
         }
         (Node::Endpoint(entry, label), rtype::A | rtype::AAAA) => {
@@ -42,7 +44,10 @@ pub(super) fn at(records: &Records, node: Node<'_>, qtype: u16) -> Vec<Row> {
             rows.filter(|row| is_type(&row.0, qtype)).collect()
         }
         (Node::Reverse(address), rtype::PTR) => pointers(records, address),
-        (Node::Version, rtype::TXT) => vec![("TXT 1.1.0".to_owned(), ZONE.to_owned())],
+        (Node::Version, rtype::TXT) => {
+            let version = String::from_utf8_lossy(&zone.schema().version()[1..]);
+            vec![(format!("TXT {version}"), ZONE.to_owned())]
+        }
         (Node::Apex, rtype::NS) => {
             vec![(format!("NS ns.dns.{}", zone.apex()), ZONE.to_owned())]
         }
@@ -51,10 +56,19 @@ pub(super) fn at(records: &Records, node: Node<'_>, qtype: u16) -> Vec<Row> {
     }
 }
 
-/// `Service shop/web`.
-pub(super) fn service(entry: &Entry) -> String {
+/// `Service shop/web`, or `ServiceImport shop/web` in a clusterset.
+pub(super) fn service(records: &Records, entry: &Entry) -> String {
+    let kind = kind(records);
     let (service, namespace) = entry.key().split_at(1 + usize::from(entry.key()[0]));
-    format!("Service {}/{}", text(namespace), text(service))
+    format!("{kind} {}/{}", text(namespace), text(service))
+}
+
+/// What a Service of the zone is called in the API.
+pub(super) fn kind(records: &Records) -> Kind {
+    match records.zone().schema() {
+        Schema::Cluster => Kind::Service,
+        Schema::Clusterset => Kind::ServiceImport,
+    }
 }
 
 fn srv(records: &Records, entry: &Entry, wanted: PortName<'_>) -> Vec<Row> {
@@ -63,7 +77,9 @@ fn srv(records: &Records, entry: &Entry, wanted: PortName<'_>) -> Vec<Row> {
         let ports = entry.service().into_iter().flat_map(|service| service.ports.iter());
         let wanted = ports.filter(|&port| wanted.matches(port));
         return unique(
-            wanted.map(|port| (format!("SRV 0 100 {} {owner}", port.number), service(entry))),
+            wanted.map(|port| {
+                (format!("SRV 0 100 {} {owner}", port.number), service(records, entry))
+            }),
         );
     }
     let places = [false, true].into_iter().flat_map(|v6| entry.around(v6, 0));
@@ -77,22 +93,24 @@ fn srv(records: &Records, entry: &Entry, wanted: PortName<'_>) -> Vec<Row> {
 }
 
 fn pointers(records: &Records, address: IpAddr) -> Vec<Row> {
-    let zone = Text(records.zone().services()).to_string();
-    let row = |key: &[u8], label: &[u8], object: String| {
-        (format!("PTR {}{}{zone}", Text(label), Text(key)), object)
+    let row = |claim: &Claim<'_>, label: &[u8], object: String| {
+        let services = Text(claim.zone.services());
+        (format!("PTR {}{}{services}", Text(label), Text(claim.key)), object)
     };
     let claims = records.claims(address).filter_map(|claim| {
+        let is_own = std::ptr::eq(claim.zone, records.zone());
+        let records = if is_own { records } else { records.clusterset()? };
         let entry = records.entry(claim.key)?;
         let generated = dashed(address);
         Some(match claim.label {
-            Label::None => row(claim.key, &[], service(entry)),
+            Label::None => row(&claim, &[], service(records, entry)),
             Label::Host(host) => {
                 let place = records.named(entry, host).find(|place| is_at(*place, address))?;
-                row(claim.key, host, slice(place))
+                row(&claim, host, slice(place))
             }
             Label::Generated => {
                 let place = records.places(entry, address).next()?;
-                row(claim.key, generated.wire(), slice(place))
+                row(&claim, generated.wire(), slice(place))
             }
         })
     });

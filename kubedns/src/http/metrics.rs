@@ -22,7 +22,7 @@ use crate::programming::SERVICE_KINDS;
 use crate::project::Kind;
 use crate::snapshot::unix_ms;
 use crate::transfer::Tally;
-use crate::watch::progress::{COUNTS, Phase};
+use crate::watch::progress::COUNTS;
 
 /// Every metric of kubedns.
 pub fn registries(view: &View) -> Arc<[Registry]> {
@@ -53,9 +53,10 @@ impl fmt::Debug for Records {
 impl Collector for Records {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let view = &self.view;
-        let (counts, generation, serial) = {
+        let (counts, imported, generation, serial) = {
             let records = view.reader.records();
-            (records.counts(), records.generation(), records.serial())
+            let imported = records.clusterset().map(|zone| zone.counts()).unwrap_or_default();
+            (records.counts(), imported, records.generation(), records.serial())
         };
         let objects = [
             ("services", counts.services),
@@ -63,6 +64,7 @@ impl Collector for Records {
             ("endpoints", counts.endpoints),
             ("namespaces", counts.namespaces),
             ("pods", counts.pods),
+            ("serviceimports", imported.services),
         ];
         let help = ("objects", "Objects the records are made of");
         gauges(&mut encoder, help, objects.map(|(kind, count)| ([("kind", kind)], count as i64)))?;
@@ -104,6 +106,8 @@ impl Records {
             ("cluster_ip", tally.cluster_ip),
             ("headless", tally.headless),
             ("external_name", tally.external_name),
+            ("clusterset_ip", tally.clusterset_ip),
+            ("clusterset_headless", tally.clusterset_headless),
         ];
         let help = ("services", "Services by kind");
         gauges(encoder, help, kinds.map(|(kind, count)| ([("kind", kind)], count as i64)))?;
@@ -165,7 +169,7 @@ impl Records {
         gauges(
             encoder,
             ("watch_ok", "1 while the watch follows, 0 while it lists or fails"),
-            watches().map(|(watch, labels)| (labels, i64::from(watch.phase() == Phase::Following))),
+            watches().map(|(watch, labels)| (labels, i64::from(watch.phase().is_well()))),
         )?;
         let events = watches().flat_map(|(watch, [kind, namespace])| {
             COUNTS

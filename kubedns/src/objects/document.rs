@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::project::{
-    EndpointSliceObject, Input, Kind, NamespaceObject, NodeObject, PodObject, ServiceObject,
+    EndpointSliceObject, Input, Kind, NamespaceObject, NodeObject, PodObject, ServiceImportObject,
+    ServiceObject,
 };
 use crate::watch::split::Items;
 
@@ -146,7 +147,7 @@ impl Document<'_> {
         if let Some(item_kind) = kind.strip_suffix("List") {
             return self.read_items((item_kind, version), take, complain);
         }
-        let known = |known: &Kind| known.name() == kind && known.api_version() == version;
+        let known = |known: &Kind| known.name() == kind && known.api_versions().contains(&version);
         let Some(known) = Kind::KNOWN.into_iter().find(known) else { return Ok(()) };
         let metadata = head.metadata.unwrap_or_default();
         if metadata.name.is_none_or(|name| name.is_empty()) {
@@ -157,6 +158,7 @@ impl Document<'_> {
             Kind::EndpointSlice => self.parse::<EndpointSliceObject>().map(Input::EndpointSlice),
             Kind::Namespace => self.parse::<NamespaceObject>().map(Input::Namespace),
             Kind::Pod => self.parse::<PodObject>().map(Input::Pod),
+            Kind::ServiceImport => self.parse::<ServiceImportObject>().map(Input::ServiceImport),
             Kind::Node => self.parse::<NodeObject>().map(Input::Node),
         };
         take(Labelled { input: input?, labels: metadata.labels.unwrap_or_default() });

@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::Deserialize;
 
 use super::{Metadata, PortObject, Reason, label, null_is_default, service_key};
-use crate::records::{Endpoint, Ports, Slice, State};
+use crate::name::dashed;
+use crate::records::{Endpoint, LABELS_LEN_MAX, Ports, Slice, State};
 
 /// The fields of an EndpointSlice that matter.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -64,14 +65,48 @@ pub struct TargetRef {
     pub namespace: Option<String>,
 }
 
+/// What an EndpointSlice gives to the zones, at least to one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slices {
+    /// To the cluster domain: it belongs to a Service.
+    pub own: Option<Slice>,
+    /// To the domain of a clusterset: it belongs to a ServiceImport.
+    pub imported: Option<Box<Slice>>,
+}
+
 impl EndpointSliceObject {
-    /// What the records keep of it: nothing where it belongs to no Service or holds names instead
-    /// of addresses.
+    /// What the records keep of it: nothing where it belongs neither to a Service nor to a
+    /// ServiceImport, or holds names instead of addresses. The second value says why it is left out
+    /// of one zone or of both.
     ///
-    /// Fails on addresses, hostnames and ports that an API server would have refused: a slice is
-    /// taken whole or not at all, because a part of it would look like a complete set.
-    pub fn project(&self) -> Result<Option<Slice>, Reason> {
-        let Some(service) = self.metadata.labels.service_name.as_deref() else { return Ok(None) };
+    /// That is so with addresses, hostnames and ports that an API server would have refused, and
+    /// where no cluster is named that it was imported from: a slice is taken whole or not at all,
+    /// because a part of it would look like a complete set.
+    pub fn project(&self) -> (Option<Slices>, Option<Reason>) {
+        let labels = &self.metadata.labels;
+        let own = labels.service_name.as_deref().map(|service| self.slice(service, &[]));
+        let imported = labels.imported_name.as_deref().map(|service| {
+            let cluster = labels.source_cluster.as_deref().ok_or(Reason::NoCluster)?;
+            let mut wire = Vec::new();
+            label(&mut wire, "the label multicluster.kubernetes.io/source-cluster", cluster)?;
+            self.slice(service, &wire)
+        });
+        let mut reason = None;
+        let mut taken = |slice: Option<Result<Option<Slice>, Reason>>| match slice.transpose() {
+            Ok(slice) => slice.flatten(),
+            Err(error) => {
+                reason = Some(error);
+                None
+            }
+        };
+        let slices = Slices { own: taken(own), imported: taken(imported).map(Box::new) };
+        let is_any = slices.own.is_some() || slices.imported.is_some();
+        (is_any.then_some(slices), reason)
+    }
+
+    /// Its endpoints as those of `service`, each with the label `cluster`, in wire form, behind its
+    /// own; empty for those of this cluster.
+    fn slice(&self, service: &str, cluster: &[u8]) -> Result<Option<Slice>, Reason> {
         let parse: fn(&str) -> Option<IpAddr> = match self.address_type.as_deref() {
             Some("IPv4") => |text| text.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
             Some("IPv6") => |text| text.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
@@ -86,19 +121,46 @@ impl EndpointSliceObject {
         let mut pods = true;
         for object in &self.endpoints {
             pods &= object.is_pod_of(self.metadata.namespace());
-            let host = object.host()?;
+            let own = object.host()?;
             for text in object.addresses.iter().take(ADDRESSES_MAX) {
                 let address = parse(text).ok_or_else(|| Reason::Address {
                     field: "endpoints.addresses",
                     value: text.clone(),
                 })?;
                 let state = object.conditions.state();
-                endpoints.push(Endpoint { address, host: host.clone(), state });
+                let host = if cluster.is_empty() {
+                    own.clone()
+                } else {
+                    imported_host(&own, address, cluster, key.len())?
+                };
+                endpoints.push(Endpoint { address, host, state });
             }
+        }
+        let count = endpoints.len();
+        if !cluster.is_empty() && count > ENDPOINTS_MAX {
+            return Err(Reason::TooMany { what: "imported addresses", count, max: ENDPOINTS_MAX });
         }
         let name = format!("{}/{}", self.metadata.namespace(), self.metadata.name);
         Ok(Some(Slice::pack(key, name.into(), endpoints, Ports::project(&self.ports)?, pods)))
     }
+}
+
+/// What stands left of the Service in the name of an imported endpoint, in wire form: its hostname
+/// or else its generated label, and its cluster (KEP-1645, specification 2.4.1). A key of `key_len`
+/// bytes follows.
+fn imported_host(
+    own: &[u8],
+    address: IpAddr,
+    cluster: &[u8],
+    key_len: usize,
+) -> Result<Box<[u8]>, Reason> {
+    let generated = dashed(address);
+    let own = if own.is_empty() { generated.wire() } else { own };
+    if own.len() + cluster.len() + key_len > LABELS_LEN_MAX {
+        let label = String::from_utf8_lossy(&own[1..]).into_owned();
+        return Err(Reason::LongNames { label, max: LABELS_LEN_MAX });
+    }
+    Ok([own, cluster].concat().into())
 }
 
 impl EndpointObject {

@@ -5,11 +5,13 @@
 
 use std::net::IpAddr;
 
-use super::{Holder, Key, Records};
+use super::{Holder, Key, Records, Zone};
 
 /// A name that an address points to.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
+    /// The zone of the Service.
+    pub zone: &'a Zone,
     /// The Service.
     pub key: &'a Key,
     /// What stands left of the Service's name.
@@ -45,8 +47,16 @@ impl Records {
     /// All are of one namespace, so that nobody can put a name on another's address: a cluster IP
     /// belongs to its Service; else endpoints that have a Pod behind them come first, then the
     /// namespace with the oldest Service. Within it every endpoint has its record (DNS
-    /// specification section 2.4.3), hostnames before generated labels.
+    /// specification section 2.4.3), hostnames before generated labels. An address that nobody in
+    /// the cluster holds has the name that it has in the clusterset: KEP-1645 asks for none, and
+    /// forbids none.
     pub fn claims(&self, address: IpAddr) -> impl Iterator<Item = Claim<'_>> {
+        let imported = self.clusterset().filter(|_| !self.holds(address));
+        imported.map_or(self, |records| records).own_claims(address)
+    }
+
+    fn own_claims(&self, address: IpAddr) -> impl Iterator<Item = Claim<'_>> {
+        let zone = self.zone();
         let mut first: [Option<(Order<'_>, Claim<'_>)>; CLAIMS_MAX] = [None; CLAIMS_MAX];
         let ranked =
             || self.holders(address).filter_map(|holder| Some((self.rank(holder)?, holder)));
@@ -58,7 +68,7 @@ impl Records {
             let created = rank.created;
             match holder {
                 Holder::Service(key) => {
-                    let claim = Claim { key, label: Label::None };
+                    let claim = Claim { zone, key, label: Label::None };
                     insert(&mut first, ((claim.label, created, key), claim));
                 }
                 Holder::Slice(slice) => {
@@ -68,7 +78,7 @@ impl Records {
                             [] => Label::Generated,
                             host => Label::Host(host),
                         };
-                        let claim = Claim { key: entry.key(), label };
+                        let claim = Claim { zone, key: entry.key(), label };
                         insert(&mut first, ((label, created, entry.key()), claim));
                     }
                 }

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Key, Port, Protocol, Service, Shape, Slice, State, Zone};
+use super::{Key, Port, Protocol, Schema, Service, Shape, Slice, State, Zone};
 
 /// What stands at a Service's place: the Service, the slices that name it, or one of them only.
 #[derive(Clone, Debug)]
@@ -184,6 +184,12 @@ impl Entry {
         }
     }
 
+    /// Whether a published endpoint is of the cluster with this label, in wire form.
+    pub(super) fn has_cluster(&self, label: &[u8]) -> bool {
+        let mut published = self.slices().filter(|held| held.published > 0);
+        published.any(|held| held.slice.cluster() == Some(label))
+    }
+
     /// Whether a port with a name has this protocol: only then does the name `_PROTOCOL` below the
     /// Service exist.
     pub fn has_protocol(&self, protocol: Protocol) -> bool {
@@ -196,6 +202,12 @@ impl Entry {
         let state = match &self.service {
             None => None,
             Some(Service { shape: Shape::ExternalName(_), .. }) => None,
+            // Nothing may point to the endpoints of one cluster (KEP-1645, specification 2.3.4).
+            Some(Service { shape: Shape::ClusterIp(_), .. })
+                if zone.schema() == Schema::Clusterset =>
+            {
+                None
+            }
             Some(service) if service.publish_not_ready => Some(State::NotReady),
             Some(_) => {
                 let any_ready = self.slices().any(|held| held.slice.prefix(State::Ready) > 0);

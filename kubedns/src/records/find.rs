@@ -8,7 +8,9 @@ use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::{Entry, Federated, Holder, Key, Place, PodMode, Port, Protocol, Records, Shape};
+use super::{
+    Entry, Federated, Holder, Key, Place, PodMode, Port, Protocol, Records, Schema, Shape,
+};
 use crate::name::{
     IN_ADDR_ARPA, IP6_ARPA, Labels, Name, Reverse, parse_dashed, parse_generated, parse_in_addr,
     parse_ip6,
@@ -19,7 +21,9 @@ use crate::name::{
 pub struct Found<'a> {
     /// The offset in the name at which the zone's apex begins.
     pub apex: usize,
-    /// Whether the zone is a reverse zone, else the cluster domain.
+    /// The records of that zone.
+    pub records: &'a Records,
+    /// Whether the zone is a reverse zone, else the cluster domain or that of a clusterset.
     pub is_reverse: bool,
     /// What stands there.
     pub node: Node<'a>,
@@ -44,7 +48,7 @@ pub enum Node<'a> {
     Service(&'a Entry),
     /// A named port of a Service: SRV.
     Port(&'a Entry, PortName<'a>),
-    /// Endpoints of a Service by their label, in wire form: A and AAAA.
+    /// Endpoints of a Service by what stands left of its name, in wire form: A and AAAA.
     Endpoint(&'a Entry, &'a [u8]),
     /// A pod, and whether there is one: A or AAAA.
     Pod(IpAddr, bool),
@@ -84,20 +88,14 @@ impl Records {
     /// What stands at `name`, in wire form and lower case; nothing where it is in none of our
     /// zones.
     ///
-    /// The zones: the cluster domain, and all of `in-addr.arpa` and `ip6.arpa`, for whoever asks
-    /// here about an address asks about the cluster. Which reverse names are asked here is
-    /// dnscache's routing.
+    /// The zones: the cluster domain, that of Multi-Cluster Services, and all of `in-addr.arpa` and
+    /// `ip6.arpa`, for whoever asks here about an address asks about the cluster. Which reverse
+    /// names are asked here is dnscache's routing.
     pub fn find<'a>(&'a self, name: &'a [u8]) -> Option<Found<'a>> {
         let labels = Labels::of(name);
-        if let Some(count) = below(&labels, self.zone.apex().wire()) {
-            let mut node = self.find_in_zone(&labels, count);
-            if !self.federations.is_empty() && matches!(node, Node::Missing) {
-                node = match labels.label(count - 1) {
-                    b"svc" => self.find_federated(&labels, count),
-                    _ => node,
-                };
-            }
-            return Some(Found { apex: labels.start(count), is_reverse: false, node });
+        let clusterset = || self.clusterset()?.find_forward(&labels);
+        if let Some(found) = self.find_forward(&labels).or_else(clusterset) {
+            return Some(found);
         }
         let (count, read) = if let Some(count) = below(&labels, IN_ADDR_ARPA) {
             (count, parse_in_addr(&labels, count))
@@ -106,14 +104,28 @@ impl Records {
             (count, parse_ip6(&labels, count))
         };
         let node = if count == 0 { Node::Apex } else { self.find_reverse(read) };
-        Some(Found { apex: labels.start(count), is_reverse: true, node })
+        Some(Found { apex: labels.start(count), records: self, is_reverse: true, node })
+    }
+
+    /// What stands at a name in the zone itself; nothing where it is not below the apex.
+    fn find_forward<'a>(&'a self, labels: &Labels<'a>) -> Option<Found<'a>> {
+        let count = below(labels, self.zone.apex().wire())?;
+        let mut node = self.find_in_zone(labels, count);
+        if !self.federations.is_empty() && matches!(node, Node::Missing) {
+            node = match labels.label(count - 1) {
+                b"svc" => self.find_federated(labels, count),
+                _ => node,
+            };
+        }
+        Some(Found { apex: labels.start(count), records: self, is_reverse: false, node })
     }
 
     /// `count` labels stand left of the apex.
     fn find_in_zone<'a>(&'a self, labels: &Labels<'a>, count: usize) -> Node<'a> {
         let Some(last) = count.checked_sub(1) else { return Node::Apex };
         match (labels.label(last), count) {
-            (b"svc" | b"pod" | b"dns", 1) => Node::Empty,
+            (b"svc" | b"dns", 1) => Node::Empty,
+            (b"pod", 1) if self.zone.schema() == Schema::Cluster => Node::Empty,
             (b"svc", 2) => self.find_namespace(labels),
             (b"svc", _) => self.find_service(labels, count - 3),
             (b"pod", 2) if self.zone.pods.is_enabled() => self.find_namespace(labels),
@@ -152,21 +164,36 @@ impl Records {
         match at {
             0 => Node::Service(entry),
             1 => self.find_below_service(entry, labels),
-            2 => find_port(entry, labels),
+            2 => self.find_two_below_service(entry, labels),
             _ => Node::Missing,
         }
     }
 
-    /// Label 0 is a protocol or an endpoint.
+    /// Label 0 is a protocol or an endpoint; in a clusterset, a cluster.
     fn find_below_service<'a>(&'a self, entry: &'a Entry, labels: &Labels<'a>) -> Node<'a> {
         let label = labels.wire(0, 1);
         if let Some(protocol) = Protocol::from_label(&label[1..]) {
             return if entry.has_protocol(protocol) { Node::Empty } else { Node::Missing };
         }
-        if self.named(entry, label).next().is_some() {
-            return Node::Endpoint(entry, label);
+        match self.zone.schema() {
+            Schema::Cluster => self.find_endpoint(entry, label),
+            Schema::Clusterset if entry.has_cluster(label) => Node::Empty,
+            Schema::Clusterset => Node::Missing,
         }
-        Node::Missing
+    }
+
+    /// Labels 0 and 1 are a port and a protocol; in a clusterset, or an endpoint and a cluster.
+    fn find_two_below_service<'a>(&'a self, entry: &'a Entry, labels: &Labels<'a>) -> Node<'a> {
+        match (Protocol::from_label(labels.label(1)), self.zone.schema()) {
+            (Some(protocol), _) => find_port(entry, labels.label(0), protocol),
+            (None, Schema::Cluster) => Node::Missing,
+            (None, Schema::Clusterset) => self.find_endpoint(entry, labels.wire(0, 2)),
+        }
+    }
+
+    fn find_endpoint<'a>(&'a self, entry: &'a Entry, label: &'a [u8]) -> Node<'a> {
+        let mut named = self.named(entry, label);
+        named.next().map_or(Node::Missing, |_| Node::Endpoint(entry, label))
     }
 
     /// Label 0 is a dashed address, label 1 a namespace.
@@ -197,7 +224,7 @@ impl Records {
     /// Whether some name below this one, the ancestor of the reverse names from `first` to `last`,
     /// owns a PTR record.
     pub(crate) fn holds_any(&self, first: IpAddr, last: IpAddr) -> bool {
-        match (first, last) {
+        let here = match (first, last) {
             (IpAddr::V4(first), IpAddr::V4(last)) => {
                 self.v4.holds_any(first.to_bits(), last.to_bits())
             }
@@ -205,11 +232,17 @@ impl Records {
                 self.v6.holds_any(first.octets(), last.octets())
             }
             _ => false,
-        }
+        };
+        here || self.clusterset().is_some_and(|records| records.holds_any(first, last))
     }
 
     /// Whether anybody holds `address` in a way that gives it a name.
-    pub(super) fn points_somewhere(&self, address: IpAddr) -> bool {
+    fn points_somewhere(&self, address: IpAddr) -> bool {
+        self.holds(address) || self.clusterset().is_some_and(|records| records.holds(address))
+    }
+
+    /// Likewise, by a name of this zone.
+    pub(super) fn holds(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(address) => self.v4.holds(address.to_bits()),
             IpAddr::V6(address) => self.v6.holds(address.octets()),
@@ -242,8 +275,14 @@ impl Records {
         })
     }
 
-    /// Each address of one family that has a name, once, in order.
-    pub(crate) fn named_addresses(&self, v6: bool) -> Box<dyn Iterator<Item = IpAddr> + Send + '_> {
+    /// Each address of one family that has a name, once.
+    pub(crate) fn named_addresses(&self, v6: bool) -> impl Iterator<Item = IpAddr> + Send + '_ {
+        let imported = self.clusterset().into_iter().flat_map(move |other| other.held(v6));
+        self.held(v6).chain(imported.filter(|&address| !self.holds(address)))
+    }
+
+    /// Likewise by a name of this zone, in order.
+    fn held(&self, v6: bool) -> Box<dyn Iterator<Item = IpAddr> + Send + '_> {
         if v6 {
             Box::new(self.v6.keys().map(|octets| Ipv6Addr::from(octets).into()))
         } else {
@@ -356,10 +395,9 @@ impl Records {
     }
 }
 
-/// Label 0 is a port's name, label 1 its protocol.
-fn find_port<'a>(entry: &'a Entry, labels: &Labels<'a>) -> Node<'a> {
-    let Some(protocol) = Protocol::from_label(labels.label(1)) else { return Node::Missing };
-    let Some(name) = labels.label(0).strip_prefix(b"_").filter(|name| !name.is_empty()) else {
+/// `label` is a port's name behind an underscore.
+fn find_port<'a>(entry: &'a Entry, label: &'a [u8], protocol: Protocol) -> Node<'a> {
+    let Some(name) = label.strip_prefix(b"_").filter(|name| !name.is_empty()) else {
         return Node::Missing;
     };
     let port = PortName::Named(name, protocol);

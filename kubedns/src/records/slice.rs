@@ -14,7 +14,8 @@ use crate::name::dashed;
 pub struct Endpoint {
     /// Its address.
     pub address: IpAddr,
-    /// Its hostname as a label in wire form; empty where it has none.
+    /// Its hostname as a label in wire form; empty where it has none. An imported endpoint always
+    /// has one, or its generated label, and that of its cluster behind it.
     pub host: Box<[u8]>,
     /// Whether it counts.
     pub state: State,
@@ -44,6 +45,8 @@ pub struct Slice {
     hosts: Hosts,
     ports: Ports,
     pods: bool,
+    /// Every endpoint has its cluster's label behind its own.
+    imported: bool,
     /// Some address stands here twice, under different names.
     pub(super) repeats_addresses: bool,
     /// Some hostname stands here twice, with different addresses.
@@ -57,6 +60,9 @@ enum Addresses {
 }
 
 /// Hostnames, each stored once; both parts empty where no endpoint has one.
+///
+/// Places are counted in bytes; where the labels are so long that 16 bits do not reach, in pairs of
+/// bytes, and each label begins a pair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Hosts {
     /// Labels in wire form, one after the other.
@@ -87,6 +93,8 @@ impl Slice {
             (a.address, &a.host, a.state).cmp(&(b.address, &b.host, b.state))
         });
         endpoints.dedup_by(|a, b| (a.address, &a.host) == (b.address, &b.host));
+        let is_imported = |endpoint: &Endpoint| endpoint.host.len() > label_len(&endpoint.host);
+        let imported = endpoints.first().is_some_and(is_imported);
         let repeats_addresses = endpoints.windows(2).any(|two| two[0].address == two[1].address);
         endpoints.sort_by_key(|endpoint| endpoint.state);
         let up_to = |state| endpoints.partition_point(|endpoint| endpoint.state <= state) as u32;
@@ -100,6 +108,7 @@ impl Slice {
             hosts,
             ports,
             pods,
+            imported,
             repeats_addresses,
             repeats_hosts,
         }
@@ -174,19 +183,28 @@ impl Slice {
         }
     }
 
-    /// The hostname of endpoint `index` as a label in wire form; empty where it has none.
+    /// The hostname of endpoint `index` as a label in wire form, that of its cluster behind it
+    /// where it is imported; empty where it has none.
     pub fn host(&self, index: usize) -> &[u8] {
         match self.hosts.at.get(index) {
             None | Some(&NO_HOST) => &[],
             Some(&at) => {
-                let label = &self.hosts.labels[usize::from(at)..];
-                &label[..1 + usize::from(label[0])]
+                let labels = &self.hosts.labels[usize::from(at) * self.hosts.unit()..];
+                let first = label_len(labels);
+                let cluster = if self.imported { label_len(&labels[first..]) } else { 0 };
+                &labels[..first + cluster]
             }
         }
     }
 
+    /// The label of the cluster that it was imported from, in wire form; nothing where it was not.
+    pub fn cluster(&self) -> Option<&[u8]> {
+        let host = if self.imported { self.host(0) } else { return None };
+        Some(&host[label_len(host)..])
+    }
+
     /// Hands the label of endpoint `index` in wire form to `read`: its hostname, else its generated
-    /// label.
+    /// label; that of its cluster behind it where it is imported.
     pub fn with_label<T>(&self, index: usize, read: impl FnOnce(&[u8]) -> T) -> T {
         match self.host(index) {
             [] => read(dashed(self.address(index)).wire()),
@@ -248,11 +266,15 @@ impl Hosts {
         }
         distinct.sort_unstable();
         distinct.dedup();
-        let mut labels = Vec::with_capacity(distinct.iter().map(|host| host.len()).sum());
+        let len: usize = distinct.iter().map(|host| host.len()).sum();
+        let unit = unit(len);
+        let mut labels = Vec::with_capacity(len);
         let mut starts = Vec::with_capacity(distinct.len());
         for host in &distinct {
-            starts.push(u16::try_from(labels.len()).expect("1,000 labels of 64 bytes fit"));
+            let place = labels.len() / unit;
+            starts.push(u16::try_from(place).expect("1,000 times two labels of 64 bytes fit"));
             labels.extend_from_slice(host);
+            labels.resize(labels.len().next_multiple_of(unit), 0);
         }
         let start = |endpoint: &Endpoint| match distinct.binary_search(&&*endpoint.host) {
             Ok(place) => starts[place],
@@ -261,6 +283,22 @@ impl Hosts {
         let at = endpoints.iter().map(start).collect();
         (Self { labels: labels.into(), at }, distinct.len() < count)
     }
+
+    /// How many bytes the places count.
+    fn unit(&self) -> usize {
+        unit(self.labels.len())
+    }
+}
+
+/// How many bytes the places among labels of `len` bytes count.
+fn unit(len: usize) -> usize {
+    if len < usize::from(NO_HOST) { 1 } else { 2 }
+}
+
+/// The length of the first of `labels` in wire form, its length byte included; 0 where there is
+/// none.
+fn label_len(labels: &[u8]) -> usize {
+    labels.first().map_or(0, |&length| 1 + usize::from(length))
 }
 
 /// A transport protocol that a port can have.

@@ -79,15 +79,18 @@ pub fn encode(
         put_namespace(&mut sink.piece, label);
         sink.pass(PIECE_LEN)?;
     }
-    for entry in records.entries() {
-        if let Some(service) = entry.service() {
-            put_service(&mut sink.piece, service);
-        }
-        for held in entry.slices() {
-            put_slice(&mut sink.piece, &held.slice);
+    for records in std::iter::once(records).chain(records.clusterset().map(|zone| &**zone)) {
+        let schema = records.zone().schema();
+        for entry in records.entries() {
+            if let Some(service) = entry.service() {
+                put_service(&mut sink.piece, schema, service);
+            }
+            for held in entry.slices() {
+                put_slice(&mut sink.piece, schema, &held.slice);
+                sink.pass(PIECE_LEN)?;
+            }
             sink.pass(PIECE_LEN)?;
         }
-        sink.pass(PIECE_LEN)?;
     }
     for (label, address) in records.pod_addresses() {
         put_pod(&mut sink.piece, label, address);
@@ -201,7 +204,7 @@ impl<W: Write> Sink<W> {
 
 const MAGIC: &[u8] = b"kubedns snapshot";
 /// Grows with every change of the format, new fields included.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// Behind the last object.
 const END: u8 = 0;
 /// A piece goes out at this length, in bytes.

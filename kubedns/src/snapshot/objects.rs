@@ -5,7 +5,7 @@
 //! yield nothing.
 //!
 //! ```text
-//! service    1 key created:u64 flags:u8 shape ports        slice  2 key name family:u8 pods:u8
+//! service    1, imported 5: key created:u64 flags:u8 shape ports  slice  2, imported 6: key name
 //! namespace  3 label                                              ready:u32 draining:u32 all:u32
 //! pod        4 label address                                      hosts addresses.. ports
 //! key        label label      label, name  length:u8 text         ports  count:u16 (name u8 u16)..
@@ -16,16 +16,17 @@ use std::sync::Arc;
 
 use super::bytes::{Cursor, put_text};
 use crate::name::{Name, push_label};
-use crate::project::{Kind, Object, ObjectId};
+use crate::project::{Kind, Object, ObjectId, Slices};
 use crate::records::{
-    Endpoint, Key, Namespace, Pod, Ports, Protocol, Service, Shape, Slice, State,
+    Endpoint, Key, LABELS_LEN_MAX, Namespace, Pod, Ports, Protocol, Schema, Service, Shape, Slice,
+    State,
 };
 
-/// Appends a Service.
-pub(super) fn put_service(out: &mut Vec<u8>, service: &Service) {
+/// Appends a Service of a zone of that schema.
+pub(super) fn put_service(out: &mut Vec<u8>, schema: Schema, service: &Service) {
     // Spelled out, so that a new field is not forgotten here.
     let Service { key, created, shape, ports, publish_not_ready } = service;
-    out.push(SERVICE);
+    out.push(if schema == Schema::Cluster { SERVICE } else { SERVICE_IMPORT });
     put_key(out, key);
     out.extend(created.to_be_bytes());
     out.push(u8::from(*publish_not_ready));
@@ -43,9 +44,9 @@ pub(super) fn put_service(out: &mut Vec<u8>, service: &Service) {
     put_ports(out, ports);
 }
 
-/// Appends an EndpointSlice.
-pub(super) fn put_slice(out: &mut Vec<u8>, slice: &Slice) {
-    out.push(SLICE);
+/// Appends what an EndpointSlice gives to a zone of that schema.
+pub(super) fn put_slice(out: &mut Vec<u8>, schema: Schema, slice: &Slice) {
+    out.push(if schema == Schema::Cluster { SLICE } else { IMPORTED_SLICE });
     put_key(out, slice.service());
     put_text(out, slice.name().rsplit('/').next().unwrap_or_default());
     out.extend([u8::from(slice.is_v6()), u8::from(slice.is_of_pods())]);
@@ -57,7 +58,7 @@ pub(super) fn put_slice(out: &mut Vec<u8>, slice: &Slice) {
     hosts.sort_unstable();
     hosts.dedup();
     out.extend((hosts.len() as u16).to_be_bytes());
-    hosts.iter().for_each(|host| out.extend_from_slice(host)); // a label begins with its length
+    hosts.iter().for_each(|host| out.extend_from_slice(host)); // labels begin with their lengths
     for index in 0..slice.len() {
         out.extend_from_slice(slice.rdata(index));
         if !hosts.is_empty() {
@@ -91,12 +92,23 @@ pub(super) fn take_object(tag: u8, cursor: &mut Cursor<'_>) -> Option<(ObjectId,
             let id = ObjectId::new(Kind::Service, namespace, name);
             (id, Object::Service(take_service(key, cursor)?))
         }
-        SLICE => {
+        SERVICE_IMPORT => {
+            let (key, [name, namespace]) = take_key(cursor)?;
+            let id = ObjectId::new(Kind::ServiceImport, namespace, name);
+            (id, Object::ServiceImport(take_service(key, cursor)?))
+        }
+        SLICE | IMPORTED_SLICE => {
             let (key, [_, namespace]) = take_key(cursor)?;
             let name = cursor.take_text()?;
             let id = ObjectId::new(Kind::EndpointSlice, namespace, name);
             let name = format!("{namespace}/{name}").into();
-            (id, Object::EndpointSlice(take_slice(key, name, cursor)?))
+            let labels = if tag == SLICE { 1 } else { 2 };
+            let slice = Some(take_slice(key, name, labels, cursor)?);
+            let slices = match tag {
+                SLICE => Slices { own: slice, imported: None },
+                _ => Slices { own: None, imported: slice.map(Box::new) },
+            };
+            (id, Object::EndpointSlice(slices))
         }
         NAMESPACE => {
             let (label, text) = take_label(cursor)?;
@@ -131,7 +143,8 @@ fn take_service(key: Key, cursor: &mut Cursor<'_>) -> Option<Service> {
     Some(Service { key, created, shape, ports, publish_not_ready })
 }
 
-fn take_slice(key: Key, name: Arc<str>, cursor: &mut Cursor<'_>) -> Option<Slice> {
+/// A hostname has so many `labels`.
+fn take_slice(key: Key, name: Arc<str>, labels: usize, cursor: &mut Cursor<'_>) -> Option<Slice> {
     let v6 = cursor.take_bool()?;
     let pods = cursor.take_bool()?;
     let ready = cursor.take_u32()?;
@@ -144,8 +157,13 @@ fn take_slice(key: Key, name: Arc<str>, cursor: &mut Cursor<'_>) -> Option<Slice
     if hosts_count > HOSTS_MAX {
         return None;
     }
-    let hosts: Option<Vec<Box<[u8]>>> =
-        (0..hosts_count).map(|_| take_label(cursor).map(|(label, _)| label.into())).collect();
+    let mut take_host = || {
+        let host: Option<Vec<Vec<u8>>> =
+            (0..labels).map(|_| take_label(cursor).map(|(label, _)| label)).collect();
+        let host = host?.concat();
+        (host.len() + key.len() <= LABELS_LEN_MAX).then_some(host.into())
+    };
+    let hosts: Option<Vec<Box<[u8]>>> = (0..hosts_count).map(|_| take_host()).collect();
     let hosts = hosts?;
     let mut endpoints = Vec::new(); // as many as there are, not as many as are said to be
     for index in 0..count {
@@ -242,6 +260,8 @@ const SERVICE: u8 = 1;
 const SLICE: u8 = 2;
 const NAMESPACE: u8 = 3;
 const POD: u8 = 4;
+const SERVICE_IMPORT: u8 = 5;
+const IMPORTED_SLICE: u8 = 6;
 const CLUSTER_IP: u8 = 0;
 const HEADLESS: u8 = 1;
 const EXTERNAL_NAME: u8 = 2;

@@ -47,23 +47,25 @@ impl fmt::Debug for Names {
     }
 }
 
-/// The names that changed between `before` and `after`, where `touched` was touched.
+/// The names that changed between `before` and `after`, where `touched` was touched in the cluster
+/// domain and `imported` in that of a clusterset.
 pub(super) fn names(
-    before: &Records,
-    after: &Records,
+    [before, after]: [&Records; 2],
     touched: &Touched,
+    imported: &Touched,
     aliases: &mut Aliases,
 ) -> Changed {
     if touched.federations {
         aliases.follow(after, after.entries().map(Entry::key));
         return Changed::Everything;
     }
-    if touched.len() > TOUCHED_MAX {
+    if touched.len() + imported.len() > TOUCHED_MAX {
         aliases.follow(after, &touched.services);
         return Changed::Everything;
     }
     let mut services = touched.services.clone();
-    aliases.add_to(&mut services, touched); // those that come or go are touched themselves
+    let is_other = touched.len() > touched.services.len() || !imported.is_empty();
+    aliases.add_to(&mut services, is_other); // those that come or go are touched themselves
     aliases.follow(after, &touched.services);
     let zone = after.zone();
     let mut names = Vec::new();
@@ -80,13 +82,24 @@ pub(super) fn names(
         names.extend_from_slice(label);
         names.extend_from_slice(zone.services());
     }
+    if let Some(clusterset) = after.clusterset() {
+        for key in &imported.services {
+            names.extend_from_slice(key);
+            names.extend_from_slice(clusterset.zone().services());
+        }
+        for label in &imported.namespaces {
+            names.extend_from_slice(label);
+            names.extend_from_slice(clusterset.zone().services());
+        }
+    }
     for label in touched.namespaces.union(&touched.pods) {
         names.extend_from_slice(label);
         names.extend_from_slice(b"\x03pod");
         names.extend_from_slice(zone.apex().wire());
     }
     let highest = |&address| highest_changed(before, after, address);
-    for (address, labels) in touched.addresses.iter().map(highest).collect::<BTreeSet<_>>() {
+    let addresses = touched.addresses.union(&imported.addresses);
+    for (address, labels) in addresses.map(highest).collect::<BTreeSet<_>>() {
         let name = reverse(address);
         let mut rest = name.wire();
         for _ in 0..labels {
@@ -145,7 +158,7 @@ pub(super) struct Aliases {
 enum Target {
     /// A Service or a name below it.
     Service(Box<[u8]>),
-    /// A pod, a reverse name, a namespace or nothing yet.
+    /// A pod, a reverse name, a namespace, an imported Service or nothing yet.
     Other,
 }
 
@@ -188,14 +201,14 @@ impl Aliases {
         }
     }
 
-    /// Adds to `services` every alias whose answer holds something of them or of what else was
-    /// touched.
-    pub fn add_to(&self, services: &mut BTreeSet<Key>, touched: &Touched) {
+    /// Adds to `services` every alias whose answer holds something of them; where `is_other`,
+    /// something else was touched too, and those that stand for such things are added as well.
+    pub fn add_to(&self, services: &mut BTreeSet<Key>, is_other: bool) {
         if self.targets.is_empty() {
             return;
         }
         let mut open: Vec<Key> = services.iter().cloned().collect();
-        if touched.len() > touched.services.len() {
+        if is_other {
             open.extend(self.of_others.iter().cloned());
             services.extend(self.of_others.iter().cloned());
         }
@@ -220,7 +233,8 @@ fn target(records: &Records, name: &[u8]) -> Option<Target> {
     if matches!(found.node, Node::Federated(_)) {
         return Some(Target::Service(labels.wire(0, 2).into()));
     }
-    if !found.is_reverse && count >= 3 && labels.label(count - 1) == b"svc" {
+    let is_of_cluster = !found.is_reverse && std::ptr::eq(found.records, records);
+    if is_of_cluster && count >= 3 && labels.label(count - 1) == b"svc" {
         return Some(Target::Service(labels.wire(count - 3, count - 1).into()));
     }
     Some(Target::Other)

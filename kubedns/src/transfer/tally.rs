@@ -19,6 +19,10 @@ pub struct Tally {
     pub headless: usize,
     /// ExternalName Services.
     pub external_name: usize,
+    /// ServiceImports with clusterset IPs.
+    pub clusterset_ip: usize,
+    /// Headless ServiceImports.
+    pub clusterset_headless: usize,
     /// A.
     pub a: usize,
     /// AAAA.
@@ -36,10 +40,15 @@ impl Tally {
     /// the largest.
     pub fn of(records: &Records) -> Self {
         let mut tally = Self::default();
-        for entry in records.entries() {
-            if let Some(service) = entry.service() {
-                tally.add_service(records, entry, service);
-            }
+        tally.add_services(records);
+        if let Some(clusterset) = records.clusterset() {
+            let mut imported = Self::default();
+            imported.add_services(clusterset);
+            tally.clusterset_ip = imported.cluster_ip;
+            tally.clusterset_headless = imported.headless;
+            tally.a += imported.a;
+            tally.aaaa += imported.aaaa;
+            tally.srv += imported.srv;
         }
         if records.zone().pods == PodMode::Verified {
             records.pod_addresses().for_each(|(_, address)| tally.add_address(address));
@@ -49,6 +58,14 @@ impl Tally {
             tally.ptr += claims.sum::<usize>();
         }
         tally
+    }
+
+    fn add_services(&mut self, records: &Records) {
+        for entry in records.entries() {
+            if let Some(service) = entry.service() {
+                self.add_service(records, entry, service);
+            }
+        }
     }
 
     fn add_service(&mut self, records: &Records, entry: &Entry, service: &Service) {

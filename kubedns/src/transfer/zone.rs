@@ -9,12 +9,13 @@ use std::sync::Arc;
 use shared::wire::rtype;
 
 use super::{Apex, Record, Rows, services};
-use crate::answer::{HOSTMASTER, NS, VERSION, soa_numbers};
+use crate::answer::{HOSTMASTER, NS, soa_numbers};
 use crate::name::{IN_ADDR_ARPA, IP6_ARPA, dashed, reverse};
 use crate::records::{Label, PodMode, Records};
 
 /// Every record of the zone at `apex`, its SOA first and last (RFC 5936 section 2.2).
 pub fn records(records: &Records, apex: Apex) -> Rows<'_> {
+    let Some(records) = apex.zone(records) else { return Box::new(std::iter::empty()) };
     let zone = records.zone();
     let root: Arc<[u8]> = Arc::default();
     let domain = zone.apex().wire();
@@ -22,7 +23,7 @@ pub fn records(records: &Records, apex: Apex) -> Rows<'_> {
     let soa = Record::new(&root, rtype::SOA, &[NS, domain, HOSTMASTER, domain, &numbers]);
     let head = [soa.clone(), Record::new(&root, rtype::NS, &[NS, domain])];
     let body: Rows<'_> = match apex {
-        Apex::Cluster => {
+        Apex::Cluster | Apex::Clusterset => {
             let entries = records.entries().filter(|entry| entry.exists(records.zone()));
             let services = entries.flat_map(|entry| services::rows(records, entry));
             Box::new(own(records).into_iter().chain(services).chain(pods(records)))
@@ -38,7 +39,7 @@ fn own(records: &Records) -> Vec<Record> {
     let (name_server, version) = (Arc::from(NS), Arc::from(*b"\x0bdns-version"));
     let mut own: Vec<Record> =
         records.zone().name_server.iter().map(|&ip| address(&name_server, ip)).collect();
-    own.push(Record::new(&version, rtype::TXT, &[VERSION]));
+    own.push(Record::new(&version, rtype::TXT, &[records.zone().schema().version()]));
     own
 }
 
@@ -64,7 +65,7 @@ fn pointers(records: &Records, v6: bool) -> Rows<'_> {
                 Label::Host(host) => host,
                 Label::Generated => generated.wire(),
             };
-            Record::new(&owner, rtype::PTR, &[label, claim.key, records.zone().services()])
+            Record::new(&owner, rtype::PTR, &[label, claim.key, claim.zone.services()])
         };
         records.claims(ip).map(pointer).collect::<Vec<_>>()
     };

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::project::{
     EndpointSliceObject, Input, Kind, Metadata, NamespaceObject, NodeObject, ObjectId, PodObject,
-    ServiceObject,
+    ServiceImportObject, ServiceObject,
 };
 
 /// What one line of a watch, or one item of a list, says.
@@ -88,6 +88,7 @@ pub fn event(kind: Kind, line: &[u8]) -> Result<Event, serde_json::Error> {
         Kind::EndpointSlice => typed::<EndpointSliceObject>(line, Input::EndpointSlice),
         Kind::Namespace => typed::<NamespaceObject>(line, Input::Namespace),
         Kind::Pod => typed::<PodObject>(line, Input::Pod),
+        Kind::ServiceImport => typed::<ServiceImportObject>(line, Input::ServiceImport),
         Kind::Node => typed::<NodeObject>(line, Input::Node),
     };
     match read {
@@ -112,6 +113,7 @@ pub fn item(kind: Kind, text: &[u8]) -> Result<Event, serde_json::Error> {
         Kind::EndpointSlice => serde_json::from_slice(text).map(Input::EndpointSlice),
         Kind::Namespace => serde_json::from_slice(text).map(Input::Namespace),
         Kind::Pod => serde_json::from_slice(text).map(Input::Pod),
+        Kind::ServiceImport => serde_json::from_slice(text).map(Input::ServiceImport),
         Kind::Node => serde_json::from_slice(text).map(Input::Node),
     };
     match read {

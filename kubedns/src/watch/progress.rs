@@ -18,6 +18,8 @@ pub enum Phase {
     Listing,
     /// Everything that changes is said as it changes.
     Following,
+    /// The server does not know this kind, so there are none; it is asked again.
+    Absent,
     /// It does not work; it is tried again.
     Failing {
         /// Why, in one line.
@@ -25,6 +27,13 @@ pub enum Phase {
         /// When that began.
         since: Moment,
     },
+}
+
+impl Phase {
+    /// Whether all there is to know is known.
+    pub fn is_well(&self) -> bool {
+        matches!(self, Self::Following | Self::Absent)
+    }
 }
 
 /// The counted events of a watch.

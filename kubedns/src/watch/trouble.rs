@@ -26,6 +26,8 @@ pub(super) enum Trouble {
     Ended,
     #[error("the API server has forgotten what came after our resource version")]
     Behind,
+    #[error("the API server has no resource {}: until it has, there are none", .0.plural())]
+    Absent(Kind),
     #[error("the answer of the API server makes no sense")]
     Nonsense(#[from] serde_json::Error),
     #[error("the answer of the API server has no bound")]
@@ -74,7 +76,7 @@ impl Trouble {
 
 /// The rule that a Role lacks, as one would write it.
 fn missing_rule(scope: &Scope) -> String {
-    let group = scope.kind.api_version().rsplit_once('/').map_or("", |(group, _)| group);
+    let group = scope.kind.api_versions()[0].rsplit_once('/').map_or("", |(group, _)| group);
     let role = match (&scope.namespace, scope.kind) {
         (Some(namespace), kind) if kind != Kind::Namespace => format!("a Role in {namespace}"),
         _ => "a ClusterRole".to_owned(),
@@ -101,6 +103,8 @@ pub(super) fn refusal(code: u16, retry_after: Option<u32>, text: &[u8]) -> Statu
 }
 
 pub(super) const BAD_REQUEST: u16 = 400;
+/// The server does not serve this resource in this version.
+pub(super) const NOT_FOUND: u16 = 404;
 const UNAUTHORIZED: u16 = 401;
 const FORBIDDEN: u16 = 403;
 /// The server no longer has what came after our resource version.

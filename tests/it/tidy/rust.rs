@@ -174,6 +174,7 @@ const CORE: &[&str] = &[
     "kubedns/src/records.rs",
     "kubedns/src/records/",
     "kubedns/src/snapshot/",
+    "kubedns/src/store/",
     "kubedns/src/transfer.rs",
     "kubedns/src/transfer/",
     "shared/src/clock.rs",

@@ -14,6 +14,7 @@ const HEADER: Header = Header { as_of_ms: 1_700_000_000_000, generation: 7 << 40
 fn zone() -> Zone {
     let mut zone = Zone::new("cluster.local").unwrap();
     zone.pods = PodMode::Verified;
+    zone.clusterset = Some(crate::name::Name::parse("clusterset.local").unwrap());
     zone
 }
 
@@ -23,6 +24,7 @@ fn input(kind: Kind, object: Value) -> Input {
         Kind::EndpointSlice => Input::EndpointSlice(serde_json::from_value(object).unwrap()),
         Kind::Namespace => Input::Namespace(serde_json::from_value(object).unwrap()),
         Kind::Pod => Input::Pod(serde_json::from_value(object).unwrap()),
+        Kind::ServiceImport => Input::ServiceImport(serde_json::from_value(object).unwrap()),
         Kind::Node => Input::Node(serde_json::from_value(object).unwrap()),
     }
 }
@@ -34,6 +36,14 @@ fn slice(name: &str, service: &str, family: &str, endpoints: Value) -> (Kind, Va
     let mut object = json!({"metadata": metadata, "addressType": family, "ports": ports});
     object["endpoints"] = endpoints;
     (Kind::EndpointSlice, object)
+}
+
+/// The same slice as one that was imported too.
+fn also_imported((kind, mut object): (Kind, Value), service: &str) -> (Kind, Value) {
+    let labels = &mut object["metadata"]["labels"];
+    labels["multicluster.kubernetes.io/service-name"] = json!(service);
+    labels["multicluster.kubernetes.io/source-cluster"] = json!("cluster-a");
+    (kind, object)
 }
 
 /// One of everything that a field can be.
@@ -78,6 +88,25 @@ fn objects() -> Vec<(Kind, Value)> {
             json!([{"addresses": ["10.1.0.9"],
             "targetRef": {"kind": "Pod"}}]),
         ),
+        also_imported(
+            slice(
+                "both",
+                "nobody",
+                "IPv4",
+                json!([{"addresses": ["10.1.0.8"]},
+                {"addresses": ["10.1.0.7"], "hostname": "db-7"}]),
+            ),
+            "db",
+        ),
+        (
+            Kind::ServiceImport,
+            json!({"metadata": {"name": "db", "namespace": "shop"}, "spec": {"type": "Headless"}}),
+        ),
+        (
+            Kind::ServiceImport,
+            json!({"metadata": {"name": "pay", "namespace": "shop"},
+            "spec": {"type": "ClusterSetIP", "ips": ["10.42.0.1"], "ports": [{"port": 443}]}}),
+        ),
         (Kind::Namespace, json!({"metadata": {"name": "shop"}})),
         (Kind::Namespace, json!({"metadata": {"name": "quiet"}})),
         (
@@ -95,13 +124,15 @@ fn objects() -> Vec<(Kind, Value)> {
 
 /// The records of `objects`.
 fn records(objects: Vec<(Kind, Value)>) -> Records {
-    let (mut writer, _reader) = store::new(zone());
+    let (mut writer, reader) = store::new(zone());
     for (kind, object) in objects {
         let (change, rejected) = change(&input(kind, object));
         assert_eq!(rejected, None);
         writer.apply(change);
     }
-    writer.draft().clone()
+    Kind::ALL.into_iter().for_each(|kind| writer.synced(kind));
+    writer.publish(0);
+    Records::clone(&reader.records())
 }
 
 fn file(records: &Records) -> Vec<u8> {
@@ -132,15 +163,20 @@ fn what_was_written_is_read() {
     let (mut counts, mut expected) = (after.counts(), before.counts());
     (counts.pods, expected.pods) = (0, 0); // of Pods only the addresses are known
     assert_eq!(counts, expected);
-    for entry in before.entries() {
-        let same = after.entry(entry.key()).unwrap();
-        assert_eq!(same.service(), entry.service());
-        let slices = |entry: &crate::records::Entry| {
-            let mut slices: Vec<_> = entry.slices().map(|held| held.slice.clone()).collect();
-            slices.sort_by(|a, b| a.name().cmp(b.name()));
-            slices
-        };
-        assert_eq!(slices(same), slices(entry));
+    let imports = [&before, &after].map(|records| &**records.clusterset().unwrap());
+    assert!(imports[1].is_stale() && imports[1].counts() == imports[0].counts());
+    assert_eq!(imports[0].counts().services, 2);
+    for [before, after] in [[&before, &*after], imports] {
+        for entry in before.entries() {
+            let same = after.entry(entry.key()).unwrap();
+            assert_eq!(same.service(), entry.service());
+            let slices = |entry: &crate::records::Entry| {
+                let mut slices: Vec<_> = entry.slices().map(|held| held.slice.clone()).collect();
+                slices.sort_by(|a, b| a.name().cmp(b.name()));
+                slices
+            };
+            assert_eq!(slices(same), slices(entry));
+        }
     }
     let pods = |records: &Records| {
         let pods = records.pod_addresses().map(|(label, address)| (label.clone(), address));
@@ -208,7 +244,7 @@ fn nothing_new_is_news_too() {
 #[test]
 fn a_file_cut_at_any_length_is_refused() {
     let file = file(&records(objects()));
-    assert_eq!(read(&file).unwrap().1.len(), 12);
+    assert_eq!(read(&file).unwrap().1.len(), 16);
     for len in 0..file.len() {
         let refused = read(&file[..len]).unwrap_err();
         assert_eq!(refused, Refused::Damaged, "{len} of {} bytes", file.len());
