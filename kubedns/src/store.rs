@@ -236,7 +236,11 @@ impl Writer {
         let is_touched = |tracked: &Tracked| !tracked.draft.touched().is_empty();
         let is_news = first || opens || was_stale || is_touched(&self.cluster);
         let is_news = is_news || clusterset.as_deref().is_some_and(is_touched);
-        if !is_synced || !is_news {
+        if !is_synced {
+            return None;
+        }
+        if !is_news {
+            self.let_go(&before);
             return None;
         }
         let (records, touched) = advance(&mut self.cluster, revision);
@@ -255,6 +259,22 @@ impl Writer {
         };
         let (generation, serial) = (records.generation(), records.serial());
         Some(Published { generation, serial, changed })
+    }
+
+    /// Shows readers that objects came or went of which no answer tells: no publication, yet nobody
+    /// keeps what is gone until the next.
+    fn let_go(&self, before: &Records) {
+        let own = self.cluster.draft.records();
+        let complete = self.clusterset.as_ref().filter(|_| self.awaited.is_empty());
+        let imported = complete.map(|tracked| tracked.draft.records());
+        let shown = before.clusterset().filter(|_| imported.is_some());
+        if own.counts() != before.counts()
+            || imported.map(Records::counts) != shown.map(|zone| zone.counts())
+        {
+            let imported = imported.map(|records| Arc::new(records.clone()));
+            let clusterset = imported.or_else(|| before.clusterset().cloned());
+            self.published.store(Arc::new(own.clone().with_clusterset(clusterset)));
+        }
     }
 
     /// Whether the next publication changes names of the Service at `key`.

@@ -8,7 +8,7 @@ use crate::fixture::dns::{self, eventually};
 use crate::fixture::http;
 use crate::fixture::kubedns::start;
 use tests::api_server::Fault;
-use tests::objects::{endpoint_slice, service};
+use tests::objects::{endpoint_slice, namespace, service};
 
 const ANSWER: &str = "web.shop.svc.cluster.local. 30 IN A 10.0.0.7";
 const DB_ANSWER: &str = "db.shop.svc.cluster.local. 30 IN A 10.0.0.9";
@@ -220,6 +220,66 @@ async fn a_slow_list_of_endpoints_shows_no_half_set() {
         }
     }
     kubedns.end().await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_goes_with_a_thousand_services_leaves_nothing() {
+    const LAST: &str = "s999.big.svc.cluster.local. A";
+    let api = shop().await;
+    let kubedns = watching(&api, &[]).await;
+    eventually(kubedns.dns, WEB, "NOERROR", &[ANSWER]).await;
+    let (steady, before) = (Steady::start(kubedns.dns), held_records(kubedns.http).await);
+    let thousand =
+        || (0..1_000_u16).map(|at| (format!("s{at}"), format!("10.2.{}.{}", at / 250, at % 250)));
+    for namespace_first in [true, false] {
+        api.apply(namespace("big"));
+        for (name, address) in thousand() {
+            match address.ends_with('9') {
+                true => api.apply(service("big", &name)), // headless
+                false => api.apply(service("big", &name).cluster_ip(&address)),
+            };
+            api.apply(endpoint_slice("big", &name).host(&address, "only"));
+        }
+        let address = "s999.big.svc.cluster.local. 30 IN A 10.2.3.249";
+        eventually(kubedns.dns, LAST, "NOERROR", &[address]).await;
+        if namespace_first {
+            api.delete(namespace("big"));
+        }
+        for (name, _) in thousand() {
+            api.delete(endpoint_slice("big", &name));
+            api.delete(service("big", &name));
+        }
+        if !namespace_first {
+            api.delete(namespace("big"));
+        }
+        // Its address, none while only its slice has gone, then no such name: never back.
+        let mut seen = Vec::new();
+        while seen.last().is_none_or(|status| status != "NXDOMAIN") {
+            let answer = dns::ask(kubedns.dns, LAST).await;
+            if seen.last() != Some(&answer.status) {
+                seen.push(answer.status);
+            }
+        }
+        let allowed = ["NOERROR", "NODATA", "NXDOMAIN"].map(str::to_owned);
+        assert!(seen.is_sorted_by_key(|status| allowed.iter().position(|other| other == status)));
+        assert!(seen.iter().all(|status| allowed.contains(status)), "{seen:?}");
+        for gone in ["big.svc.cluster.local. A", "249.3.2.10.in-addr.arpa. PTR", LAST] {
+            eventually(kubedns.dns, gone, "NXDOMAIN", &[]).await;
+        }
+        let no_slice = "kubedns_objects{kind=\"endpointslices\"} 0\n";
+        http::eventually(kubedns.http, "/metrics", 200, no_slice).await;
+        assert_eq!(held_records(kubedns.http).await, before);
+    }
+    steady.held().await;
+    kubedns.end().await;
+}
+
+/// What the metrics count of objects and records.
+async fn held_records(server: std::net::SocketAddr) -> Vec<String> {
+    let counted = ["kubedns_objects{", "kubedns_services{", "kubedns_records{"];
+    let metrics = http::get(server, "/metrics").await.1;
+    let lines = metrics.lines().filter(|line| counted.iter().any(|name| line.starts_with(name)));
+    lines.map(str::to_owned).collect()
 }
 
 #[tokio::test]
