@@ -140,7 +140,7 @@ impl Cache {
 
     /// Keeps `entry` as the answer to `question` for `lifetime_secs` seconds from `now`; zero keeps
     /// nothing, and neither is kept what is too large.
-    pub fn insert(&self, question: &Question<'_>, entry: Entry, lifetime_secs: u32, now: Moment) {
+    pub fn insert(&self, question: &Question<'_>, entry: &Entry, lifetime_secs: u32, now: Moment) {
         // kubedns is trusted with more records: headless services have that many.
         let records_max = if entry.head.follows() { usize::MAX } else { ENTRY_RECORDS_MAX };
         let len_max = ENTRY_LEN_MAX.min(self.bounds.bytes / self.shards.len() / 8);
@@ -151,7 +151,7 @@ impl Cache {
         let key = KeyBuffer::new(question, &self.seed);
         let places = self.places(&entry.names);
         let times = (self.changed.latest(), lifetime_secs, now);
-        self.shard(key.hash).lock().insert(&key, &entry, &places, times);
+        self.shard(key.hash).lock().insert(&key, entry, &places, times);
     }
 
     /// Notes that `question` could not be answered, with `code`. An answer that has expired and may

@@ -230,7 +230,7 @@ mod tests {
                 checking_disabled: false,
             };
             let now = Moment::default() + Duration::from_secs(1_000);
-            answers.cache.insert(&asked, entry, 30, now);
+            answers.cache.insert(&asked, &entry, 30, now);
             let told = ask(&answers, &message(name, question, flags));
             assert_eq!(told, expected, "{name} {question:?}");
             for other in [Count::Hit, Count::Miss, Count::Refused, Count::Chaos] {

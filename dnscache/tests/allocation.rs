@@ -52,7 +52,7 @@ fn a_lookup_allocates_nothing_whatever_it_finds() {
         };
         if addresses > 0 {
             let entry = entry(addresses).following(vec![NAME.into()]);
-            cache.insert(&question, entry, 30, start);
+            cache.insert(&question, &entry, 30, start);
         }
         let message = query(1);
         let now = start + Duration::from_secs(age);
@@ -94,7 +94,7 @@ fn the_cache_counts_its_bytes_as_the_allocator_does() {
                 dnssec_ok: false,
                 checking_disabled: false,
             };
-            cache.insert(&question, Entry::new(&reply, 0).unwrap(), 30, now);
+            cache.insert(&question, &Entry::new(&reply, 0).unwrap(), 30, now);
         }
         assert!(cache.len() > 19_000, "{}", cache.len());
         counted_by_cache = cache.bytes();

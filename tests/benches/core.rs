@@ -67,7 +67,7 @@ fn cache_hit(bencher: Bencher<'_, '_>, addresses: u8) {
     for (number, message) in messages.iter().enumerate() {
         let query = Query::screen(message, Transport::Udp, &mut name).expect("a query");
         let entry = Entry::new(&reply(&format!("h{number}.example.test"), addresses), 0);
-        cache.insert(&Question::of(&query), entry.expect("a reply"), 300, stored);
+        cache.insert(&Question::of(&query), &entry.expect("a reply"), 300, stored);
     }
     let (mut buffer, mut turn) = ([0; UDP_SIZE_MAX], 0);
     bencher.bench_local(|| {

@@ -103,7 +103,7 @@ impl World {
         let whom = Asked { name, qtype, dnssec_ok: asked.dnssec_ok, owned: false };
         let answer = reduce(said, &whom, &self.limits).unwrap();
         answer.entry.emit(query, 0, u32::MAX, reply);
-        self.cache.insert(&asked, answer.entry, answer.lifetime_secs, self.now);
+        self.cache.insert(&asked, &answer.entry, answer.lifetime_secs, self.now);
         "miss"
     }
 }

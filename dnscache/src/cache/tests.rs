@@ -58,12 +58,12 @@ impl World {
 
     fn learn(&self, text: &str, ttl: u32) {
         let entry = addresses(text, &[ttl]);
-        self.cache.insert(&question(&name(text)), entry, ttl, self.now);
+        self.cache.insert(&question(&name(text)), &entry, ttl, self.now);
     }
 
     fn deny(&self, text: &str, secs: u32) {
         let entry = Entry::failure(3);
-        self.cache.insert(&question(&name(text)), entry, secs, self.now);
+        self.cache.insert(&question(&name(text)), &entry, secs, self.now);
     }
 
     /// What a lookup says, and the reply.
@@ -110,7 +110,7 @@ fn flags_of_the_header_are_the_answers_and_ad_is_for_those_who_understand_it() {
             let cache = Cache::new(BOUNDS);
             let entry = addresses("web.example", &[30]);
             let entry = entry.with_flags(authoritative, authentic, false);
-            cache.insert(&Question::of(&query), entry, 30, Moment::default());
+            cache.insert(&Question::of(&query), &entry, 30, Moment::default());
             let mut buffer = [0; UDP_SIZE_MAX];
             let mut reply = Reply::new(&query, &mut buffer);
             assert_eq!(cache.get(&query, Moment::default(), &mut reply), Lookup::Hit);
@@ -150,7 +150,7 @@ fn what_changes_the_answer_is_part_of_the_key() {
     let world = World::new(BOUNDS);
     let wire = name("web.example");
     let asked = question(&wire);
-    world.cache.insert(&asked, addresses("web.example", &[30]), 30, world.now);
+    world.cache.insert(&asked, &addresses("web.example", &[30]), 30, world.now);
     let others = [
         Question { qtype: 28, ..asked },
         Question { qclass: 3, ..asked },
@@ -168,7 +168,7 @@ fn what_changes_the_answer_is_part_of_the_key() {
 fn addresses_turn_from_query_to_query() {
     let world = World::new(BOUNDS);
     let wire = name("web.example");
-    world.cache.insert(&question(&wire), addresses("web.example", &[30; 3]), 30, world.now);
+    world.cache.insert(&question(&wire), &addresses("web.example", &[30; 3]), 30, world.now);
     let first = |id: u8| {
         let mut message = message("web.example", 1);
         message[1] = id;
@@ -187,7 +187,7 @@ fn addresses_turn_from_query_to_query() {
 fn an_answer_too_large_for_the_client_is_cut_at_a_record() {
     let world = World::new(BOUNDS);
     let wire = name("web.example");
-    world.cache.insert(&question(&wire), addresses("web.example", &[30; 60]), 30, world.now);
+    world.cache.insert(&question(&wire), &addresses("web.example", &[30; 60]), 30, world.now);
     let (found, reply) = world.ask("web.example");
     assert_eq!(found, Lookup::Hit);
     assert_eq!(reply[2] & 0x02, 0x02, "TC");
@@ -220,7 +220,7 @@ fn nothing_is_kept_where_nothing_may_be() {
     world.learn("zero.example", 0);
     assert!(!world.is_hit("zero.example") && world.cache.is_empty());
     let wire = name("large.example");
-    world.cache.insert(&question(&wire), addresses("large.example", &[9; 101]), 9, world.now);
+    world.cache.insert(&question(&wire), &addresses("large.example", &[9; 101]), 9, world.now);
     assert!(world.cache.is_empty(), "101 records are passed on and not kept");
 }
 
@@ -273,7 +273,7 @@ fn a_name_is_dropped_with_all_its_types_and_aliases_and_nothing_else() {
     let follow = |text: &str, names: &[&str]| {
         let names = names.iter().chain(&[text]).map(|&text| name(text).into()).collect();
         let entry = addresses(text, &[30]).following(names);
-        world.cache.insert(&question(&name(text)), entry, 30, world.now);
+        world.cache.insert(&question(&name(text)), &entry, 30, world.now);
     };
     follow("web.example", &[]);
     follow("www.web.example", &[]);
@@ -284,10 +284,10 @@ fn a_name_is_dropped_with_all_its_types_and_aliases_and_nothing_else() {
     let wire = name("web.example");
     let denied = Question { qtype: 65_280, dnssec_ok: true, ..question(&wire) };
     let denial = Entry::failure(0).following(vec![wire.clone().into()]);
-    world.cache.insert(&denied, denial, 30, world.now);
+    world.cache.insert(&denied, &denial, 30, world.now);
     let many = (0..100).map(|n| name(&format!("h{n}.other.example")).into()).collect();
     let large = addresses("many.example", &[30]).following(many);
-    world.cache.insert(&question(&name("many.example")), large, 30, world.now);
+    world.cache.insert(&question(&name("many.example")), &large, 30, world.now);
     assert!(world.is_hit("many.example"));
     world.cache.invalidate(&[&wire]);
     assert!(!world.is_hit("web.example") && world.cache.state(&denied, world.now).is_none());
@@ -400,7 +400,7 @@ impl World {
             message[7] = 1;
             message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 10, 0, 0, 1]);
             let entry = Entry::new(&message, 0).unwrap();
-            self.cache.insert(&Question::of(&query), entry, 300, self.now);
+            self.cache.insert(&Question::of(&query), &entry, 300, self.now);
         }
         hit
     }
@@ -476,7 +476,7 @@ fn an_entry_can_be_taken_out_alone() {
     world.learn("web.example", 30);
     let wire = name("web.example");
     let other = Question { qtype: 28, ..question(&wire) };
-    world.cache.insert(&other, Entry::failure(0), 30, world.now);
+    world.cache.insert(&other, &Entry::failure(0), 30, world.now);
     world.cache.remove(&question(&wire));
     assert!(!world.is_hit("web.example") && world.cache.state(&other, world.now).is_some());
 }

@@ -299,6 +299,19 @@ impl Desk {
             }
         }
         let (epoch, edition) = self.sent_at[usize::from(slot)];
+        // What was on its way while it changed may tell how things were: it is not kept. Looked at
+        // again behind the insertion, because others change and drop at any time.
+        let changed = || {
+            let renamed = owned && self.shared.epoch.now() != epoch;
+            renamed || self.edition != edition || self.has_new_routes()
+        };
+        if !changed() {
+            self.shared.cache.insert(&question, &answer.entry, answer.lifetime_secs, now);
+            if changed() {
+                self.shared.cache.remove(&question);
+            }
+        }
+        // The answer goes out behind that: whoever has it and asks again finds it kept.
         let mut followers = Vec::new();
         for waiter in self.land(slot) {
             match waiter {
@@ -307,18 +320,6 @@ impl Desk {
                 }),
                 Waiter::Flight(ticket) => followers.push(ticket),
                 Waiter::Hosts(inquiry) => self.learn(&inquiry, replies, now),
-            }
-        }
-        // What was on its way while it changed may tell how things were: it is not kept. Looked at
-        // again behind the insertion, because others change and drop at any time.
-        let changed = || {
-            let renamed = owned && self.shared.epoch.now() != epoch;
-            renamed || self.edition != edition || self.has_new_routes()
-        };
-        if !changed() {
-            self.shared.cache.insert(&question, answer.entry, answer.lifetime_secs, now);
-            if changed() {
-                self.shared.cache.remove(&question);
             }
         }
         for ticket in followers {

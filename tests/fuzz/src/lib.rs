@@ -98,7 +98,7 @@ pub fn cache(bytes: &[u8]) {
     let stored = Moment::default() + Duration::from_secs(100_000);
     let lifetime = answer.lifetime_secs;
     assert!(fresh.answers().all(|record| lifetime <= record.ttl));
-    cache.insert(&question, answer.entry, lifetime, stored);
+    cache.insert(&question, &answer.entry, lifetime, stored);
     let mut out = vec![0; MESSAGE_MAX];
     let mut reply = Reply::new(&tcp, &mut out);
     match cache.get(&tcp, stored + Duration::from_secs(age.into()), &mut reply) {

@@ -145,7 +145,7 @@ fn replies_of_all_types_come_out_as_they_went_in() {
             continue;
         }
         answered += 1;
-        cache.insert(&question, answer.entry, answer.lifetime_secs, stored);
+        cache.insert(&question, &answer.entry, answer.lifetime_secs, stored);
         let later = stored + Duration::from_secs(random.below(300));
         let mut out = vec![0; MESSAGE_MAX];
         let mut reply = Reply::new(&query, &mut out);

@@ -36,7 +36,7 @@ pub fn dnscache(trace: &[u32], size: usize) -> Vec<bool> {
                 dnssec_ok: false,
                 checking_disabled: false,
             };
-            cache.insert(&question, entry, 86_400, now);
+            cache.insert(&question, &entry, 86_400, now);
         }
         is_hit
     };
