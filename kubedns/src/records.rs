@@ -299,6 +299,12 @@ impl Records {
         self.stale
     }
 
+    /// Whether all there is was seen by this process, in both zones.
+    pub fn is_known(&self) -> bool {
+        let clusterset = self.clusterset.as_ref().is_none_or(|records| records.is_known());
+        self.complete && !self.stale && clusterset
+    }
+
     /// TTL of every record and of negative answers, in seconds.
     pub fn ttl_secs(&self) -> u32 {
         if self.stale { self.zone.ttl_secs.min(STALE_TTL_SECS) } else { self.zone.ttl_secs }

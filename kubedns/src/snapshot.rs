@@ -212,7 +212,7 @@ impl Keeper {
         watches: &[Arc<Progress>],
     ) -> Written {
         let records = reader.snapshot();
-        if !records.is_complete() || records.is_stale() {
+        if !records.is_known() {
             return Written::Nothing;
         }
         let now = boot_time();

@@ -29,8 +29,22 @@ fn shop() -> Reader {
         });
         Input::EndpointSlice(from_value(object).unwrap())
     };
+    let imported = json!({
+        "metadata": {"name": "db-c", "namespace": "shop", "labels": {
+            "multicluster.kubernetes.io/service-name": "db",
+            "multicluster.kubernetes.io/source-cluster": "east",
+        }},
+        "addressType": "IPv4",
+        "endpoints": (0..20).map(|index| json!({"addresses": [format!("10.3.0.{index}")]}))
+            .collect::<Vec<_>>(),
+        "ports": [{"name": "mysql", "port": 3306}],
+    });
+    let import = json!({"metadata": {"name": "db", "namespace": "shop"}, "spec":
+        {"type": "Headless"}});
     let ports = json!([{"name": "http", "port": 80}]);
-    let (mut writer, reader) = new(Zone::new("cluster.local").unwrap());
+    let mut zone = Zone::new("cluster.local").unwrap();
+    zone.clusterset = Name::parse("clusterset.local").ok();
+    let (mut writer, reader) = new(zone);
     for input in [
         service("web", json!({"clusterIPs": ["10.96.0.7", "fd00::7"], "ports": ports})),
         service(
@@ -40,6 +54,8 @@ fn shop() -> Reader {
         service("db", json!({"clusterIP": "None"})),
         slice("db-a", 0, 100),
         slice("db-b", 90, 110),
+        Input::ServiceImport(from_value(import).unwrap()),
+        Input::EndpointSlice(from_value(imported).unwrap()),
     ] {
         writer.apply(change(&input).0);
     }
@@ -92,5 +108,11 @@ fn an_answer_allocates_nothing_whatever_it_is() {
     check("201.0.1.10.in-addr.arpa", 12, Udp, 3, 0);
     check("10-9-8-7.shop.pod.cluster.local", 1, Udp, 0, 1);
     check("cluster.local", 6, Udp, 0, 1);
+    check("db.shop.svc.clusterset.local", 1, Udp, 0, 20);
+    check("_mysql._tcp.db.shop.svc.clusterset.local", 33, Tcp, 0, 20);
+    check("10-3-0-7.east.db.shop.svc.clusterset.local", 1, Udp, 0, 1);
+    check("east.db.shop.svc.clusterset.local", 1, Udp, 0, 0);
+    check("10-3-0-7.west.db.shop.svc.clusterset.local", 1, Udp, 3, 0);
+    check("7.0.3.10.in-addr.arpa", 12, Udp, 0, 1);
     check("example.com", 1, Udp, 5, 0);
 }

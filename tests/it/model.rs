@@ -12,7 +12,7 @@ mod transfer;
 use std::collections::{BTreeMap, BTreeSet};
 
 use kubedns::answer::answer;
-use kubedns::name::Text;
+use kubedns::name::{Name, Text};
 use kubedns::project::{Change, Kind, change};
 use kubedns::records::{PodMode, Records, Zone};
 use kubedns::store::{Changed, Writer, new};
@@ -54,11 +54,13 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn zone(modes: &'static [PodMode]) -> impl Strategy<Value = Zone> {
-    (prop::sample::select(modes), any::<bool>(), any::<bool>()).prop_map(|(pods, drain, ignore)| {
+    let options = (any::<bool>(), any::<bool>(), any::<bool>());
+    (prop::sample::select(modes), options).prop_map(|(pods, (drain, ignore, clusterset))| {
         let mut zone = Zone::new("z").expect("a name");
         zone.pods = pods;
         zone.terminating_fallback = drain;
         zone.ignore_empty_service = ignore;
+        zone.clusterset = clusterset.then(|| Name::parse("m").expect("a name"));
         zone
     })
 }

@@ -61,12 +61,13 @@ impl Pod {
     /// Starts it from the objects at `objects` and waits until it is healthy.
     async fn start(objects: &Path) -> Self {
         let objects = format!("--objects={}", objects.display());
-        let config = flags("kubedns", &["--listen=127.0.0.1:0", &objects]);
+        let clusterset = "--clusterset-domain=clusterset.local";
+        let config = flags("kubedns", &["--listen=127.0.0.1:0", &objects, clusterset]);
         let program = kubedns::Program::bind(config).await.unwrap();
         let (records, changes) = (program.dns_addresses()[0], program.http_address());
         let kubedns = Running::start(|stop| program.run(async { drop(stop.await) }));
 
-        let servers = ["cluster.local", "in-addr.arpa", "ip6.arpa"]
+        let servers = ["cluster.local/clusterset.local", "in-addr.arpa", "ip6.arpa"]
             .map(|domain| format!("--server=/{domain}/127.0.0.1#{}", records.port()));
         let stream = format!("--changes=http://{changes}/changes");
         let mut arguments: Vec<&str> = servers.iter().map(String::as_str).collect();
@@ -290,6 +291,28 @@ async fn an_edited_object_changes_the_answer_through_the_cache() {
     pod.dnscache.end().await;
     pod.kubedns.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_imported_service_changes_through_the_cache() {
+    let directory = demo();
+    let pod = Pod::start(directory.path()).await;
+    pod.follows(directory.path()).await;
+    let question = "_https._tcp.pay.shop.svc.clusterset.local. SRV";
+    check(pod.dns, question, "NXDOMAIN", &[]).await;
+    let file = directory.path().join("shop-pay-import.yaml");
+    let import = tests::objects::service_import("shop", "pay").clusterset_ip("10.42.0.1");
+    fs::write(&file, import.clone().port("https", 443).yaml()).unwrap();
+    let record = |port: u16| format!("{} {port} pay.shop.svc.clusterset.local.", SRV);
+    becomes(pod.dns, question, &[&record(443)]).await;
+    check(pod.dns, question, "NOERROR", &[&record(443)]).await; // from the cache
+    fs::write(&file, import.port("https", 8443).yaml()).unwrap();
+    becomes(pod.dns, question, &[&record(8443)]).await;
+    pod.healthz.end().await;
+    pod.dnscache.end().await;
+    pod.kubedns.end().await;
+}
+
+const SRV: &str = "_https._tcp.pay.shop.svc.clusterset.local. IN SRV 0 100";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kubedns_that_knows_nothing_yet_takes_no_known_name_away() {

@@ -1,5 +1,5 @@
 //! Names in which `*` or `any` stands for whatever label there is, as in SkyDNS: all Services that
-//! match answer together.
+//! match answer together. In a clusterset, a label that is a cluster's is looked for as it is.
 //!
 //! Core. Reached only where no name is spelt like that, and the zone has wildcards. Knows which
 //! labels may be wild and what matches; looks at a bounded number of Services. Records of such an
@@ -13,9 +13,9 @@ use shared::wire::{ErrorCode, Section, Transport, rtype};
 use super::services::{is_headless, scale};
 use super::{ANY_ORDER, Spot, Writing, address_type};
 use crate::name::Labels;
-use crate::records::{Entry, Found, Node, PortName, Protocol, Records, Shape};
+use crate::records::{Entry, Found, Node, PortName, Protocol, Records, Schema, Shape};
 
-/// A name below the cluster domain with at least one wild label.
+/// A name below the cluster domain, or that of a clusterset, with at least one wild label.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pattern<'a> {
     records: &'a Records,
@@ -37,8 +37,10 @@ enum Depth<'a> {
     Service,
     /// A protocol.
     Protocol(Protocol),
-    /// An endpoint's label in wire form.
+    /// What stands left of the Service in an endpoint's name, in wire form.
     Endpoint(&'a [u8]),
+    /// The label of a cluster in wire form.
+    OfCluster(&'a [u8]),
     /// A port.
     Port(PortName<'a>),
 }
@@ -91,7 +93,8 @@ impl<'a> Pattern<'a> {
         }
         if let Some(below) = zone.checked_sub(3) {
             wild |= (0..=below).any(|index| is_wild(labels.label(index)));
-            pattern.depth = Depth::below_service(&labels, below)?;
+            let schema = records.zone().schema();
+            pattern.depth = Depth::below_service(schema, &labels, below)?;
         }
         wild.then_some(pattern)
     }
@@ -166,6 +169,7 @@ impl<'a> Pattern<'a> {
             Depth::Services | Depth::Namespace => None,
             Depth::Service => Some(Node::Service(entry)),
             Depth::Protocol(protocol) => entry.has_protocol(protocol).then_some(Node::Empty),
+            Depth::OfCluster(label) => entry.has_cluster(label).then_some(Node::Empty),
             Depth::Endpoint(label) => {
                 let mut named = self.records.named(entry, label);
                 named.next().map(|_| Node::Endpoint(entry, label))
@@ -179,12 +183,16 @@ impl<'a> Pattern<'a> {
 
 impl<'a> Depth<'a> {
     /// The labels up to number `last` stand left of a Service. Nothing where none can.
-    fn below_service(labels: &Labels<'a>, last: usize) -> Option<Self> {
+    fn below_service(schema: Schema, labels: &Labels<'a>, last: usize) -> Option<Self> {
         let protocol = Protocol::from_label(labels.label(last));
         let any = is_wild(labels.label(last));
         match last {
             0 if any => Some(Self::Service),
-            0 => Some(protocol.map_or(Self::Endpoint(labels.wire(0, 1)), Self::Protocol)),
+            0 => Some(match (protocol, schema) {
+                (Some(protocol), _) => Self::Protocol(protocol),
+                (None, Schema::Cluster) => Self::Endpoint(labels.wire(0, 1)),
+                (None, Schema::Clusterset) => Self::OfCluster(labels.wire(0, 1)),
+            }),
             1 if any || protocol.is_some() => {
                 let name = match labels.label(0) {
                     label if is_wild(label) => None,
@@ -192,6 +200,7 @@ impl<'a> Depth<'a> {
                 };
                 Some(Self::Port(PortName::Wild(name, protocol)))
             }
+            1 if schema == Schema::Clusterset => Some(Self::Endpoint(labels.wire(0, 2))),
             _ => None,
         }
     }

@@ -185,7 +185,7 @@ impl Entry {
     }
 
     /// Whether a published endpoint is of the cluster with this label, in wire form.
-    pub(super) fn has_cluster(&self, label: &[u8]) -> bool {
+    pub(crate) fn has_cluster(&self, label: &[u8]) -> bool {
         let mut published = self.slices().filter(|held| held.published > 0);
         published.any(|held| held.slice.cluster() == Some(label))
     }

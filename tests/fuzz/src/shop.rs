@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use kubedns::name::Name;
 use kubedns::project::{Input, Kind, change};
 use kubedns::records::{Records, Zone};
 use kubedns::store::new;
@@ -11,6 +12,7 @@ use serde_json::{Value, from_value, json};
 pub static RECORDS: LazyLock<Arc<Records>> = LazyLock::new(|| {
     let mut zone = Zone::new("cluster.local").expect("a domain name");
     zone.wildcards = true;
+    zone.clusterset = Name::parse("clusterset.local").ok();
     let (mut writer, reader) = new(zone);
     let ports =
         json!([{"name": "http", "port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"}]);
@@ -26,6 +28,11 @@ pub static RECORDS: LazyLock<Arc<Records>> = LazyLock::new(|| {
         "endpoints": endpoints,
         "ports": [{"name": "mysql", "port": 3306}],
     });
+    let mut imported = slice.clone();
+    imported["metadata"] = json!({"name": "db-a", "namespace": "shop", "labels": {
+        "multicluster.kubernetes.io/service-name": "db",
+        "multicluster.kubernetes.io/source-cluster": "cluster-a",
+    }});
     let external = |target: &str| json!({"type": "ExternalName", "externalName": target});
     let inputs = [
         service("web", json!({"clusterIPs": ["10.96.0.7", "fd00::7"], "ports": ports})),
@@ -35,6 +42,9 @@ pub static RECORDS: LazyLock<Arc<Records>> = LazyLock::new(|| {
         service("loop", external("loop.shop.svc.cluster.local")),
         Input::EndpointSlice(object(slice)),
         Input::Namespace(object(json!({"metadata": {"name": "shop"}}))),
+        import("pay", json!({"type": "ClusterSetIP", "ips": ["10.42.0.1"], "ports": ports})),
+        import("db", json!({"type": "Headless"})),
+        Input::EndpointSlice(object(imported)),
     ];
     for input in inputs {
         writer.apply(change(&input).0);
@@ -48,6 +58,11 @@ pub static RECORDS: LazyLock<Arc<Records>> = LazyLock::new(|| {
 
 fn service(name: &str, spec: Value) -> Input {
     Input::Service(object(json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec})))
+}
+
+fn import(name: &str, spec: Value) -> Input {
+    let metadata = json!({"name": name, "namespace": "shop"});
+    Input::ServiceImport(object(json!({"metadata": metadata, "spec": spec})))
 }
 
 fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {

@@ -243,4 +243,4 @@ fn a_zone_that_is_not_known_yet_answers_nothing() {
 }
 
 /// What was imported into namespace shop.
-const IMPORTS: &str = include_str!("clustersets.yaml");
+pub const IMPORTS: &str = include_str!("clustersets.yaml");

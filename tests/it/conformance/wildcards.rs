@@ -2,6 +2,7 @@
 //!
 //! Rows only, TTL 0 in all: an answer that gathers what there is must not be kept.
 
+use super::clustersets::IMPORTS;
 use super::{SHOP, zone};
 use crate::fixture::cluster::Cluster;
 
@@ -22,8 +23,11 @@ fn check(cluster: &Cluster, rows: &[Row]) {
             assert_eq!(answer.answers, expected, "{question}");
             assert!(answer.authoritative && !answer.truncated, "{question}");
             if matches!(status, "NODATA" | "NXDOMAIN") {
-                let soa = "cluster.local. 0 IN SOA ns.dns.cluster.local. \
-                           hostmaster.cluster.local. 1 7200 1800 86400 0";
+                let zone = ["clusterset.local.", "cluster.local."];
+                let zone = zone.into_iter().find(|zone| name.to_lowercase().ends_with(zone));
+                let zone = zone.unwrap();
+                let soa =
+                    format!("{zone} 0 IN SOA ns.dns.{zone} hostmaster.{zone} 1 7200 1800 86400 0");
                 assert_eq!(answer.authorities, [soa], "{question}");
             }
         }
@@ -35,6 +39,40 @@ fn wild() -> kubedns::records::Zone {
     let mut zone = zone();
     zone.wildcards = true;
     zone
+}
+
+#[test]
+fn wild_labels_gather_what_was_imported() {
+    let mut zone = wild();
+    zone.clusterset = Some(kubedns::name::Name::parse("clusterset.local").unwrap());
+    check(
+        &Cluster::of(zone, &format!("{SHOP}\n---\n{IMPORTS}")),
+        &[
+            (
+                "*.shop.svc.clusterset.local. A",
+                "NOERROR",
+                &[
+                    "@ A 10.3.0.100",
+                    "@ A 10.3.0.101",
+                    "@ A 10.4.0.100",
+                    "@ A 10.42.42.42",
+                    "@ A 10.42.42.43",
+                ],
+            ),
+            ("pay.*.svc.clusterset.local. AAAA", "NOERROR", &["@ AAAA fd42::42"]),
+            ("*.pay.shop.svc.clusterset.local. A", "NOERROR", &["@ A 10.42.42.42"]),
+            (
+                "_https._tcp.*.shop.svc.clusterset.local. SRV",
+                "NOERROR",
+                &["@ SRV 0 100 443 pay.shop.svc.clusterset.local."],
+            ),
+            ("db-0.cluster-b.*.shop.svc.clusterset.local. A", "NOERROR", &["@ A 10.4.0.100"]),
+            ("cluster-b.*.shop.svc.clusterset.local. A", "NODATA", &[]),
+            ("cluster-c.*.shop.svc.clusterset.local. A", "NXDOMAIN", &[]),
+            ("db-0.*.shop.svc.clusterset.local. A", "NXDOMAIN", &[]),
+            ("*.default.svc.clusterset.local. A", "NXDOMAIN", &[]),
+        ],
+    );
 }
 
 #[test]

@@ -17,8 +17,10 @@ pub enum Object {
     Slice(Slice),
     Namespace(&'static str),
     Pod(Pod),
+    Import(Service),
 }
 
+/// A Service, or a ServiceImport, which is never an ExternalName.
 #[derive(Clone, Debug)]
 pub struct Service {
     pub namespace: &'static str,
@@ -31,6 +33,7 @@ pub struct Service {
 
 #[derive(Clone, Debug)]
 pub enum Shape {
+    /// None: not given an address yet, which only a ServiceImport can be.
     ClusterIp(Vec<&'static str>),
     Headless,
     External(&'static str),
@@ -43,7 +46,10 @@ pub type Port = (&'static str, &'static str, u16);
 pub struct Slice {
     pub namespace: &'static str,
     pub name: &'static str,
-    pub service: &'static str,
+    /// The Service it belongs to, if to one.
+    pub service: Option<&'static str>,
+    /// The ServiceImport it belongs to, if to one, and the cluster it was imported from.
+    pub import: Option<(&'static str, &'static str)>,
     pub v6: bool,
     pub endpoints: Vec<Endpoint>,
     pub ports: Vec<Port>,
@@ -87,6 +93,7 @@ impl Object {
             Self::Slice(slice) => (Kind::EndpointSlice, slice.namespace, slice.name),
             Self::Namespace(name) => (Kind::Namespace, "", *name),
             Self::Pod(pod) => (Kind::Pod, pod.namespace, pod.name),
+            Self::Import(import) => (Kind::ServiceImport, import.namespace, import.name),
         };
         Place { kind, namespace, name }
     }
@@ -96,6 +103,7 @@ impl Object {
         match self {
             Self::Service(service) => service.json(),
             Self::Slice(slice) => slice.json(),
+            Self::Import(import) => import.import_json(),
             Self::Namespace(name) => json!({"kind": "Namespace", "metadata": {"name": name}}),
             Self::Pod(pod) => {
                 let ips: Vec<Value> = pod.addresses.iter().map(|ip| json!({"ip": ip})).collect();
@@ -119,14 +127,21 @@ impl Service {
         };
         spec["ports"] = ports(&self.ports);
         spec["publishNotReadyAddresses"] = json!(self.publish);
+        json!({"kind": "Service", "metadata": self.metadata(), "spec": spec})
+    }
+
+    fn import_json(&self) -> Value {
+        let mut spec = match &self.shape {
+            Shape::ClusterIp(ips) => json!({"type": "ClusterSetIP", "ips": ips}),
+            _ => json!({"type": "Headless"}),
+        };
+        spec["ports"] = ports(&self.ports);
+        json!({"kind": "ServiceImport", "metadata": self.metadata(), "spec": spec})
+    }
+
+    fn metadata(&self) -> Value {
         let created = self.created.map(|day| format!("2024-01-{day:02}T00:00:00Z"));
-        json!({
-            "kind": "Service",
-            "metadata": {
-                "name": self.name, "namespace": self.namespace, "creationTimestamp": created,
-            },
-            "spec": spec,
-        })
+        json!({"name": self.name, "namespace": self.namespace, "creationTimestamp": created})
     }
 }
 
@@ -150,7 +165,11 @@ impl Slice {
             "metadata": {
                 "name": self.name,
                 "namespace": self.namespace,
-                "labels": {"kubernetes.io/service-name": self.service},
+                "labels": {
+                    "kubernetes.io/service-name": self.service,
+                    "multicluster.kubernetes.io/service-name": self.import.map(|of| of.0),
+                    "multicluster.kubernetes.io/source-cluster": self.import.map(|of| of.1),
+                },
             },
             "addressType": if self.v6 { "IPv6" } else { "IPv4" },
             "endpoints": self.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
@@ -172,6 +191,7 @@ pub fn object() -> impl Strategy<Value = Object> {
         8 => slice().prop_map(Object::Slice),
         2 => one(&NAMESPACES).prop_map(Object::Namespace),
         2 => pod().prop_map(Object::Pod),
+        3 => import().prop_map(Object::Import),
     ]
 }
 
@@ -209,14 +229,27 @@ fn service() -> impl Strategy<Value = Service> {
         })
 }
 
+fn import() -> impl Strategy<Value = Service> {
+    let shape = prop_oneof![
+        1 => Just(Shape::ClusterIp(vec![])),
+        2 => one(&V4).prop_map(|ip| Shape::ClusterIp(vec![ip])),
+        2 => (one(&V4), one(&V6)).prop_map(|(v4, v6)| Shape::ClusterIp(vec![v4, v6])),
+        6 => Just(Shape::Headless),
+    ];
+    (service(), shape).prop_map(|(service, shape)| Service { shape, publish: false, ..service })
+}
+
 fn slice() -> impl Strategy<Value = Slice> {
     let endpoints = any::<bool>().prop_flat_map(|v6| (Just(v6), some(endpoint(v6), 4)));
-    let services = one(&SERVICES);
-    (one(&NAMESPACES), one(&SLICES), services, endpoints, some(prop::sample::select(&PORTS[..]), 2))
-        .prop_map(|(namespace, name, service, (v6, endpoints), ports)| Slice {
+    let service = prop::option::weighted(0.8, one(&SERVICES));
+    let import = prop::option::weighted(0.4, (one(&SERVICES), one(&CLUSTERS)));
+    let belongs = (service, import);
+    (one(&NAMESPACES), one(&SLICES), belongs, endpoints, some(prop::sample::select(&PORTS[..]), 2))
+        .prop_map(|(namespace, name, (service, import), (v6, endpoints), ports)| Slice {
             namespace,
             name,
             service,
+            import,
             v6,
             endpoints,
             ports,
@@ -276,7 +309,9 @@ pub fn questions() -> &'static [Question] {
 
 fn names() -> BTreeSet<String> {
     let mut names: BTreeSet<String> =
-        ["z.", "svc.z.", "pod.z.", "no.z.", "c.svc.z."].map(str::to_owned).into();
+        ["z.", "svc.z.", "pod.z.", "no.z.", "c.svc.z.", "m.", "svc.m.", "pod.m.", "dns.m."]
+            .map(str::to_owned)
+            .into();
     let addresses = || V4.iter().chain(&V6);
     for namespace in NAMESPACES {
         names.insert(format!("{namespace}.svc.z."));
@@ -288,6 +323,14 @@ fn names() -> BTreeSet<String> {
             let labels =
                 labels.map(str::to_owned).into_iter().chain(addresses().map(|ip| dashed(ip)));
             names.extend(labels.map(|label| format!("{label}.{service}")));
+            names.insert(service);
+        }
+        names.insert(format!("{namespace}.svc.m."));
+        for service in SERVICES {
+            let service = format!("{service}.{namespace}.svc.m.");
+            let labels = ["e", "w", "h", "h.e", "h.w", "10-0-0-2.e", "fd00--0.w", "_tcp"];
+            names.extend(labels.map(|label| format!("{label}.{service}")));
+            names.insert(format!("_http._tcp.{service}"));
             names.insert(service);
         }
     }
@@ -327,12 +370,14 @@ pub fn reverse(address: &str) -> String {
 
 pub const NAMESPACES: [&str; 2] = ["a", "b"];
 const SERVICES: [&str; 2] = ["s", "t"];
+const CLUSTERS: [&str; 2] = ["e", "w"];
 const SLICES: [&str; 3] = ["x", "y", "w"];
 const V4: [&str; 4] = ["10.0.0.1", "10.0.0.2", "10.0.1.1", "8.8.8.8"];
 const V6: [&str; 3] = ["fd00::", "::1", "2600::1"];
 /// One of them reads like the generated label of an address.
 const HOSTS: [&str; 4] = ["", "", "h", "10-0-0-2"];
-const TARGETS: [&str; 6] = [
+const TARGETS: [&str; 7] = [
+    "t.a.svc.m",
     "s.a.svc.z",
     "t.b.svc.z",
     "h.s.a.svc.z",

@@ -27,7 +27,18 @@ pub fn answers(objects: &[Object], zone: &Zone) -> Answers {
             name = parent;
         }
     }
-    let resolve = |question: &Question| resolve(&all, &ancestors, &question.name, question.qtype);
+    let mut zones = vec!["z.", "arpa."];
+    zones.extend(zone.clusterset.as_ref().map(|_| "m."));
+    let is_ours = |name: &str| {
+        let is_in = |zone: &&str| {
+            name.strip_suffix(*zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        zones.iter().any(is_in)
+    };
+    let resolve = |question: &Question| match is_ours(&question.name) {
+        true => resolve(&all, &ancestors, question, is_ours),
+        false => (REFUSED, BTreeSet::new()),
+    };
     questions().iter().map(resolve).collect()
 }
 
@@ -46,10 +57,10 @@ pub fn everything(objects: &[Object], zone: &Zone) -> BTreeSet<String> {
 fn resolve(
     all: &AllRecords,
     ancestors: &BTreeSet<&str>,
-    asked: &str,
-    qtype: u16,
+    question: &Question,
+    is_ours: impl Fn(&str) -> bool,
 ) -> (u16, BTreeSet<String>) {
-    let mut name = asked.to_owned();
+    let (mut name, qtype) = (question.name.clone(), question.qtype);
     let mut records = BTreeSet::new();
     for _ in 0..8 {
         let Some(sets) = all.get(&name) else {
@@ -63,7 +74,7 @@ fn resolve(
             return (NOERROR, records);
         };
         records.insert(format!("{name} {CNAME} {target}"));
-        if !(target.ends_with(".z.") || target.ends_with(".arpa.")) {
+        if !is_ours(target) {
             return (NOERROR, records);
         }
         name = target.clone();
@@ -89,6 +100,9 @@ fn all_records(objects: &[Object], zone: &Zone) -> AllRecords {
     for object in objects {
         match object {
             Object::Service(service) => add_service(&mut all, objects, service, zone),
+            Object::Import(import) if zone.clusterset.is_some() => {
+                add_import(&mut all, objects, import, zone);
+            }
             Object::Pod(pod) if zone.pods == PodMode::Verified && !pod.ended => {
                 for address in &pod.addresses {
                     let name = format!("{}.{}.pod.z.", dashed(address), pod.namespace);
@@ -96,6 +110,11 @@ fn all_records(objects: &[Object], zone: &Zone) -> AllRecords {
                 }
             }
             _ => {}
+        }
+    }
+    if zone.clusterset.is_some() {
+        for name in ["m.", "svc.m.", "dns.m."] {
+            all.entry(name.to_owned()).or_default();
         }
     }
     add_pointers(&mut all, objects, zone);
@@ -140,17 +159,51 @@ fn published<'o>(
         Object::Slice(slice) => Some(slice),
         _ => None,
     });
-    let of_service =
-        |slice: &&Slice| slice.namespace == service.namespace && slice.service == service.name;
+    let of_service = |slice: &&Slice| {
+        slice.namespace == service.namespace && slice.service == Some(service.name)
+    };
+    count(slices.filter(of_service), service.publish, zone)
+}
+
+/// The endpoints of an import that are answered, each with its labels and ports; none where it has
+/// addresses of its own.
+fn imported<'o>(
+    objects: &'o [Object],
+    import: &Service,
+    zone: &Zone,
+) -> Vec<(&'o Endpoint, String, &'o Slice)> {
+    if !matches!(import.shape, Shape::Headless) {
+        return Vec::new();
+    }
+    let slices = objects.iter().filter_map(|object| match object {
+        Object::Slice(slice) => Some(slice),
+        _ => None,
+    });
+    let of_import = |slice: &&Slice| {
+        slice.namespace == import.namespace
+            && slice.import.is_some_and(|(name, _)| name == import.name)
+    };
+    let mut all = count(slices.filter(of_import), false, zone);
+    for (_, label, slice) in &mut all {
+        let (_, cluster) = slice.import.expect("filtered");
+        *label += &format!(".{cluster}");
+    }
+    all
+}
+
+/// The endpoints of `slices` that count, each with its label and ports.
+fn count<'o>(
+    slices: impl Iterator<Item = &'o Slice>,
+    publish: bool,
+    zone: &Zone,
+) -> Vec<(&'o Endpoint, String, &'o Slice)> {
     let all: Vec<(&Endpoint, &Slice)> = slices
-        .filter(of_service)
         .flat_map(|slice| slice.endpoints.iter().map(move |endpoint| (endpoint, slice)))
         .collect();
     let is_ready = |endpoint: &Endpoint| endpoint.ready != Some(false);
     let fall_back = zone.terminating_fallback && !all.iter().any(|(e, _)| is_ready(e));
-    let counts = |endpoint: &Endpoint| {
-        service.publish || is_ready(endpoint) || fall_back && endpoint.draining
-    };
+    let counts =
+        |endpoint: &Endpoint| publish || is_ready(endpoint) || fall_back && endpoint.draining;
     let label = |endpoint: &Endpoint| match endpoint.host {
         "" => dashed(endpoint.address),
         host => host.to_owned(),
@@ -185,6 +238,24 @@ fn add_service(all: &mut AllRecords, objects: &[Object], service: &Service, zone
     }
 }
 
+/// An imported Service: no endpoint's name without its cluster, and none beside clusterset IPs.
+fn add_import(all: &mut AllRecords, objects: &[Object], import: &Service, zone: &Zone) {
+    let name = format!("{}.{}.svc.m.", import.name, import.namespace);
+    if let Shape::ClusterIp(ips) = &import.shape {
+        if ips.is_empty() {
+            return;
+        }
+        ips.iter().for_each(|ip| add_address(all, &name, ip));
+        add_srv(all, &name, &import.ports, &name);
+    }
+    all.entry(format!("{}.svc.m.", import.namespace)).or_default();
+    for (endpoint, labels, slice) in imported(objects, import, zone) {
+        add_address(all, &name, endpoint.address);
+        add_srv(all, &name, &slice.ports, &format!("{labels}.{name}"));
+        add_address(all, &format!("{labels}.{name}"), endpoint.address);
+    }
+}
+
 fn add_srv(all: &mut AllRecords, name: &str, ports: &[Port], target: &str) {
     for (port, protocol, number) in ports {
         let data = format!("{number} {target}");
@@ -196,40 +267,62 @@ fn add_srv(all: &mut AllRecords, name: &str, ports: &[Port], target: &str) {
     }
 }
 
-/// For each address the claims of the namespace that wins it.
+/// For each address the claims of the namespace that wins it; those of imports where there are no
+/// others.
 fn add_pointers(all: &mut AllRecords, objects: &[Object], zone: &Zone) {
-    // Address: (class, created, namespace) and target.
-    let mut claims: BTreeMap<&str, Vec<((u8, u8, &str), String)>> = BTreeMap::new();
+    let (mut own, mut others) = (Claims::new(), Claims::new());
     for object in objects {
-        let Object::Service(service) = object else { continue };
-        let name = format!("{}.{}.svc.z.", service.name, service.namespace);
-        let created = service.created.unwrap_or(u8::MAX);
-        match &service.shape {
-            Shape::External(_) => continue,
-            Shape::Headless => {}
-            Shape::ClusterIp(ips) => {
-                for ip in ips {
-                    let rank = (0, created, service.namespace);
-                    claims.entry(ip).or_default().push((rank, name.clone()));
-                }
+        match object {
+            Object::Service(service) => {
+                let name = format!("{}.{}.svc.z.", service.name, service.namespace);
+                add_claims(&mut own, service, &name, published(objects, service, zone));
             }
-        }
-        for (endpoint, label, slice) in published(objects, service, zone) {
-            let of_pods = slice.endpoints.iter().all(|endpoint| endpoint.pod);
-            if !of_pods && matches!(endpoint.address, "8.8.8.8" | "2600::1") {
-                continue;
+            Object::Import(import) if zone.clusterset.is_some() => {
+                let name = format!("{}.{}.svc.m.", import.name, import.namespace);
+                add_claims(&mut others, import, &name, imported(objects, import, zone));
             }
-            let rank = (if of_pods { 1 } else { 2 }, created, service.namespace);
-            claims.entry(endpoint.address).or_default().push((rank, format!("{label}.{name}")));
+            _ => {}
         }
     }
-    for (address, claims) in claims {
+    others.retain(|address, _| !own.contains_key(address));
+    for (address, claims) in own.into_iter().chain(others) {
         let (class, _, namespace) = claims.iter().map(|(rank, _)| *rank).min().expect("a claim");
         for (rank, target) in claims {
             if (rank.0, rank.2) == (class, namespace) {
                 add(all, &reverse(address), PTR, target);
             }
         }
+    }
+}
+
+/// Address: (class, created, namespace) and target.
+type Claims<'o> = BTreeMap<&'o str, Vec<((u8, u8, &'o str), String)>>;
+
+/// Adds what the Service `name` claims.
+fn add_claims<'o>(
+    claims: &mut Claims<'o>,
+    service: &'o Service,
+    name: &str,
+    endpoints: Vec<(&'o Endpoint, String, &'o Slice)>,
+) {
+    let created = service.created.unwrap_or(u8::MAX);
+    match &service.shape {
+        Shape::External(_) => return,
+        Shape::Headless => {}
+        Shape::ClusterIp(ips) => {
+            for ip in ips {
+                let rank = (0, created, service.namespace);
+                claims.entry(ip).or_default().push((rank, name.to_owned()));
+            }
+        }
+    }
+    for (endpoint, label, slice) in endpoints {
+        let of_pods = slice.endpoints.iter().all(|endpoint| endpoint.pod);
+        if !of_pods && matches!(endpoint.address, "8.8.8.8" | "2600::1") {
+            continue;
+        }
+        let rank = (if of_pods { 1 } else { 2 }, created, service.namespace);
+        claims.entry(endpoint.address).or_default().push((rank, format!("{label}.{name}")));
     }
 }
 
@@ -241,3 +334,4 @@ const SRV: u16 = 33;
 const NOERROR: u16 = 0;
 const SERVFAIL: u16 = 2;
 const NXDOMAIN: u16 = 3;
+const REFUSED: u16 = 5;

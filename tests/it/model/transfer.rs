@@ -9,11 +9,13 @@ use shared::wire::{NameBuffer, Query, Reply, Transport};
 
 use super::read;
 
-/// Every record of the three zones but those of the apexes and the version. Panics where one stands
+/// Every record of the zones but those of the apexes and the version. Panics where one stands
 /// there twice, or a zone does not begin and end with its SOA.
 pub fn everything(snapshot: &Records) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
-    for (name, apex) in [("z", Apex::Cluster), ("in-addr.arpa", Apex::V4), ("ip6.arpa", Apex::V6)] {
+    let mut zones = vec![("z", Apex::Cluster), ("in-addr.arpa", Apex::V4), ("ip6.arpa", Apex::V6)];
+    zones.extend(snapshot.clusterset().map(|_| ("m", Apex::Clusterset)));
+    for (name, apex) in zones {
         let mut message = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         message.extend_from_slice(Name::parse(name).expect("a name").wire());
         message.extend([0, 252, 0, 1]);

@@ -24,6 +24,21 @@ fn the_objects_of_the_pod_fit_each_other() {
 }
 
 #[test]
+fn the_flags_of_overlays_are_those_of_the_programs() {
+    let files = tree::files();
+    let mut flags = 0;
+    for file in files.iter().filter(|file| file.path.starts_with("manifests/overlays/")) {
+        for flag in file.text.lines().filter_map(|line| line.split_once("value: --")) {
+            let flag = format!("--{}", flag.1.trim_end_matches('}'));
+            let known = ["kubedns", "dnscache"].map(|name| program(name, &[&flag]).is_ok());
+            assert!(known.contains(&true), "{}: {flag}", file.path);
+            flags += 1;
+        }
+    }
+    assert!(flags >= 4, "{flags} flags in overlays");
+}
+
+#[test]
 fn every_manifest_is_named_by_a_kustomization() {
     let files = tree::files();
     let folders = ["manifests/", "manifests/base/"];
