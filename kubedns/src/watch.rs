@@ -72,6 +72,7 @@ pub async fn follow(
             version: None,
             in_pages: false,
             api: 0,
+            absences: 0,
             well_since: None,
         };
         follower.run()
@@ -105,6 +106,8 @@ struct Follower {
     in_pages: bool,
     /// Which of the kind's versions of the API is asked, by its place.
     api: usize,
+    /// How often in a row the server knew the kind in none of them.
+    absences: u32,
     /// Since when things go well, if they do.
     well_since: Option<Moment>,
 }
@@ -142,7 +145,8 @@ impl Follower {
     }
 
     /// The version of the API that was asked is not served: the next is. After the last there are
-    /// no objects of the kind.
+    /// no objects of the kind; but what was there is believed to be gone only when that is said
+    /// time after time, because a server that starts may say so before it has read its definitions.
     async fn next_api(&mut self) -> Result<(), Trouble> {
         let kind = self.progress.scope.kind;
         self.version = None;
@@ -151,6 +155,11 @@ impl Follower {
             return Ok(());
         }
         self.api = 0;
+        self.absences += 1;
+        let is_known = self.progress.count(Count::List) > 0;
+        if is_known && self.absences < ABSENCES_MIN {
+            return Err(Trouble::Lost(kind));
+        }
         if self.progress.phase() != Phase::Absent {
             say(&self.sink, News::Listing(self.progress.scope.clone())).await?;
             say(&self.sink, News::Listed(self.progress.scope.clone())).await?;
@@ -306,6 +315,7 @@ impl Follower {
     async fn listed(&mut self, version: String) -> Result<(), Trouble> {
         say(&self.sink, News::Listed(self.progress.scope.clone())).await?;
         self.progress.add(Count::List);
+        self.absences = 0;
         tracing::debug!(watch = %self.progress.scope, %version, "listed in full");
         self.version = Some(version);
         self.works(Phase::Following);
@@ -426,6 +436,8 @@ const WATCH_MIN: Duration = Duration::from_secs(1);
 const WATCH_SECS_MIN: u32 = 240;
 /// .. and up to this many more, so that many replicas do not come back at once.
 const WATCH_SECS_SPREAD: f64 = 60.0;
+/// A kind that had objects is gone when the server says so this often: some seconds.
+const ABSENCES_MIN: u32 = 6;
 /// A refusal is read this far, in bytes.
 const REFUSAL_LEN_MAX: usize = 64 << 10;
 

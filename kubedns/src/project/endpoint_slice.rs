@@ -198,3 +198,71 @@ impl Conditions {
 const ENDPOINTS_MAX: usize = 1_000;
 /// An endpoint holds at most this many addresses: the API's own limit.
 const ADDRESSES_MAX: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn imported(service: &str, cluster: Option<&str>, endpoints: Value) -> EndpointSliceObject {
+        let labels = json!({
+            "multicluster.kubernetes.io/service-name": service,
+            "multicluster.kubernetes.io/source-cluster": cluster,
+        });
+        let metadata = json!({"name": "db-a", "namespace": "shop", "labels": labels});
+        let object = json!({"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints});
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn imported_slices() {
+        let check = |object: &EndpointSliceObject, hosts: &[&[u8]], said: &str| {
+            let (slices, reason) = object.project();
+            let slices = slices.inspect(|slices| assert_eq!(slices.own, None));
+            let slice = slices.and_then(|slices| slices.imported);
+            let host = |index| slice.as_ref().unwrap().host(index).to_vec();
+            let found: Vec<Vec<u8>> =
+                (0..slice.as_ref().map_or(0, |slice| slice.len())).map(host).collect();
+            assert_eq!(found, hosts);
+            assert_eq!(reason.map(|reason| reason.to_string()).unwrap_or_default(), said);
+        };
+        let two = json!([{"addresses": ["10.3.0.1"], "hostname": "Db-0"},
+            {"addresses": ["10.3.0.2"]}]);
+        check(
+            &imported("db", Some("East"), two.clone()),
+            &[b"\x04db-0\x04east", b"\x0810-3-0-2\x04east"],
+            "",
+        );
+        check(&imported("db", Some("east"), json!([])), &[], "");
+        let missing = "the label multicluster.kubernetes.io/source-cluster is missing";
+        check(&imported("db", None, two.clone()), &[], missing);
+        let odd = "the label multicluster.kubernetes.io/source-cluster is no name";
+        check(&imported("db", Some("a.b"), two.clone()), &[], odd);
+        check(&imported("db", Some(""), two.clone()), &[], odd);
+        // 64 bytes each for hostname, cluster and service, and 5 for the namespace.
+        let long = "a".repeat(63);
+        let endpoint = json!([{"addresses": ["10.3.0.1"], "hostname": long}]);
+        let said =
+            format!("{long}, its cluster, its service and its namespace have more than 192 bytes");
+        check(&imported(&long, Some(&long), endpoint.clone()), &[], &said);
+        let (slices, reason) = imported(&long, Some(&"b".repeat(58)), endpoint).project();
+        assert!(slices.is_some() && reason.is_none(), "192 bytes in all");
+        let addresses: Vec<String> = (0..50).map(|last| format!("10.3.0.{last}")).collect();
+        let many: Vec<Value> = (0..21).map(|_| json!({"addresses": addresses})).collect();
+        let said = "1050 imported addresses: the API allows 1000";
+        check(&imported("db", Some("east"), many.into()), &[], said);
+    }
+
+    #[test]
+    fn what_is_wrong_in_one_zone_costs_the_other_nothing() {
+        let mut object = imported("db", None, json!([{"addresses": ["10.3.0.1"]}]));
+        object.metadata.labels.service_name = Some("derived".to_owned());
+        let (slices, reason) = object.project();
+        let slices = slices.unwrap();
+        assert!(slices.own.is_some() && slices.imported.is_none());
+        assert_eq!(reason, Some(Reason::NoCluster));
+        object.metadata.labels.imported_name = None;
+        assert_eq!(object.project(), (Some(slices), None));
+    }
+}

@@ -435,6 +435,32 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_names_of_imported_endpoints_fit() {
+        let label = |text: &str| {
+            let mut wire = Vec::new();
+            crate::name::push_label(&mut wire, text, |_| false).unwrap();
+            wire
+        };
+        let host = |index: usize| {
+            let hostname = format!("{index:0>63}");
+            [label(&hostname), label(&"c".repeat(62 + index % 2))].concat()
+        };
+        let endpoint = |index: usize| Endpoint {
+            address: Ipv4Addr::from_bits(index as u32).into(),
+            host: host(index).into(),
+            state: State::Ready,
+        };
+        let key = Key::from(*b"\x01a\x01b");
+        let endpoints = (0..1_000).map(endpoint).collect();
+        let slice = Slice::pack(key, "b/a-1".into(), endpoints, Ports::default(), true);
+        for index in 0..1_000 {
+            assert_eq!(slice.host(index), host(index));
+        }
+        assert_eq!(slice.with_host(&host(999), 1_000).collect::<Vec<_>>(), [999]);
+        assert_eq!(slice.cluster().map(<[u8]>::len), Some(63));
+    }
+
+    #[test]
     fn ports_are_packed_once() {
         let ports = Ports::pack(&[
             (b"\x04http".to_vec(), Protocol::Tcp, 80),

@@ -28,6 +28,8 @@ pub(super) enum Trouble {
     Behind,
     #[error("the API server has no resource {}: until it has, there are none", .0.plural())]
     Absent(Kind),
+    #[error("the API server has no resource {} any more", .0.plural())]
+    Lost(Kind),
     #[error("the answer of the API server makes no sense")]
     Nonsense(#[from] serde_json::Error),
     #[error("the answer of the API server has no bound")]

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use kubedns::name::Name;
+
 use super::Zone;
 use crate::fixture::cluster::Cluster;
 
@@ -13,7 +15,9 @@ fn the_page_shows_real_answers() {
         objects += "---\n";
         objects += &std::fs::read_to_string(file.unwrap().path()).unwrap();
     }
-    let cluster = Cluster::of(Zone::new("cluster.local").unwrap(), &objects);
+    let mut zone = Zone::new("cluster.local").unwrap();
+    zone.clusterset = Some(Name::parse("clusterset.local").unwrap());
+    let cluster = Cluster::of(zone, &objects);
     let page = std::fs::read_to_string(root.join("kubedns/README.md")).unwrap();
     let transcripts = page.split("```").nth(1).unwrap();
     let mut types = std::collections::BTreeSet::new();

@@ -138,3 +138,44 @@ async fn a_slice_may_belong_to_a_service_and_to_an_import() {
     kubedns.answers(derived, "NOERROR", &[here]).await;
     kubedns.end().await;
 }
+
+#[tokio::test]
+async fn a_snapshot_holds_both_zones_or_is_not_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("snapshot");
+    let flags = [&FLAGS[..], &["--snapshot", file.to_str().unwrap()]].concat();
+    let mut api = clusterset().await;
+    api.fails("serviceimports", Fault::Refuse(403, None));
+    let kubedns = watching(&api, &flags).await;
+    let web = "web.shop.svc.cluster.local. 30 IN A 10.0.0.7";
+    eventually(kubedns.dns, super::WEB, "NOERROR", &[web]).await;
+    kubedns.end().await;
+    assert!(!file.exists(), "what was imported is not known");
+
+    api.heals("serviceimports");
+    let kubedns = watching(&api, &flags).await;
+    http::eventually(kubedns.http, "/readyz", 200, "ok").await;
+    kubedns.end().await;
+    api.kill().await;
+    let kubedns = watching(&api, &flags).await;
+    let answer = dns::ask(kubedns.dns, PAY).await; // the first query of all
+    assert_eq!(answer.answers, ["pay.shop.svc.clusterset.local. 30 IN A 10.42.0.1"]);
+    assert_eq!(answer.error.unwrap().0, STALE);
+    // One zone becomes fresh before the other.
+    api.delete(service_import("shop", "pay"));
+    api.fails("serviceimports", Fault::Refuse(500, None));
+    api.apply(service("shop", "new").cluster_ip("10.0.0.8"));
+    api.listen().await;
+    let new = "new.shop.svc.cluster.local. 30 IN A 10.0.0.8";
+    eventually(kubedns.dns, "new.shop.svc.cluster.local. A", "NOERROR", &[new]).await;
+    assert_eq!(dns::ask(kubedns.dns, super::WEB).await.error, None);
+    let answer = dns::ask(kubedns.dns, PAY).await;
+    assert_eq!(answer.answers.len(), 1);
+    assert_eq!(answer.error.unwrap().0, STALE);
+    api.heals("serviceimports");
+    eventually(kubedns.dns, PAY, "NXDOMAIN", &[]).await;
+    kubedns.end().await;
+}
+
+/// Stale Answer (RFC 8914).
+const STALE: u16 = 3;

@@ -359,6 +359,7 @@ fn demo_breaches(objects: &[Object]) -> Vec<Breach> {
     let of = |kind: &'static str| objects.iter().filter(move |object| object.kind() == kind);
     let namespaces: BTreeSet<&str> = of("Namespace").map(|object| object.name().1).collect();
     let services: BTreeSet<(&str, &str)> = of("Service").map(Object::name).collect();
+    let imports: BTreeSet<(&str, &str)> = of("ServiceImport").map(Object::name).collect();
     let mut breaches = Vec::new();
     let mut taken = BTreeSet::new();
     for service in of("Service") {
@@ -379,8 +380,12 @@ fn demo_breaches(objects: &[Object]) -> Vec<Breach> {
         }
     }
     for slice in of("EndpointSlice") {
-        let label = text(&slice.value["metadata"]["labels"]["kubernetes.io/service-name"]);
-        if !services.contains(&(slice.name().0, label)) {
+        let labels = &slice.value["metadata"]["labels"];
+        let (known, label) = match text(&labels["kubernetes.io/service-name"]) {
+            "" => (&imports, text(&labels["multicluster.kubernetes.io/service-name"])),
+            label => (&services, label),
+        };
+        if !known.contains(&(slice.name().0, label)) {
             breaches.push(slice.breach("service-name", format!("no service {label}")));
         }
         let is_ipv6 = slice.value["addressType"] == "IPv6";

@@ -24,6 +24,9 @@ pub struct Flags {
     /// Cluster domain.
     #[arg(long, value_name = "NAME", default_value = "cluster.local")]
     pub domain: String,
+    /// Domain of Multi-Cluster Services [default: clusterset.local with --objects, else off].
+    #[arg(long, value_name = "NAME")]
+    clusterset_domain: Option<String>,
     /// Upstream of dnscache for names outside the cluster, [/DOMAIN/.../]ADDR[#PORT] (repeatable)
     /// [default: none, no other machine is asked].
     #[arg(long, value_name = "SERVER")]
@@ -55,6 +58,13 @@ impl Flags {
     /// The objects, unless a real cluster takes their place.
     pub fn objects(&self) -> Option<&Path> {
         self.kubeconfig.is_none().then_some(&self.objects)
+    }
+
+    /// The domain of Multi-Cluster Services: in files they cost nothing to look for, a real cluster
+    /// may not allow it.
+    pub fn clusterset_domain(&self) -> Option<&str> {
+        let usual = self.kubeconfig.is_none().then_some("clusterset.local");
+        self.clusterset_domain.as_deref().or(usual)
     }
 
     /// Where logs go: as told, else `pod-logs` in cargo's target directory, beside what was built.

@@ -44,6 +44,8 @@ fn kubedns(flags: &Flags, ports: &Ports) -> Vec<String> {
         format!("--listen={}", ports.kubedns),
         format!("--http-listen={}", ports.kubedns_http),
     ];
+    let clusterset = flags.clusterset_domain();
+    arguments.extend(clusterset.map(|domain| format!("--clusterset-domain={domain}")));
     arguments.extend(flags.objects().map(|path| format!("--objects={}", path.display())));
     arguments
         .extend(flags.kubeconfig.as_ref().map(|path| format!("--kubeconfig={}", path.display())));
@@ -60,7 +62,9 @@ fn dnscache(flags: &Flags, ports: &Ports, resolv_file: &Path) -> Vec<String> {
         format!("--resolv-file={}", resolv_file.display()),
     ];
     arguments.extend(
-        [&flags.domain, "in-addr.arpa", "ip6.arpa"]
+        [&*flags.domain, "in-addr.arpa", "ip6.arpa"]
+            .into_iter()
+            .chain(flags.clusterset_domain())
             .map(|domain| format!("--server=/{domain}/{kubedns}")),
     );
     arguments.extend(flags.server.iter().map(|server| format!("--server={server}")));
