@@ -110,11 +110,14 @@ impl World {
         self.asked.insert(waiter, self.now);
         let name = wire(name);
         let question = question(&name);
+        let address = IpAddr::V4(Ipv4Addr::from(client));
         let slot = match self.flights.find(&question) {
             Some(slot) => Ok(slot),
-            None => self.flights.start(&question, 0, self.now, &mut self.acts),
+            None => self
+                .flights
+                .admit(address)
+                .and_then(|()| self.flights.start(&question, 0, self.now, &mut self.acts)),
         };
-        let address = IpAddr::V4(Ipv4Addr::from(client));
         let refused = slot.and_then(|slot| {
             self.flights.attach(slot, Some(address), waiter).map_err(|(_, why)| why)
         });
@@ -578,14 +581,15 @@ fn places_are_bounded() {
     assert!(world.flights.start(&question(&local), 1, world.now, &mut world.acts).is_ok());
     // Waiters of one client, and of one question.
     let mut world = World::new(&FAR[..1], |_| dead());
-    for number in 0..300 {
+    for number in 0..1_000 {
         world.ask(&format!("n{number}.example"), 7);
     }
-    assert_eq!(full(&world), 44);
+    assert_eq!(full(&world), 181);
+    assert_eq!(world.flights.in_flight(), 819, "what is refused is not asked");
     for client in 1_000..2_100 {
         world.ask("n0.example", client);
     }
-    assert_eq!(full(&world), 44 + 77);
+    assert_eq!(full(&world), 181 + 77);
     // All places are given back.
     world.pass(Duration::from_secs(2));
     assert!(world.flights.in_flight() <= 1, "nothing but a probe");

@@ -148,14 +148,14 @@ impl Desk {
         }
         let mut name = NameBuffer::new();
         let question = Question::of(&deferred.query(&mut name));
+        let client = deferred.peer().ip();
         let slot = match self.flights.find(&question) {
             Some(slot) => Ok(slot),
             None if self.answer_at_once(&deferred, &question, now) => return,
-            None => self.start(&question, now),
+            None => self.flights.admit(client).and_then(|()| self.start(&question, now)),
         };
-        let client = Some(deferred.peer().ip());
         let seated = match slot {
-            Ok(slot) => self.flights.attach(slot, client, Waiter::Client(deferred)),
+            Ok(slot) => self.flights.attach(slot, Some(client), Waiter::Client(deferred)),
             Err(failure) => Err((Waiter::Client(deferred), failure)),
         };
         if let Err((Waiter::Client(deferred), failure)) = seated {

@@ -148,6 +148,14 @@ impl<W> Flights<W> {
         self.table.find(&self.key)
     }
 
+    /// Whether one more query of `client` may wait; fails with the reason where too many do.
+    ///
+    /// To be asked before a flight is started for it: else a client whom nobody waits for any more
+    /// could still fill every place.
+    pub fn admit(&self, client: IpAddr) -> Result<(), Failure> {
+        self.table.admit(client)
+    }
+
     /// Starts a flight for `question`, which none asks yet, to the servers of `group`.
     ///
     /// Fails where too many are in the air; a part of the places is kept for groups inside the pod,

@@ -197,20 +197,32 @@ impl<W> Table<W> {
         client: Option<IpAddr>,
         waiter: W,
     ) -> Result<(), (W, Failure)> {
-        let place = client.map(|address| self.place(address));
         let flight = &self.slots[usize::from(slot)];
         if flight.waiters.len() >= WAITERS_MAX || self.waiting >= WAITING_MAX {
             return Err((waiter, CROWDED));
         }
-        if place.is_some_and(|place| self.clients[usize::from(place)] >= CLIENT_MAX) {
-            return Err((waiter, GREEDY));
+        if let Some(Err(failure)) = client.map(|address| self.admit(address)) {
+            return Err((waiter, failure));
         }
+        let place = client.map(|address| self.place(address));
         if let Some(place) = place {
             self.clients[usize::from(place)] += 1;
         }
         self.waiting += 1;
         self.get_mut(slot).waiters.push((waiter, place.unwrap_or(NONE)));
         Ok(())
+    }
+
+    /// Whether one more query of `client` may wait, if any may; else why not.
+    pub fn admit(&self, client: IpAddr) -> Result<(), Failure> {
+        let waiting = self.clients[usize::from(self.place(client))];
+        if waiting < self.client_max() { Ok(()) } else { Err(GREEDY) }
+    }
+
+    /// How many queries of one client may wait: a quarter of the room that is left, so that one
+    /// alone may ask much, and many never take what the others need.
+    fn client_max(&self) -> u16 {
+        CLIENT_MIN.max(((FLIGHTS_MAX - self.used) / 4) as u16)
     }
 
     /// Ends the flight in `slot` and hands its waiters over.
@@ -338,8 +350,8 @@ pub const FLIGHTS_MAX: usize = 4_096;
 const WAITERS_MAX: usize = 1_024;
 /// Waiters in all: about 16 MiB of queries.
 const WAITING_MAX: usize = 65_536;
-/// Waiting queries of one client address.
-const CLIENT_MAX: u16 = 256;
+/// Queries of one client address that may wait however many others do.
+const CLIENT_MIN: u16 = 256;
 /// Places among which client addresses are spread.
 const CLIENT_PLACES: usize = 8_192;
 /// Room for waiters that a free slot keeps.
@@ -349,3 +361,46 @@ const NONE: u16 = u16::MAX;
 const CROWDED: Failure =
     Failure::servfail(ErrorCode::Other, "too many clients wait for this question");
 const GREEDY: Failure = Failure::servfail(ErrorCode::Other, "too many queries of this client wait");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// For how many questions each of `clients` waits, who ask in turn until all are refused.
+    fn shares(clients: u8) -> Vec<usize> {
+        let mut table = Table::new();
+        let mut shares = vec![0; usize::from(clients)];
+        for number in 0_u32.. {
+            let mut refused = 0;
+            for client in 0..clients {
+                let key = [&number.to_be_bytes()[..], &[client]].concat();
+                let address = IpAddr::from([10, 0, 0, client]);
+                if table.admit(address).is_err() {
+                    refused += 1;
+                    continue;
+                }
+                let Some(slot) = table.insert(&key, Purpose::Question, FLIGHTS_MAX) else {
+                    return shares;
+                };
+                assert!(table.attach(slot, Some(address), ()).is_ok(), "it was admitted");
+                shares[usize::from(client)] += 1;
+            }
+            if refused == clients {
+                break;
+            }
+        }
+        shares
+    }
+
+    #[test]
+    fn a_client_alone_may_ask_much_and_many_leave_room() {
+        let check = |clients: u8, each: usize| {
+            let shares = shares(clients);
+            let near = |&share: &usize| share.abs_diff(each) <= 1;
+            assert!(shares.iter().all(near), "{clients} clients: {shares:?}");
+        };
+        check(1, FLIGHTS_MAX / 5);
+        check(4, FLIGHTS_MAX / 8);
+        check(12, 256);
+    }
+}
