@@ -63,6 +63,8 @@ pub struct Flags {
 pub enum Work {
     /// 1,000 names that are all in the cache.
     Hit,
+    /// 10,000 names that are all in the cache.
+    Many,
     /// 200,000 names by Zipf's law, of which the cache holds 10,000.
     Zipf,
     /// Every name new: all are asked of the upstream.
@@ -74,12 +76,14 @@ pub enum Work {
 }
 
 impl Work {
-    const ALL: [Self; 5] = [Self::Hit, Self::Zipf, Self::Miss, Self::Nxdomain, Self::Tcp];
+    const ALL: [Self; 6] =
+        [Self::Hit, Self::Many, Self::Zipf, Self::Miss, Self::Nxdomain, Self::Tcp];
 
     /// As people read it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Hit => "hit",
+            Self::Many => "hit, 10,000 names",
             Self::Zipf => "Zipf",
             Self::Miss => "miss",
             Self::Nxdomain => "NXDOMAIN",
@@ -90,6 +94,7 @@ impl Work {
     fn workload(self, round: u32) -> Workload {
         match self {
             Self::Hit | Self::Nxdomain | Self::Tcp => Workload::uniform(NAMES),
+            Self::Many => Workload::uniform(MANY_NAMES),
             Self::Zipf => Workload::zipf(ZIPF_NAMES, 1.0, SEED, ZIPF_DRAWS),
             Self::Miss => Workload::Fresh(SEED + u64::from(round)),
         }
@@ -98,10 +103,16 @@ impl Work {
     /// How long the cache is filled before it is measured.
     fn warming(self) -> Duration {
         Duration::from_millis(match self {
-            Self::Zipf => 2_000,
+            Self::Zipf | Self::Many => 2_000,
             Self::Miss => 0,
             Self::Hit | Self::Nxdomain | Self::Tcp => 1_000,
         })
+    }
+
+    /// Entries that the caches have room for, as far as they count entries.
+    fn cache_entries(self) -> usize {
+        // What is split into shards holds as many names as entries only with room to spare.
+        if self == Self::Many { 2 * MANY_NAMES } else { CACHE_ENTRIES }
     }
 
     fn plan(self, server: SocketAddr, duration: Duration) -> Plan<'static> {
@@ -215,8 +226,8 @@ fn measure(
     let (load_core, server_core) = cores.unzip();
     let nxdomain = work == Work::Nxdomain;
     let upstream = servers::floor(nxdomain, load_core).map_err(Error::Upstream)?;
-    let setting =
-        Setting { upstream: upstream.address, cache_entries: CACHE_ENTRIES, nxdomain, server_core };
+    let cache_entries = work.cache_entries();
+    let setting = Setting { upstream: upstream.address, cache_entries, nxdomain, server_core };
     let measured = server.start(&setting).and_then(|running| {
         let workload = work.workload(round);
         if !work.warming().is_zero() {
@@ -278,6 +289,7 @@ fn cores() -> Option<(usize, usize)> {
 
 const SEED: u64 = 7;
 const NAMES: usize = 1_000;
+const MANY_NAMES: usize = 10_000;
 const ZIPF_NAMES: usize = 200_000;
 /// Draws before the sequence repeats.
 const ZIPF_DRAWS: usize = 400_000;

@@ -34,13 +34,15 @@ struct Cell {
 type Line = (&'static str, fn(&Measured) -> Option<f64>, usize, bool);
 
 const LINES: [Line; 6] = [
-    ("CPU s per million", |of| Some(of.cpu_seconds_per_million), 2, true),
+    (COSTS, |of| Some(of.cpu_seconds_per_million), 2, true),
     ("answers/s", |of| Some(of.answers_per_second), 0, false),
     ("p50 us at the fixed rate", |of| of.p50_us.map(|us| us as f64), 0, false),
     ("p99 us at the fixed rate", |of| of.p99_us.map(|us| us as f64), 0, false),
     ("lost %", |of| Some(of.lost_percent).filter(|percent| *percent >= 0.005), 2, false),
     ("memory MiB", |of| Some(of.rss_mib), 1, false),
 ];
+
+const COSTS: &str = "CPU s per million";
 
 impl Table {
     /// No measurement yet of `servers`.
@@ -88,11 +90,17 @@ impl Table {
         text + "\nmedian, ratio to the floor, [lowest highest]\n" + &self.notes()
     }
 
-    /// For a README.
+    /// For a README: costs, latency, and memory where the cache is full.
     pub fn markdown(&self) -> String {
-        let rows = self.rows(|[_, middle, _], decimals, ratio| {
+        let full = format!("{}: memory MiB", Work::Zipf.name());
+        let mut rows = self.rows(|[_, middle, _], decimals, ratio| {
             let ratio = ratio.map_or_else(String::new, |ratio| format!(" ({ratio:.2} ×)"));
             format!("{middle:.decimals$}{ratio}")
+        });
+        rows.retain(|row| {
+            let label = &row[0];
+            let costs = label.is_empty() || label.ends_with(COSTS);
+            costs || label.ends_with("at the fixed rate") || *label == full
         });
         let mut text = String::new();
         for (index, row) in rows.iter().enumerate() {
