@@ -93,9 +93,13 @@ impl Records {
     /// names are asked here is dnscache's routing.
     pub fn find<'a>(&'a self, name: &'a [u8]) -> Option<Found<'a>> {
         let labels = Labels::of(name);
-        let clusterset = || self.clusterset()?.find_forward(&labels);
-        if let Some(found) = self.find_forward(&labels).or_else(clusterset) {
-            return Some(found);
+        if let Some(count) = below(&labels, self.zone.apex().wire()) {
+            return Some(self.find_forward(&labels, count));
+        }
+        if let Some(clusterset) = self.clusterset()
+            && let Some(count) = below(&labels, clusterset.zone.apex().wire())
+        {
+            return Some(clusterset.find_forward(&labels, count));
         }
         let (count, read) = if let Some(count) = below(&labels, IN_ADDR_ARPA) {
             (count, parse_in_addr(&labels, count))
@@ -107,9 +111,9 @@ impl Records {
         Some(Found { apex: labels.start(count), records: self, is_reverse: true, node })
     }
 
-    /// What stands at a name in the zone itself; nothing where it is not below the apex.
-    fn find_forward<'a>(&'a self, labels: &Labels<'a>) -> Option<Found<'a>> {
-        let count = below(labels, self.zone.apex().wire())?;
+    /// What stands at a name in the zone itself: `count` labels stand left of the apex.
+    #[inline]
+    fn find_forward<'a>(&'a self, labels: &Labels<'a>, count: usize) -> Found<'a> {
         let mut node = self.find_in_zone(labels, count);
         if !self.federations.is_empty() && matches!(node, Node::Missing) {
             node = match labels.label(count - 1) {
@@ -117,7 +121,7 @@ impl Records {
                 _ => node,
             };
         }
-        Some(Found { apex: labels.start(count), records: self, is_reverse: false, node })
+        Found { apex: labels.start(count), records: self, is_reverse: false, node }
     }
 
     /// `count` labels stand left of the apex.

@@ -61,8 +61,8 @@ enum Addresses {
 
 /// Hostnames, each stored once; both parts empty where no endpoint has one.
 ///
-/// Places are counted in bytes; where the labels are so long that 16 bits do not reach, in pairs of
-/// bytes, and each label begins a pair.
+/// Places are counted in bytes; where the labels are so long that 16 bits do not reach, which only
+/// those of imported endpoints can be, in pairs of bytes, and each label begins a pair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Hosts {
     /// Labels in wire form, one after the other.
@@ -188,11 +188,14 @@ impl Slice {
     pub fn host(&self, index: usize) -> &[u8] {
         match self.hosts.at.get(index) {
             None | Some(&NO_HOST) => &[],
+            Some(&at) if !self.imported => {
+                let label = &self.hosts.labels[usize::from(at)..];
+                &label[..1 + usize::from(label[0])]
+            }
             Some(&at) => {
                 let labels = &self.hosts.labels[usize::from(at) * self.hosts.unit()..];
                 let first = label_len(labels);
-                let cluster = if self.imported { label_len(&labels[first..]) } else { 0 };
-                &labels[..first + cluster]
+                &labels[..first + label_len(&labels[first..])]
             }
         }
     }
