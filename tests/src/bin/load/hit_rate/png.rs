@@ -1,11 +1,11 @@
 //! A drawing as PNG, for pages that show no SVG.
 //!
-//! Core. Knows one font, brought along: the picture is the same on every machine. It is Roboto
-//! (Google, Apache-2.0), cut down to the letters of ASCII.
+//! Core. Knows one font, which is compiled in: the picture is the same on every machine.
 
 use std::sync::Arc;
 
 use ::png::{BitDepth, ColorType, Compression, Encoder, EncodingError, Filter};
+use dejavu::sans_condensed;
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::fontdb::Database;
 use resvg::usvg::{Options, Tree};
@@ -15,10 +15,10 @@ use resvg::usvg::{Options, Tree};
 /// Panics where it is no SVG: drawings are ours.
 pub fn from_svg(svg: &str) -> Vec<u8> {
     let mut fonts = Database::new();
-    for font in FONTS {
+    for font in [sans_condensed::regular(), sans_condensed::bold()] {
         fonts.load_font_data(font.to_vec());
     }
-    fonts.set_sans_serif_family("Roboto");
+    fonts.set_sans_serif_family("DejaVu Sans");
     let options = Options { fontdb: Arc::new(fonts), ..Options::default() };
     let tree = Tree::from_str(svg, &options).expect("the drawing is SVG");
     let size = tree.size().to_int_size().scale_by(SCALE).expect("the drawing has a size");
@@ -43,7 +43,6 @@ fn pack(pixels: &Pixmap) -> Result<Vec<u8>, EncodingError> {
     Ok(png)
 }
 
-const FONTS: [&[u8]; 2] = [include_bytes!("roboto-regular.ttf"), include_bytes!("roboto-bold.ttf")];
 /// Sharp on screens with fine pixels too, and still small.
 const SCALE: f32 = 1.5;
 
