@@ -130,7 +130,10 @@ impl Follower {
             };
             let now = boot_time();
             let well = self.well_since.take().map_or(Duration::ZERO, |since| now.since(since));
-            let pause = pace.pause(well, trouble.retry_after(), rand::random());
+            let pause = match trouble {
+                Trouble::Lost(_) => ABSENCE_PAUSE,
+                _ => pace.pause(well, trouble.retry_after(), rand::random()),
+            };
             self.report(&trouble, pause, now);
             tokio::time::sleep(pause).await;
             if trouble.may_be_the_way() {
@@ -436,8 +439,10 @@ const WATCH_MIN: Duration = Duration::from_secs(1);
 const WATCH_SECS_MIN: u32 = 240;
 /// .. and up to this many more, so that many replicas do not come back at once.
 const WATCH_SECS_SPREAD: f64 = 60.0;
-/// A kind that had objects is gone when the server says so this often: some seconds.
+/// A kind that had objects is gone when the server says so this often, ..
 const ABSENCES_MIN: u32 = 6;
+/// .. with this between: three seconds, whatever trouble there was before.
+const ABSENCE_PAUSE: Duration = Duration::from_millis(500);
 /// A refusal is read this far, in bytes.
 const REFUSAL_LEN_MAX: usize = 64 << 10;
 
