@@ -135,8 +135,13 @@ async fn queries_to_the_outside_come_from_ports_of_their_own_and_carry_nothing_o
     let upstream = Upstream::start(FAR).await;
     let cache = Running::start(&[server(&upstream)]).await;
     let mut query = dns::query("n.example. A", Some(4_096));
-    // Client subnet (RFC 7871) and an unknown option.
-    let options = [0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2, 0xff, 0xf0, 0, 1, 7];
+    // Client subnet (RFC 7871), an unknown option, a cookie (RFC 7873).
+    let options = [
+        &[0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2][..],
+        &[0xff, 0xf0, 0, 1, 7],
+        &[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8],
+    ]
+    .concat();
     let end = query.len();
     query[end - 1] = options.len() as u8;
     query.extend(options);
@@ -145,6 +150,8 @@ async fn queries_to_the_outside_come_from_ports_of_their_own_and_carry_nothing_o
     let mut buffer = [0; 1_500];
     let (length, _) = timeout(PATIENCE, socket.recv_from(&mut buffer)).await.unwrap().unwrap();
     assert_eq!(dns::read(&buffer[..length]).status, "NXDOMAIN");
+    // OPT ends the reply: our own size, and nothing of what the client sent.
+    assert_eq!(buffer[length - 11..length], [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
     for number in 0..50 {
         dns::ask_udp(cache.dns, &format!("n{number}.example. A")).await;
     }
