@@ -19,7 +19,7 @@ use crate::name::dashed;
 use crate::records::{Label, Node, PortName, Records};
 
 pub(crate) use federation::NOWHERE;
-pub(crate) use services::{WEIGHT, is_headless, numbers, srv_at};
+pub(crate) use services::{WEIGHT, Wanted, numbers, srv_at};
 pub(crate) use wildcard::{Pattern, Search};
 
 /// Writes the reply to `query` into `reply`, which has its question and flags already.
@@ -149,6 +149,11 @@ impl Writing<'_, '_> {
             (Node::Service(entry), rtype::A) => self.service_addresses(spot, entry, false),
             (Node::Service(entry), rtype::AAAA) => self.service_addresses(spot, entry, true),
             (Node::Service(entry), rtype::SRV) => self.srv(spot, entry, PortName::Any),
+            (Node::Zonal(entry, zone), rtype::A) => self.zonal_addresses(spot, entry, zone, false),
+            (Node::Zonal(entry, zone), rtype::AAAA) => {
+                self.zonal_addresses(spot, entry, zone, true)
+            }
+            (Node::Zonal(entry, zone), rtype::SRV) => self.zonal_srv(spot, entry, zone),
             (Node::Port(entry, port), rtype::SRV) => self.srv(spot, entry, port),
             (Node::Endpoint(entry, label), rtype::A) => self.endpoint(spot, entry, label, false),
             (Node::Endpoint(entry, label), rtype::AAAA) => self.endpoint(spot, entry, label, true),

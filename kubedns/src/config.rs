@@ -64,6 +64,9 @@ pub struct Config {
     /// Labels * and any in a name stand for whatever namespace, service, port or endpoint there is
     #[arg(long)]
     pub wildcards: bool,
+    /// Names of topology zones below headless services: ZONE.pin._zone and ZONE.prefer._zone
+    #[arg(long)]
+    pub zonal: bool,
     /// Namespaces that are watched and answered for (repeatable) [default: all]
     #[arg(long, value_name = "NAME", value_parser = namespace)]
     pub namespace: Vec<String>,
@@ -163,6 +166,7 @@ impl Config {
         zone.terminating_fallback = self.terminating_fallback;
         zone.ignore_empty_service = self.ignore_empty_service;
         zone.wildcards = self.wildcards;
+        zone.zonal = self.zonal;
         zone.name_server = if self.name_server.is_empty() {
             let addresses = self.listen.iter().map(SocketAddr::ip);
             addresses.filter(|address| !address.is_unspecified()).collect()
@@ -208,6 +212,9 @@ impl Config {
         }
         if let Some(clusterset) = &self.clusterset_domain {
             identity += &format!(", clusterset {clusterset}");
+        }
+        if self.zonal {
+            identity += ", zonal";
         }
         identity
     }
@@ -291,6 +298,7 @@ mod tests {
         assert_eq!(zone.apex().to_string(), "cluster.local.");
         assert_eq!((zone.ttl_secs, zone.pods), (30, PodMode::Insecure));
         assert!(!zone.terminating_fallback && !zone.ignore_empty_service && !zone.wildcards);
+        assert!(!zone.zonal);
         assert!(zone.name_server.is_empty(), "a wildcard is no address to reach it");
         assert_eq!(config.listen.len(), 2);
         assert!(config.threads() > 0 && config.transfer.is_empty());
@@ -323,12 +331,13 @@ mod tests {
         let flags = "--listen 10.0.0.10:53 --listen 0.0.0.0:53 --ttl 0 --pods verified \
             --namespace b --namespace a --namespace b --service-selector app=web \
             --domain Example.ORG. --terminating-fallback --ignore-empty-service \
-            --wildcards";
+            --wildcards --zonal";
         let config = config(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
         let (zone, scope) = (config.zone(), config.scope());
         assert_eq!(zone.apex().to_string(), "example.org.");
         assert_eq!((zone.ttl_secs, zone.pods), (0, PodMode::Verified));
         assert!(zone.terminating_fallback && zone.ignore_empty_service && zone.wildcards);
+        assert!(zone.zonal);
         assert_eq!(*zone.name_server, ["10.0.0.10".parse::<IpAddr>().unwrap()]);
         assert_eq!(scope.namespaces, ["a", "b"]);
         assert_eq!(scope.services.unwrap().to_string(), "app=web");
@@ -344,9 +353,9 @@ mod tests {
         check("--ttl 5 --threads 2 --snapshot s", "domain cluster.local., pods insecure");
         check(
             "--domain z --pods verified --namespace b --namespace a --service-selector app=web \
-             --clusterset-domain clusterset.local",
+             --clusterset-domain clusterset.local --zonal",
             "domain z., pods verified, namespaces a b, services app=web, clusterset \
-             clusterset.local.",
+             clusterset.local., zonal",
         );
     }
 

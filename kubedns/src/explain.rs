@@ -144,8 +144,12 @@ fn end(records: &Records, name: &Name, node: Node<'_>, qtype: u16, explanation: 
     explanation.status = if is_alias { "NOERROR" } else { "NODATA" };
     let types: Vec<&str> =
         TYPES.iter().filter(|(qtype, _)| !at(*qtype).is_empty()).map(|(_, text)| *text).collect();
-    explanation.reason = match types[..] {
-        [] => format!("{name} owns nothing; names below it do, or may"),
+    explanation.reason = match (&types[..], node) {
+        ([], Node::Zonal(entry, zone)) => {
+            let object = rows::service(records, entry);
+            format!("no published endpoint of {object} is in the topology zone {}", text(zone))
+        }
+        ([], _) => format!("{name} owns nothing; names below it do, or may"),
         _ => format!("{name} owns records of other types: {}", types.join(", ")),
     };
 }

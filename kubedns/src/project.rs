@@ -25,6 +25,7 @@ use serde::{Deserialize, Deserializer};
 use crate::name::{NameError, push_label};
 use crate::records::{Key, Locality, Namespace, Pod, Service};
 
+pub(crate) use endpoint_slice::topology_zone;
 pub use endpoint_slice::{EndpointSliceObject, Slices};
 pub use namespace::NamespaceObject;
 pub use node::NodeObject;

@@ -17,7 +17,9 @@ mod entry;
 mod federation;
 mod find;
 mod index;
+mod published;
 mod slice;
+mod zonal;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -34,10 +36,12 @@ pub use entry::{Entry, Held, Place};
 pub use federation::{Federated, Locality};
 pub use find::{Found, Node, PortName};
 pub use slice::{Endpoint, Port, Ports, Protocol, Slice, State};
+pub use zonal::Among;
 
 pub(crate) use draft::{Draft, Touched};
 pub(crate) use federation::Federation;
 use index::Index;
+pub(crate) use zonal::ZONE_LABEL;
 
 /// A Service's place in the zone: its label and its namespace's label in wire form, side by side as
 /// in a query's name.
@@ -68,6 +72,8 @@ pub struct Zone {
     pub ignore_empty_service: bool,
     /// Whether labels `*` and `any` stand for whatever label there is, where no name is spelt so.
     pub wildcards: bool,
+    /// Whether headless Services have names of topology zones below them.
+    pub zonal: bool,
 }
 
 impl Zone {
@@ -94,6 +100,7 @@ impl Zone {
             terminating_fallback: false,
             ignore_empty_service: false,
             wildcards: false,
+            zonal: false,
         })
     }
 

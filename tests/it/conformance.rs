@@ -12,6 +12,7 @@ mod replies;
 mod services;
 mod transcripts;
 mod wildcards;
+mod zonal;
 
 use kubedns::records::Zone;
 

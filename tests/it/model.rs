@@ -54,12 +54,13 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn zone(modes: &'static [PodMode]) -> impl Strategy<Value = Zone> {
-    let options = (any::<bool>(), any::<bool>(), any::<bool>());
-    (prop::sample::select(modes), options).prop_map(|(pods, (drain, ignore, clusterset))| {
+    let options = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    (prop::sample::select(modes), options).prop_map(|(pods, (drain, ignore, clusterset, zonal))| {
         let mut zone = Zone::new("z").expect("a name");
         zone.pods = pods;
         zone.terminating_fallback = drain;
         zone.ignore_empty_service = ignore;
+        zone.zonal = zonal;
         zone.clusterset = clusterset.then(|| Name::parse("m").expect("a name"));
         zone
     })

@@ -6,20 +6,64 @@
 use shared::wire::{NAME_MAX, Owner, Section, rtype};
 
 use super::{POINTER_MAX, Spot, Writing};
-use crate::records::{Entry, Place, PortName, Records, Shape};
+use crate::records::{Among, Entry, Place, PortName, Records};
+
+/// Which SRV records of a headless Service are meant.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// Of which endpoints.
+    pub among: Among<'a>,
+    /// Of which ports.
+    pub ports: PortName<'a>,
+}
+
+impl<'a> Wanted<'a> {
+    /// Those of all endpoints.
+    pub fn of_all(ports: PortName<'a>) -> Self {
+        Self { among: Among::All, ports }
+    }
+}
 
 impl Writing<'_, '_> {
     /// A or AAAA of a Service: its cluster IPs, or its endpoints where it is headless. Whether
     /// there are any.
     pub(super) fn service_addresses(&mut self, spot: Spot, entry: &Entry, v6: bool) -> bool {
-        if !is_headless(entry) {
+        if !entry.is_headless() {
             let qtype = if v6 { rtype::AAAA } else { rtype::A };
             return self.addresses(spot, entry.cluster_ips(), qtype);
         }
+        let start = scale(self.turn, entry.published_of(v6));
+        self.places(spot, entry, Among::All, entry.around(v6, start))
+    }
+
+    /// A or AAAA of those endpoints of a headless Service that are in a topology zone. Whether
+    /// there are any.
+    pub(super) fn zonal_addresses(
+        &mut self,
+        spot: Spot,
+        entry: &Entry,
+        zone: &[u8],
+        v6: bool,
+    ) -> bool {
+        let among = Among::Zone(zone);
+        let round = turned(entry.among(v6, among), self.turn);
+        self.places(spot, entry, among, round)
+    }
+
+    /// The addresses of the endpoints of `entry` that are meant, once `round`, each address once.
+    /// Whether there are any.
+    fn places<'e>(
+        &mut self,
+        spot: Spot,
+        entry: &Entry,
+        among: Among<'_>,
+        round: impl Iterator<Item = Place<'e>>,
+    ) -> bool {
         let records = self.records;
-        let count = entry.published_of(v6);
-        for place in entry.around(v6, scale(self.turn, count)) {
-            if !records.is_first_with_address(entry, place) {
+        let mut any = false;
+        for place in round {
+            any = true;
+            if !records.is_first_with_address(entry, among, place) {
                 continue;
             }
             if !self.push_place(Section::Answer, Owner::At(spot.at as u16), place) {
@@ -27,7 +71,7 @@ impl Writing<'_, '_> {
                 break;
             }
         }
-        count > 0
+        any
     }
 
     /// A or AAAA of the endpoints of `entry` with this label. Whether there are any.
@@ -49,8 +93,9 @@ impl Writing<'_, '_> {
     /// SRV of a Service's ports, the targets' addresses behind them as far as they fit (RFC 2782;
     /// RFC 2181 section 9: what is missing there is no truncation). Whether there are any.
     pub(super) fn srv(&mut self, spot: Spot, entry: &Entry, wanted: PortName<'_>) -> bool {
-        if is_headless(entry) {
-            return self.srv_of_endpoints(spot, entry, wanted);
+        if entry.is_headless() {
+            let round = whole_round(entry, self.turn);
+            return self.srv_of_endpoints(spot, entry, Wanted::of_all(wanted), round);
         }
         let Some(service) = entry.service() else { return false };
         let mut target_at = None;
@@ -72,10 +117,10 @@ impl Writing<'_, '_> {
 
     /// SRV as above, without addresses behind them, so that more may follow. Whether all fitted.
     pub(super) fn srv_alone(&mut self, spot: Spot, entry: &Entry, wanted: PortName<'_>) -> bool {
-        if is_headless(entry) {
-            let (records, turn) = (self.records, self.turn);
+        if entry.is_headless() {
+            let (records, round) = (self.records, whole_round(entry, self.turn));
             let mut fits = true;
-            each_srv(records, entry, wanted, turn, |_, label, number, _| {
+            each_srv(records, entry, Wanted::of_all(wanted), round, |_, label, number, _| {
                 fits = self.push_srv(spot, number, label, entry).is_some();
                 fits
             });
@@ -86,12 +131,28 @@ impl Writing<'_, '_> {
             .all(|number| self.push_srv(spot, number, &[], entry).is_some())
     }
 
-    /// SRV of a headless Service: one for each endpoint's name and port.
-    fn srv_of_endpoints(&mut self, spot: Spot, entry: &Entry, wanted: PortName<'_>) -> bool {
-        let (records, turn) = (self.records, self.turn);
+    /// SRV of those endpoints of a headless Service that are in a topology zone, all their ports.
+    /// Whether there are any.
+    pub(super) fn zonal_srv(&mut self, spot: Spot, entry: &Entry, zone: &[u8]) -> bool {
+        let among = Among::Zone(zone);
+        let both = entry.among(false, among).chain(entry.among(true, among));
+        let wanted = Wanted { among, ports: PortName::Any };
+        self.srv_of_endpoints(spot, entry, wanted, turned(both, self.turn))
+    }
+
+    /// The SRV records of a headless Service that are `wanted`, its endpoints once `round`: one for
+    /// each name and port.
+    fn srv_of_endpoints<'e>(
+        &mut self,
+        spot: Spot,
+        entry: &Entry,
+        wanted: Wanted<'_>,
+        round: impl Iterator<Item = Place<'e>> + Clone,
+    ) -> bool {
+        let records = self.records;
         let begin = self.reply.len();
         let (mut any, mut full) = (false, false);
-        each_srv(records, entry, wanted, turn, |_, label, number, _| {
+        each_srv(records, entry, wanted, round.clone(), |_, label, number, _| {
             any = true;
             full = self.push_srv(spot, number, label, entry).is_none();
             !full
@@ -103,7 +164,7 @@ impl Writing<'_, '_> {
         let fixed = 2 + 10 + SRV_FIXED_LEN; // owner, type to length, priority to port
         let end_len = entry.key().len() + records.zone().services().len();
         let mut record_at = begin;
-        each_srv(records, entry, wanted, turn, |place, label, _, is_new| {
+        each_srv(records, entry, wanted, round, |place, label, _, is_new| {
             let target_at = record_at + fixed;
             record_at = target_at + label.len() + end_len;
             !is_new || self.push_target(target_at, entry, place, label)
@@ -160,20 +221,34 @@ impl Writing<'_, '_> {
     }
 }
 
-/// Visits each SRV record of a headless Service: the endpoint, its label in wire form, the port,
-/// and whether this is the first record with that label. Stops when `visit` says so.
-fn each_srv(
-    records: &Records,
-    entry: &Entry,
-    wanted: PortName<'_>,
-    turn: u32,
-    mut visit: impl FnMut(Place<'_>, &[u8], u16, bool) -> bool,
-) {
+/// Every published endpoint of `entry` once around, from where `turn` says on.
+fn whole_round(entry: &Entry, turn: u32) -> impl Iterator<Item = Place<'_>> + Clone {
     let count_v4 = entry.published_of(false);
     let start = scale(turn, entry.published());
     let v6_first = start >= count_v4;
     let in_family = if v6_first { start - count_v4 } else { start };
-    let round = entry.around(v6_first, in_family).chain(entry.around(!v6_first, in_family));
+    entry.around(v6_first, in_family).chain(entry.around(!v6_first, in_family))
+}
+
+/// All of `places` once around, from where `turn` says on.
+fn turned<P>(
+    places: impl Iterator<Item = P> + Clone,
+    turn: u32,
+) -> impl Iterator<Item = P> + Clone {
+    let start = scale(turn, places.clone().count() as u32) as usize;
+    places.clone().skip(start).chain(places.take(start))
+}
+
+/// Visits each SRV record of a headless Service that is `wanted`, its endpoints once `round`: the
+/// endpoint, its label in wire form, the port, and whether this is the first record with that
+/// label. Stops when `visit` says so.
+fn each_srv<'e>(
+    records: &Records,
+    entry: &Entry,
+    wanted: Wanted<'_>,
+    round: impl Iterator<Item = Place<'e>>,
+    mut visit: impl FnMut(Place<'_>, &[u8], u16, bool) -> bool,
+) {
     for place in round {
         let go_on = srv_at(records, entry, place, wanted, |label, number, is_new| {
             visit(place, label, number, is_new)
@@ -184,24 +259,24 @@ fn each_srv(
     }
 }
 
-/// Visits each SRV record whose target is the name of `place`, and which no endpoint before it has:
-/// label, port, and whether this is the first record with that label. Whether `visit` said so each
-/// time.
+/// Visits each SRV record whose target is the name of `place`, and which no endpoint before it has
+/// that is `wanted`: label, port, and whether this is the first record with that label. Whether
+/// `visit` said so each time.
 pub(crate) fn srv_at(
     records: &Records,
     entry: &Entry,
     place: Place<'_>,
-    wanted: PortName<'_>,
+    wanted: Wanted<'_>,
     mut visit: impl FnMut(&[u8], u16, bool) -> bool,
 ) -> bool {
     place.with_label(|label| {
         let is_first = |number: Option<u16>| {
-            records.is_first_with_label(entry, place, label, |port| {
-                wanted.matches(port) && number.is_none_or(|number| port.number == number)
+            records.is_first_with_label(entry, wanted.among, place, label, |port| {
+                wanted.ports.matches(port) && number.is_none_or(|number| port.number == number)
             })
         };
         let mut is_new = is_first(None);
-        for number in numbers(place.held.slice.ports().iter(), wanted) {
+        for number in numbers(place.held.slice.ports().iter(), wanted.ports) {
             if !is_first(Some(number)) {
                 continue;
             }
@@ -226,10 +301,6 @@ pub(crate) fn numbers<'p>(
         .map(|(_, number)| number)
 }
 
-pub(crate) fn is_headless(entry: &Entry) -> bool {
-    entry.service().is_some_and(|service| service.shape == Shape::Headless)
-}
-
 /// A number below `count` from `turn`: neighbouring turns land far apart, all numbers are equally
 /// frequent.
 pub(super) fn scale(turn: u32, count: u32) -> u32 {
@@ -243,3 +314,22 @@ const GOLDEN: u32 = 0x9e37_79b1;
 pub(crate) const WEIGHT: u16 = 100;
 /// Priority, weight and port of an SRV record, in bytes.
 const SRV_FIXED_LEN: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_comes_first_equally_often() {
+        for count in [1, 2, 3, 7, 100] {
+            let mut first = vec![0_usize; count];
+            for turn in 0..100 * count as u32 {
+                let round: Vec<usize> = turned(0..count, turn).collect();
+                assert!((0..count).all(|step| round[step] == (round[0] + step) % count));
+                first[round[0]] += 1;
+            }
+            assert!(first.iter().all(|times| (95..=105).contains(times)), "{first:?}");
+        }
+        assert_eq!(turned(0..0, 7).count(), 0);
+    }
+}

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use shared::wire::{ErrorCode, Section, Transport, rtype};
 
-use super::services::{is_headless, scale};
+use super::services::scale;
 use super::{ANY_ORDER, Spot, Writing, address_type};
 use crate::name::Labels;
 use crate::records::{Entry, Found, Node, PortName, Protocol, Records, Schema, Shape};
@@ -254,7 +254,7 @@ impl<'w> Writing<'w, '_> {
         };
         let (records, turn) = (self.records, self.turn);
         let addresses: Box<dyn Iterator<Item = IpAddr>> = match node {
-            Node::Service(entry) if is_headless(entry) => {
+            Node::Service(entry) if entry.is_headless() => {
                 let start = scale(turn, entry.published_of(v6));
                 Box::new(entry.around(v6, start).map(|place| place.address()))
             }

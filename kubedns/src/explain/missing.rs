@@ -5,7 +5,7 @@
 use super::rows::{kind, service};
 use super::text;
 use crate::name::{Labels, Name, parse_dashed};
-use crate::records::{Entry, Node, PodMode, Protocol, Records, Schema, Shape, State};
+use crate::records::{Entry, Node, PodMode, Protocol, Records, Schema, Shape, State, ZONE_LABEL};
 
 /// Why `name`, which is in one of our zones, does not exist.
 pub(super) fn why(records: &Records, name: &Name) -> String {
@@ -92,6 +92,7 @@ fn below_service(records: &Records, labels: &Labels<'_>, at: usize) -> String {
         (_, None) if records.zone().schema() == Schema::Clusterset => {
             below_import(entry, &object, &text(labels.wire(0, at)))
         }
+        (_, None) if label == ZONE_LABEL => below_zone_label(records, entry, &object),
         (1, None) => format!(
             "no published endpoint of {object} has the hostname {0}, \
              nor the address that {0} would be",
@@ -102,6 +103,15 @@ fn below_service(records: &Records, labels: &Labels<'_>, at: usize) -> String {
             format!("{object} has no port {port} with protocol {}", shown(labels.label(1)))
         }
         _ => format!("there are no names below an endpoint or a port of {object}"),
+    }
+}
+
+/// Why a name below `_zone` does not exist, or `_zone` itself.
+fn below_zone_label(records: &Records, entry: &Entry, object: &str) -> String {
+    match (records.zone().zonal, entry.is_headless()) {
+        (false, _) => "names of topology zones are off: --zonal".to_owned(),
+        (true, false) => format!("{object} is not headless: no name leads to a topology zone"),
+        (true, true) => "below _zone there are ZONE.pin and ZONE.prefer".to_owned(),
     }
 }
 

@@ -10,7 +10,7 @@ use shared::wire::rtype;
 use super::text;
 use crate::name::{Text, dashed};
 use crate::project::Kind;
-use crate::records::{Claim, Entry, Label, Node, Place, PortName, Records, Schema, Shape};
+use crate::records::{Among, Claim, Entry, Label, Node, Place, PortName, Records, Schema};
 
 /// Type and data of a record, and its object.
 pub(super) type Row = (String, String);
@@ -21,7 +21,7 @@ pub(super) fn at(records: &Records, node: Node<'_>, qtype: u16) -> Vec<Row> {
     match (node, qtype) {
         (Node::Service(entry), rtype::A | rtype::AAAA) => {
             let v6 = qtype == rtype::AAAA;
-            if is_headless(entry) {
+            if entry.is_headless() {
                 return unique(entry.around(v6, 0).map(address_row));
             }
             let own =
@@ -32,8 +32,14 @@ pub(super) fn at(records: &Records, node: Node<'_>, qtype: u16) -> Vec<Row> {
             let rows = unique(records.named(entry, label).map(address_row));
             rows.into_iter().filter(|row| is_type(&row.0, qtype)).collect()
         }
-        (Node::Service(entry), rtype::SRV) => srv(records, entry, PortName::Any),
-        (Node::Port(entry, port), rtype::SRV) => srv(records, entry, port),
+        (Node::Zonal(entry, zone), rtype::A | rtype::AAAA) => {
+            unique(entry.among(qtype == rtype::AAAA, Among::Zone(zone)).map(address_row))
+        }
+        (Node::Service(entry), rtype::SRV) => srv(records, entry, Among::All, PortName::Any),
+        (Node::Zonal(entry, zone), rtype::SRV) => {
+            srv(records, entry, Among::Zone(zone), PortName::Any)
+        }
+        (Node::Port(entry, port), rtype::SRV) => srv(records, entry, Among::All, port),
         (Node::Pod(address, verified), rtype::A | rtype::AAAA) => {
             let object = if verified { "a Pod with that address" } else { "the name itself" };
             let row = (address_text(address), object.to_owned());
@@ -71,9 +77,9 @@ pub(super) fn kind(records: &Records) -> Kind {
     }
 }
 
-fn srv(records: &Records, entry: &Entry, wanted: PortName<'_>) -> Vec<Row> {
+fn srv(records: &Records, entry: &Entry, among: Among<'_>, wanted: PortName<'_>) -> Vec<Row> {
     let owner = format!("{}{}", Text(entry.key()), Text(records.zone().services()));
-    if !is_headless(entry) {
+    if !entry.is_headless() {
         let ports = entry.service().into_iter().flat_map(|service| service.ports.iter());
         let wanted = ports.filter(|&port| wanted.matches(port));
         return unique(
@@ -82,7 +88,7 @@ fn srv(records: &Records, entry: &Entry, wanted: PortName<'_>) -> Vec<Row> {
             }),
         );
     }
-    let places = [false, true].into_iter().flat_map(|v6| entry.around(v6, 0));
+    let places = [false, true].into_iter().flat_map(|v6| entry.among(v6, among));
     unique(places.flat_map(|place| {
         let label = place.with_label(|label| Text(label).to_string());
         let ports = place.held.slice.ports().iter().filter(|&port| wanted.matches(port));
@@ -144,10 +150,6 @@ fn is_type(row: &str, qtype: u16) -> bool {
 
 fn slice(place: Place<'_>) -> String {
     format!("EndpointSlice {}", place.held.slice.name())
-}
-
-fn is_headless(entry: &Entry) -> bool {
-    entry.service().is_some_and(|service| service.shape == Shape::Headless)
 }
 
 /// Each record once; the objects of those that stand in several, together.

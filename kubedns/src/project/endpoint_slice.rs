@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::Deserialize;
 
 use super::{Metadata, PortObject, Reason, label, null_is_default, service_key};
-use crate::name::dashed;
+use crate::name::{dashed, push_label};
 use crate::records::{Endpoint, LABELS_LEN_MAX, Ports, Slice, State};
 
 /// The fields of an EndpointSlice that matter.
@@ -38,6 +38,8 @@ pub struct EndpointObject {
     pub conditions: Conditions,
     /// Its hostname.
     pub hostname: Option<String>,
+    /// Its topology zone.
+    pub zone: Option<String>,
     /// The object behind it.
     #[serde(deserialize_with = "null_is_default")]
     pub target_ref: TargetRef,
@@ -122,6 +124,7 @@ impl EndpointSliceObject {
         for object in &self.endpoints {
             pods &= object.is_pod_of(self.metadata.namespace());
             let own = object.host()?;
+            let zone = topology_zone(object.zone.as_deref().unwrap_or_default());
             for text in object.addresses.iter().take(ADDRESSES_MAX) {
                 let address = parse(text).ok_or_else(|| Reason::Address {
                     field: "endpoints.addresses",
@@ -133,7 +136,7 @@ impl EndpointSliceObject {
                 } else {
                     imported_host(&own, address, cluster, key.len())?
                 };
-                endpoints.push(Endpoint { address, host, state });
+                endpoints.push(Endpoint { address, host, zone: zone.clone(), state });
             }
         }
         let count = endpoints.len();
@@ -161,6 +164,16 @@ fn imported_host(
         return Err(Reason::LongNames { label, max: LABELS_LEN_MAX });
     }
     Ok([own, cluster].concat().into())
+}
+
+/// The labels of a topology zone in wire form: those that its value has when it is read as a name,
+/// such as `us-west-2a` or `corp.example.com`. Nothing where it is none.
+pub(crate) fn topology_zone(value: &str) -> Box<[u8]> {
+    let mut wire = Vec::new();
+    let mut labels = value.split('.');
+    let is_name = value.len() <= LABEL_VALUE_MAX
+        && labels.all(|label| push_label(&mut wire, label, |byte| byte == b'_').is_ok());
+    if is_name { wire.into() } else { Box::default() }
 }
 
 impl EndpointObject {
@@ -196,6 +209,8 @@ impl Conditions {
 
 /// An EndpointSlice holds at most this many endpoints: the API's own limit.
 const ENDPOINTS_MAX: usize = 1_000;
+/// A label's value has at most this many characters: the API's own limit.
+const LABEL_VALUE_MAX: usize = 63;
 /// An endpoint holds at most this many addresses: the API's own limit.
 const ADDRESSES_MAX: usize = 100;
 
@@ -252,6 +267,18 @@ mod tests {
         let many: Vec<Value> = (0..21).map(|_| json!({"addresses": addresses})).collect();
         let said = "1050 imported addresses: the API allows 1000";
         check(&imported("db", Some("east"), many.into()), &[], said);
+    }
+
+    #[test]
+    fn topology_zones_are_read_as_names() {
+        let check = |value: &str, labels: &[u8]| assert_eq!(*topology_zone(value), *labels);
+        check("US-west-2a", b"\x0aus-west-2a");
+        check("corp.Example_1.com", b"\x04corp\x09example_1\x03com");
+        check("", b"");
+        check("a..b", b"");
+        check("a b", b"");
+        check(&"a".repeat(64), b"");
+        assert_eq!(topology_zone(&"a".repeat(63)).len(), 64);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use super::entry::Shared;
 use super::find::mapped;
-use super::{Entry, Federation, Held, Holder, Key, Known, Pod, Ports, Records, Service, Slice};
-use crate::name::parse_generated;
+use super::published::Published;
+use super::{Entry, Federation, Held, Holder, Key, Known, Pod, Records, Service, Slice};
 
 /// The next snapshot, in the making.
 #[derive(Debug)]
@@ -132,6 +132,9 @@ impl Draft {
 
     /// The slice `number` is now `slice`; the first time round it gets a number, which is yielded.
     pub fn set_slice(&mut self, number: Option<u32>, mut slice: Slice) -> u32 {
+        if !self.records.zone.zonal {
+            slice.forget_zones();
+        }
         if let Some(number) = number {
             let old = self.slice(number);
             if **old == slice {
@@ -354,7 +357,8 @@ impl Draft {
             return false;
         }
         let Some(number) = new.or(old).map(|held| held.number) else { return false };
-        let (before, after) = (self.published(key, old), self.published(key, new));
+        let hash = |label: &[u8]| self.records.host_hash(key, label);
+        let (before, after) = (Published::of(old, hash), Published::of(new, hash));
         let aged = aged || before.pods != after.pods;
         for (address, _) in before.endpoints.iter().filter(|&pair| aged || !after.has(pair)) {
             self.touch(|touched| touched.addresses.insert(*address));
@@ -379,34 +383,8 @@ impl Draft {
             self.records.hosts.insert(host, number);
         }
         shared.hosts = shared.hosts + after.odd - before.odd;
-        before.endpoints != after.endpoints || before.ports != after.ports
-    }
-
-    /// What a slice of `key` publishes.
-    fn published<'s>(&self, key: &Key, held: Option<&'s Held>) -> Published<'s> {
-        let Some(held) = held.filter(|held| held.published > 0) else {
-            return Published::default();
-        };
-        let slice = &*held.slice;
-        let indexes = 0..held.published as usize;
-        let mut endpoints: Vec<(IpAddr, &[u8])> =
-            indexes.map(|index| (slice.address(index), slice.host(index))).collect();
-        endpoints.sort_unstable();
-        let named = |address| slice.is_of_pods() || !is_global(address);
-        let mut addresses: Vec<(IpAddr, bool)> =
-            endpoints.iter().map(|&(address, _)| (address, named(address))).collect();
-        addresses.dedup();
-        let mut labels: Vec<&[u8]> = endpoints.iter().map(|pair| pair.1).collect();
-        labels.retain(|label| !label.is_empty());
-        labels.sort_unstable();
-        labels.dedup();
-        let odd = labels.iter().filter(|label| parse_generated(&label[1..]).is_some()).count();
-        let mut hosts: Vec<u32> =
-            labels.iter().map(|label| self.records.host_hash(key, label)).collect();
-        hosts.sort_unstable();
-        hosts.dedup();
-        let ports = Some(slice.ports());
-        Published { endpoints, addresses, hosts, odd: odd as u32, ports, pods: slice.is_of_pods() }
+        (before.endpoints, before.zones, before.ports)
+            != (after.endpoints, after.zones, after.ports)
     }
 
     /// Whether one of `numbers` is a slice of `key`.
@@ -434,56 +412,9 @@ impl Draft {
     }
 }
 
-/// What a slice publishes, each list in order.
-#[derive(Default)]
-struct Published<'s> {
-    /// Addresses with their hostnames.
-    endpoints: Vec<(IpAddr, &'s [u8])>,
-    /// Each address once, and whether it gets a PTR record.
-    addresses: Vec<(IpAddr, bool)>,
-    /// Each hostname's hash once.
-    hosts: Vec<u32>,
-    /// How many hostnames read like a generated label.
-    odd: u32,
-    ports: Option<&'s Ports>,
-    pods: bool,
-}
-
-impl Published<'_> {
-    fn has(&self, endpoint: &(IpAddr, &[u8])) -> bool {
-        self.endpoints.binary_search(endpoint).is_ok()
-    }
-}
-
 /// What stands in the ordered list `from` but not in the ordered list `other`.
 fn missing<T: Copy + Ord>(from: &[T], other: &[T]) -> Vec<T> {
     from.iter().filter(|value| other.binary_search(value).is_err()).copied().collect()
-}
-
-/// Whether the whole Internet means the same host by `address` (the IANA special-purpose
-/// registries, RFC 6890): then its name is not for whoever may write an EndpointSlice to say.
-fn is_global(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => {
-            let [a, b, c, _] = address.octets();
-            let special = a == 0
-                || a >= 240
-                || (a == 100 && b & 0xc0 == 64)
-                || (a == 192 && b == 0 && c == 0)
-                || (a == 198 && b & 0xfe == 18);
-            !(special
-                || address.is_private()
-                || address.is_loopback()
-                || address.is_link_local()
-                || address.is_documentation()
-                || address.is_multicast())
-        }
-        IpAddr::V6(address) => {
-            let [a, b, ..] = address.segments();
-            let documentation = a == 0x2001 && b == 0xdb8 || a == 0x3fff && b < 0x1000;
-            a & 0xe000 == 0x2000 && !documentation
-        }
-    }
 }
 
 /// One more or one less.

@@ -94,6 +94,11 @@ impl Entry {
         self.service.as_ref()
     }
 
+    /// Whether the Service is there and headless.
+    pub fn is_headless(&self) -> bool {
+        self.service.as_ref().is_some_and(|service| service.shape == Shape::Headless)
+    }
+
     /// The Service's own addresses.
     pub fn cluster_ips(&self) -> &[IpAddr] {
         match &self.service {

@@ -9,7 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::{
-    Entry, Federated, Holder, Key, Place, PodMode, Port, Protocol, Records, Schema, Shape,
+    Among, Entry, Federated, Holder, Key, Place, PodMode, Port, Protocol, Records, Schema, Shape,
+    ZONE_LABEL,
 };
 use crate::name::{
     IN_ADDR_ARPA, IP6_ARPA, Labels, Name, Reverse, parse_dashed, parse_generated, parse_in_addr,
@@ -50,6 +51,8 @@ pub enum Node<'a> {
     Port(&'a Entry, PortName<'a>),
     /// Endpoints of a Service by what stands left of its name, in wire form: A and AAAA.
     Endpoint(&'a Entry, &'a [u8]),
+    /// Endpoints of a Service by the labels of their topology zone, in wire form: A, AAAA and SRV.
+    Zonal(&'a Entry, &'a [u8]),
     /// A pod, and whether there is one: A or AAAA.
     Pod(IpAddr, bool),
     /// The name of an address that somebody holds: PTR.
@@ -167,6 +170,7 @@ impl Records {
         }
         match at {
             0 => Node::Service(entry),
+            _ if labels.label(at - 1) == ZONE_LABEL => self.find_zonal(entry, labels, at),
             1 => self.find_below_service(entry, labels),
             2 => self.find_two_below_service(entry, labels),
             _ => Node::Missing,
@@ -347,14 +351,15 @@ impl Records {
         })
     }
 
-    /// Whether `place` is the first of the endpoints of `entry` that has its address.
-    pub fn is_first_with_address(&self, entry: &Entry, place: Place<'_>) -> bool {
+    /// Whether `place` is the first of the endpoints of `entry` that are meant and have its
+    /// address.
+    pub fn is_first_with_address(&self, entry: &Entry, among: Among<'_>, place: Place<'_>) -> bool {
         let slice = &place.held.slice;
         if entry.shared.addresses == 0 && !slice.repeats_addresses {
             return true;
         }
         let address = slice.address(place.index);
-        !self.places(entry, address).any(|other| other.order() < place.order())
+        !self.places(entry, address).any(|other| other.order() < place.order() && among.has(other))
     }
 
     /// Whether `place` is the first of the endpoints of `entry` that has its address under this
@@ -369,11 +374,12 @@ impl Records {
         })
     }
 
-    /// Whether `place` is the first of the endpoints of `entry` that has its label `label` and a
-    /// port that passes `wanted`.
+    /// Whether `place` is the first of the endpoints of `entry` that are meant and have its label
+    /// `label` and a port that passes `wanted`.
     pub fn is_first_with_label(
         &self,
         entry: &Entry,
+        among: Among<'_>,
         place: Place<'_>,
         label: &[u8],
         wanted: impl Fn(Port<'_>) -> bool,
@@ -384,7 +390,9 @@ impl Records {
             return true;
         }
         !self.named(entry, label).any(|other| {
-            other.order() < place.order() && other.held.slice.ports().iter().any(&wanted)
+            other.order() < place.order()
+                && among.has(other)
+                && other.held.slice.ports().iter().any(&wanted)
         })
     }
 

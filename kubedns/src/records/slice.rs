@@ -17,6 +17,8 @@ pub struct Endpoint {
     /// Its hostname as a label in wire form; empty where it has none. An imported endpoint always
     /// has one, or its generated label, and that of its cluster behind it.
     pub host: Box<[u8]>,
+    /// The labels of its topology zone in wire form, without the root; empty where none is known.
+    pub zone: Box<[u8]>,
     /// Whether it counts.
     pub state: State,
 }
@@ -42,7 +44,9 @@ pub struct Slice {
     addresses: Addresses,
     ready: u32,
     draining: u32,
-    hosts: Hosts,
+    hosts: Words,
+    /// Labels of topology zones, a length before each; nothing where no endpoint has one.
+    zones: Option<Box<Words>>,
     ports: Ports,
     pods: bool,
     /// Every endpoint has its cluster's label behind its own.
@@ -59,15 +63,16 @@ enum Addresses {
     V6(Box<[[u8; 16]]>),
 }
 
-/// Hostnames, each stored once; both parts empty where no endpoint has one.
+/// A word for each endpoint, such as its hostname, each stored once; both parts empty where no
+/// endpoint has one.
 ///
-/// Places are counted in bytes; where the labels are so long that 16 bits do not reach, which only
-/// those of imported endpoints can be, in pairs of bytes, and each label begins a pair.
+/// Places are counted in bytes; where the words are so long that 16 bits do not reach, which only
+/// the hostnames of imported endpoints can be, in pairs of bytes, and each word begins a pair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Hosts {
-    /// Labels in wire form, one after the other.
-    labels: Box<[u8]>,
-    /// For each endpoint where its label begins, or [`NO_HOST`].
+struct Words {
+    /// Words, each with its length or those of its labels, one after the other.
+    bytes: Box<[u8]>,
+    /// For each endpoint where its word begins, or [`NO_WORD`].
     at: Box<[u16]>,
 }
 
@@ -90,7 +95,7 @@ impl Slice {
             }
         }
         endpoints.sort_unstable_by(|a, b| {
-            (a.address, &a.host, a.state).cmp(&(b.address, &b.host, b.state))
+            (a.address, &a.host, a.state, &a.zone).cmp(&(b.address, &b.host, b.state, &b.zone))
         });
         endpoints.dedup_by(|a, b| (a.address, &a.host) == (b.address, &b.host));
         let is_imported = |endpoint: &Endpoint| endpoint.host.len() > label_len(&endpoint.host);
@@ -98,7 +103,10 @@ impl Slice {
         let repeats_addresses = endpoints.windows(2).any(|two| two[0].address == two[1].address);
         endpoints.sort_by_key(|endpoint| endpoint.state);
         let up_to = |state| endpoints.partition_point(|endpoint| endpoint.state <= state) as u32;
-        let (hosts, repeats_hosts) = Hosts::pack(&endpoints);
+        let (hosts, repeats_hosts) = Words::pack(endpoints.iter().map(|endpoint| &*endpoint.host));
+        let zones: Vec<Vec<u8>> =
+            endpoints.iter().map(|endpoint| prefixed(&endpoint.zone)).collect();
+        let (zones, _) = Words::pack(zones.iter().map(|zone| &**zone));
         Self {
             service,
             name,
@@ -106,6 +114,7 @@ impl Slice {
             ready: up_to(State::Ready),
             draining: up_to(State::Draining),
             hosts,
+            zones: (!zones.at.is_empty()).then(|| Box::new(zones)),
             ports,
             pods,
             imported,
@@ -186,18 +195,27 @@ impl Slice {
     /// The hostname of endpoint `index` as a label in wire form, that of its cluster behind it
     /// where it is imported; empty where it has none.
     pub fn host(&self, index: usize) -> &[u8] {
-        match self.hosts.at.get(index) {
-            None | Some(&NO_HOST) => &[],
-            Some(&at) if !self.imported => {
-                let label = &self.hosts.labels[usize::from(at)..];
-                &label[..1 + usize::from(label[0])]
-            }
-            Some(&at) => {
-                let labels = &self.hosts.labels[usize::from(at) * self.hosts.unit()..];
-                let first = label_len(labels);
-                &labels[..first + label_len(&labels[first..])]
-            }
-        }
+        let labels = self.hosts.from(index);
+        let first = label_len(labels);
+        let second = if self.imported { label_len(&labels[first..]) } else { 0 };
+        &labels[..first + second]
+    }
+
+    /// The labels of the topology zone of endpoint `index` in wire form, without the root; empty
+    /// where none is known.
+    pub fn zone(&self, index: usize) -> &[u8] {
+        let word = self.zones.as_ref().map_or(&[][..], |zones| zones.from(index));
+        word.split_first().map_or(&[], |(&len, rest)| &rest[..usize::from(len)])
+    }
+
+    /// Whether the topology zone of some endpoint is known.
+    pub(super) fn has_zones(&self) -> bool {
+        self.zones.is_some()
+    }
+
+    /// Forgets the topology zones, where nobody asks for them.
+    pub(super) fn forget_zones(&mut self) {
+        self.zones = None;
     }
 
     /// The label of the cluster that it was imported from, in wire form; nothing where it was not.
@@ -258,44 +276,48 @@ impl Addresses {
     }
 }
 
-impl Hosts {
-    /// The hostnames of `endpoints`, and whether one of them stands there twice.
-    fn pack(endpoints: &[Endpoint]) -> (Self, bool) {
-        let mut distinct: Vec<&[u8]> = endpoints.iter().map(|endpoint| &*endpoint.host).collect();
-        distinct.retain(|host| !host.is_empty());
+impl Words {
+    /// The words of all endpoints, empty where one has none, and whether one stands there twice.
+    fn pack<'w>(words: impl Iterator<Item = &'w [u8]> + Clone) -> (Self, bool) {
+        let mut distinct: Vec<&[u8]> = words.clone().filter(|word| !word.is_empty()).collect();
         let count = distinct.len();
         if count == 0 {
             return (Self::default(), false);
         }
         distinct.sort_unstable();
         distinct.dedup();
-        let len: usize = distinct.iter().map(|host| host.len()).sum();
+        let len: usize = distinct.iter().map(|word| word.len()).sum();
         let unit = unit(len);
-        let mut labels = Vec::with_capacity(len);
+        let mut bytes = Vec::with_capacity(len);
         let mut starts = Vec::with_capacity(distinct.len());
-        for host in &distinct {
-            let place = labels.len() / unit;
+        for word in &distinct {
+            let place = bytes.len() / unit;
             starts.push(u16::try_from(place).expect("1,000 times two labels of 64 bytes fit"));
-            labels.extend_from_slice(host);
-            labels.resize(labels.len().next_multiple_of(unit), 0);
+            bytes.extend_from_slice(word);
+            bytes.resize(bytes.len().next_multiple_of(unit), 0);
         }
-        let start = |endpoint: &Endpoint| match distinct.binary_search(&&*endpoint.host) {
-            Ok(place) => starts[place],
-            Err(_) => NO_HOST,
-        };
-        let at = endpoints.iter().map(start).collect();
-        (Self { labels: labels.into(), at }, distinct.len() < count)
+        let start = |word: &[u8]| distinct.binary_search(&word).map_or(NO_WORD, |at| starts[at]);
+        let at = words.map(start).collect();
+        (Self { bytes: bytes.into(), at }, distinct.len() < count)
     }
 
-    /// How many bytes the places count.
-    fn unit(&self) -> usize {
-        unit(self.labels.len())
+    /// The words from that of endpoint `index` on; nothing where it has none.
+    fn from(&self, index: usize) -> &[u8] {
+        match self.at.get(index) {
+            None | Some(&NO_WORD) => &[],
+            Some(&at) => &self.bytes[usize::from(at) * unit(self.bytes.len())..],
+        }
     }
 }
 
-/// How many bytes the places among labels of `len` bytes count.
+/// `word` behind its length; nothing where it is empty.
+fn prefixed(word: &[u8]) -> Vec<u8> {
+    if word.is_empty() { Vec::new() } else { [&[word.len() as u8], word].concat() }
+}
+
+/// How many bytes the places among words of `len` bytes count.
 fn unit(len: usize) -> usize {
-    if len < usize::from(NO_HOST) { 1 } else { 2 }
+    if len < usize::from(NO_WORD) { 1 } else { 2 }
 }
 
 /// The length of the first of `labels` in wire form, its length byte included; 0 where there is
@@ -386,8 +408,8 @@ impl Ports {
     }
 }
 
-/// What stands for "no hostname" among the places of hostnames.
-const NO_HOST: u16 = u16::MAX;
+/// What stands for "none" among the places of words.
+const NO_WORD: u16 = u16::MAX;
 
 #[cfg(test)]
 mod tests {
@@ -398,7 +420,12 @@ mod tests {
         if !host.is_empty() {
             crate::name::push_label(&mut wire, host, |_| false).unwrap();
         }
-        Endpoint { address: address.parse().unwrap(), host: wire.into(), state }
+        Endpoint {
+            address: address.parse().unwrap(),
+            host: wire.into(),
+            zone: Box::default(),
+            state,
+        }
     }
 
     #[test]
@@ -451,6 +478,7 @@ mod tests {
         let endpoint = |index: usize| Endpoint {
             address: Ipv4Addr::from_bits(index as u32).into(),
             host: host(index).into(),
+            zone: Box::default(),
             state: State::Ready,
         };
         let key = Key::from(*b"\x01a\x01b");

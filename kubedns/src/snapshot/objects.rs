@@ -7,16 +7,17 @@
 //! ```text
 //! service    1, imported 5: key created:u64 flags:u8 shape ports  slice  2, imported 6: key name
 //! namespace  3 label                                              ready:u32 draining:u32 all:u32
-//! pod        4 label address                                      hosts addresses.. ports
+//! pod        4 label address                                      hosts zones addresses.. ports
 //! key        label label      label, name  length:u8 text         ports  count:u16 (name u8 u16)..
+//!                             hosts  count:u16 labels..           zones  count:u16 name..
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::bytes::{Cursor, put_text};
-use crate::name::{Name, push_label};
-use crate::project::{Kind, Object, ObjectId, Slices};
+use crate::name::{Name, Text, push_label};
+use crate::project::{Kind, Object, ObjectId, Slices, topology_zone};
 use crate::records::{
     Endpoint, Key, LABELS_LEN_MAX, Namespace, Pod, Ports, Protocol, Schema, Service, Shape, Slice,
     State,
@@ -53,20 +54,37 @@ pub(super) fn put_slice(out: &mut Vec<u8>, schema: Schema, slice: &Slice) {
     for state in [State::Ready, State::Draining, State::NotReady] {
         out.extend(slice.prefix(state).to_be_bytes());
     }
-    let mut hosts: Vec<&[u8]> = (0..slice.len()).map(|index| slice.host(index)).collect();
-    hosts.retain(|host| !host.is_empty());
-    hosts.sort_unstable();
-    hosts.dedup();
+    let hosts = distinct((0..slice.len()).map(|index| slice.host(index)));
     out.extend((hosts.len() as u16).to_be_bytes());
     hosts.iter().for_each(|host| out.extend_from_slice(host)); // labels begin with their lengths
+    let zones = distinct((0..slice.len()).map(|index| slice.zone(index)));
+    out.extend((zones.len() as u16).to_be_bytes());
+    for zone in &zones {
+        let text = Text(zone).to_string();
+        put_text(out, text.trim_end_matches('.'));
+    }
     for index in 0..slice.len() {
         out.extend_from_slice(slice.rdata(index));
-        if !hosts.is_empty() {
-            let place = hosts.binary_search(&slice.host(index)).map_or(0, |place| place + 1);
-            out.extend((place as u16).to_be_bytes());
-        }
+        put_place(out, &hosts, slice.host(index));
+        put_place(out, &zones, slice.zone(index));
     }
     put_ports(out, slice.ports());
+}
+
+/// Each of `words` once, in order, empty ones left out.
+fn distinct<'s>(words: impl Iterator<Item = &'s [u8]>) -> Vec<&'s [u8]> {
+    let mut words: Vec<&[u8]> = words.filter(|word| !word.is_empty()).collect();
+    words.sort_unstable();
+    words.dedup();
+    words
+}
+
+/// Appends which of `words` is `word`, counted from 1, 0 for none; nothing where there are none.
+fn put_place(out: &mut Vec<u8>, words: &[&[u8]], word: &[u8]) {
+    if !words.is_empty() {
+        let place = words.binary_search(&word).map_or(0, |place| place + 1);
+        out.extend((place as u16).to_be_bytes());
+    }
 }
 
 /// Appends the Namespace `label`, in wire form.
@@ -165,6 +183,7 @@ fn take_slice(key: Key, name: Arc<str>, labels: usize, cursor: &mut Cursor<'_>) 
     };
     let hosts: Option<Vec<Box<[u8]>>> = (0..hosts_count).map(|_| take_host()).collect();
     let hosts = hosts?;
+    let zones = take_zones(cursor)?;
     let mut endpoints = Vec::new(); // as many as there are, not as many as are said to be
     for index in 0..count {
         let address = if v6 {
@@ -172,19 +191,32 @@ fn take_slice(key: Key, name: Arc<str>, labels: usize, cursor: &mut Cursor<'_>) 
         } else {
             Ipv4Addr::from(cursor.take_array::<4>()?).into()
         };
-        let place = if hosts.is_empty() { 0 } else { cursor.take_u16()? };
-        let host = match usize::from(place).checked_sub(1) {
-            None => Box::default(),
-            Some(place) => hosts.get(place)?.clone(),
-        };
+        let host = take_place(cursor, &hosts)?;
+        let zone = take_place(cursor, &zones)?;
         let state = match index {
             index if index < ready => State::Ready,
             index if index < draining => State::Draining,
             _ => State::NotReady,
         };
-        endpoints.push(Endpoint { address, host, state });
+        endpoints.push(Endpoint { address, host, zone, state });
     }
     Some(Slice::pack(key, name, endpoints, take_ports(cursor)?, pods))
+}
+
+/// The topology zones of a slice, as labels in wire form.
+fn take_zones(cursor: &mut Cursor<'_>) -> Option<Vec<Box<[u8]>>> {
+    let count = cursor.take_u16().filter(|&count| count <= ZONES_MAX)?;
+    let mut take = || Some(topology_zone(cursor.take_text()?)).filter(|zone| !zone.is_empty());
+    (0..count).map(|_| take()).collect()
+}
+
+/// The word that [`put_place`] meant.
+fn take_place(cursor: &mut Cursor<'_>, words: &[Box<[u8]>]) -> Option<Box<[u8]>> {
+    let place = if words.is_empty() { 0 } else { cursor.take_u16()? };
+    match usize::from(place).checked_sub(1) {
+        None => Some(Box::default()),
+        Some(place) => words.get(place).cloned(),
+    }
 }
 
 fn put_key(out: &mut Vec<u8>, key: &Key) {
@@ -267,5 +299,6 @@ const HEADLESS: u8 = 1;
 const EXTERNAL_NAME: u8 = 2;
 /// The API's limits: 1,000 endpoints in a slice, 100 addresses each.
 const ENDPOINTS_MAX: u32 = 100_000;
-/// The API's limit of endpoints, each with a hostname.
+/// The API's limit of endpoints, each with a hostname and a topology zone.
 const HOSTS_MAX: u16 = 1_000;
+const ZONES_MAX: u16 = 1_000;

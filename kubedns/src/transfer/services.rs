@@ -9,8 +9,8 @@ use shared::wire::rtype;
 
 use super::zone::address;
 use super::{Record, Rows};
-use crate::answer::{WEIGHT, is_headless, numbers, srv_at};
-use crate::records::{Entry, Place, Port, PortName, Protocol, Records, Service, Shape};
+use crate::answer::{WEIGHT, Wanted, numbers, srv_at};
+use crate::records::{Among, Entry, Place, Port, PortName, Protocol, Records, Service, Shape};
 
 /// The records of `entry`, whose name exists.
 pub(super) fn rows<'r>(records: &'r Records, entry: &'r Entry) -> Rows<'r> {
@@ -26,7 +26,8 @@ pub(super) fn rows<'r>(records: &'r Records, entry: &'r Entry) -> Rows<'r> {
             Box::new(addresses.iter().map(move |&ip| address(&owner, ip)))
         }
         Shape::Headless => {
-            let first = places(entry).filter(|&place| records.is_first_with_address(entry, place));
+            let first = places(entry)
+                .filter(|&place| records.is_first_with_address(entry, Among::All, place));
             let owner = Arc::clone(&owner);
             Box::new(first.map(move |place| address(&owner, place.address())))
         }
@@ -65,7 +66,7 @@ pub(super) fn port_names<'r>(entry: &'r Entry, service: &'r Service) -> Vec<(&'r
             names.push(name);
         }
     };
-    if is_headless(entry) {
+    if entry.is_headless() {
         let published = entry.slices().filter(|held| held.published > 0);
         published.flat_map(|held| held.slice.ports().iter()).for_each(&mut add);
     } else {
@@ -87,14 +88,14 @@ fn srv<'r>(
         let rdata: &[&[u8]] = &[&[0, 0, w1, w0, n1, n0], label, entry.key(), services];
         Record::new(owner, rtype::SRV, rdata)
     };
-    if !is_headless(entry) {
+    if !entry.is_headless() {
         let ports = entry.service().map(|service| service.ports.iter());
         let numbers = ports.into_iter().flat_map(move |ports| numbers(ports, wanted));
         return Box::new(numbers.map(move |number| row(&owner, &[], number)));
     }
     Box::new(places(entry).flat_map(move |place| {
         let mut rows = Vec::new();
-        srv_at(records, entry, place, wanted, |label, number, _| {
+        srv_at(records, entry, place, Wanted::of_all(wanted), |label, number, _| {
             rows.push(row(&owner, label, number));
             true
         });

@@ -6,8 +6,8 @@
 use std::net::IpAddr;
 
 use super::services::{places, port_names};
-use crate::answer::{is_headless, numbers, srv_at};
-use crate::records::{Entry, PodMode, PortName, Records, Service, Shape};
+use crate::answer::{Wanted, numbers, srv_at};
+use crate::records::{Among, Entry, PodMode, PortName, Records, Service, Shape};
 
 /// How many Services there are of each kind, and how many records of each type follow from the
 /// objects: all but those of the zones themselves.
@@ -84,8 +84,8 @@ impl Tally {
             }
             Shape::Headless => {
                 self.headless += 1;
-                let first =
-                    places(entry).filter(|&place| records.is_first_with_address(entry, place));
+                let first = places(entry)
+                    .filter(|&place| records.is_first_with_address(entry, Among::All, place));
                 first.for_each(|place| self.add_address(place.address()));
             }
         }
@@ -114,12 +114,12 @@ impl Tally {
 
 /// How many SRV records of the ports that are `wanted` there are.
 fn srv(records: &Records, (entry, service): (&Entry, &Service), wanted: PortName<'_>) -> usize {
-    if !is_headless(entry) {
+    if !entry.is_headless() {
         return numbers(service.ports.iter(), wanted).count();
     }
     let mut count = 0;
     for place in places(entry) {
-        srv_at(records, entry, place, wanted, |_, _, _| {
+        srv_at(records, entry, place, Wanted::of_all(wanted), |_, _, _| {
             count += 1;
             true
         });

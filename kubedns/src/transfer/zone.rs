@@ -1,7 +1,7 @@
 //! The records of each zone, from SOA to SOA.
 //!
 //! Core. Leaves out what is made up when it is asked for: pod names of addresses nobody has seen,
-//! and wildcards.
+//! wildcards and topology zones.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -12,6 +12,7 @@ use serde_json::{Value, from_value, json};
 pub static RECORDS: LazyLock<Arc<Records>> = LazyLock::new(|| {
     let mut zone = Zone::new("cluster.local").expect("a domain name");
     zone.wildcards = true;
+    zone.zonal = true;
     zone.clusterset = Name::parse("clusterset.local").ok();
     let (mut writer, reader) = new(zone);
     let ports =

@@ -266,6 +266,7 @@ fn explanations_name_the_object_or_what_is_missing() {
     check("9.9.9.10.in-addr.arpa PTR", "has an address below 9.10.in-addr.arpa");
     check("example.com A", "is neither below cluster.local. nor in a reverse zone");
     check("circle.shop.svc.cluster.local A", "SERVFAIL");
+    check("a.pin._zone.db.shop.svc.cluster.local A", "names of topology zones are off: --zonal");
 }
 
 /// A label: a word that means something somewhere, or any bytes.

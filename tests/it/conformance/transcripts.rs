@@ -17,6 +17,7 @@ fn the_page_shows_real_answers() {
     }
     let mut zone = Zone::new("cluster.local").unwrap();
     zone.clusterset = Some(Name::parse("clusterset.local").unwrap());
+    zone.zonal = true;
     let cluster = Cluster::of(zone, &objects);
     let page = std::fs::read_to_string(root.join("kubedns/README.md")).unwrap();
     let transcripts = page.split("```").nth(1).unwrap();

@@ -59,6 +59,8 @@ pub struct Slice {
 pub struct Endpoint {
     pub address: &'static str,
     pub host: &'static str,
+    /// Its topology zone.
+    pub zone: &'static str,
     pub ready: Option<bool>,
     pub draining: bool,
     pub pod: bool,
@@ -145,6 +147,13 @@ impl Service {
     }
 }
 
+impl Endpoint {
+    /// What stands left of its Service in its name.
+    pub fn label(&self) -> String {
+        if self.host.is_empty() { dashed(self.address) } else { self.host.to_owned() }
+    }
+}
+
 impl Slice {
     fn json(&self) -> Value {
         let endpoint = |endpoint: &Endpoint| {
@@ -157,6 +166,7 @@ impl Slice {
                     "serving": endpoint.draining,
                     "terminating": endpoint.draining,
                 },
+                "zone": endpoint.zone,
                 "targetRef": target,
             })
         };
@@ -246,21 +256,43 @@ fn slice() -> impl Strategy<Value = Slice> {
     let belongs = (service, import);
     (one(&NAMESPACES), one(&SLICES), belongs, endpoints, some(prop::sample::select(&PORTS[..]), 2))
         .prop_map(|(namespace, name, (service, import), (v6, endpoints), ports)| Slice {
+            endpoints: in_one_zone(endpoints),
             namespace,
             name,
             service,
             import,
             v6,
-            endpoints,
             ports,
         })
+}
+
+/// What is the same endpoint of a slice twice is in one zone.
+fn in_one_zone(mut endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
+    for index in 0..endpoints.len() {
+        let (before, after) = endpoints.split_at_mut(index);
+        let same = |other: &&Endpoint| {
+            (other.address, other.label()) == (after[0].address, after[0].label())
+        };
+        if let Some(first) = before.iter().find(same) {
+            after[0].zone = first.zone;
+        }
+    }
+    endpoints
 }
 
 fn endpoint(v6: bool) -> impl Strategy<Value = Endpoint> {
     let addresses: &'static [&'static str] = if v6 { &V6 } else { &V4 };
     let ready = prop_oneof![3 => Just(None), 3 => Just(Some(true)), 2 => Just(Some(false))];
-    (one(addresses), one(&HOSTS), ready, any::<bool>(), prop::bool::weighted(0.7)).prop_map(
-        |(address, host, ready, draining, pod)| Endpoint { address, host, ready, draining, pod },
+    let flags = (any::<bool>(), prop::bool::weighted(0.7));
+    (one(addresses), one(&HOSTS), one(&ZONES), ready, flags).prop_map(
+        |(address, host, zone, ready, (draining, pod))| Endpoint {
+            address,
+            host,
+            zone,
+            ready,
+            draining,
+            pod,
+        },
     )
 }
 
@@ -323,6 +355,8 @@ fn names() -> BTreeSet<String> {
             let labels =
                 labels.map(str::to_owned).into_iter().chain(addresses().map(|ip| dashed(ip)));
             names.extend(labels.map(|label| format!("{label}.{service}")));
+            names.extend(ZONAL.map(|labels| format!("{labels}._zone.{service}")));
+            names.insert(format!("_zone.{service}"));
             names.insert(service);
         }
         names.insert(format!("{namespace}.svc.m."));
@@ -376,7 +410,11 @@ const V4: [&str; 4] = ["10.0.0.1", "10.0.0.2", "10.0.1.1", "8.8.8.8"];
 const V6: [&str; 3] = ["fd00::", "::1", "2600::1"];
 /// One of them reads like the generated label of an address.
 const HOSTS: [&str; 4] = ["", "", "h", "10-0-0-2"];
-const TARGETS: [&str; 7] = [
+const ZONES: [&str; 3] = ["", "n", "o.p"];
+/// What stands left of `_zone` in names that are asked for.
+pub const ZONAL: [&str; 7] = ["pin", "no", "n.no", "n.pin", "p.pin", "n.prefer", "o.p.prefer"];
+const TARGETS: [&str; 8] = [
+    "n.pin._zone.s.a.svc.z",
     "t.a.svc.m",
     "s.a.svc.z",
     "t.b.svc.z",

@@ -10,7 +10,7 @@ use kubedns::records::{PodMode, Zone};
 
 use super::Answers;
 use super::objects::{
-    Endpoint, Object, Port, Question, Service, Shape, Slice, dashed, questions, reverse,
+    Endpoint, Object, Port, Question, Service, Shape, Slice, ZONAL, dashed, questions, reverse,
 };
 
 /// Owner name, type, data.
@@ -42,9 +42,11 @@ pub fn answers(objects: &[Object], zone: &Zone) -> Answers {
     questions().iter().map(resolve).collect()
 }
 
-/// Every record there is, but for pod names that stand for themselves.
+/// Every record there is, but for pod names that stand for themselves, and topology zones.
 pub fn everything(objects: &[Object], zone: &Zone) -> BTreeSet<String> {
-    let made_up = |name: &str| zone.pods == PodMode::Insecure && name.ends_with(".pod.z.");
+    let made_up = |name: &str| {
+        zone.pods == PodMode::Insecure && name.ends_with(".pod.z.") || name.contains("._zone.")
+    };
     let mut records = BTreeSet::new();
     for (name, sets) in all_records(objects, zone).iter().filter(|(name, _)| !made_up(name)) {
         for (rtype, set) in sets {
@@ -204,13 +206,9 @@ fn count<'o>(
     let fall_back = zone.terminating_fallback && !all.iter().any(|(e, _)| is_ready(e));
     let counts =
         |endpoint: &Endpoint| publish || is_ready(endpoint) || fall_back && endpoint.draining;
-    let label = |endpoint: &Endpoint| match endpoint.host {
-        "" => dashed(endpoint.address),
-        host => host.to_owned(),
-    };
     all.into_iter()
         .filter(|(endpoint, _)| counts(endpoint))
-        .map(|(endpoint, slice)| (endpoint, label(endpoint), slice))
+        .map(|(endpoint, slice)| (endpoint, endpoint.label(), slice))
         .collect()
 }
 
@@ -231,10 +229,36 @@ fn add_service(all: &mut AllRecords, objects: &[Object], service: &Service, zone
                 add_address(all, &name, endpoint.address);
                 add_srv(all, &name, &slice.ports, &format!("{label}.{name}"));
             }
+            if zone.zonal && !endpoints.is_empty() {
+                add_zonal(all, &name, &endpoints);
+            }
         }
     }
     for (endpoint, label, _) in &endpoints {
         add_address(all, &format!("{label}.{name}"), endpoint.address);
+    }
+}
+
+/// The names of topology zones that are asked for below the headless Service `name`.
+fn add_zonal(all: &mut AllRecords, name: &str, endpoints: &[(&Endpoint, String, &Slice)]) {
+    for labels in ZONAL {
+        let (topology_zone, prefers) = match (labels.strip_suffix(".pin"), labels) {
+            (Some(topology_zone), _) => (topology_zone, false),
+            (None, "n.prefer" | "o.p.prefer") => (labels.trim_end_matches(".prefer"), true),
+            _ => continue,
+        };
+        let is_in = |endpoint: &Endpoint| endpoint.zone == topology_zone;
+        let all_of_them = prefers && !endpoints.iter().any(|(endpoint, ..)| is_in(endpoint));
+        let owner = format!("{labels}._zone.{name}");
+        all.entry(owner.clone()).or_default();
+        for (endpoint, label, slice) in endpoints {
+            if all_of_them || is_in(endpoint) {
+                add_address(all, &owner, endpoint.address);
+                for (_, _, number) in &slice.ports {
+                    add(all, &owner, SRV, format!("{number} {label}.{name}"));
+                }
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ const HEADER: Header = Header { as_of_ms: 1_700_000_000_000, generation: 7 << 40
 fn zone() -> Zone {
     let mut zone = Zone::new("cluster.local").unwrap();
     zone.pods = PodMode::Verified;
+    zone.zonal = true;
     zone.clusterset = Some(crate::name::Name::parse("clusterset.local").unwrap());
     zone
 }
@@ -66,9 +67,10 @@ fn objects() -> Vec<(Kind, Value)> {
             "db",
             "IPv4",
             json!([
-                {"addresses": ["10.1.0.1"], "hostname": "db-0", "conditions": ready(true)},
+                {"addresses": ["10.1.0.1"], "hostname": "db-0", "zone": "Corp.example.com",
+                    "conditions": ready(true)},
                 {"addresses": ["10.1.0.2"], "hostname": "db-1", "conditions": ready(false)},
-                {"addresses": ["10.1.0.3"], "conditions": draining},
+                {"addresses": ["10.1.0.3"], "zone": "us-west-2a", "conditions": draining},
                 {"addresses": ["10.1.0.4"], "hostname": "db-0",
                     "targetRef": {"kind": "Pod", "namespace": "shop"}},
             ]),

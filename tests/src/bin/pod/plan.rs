@@ -43,6 +43,7 @@ fn kubedns(flags: &Flags, ports: &Ports) -> Vec<String> {
         format!("--domain={}", flags.domain),
         format!("--listen={}", ports.kubedns),
         format!("--http-listen={}", ports.kubedns_http),
+        "--zonal".to_owned(),
     ];
     let clusterset = flags.clusterset_domain();
     arguments.extend(clusterset.map(|domain| format!("--clusterset-domain={domain}")));

@@ -1,0 +1,86 @@
+//! What of a slice can be seen in answers: two states of it are compared by this.
+//!
+//! Core. Knows which addresses get a PTR record; does not know the indexes.
+
+use std::net::IpAddr;
+
+use super::{Held, Ports};
+use crate::name::parse_generated;
+
+/// What a slice publishes, each list in order.
+#[derive(Default)]
+pub(super) struct Published<'s> {
+    /// Addresses with their hostnames.
+    pub endpoints: Vec<(IpAddr, &'s [u8])>,
+    /// The topology zone of each of them; none where none is known.
+    pub zones: Vec<&'s [u8]>,
+    /// Each address once, and whether it gets a PTR record.
+    pub addresses: Vec<(IpAddr, bool)>,
+    /// Each hostname's hash once.
+    pub hosts: Vec<u32>,
+    /// How many hostnames read like a generated label.
+    pub odd: u32,
+    pub ports: Option<&'s Ports>,
+    pub pods: bool,
+}
+
+impl<'s> Published<'s> {
+    /// What `held` publishes; `hash` is what the index of hostnames knows a label by.
+    pub fn of(held: Option<&'s Held>, hash: impl Fn(&[u8]) -> u32) -> Self {
+        let Some(held) = held.filter(|held| held.published > 0) else {
+            return Self::default();
+        };
+        let slice = &*held.slice;
+        let mut order: Vec<usize> = (0..held.published as usize).collect();
+        order.sort_unstable_by_key(|&index| (slice.address(index), slice.host(index)));
+        let endpoints: Vec<(IpAddr, &[u8])> =
+            order.iter().map(|&index| (slice.address(index), slice.host(index))).collect();
+        let zones = order.iter().map(|&index| slice.zone(index));
+        let zones = if slice.has_zones() { zones.collect() } else { Vec::new() };
+        let named = |address| slice.is_of_pods() || !is_global(address);
+        let mut addresses: Vec<(IpAddr, bool)> =
+            endpoints.iter().map(|&(address, _)| (address, named(address))).collect();
+        addresses.dedup();
+        let mut labels: Vec<&[u8]> = endpoints.iter().map(|pair| pair.1).collect();
+        labels.retain(|label| !label.is_empty());
+        labels.sort_unstable();
+        labels.dedup();
+        let odd = labels.iter().filter(|label| parse_generated(&label[1..]).is_some()).count();
+        let mut hosts: Vec<u32> = labels.iter().map(|label| hash(label)).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        let (ports, pods) = (Some(slice.ports()), slice.is_of_pods());
+        Self { endpoints, zones, addresses, hosts, odd: odd as u32, ports, pods }
+    }
+
+    /// Whether `endpoint` is published.
+    pub fn has(&self, endpoint: &(IpAddr, &[u8])) -> bool {
+        self.endpoints.binary_search(endpoint).is_ok()
+    }
+}
+
+/// Whether the whole Internet means the same host by `address` (the IANA special-purpose
+/// registries, RFC 6890): then its name is not for whoever may write an EndpointSlice to say.
+fn is_global(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            let special = a == 0
+                || a >= 240
+                || (a == 100 && b & 0xc0 == 64)
+                || (a == 192 && b == 0 && c == 0)
+                || (a == 198 && b & 0xfe == 18);
+            !(special
+                || address.is_private()
+                || address.is_loopback()
+                || address.is_link_local()
+                || address.is_documentation()
+                || address.is_multicast())
+        }
+        IpAddr::V6(address) => {
+            let [a, b, ..] = address.segments();
+            let documentation = a == 0x2001 && b == 0xdb8 || a == 0x3fff && b < 0x1000;
+            a & 0xe000 == 0x2000 && !documentation
+        }
+    }
+}

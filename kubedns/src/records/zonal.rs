@@ -1,0 +1,74 @@
+//! Names of topology zones below a headless Service: `ZONE.pin._zone` for its endpoints in that
+//! zone, `ZONE.prefer._zone` for those or, where there are none, all. The grammar is CoreDNS's.
+//!
+//! Core. Knows which endpoints of a Service are in a topology zone; does not know how they are
+//! answered. A topology zone is where an endpoint runs; all other zones here are those of DNS.
+
+use super::{Entry, Node, Place, Records, Schema};
+use crate::name::Labels;
+
+/// Which of a Service's published endpoints are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Among<'a> {
+    /// All.
+    All,
+    /// Those in the topology zone with these labels, in wire form.
+    Zone(&'a [u8]),
+}
+
+impl Among<'_> {
+    /// Whether `place` is meant.
+    pub fn has(self, place: Place<'_>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Zone(zone) => place.held.slice.zone(place.index) == zone,
+        }
+    }
+}
+
+impl Entry {
+    /// The published endpoints of one family that are meant, in order.
+    pub fn among<'a>(
+        &'a self,
+        v6: bool,
+        among: Among<'a>,
+    ) -> impl Iterator<Item = Place<'a>> + Clone {
+        self.around(v6, 0).filter(move |&place| among.has(place))
+    }
+}
+
+impl Records {
+    /// Label `at - 1` is `_zone`, the Service `entry` the next. Whatever zone is asked for there is
+    /// such a name, for a zone that has lost its endpoints must not look like a mistake.
+    pub(super) fn find_zonal<'a>(
+        &self,
+        entry: &'a Entry,
+        labels: &Labels<'a>,
+        at: usize,
+    ) -> Node<'a> {
+        if !self.has_zonal_names(entry) {
+            return Node::Missing;
+        }
+        let Some(directive) = at.checked_sub(2) else { return Node::Empty };
+        let prefers = match labels.label(directive) {
+            b"pin" => false,
+            b"prefer" => true,
+            _ => return Node::Missing,
+        };
+        let zone = labels.wire(0, directive);
+        let mut any = [false, true].into_iter().flat_map(|v6| entry.among(v6, Among::Zone(zone)));
+        match directive {
+            0 => Node::Empty,
+            _ if prefers && any.next().is_none() => Node::Service(entry),
+            _ => Node::Zonal(entry, zone),
+        }
+    }
+
+    /// Whether there are names of topology zones below `entry`.
+    pub(crate) fn has_zonal_names(&self, entry: &Entry) -> bool {
+        self.zone.zonal && self.zone.schema() == Schema::Cluster && entry.is_headless()
+    }
+}
+
+/// The label below which topology zones stand. No endpoint, port or protocol is called so.
+pub(crate) const ZONE_LABEL: &[u8] = b"_zone";

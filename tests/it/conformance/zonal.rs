@@ -1,0 +1,201 @@
+//! Names of topology zones below headless Services, with `--zonal`: CoreDNS's `zonal_test.go` in
+//! rows, what follows from the one rule of existence, and how they change.
+
+use kubedns::records::Zone;
+use kubedns::store::Changed;
+
+use super::{check, check_additional, zone};
+use crate::fixture::cluster::Cluster;
+
+fn zonal() -> Zone {
+    let mut zone = zone();
+    zone.zonal = true;
+    zone.clusterset = Some(kubedns::name::Name::parse("clusterset.local").unwrap());
+    zone
+}
+
+fn shop() -> Cluster {
+    Cluster::of(zonal(), OBJECTS)
+}
+
+#[test]
+fn pin_answers_a_zone_and_nothing_else() {
+    check(
+        &shop(),
+        &[
+            ("us-west-2a.pin._zone.db.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.0.1"]),
+            ("US-West-2a.PIN._Zone.db.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.0.1"]),
+            (
+                "us-west-2b.pin._zone.db.shop.svc.cluster.local. A",
+                "NOERROR",
+                &["@ A 10.1.0.2", "@ A 10.1.0.3"],
+            ),
+            (
+                "us-west-2b.pin._zone.db.shop.svc.cluster.local. AAAA",
+                "NOERROR",
+                &["@ AAAA fd01::2"],
+            ),
+            ("us-west-2a.pin._zone.db.shop.svc.cluster.local. AAAA", "NODATA", &[]),
+            // a zone's value may have dots, and its endpoints stand in several slices
+            (
+                "corp.example.com.pin._zone.db.shop.svc.cluster.local. A",
+                "NOERROR",
+                &["@ A 10.1.0.4", "@ A 10.1.0.5"],
+            ),
+            // not ready; drained or mistyped; no zone is nobody's zone
+            ("us-west-2d.pin._zone.db.shop.svc.cluster.local. A", "NODATA", &[]),
+            ("us-west-2c.pin._zone.db.shop.svc.cluster.local. A", "NODATA", &[]),
+            ("example.com.pin._zone.db.shop.svc.cluster.local. A", "NODATA", &[]),
+            ("us-west-2a.pin._zone.db.shop.svc.cluster.local. TXT", "NODATA", &[]),
+            ("us-west-2c.pin._zone.db.shop.svc.cluster.local. TXT", "NODATA", &[]),
+            (
+                "us-west-2b.pin._zone.db.shop.svc.cluster.local. SRV",
+                "NOERROR",
+                &[
+                    "@ SRV 0 100 5432 db-0.db.shop.svc.cluster.local.",
+                    "@ SRV 0 100 5432 10-1-0-3.db.shop.svc.cluster.local.",
+                    "@ SRV 0 100 5432 fd01--2.db.shop.svc.cluster.local.",
+                ],
+            ),
+            (
+                "us-west-2a.pin._zone.db.shop.svc.cluster.local. SRV",
+                "NOERROR",
+                &["@ SRV 0 100 5432 db-0.db.shop.svc.cluster.local."],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn prefer_answers_all_where_a_zone_has_none() {
+    const ALL: [&str; 6] = [
+        "@ A 10.1.0.1",
+        "@ A 10.1.0.2",
+        "@ A 10.1.0.3",
+        "@ A 10.1.0.4",
+        "@ A 10.1.0.5",
+        "@ A 10.1.0.6",
+    ];
+    check(
+        &shop(),
+        &[
+            ("us-west-2a.prefer._zone.db.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.0.1"]),
+            ("us-west-2c.prefer._zone.db.shop.svc.cluster.local. A", "NOERROR", &ALL),
+            ("a.b.prefer._zone.db.shop.svc.cluster.local. A", "NOERROR", &ALL),
+            // it has endpoints, though of the other family
+            ("us-west-2a.prefer._zone.db.shop.svc.cluster.local. AAAA", "NODATA", &[]),
+            (
+                "us-west-2c.prefer._zone.db.shop.svc.cluster.local. AAAA",
+                "NOERROR",
+                &["@ AAAA fd01::2"],
+            ),
+            ("us-west-2c.prefer._zone.db.shop.svc.cluster.local. TXT", "NODATA", &[]),
+            (
+                "us-west-2c.prefer._zone.one.shop.svc.cluster.local. SRV",
+                "NOERROR",
+                &["@ SRV 0 100 80 10-2-0-1.one.shop.svc.cluster.local."],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_stands_in_additional_is_the_whole_of_a_name() {
+    check_additional(
+        &shop(),
+        &[
+            // db-0 is in two zones: half an RRset would be a lie (RFC 2181 section 5)
+            (
+                "us-west-2a.pin._zone.db.shop.svc.cluster.local. SRV",
+                &[
+                    "db-0.db.shop.svc.cluster.local. A 10.1.0.1",
+                    "db-0.db.shop.svc.cluster.local. A 10.1.0.2",
+                ],
+            ),
+            (
+                "us-west-2c.prefer._zone.one.shop.svc.cluster.local. SRV",
+                &["10-2-0-1.one.shop.svc.cluster.local. A 10.2.0.1"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_exists() {
+    const OFF: &str = "us-west-2a.pin._zone.db.shop.svc.cluster.local. A";
+    check(
+        &shop(),
+        &[
+            // there is something below
+            ("_zone.db.shop.svc.cluster.local. A", "NODATA", &[]),
+            ("pin._zone.db.shop.svc.cluster.local. A", "NODATA", &[]),
+            ("prefer._zone.db.shop.svc.cluster.local. SRV", "NODATA", &[]),
+            // no such directive
+            ("us-west-2a._zone.db.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
+            ("us-west-2a.florp._zone.db.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
+            ("us-west-2a.pin._zones.db.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
+            // no such Service, none that is headless, none that exists
+            ("us-west-2a.pin._zone.ghost.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
+            ("us-west-2a.pin._zone.web.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
+            ("_zone.web.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
+            ("us-west-2a.pin._zone.alias.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
+            ("us-west-2a.pin._zone.idle.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
+            ("us-west-2a.pin._zone.10-1-0-1.shop.pod.cluster.local. A", "NXDOMAIN", &[]),
+            // not in a clusterset
+            ("db.shop.svc.clusterset.local. A", "NOERROR", &["@ A 10.3.0.1"]),
+            ("us-west-2a.pin._zone.db.shop.svc.clusterset.local. A", "NXDOMAIN", &[]),
+            ("_zone.db.shop.svc.clusterset.local. A", "NXDOMAIN", &[]),
+        ],
+    );
+    let off = Cluster::of(zone(), OBJECTS);
+    check(&off, &[(OFF, "NXDOMAIN", &[]), ("_zone.db.shop.svc.cluster.local. A", "NXDOMAIN", &[])]);
+}
+
+#[test]
+fn explanations_say_which_zone_has_none() {
+    let cluster = shop();
+    let check = |name: &str, expected: &str| {
+        let name = kubedns::name::Name::parse(name).unwrap();
+        let text = kubedns::explain::explain(&cluster.reader.records(), &name, 1).to_string();
+        assert!(text.contains(expected), "{text} should say {expected:?}");
+    };
+    check(
+        "a.b.pin._zone.db.shop.svc.cluster.local",
+        "no published endpoint of Service shop/db is in the topology zone a.b\n",
+    );
+    check("_zone.db.shop.svc.cluster.local", "owns nothing; names below it do, or may");
+    check(
+        "a.florp._zone.db.shop.svc.cluster.local",
+        "below _zone there are ZONE.pin and ZONE.prefer",
+    );
+    check("a.pin._zone.web.shop.svc.cluster.local", "Service shop/web is not headless: no name");
+    check("us-west-2a.pin._zone.db.shop.svc.cluster.local", "from EndpointSlice shop/db-1\n");
+}
+
+#[test]
+fn an_endpoint_that_changes_its_zone_is_news_to_those_who_ask_by_zone() {
+    let moved = SLICE.replace("us-west-2a", "us-west-2b");
+    let mut cluster = shop();
+    cluster.apply(&moved);
+    let published = cluster.sync().expect("news");
+    let Changed::Names(names) = published.changed else { panic!("names") };
+    assert!(format!("{names:?}").contains("\"db.shop.svc.cluster.local.\""), "{names:?}");
+    check(
+        &cluster,
+        &[
+            ("us-west-2a.pin._zone.db.shop.svc.cluster.local. A", "NODATA", &[]),
+            (
+                "us-west-2b.pin._zone.db.shop.svc.cluster.local. A",
+                "NOERROR",
+                &["@ A 10.1.0.1", "@ A 10.1.0.2", "@ A 10.1.0.3"],
+            ),
+        ],
+    );
+    let mut off = Cluster::of(zone(), OBJECTS);
+    off.apply(&moved);
+    assert!(off.sync().is_none(), "nobody can see it");
+}
+
+const OBJECTS: &str =
+    concat!(include_str!("zonal.yaml"), "\n---\n", include_str!("zonal-slice.yaml"));
+const SLICE: &str = include_str!("zonal-slice.yaml");
