@@ -363,7 +363,7 @@ async fn a_restarted_kubedns_is_missed_for_a_moment_only() {
 async fn an_alias_of_another_route_is_completed() {
     let (kubedns, outside) = (Upstream::start(NEAR).await, Upstream::start(FAR).await);
     let alias = "db.shop.svc.cluster.local. 30 CNAME db.example.";
-    for rtype in ["A", "AAAA", "CNAME", "TXT"] {
+    for rtype in ["A", "AAAA", "CNAME", "MX", "TXT"] {
         kubedns.answer(&format!("db.shop.svc.cluster.local. {rtype}"), &[alias]);
     }
     let loops = ["l0.shop.svc.cluster.local.", "l1.corp.example."];
@@ -397,10 +397,18 @@ async fn an_alias_of_another_route_is_completed() {
     );
     let denied = dns::ask_udp(cache.dns, "db.shop.svc.cluster.local. AAAA").await;
     assert_eq!(
-        (denied.status.as_str(), denied.answers.len()),
-        ("NXDOMAIN", 1),
-        "the last one's code"
+        (denied.status.as_str(), denied.answers.len(), denied.authorities.len()),
+        ("NXDOMAIN", 1, 1),
+        "the last one's code, and its SOA"
     );
+    // of one family only: the target's SOA says how long that holds (RFC 2308 section 2.2)
+    outside.deny("db.example. MX", ResponseCode::NoError, 20);
+    for round in 0..2 {
+        let nodata = dns::ask_udp(cache.dns, "db.shop.svc.cluster.local. MX").await;
+        assert_eq!((nodata.answers.len(), nodata.authorities.len()), (1, 1), "round {round}");
+        assert!(nodata.authorities[0].starts_with("example. "), "{nodata:?}");
+    }
+    assert_eq!(outside.asked("db.example. MX"), 1, "kept");
     let bare = dns::ask_udp(cache.dns, "db.shop.svc.cluster.local. CNAME").await;
     assert_eq!(bare.answers.len(), 1);
     outside.behave(Behaviour::Fails(ResponseCode::ServFail));
@@ -708,6 +716,32 @@ async fn failures_are_kept_for_a_moment() {
         assert_eq!(dns::ask_udp(cache.dns, "bad.example. A").await.status, "SERVFAIL");
     }
     assert!(upstream.asked("bad.example. A") <= 2, "{}", upstream.asked("bad.example. A"));
+    cache.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubedns_that_is_not_ready_is_asked_again_and_takes_nothing_else_away() {
+    let (kubedns, outside) = (Upstream::start(NEAR).await, Upstream::start(FAR).await);
+    let cache = Running::start(&[stub("cluster.local", &kubedns), server(&outside)]).await;
+    let name = "a.shop.svc.cluster.local. A";
+    kubedns.answer(name, &["a.shop.svc.cluster.local. 30 A 10.0.0.1"]);
+    outside.answer("com. TXT", &["com. 30 TXT one-label"]);
+    kubedns.behave(Behaviour::NotReady);
+    for _ in 0..8 {
+        let answer = exchange(cache.dns, &dns::query(name, Some(1_232))).await;
+        assert_eq!((&*answer.status, answer.error.map(|(code, _)| code)), ("SERVFAIL", Some(14)));
+    }
+    assert!(kubedns.asked(name) >= 8, "{}", kubedns.asked(name));
+    // names of others, of one label too, have nothing to do with it
+    assert_eq!(dns::ask_udp(cache.dns, "com. TXT").await.status, "NOERROR");
+    kubedns.behave(Behaviour::Good);
+    assert_eq!(dns::ask_udp(cache.dns, name).await.status, "NOERROR", "at once");
+    // another's failure is kept, whatever its reason (RFC 9520)
+    outside.behave(Behaviour::NotReady);
+    for _ in 0..8 {
+        assert_eq!(dns::ask_udp(cache.dns, "bad.example. A").await.status, "SERVFAIL");
+    }
+    assert!(outside.asked("bad.example. A") <= 2, "{}", outside.asked("bad.example. A"));
     cache.stop().await;
 }
 

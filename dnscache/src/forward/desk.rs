@@ -367,9 +367,13 @@ impl Desk {
     }
 
     /// Keeps the failure of the flight in `slot`, so that the question is left alone for a while
-    /// (RFC 9520 section 3.2).
+    /// (RFC 9520 section 3.2). A kubedns that does not know the cluster yet says so at once, and is
+    /// asked again each time: what it knows by then must not wait.
     fn keep_failure(&self, slot: u16, failure: Failure, now: Moment) {
-        self.shared.cache.fail(&self.flights.question(slot), failure.rcode, now);
+        let question = self.flights.question(slot);
+        if failure.reason != ErrorCode::NotReady || !self.routes.is_owned(question.name) {
+            self.shared.cache.fail(&question, failure.rcode, now);
+        }
     }
 
     /// Tells a client that there is no answer; one that has expired is better than none (RFC 8767).
