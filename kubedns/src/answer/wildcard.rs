@@ -207,32 +207,34 @@ impl<'a> Depth<'a> {
 }
 
 impl<'w> Writing<'w, '_> {
-    /// Answers with the records of all that matches `pattern`.
+    /// Answers with the records of all that matches `pattern`, in an order that turns from query to
+    /// query.
     pub(super) fn wild(&mut self, spot: Spot, pattern: &Pattern<'w>) {
         let transport = self.query.transport;
+        let mut nodes = Vec::new();
+        let search = pattern.visit(transport, |node| {
+            nodes.push(node);
+            true
+        });
+        let is_cut = search == Search::Cut;
+        if is_cut && transport == Transport::Tcp {
+            return self.give_up(ErrorCode::Other, "more Services than a wildcard may look at");
+        }
+        let start = scale(self.turn, nodes.len() as u32);
+        nodes.rotate_left(start as usize);
         let types: &[u16] =
             if self.query.qtype == rtype::ANY { &ANY_ORDER } else { &[self.query.qtype] };
-        let mut exists = false;
         for &qtype in types {
             let mut seen = BTreeSet::new();
-            let mut fits = true;
-            let search = pattern.visit(transport, |node| {
-                exists = true;
-                fits = self.wild_records(spot, node, qtype, &mut seen);
-                fits
-            });
-            if search == Search::Cut && transport == Transport::Tcp {
-                let text = "more Services than a wildcard may look at";
-                return self.give_up(ErrorCode::Other, text);
-            }
-            if search == Search::Cut || !fits {
+            let fits = nodes.iter().all(|&node| self.wild_records(spot, node, qtype, &mut seen));
+            if is_cut || !fits {
                 return self.truncate();
             }
             if !self.reply.is_empty() {
                 return;
             }
         }
-        self.negative(spot, exists);
+        self.negative(spot, !nodes.is_empty());
     }
 
     /// Writes the records of `qtype` at `node`, addresses that are `seen` left out. Whether all

@@ -248,6 +248,27 @@ fn what_is_looked_at_is_bounded() {
     assert_eq!((answer.answers.len(), answer.truncated), (2, false));
 }
 
+#[test]
+fn each_service_gets_into_a_datagram_equally_often() {
+    let mut cluster = Cluster::of(wild(), WILDCARDS);
+    for index in 0..200 {
+        let metadata = format!("{{name: s{index}, namespace: many}}");
+        let spec = format!("{{clusterIP: 10.97.0.{index}}}");
+        cluster.apply(&format!("{{kind: Service, metadata: {metadata}, spec: {spec}}}"));
+    }
+    cluster.writer.publish(0).unwrap();
+    let (mut times, mut all) = (std::collections::BTreeMap::<String, usize>::new(), 0);
+    for _ in 0..400 {
+        let answer = cluster.ask("*.many.svc.cluster.local. A");
+        assert!(answer.truncated);
+        all += answer.answers.len();
+        answer.answers.into_iter().for_each(|record| *times.entry(record).or_default() += 1);
+    }
+    assert_eq!(times.len(), 200);
+    let fair = all / 200;
+    assert!(times.values().all(|&often| often.abs_diff(fair) <= fair / 10), "{fair} {times:?}");
+}
+
 fn texts(answers: &[&str]) -> Vec<String> {
     answers.iter().map(|text| (*text).to_owned()).collect()
 }
