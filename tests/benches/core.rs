@@ -98,7 +98,7 @@ fn service(index: usize, spec: Value) -> Input {
 fn slice(service: &str, endpoints: usize) -> Input {
     let address = |n: usize| format!("10.{}.{}.{}", n >> 16 & 255, n >> 8 & 255, n & 255);
     let endpoints: Vec<Value> =
-        (0..endpoints).map(|n| json!({"addresses": [address(n)]})).collect();
+        (0..endpoints).map(|n| json!({"addresses": [address(n)], "zone": ZONES[n % 3]})).collect();
     let labels = json!({"kubernetes.io/service-name": service});
     let object = json!({
         "metadata": {"name": format!("{service}-1"), "namespace": "shop", "labels": labels},
@@ -116,9 +116,12 @@ fn project_slice(bencher: Bencher<'_, '_>, endpoints: usize) {
     bencher.bench_local(|| change(black_box(&input)));
 }
 
-/// `services` Services with a cluster IP each, and `s0`, headless, with 1,000 endpoints.
+/// `services` Services with a cluster IP each, and `s0`, headless, with 1,000 endpoints in three
+/// topology zones.
 fn cluster(services: usize) -> Arc<Records> {
-    let (mut writer, reader) = new(Zone::new("cluster.local").expect("a domain"));
+    let mut zone = Zone::new("cluster.local").expect("a domain");
+    zone.zonal = true;
+    let (mut writer, reader) = new(zone);
     let spec = |n: usize| {
         let ports = json!([{"name": "http", "port": 80}]);
         match n {
@@ -135,17 +138,22 @@ fn cluster(services: usize) -> Arc<Records> {
     reader.snapshot()
 }
 
-const QUESTIONS: [(&str, u16); 5] = [
+const ZONES: [&str; 3] = ["zone-a", "zone-b", "zone-c"];
+
+const QUESTIONS: [(&str, u16); 8] = [
     ("s7.shop.svc.cluster.local", rtype::A),
     ("s7.shop.svc.cluster.local", rtype::AAAA),
     ("_http._tcp.s7.shop.svc.cluster.local", rtype::SRV),
     ("www.example.com.shop.svc.cluster.local", rtype::A),
     ("s0.shop.svc.cluster.local", rtype::A),
+    ("zone-b.pin._zone.s0.shop.svc.cluster.local", rtype::A),
+    ("s0.shop.svc.cluster.local", rtype::SRV),
+    ("zone-b.pin._zone.s0.shop.svc.cluster.local", rtype::SRV),
 ];
 
 /// A query becomes kubedns's reply: cluster IP, NODATA, SRV, NXDOMAIN of a search path, 1,000
-/// endpoints. By number of Services.
-#[divan::bench(args = [0, 1, 2, 3, 4], consts = [100, 10_000])]
+/// endpoints, those of one topology zone; the last two again as SRV. By number of Services.
+#[divan::bench(args = [0, 1, 2, 3, 4, 5, 6, 7], consts = [100, 10_000])]
 fn kubedns_answer<const SERVICES: usize>(bencher: Bencher<'_, '_>, question: usize) {
     let records = cluster(SERVICES);
     let message = query(QUESTIONS[question].0, QUESTIONS[question].1);

@@ -8,6 +8,7 @@
 mod clustersets;
 mod federations;
 mod names;
+mod others;
 mod replies;
 mod services;
 mod transcripts;

@@ -1,0 +1,105 @@
+//! Cases from the tests of kube-dns, CoreDNS and Kubernetes that stand in no other table here.
+
+use super::{check, zone};
+use crate::fixture::cluster::Cluster;
+
+/// `kubernetes/kubernetes`, `test/e2e/network/dns.go`: an ExternalName gets another target, then
+/// becomes a Service with a cluster IP.
+#[test]
+fn a_service_changes_its_shape() {
+    let mut cluster = Cluster::of(zone(), "{kind: Namespace, metadata: {name: e2e}}");
+    let mut becomes = |spec: &str, status: &'static str, records: &'static [&'static str]| {
+        cluster.apply(&format!(
+            "{{kind: Service, metadata: {{name: dns-test, namespace: e2e}}, spec: {spec}}}"
+        ));
+        cluster.sync().expect("news");
+        check(&cluster, &[("dns-test.e2e.svc.cluster.local. A", status, records)]);
+        check(&cluster, &[("x.dns-test.e2e.svc.cluster.local. A", "NXDOMAIN", &[])]);
+    };
+    let foo = "{type: ExternalName, externalName: foo.example.com}";
+    becomes(foo, "NOERROR", &["@ CNAME foo.example.com."]);
+    let bar = "{type: ExternalName, externalName: bar.example.com}";
+    becomes(bar, "NOERROR", &["@ CNAME bar.example.com."]);
+    // the API server leaves the name where it was
+    let ip = "{type: ClusterIP, clusterIP: 10.96.3.1, externalName: bar.example.com}";
+    becomes(ip, "NOERROR", &["@ A 10.96.3.1"]);
+    becomes("{type: ClusterIP, clusterIP: None}", "NXDOMAIN", &[]);
+}
+
+/// The same file: a name that begins with a digit (`RelaxedServiceNameValidation`); kube-dns's
+/// `dns_test.go`: both families in either order, a port that gets another name.
+#[test]
+fn names_families_and_ports() {
+    let mut cluster = Cluster::of(
+        zone(),
+        r#"
+kind: Service
+metadata: {name: 1st, namespace: e2e}
+spec:
+  clusterIP: "fd00:96::5"
+  clusterIPs: ["fd00:96::5", 10.96.3.5]
+  ports: [{name: http1, port: 80}]
+"#,
+    );
+    check(
+        &cluster,
+        &[
+            ("1st.e2e.svc.cluster.local. A", "NOERROR", &["@ A 10.96.3.5"]),
+            ("1st.e2e.svc.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00:96::5"]),
+            (
+                "_http1._tcp.1st.e2e.svc.cluster.local. SRV",
+                "NOERROR",
+                &["@ SRV 0 100 80 1st.e2e.svc.cluster.local."],
+            ),
+            ("5.3.96.10.in-addr.arpa. PTR", "NOERROR", &["@ PTR 1st.e2e.svc.cluster.local."]),
+        ],
+    );
+    cluster.apply(
+        "
+kind: Service
+metadata: {name: 1st, namespace: e2e}
+spec: {clusterIP: 10.96.3.6, ports: [{name: http2, port: 80}]}
+",
+    );
+    cluster.sync().expect("news");
+    check(
+        &cluster,
+        &[
+            ("_http1._tcp.1st.e2e.svc.cluster.local. SRV", "NXDOMAIN", &[]),
+            (
+                "_http2._tcp.1st.e2e.svc.cluster.local. SRV",
+                "NOERROR",
+                &["@ SRV 0 100 80 1st.e2e.svc.cluster.local."],
+            ),
+            ("1st.e2e.svc.cluster.local. A", "NOERROR", &["@ A 10.96.3.6"]),
+            ("1st.e2e.svc.cluster.local. AAAA", "NODATA", &[]),
+            ("5.3.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("6.3.96.10.in-addr.arpa. PTR", "NOERROR", &["@ PTR 1st.e2e.svc.cluster.local."]),
+        ],
+    );
+}
+
+/// CoreDNS's `reverse_test.go` and kube-dns's table of reverse names: forward names in a reverse
+/// zone, too many nibbles, digits in either case.
+#[test]
+fn reverse_names_of_odd_shapes() {
+    let cluster = Cluster::of(
+        zone(),
+        r#"{kind: Service, metadata: {name: six, namespace: e2e}, spec: {clusterIP: "fd00::a"}}"#,
+    );
+    let below = format!("{}d.f.ip6.arpa. PTR", "0.".repeat(29));
+    let ask = |first: &str| cluster.ask(&format!("{first}{below}"));
+    assert_eq!((ask("a.").answers.len(), ask("A.").answers.len()), (1, 1));
+    let rows = [("", "NODATA"), ("b.", "NXDOMAIN"), ("g.", "NXDOMAIN"), ("0.a.", "NXDOMAIN")];
+    for (first, status) in rows {
+        assert_eq!(ask(first).status, status, "{first}");
+    }
+    check(
+        &cluster,
+        &[
+            ("six.e2e.svc.cluster.local.in-addr.arpa. A", "NXDOMAIN", &[]),
+            ("six.e2e.svc.ip6.arpa. AAAA", "NXDOMAIN", &[]),
+            ("six.e2e.svc.cluster.local. PTR", "NODATA", &[]),
+        ],
+    );
+}
