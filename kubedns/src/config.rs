@@ -67,6 +67,9 @@ pub struct Config {
     /// Names of topology zones below headless services: ZONE.pin._zone and ZONE.prefer._zone
     #[arg(long)]
     pub zonal: bool,
+    /// Endpoints without hostname have the names of their pods, as far as those are labels
+    #[arg(long)]
+    pub endpoint_pod_names: bool,
     /// Namespaces that are watched and answered for (repeatable) [default: all]
     #[arg(long, value_name = "NAME", value_parser = namespace)]
     pub namespace: Vec<String>,
@@ -138,6 +141,8 @@ pub struct Scope {
     pub pods: bool,
     /// Whether ServiceImports are needed.
     pub imports: bool,
+    /// Whether endpoints without hostname are named by their Pods.
+    pub pod_names: bool,
 }
 
 impl Scope {
@@ -186,6 +191,7 @@ impl Config {
             services: self.service_selector.clone(),
             pods: self.pods == Pods::Verified,
             imports: self.clusterset_domain.is_some(),
+            pod_names: self.endpoint_pod_names,
         }
     }
 
@@ -212,6 +218,9 @@ impl Config {
         }
         if let Some(clusterset) = &self.clusterset_domain {
             identity += &format!(", clusterset {clusterset}");
+        }
+        if self.endpoint_pod_names {
+            identity += ", endpoints named by pods";
         }
         if self.zonal {
             identity += ", zonal";
@@ -353,9 +362,9 @@ mod tests {
         check("--ttl 5 --threads 2 --snapshot s", "domain cluster.local., pods insecure");
         check(
             "--domain z --pods verified --namespace b --namespace a --service-selector app=web \
-             --clusterset-domain clusterset.local --zonal",
+             --clusterset-domain clusterset.local --zonal --endpoint-pod-names",
             "domain z., pods verified, namespaces a b, services app=web, clusterset \
-             clusterset.local., zonal",
+             clusterset.local., endpoints named by pods, zonal",
         );
     }
 

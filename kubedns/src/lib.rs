@@ -222,6 +222,7 @@ fn awaited(scopes: &[Scope]) -> impl Iterator<Item = &'static str> {
 fn options(config: &Config) -> watch::Options {
     watch::Options {
         services: config.service_selector.as_ref().map(ToString::to_string),
+        pod_names: config.endpoint_pod_names,
         silence_max: config.watch_silence,
     }
 }

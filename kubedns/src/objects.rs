@@ -260,11 +260,14 @@ fn look(stamps: &[Stamp], exposed: &config::Scope) -> Result<Look, ObjectsError>
         };
         let revision = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let (mut problems, mut twice) = (Vec::new(), Vec::new());
-        let take = |labelled: Labelled| {
-            let input = &labelled.input;
+        let take = |mut labelled: Labelled| {
             if !is_exposed(&labelled, exposed) {
                 return;
             }
+            if exposed.pod_names {
+                labelled.input.name_by_pods();
+            }
+            let input = &labelled.input;
             match input {
                 Input::Namespace(_) => namespaces.insert(input.metadata().name.clone()),
                 Input::Node(_) => false, // lives in no namespace

@@ -127,6 +127,13 @@ pub enum Input {
 }
 
 impl Input {
+    /// Names the endpoints of an EndpointSlice by their Pods, where they have no hostname.
+    pub fn name_by_pods(&mut self) {
+        if let Self::EndpointSlice(slice) = self {
+            slice.name_by_pods();
+        }
+    }
+
     /// Its kind.
     pub fn kind(&self) -> Kind {
         match self {

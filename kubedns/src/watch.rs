@@ -90,6 +90,8 @@ pub async fn follow(
 pub struct Options {
     /// Which Services, as a label selector; all where there is none.
     pub services: Option<String>,
+    /// Whether endpoints without hostname are named by their Pods.
+    pub pod_names: bool,
     /// A server that says nothing for this long has gone.
     pub silence_max: Duration,
 }
@@ -275,8 +277,11 @@ impl Follower {
     /// Says what `event` means, and then notes how far we have come.
     async fn tell(&mut self, event: Event) -> Result<(), Trouble> {
         let version = match event {
-            Event::Applied(input) => {
+            Event::Applied(mut input) => {
                 self.progress.add(Count::Applied);
+                if self.options.pod_names {
+                    input.name_by_pods();
+                }
                 self.note_lag(input.metadata());
                 say(&self.sink, News::applied(&input)).await?;
                 input.metadata().resource_version.clone()

@@ -170,6 +170,64 @@ async fn pods_are_watched_only_to_be_verified() {
     verified.end().await;
 }
 
+/// CoreDNS's `endpoints_test.go`: a pod's name is the label, one of more than 63 characters is not.
+#[tokio::test]
+async fn endpoints_may_be_named_by_their_pods() {
+    let slice = |pods: [&str; 2]| {
+        let target = |name: &str| serde_json::json!({"kind": "Pod", "name": name});
+        let endpoint = |(address, name): (&str, &str)| {
+            let mut endpoint = serde_json::json!({"addresses": [address]});
+            endpoint["targetRef"] = target(name);
+            endpoint
+        };
+        let mut slice = endpoint_slice("shop", "db").port("pg", 5432).host("10.1.0.3", "db-0");
+        let endpoints = slice.0["endpoints"].as_array_mut().unwrap();
+        endpoints[0]["targetRef"] = target("db-pod-0");
+        endpoints.extend(["10.1.0.1", "10.1.0.2"].into_iter().zip(pods).map(endpoint));
+        slice
+    };
+    let long = "p".repeat(64);
+    let api = shop().await;
+    api.apply(service("shop", "db"));
+    api.apply(slice(["db-6f9c-x2b4k", &long]));
+    let kubedns = watching(&api, &["--endpoint-pod-names"]).await;
+    let db = "db.shop.svc.cluster.local.";
+    let record = |label: &str| format!("{db} 30 IN SRV 0 100 5432 {label}.{db}");
+    let srv = "db.shop.svc.cluster.local. SRV";
+    let all = ["10-1-0-2", "db-0", "db-6f9c-x2b4k"].map(record);
+    eventually(kubedns.dns, srv, "NOERROR", &all.each_ref().map(String::as_str)).await;
+    for (question, answer) in [
+        ("db-6f9c-x2b4k.db.shop.svc.cluster.local. A", "A 10.1.0.1"),
+        ("1.0.1.10.in-addr.arpa. PTR", "PTR db-6f9c-x2b4k.db.shop.svc.cluster.local."),
+        ("2.0.1.10.in-addr.arpa. PTR", "PTR 10-1-0-2.db.shop.svc.cluster.local."),
+        ("3.0.1.10.in-addr.arpa. PTR", "PTR db-0.db.shop.svc.cluster.local."),
+    ] {
+        let owner = question.split(' ').next().unwrap();
+        let answer = format!("{owner} 30 IN {answer}");
+        eventually(kubedns.dns, question, "NOERROR", &[&answer]).await;
+    }
+    eventually(kubedns.dns, "10-1-0-1.db.shop.svc.cluster.local. A", "NXDOMAIN", &[]).await;
+    // another pod behind the same address; names of several labels are no label
+    api.apply(slice(["db-6f9c-zzzzz", "a.b"]));
+    let all = ["10-1-0-2", "db-0", "db-6f9c-zzzzz"].map(record);
+    eventually(kubedns.dns, srv, "NOERROR", &all.each_ref().map(String::as_str)).await;
+    kubedns.end().await;
+
+    // from files, and off
+    let directory = tempfile::tempdir().unwrap();
+    let yaml = [service("shop", "db"), slice(["db-a", "db-b"])].map(|o| o.yaml());
+    std::fs::write(directory.path().join("db.yaml"), yaml.concat()).unwrap();
+    let path = directory.path().to_str().unwrap();
+    let named = start(&["--objects", path, "--endpoint-pod-names"]).await;
+    let all = ["db-0", "db-a", "db-b"].map(record);
+    eventually(named.dns, srv, "NOERROR", &all.each_ref().map(String::as_str)).await;
+    named.end().await;
+    let plain = start(&["--objects", path]).await;
+    let all = ["10-1-0-1", "10-1-0-2", "db-0"].map(record);
+    eventually(plain.dns, srv, "NOERROR", &all.each_ref().map(String::as_str)).await;
+    plain.end().await;
+}
+
 #[tokio::test]
 async fn an_object_out_of_order_costs_itself_alone() {
     let api = shop().await;

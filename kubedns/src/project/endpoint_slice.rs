@@ -65,6 +65,8 @@ pub struct TargetRef {
     pub kind: Option<String>,
     /// Its namespace.
     pub namespace: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
 }
 
 /// What an EndpointSlice gives to the zones, at least to one.
@@ -77,6 +79,21 @@ pub struct Slices {
 }
 
 impl EndpointSliceObject {
+    /// Gives each endpoint without hostname the name of its Pod for one, where that is a label; an
+    /// endpoint with another name keeps its generated label.
+    pub fn name_by_pods(&mut self) {
+        for endpoint in &mut self.endpoints {
+            let (hostname, target) = (&mut endpoint.hostname, &endpoint.target_ref);
+            if hostname.as_deref().unwrap_or_default().is_empty()
+                && target.kind.as_deref() == Some("Pod")
+            {
+                let is_label =
+                    |name: &&String| push_label(&mut Vec::new(), name, |_| false).is_ok();
+                *hostname = target.name.as_ref().filter(is_label).cloned();
+            }
+        }
+    }
+
     /// What the records keep of it: nothing where it belongs neither to a Service nor to a
     /// ServiceImport, or holds names instead of addresses. The second value says why it is left out
     /// of one zone or of both.
