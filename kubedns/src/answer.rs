@@ -2,8 +2,8 @@
 //!
 //! Core. Knows which records answer which type at each kind of name, chains, negative answers and
 //! truncation; does not know sockets, objects, nor how names are found. Allocates nothing, decodes
-//! nothing; what it costs follows the reply and not the size of a Service. Never fails: what goes
-//! wrong is a response code.
+//! nothing; what it costs follows the reply and not the size of a Service, but for topology zones
+//! and wildcards. Never fails: what goes wrong is a response code.
 
 mod federation;
 mod services;

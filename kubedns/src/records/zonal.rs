@@ -46,7 +46,7 @@ impl Records {
         labels: &Labels<'a>,
         at: usize,
     ) -> Node<'a> {
-        if !self.has_zonal_names(entry) {
+        if !self.zone.zonal || self.zone.schema() != Schema::Cluster || !entry.is_headless() {
             return Node::Missing;
         }
         let Some(directive) = at.checked_sub(2) else { return Node::Empty };
@@ -62,11 +62,6 @@ impl Records {
             _ if prefers && any.next().is_none() => Node::Service(entry),
             _ => Node::Zonal(entry, zone),
         }
-    }
-
-    /// Whether there are names of topology zones below `entry`.
-    pub(crate) fn has_zonal_names(&self, entry: &Entry) -> bool {
-        self.zone.zonal && self.zone.schema() == Schema::Cluster && entry.is_headless()
     }
 }
 
