@@ -109,8 +109,9 @@ impl Zone {
         &self.apex
     }
 
-    /// The zone of Multi-Cluster Services beside this one. It has neither pods, nor Services that
-    /// exist only with endpoints: those of a ClusterSetIP may be known to other clusters alone.
+    /// The zone of Multi-Cluster Services beside this one. It has neither pods, nor topology zones,
+    /// nor Services that exist only with endpoints: those of a ClusterSetIP may be known to other
+    /// clusters alone.
     fn of_clusterset(&self) -> Option<Self> {
         let apex = self.clusterset.clone()?;
         Some(Self {
@@ -120,6 +121,7 @@ impl Zone {
             clusterset: None,
             pods: PodMode::Disabled,
             ignore_empty_service: false,
+            zonal: false,
             ..self.clone()
         })
     }

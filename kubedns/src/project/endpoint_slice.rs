@@ -82,14 +82,12 @@ impl EndpointSliceObject {
     /// Gives each endpoint without hostname the name of its Pod for one, where that is a label; an
     /// endpoint with another name keeps its generated label.
     pub fn name_by_pods(&mut self) {
+        let namespace = self.metadata.namespace();
         for endpoint in &mut self.endpoints {
-            let (hostname, target) = (&mut endpoint.hostname, &endpoint.target_ref);
-            if hostname.as_deref().unwrap_or_default().is_empty()
-                && target.kind.as_deref() == Some("Pod")
-            {
-                let is_label =
-                    |name: &&String| push_label(&mut Vec::new(), name, |_| false).is_ok();
-                *hostname = target.name.as_ref().filter(is_label).cloned();
+            let is_nameless = endpoint.hostname.as_deref().unwrap_or_default().is_empty();
+            if is_nameless && endpoint.is_pod_of(namespace) {
+                let is_label = |name: &String| push_label(&mut Vec::new(), name, |_| false).is_ok();
+                endpoint.hostname = endpoint.target_ref.name.take().filter(is_label);
             }
         }
     }
@@ -183,13 +181,14 @@ fn imported_host(
     Ok([own, cluster].concat().into())
 }
 
-/// The labels of a topology zone in wire form: those that its value has when it is read as a name,
-/// such as `us-west-2a` or `corp.example.com`. Nothing where it is none.
+/// A topology zone as a name in wire form, such as `us-west-2a.` or `corp.example.com.`; nothing
+/// where its value is none.
 pub(crate) fn topology_zone(value: &str) -> Box<[u8]> {
     let mut wire = Vec::new();
     let mut labels = value.split('.');
     let is_name = value.len() <= LABEL_VALUE_MAX
         && labels.all(|label| push_label(&mut wire, label, |byte| byte == b'_').is_ok());
+    wire.push(0);
     if is_name { wire.into() } else { Box::default() }
 }
 
@@ -288,14 +287,14 @@ mod tests {
 
     #[test]
     fn topology_zones_are_read_as_names() {
-        let check = |value: &str, labels: &[u8]| assert_eq!(*topology_zone(value), *labels);
-        check("US-west-2a", b"\x0aus-west-2a");
-        check("corp.Example_1.com", b"\x04corp\x09example_1\x03com");
+        let check = |value: &str, name: &[u8]| assert_eq!(*topology_zone(value), *name);
+        check("US-west-2a", b"\x0aus-west-2a\0");
+        check("corp.Example_1.com", b"\x04corp\x09example_1\x03com\0");
         check("", b"");
         check("a..b", b"");
         check("a b", b"");
         check(&"a".repeat(64), b"");
-        assert_eq!(topology_zone(&"a".repeat(63)).len(), 64);
+        assert_eq!(topology_zone(&"a".repeat(63)).len(), 65);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::name::parse_generated;
 pub(super) struct Published<'s> {
     /// Addresses with their hostnames.
     pub endpoints: Vec<(IpAddr, &'s [u8])>,
-    /// The topology zone of each of them; none where none is known.
+    /// The topology zone of each of them, empty where none is known.
     pub zones: Vec<&'s [u8]>,
     /// Each address once, and whether it gets a PTR record.
     pub addresses: Vec<(IpAddr, bool)>,
@@ -31,12 +31,13 @@ impl<'s> Published<'s> {
             return Self::default();
         };
         let slice = &*held.slice;
-        let mut order: Vec<usize> = (0..held.published as usize).collect();
-        order.sort_unstable_by_key(|&index| (slice.address(index), slice.host(index)));
+        let seen = |index| (slice.address(index), slice.host(index), slice.zone(index));
+        let mut seen: Vec<(IpAddr, &[u8], &[u8])> =
+            (0..held.published as usize).map(seen).collect();
+        seen.sort_unstable();
         let endpoints: Vec<(IpAddr, &[u8])> =
-            order.iter().map(|&index| (slice.address(index), slice.host(index))).collect();
-        let zones = order.iter().map(|&index| slice.zone(index));
-        let zones = if slice.has_zones() { zones.collect() } else { Vec::new() };
+            seen.iter().map(|&(address, host, _)| (address, host)).collect();
+        let zones = seen.iter().map(|&(_, _, zone)| zone).collect();
         let named = |address| slice.is_of_pods() || !is_global(address);
         let mut addresses: Vec<(IpAddr, bool)> =
             endpoints.iter().map(|&(address, _)| (address, named(address))).collect();

@@ -17,7 +17,7 @@ pub struct Endpoint {
     /// Its hostname as a label in wire form; empty where it has none. An imported endpoint always
     /// has one, or its generated label, and that of its cluster behind it.
     pub host: Box<[u8]>,
-    /// The labels of its topology zone in wire form, without the root; empty where none is known.
+    /// Its topology zone as a name in wire form; empty where none is known.
     pub zone: Box<[u8]>,
     /// Whether it counts.
     pub state: State,
@@ -45,7 +45,7 @@ pub struct Slice {
     ready: u32,
     draining: u32,
     hosts: Words,
-    /// Labels of topology zones, a length before each; nothing where no endpoint has one.
+    /// Topology zones as names in wire form; nothing where no endpoint has one.
     zones: Option<Box<Words>>,
     ports: Ports,
     pods: bool,
@@ -70,7 +70,7 @@ enum Addresses {
 /// the hostnames of imported endpoints can be, in pairs of bytes, and each word begins a pair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Words {
-    /// Words, each with its length or those of its labels, one after the other.
+    /// Labels or names in wire form, one after the other.
     bytes: Box<[u8]>,
     /// For each endpoint where its word begins, or [`NO_WORD`].
     at: Box<[u16]>,
@@ -104,9 +104,7 @@ impl Slice {
         endpoints.sort_by_key(|endpoint| endpoint.state);
         let up_to = |state| endpoints.partition_point(|endpoint| endpoint.state <= state) as u32;
         let (hosts, repeats_hosts) = Words::pack(endpoints.iter().map(|endpoint| &*endpoint.host));
-        let zones: Vec<Vec<u8>> =
-            endpoints.iter().map(|endpoint| prefixed(&endpoint.zone)).collect();
-        let (zones, _) = Words::pack(zones.iter().map(|zone| &**zone));
+        let (zones, _) = Words::pack(endpoints.iter().map(|endpoint| &*endpoint.zone));
         Self {
             service,
             name,
@@ -204,13 +202,9 @@ impl Slice {
     /// The labels of the topology zone of endpoint `index` in wire form, without the root; empty
     /// where none is known.
     pub fn zone(&self, index: usize) -> &[u8] {
-        let word = self.zones.as_ref().map_or(&[][..], |zones| zones.from(index));
-        word.split_first().map_or(&[], |(&len, rest)| &rest[..usize::from(len)])
-    }
-
-    /// Whether the topology zone of some endpoint is known.
-    pub(super) fn has_zones(&self) -> bool {
-        self.zones.is_some()
+        let names = self.zones.as_ref().map_or(&[][..], |zones| zones.from(index));
+        let end = names.iter().position(|&byte| byte == 0); // no label has such a byte
+        end.map_or(&[], |end| &names[..end])
     }
 
     /// Forgets the topology zones, where nobody asks for them.
@@ -308,11 +302,6 @@ impl Words {
             Some(&at) => &self.bytes[usize::from(at) * unit(self.bytes.len())..],
         }
     }
-}
-
-/// `word` behind its length; nothing where it is empty.
-fn prefixed(word: &[u8]) -> Vec<u8> {
-    if word.is_empty() { Vec::new() } else { [&[word.len() as u8], word].concat() }
 }
 
 /// How many bytes the places among words of `len` bytes count.

@@ -4,7 +4,7 @@
 //! Core. Knows which endpoints of a Service are in a topology zone; does not know how they are
 //! answered. A topology zone is where an endpoint runs; all other zones here are those of DNS.
 
-use super::{Entry, Node, Place, Records, Schema};
+use super::{Entry, Node, Place, Records};
 use crate::name::Labels;
 
 /// Which of a Service's published endpoints are meant.
@@ -46,7 +46,7 @@ impl Records {
         labels: &Labels<'a>,
         at: usize,
     ) -> Node<'a> {
-        if !self.zone.zonal || self.zone.schema() != Schema::Cluster || !entry.is_headless() {
+        if !self.zone.zonal || !entry.is_headless() {
             return Node::Missing;
         }
         let Some(directive) = at.checked_sub(2) else { return Node::Empty };

@@ -20,7 +20,8 @@ pub static RECORDS: LazyLock<Arc<Records>> = LazyLock::new(|| {
     let labels = json!({"kubernetes.io/service-name": "db"});
     let endpoint = |index: u8| {
         let hostname = index.is_multiple_of(2).then(|| format!("db-{index}"));
-        json!({"addresses": [format!("10.1.0.{index}")], "hostname": hostname})
+        let zone = ["a", "b.c"][usize::from(index % 2)];
+        json!({"addresses": [format!("10.1.0.{index}")], "hostname": hostname, "zone": zone})
     };
     let endpoints: Vec<Value> = (0..100).map(endpoint).collect();
     let slice = json!({

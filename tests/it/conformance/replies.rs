@@ -214,13 +214,7 @@ fn the_serial_grows() {
 #[test]
 fn explanations_name_the_object_or_what_is_missing() {
     let cluster = Cluster::of(zone(), SHOP);
-    let check = |question: &str, expected: &str| {
-        let (name, rtype) = question.split_once(' ').unwrap();
-        let rtype = kubedns::explain::parse_type(rtype).unwrap();
-        let name = kubedns::name::Name::parse(name).unwrap();
-        let text = kubedns::explain::explain(&cluster.reader.records(), &name, rtype).to_string();
-        assert!(text.contains(expected), "{text} should say {expected:?}");
-    };
+    let check = |question: &str, expected: &str| cluster.check_reason(question, expected);
     // records, and where they come from
     check("web.shop.svc.cluster.local A", "IN A 10.96.0.7\n    from Service shop/web\n");
     check("db-0.db.shop.svc.cluster.local A", "IN A 10.1.0.1\n    from EndpointSlice shop/db-a\n");

@@ -242,9 +242,9 @@ fn add_service(all: &mut AllRecords, objects: &[Object], service: &Service, zone
 /// The names of topology zones that are asked for below the headless Service `name`.
 fn add_zonal(all: &mut AllRecords, name: &str, endpoints: &[(&Endpoint, String, &Slice)]) {
     for labels in ZONAL {
-        let (topology_zone, prefers) = match (labels.strip_suffix(".pin"), labels) {
-            (Some(topology_zone), _) => (topology_zone, false),
-            (None, "n.prefer" | "o.p.prefer") => (labels.trim_end_matches(".prefer"), true),
+        let (topology_zone, prefers) = match labels.rsplit_once('.') {
+            Some((topology_zone, "pin")) => (topology_zone, false),
+            Some((topology_zone, "prefer")) => (topology_zone, true),
             _ => continue,
         };
         let is_in = |endpoint: &Endpoint| endpoint.zone == topology_zone;
