@@ -18,7 +18,8 @@ fn shop() -> Reader {
     let slice = |name: &str, first: u8, count: u8| {
         let endpoint = |index| {
             let host = (index % 2 == 0).then(|| format!("db-{index}"));
-            json!({"addresses": [format!("10.1.0.{index}")], "hostname": host})
+            let zone = ["a", "b"][usize::from(index % 2)];
+            json!({"addresses": [format!("10.1.0.{index}")], "hostname": host, "zone": zone})
         };
         let labels = json!({"kubernetes.io/service-name": "db"});
         let object = json!({
@@ -43,6 +44,7 @@ fn shop() -> Reader {
         {"type": "Headless"}});
     let ports = json!([{"name": "http", "port": 80}]);
     let mut zone = Zone::new("cluster.local").unwrap();
+    zone.zonal = true;
     zone.clusterset = Name::parse("clusterset.local").ok();
     let (mut writer, reader) = new(zone);
     for input in [
@@ -102,6 +104,10 @@ fn an_answer_allocates_nothing_whatever_it_is() {
     check("db.shop.svc.cluster.local", 1, Tcp, 0, 200);
     check("db.shop.svc.cluster.local", 33, Tcp, 0, 200);
     check("db-2.db.shop.svc.cluster.local", 1, Udp, 0, 1);
+    check("a.pin._zone.db.shop.svc.cluster.local", 1, Tcp, 0, 100);
+    check("a.pin._zone.db.shop.svc.cluster.local", 33, Tcp, 0, 100);
+    check("c.pin._zone.db.shop.svc.cluster.local", 1, Udp, 0, 0);
+    check("c.prefer._zone.db.shop.svc.cluster.local", 1, Tcp, 0, 200);
     check("10-1-0-95.db.shop.svc.cluster.local", 1, Udp, 0, 1);
     check("95.0.1.10.in-addr.arpa", 12, Udp, 0, 1);
     check("7.0.96.10.in-addr.arpa", 12, Udp, 0, 1);
