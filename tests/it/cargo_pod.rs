@@ -124,7 +124,7 @@ async fn the_pod_gets_ready_shows_what_is_true_and_leaves_nothing_behind() {
     assert_eq!(programs.len(), 3, "{:#?}", pod.said);
 
     let examples = pod.examples();
-    assert_eq!(examples.len(), 5, "{:#?}", pod.said);
+    assert_eq!(examples.len(), 6, "{:#?}", pod.said);
     for (command, shown) in &examples[..4] {
         let words: Vec<&str> = command.split(' ').collect();
         let question = match words[..] {
@@ -142,8 +142,11 @@ async fn the_pod_gets_ready_shows_what_is_true_and_leaves_nothing_behind() {
         shown.sort_unstable();
         assert_eq!(data, shown, "{command}");
     }
-    assert!(examples[4].0.starts_with("curl -i http://127.0.0.1:"), "{:#?}", pod.said);
-    assert_eq!(examples[4].1[..2], ["HTTP/1.1 200 OK", "ok"]);
+    let (explain, why) = &examples[4];
+    assert!(explain.contains("/explain?name=cart.shop.svc.cluster.local&type=A'"), "{explain}");
+    assert!(why[0].ends_with(" A: NOERROR") && why[3] == "from Service shop/cart", "{why:?}");
+    assert!(examples[5].0.starts_with("curl -i http://127.0.0.1:"), "{:#?}", pod.said);
+    assert_eq!(examples[5].1[..2], ["HTTP/1.1 200 OK", "ok"]);
 
     signal(pod.child.id(), Signal::TERM);
     assert!(pod.child.wait().unwrap().success(), "it ends in order");

@@ -30,14 +30,16 @@ impl fmt::Display for Example {
     }
 }
 
-/// Five commands: an address, a port, a name of an address, an alias, the pod's health. Each was
-/// asked a moment ago; a question without an answer is left out, the specification's version takes
-/// its place.
+/// Six commands: an address, a port, a name of an address, an alias, why the first is answered so,
+/// the pod's health. Each was asked a moment ago; a question without an answer is left out, the
+/// specification's version takes its place.
 pub async fn find(ports: &Ports, services: &[Service], domain: &str) -> Vec<Example> {
     let mut examples = Vec::new();
+    let mut explained = None;
     for questions in questions(services, domain) {
-        let Some((example, address)) = first(ports, &questions).await else { continue };
+        let Some((example, address, question)) = first(ports, &questions).await else { continue };
         examples.push(example);
+        explained = explained.or(Some(question.clone()));
         if let Some(address) = address
             && let Some(example) = reverse(ports, address).await
         {
@@ -46,7 +48,10 @@ pub async fn find(ports: &Ports, services: &[Service], domain: &str) -> Vec<Exam
     }
     if examples.len() < 4 {
         let version = [(format!("dns-version.{domain}"), RecordType::TXT)];
-        examples.extend(first(ports, &version).await.map(|(example, _)| example));
+        examples.extend(first(ports, &version).await.map(|(example, ..)| example));
+    }
+    if let Some(question) = explained {
+        examples.extend(explanation(ports, &question).await);
     }
     if let Ok((status, body)) = ask::http(ports.healthz, "/healthz").await {
         let mut answer = vec![format!("HTTP/1.1 {status}")];
@@ -112,9 +117,13 @@ fn questions(services: &[Service], domain: &str) -> [Vec<Question>; 3] {
 }
 
 /// The first question that has an answer, and the first address in it.
-async fn first(ports: &Ports, questions: &[Question]) -> Option<(Example, Option<IpAddr>)> {
+async fn first<'q>(
+    ports: &Ports,
+    questions: &'q [Question],
+) -> Option<(Example, Option<IpAddr>, &'q Question)> {
     let dns = ports.dns;
-    for (name, rtype) in questions.iter().take(QUESTIONS_MAX) {
+    for question in questions.iter().take(QUESTIONS_MAX) {
+        let (name, rtype) = question;
         let answer = ask::dns(dns, name, DNSClass::IN, *rtype).await.unwrap_or_default();
         let Some(first) = answer.first() else { continue };
         let address = match first {
@@ -124,7 +133,7 @@ async fn first(ports: &Ports, questions: &[Question]) -> Option<(Example, Option
         };
         let command = format!("dig @{} -p {} +short {name} {rtype}", dns.ip(), dns.port());
         let answer = answer.iter().map(RData::to_string).collect();
-        return Some((Example { command, answer }, address));
+        return Some((Example { command, answer }, address, question));
     }
     None
 }
@@ -138,8 +147,16 @@ async fn reverse(ports: &Ports, address: IpAddr) -> Option<Example> {
     (!answer.is_empty()).then_some(Example { command, answer })
 }
 
+/// Which object gives the answer.
+async fn explanation(ports: &Ports, (name, rtype): &Question) -> Option<Example> {
+    let path = format!("/explain?name={name}&type={rtype}");
+    let (_, body) = ask::http(ports.kubedns_http, &path).await.ok()?;
+    let answer = body.lines().map(|line| line.trim_start().to_owned()).collect();
+    Some(Example { command: format!("curl 'http://{}{path}'", ports.kubedns_http), answer })
+}
+
 /// Lines of one answer shown.
-const ANSWER_LINES: usize = 3;
+const ANSWER_LINES: usize = 4;
 /// Services without an answer passed over before giving up.
 const QUESTIONS_MAX: usize = 20;
 
