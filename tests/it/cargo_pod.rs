@@ -3,7 +3,7 @@
 //! Knows its standard output and exit code, and its children by their process ids.
 
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -171,7 +171,8 @@ fn parse<T: std::str::FromStr>(text: &str) -> T {
 
 #[test]
 fn what_cannot_be_is_said_before_anything_is_built() {
-    let taken = UdpSocket::bind("127.0.0.1:0").unwrap(); // held until the test ends
+    // TCP, which is tried first: of a port held for UDP, another process may have the rest.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap(); // held until the test ends
     let taken = format!("--dns-port={}", taken.local_addr().unwrap().port());
     let check = |arguments: &[&str], code: i32, parts: &[&str]| {
         let Output { status, stderr, .. } = pod().args(arguments).output().unwrap();
@@ -182,8 +183,8 @@ fn what_cannot_be_is_said_before_anything_is_built() {
             assert!(said.contains(part), "{part:?} is missing in {said:?}");
         }
     };
-    check(&[&taken], 1, &["dnscache", "UDP", "--dns-port", "in use"]);
-    check(&["--", &taken], 1, &["dnscache", "UDP", "--dns-port", "in use"]);
+    check(&[&taken], 1, &["dnscache", "TCP", "--dns-port", "in use"]);
+    check(&["--", &taken], 1, &["dnscache", "TCP", "--dns-port", "in use"]);
     check(&["--dns-port=70000"], 2, &["--dns-port", "70000", "65535"]);
     check(&["--no-such-flag"], 2, &["--no-such-flag"]);
     check(&["--context=a"], 2, &["--kubeconfig"]);
