@@ -76,19 +76,20 @@ async fn explain(
         return bad(&format!("type: expected TYPE65, 65 or one of {known}"));
     };
     let routes = answers.routes.load();
+    let servers = |group: usize| -> Vec<String> {
+        let show = |server: &Server| match server {
+            Server::Address(address) => address.to_string(),
+            Server::Name { host, port } => format!("{host}:{port}"),
+        };
+        routes.groups()[group].servers.iter().map(show).collect()
+    };
     let route = match routes.route(&name) {
-        Route::Group(group) => {
-            let group = &routes.groups()[group];
-            let show = |server: &Server| match server {
-                Server::Address(address) => address.to_string(),
-                Server::Name { host, port } => format!("{host}:{port}"),
-            };
-            serde_json::json!({
-                "suffix": text(&group.suffix),
-                "servers": group.servers.iter().map(show).collect::<Vec<_>>(),
-                "pod": group.owned,
-            })
-        }
+        Route::Group(group) => serde_json::json!({
+            "suffix": text(&routes.groups()[group].suffix),
+            "servers": servers(group),
+            "pod": routes.groups()[group].owned,
+            "servers_if_refused": routes.beyond(&name).map(servers).unwrap_or_default(),
+        }),
         Route::Local(local) => serde_json::json!({ "local": text(local.zone) }),
     };
     let question = |dnssec_ok| Question {

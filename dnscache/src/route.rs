@@ -6,8 +6,9 @@
 //!
 //! ```text
 //! --server /DOMAIN/..., stubDomains ──▶ longest suffix ──▶ Servers, or Local
-//!                                          │ none
-//!                                          ├─ special-use name (RFC 6303, 6761, 7686) ──▶ Local
+//!                                          │ none             │ refuse a reverse name
+//!                                          ├─ special-use ──▶ Local (RFC 6303, 6761, 7686)
+//!                                          │                  ▼
 //!                                          └─ --server ADDR, upstreamNameservers, else resolv.conf
 //! ```
 
@@ -133,6 +134,14 @@ impl Routes {
         matches!(self.route(name), Route::Group(group) if self.groups[group].owned)
     }
 
+    /// The group that is asked where the servers in the pod refuse `name`, in wire form and lower
+    /// case: the reverse name of an address that is not the cluster's. Nothing for other names,
+    /// which stay in the pod.
+    pub fn beyond(&self, name: &[u8]) -> Option<usize> {
+        let is_reverse = REVERSE.iter().any(|zone| name.ends_with(zone));
+        (is_reverse && self.is_owned(name)).then_some(DEFAULT)
+    }
+
     /// All groups; the first is the one for what no suffix routes.
     pub fn groups(&self) -> &[Group] {
         &self.groups
@@ -214,6 +223,8 @@ fn push_once(servers: &mut Vec<Server>, server: Server) {
 pub const ROOT: &[u8] = &[0];
 /// The group for what no suffix routes.
 const DEFAULT: usize = 0;
+/// `in-addr.arpa.` and `ip6.arpa.` in wire form.
+const REVERSE: [&[u8]; 2] = [b"\x07in-addr\x04arpa\0", b"\x03ip6\x04arpa\0"];
 
 #[cfg(test)]
 mod tests {
@@ -304,6 +315,7 @@ mod tests {
             ("1.0.127.100.in-addr.arpa", "local 127.100.in-addr.arpa"),
             ("1.0.128.100.in-addr.arpa", "9.9.9.9:53"),
             ("8.8.8.8.in-addr.arpa", "9.9.9.9:53"),
+            ("123.2.0.192.in-addr.arpa", "9.9.9.9:53"),
             ("1.0.0.0.d.f.ip6.arpa", "local d.f.ip6.arpa"),
             ("1.8.e.f.ip6.arpa", "local 8.e.f.ip6.arpa"),
             ("1.0.0.2.ip6.arpa", "9.9.9.9:53"),
@@ -371,6 +383,25 @@ mod tests {
         for (flag, name, expected) in rows {
             let routes = routes(&[flag], &[], "");
             assert_eq!(routes.is_owned(&wire(name).unwrap()), expected, "{flag}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_others_are_asked_beyond_the_pod() {
+        let here = "127.0.0.1#10053";
+        let zones = ["cluster.local", "in-addr.arpa", "ip6.arpa"];
+        let flags = zones.map(|zone| format!("/{zone}/{here}"));
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let routes = routes(&[&flags[..], &["/10.in-addr.arpa/192.0.2.1"]].concat(), &[], "");
+        let rows = [
+            ("8.8.8.8.in-addr.arpa", Some(DEFAULT)),
+            ("1.0.0.2.ip6.arpa", Some(DEFAULT)),
+            ("web.shop.svc.cluster.local", None),
+            ("7.0.0.10.in-addr.arpa", None),
+            ("a.example", None),
+        ];
+        for (name, expected) in rows {
+            assert_eq!(routes.beyond(&wire(name).unwrap()), expected, "{name}");
         }
     }
 

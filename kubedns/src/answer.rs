@@ -36,7 +36,7 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
         return reply.fail(rcode::REFUSED, ErrorCode::Prohibited, TRANSFER_OFF);
     }
     let Some(found) = records.find(query.name()) else {
-        let text = "neither in the cluster domain nor in a reverse zone";
+        let text = "neither in the cluster domain nor about an address of the cluster";
         return reply.fail(rcode::REFUSED, ErrorCode::NotAuthoritative, text);
     };
     if !found.records.is_complete() {

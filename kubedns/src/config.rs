@@ -3,7 +3,6 @@
 //!
 //! Knows what may be asked of the program; does not know how any of it is done.
 
-mod prefix;
 mod selector;
 
 use std::net::{IpAddr, SocketAddr};
@@ -16,10 +15,9 @@ use shared::log::LogConfig;
 use shared::metrics::coredns::Compat;
 
 use crate::name::Name;
+use crate::prefix::{self, Prefix};
 use crate::project::Kind;
 use crate::records::{PodMode, Zone, ZoneError};
-
-pub use prefix::Prefix;
 
 /// Answers DNS for the cluster domain from what the Kubernetes API server says.
 #[derive(Clone, Debug, clap::Parser)]
@@ -83,6 +81,10 @@ pub struct Config {
     /// (repeatable) [default: those of --listen that are no wildcard]
     #[arg(long, value_name = "IP")]
     pub name_server: Vec<IpAddr>,
+    /// Addresses of the cluster: what has no reverse name there does not exist, elsewhere it may
+    /// have one outside (repeatable) [default: those that are not global]
+    #[arg(long, value_name = "PREFIX", value_parser = prefix::parse)]
+    pub cluster_cidr: Vec<Prefix>,
     /// Addresses or prefixes that may transfer the zones over TCP (repeatable) [default: none]
     #[arg(long, value_name = "ADDR-OR-PREFIX", value_parser = prefix::parse)]
     pub transfer: Vec<Prefix>,
@@ -172,6 +174,9 @@ impl Config {
         zone.ignore_empty_service = self.ignore_empty_service;
         zone.wildcards = self.wildcards;
         zone.zonal = self.zonal;
+        if !self.cluster_cidr.is_empty() {
+            zone.cidrs = self.cluster_cidr.clone().into();
+        }
         zone.name_server = if self.name_server.is_empty() {
             let addresses = self.listen.iter().map(SocketAddr::ip);
             addresses.filter(|address| !address.is_unspecified()).collect()
@@ -340,14 +345,17 @@ mod tests {
         let flags = "--listen 10.0.0.10:53 --listen 0.0.0.0:53 --ttl 0 --pods verified \
             --namespace b --namespace a --namespace b --service-selector app=web \
             --domain Example.ORG. --terminating-fallback --ignore-empty-service \
-            --wildcards --zonal";
+            --wildcards --zonal --cluster-cidr 10.96.0.0/16 --cluster-cidr fd00:96::/32";
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let config = config(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
         let (zone, scope) = (config.zone(), config.scope());
         assert_eq!(zone.apex().to_string(), "example.org.");
         assert_eq!((zone.ttl_secs, zone.pods), (0, PodMode::Verified));
         assert!(zone.terminating_fallback && zone.ignore_empty_service && zone.wildcards);
         assert!(zone.zonal);
-        assert_eq!(*zone.name_server, ["10.0.0.10".parse::<IpAddr>().unwrap()]);
+        assert!(zone.owns(address("10.96.0.7"), address("10.96.0.7")));
+        assert!(!zone.owns(address("10.97.0.7"), address("10.97.0.7")));
+        assert_eq!(*zone.name_server, [address("10.0.0.10")]);
         assert_eq!(scope.namespaces, ["a", "b"]);
         assert_eq!(scope.services.unwrap().to_string(), "app=web");
         assert!(scope.pods);
@@ -392,6 +400,7 @@ mod tests {
         check(&["--snapshot", "s", "--objects", "d"], &["--snapshot", "--objects"]);
         check(&["--transfer", "10.0.0.0/33"], &["--transfer", "10.0.0.0/33", "10.0.0.0/8"]);
         check(&["--transfer", "10.0.0.7/8"], &["--transfer", "expected 10.0.0.0/8"]);
+        check(&["--cluster-cidr", "10.96"], &["--cluster-cidr", "10.96", "10.0.0.0/8"]);
         check(&["--metrics-compat", "bind"], &["--metrics-compat", "bind", "coredns"]);
         check(&["--no-such"], &["--no-such"]);
     }

@@ -63,8 +63,10 @@ pub fn explain(records: &Records, name: &Name, qtype: u16) -> Explanation {
     };
     if records.find(name.wire()).is_none() {
         explanation.status = "REFUSED";
-        explanation.reason =
-            format!("{name} is neither below {} nor in a reverse zone", records.zone().apex());
+        explanation.reason = format!(
+            "{name} is neither below {} nor about an address of the cluster: dnscache asks others",
+            records.zone().apex()
+        );
     } else if matches!(qtype, rtype::AXFR | rtype::IXFR) {
         explanation.status = "REFUSED";
         explanation.reason =

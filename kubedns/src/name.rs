@@ -305,52 +305,57 @@ pub enum Reverse {
     Address(IpAddr),
     /// An ancestor of the names of these addresses, first and last.
     Range(IpAddr, IpAddr),
-    /// No address has a name here or below.
-    Nothing,
+    /// No address has a name here or below; the nearest ancestor that stands for any stands for
+    /// these, first and last.
+    Nothing(IpAddr, IpAddr),
 }
 
 /// Reads the labels left of `in-addr.arpa` (RFC 1035 section 3.5): `count` of them.
 pub fn parse_in_addr(labels: &Labels<'_>, count: usize) -> Reverse {
-    let mut first = [0; 4];
-    if count > 4 {
-        return Reverse::Nothing;
-    }
-    for (octet, index) in first.iter_mut().zip((0..count).rev()) {
+    let octet = |index| {
         let label = labels.label(index);
         let canonical = label.len() == 1 || label[0] != b'0';
         let digits = label.iter().all(u8::is_ascii_digit);
-        match std::str::from_utf8(label).ok().and_then(|text| text.parse().ok()) {
-            Some(number) if canonical && digits => *octet = number,
-            _ => return Reverse::Nothing,
-        }
-    }
-    if count == 4 {
-        return Reverse::Address(Ipv4Addr::from(first).into());
+        let text = std::str::from_utf8(label).ok().filter(|_| canonical && digits)?;
+        text.parse::<u8>().ok()
+    };
+    let mut first = [0; 4];
+    let mut read = 0;
+    for value in (0..count).rev().take(4).map_while(octet) {
+        first[read] = value;
+        read += 1;
     }
     let mut last = first;
-    last[count..].fill(0xff);
-    Reverse::Range(Ipv4Addr::from(first).into(), Ipv4Addr::from(last).into())
+    last[read..].fill(0xff);
+    let (first, last) = (Ipv4Addr::from(first).into(), Ipv4Addr::from(last).into());
+    reverse_of(first, last, read == count)
 }
 
 /// Reads the labels left of `ip6.arpa` (RFC 3596 section 2.5): `count` of them.
 pub fn parse_ip6(labels: &Labels<'_>, count: usize) -> Reverse {
-    if count > 32 {
-        return Reverse::Nothing;
-    }
+    let nibble = |index| match *labels.label(index) {
+        [digit @ b'0'..=b'9'] => Some(digit - b'0'),
+        [digit @ b'a'..=b'f'] => Some(digit - b'a' + 10),
+        _ => None,
+    };
     let mut first = 0_u128;
-    for (place, index) in (0..count).rev().enumerate() {
-        let nibble = match *labels.label(index) {
-            [digit @ b'0'..=b'9'] => digit - b'0',
-            [digit @ b'a'..=b'f'] => digit - b'a' + 10,
-            _ => return Reverse::Nothing,
-        };
-        first |= u128::from(nibble) << (124 - 4 * place);
+    let mut read = 0;
+    for value in (0..count).rev().take(32).map_while(nibble) {
+        first |= u128::from(value) << (124 - 4 * read);
+        read += 1;
     }
-    if count == 32 {
-        return Reverse::Address(Ipv6Addr::from(first).into());
+    let last = first | u128::MAX.checked_shr(4 * read).unwrap_or(0);
+    let (first, last) = (Ipv6Addr::from(first).into(), Ipv6Addr::from(last).into());
+    reverse_of(first, last, read as usize == count)
+}
+
+/// What labels stand for of which those for the addresses from `first` to `last` could be read.
+fn reverse_of(first: IpAddr, last: IpAddr, all: bool) -> Reverse {
+    match all {
+        true if first == last => Reverse::Address(first),
+        true => Reverse::Range(first, last),
+        false => Reverse::Nothing(first, last),
     }
-    let last = first | u128::MAX >> (4 * count);
-    Reverse::Range(Ipv6Addr::from(first).into(), Ipv6Addr::from(last).into())
 }
 
 /// The reverse name of `address` in wire form (RFC 1035 section 3.5, RFC 3596 section 2.5).
@@ -476,18 +481,20 @@ mod tests {
         };
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let range = |first, last| Reverse::Range(address(first), address(last));
+        let nothing = |first, last| Reverse::Nothing(address(first), address(last));
         check("7.0.96.10.in-addr.arpa", Reverse::Address(address("10.96.0.7")));
         check("96.10.in-addr.arpa", range("10.96.0.0", "10.96.255.255"));
         check("in-addr.arpa", range("0.0.0.0", "255.255.255.255"));
-        check("1.7.0.96.10.in-addr.arpa", Reverse::Nothing);
-        check("07.0.96.10.in-addr.arpa", Reverse::Nothing);
-        check("256.0.96.10.in-addr.arpa", Reverse::Nothing);
-        check("x.10.in-addr.arpa", Reverse::Nothing);
+        check("1.7.0.96.10.in-addr.arpa", nothing("10.96.0.7", "10.96.0.7"));
+        check("07.0.96.10.in-addr.arpa", nothing("10.96.0.0", "10.96.0.255"));
+        check("256.0.96.10.in-addr.arpa", nothing("10.96.0.0", "10.96.0.255"));
+        check("7.x.96.10.in-addr.arpa", nothing("10.96.0.0", "10.96.255.255"));
+        check("x.in-addr.arpa", nothing("0.0.0.0", "255.255.255.255"));
         check("d.f.ip6.arpa", range("fd00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"));
         check("ip6.arpa", range("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"));
-        check("10.d.f.ip6.arpa", Reverse::Nothing);
+        check("10.d.f.ip6.arpa", nothing("fd00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"));
         let nibbles = format!("1.{}d.f.ip6.arpa", "0.".repeat(29));
         check(&nibbles, Reverse::Address(address("fd00::1")));
-        check(&format!("0.{nibbles}"), Reverse::Nothing);
+        check(&format!("0.{nibbles}"), nothing("fd00::1", "fd00::1"));
     }
 }

@@ -30,6 +30,7 @@ use imbl::shared_ptr::DefaultSharedPtr;
 use imbl::{GenericHashMap, OrdMap, Vector};
 
 use crate::name::{Name, Text};
+use crate::prefix::{self, Prefix};
 
 pub use claims::{Claim, Label};
 pub use entry::{Entry, Held, Place};
@@ -62,6 +63,8 @@ pub struct Zone {
     pub pods: PodMode,
     /// The addresses of the zone's name server, `ns.dns.` below the apex.
     pub name_server: Box<[IpAddr]>,
+    /// Which addresses are the cluster's: no reverse name of theirs exists but what is known here.
+    pub cidrs: Box<[Prefix]>,
     /// Whether replies set RA.
     pub recursion_available: bool,
     /// Whether a headless Service without ready endpoints answers those that drain: terminating,
@@ -77,8 +80,8 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// The zone `domain` with a TTL of 30 s, insecure pod names, no name server addresses, RA 0 and
-    /// no option.
+    /// The zone `domain` with a TTL of 30 s, insecure pod names, no name server addresses, all
+    /// addresses that are not global, RA 0 and no option.
     ///
     /// Fails where `domain` is no name, or so long that not every endpoint's name would fit below
     /// it.
@@ -96,6 +99,10 @@ impl Zone {
             ttl_secs: 30,
             pods: PodMode::Insecure,
             name_server: Box::default(),
+            cidrs: NOT_GLOBAL
+                .iter()
+                .map(|text| prefix::parse(text).expect("the list is one of prefixes"))
+                .collect(),
             recursion_available: false,
             terminating_fallback: false,
             ignore_empty_service: false,
@@ -129,6 +136,11 @@ impl Zone {
     /// The specification that its names follow.
     pub fn schema(&self) -> Schema {
         self.schema
+    }
+
+    /// Whether the addresses from `first` to `last` are all the cluster's.
+    pub fn owns(&self, first: IpAddr, last: IpAddr) -> bool {
+        self.cidrs.iter().any(|cidr| cidr.contains_range(first, last))
     }
 
     /// `svc.` and the apex in wire form: what follows the labels of a [`Key`] in a name.
@@ -174,7 +186,8 @@ pub enum ZoneError {
     },
 }
 
-/// How `A-B-C-D.NAMESPACE.pod.` names are answered (DNS specification section 2.6).
+/// How `A-B-C-D.NAMESPACE.pod.` names are answered: kube-dns's and CoreDNS's, which the DNS
+/// specification leaves open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PodMode {
     /// They do not exist.
@@ -421,6 +434,24 @@ pub fn key_text(key: &[u8]) -> String {
     text
 }
 
+/// What is not global (RFC 6890): the whole Internet means nobody in particular by it. Not the
+/// addresses of documentation, with which Kubernetes' own tests look for upstreams.
+const NOT_GLOBAL: [&str; 14] = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "::/3",
+    "4000::/2",
+    "8000::/1",
+];
 /// Stale records are kept for at most this long (RFC 8767 section 5).
 const STALE_TTL_SECS: u32 = 30;
 /// Hostname, Service and namespace of 63 bytes each and `svc` must fit before the apex.

@@ -11,7 +11,7 @@ use shared::serve::{Asked, Handler, Verdict};
 use shared::wire::{Query, Reply, class, rtype};
 
 use crate::answer::answer;
-use crate::config::Prefix;
+use crate::prefix::Prefix;
 use crate::store::Reader;
 use crate::transfer;
 

@@ -10,6 +10,7 @@ mod federations;
 mod names;
 mod others;
 mod replies;
+mod reverse;
 mod services;
 mod transcripts;
 mod wildcards;

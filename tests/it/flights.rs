@@ -60,6 +60,8 @@ struct World {
     tcp: bool,
     /// Replies over TCP have TC set, which makes no sense.
     tcp_truncated: bool,
+    /// Which group is asked where the first one refuses.
+    beyond: Option<usize>,
     /// Which socket each slot has open, as a serial number.
     sockets: BTreeMap<u16, u64>,
     acts: Vec<Act>,
@@ -73,8 +75,14 @@ enum Arrival {
 impl World {
     /// One group of servers at `addresses` that do as `script` says for each.
     fn new(addresses: &[&str], script: impl Fn(usize) -> Script) -> Self {
+        Self::with_groups(&[addresses], script)
+    }
+
+    /// Groups of servers; `script` gets their numbers over all groups.
+    fn with_groups(groups: &[&[&str]], script: impl Fn(usize) -> Script) -> Self {
         let mut seed = Draw(0x9e37_79b9_7f4a_7c15);
-        let servers: Vec<(SocketAddr, Script)> = addresses
+        let servers: Vec<(SocketAddr, Script)> = groups
+            .concat()
             .iter()
             .enumerate()
             .map(|(index, address)| (address.parse().unwrap(), script(index)))
@@ -92,12 +100,14 @@ impl World {
             dialed: 0,
             tcp: true,
             tcp_truncated: false,
+            beyond: None,
             sockets: BTreeMap::new(),
             acts: Vec::new(),
             servers,
         };
-        let group = world.servers.iter().map(|(address, _)| *address).collect();
-        world.flights.set_groups(&[group], world.now, &mut world.acts);
+        let group = |group: &&[&str]| group.iter().map(|text| text.parse().unwrap()).collect();
+        let groups: Vec<Vec<SocketAddr>> = groups.iter().map(group).collect();
+        world.flights.set_groups(&groups, world.now, &mut world.acts);
         world.act();
         world.pass(Duration::from_secs(1)); // the sounding of new servers
         world
@@ -194,18 +204,27 @@ impl World {
                 Act::Close { slot } => {
                     self.sockets.remove(&slot);
                 }
-                Act::Fail { slot } => {
-                    let failure = self.flights.failure(slot);
-                    let (now, asked, ended) = (self.now, &self.asked, &mut self.ended);
-                    self.flights.land(slot, &mut self.acts, |waiter| {
-                        let end = End::Failed { after: now.since(asked[&waiter]), failure };
-                        assert!(ended.insert(waiter, end).is_none(), "answered twice");
-                    });
-                }
+                Act::Fail { slot } => self.fail(slot),
             }
             at += 1;
         }
         self.acts.clear();
+    }
+
+    /// What the desk does.
+    fn fail(&mut self, slot: u16) {
+        let mut failure = self.flights.failure(slot);
+        if let Some(group) = self.beyond.filter(|_| failure.rcode == rcode::REFUSED) {
+            match self.flights.go_beyond(slot, group, self.now, &mut self.acts) {
+                Ok(()) => return,
+                Err(why) => failure = why,
+            }
+        }
+        let (now, asked, ended) = (self.now, &self.asked, &mut self.ended);
+        self.flights.land(slot, &mut self.acts, |waiter| {
+            let end = End::Failed { after: now.since(asked[&waiter]), failure };
+            assert!(ended.insert(waiter, end).is_none(), "answered twice");
+        });
     }
 
     fn send(&mut self, slot: u16, server: u16) {
@@ -311,6 +330,47 @@ fn a_thousand_clients_cost_one_query() {
         assert_eq!(world.flights.in_flight(), 0);
         assert!(world.sockets.is_empty(), "own sockets are closed");
     }
+}
+
+/// A server in the pod that refuses, and one outside that does as `outside` says.
+fn sent_away(outside: fn() -> Script) -> World {
+    let script = |at| if at == 0 { answering(rcode::REFUSED) } else { outside() };
+    let mut world = World::with_groups(&[&[NEAR], &FAR[..1]], script);
+    world.beyond = Some(1);
+    world
+}
+
+#[test]
+fn who_is_sent_away_asks_beyond_once() {
+    let mut world = sent_away(good);
+    assert_eq!(world.answer("8.8.8.8.in-addr.arpa"), End::Answered { after: RTT * 2 });
+    assert_eq!((world.sent[0].len(), world.sent[1].len()), (1, 1));
+    let mut world = sent_away(|| answering(rcode::REFUSED));
+    let End::Failed { after, failure } = world.answer("8.8.8.8.in-addr.arpa") else { panic!() };
+    assert_eq!((after, failure.rcode), (RTT * 2, rcode::REFUSED));
+    assert_eq!((world.sent[0].len(), world.sent[1].len()), (1, 1));
+    let mut world = sent_away(dead);
+    let End::Failed { after, failure } = world.answer("8.8.8.8.in-addr.arpa") else { panic!() };
+    assert!(after <= Duration::from_millis(1_800), "{after:?}");
+    assert_eq!(failure.rcode, rcode::SERVFAIL);
+    assert_eq!(world.flights.in_flight(), 0);
+}
+
+#[test]
+fn those_beyond_leave_places_for_the_pod() {
+    let mut world = sent_away(dead);
+    let start = world.now;
+    for number in 0..4_000 {
+        world.ask(&format!("n{number}.in-addr.arpa"), number / 50);
+    }
+    world.pass(Duration::from_millis(100));
+    assert_eq!(world.now.since(start), Duration::from_millis(100));
+    assert_eq!(world.flights.in_flight(), 3_072, "three quarters of all places");
+    let failed = world.ended.values().filter(|end| {
+        matches!(end, End::Failed { failure, .. }
+        if failure.rcode == rcode::SERVFAIL)
+    });
+    assert_eq!(failed.count(), 4_000 - 3_072);
 }
 
 #[test]

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::fixture::dns::{self, PATIENCE};
 use crate::fixture::http;
+use crate::fixture::upstream::Upstream;
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/demo");
 
@@ -60,6 +61,11 @@ struct Pod {
 impl Pod {
     /// Starts it from the objects at `objects` and waits until it is healthy.
     async fn start(objects: &Path) -> Self {
+        Self::start_with(objects, &["--resolv-file=/nonexistent"]).await
+    }
+
+    /// Likewise, with these flags for dnscache.
+    async fn start_with(objects: &Path, of_dnscache: &[&str]) -> Self {
         let objects = format!("--objects={}", objects.display());
         let clusterset = "--clusterset-domain=clusterset.local";
         let config = flags("kubedns", &["--listen=127.0.0.1:0", &objects, clusterset]);
@@ -71,7 +77,8 @@ impl Pod {
             .map(|domain| format!("--server=/{domain}/127.0.0.1#{}", records.port()));
         let stream = format!("--changes=http://{changes}/changes");
         let mut arguments: Vec<&str> = servers.iter().map(String::as_str).collect();
-        arguments.extend(["--listen=127.0.0.1:0", "--resolv-file=/nonexistent", &stream]);
+        arguments.extend(["--listen=127.0.0.1:0", &stream]);
+        arguments.extend(of_dnscache);
         let program = dnscache::Program::bind(flags("dnscache", &arguments)).await.unwrap();
         let dns = program.dns_addresses()[0];
         let dnscache = Running::start(|stop| program.run(async { drop(stop.await) }));
@@ -307,6 +314,59 @@ async fn an_imported_service_changes_through_the_cache() {
     check(pod.dns, question, "NOERROR", &[&record(443)]).await; // from the cache
     fs::write(&file, import.port("https", 8443).yaml()).unwrap();
     becomes(pod.dns, question, &[&record(8443)]).await;
+    pod.healthz.end().await;
+    pod.dnscache.end().await;
+    pod.kubedns.end().await;
+}
+
+/// As Kubernetes' e2e tests want it (`test/e2e/network/dns_configmap.go`).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reverse_names_of_others_are_asked_of_the_upstream() {
+    let directory = demo();
+    let config = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start("127.0.0.2").await;
+    let write_upstream = |to: &str| fs::write(config.path().join("upstreamNameservers"), to);
+    let google = "8.8.8.8.in-addr.arpa. PTR";
+    upstream.answer(google, &["8.8.8.8.in-addr.arpa. 300 PTR dns.google."]);
+    let flag = format!("--config-dir={}", config.path().display());
+    write_upstream(&format!(r#"["{}"]"#, upstream.address)).unwrap();
+    let flags = ["--resolv-file=/nonexistent", &flag];
+    let pod = Pod::start_with(directory.path(), &flags).await;
+    pod.follows(directory.path()).await;
+
+    let theirs = "8.8.8.8.in-addr.arpa. IN PTR dns.google.";
+    for _ in 0..2 {
+        check(pod.dns, google, "NOERROR", &[theirs]).await;
+    }
+    let answer = dns::ask(pod.dns, google).await;
+    assert!(!answer.authoritative && answer.recursion_available, "{answer:?}");
+    assert_eq!(upstream.asked(google), 1, "then it is kept");
+    check(pod.dns, "1.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa. PTR", "NXDOMAIN", &[]).await;
+    assert_eq!(upstream.seen("ip6.arpa.").len(), 1);
+
+    // The cluster's own stay here, known or not.
+    let own = ["10.12.96.10.in-addr.arpa. IN PTR web.shop.svc.cluster.local."];
+    check(pod.dns, "10.12.96.10.in-addr.arpa. PTR", "NOERROR", &own).await;
+    check(pod.dns, "98.12.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]).await;
+    assert!(upstream.seen("10.in-addr.arpa.").is_empty());
+
+    // A Pod comes to have the address, and goes.
+    let ledger = fs::read_to_string(directory.path().join("payments-ledger.yaml")).unwrap();
+    let public = ledger.replace("10.244.3.70", "8.8.8.8");
+    fs::write(directory.path().join("payments-ledger.yaml"), public).unwrap();
+    let ours = "8.8.8.8.in-addr.arpa. IN PTR ledger-2.ledger.payments.svc.cluster.local.";
+    becomes(pod.dns, google, &[ours]).await;
+    fs::write(directory.path().join("payments-ledger.yaml"), ledger).unwrap();
+    becomes(pod.dns, google, &[theirs]).await;
+
+    // Without an upstream nobody knows.
+    fs::remove_file(config.path().join("upstreamNameservers")).unwrap();
+    let gone = async {
+        while dns::ask(pod.dns, google).await.status != "SERVFAIL" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("nobody is asked any more, and nothing kept");
     pod.healthz.end().await;
     pod.dnscache.end().await;
     pod.kubedns.end().await;

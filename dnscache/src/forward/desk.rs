@@ -4,6 +4,8 @@
 //! Edge, on the forwarder's thread. Which server is asked when is the flights' business; sockets
 //! are the thread's.
 
+mod failing;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use super::hosts::{Hosts, Inquiry};
 use super::message::{Form, addresses, read_key, write_query};
 use crate::cache::{Cache, Lookup};
 use crate::changes::Epoch;
-use crate::counters::{Count, Counters};
+use crate::counters::Counters;
 use crate::lifetime::Limits;
 use crate::normalise::{self, Asked};
 use crate::route::{ROOT, Route, Routes};
@@ -200,26 +202,6 @@ impl Desk {
         self.flights.fail(slot, NO_SOCKET, &mut self.acts);
     }
 
-    /// Lands the flight in `slot` with its failure: those who wait get an expired answer, or the
-    /// failure.
-    pub fn fail(&mut self, slot: u16, now: Moment) {
-        let failure = self.flights.failure(slot);
-        self.keep_failure(slot, failure, now);
-        for waiter in self.land(slot) {
-            match waiter {
-                Waiter::Client(deferred) => self.reply_failure(&deferred, failure, now),
-                Waiter::Flight(ticket) => {
-                    if let Some(slot) = self.flights.slot(ticket) {
-                        self.flights.fail(slot, failure, &mut self.acts);
-                    }
-                }
-                Waiter::Hosts(inquiry) => {
-                    self.hosts.learn(&inquiry, None, now);
-                }
-            }
-        }
-    }
-
     /// Starts a flight along the routes.
     fn start(&mut self, question: &Question<'_>, now: Moment) -> Result<u16, Failure> {
         if let Some(server) = self.flights.comes_back(question) {
@@ -279,17 +261,23 @@ impl Desk {
             Route::Group(index) => Some(&self.routes.groups()[index]),
             Route::Local { .. } => None,
         };
-        let owned = group.is_some_and(|group| group.owned);
-        let of_suffix = group.is_some_and(|group| *group.suffix != *ROOT);
+        let is_ours = group.is_some_and(|group| group.owned);
+        let is_beyond = self.flights.is_beyond(slot);
+        let of_suffix = !is_beyond && group.is_some_and(|group| *group.suffix != *ROOT);
+        let owned = is_ours && !is_beyond;
         let asked =
             Asked { name: &name, qtype: question.qtype, dnssec_ok: question.dnssec_ok, owned };
-        let answer = match normalise::reduce_chain(replies, &asked, &self.shared.limits) {
+        let mut answer = match normalise::reduce_chain(replies, &asked, &self.shared.limits) {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::debug!(%error, "reply of no use");
                 return self.flights.fail(slot, UNUSABLE, &mut self.acts);
             }
         };
+        if is_beyond {
+            // kubedns may come to have the address, and will say so.
+            answer.entry = answer.entry.following(vec![name.clone().into()]);
+        }
         if let ([first], Some(target), true) = (replies, &answer.dangling, of_suffix) {
             let rest = Question { name: target, ..question };
             let elsewhere = matches!(self.routes.route(target), Route::Group(_))
@@ -302,7 +290,7 @@ impl Desk {
         // What was on its way while it changed may tell how things were: it is not kept. Looked at
         // again behind the insertion, because others change and drop at any time.
         let changed = || {
-            let renamed = owned && self.shared.epoch.now() != epoch;
+            let renamed = is_ours && self.shared.epoch.now() != epoch;
             renamed || self.edition != edition || self.has_new_routes()
         };
         if !changed() {
@@ -364,36 +352,6 @@ impl Desk {
         let len = reply.finish();
         buffer.truncate(len);
         matches!(found, Lookup::Hit | Lookup::Due).then_some(buffer)
-    }
-
-    /// Keeps the failure of the flight in `slot`, so that the question is left alone for a while
-    /// (RFC 9520 section 3.2). A kubedns that does not know the cluster yet says so at once, and is
-    /// asked again each time: what it knows by then must not wait.
-    fn keep_failure(&self, slot: u16, failure: Failure, now: Moment) {
-        let question = self.flights.question(slot);
-        if failure.reason != ErrorCode::NotReady || !self.routes.is_owned(question.name) {
-            self.shared.cache.fail(&question, failure.rcode, now);
-        }
-    }
-
-    /// Tells a client that there is no answer; one that has expired is better than none (RFC 8767).
-    fn reply_failure(&mut self, deferred: &Deferred, failure: Failure, now: Moment) {
-        let Shared { cache, counters, lane, .. } = &self.shared;
-        let routes = &self.routes;
-        reply(&mut self.outbox, deferred, |query, reply| {
-            let ttl = if routes.is_owned(query.name()) { STALE_TTL_OWNED } else { STALE_TTL };
-            match cache.get_stale(query, now, ttl, reply) {
-                Some(code) if !is_failure(code) => {
-                    counters.count(*lane, Count::Stale);
-                    let reason = match code {
-                        rcode::NXDOMAIN => ErrorCode::StaleNxdomainAnswer,
-                        _ => ErrorCode::StaleAnswer,
-                    };
-                    reply.set_error(reason, failure.text);
-                }
-                _ => reply.fail(failure.rcode, failure.reason, failure.text),
-            }
-        });
     }
 
     /// Ends the flight in `slot`; those who waited for it.
@@ -464,17 +422,9 @@ fn reply(outbox: &mut Outbox, deferred: &Deferred, write: impl FnOnce(&Query<'_>
     });
 }
 
-fn is_failure(code: u16) -> bool {
-    !matches!(code, rcode::NOERROR | rcode::NXDOMAIN)
-}
-
 /// A query that has waited longer for its turn is not answered: its client does not listen any
 /// more.
 const AGE_MAX: Duration = Duration::from_millis(1_900);
-/// The TTL of expired answers, in seconds (RFC 8767 section 4); short for names that change with
-/// the cluster.
-const STALE_TTL: u32 = 30;
-const STALE_TTL_OWNED: u32 = 5;
 const LOCAL: Failure = Failure {
     rcode: rcode::NXDOMAIN,
     reason: ErrorCode::Other,

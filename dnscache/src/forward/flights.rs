@@ -183,6 +183,38 @@ impl<W> Flights<W> {
         Ok(slot)
     }
 
+    /// Has the flight in `slot`, whose servers refuse to answer, ask those of `group` in the time
+    /// that is left.
+    ///
+    /// Fails where that has happened to it before, and where [`Flights::start`] would.
+    pub fn go_beyond(
+        &mut self,
+        slot: u16,
+        group: usize,
+        now: Moment,
+        acts: &mut Vec<Act>,
+    ) -> Result<(), Failure> {
+        let flight = self.table.get(slot);
+        if flight.is_beyond {
+            return Err(self.failure(slot));
+        }
+        let Some(Group { candidates, local }) = self.groups.get(group).cloned() else {
+            return Err(NO_UPSTREAM);
+        };
+        if !local && self.table.used() > FLIGHTS_MAX - FLIGHTS_KEPT {
+            return Err(FULL);
+        }
+        self.table.get_mut(slot).start_over(candidates);
+        self.advance(slot, now, acts);
+        self.measure(slot, now, acts);
+        Ok(())
+    }
+
+    /// Whether the flight in `slot` asks servers beyond its route.
+    pub fn is_beyond(&self, slot: u16) -> bool {
+        self.table.get(slot).is_beyond
+    }
+
     /// Lets `waiter` wait for the flight in `slot`, on behalf of `client` where a client asked.
     ///
     /// Gives it back with the reason where too many wait for this flight, for this client or in

@@ -25,8 +25,10 @@ pub(super) struct Flight<W> {
     pub key: Vec<u8>,
     hash: u64,
     next: u16,
-    /// The servers that may be asked.
+    /// The servers that may be asked: those of its route, or beyond it.
     pub candidates: Arc<[u16]>,
+    /// The servers of its route have sent it away.
+    pub is_beyond: bool,
     /// How often each was asked; [`SPENT`] where it is not asked again.
     pub tries: [u8; CANDIDATES_MAX],
     pub sends: u8,
@@ -278,6 +280,7 @@ impl<W> Flight<W> {
             hash: 0,
             next: NONE,
             candidates: Arc::new([]),
+            is_beyond: false,
             tries: [0; CANDIDATES_MAX],
             sends: 0,
             query: Vec::new(),
@@ -303,6 +306,7 @@ impl<W> Flight<W> {
         self.purpose = purpose;
         self.key.extend_from_slice(key);
         self.next = NONE;
+        self.is_beyond = false;
         self.tries = [0; CANDIDATES_MAX];
         self.sends = 0;
         self.plain = false;
@@ -314,6 +318,17 @@ impl<W> Flight<W> {
         self.refusals = 0;
         self.waits_for = None;
         self.links = 0;
+    }
+
+    /// Asks `candidates` from now on, none of which was asked yet.
+    pub fn start_over(&mut self, candidates: Arc<[u16]>) {
+        self.state = State::Ready;
+        self.candidates = candidates;
+        self.is_beyond = true;
+        self.tries = [0; CANDIDATES_MAX];
+        self.sends = 0;
+        self.failure = None;
+        self.refusals = 0;
     }
 
     fn end(&mut self) {

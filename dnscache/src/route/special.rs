@@ -101,8 +101,9 @@ const TTL_SECS: u32 = 300;
 /// Suffixes below which nothing outside exists or may be asked, beside ranges of them.
 ///
 /// Not `test`, against RFC 6761 section 6.2: those who use it have a server for it, often the same
-/// that they ask for everything else.
-const ZONES: [&str; 19] = [
+/// that they ask for everything else. Not the addresses of documentation, against RFC 6303 sections
+/// 4.2 and 4.6: nobody has them, and Kubernetes' e2e tests ask an upstream of theirs about them.
+const ZONES: [&str; 15] = [
     // RFC 6761 section 6.4, RFC 7686, RFC 8375.
     "invalid",
     "onion",
@@ -112,21 +113,17 @@ const ZONES: [&str; 19] = [
     // RFC 6303 section 4.1: private addresses; the others of 172.16.0.0/12 are a range.
     "10.in-addr.arpa",
     "168.192.in-addr.arpa",
-    // RFC 6303 section 4.2: this network, loopback, link-local, documentation, broadcast.
+    // RFC 6303 section 4.2: this network, loopback, link-local, broadcast.
     "0.in-addr.arpa",
     "127.in-addr.arpa",
     "254.169.in-addr.arpa",
-    "2.0.192.in-addr.arpa",
-    "100.51.198.in-addr.arpa",
-    "113.0.203.in-addr.arpa",
     "255.255.255.255.in-addr.arpa",
-    // RFC 6303 sections 4.4 to 4.6: local, link-local and documentation addresses.
+    // RFC 6303 sections 4.4 and 4.5: local and link-local addresses.
     "d.f.ip6.arpa",
     "8.e.f.ip6.arpa",
     "9.e.f.ip6.arpa",
     "a.e.f.ip6.arpa",
     "b.e.f.ip6.arpa",
-    "8.b.d.0.1.0.0.2.ip6.arpa",
 ];
 
 #[cfg(test)]

@@ -358,7 +358,8 @@ impl Draft {
         }
         let Some(number) = new.or(old).map(|held| held.number) else { return false };
         let hash = |label: &[u8]| self.records.host_hash(key, label);
-        let (before, after) = (Published::of(old, hash), Published::of(new, hash));
+        let zone = self.records.zone();
+        let (before, after) = (Published::of(old, zone, hash), Published::of(new, zone, hash));
         let aged = aged || before.pods != after.pods;
         for (address, _) in before.endpoints.iter().filter(|&pair| aged || !after.has(pair)) {
             self.touch(|touched| touched.addresses.insert(*address));

@@ -91,9 +91,9 @@ impl Records {
     /// What stands at `name`, in wire form and lower case; nothing where it is in none of our
     /// zones.
     ///
-    /// The zones: the cluster domain, that of Multi-Cluster Services, and all of `in-addr.arpa` and
-    /// `ip6.arpa`, for whoever asks here about an address asks about the cluster. Which reverse
-    /// names are asked here is dnscache's routing.
+    /// The zones: the cluster domain, that of Multi-Cluster Services, and `in-addr.arpa` and
+    /// `ip6.arpa` as far as the cluster's addresses go. An address that is not the cluster's has a
+    /// name here only while somebody holds it; else it is for others to know, once we know that.
     pub fn find<'a>(&'a self, name: &'a [u8]) -> Option<Found<'a>> {
         let labels = Labels::of(name);
         if let Some(count) = below(&labels, self.zone.apex().wire()) {
@@ -110,7 +110,7 @@ impl Records {
             let count = below(&labels, IP6_ARPA)?;
             (count, parse_ip6(&labels, count))
         };
-        let node = if count == 0 { Node::Apex } else { self.find_reverse(read) };
+        let node = if count == 0 { Node::Apex } else { self.find_reverse(read)? };
         Some(Found { apex: labels.start(count), records: self, is_reverse: true, node })
     }
 
@@ -219,14 +219,19 @@ impl Records {
         }
     }
 
-    fn find_reverse<'a>(&'a self, read: Reverse) -> Node<'a> {
-        match read {
-            Reverse::Nothing => Node::Missing,
-            Reverse::Address(address) if self.points_somewhere(address) => Node::Reverse(address),
-            Reverse::Address(_) => Node::Missing,
-            Reverse::Range(first, last) if self.holds_any(first, last) => Node::Empty,
-            Reverse::Range(..) => Node::Missing,
-        }
+    /// Nothing where the name is not ours.
+    fn find_reverse<'a>(&'a self, read: Reverse) -> Option<Node<'a>> {
+        let (first, last, is_below) = match read {
+            Reverse::Address(address) if self.points_somewhere(address) => {
+                return Some(Node::Reverse(address));
+            }
+            Reverse::Range(first, last) if self.holds_any(first, last) => return Some(Node::Empty),
+            Reverse::Address(address) => (address, address, false),
+            Reverse::Range(first, last) => (first, last, false),
+            Reverse::Nothing(first, last) => (first, last, first == last),
+        };
+        let is_ours = self.zone.owns(first, last) || is_below && self.points_somewhere(first);
+        (is_ours || !self.complete).then_some(Node::Missing)
     }
 
     /// Whether some name below this one, the ancestor of the reverse names from `first` to `last`,

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use super::{Held, Ports};
+use super::{Held, Ports, Zone};
 use crate::name::parse_generated;
 
 /// What a slice publishes, each list in order.
@@ -25,8 +25,11 @@ pub(super) struct Published<'s> {
 }
 
 impl<'s> Published<'s> {
-    /// What `held` publishes; `hash` is what the index of hostnames knows a label by.
-    pub fn of(held: Option<&'s Held>, hash: impl Fn(&[u8]) -> u32) -> Self {
+    /// What `held` publishes in `zone`; `hash` is what the index of hostnames knows a label by.
+    ///
+    /// Whoever may write an EndpointSlice must not name hosts that are not the cluster's: an
+    /// address outside needs a Pod behind it.
+    pub fn of(held: Option<&'s Held>, zone: &Zone, hash: impl Fn(&[u8]) -> u32) -> Self {
         let Some(held) = held.filter(|held| held.published > 0) else {
             return Self::default();
         };
@@ -38,7 +41,7 @@ impl<'s> Published<'s> {
         let endpoints: Vec<(IpAddr, &[u8])> =
             seen.iter().map(|&(address, host, _)| (address, host)).collect();
         let zones = seen.iter().map(|&(_, _, zone)| zone).collect();
-        let named = |address| slice.is_of_pods() || !is_global(address);
+        let named = |address| slice.is_of_pods() || zone.owns(address, address);
         let mut addresses: Vec<(IpAddr, bool)> =
             endpoints.iter().map(|&(address, _)| (address, named(address))).collect();
         addresses.dedup();
@@ -57,31 +60,5 @@ impl<'s> Published<'s> {
     /// Whether `endpoint` is published.
     pub fn has(&self, endpoint: &(IpAddr, &[u8])) -> bool {
         self.endpoints.binary_search(endpoint).is_ok()
-    }
-}
-
-/// Whether the whole Internet means the same host by `address` (the IANA special-purpose
-/// registries, RFC 6890): then its name is not for whoever may write an EndpointSlice to say.
-fn is_global(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => {
-            let [a, b, c, _] = address.octets();
-            let special = a == 0
-                || a >= 240
-                || (a == 100 && b & 0xc0 == 64)
-                || (a == 192 && b == 0 && c == 0)
-                || (a == 198 && b & 0xfe == 18);
-            !(special
-                || address.is_private()
-                || address.is_loopback()
-                || address.is_link_local()
-                || address.is_documentation()
-                || address.is_multicast())
-        }
-        IpAddr::V6(address) => {
-            let [a, b, ..] = address.segments();
-            let documentation = a == 0x2001 && b == 0xdb8 || a == 0x3fff && b < 0x1000;
-            a & 0xe000 == 0x2000 && !documentation
-        }
     }
 }

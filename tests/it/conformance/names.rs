@@ -98,8 +98,8 @@ fn nobody_names_the_addresses_of_others() {
                 "NOERROR",
                 &["@ PTR 10-1-0-2.evil.away.svc.cluster.local."],
             ),
-            ("8.8.8.8.in-addr.arpa. PTR", "NXDOMAIN", &[]),
-            ("8.8.8.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("8.8.8.8.in-addr.arpa. PTR", "REFUSED", &[]),
+            ("8.8.8.in-addr.arpa. PTR", "REFUSED", &[]),
             (
                 "4.4.8.8.in-addr.arpa. PTR",
                 "NOERROR",

@@ -258,7 +258,7 @@ fn explanations_name_the_object_or_what_is_missing() {
     check("10-0-0-1.nope.pod.cluster.local A", "there is no Namespace nope");
     check("x.cluster.local A", "nothing in the zone is called x.cluster.local");
     check("9.9.9.10.in-addr.arpa PTR", "has an address below 9.10.in-addr.arpa");
-    check("example.com A", "is neither below cluster.local. nor in a reverse zone");
+    check("example.com A", "is neither below cluster.local. nor about an address of the cluster");
     check("circle.shop.svc.cluster.local A", "SERVFAIL");
     check("a.pin._zone.db.shop.svc.cluster.local A", "names of topology zones are off: --zonal");
 }

@@ -1,6 +1,7 @@
 //! Prefixes of addresses as text: `10.0.0.0/8`, `fd00::/8`, or one address.
 //!
-//! Knows how prefixes are written (RFC 4632, RFC 4291) and what is in them; does not know what for.
+//! Core. Knows how prefixes are written (RFC 4632, RFC 4291) and what is in them; does not know
+//! what for.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -58,6 +59,11 @@ impl Prefix {
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.first.is_ipv4() && self.masked(address) == self.first
+    }
+
+    /// Whether all addresses from `first` to `last` are in it.
+    pub fn contains_range(&self, first: IpAddr, last: IpAddr) -> bool {
+        self.contains(first) && self.contains(last)
     }
 
     /// `address` with the bits behind the prefix cleared.

@@ -1,0 +1,129 @@
+//! Which reverse names are the cluster's: below its addresses what is not known does not exist, the
+//! names of all others are for others to know.
+//!
+//! Rows only; how a row is checked stands in the parent.
+
+use kubedns::prefix;
+use kubedns::records::Zone;
+
+use super::{check, zone};
+use crate::fixture::cluster::Cluster;
+
+const OBJECTS: &str = r#"
+{kind: Service, metadata: {name: web, namespace: shop}, spec: {clusterIP: 10.96.0.7}}
+---
+{kind: Service, metadata: {name: edge, namespace: shop}, spec: {clusterIP: None}}
+---
+kind: EndpointSlice
+metadata: {name: edge-pods, namespace: shop, labels: {kubernetes.io/service-name: edge}}
+addressType: IPv4
+endpoints:
+- {addresses: [8.8.4.4], hostname: pod, targetRef: {kind: Pod, name: pod, namespace: shop}}
+---
+kind: EndpointSlice
+metadata: {name: edge-hosts, namespace: shop, labels: {kubernetes.io/service-name: edge}}
+addressType: IPv4
+endpoints:
+- {addresses: [9.9.9.9], hostname: host}
+- {addresses: [192.168.7.7], hostname: near}
+---
+kind: EndpointSlice
+metadata: {name: edge-six, namespace: shop, labels: {kubernetes.io/service-name: edge}}
+addressType: IPv6
+endpoints: [{addresses: ["2600:1::7"], hostname: six}]
+"#;
+/// `2600:1::8` without its last digit.
+const SIX: &str = "0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0.0.0.6.2.ip6.arpa.";
+
+fn with_cidrs(cidrs: &[&str]) -> Zone {
+    let mut zone = zone();
+    zone.cidrs = cidrs.iter().map(|text| prefix::parse(text).unwrap()).collect();
+    zone
+}
+
+#[test]
+fn addresses_that_are_not_global_are_the_clusters() {
+    let cluster = Cluster::of(zone(), OBJECTS);
+    check(
+        &cluster,
+        &[
+            ("7.0.96.10.in-addr.arpa. PTR", "NOERROR", &["@ PTR web.shop.svc.cluster.local."]),
+            (
+                "7.7.168.192.in-addr.arpa. PTR",
+                "NOERROR",
+                &["@ PTR near.edge.shop.svc.cluster.local."],
+            ),
+            // nobody has these: nowhere
+            ("8.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("1.0.0.127.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("1.1.64.100.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("31.172.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            (
+                "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa. PTR",
+                "NXDOMAIN",
+                &[],
+            ),
+            // what stands for no address, as its nearest ancestor that does
+            ("b._dns-sd._udp.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("007.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("x.7.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("1-25.8.8.8.in-addr.arpa. PTR", "REFUSED", &[]),
+            ("300.8.8.8.in-addr.arpa. PTR", "REFUSED", &[]),
+            ("web.shop.svc.cluster.local.in-addr.arpa. A", "REFUSED", &[]),
+            // others know these, for all types; documentation is where Kubernetes' e2e tests look
+            ("8.8.8.8.in-addr.arpa. PTR", "REFUSED", &[]),
+            ("8.8.8.8.in-addr.arpa. TXT", "REFUSED", &[]),
+            ("8.8.in-addr.arpa. NS", "NODATA", &[]), // 8.8.4.4 is below
+            ("9.in-addr.arpa. NS", "REFUSED", &[]),
+            ("172.in-addr.arpa. SOA", "REFUSED", &[]), // ours in part
+            ("123.2.0.192.in-addr.arpa. PTR", "REFUSED", &[]),
+            // a Pod has it: then it is ours, and so is what is below it
+            ("4.4.8.8.in-addr.arpa. PTR", "NOERROR", &["@ PTR pod.edge.shop.svc.cluster.local."]),
+            ("4.4.8.8.in-addr.arpa. A", "NODATA", &[]),
+            ("x.4.4.8.8.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("5.4.8.8.in-addr.arpa. PTR", "REFUSED", &[]),
+            // somebody says that a host has it, whose name is for others to say
+            ("9.9.9.9.in-addr.arpa. PTR", "REFUSED", &[]),
+            // the apex is ours
+            ("in-addr.arpa. NS", "NOERROR", &["@ NS ns.dns.cluster.local."]),
+        ],
+    );
+    for last in ["7.", "8."] {
+        assert_eq!(cluster.ask(&format!("{last}{SIX} PTR")).status, "REFUSED", "{last}");
+    }
+    let refused = cluster.ask("8.8.8.8.in-addr.arpa. PTR");
+    assert_eq!(refused.error.map(|(code, _)| code), Some(20), "not authoritative");
+}
+
+#[test]
+fn the_flag_says_which_addresses_are_the_clusters() {
+    let cidrs = ["10.96.0.0/12", "9.9.9.0/24", "2600:1::/64"];
+    let cluster = Cluster::of(with_cidrs(&cidrs), OBJECTS);
+    check(
+        &cluster,
+        &[
+            ("7.0.96.10.in-addr.arpa. PTR", "NOERROR", &["@ PTR web.shop.svc.cluster.local."]),
+            ("8.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("111.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            ("112.10.in-addr.arpa. PTR", "REFUSED", &[]),
+            ("7.0.0.10.in-addr.arpa. PTR", "REFUSED", &[]),
+            ("10.in-addr.arpa. PTR", "NODATA", &[]), // 10.96.0.7 is below
+            // its own hosts have the names that it gives them
+            ("9.9.9.9.in-addr.arpa. PTR", "NOERROR", &["@ PTR host.edge.shop.svc.cluster.local."]),
+            ("8.9.9.9.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+            // others do not
+            ("7.7.168.192.in-addr.arpa. PTR", "REFUSED", &[]),
+        ],
+    );
+    assert_eq!(cluster.ask(&format!("7.{SIX} PTR")).answers.len(), 1);
+    assert_eq!(cluster.ask(&format!("8.{SIX} PTR")).status, "NXDOMAIN");
+}
+
+#[test]
+fn nobody_is_sent_away_before_everything_is_known() {
+    let mut cluster = Cluster::empty(zone());
+    cluster.apply(OBJECTS);
+    assert_eq!(cluster.ask("8.8.8.8.in-addr.arpa. PTR").status, "SERVFAIL");
+    cluster.sync();
+    assert_eq!(cluster.ask("8.8.8.8.in-addr.arpa. PTR").status, "REFUSED");
+}
