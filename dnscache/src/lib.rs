@@ -52,6 +52,7 @@ use counters::Counters;
 use forward::Renewer;
 use handler::Answers;
 use reload::Sources;
+use route::Routes;
 
 pub use config::Config;
 
@@ -97,8 +98,13 @@ impl Program {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let sockets = serve::bind(&config.listen, threads.min(LANES_MAX))?;
         let listener = shared::http::bind(config.http_listen).await?;
-        let (directory, follower) = config_dir::open(config.config_dir.as_deref());
         let flags = config.servers.clone();
+        let reserved = Routes::new(&flags, &config_dir::Keys::default(), &[]);
+        let check = move |keys: &config_dir::Keys| {
+            reserved.admit(keys).map_err(|error| error.to_string().into())
+        };
+        let directory = config.config_dir.as_deref();
+        let (directory, follower) = config_dir::open_with(directory, Box::new(check));
         let sources = Sources { flags, directory, resolv_file: config.resolv_file.clone() };
         Ok(Self { config, sockets, listener, follower, sources })
     }

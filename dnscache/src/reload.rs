@@ -109,6 +109,21 @@ mod tests {
     use shared::config_dir::Keys;
 
     #[test]
+    fn a_stub_domain_that_takes_the_place_of_a_flag_is_a_change() {
+        let flags = ["/a.b/192.0.2.1".parse().unwrap(), "192.0.2.9".parse().unwrap()];
+        let routes = |stubs: &str| {
+            let files = [("stubDomains".to_owned(), stubs.into())].into();
+            Routes::new(&flags, &config_dir::parse(&files).unwrap(), &[])
+        };
+        let (flag, stub) = (routes("{}"), routes(r#"{"a.b": ["192.0.2.2"]}"#));
+        let suffix = [route::wire("a.b").unwrap()];
+        assert_eq!(changed(flag.groups(), stub.groups()), suffix);
+        assert_eq!(changed(stub.groups(), flag.groups()), suffix);
+        let same = routes(r#"{"a.b": ["192.0.2.1"]}"#);
+        assert_eq!(changed(flag.groups(), same.groups()), []);
+    }
+
+    #[test]
     fn only_what_others_answer_for_now_has_changed() {
         let routes = |flags: &[&str]| {
             let flags: Vec<ServerFlag> = flags.iter().map(|flag| flag.parse().unwrap()).collect();

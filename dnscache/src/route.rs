@@ -68,8 +68,9 @@ enum Suffix {
 impl Routes {
     /// The routes that `flags`, the configuration directory and the servers of resolv.conf make.
     ///
-    /// A stub domain of the directory takes the place of a flag for the same domain; resolv.conf
-    /// counts where neither flags nor directory name a server for everything else.
+    /// A stub domain of the directory takes the place of a flag for the same domain, as far as
+    /// [`Routes::admit`] lets it; resolv.conf counts where neither flags nor directory name a
+    /// server for everything else.
     pub fn new(flags: &[ServerFlag], keys: &Keys, resolv: &[SocketAddr]) -> Self {
         let mut routes = Self {
             groups: Vec::new(),
@@ -86,7 +87,11 @@ impl Routes {
         for (domain, servers) in &keys.stub_domains {
             // The keys were checked when they were read: what is no name here was none there.
             let Some(name) = wire(domain) else { continue };
-            let group = routes.add_group(&name, Vec::new());
+            let group = match routes.suffixes.get(&name) {
+                Some(&Suffix::Group(group)) => group,
+                _ => routes.add_group(&name, Vec::new()),
+            };
+            routes.groups[group].servers.clear();
             for server in servers {
                 push_once(&mut routes.groups[group].servers, server.clone());
             }
@@ -101,6 +106,20 @@ impl Routes {
         }
         routes.suffix_len_max = routes.suffixes.keys().map(|key| key.len()).max().unwrap_or(0);
         routes
+    }
+
+    /// Fails where a stub domain of `keys` is one that servers in this pod answer for: a line of
+    /// configuration must not take the cluster's names away.
+    pub fn admit(&self, keys: &Keys) -> Result<(), Reserved> {
+        let is_reserved = |domain: &&String| {
+            let name = wire(domain).unwrap_or_default();
+            let group = self.groups.iter().find(|group| *group.suffix == *name);
+            group.is_some_and(|group| group.owned)
+        };
+        match keys.stub_domains.keys().find(is_reserved) {
+            Some(domain) => Err(Reserved { domain: domain.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// Who answers for `name`, in wire form and lower case.
@@ -176,6 +195,16 @@ impl Routes {
         self.groups.push(Group { suffix: suffix.into(), servers, owned: false });
         self.groups.len() - 1
     }
+}
+
+/// A stub domain that servers in this pod answer for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "stubDomains: {domain} is answered in this pod, by --server=/{domain}/...; expected other \
+     domains, below it or elsewhere"
+)]
+pub struct Reserved {
+    domain: String,
 }
 
 impl Default for Routes {
@@ -354,6 +383,25 @@ mod tests {
                 ("a.example", "192.0.2.8:53"),
             ],
         );
+    }
+
+    #[test]
+    fn no_stub_domain_takes_the_clusters_names_away() {
+        let flags = ["/cluster.local/in-addr.arpa/127.0.0.1#10053", "/corp.example/10.0.0.1"];
+        let flags = routes(&flags, &[], "");
+        let admit = |domain: &str| {
+            let text = format!(r#"{{"{domain}": ["10.0.0.9"]}}"#);
+            let files = [("stubDomains".to_owned(), text.into())].into();
+            flags.admit(&shared::config_dir::parse(&files).unwrap())
+        };
+        for domain in ["corp.example", "corp.cluster.local", "10.in-addr.arpa", "local"] {
+            assert_eq!(admit(domain), Ok(()), "{domain}");
+        }
+        for domain in ["cluster.local", "in-addr.arpa"] {
+            let said = admit(domain).unwrap_err().to_string();
+            let expected = format!("{domain} is answered in this pod, by --server=/{domain}/");
+            assert!(said.contains(&expected), "{said}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod keys;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -80,12 +81,21 @@ impl State {
 }
 
 /// Reads the directory again whenever it changes.
-#[derive(Debug)]
 pub struct Follower {
     directory: Option<PathBuf>,
+    check: Demand,
     seen: Option<Contents>,
     state: watch::Sender<State>,
 }
+
+impl fmt::Debug for Follower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Follower").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+/// What a program demands of keys that are right by themselves: it fails with why they are refused.
+pub type Demand = Box<dyn Fn(&Keys) -> Result<(), Arc<str>> + Send>;
 
 /// What one look at the directory gave; equal looks are one event.
 type Contents = Result<Files, Arc<str>>;
@@ -95,9 +105,14 @@ type Contents = Result<Files, Arc<str>>;
 /// A directory that is missing, or a key that is missing in it, means the defaults. A bad one is
 /// in the state's error.
 pub fn open(directory: Option<&Path>) -> (watch::Receiver<State>, Follower) {
+    open_with(directory, Box::new(|_| Ok(())))
+}
+
+/// Likewise; what `check` refuses is bad.
+pub fn open_with(directory: Option<&Path>, check: Demand) -> (watch::Receiver<State>, Follower) {
     let (sender, receiver) = watch::channel(State::default());
     let directory = directory.map(Path::to_owned);
-    let mut follower = Follower { directory, seen: None, state: sender };
+    let mut follower = Follower { directory, check, seen: None, state: sender };
     if let Some(directory) = &follower.directory {
         let contents = look(directory);
         follower.apply(contents);
@@ -140,6 +155,7 @@ impl Follower {
             Ok(files) => parse(files).map_err(|error| Arc::from(crate::flags::chain(&error))),
             Err(error) => Err(Arc::clone(error)),
         };
+        let parsed = parsed.and_then(|keys| (self.check)(&keys).map(|()| keys));
         self.seen = Some(contents);
         self.state.send_modify(|state| match parsed {
             Ok(keys) => {

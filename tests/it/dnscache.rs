@@ -535,6 +535,26 @@ async fn dashboards_for_coredns_find_the_cache() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_configuration_takes_the_clusters_names_away() {
+    let (kubedns, other) = (Upstream::start(NEAR).await, Upstream::start(FAR).await);
+    let web = "web.shop.svc.cluster.local. A";
+    kubedns.answer(web, &["web.shop.svc.cluster.local. 0 A 10.96.0.7"]);
+    other.answer(web, &["web.shop.svc.cluster.local. 0 A 6.6.6.6"]);
+    let directory = tempfile::tempdir().unwrap();
+    let stubs = format!(r#"{{"cluster.local": ["{}"]}}"#, other.address);
+    std::fs::write(directory.path().join("stubDomains"), stubs).unwrap();
+    let flags =
+        [stub("cluster.local", &kubedns), format!("--config-dir={}", directory.path().display())];
+    let cache = Running::start(&flags).await;
+    let said = "stubDomains: cluster.local is answered in this pod, by --server=/cluster.local/";
+    http::eventually(cache.http, "/readyz?verbose", 200, said).await;
+    let answer = dns::ask_udp(cache.dns, web).await;
+    assert_eq!(answer.answers, ["web.shop.svc.cluster.local. 0 IN A 10.96.0.7"]);
+    assert_eq!(other.asked(web), 0);
+    cache.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn routes_change_without_losing_a_query() {
     let directory = tempfile::tempdir().unwrap();
     let upstreams = [Upstream::start(FAR).await, Upstream::start(FAR).await];
