@@ -41,8 +41,11 @@ struct Rank<'a> {
 /// What a claim is ordered by among those of the namespace that won.
 type Order<'a> = (Label<'a>, u64, &'a [u8]);
 
+/// The first claims in order, those that are missing at the end.
+type Batch<'a> = [Option<(Order<'a>, Claim<'a>)>; BATCH_LEN];
+
 impl Records {
-    /// The names that `address` points to, at most `CLAIMS_MAX`, in an order that does not turn.
+    /// The names that `address` points to, in an order that does not turn.
     ///
     /// All are of one namespace, so that nobody can put a name on another's address: a cluster IP
     /// belongs to its Service; else endpoints that have a Pod behind them come first, then the
@@ -55,9 +58,30 @@ impl Records {
         imported.map_or(self, |records| records).own_claims(address)
     }
 
+    /// Sorted in batches, so that nothing is allocated however many there are.
     fn own_claims(&self, address: IpAddr) -> impl Iterator<Item = Claim<'_>> {
+        let mut batch = self.batch(address, None);
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            if at == BATCH_LEN {
+                batch = self.batch(address, batch[at - 1].map(|(order, _)| order));
+                at = 0;
+            }
+            let (_, claim) = batch[at]?;
+            at += 1;
+            Some(claim)
+        })
+    }
+
+    /// The first claims behind `after`, or the very first.
+    fn batch<'a>(&'a self, address: IpAddr, after: Option<Order<'a>>) -> Batch<'a> {
         let zone = self.zone();
-        let mut first: [Option<(Order<'_>, Claim<'_>)>; CLAIMS_MAX] = [None; CLAIMS_MAX];
+        let mut first = [None; BATCH_LEN];
+        let mut insert = |order, claim| {
+            if after.is_none_or(|after| order > after) {
+                insert(&mut first, (order, claim));
+            }
+        };
         let ranked =
             || self.holders(address).filter_map(|holder| Some((self.rank(holder)?, holder)));
         let winner = ranked().map(|(rank, _)| rank).min();
@@ -69,7 +93,7 @@ impl Records {
             match holder {
                 Holder::Service(key) => {
                     let claim = Claim { zone, key, label: Label::None };
-                    insert(&mut first, ((claim.label, created, key), claim));
+                    insert((claim.label, created, &**key), claim);
                 }
                 Holder::Slice(slice) => {
                     let Some(entry) = self.entry(slice.service()) else { continue };
@@ -79,12 +103,12 @@ impl Records {
                             host => Label::Host(host),
                         };
                         let claim = Claim { zone, key: entry.key(), label };
-                        insert(&mut first, ((label, created, entry.key()), claim));
+                        insert((label, created, &**entry.key()), claim);
                     }
                 }
             }
         }
-        first.into_iter().map_while(|place| place.map(|(_, claim)| claim))
+        first
     }
 
     fn rank<'a>(&'a self, holder: &'a Holder) -> Option<Rank<'a>> {
@@ -105,10 +129,7 @@ impl Rank<'_> {
 }
 
 /// Keeps the first of what is inserted, in order and each once.
-fn insert<'a>(
-    first: &mut [Option<(Order<'a>, Claim<'a>)>; CLAIMS_MAX],
-    mut claim: (Order<'a>, Claim<'a>),
-) {
+fn insert<'a>(first: &mut Batch<'a>, mut claim: (Order<'a>, Claim<'a>)) {
     for place in first {
         match place {
             None => {
@@ -122,5 +143,5 @@ fn insert<'a>(
     }
 }
 
-/// An address that has more names than this has no name: nobody reads the rest.
-const CLAIMS_MAX: usize = 16;
+/// Claims that are sorted at once: more than nearly every address has.
+const BATCH_LEN: usize = 16;

@@ -127,3 +127,30 @@ fn nobody_is_sent_away_before_everything_is_known() {
     cluster.sync();
     assert_eq!(cluster.ask("8.8.8.8.in-addr.arpa. PTR").status, "REFUSED");
 }
+
+#[test]
+fn every_service_names_its_pod() {
+    let mut objects = String::new();
+    for number in 10..50 {
+        objects += &format!(
+            "---\n{{kind: Service, metadata: {{name: s{number}, namespace: ns}}, \
+             spec: {{clusterIP: None}}}}\n---\n\
+             kind: EndpointSlice\n\
+             metadata: {{name: s{number}, namespace: ns, \
+             labels: {{kubernetes.io/service-name: s{number}}}}}\n\
+             addressType: IPv4\n\
+             endpoints: [{{addresses: [10.1.0.1], targetRef: {{kind: Pod, name: p}}}}]\n"
+        );
+    }
+    let question = "1.0.1.10.in-addr.arpa. PTR";
+    let cluster = Cluster::of(zone(), &objects);
+    let all = cluster.ask_tcp(question);
+    let expected: Vec<String> = (10..50)
+        .map(|number| {
+            format!("1.0.1.10.in-addr.arpa. 30 IN PTR 10-1-0-1.s{number}.ns.svc.cluster.local.")
+        })
+        .collect();
+    assert_eq!((all.answers, all.truncated), (expected, false));
+    let some = cluster.ask(question);
+    assert!(some.truncated && some.answers.len() > 20, "{some:?}");
+}
