@@ -63,13 +63,12 @@ impl Records {
         let label = labels.wire(at, at + 1);
         let federation = self.federations.iter().find(|federation| *federation.label == *label);
         let Some(federation) = federation else { return Node::Missing };
-        let is_namespace = at == 0 || is_label(labels.label(at - 1));
+        if !(0..at).all(|index| is_label(labels.label(index))) {
+            return Node::Missing;
+        }
         match at {
-            0 | 1 if is_namespace => Node::Empty,
-            2 if is_namespace && is_service(labels.label(0)) => {
-                self.federated(labels, federation).map_or(Node::Missing, Node::Federated)
-            }
-            _ => Node::Missing,
+            2 => self.federated(labels, federation).map_or(Node::Missing, Node::Federated),
+            _ => Node::Empty,
         }
     }
 
@@ -90,16 +89,12 @@ impl Records {
     }
 }
 
-/// Whether a Namespace can be called so (RFC 1123).
+/// Whether a Namespace or a Service can be called so (RFC 1123; a Service that begins with a digit
+/// since KEP-5311).
 fn is_label(label: &[u8]) -> bool {
     let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let inner = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
     edge(label.first()) && edge(label.last()) && label.iter().all(inner)
-}
-
-/// Whether a Service can be called so (RFC 1035).
-fn is_service(label: &[u8]) -> bool {
-    is_label(label) && label[0].is_ascii_alphabetic()
 }
 
 #[cfg(test)]
@@ -108,18 +103,11 @@ mod tests {
 
     #[test]
     fn labels_are_those_of_the_api() {
-        let check = |label: &str, namespace: bool, service: bool| {
-            assert_eq!(is_label(label.as_bytes()), namespace, "{label}");
-            assert_eq!(is_service(label.as_bytes()), service, "{label}");
-        };
-        check("web", true, true);
-        check("a", true, true);
-        check("1web", true, false);
-        check("we-b1", true, true);
-        check("-web", false, false);
-        check("web-", false, false);
-        check("_tcp", false, false);
-        check("*", false, false);
-        check("", false, false);
+        for label in ["web", "a", "1web", "we-b1"] {
+            assert!(is_label(label.as_bytes()), "{label}");
+        }
+        for label in ["-web", "web-", "_tcp", "*", ""] {
+            assert!(!is_label(label.as_bytes()), "{label}");
+        }
     }
 }

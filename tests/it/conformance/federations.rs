@@ -62,7 +62,12 @@ fn a_federated_name_is_here_or_away() {
             // ancestors exist, other names do not
             ("fed.svc.cluster.local. A", "NODATA", &[]),
             ("shop.fed.svc.cluster.local. A", "NODATA", &[]),
-            ("1st.shop.fed.svc.cluster.local. A", "NXDOMAIN", &[]),
+            (
+                "1st.shop.fed.svc.cluster.local. A",
+                "NOERROR",
+                &["@ CNAME 1st.shop.fed.svc.z1.r1.fed.example."],
+            ),
+            ("_st.shop.fed.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("_tcp.fed.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("_http._tcp.web.shop.fed.svc.cluster.local. SRV", "NXDOMAIN", &[]),
             ("web.shop.other.svc.cluster.local. A", "NXDOMAIN", &[]),
