@@ -212,7 +212,11 @@ impl Records {
         };
         match self.zone.pods {
             PodMode::Insecure => Node::Pod(address, false),
-            PodMode::Verified if self.pods.contains_key(&(mapped(address), known.number)) => {
+            // IPv4 written as IPv6 is no Pod's address, though it is kept so.
+            PodMode::Verified
+                if address.to_canonical() == address
+                    && self.pods.contains_key(&(mapped(address), known.number)) =>
+            {
                 Node::Pod(address, true)
             }
             PodMode::Disabled | PodMode::Verified => Node::Missing,

@@ -214,6 +214,7 @@ fn pod_names() {
             ("10-1-0-1.shop.pod.cluster.local. A", "NOERROR", &["@ A 10.1.0.1"]),
             ("fd00-3--1.shop.pod.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00:3::1"]),
             ("fd00-3--1.shop.pod.cluster.local. A", "NODATA", &[]),
+            ("0--ffff-a01-1.shop.pod.cluster.local. AAAA", "NXDOMAIN", &[]),
             ("10-1-0-1.empty.pod.cluster.local. A", "NXDOMAIN", &[]),
             ("10-1-0-2.shop.pod.cluster.local. A", "NXDOMAIN", &[]),
             ("10-9-8-7.shop.pod.cluster.local. A", "NXDOMAIN", &[]),
