@@ -99,14 +99,17 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, AddressError> {
     text.parse().map_err(|_| AddressError::Socket)
 }
 
-/// A server's address: `IP`, `IP:PORT`, `IPv6`, `[IPv6]` or `[IPv6]:PORT`; without a port, `port`.
+/// A server's address: `IP`, `IP:PORT`, `[IP]` or `[IP]:PORT`; without a port, `port`. Brackets are
+/// for IPv6 (RFC 3986 section 3.2.2), but flags of kube-dns have them around IPv4 as well.
 pub fn server_address(text: &str, port: u16) -> Result<SocketAddr, AddressError> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let address = match bare.parse::<IpAddr>() {
-        // Brackets are for IPv6 alone (RFC 3986 section 3.2.2).
-        Ok(ip) if bare.len() == text.len() || ip.is_ipv6() => SocketAddr::new(ip, port),
-        _ => text.parse().map_err(|_| AddressError::Server)?,
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let (ip, rest) = bracketed.unwrap_or((text, ""));
+    let address = match ip.parse::<IpAddr>() {
+        Ok(ip) if rest.is_empty() => Some(SocketAddr::new(ip, port)),
+        Ok(ip) if ip.is_ipv4() => format!("{ip}{rest}").parse().ok(),
+        _ => text.parse().ok(),
     };
+    let address: SocketAddr = address.ok_or(AddressError::Server)?;
     if address.port() == 0 { Err(AddressError::PortZero) } else { Ok(address) }
 }
 
@@ -237,7 +240,10 @@ mod tests {
             ("::1", Ok("[::1]:53")),
             ("[fd00::1]", Ok("[fd00::1]:53")),
             ("[fd00::1]:5353", Ok("[fd00::1]:5353")),
-            ("[10.0.0.1]", server.clone()),
+            ("[10.0.0.1]", Ok("10.0.0.1:53")),
+            ("[10.0.0.1]:5353", Ok("10.0.0.1:5353")),
+            ("[10.0.0.1]5353", server.clone()),
+            ("[fd00::1]x", server.clone()),
             ("10.0.0.1:0", Err(AddressError::PortZero)),
             ("10.0.0.1:65536", server.clone()),
             ("10.0.0.1:", server.clone()),
