@@ -57,13 +57,17 @@ pub fn parse(text: &str) -> Result<Prefix, PrefixError> {
 impl Prefix {
     /// Whether `address` is in it, IPv4 written as IPv6 taken as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        address.is_ipv4() == self.first.is_ipv4() && self.masked(address) == self.first
+        self.begins(address.to_canonical())
     }
 
-    /// Whether all addresses from `first` to `last` are in it.
+    /// Whether all addresses from `first` to `last`, of one family, are in it, each taken as it is.
     pub fn contains_range(&self, first: IpAddr, last: IpAddr) -> bool {
-        self.contains(first) && self.contains(last)
+        self.begins(first) && self.begins(last)
+    }
+
+    /// Whether `address` is of its family and begins like it.
+    fn begins(&self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.first.is_ipv4() && self.masked(address) == self.first
     }
 
     /// `address` with the bits behind the prefix cleared.
@@ -108,6 +112,19 @@ mod tests {
         check("::/0", &["::1", "ffff::"], &["10.0.0.7", "::ffff:10.0.0.7"]);
         check("::1", &["::1"], &["::2", "0.0.0.1"]);
         check("::ffff:10.0.0.0/104", &["10.0.0.7"], &["11.0.0.7"]);
+    }
+
+    #[test]
+    fn a_range_is_in_it_where_both_ends_are() {
+        let check = |text: &str, first: &str, last: &str, expected: bool| {
+            let (first, last) = (first.parse().unwrap(), last.parse().unwrap());
+            assert_eq!(parse(text).unwrap().contains_range(first, last), expected, "{text}");
+        };
+        check("10.0.0.0/8", "10.1.0.0", "10.1.255.255", true);
+        check("10.0.0.0/8", "0.0.0.0", "255.255.255.255", false);
+        check("::/3", "::", "::ffff:ffff:ffff", true);
+        check("::/3", "::", "2000::", false);
+        check("10.0.0.0/8", "::ffff:10.0.0.1", "::ffff:10.0.0.1", false);
     }
 
     #[test]

@@ -37,10 +37,8 @@ enum Depth<'a> {
     Service,
     /// A protocol.
     Protocol(Protocol),
-    /// What stands left of the Service in an endpoint's name, in wire form.
+    /// What stands left of the Service in the name of an endpoint or a cluster, in wire form.
     Endpoint(&'a [u8]),
-    /// The label of a cluster in wire form.
-    OfCluster(&'a [u8]),
     /// A port.
     Port(PortName<'a>),
 }
@@ -169,11 +167,10 @@ impl<'a> Pattern<'a> {
             Depth::Services | Depth::Namespace => None,
             Depth::Service => Some(Node::Service(entry)),
             Depth::Protocol(protocol) => entry.has_protocol(protocol).then_some(Node::Empty),
-            Depth::OfCluster(label) => entry.has_cluster(label).then_some(Node::Empty),
-            Depth::Endpoint(label) => {
-                let mut named = self.records.named(entry, label);
-                named.next().map(|_| Node::Endpoint(entry, label))
-            }
+            Depth::Endpoint(labels) => match self.records.named(entry, labels).next() {
+                Some(_) => Some(Node::Endpoint(entry, labels)),
+                None => entry.has_cluster(labels).then_some(Node::Empty),
+            },
             Depth::Port(port) => {
                 entry.has_port(|other| port.matches(other)).then_some(Node::Port(entry, port))
             }
@@ -188,10 +185,9 @@ impl<'a> Depth<'a> {
         let any = is_wild(labels.label(last));
         match last {
             0 if any => Some(Self::Service),
-            0 => Some(match (protocol, schema) {
-                (Some(protocol), _) => Self::Protocol(protocol),
-                (None, Schema::Cluster) => Self::Endpoint(labels.wire(0, 1)),
-                (None, Schema::Clusterset) => Self::OfCluster(labels.wire(0, 1)),
+            0 => Some(match protocol {
+                Some(protocol) => Self::Protocol(protocol),
+                None => Self::Endpoint(labels.wire(0, 1)),
             }),
             1 if any || protocol.is_some() => {
                 let name = match labels.label(0) {
@@ -200,7 +196,7 @@ impl<'a> Depth<'a> {
                 };
                 Some(Self::Port(PortName::Wild(name, protocol)))
             }
-            1 if schema == Schema::Clusterset => Some(Self::Endpoint(labels.wire(0, 2))),
+            _ if schema == Schema::Clusterset => Some(Self::Endpoint(labels.wire(0, last + 1))),
             _ => None,
         }
     }

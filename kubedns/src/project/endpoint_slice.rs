@@ -105,7 +105,9 @@ impl EndpointSliceObject {
         let imported = labels.imported_name.as_deref().map(|service| {
             let cluster = labels.source_cluster.as_deref().ok_or(Reason::NoCluster)?;
             let mut wire = Vec::new();
-            label(&mut wire, "the label multicluster.kubernetes.io/source-cluster", cluster)?;
+            for part in cluster.split('.') {
+                label(&mut wire, "the label multicluster.kubernetes.io/source-cluster", part)?;
+            }
             self.slice(service, &wire)
         });
         let mut reason = None;
@@ -121,8 +123,8 @@ impl EndpointSliceObject {
         (is_any.then_some(slices), reason)
     }
 
-    /// Its endpoints as those of `service`, each with the label `cluster`, in wire form, behind its
-    /// own; empty for those of this cluster.
+    /// Its endpoints as those of `service`, each with the labels of `cluster`, in wire form, behind
+    /// its own; none for those of this cluster. A cluster's name may have several (KEP-2149).
     fn slice(&self, service: &str, cluster: &[u8]) -> Result<Option<Slice>, Reason> {
         let parse: fn(&str) -> Option<IpAddr> = match self.address_type.as_deref() {
             Some("IPv4") => |text| text.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
@@ -269,7 +271,12 @@ mod tests {
         let missing = "the label multicluster.kubernetes.io/source-cluster is missing";
         check(&imported("db", None, two.clone()), &[], missing);
         let odd = "the label multicluster.kubernetes.io/source-cluster is no name";
-        check(&imported("db", Some("a.b"), two.clone()), &[], odd);
+        check(
+            &imported("db", Some("a.b"), two.clone()),
+            &[b"\x04db-0\x01a\x01b", b"\x0810-3-0-2\x01a\x01b"],
+            "",
+        );
+        check(&imported("db", Some("a..b"), two.clone()), &[], odd);
         check(&imported("db", Some(""), two.clone()), &[], odd);
         // 64 bytes each for hostname, cluster and service, and 5 for the namespace.
         let long = "a".repeat(63);

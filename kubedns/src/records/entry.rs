@@ -189,10 +189,10 @@ impl Entry {
         }
     }
 
-    /// Whether a published endpoint is of the cluster with this label, in wire form.
-    pub(crate) fn has_cluster(&self, label: &[u8]) -> bool {
+    /// Whether a published endpoint is of a cluster whose labels end with these, in wire form.
+    pub(crate) fn has_cluster(&self, labels: &[u8]) -> bool {
         let mut published = self.slices().filter(|held| held.published > 0);
-        published.any(|held| held.slice.cluster() == Some(label))
+        published.any(|held| held.slice.is_of_cluster_below(labels))
     }
 
     /// Whether a port with a name has this protocol: only then does the name `_PROTOCOL` below the

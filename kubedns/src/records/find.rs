@@ -171,31 +171,28 @@ impl Records {
         match at {
             0 => Node::Service(entry),
             _ if labels.label(at - 1) == ZONE_LABEL => self.find_zonal(entry, labels, at),
-            1 => self.find_below_service(entry, labels),
-            2 => self.find_two_below_service(entry, labels),
+            _ => self.find_below_service(entry, labels, at),
+        }
+    }
+
+    /// The first `at` labels are a protocol, a port and a protocol, or an endpoint; in a
+    /// clusterset, an endpoint and its cluster, or a cluster.
+    fn find_below_service<'a>(
+        &'a self,
+        entry: &'a Entry,
+        labels: &Labels<'a>,
+        at: usize,
+    ) -> Node<'a> {
+        let first = labels.wire(0, at);
+        match (Protocol::from_label(labels.label(at - 1)), at, self.zone.schema()) {
+            (Some(protocol), 1, _) if entry.has_protocol(protocol) => Node::Empty,
+            (Some(protocol), 2, _) => find_port(entry, labels.label(0), protocol),
+            (None, 1, Schema::Cluster) => self.find_endpoint(entry, first),
+            (None, _, Schema::Clusterset) => match self.find_endpoint(entry, first) {
+                Node::Missing if entry.has_cluster(first) => Node::Empty,
+                node => node,
+            },
             _ => Node::Missing,
-        }
-    }
-
-    /// Label 0 is a protocol or an endpoint; in a clusterset, a cluster.
-    fn find_below_service<'a>(&'a self, entry: &'a Entry, labels: &Labels<'a>) -> Node<'a> {
-        let label = labels.wire(0, 1);
-        if let Some(protocol) = Protocol::from_label(&label[1..]) {
-            return if entry.has_protocol(protocol) { Node::Empty } else { Node::Missing };
-        }
-        match self.zone.schema() {
-            Schema::Cluster => self.find_endpoint(entry, label),
-            Schema::Clusterset if entry.has_cluster(label) => Node::Empty,
-            Schema::Clusterset => Node::Missing,
-        }
-    }
-
-    /// Labels 0 and 1 are a port and a protocol; in a clusterset, or an endpoint and a cluster.
-    fn find_two_below_service<'a>(&'a self, entry: &'a Entry, labels: &Labels<'a>) -> Node<'a> {
-        match (Protocol::from_label(labels.label(1)), self.zone.schema()) {
-            (Some(protocol), _) => find_port(entry, labels.label(0), protocol),
-            (None, Schema::Cluster) => Node::Missing,
-            (None, Schema::Clusterset) => self.find_endpoint(entry, labels.wire(0, 2)),
         }
     }
 

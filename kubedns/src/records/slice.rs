@@ -15,7 +15,7 @@ pub struct Endpoint {
     /// Its address.
     pub address: IpAddr,
     /// Its hostname as a label in wire form; empty where it has none. An imported endpoint always
-    /// has one, or its generated label, and that of its cluster behind it.
+    /// has one, or its generated label, and those of its cluster behind it.
     pub host: Box<[u8]>,
     /// Its topology zone as a name in wire form; empty where none is known.
     pub zone: Box<[u8]>,
@@ -49,8 +49,9 @@ pub struct Slice {
     zones: Option<Box<Words>>,
     ports: Ports,
     pods: bool,
-    /// Every endpoint has its cluster's label behind its own.
-    imported: bool,
+    /// How many bytes of every endpoint's hostname are labels of its cluster; 0 where the slice is
+    /// this cluster's.
+    cluster_len: u8,
     /// Some address stands here twice, under different names.
     pub(super) repeats_addresses: bool,
     /// Some hostname stands here twice, with different addresses.
@@ -98,8 +99,8 @@ impl Slice {
             (a.address, &a.host, a.state, &a.zone).cmp(&(b.address, &b.host, b.state, &b.zone))
         });
         endpoints.dedup_by(|a, b| (a.address, &a.host) == (b.address, &b.host));
-        let is_imported = |endpoint: &Endpoint| endpoint.host.len() > label_len(&endpoint.host);
-        let imported = endpoints.first().is_some_and(is_imported);
+        let cluster_len = |endpoint: &Endpoint| endpoint.host.len() - label_len(&endpoint.host);
+        let cluster_len = endpoints.first().map_or(0, cluster_len) as u8; // of 192 bytes
         let repeats_addresses = endpoints.windows(2).any(|two| two[0].address == two[1].address);
         endpoints.sort_by_key(|endpoint| endpoint.state);
         let up_to = |state| endpoints.partition_point(|endpoint| endpoint.state <= state) as u32;
@@ -115,7 +116,7 @@ impl Slice {
             zones: (!zones.at.is_empty()).then(|| Box::new(zones)),
             ports,
             pods,
-            imported,
+            cluster_len,
             repeats_addresses,
             repeats_hosts,
         }
@@ -190,13 +191,11 @@ impl Slice {
         }
     }
 
-    /// The hostname of endpoint `index` as a label in wire form, that of its cluster behind it
+    /// The hostname of endpoint `index` as a label in wire form, those of its cluster behind it
     /// where it is imported; empty where it has none.
     pub fn host(&self, index: usize) -> &[u8] {
         let labels = self.hosts.from(index);
-        let first = label_len(labels);
-        let second = if self.imported { label_len(&labels[first..]) } else { 0 };
-        &labels[..first + second]
+        &labels[..label_len(labels) + usize::from(self.cluster_len)]
     }
 
     /// The labels of the topology zone of endpoint `index` in wire form, without the root; empty
@@ -212,14 +211,21 @@ impl Slice {
         self.zones = None;
     }
 
-    /// The label of the cluster that it was imported from, in wire form; nothing where it was not.
-    pub fn cluster(&self) -> Option<&[u8]> {
-        let host = if self.imported { self.host(0) } else { return None };
-        Some(&host[label_len(host)..])
+    /// Whether it was imported from a cluster whose labels are `labels`, in wire form, or end with
+    /// them: `eu.prod` is below `prod`.
+    pub fn is_of_cluster_below(&self, labels: &[u8]) -> bool {
+        let mut rest = if self.cluster_len > 0 { self.host(0) } else { &[] };
+        while !rest.is_empty() {
+            rest = &rest[label_len(rest)..];
+            if rest == labels {
+                return !labels.is_empty();
+            }
+        }
+        false
     }
 
     /// Hands the label of endpoint `index` in wire form to `read`: its hostname, else its generated
-    /// label; that of its cluster behind it where it is imported.
+    /// label; those of its cluster behind it where it is imported.
     pub fn with_label<T>(&self, index: usize, read: impl FnOnce(&[u8]) -> T) -> T {
         match self.host(index) {
             [] => read(dashed(self.address(index)).wire()),
@@ -462,7 +468,7 @@ mod tests {
         };
         let host = |index: usize| {
             let hostname = format!("{index:0>63}");
-            [label(&hostname), label(&"c".repeat(62 + index % 2))].concat()
+            [label(&hostname), label(&"c".repeat(62))].concat()
         };
         let endpoint = |index: usize| Endpoint {
             address: Ipv4Addr::from_bits(index as u32).into(),
@@ -477,7 +483,8 @@ mod tests {
             assert_eq!(slice.host(index), host(index));
         }
         assert_eq!(slice.with_host(&host(999), 1_000).collect::<Vec<_>>(), [999]);
-        assert_eq!(slice.cluster().map(<[u8]>::len), Some(63));
+        assert!(slice.is_of_cluster_below(&label(&"c".repeat(62))));
+        assert!(!slice.is_of_cluster_below(&host(0)) && !slice.is_of_cluster_below(&[]));
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl<W: Write> Sink<W> {
 
 const MAGIC: &[u8] = b"kubedns snapshot";
 /// Grows with every change of the format, new fields included.
-const VERSION: u16 = 3;
+const VERSION: u16 = 4;
 /// Behind the last object.
 const END: u8 = 0;
 /// A piece goes out at this length, in bytes.

@@ -9,7 +9,7 @@
 //! namespace  3 label                                              ready:u32 draining:u32 all:u32
 //! pod        4 label address                                      hosts zones addresses.. ports
 //! key        label label      label, name  length:u8 text         ports  count:u16 (name u8 u16)..
-//!                             hosts  count:u16 labels..           zones  count:u16 name..
+//!                             hosts  each:u8 count:u16 label..    zones  count:u16 name..
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -55,6 +55,8 @@ pub(super) fn put_slice(out: &mut Vec<u8>, schema: Schema, slice: &Slice) {
         out.extend(slice.prefix(state).to_be_bytes());
     }
     let hosts = distinct((0..slice.len()).map(|index| slice.host(index)));
+    // As many labels in each: its own, and those of its cluster where it is imported.
+    out.push(hosts.first().map_or(1, |host| shared::wire::labels(host).count() as u8));
     out.extend((hosts.len() as u16).to_be_bytes());
     hosts.iter().for_each(|host| out.extend_from_slice(host)); // labels begin with their lengths
     let zones = distinct((0..slice.len()).map(|index| slice.zone(index)));
@@ -120,8 +122,7 @@ pub(super) fn take_object(tag: u8, cursor: &mut Cursor<'_>) -> Option<(ObjectId,
             let name = cursor.take_text()?;
             let id = ObjectId::new(Kind::EndpointSlice, namespace, name);
             let name = format!("{namespace}/{name}").into();
-            let labels = if tag == SLICE { 1 } else { 2 };
-            let slice = Some(take_slice(key, name, labels, cursor)?);
+            let slice = Some(take_slice(key, name, tag == IMPORTED_SLICE, cursor)?);
             let slices = match tag {
                 SLICE => Slices { own: slice, imported: None },
                 _ => Slices { own: None, imported: slice.map(Box::new) },
@@ -161,8 +162,7 @@ fn take_service(key: Key, cursor: &mut Cursor<'_>) -> Option<Service> {
     Some(Service { key, created, shape, ports, publish_not_ready })
 }
 
-/// A hostname has so many `labels`.
-fn take_slice(key: Key, name: Arc<str>, labels: usize, cursor: &mut Cursor<'_>) -> Option<Slice> {
+fn take_slice(key: Key, name: Arc<str>, imported: bool, cursor: &mut Cursor<'_>) -> Option<Slice> {
     let v6 = cursor.take_bool()?;
     let pods = cursor.take_bool()?;
     let ready = cursor.take_u32()?;
@@ -171,8 +171,9 @@ fn take_slice(key: Key, name: Arc<str>, labels: usize, cursor: &mut Cursor<'_>) 
     if !(ready <= draining && draining <= count && count <= ENDPOINTS_MAX) {
         return None;
     }
-    let hosts_count = cursor.take_u16()?;
-    if hosts_count > HOSTS_MAX {
+    let (labels, hosts_count) = (cursor.take_u8()?, cursor.take_u16()?);
+    let fits = if imported { labels > 1 || hosts_count == 0 } else { labels == 1 };
+    if hosts_count > HOSTS_MAX || !fits {
         return None;
     }
     let mut take_host = || {

@@ -126,6 +126,52 @@ fn headless_services_of_several_clusters() {
     );
 }
 
+/// A cluster's name is an RFC 1123 subdomain (KEP-2149): it may have several labels.
+#[test]
+fn a_cluster_may_have_a_name_of_several_labels() {
+    let cluster = Cluster::of(
+        clusterset(),
+        "
+kind: ServiceImport
+metadata: {name: db, namespace: shop}
+spec: {type: Headless, ports: [{name: pg, port: 5432}]}
+---
+kind: EndpointSlice
+metadata:
+  name: db-eu
+  namespace: shop
+  labels:
+    multicluster.kubernetes.io/service-name: db
+    multicluster.kubernetes.io/source-cluster: EU.prod
+addressType: IPv4
+ports: [{name: pg, port: 5432}]
+endpoints: [{addresses: [10.3.0.1], hostname: db-0}]
+",
+    );
+    check(
+        &cluster,
+        &[
+            ("db.shop.svc.clusterset.local. A", "NOERROR", &["@ A 10.3.0.1"]),
+            ("db-0.eu.prod.db.shop.svc.clusterset.local. A", "NOERROR", &["@ A 10.3.0.1"]),
+            ("eu.prod.db.shop.svc.clusterset.local. A", "NODATA", &[]),
+            ("prod.db.shop.svc.clusterset.local. A", "NODATA", &[]),
+            ("eu.db.shop.svc.clusterset.local. A", "NXDOMAIN", &[]),
+            ("db-0.prod.db.shop.svc.clusterset.local. A", "NXDOMAIN", &[]),
+            ("x.db-0.eu.prod.db.shop.svc.clusterset.local. A", "NXDOMAIN", &[]),
+            (
+                "_pg._tcp.db.shop.svc.clusterset.local. SRV",
+                "NOERROR",
+                &["@ SRV 0 100 5432 db-0.eu.prod.db.shop.svc.clusterset.local."],
+            ),
+            (
+                "1.0.3.10.in-addr.arpa. PTR",
+                "NOERROR",
+                &["@ PTR db-0.eu.prod.db.shop.svc.clusterset.local."],
+            ),
+        ],
+    );
+}
+
 #[test]
 fn the_zone_itself() {
     let mut soa =

@@ -362,7 +362,19 @@ fn names() -> BTreeSet<String> {
         names.insert(format!("{namespace}.svc.m."));
         for service in SERVICES {
             let service = format!("{service}.{namespace}.svc.m.");
-            let labels = ["e", "w", "h", "h.e", "h.w", "10-0-0-2.e", "fd00--0.w", "_tcp"];
+            let labels = [
+                "e",
+                "w",
+                "x",
+                "w.x",
+                "h",
+                "h.e",
+                "h.w",
+                "h.w.x",
+                "10-0-0-2.e",
+                "fd00--0.w.x",
+                "_tcp",
+            ];
             names.extend(labels.map(|label| format!("{label}.{service}")));
             names.insert(format!("_http._tcp.{service}"));
             names.insert(service);
@@ -404,7 +416,8 @@ pub fn reverse(address: &str) -> String {
 
 pub const NAMESPACES: [&str; 2] = ["a", "b"];
 const SERVICES: [&str; 2] = ["s", "t"];
-const CLUSTERS: [&str; 2] = ["e", "w"];
+/// A cluster's name may have several labels.
+const CLUSTERS: [&str; 2] = ["e", "w.x"];
 const SLICES: [&str; 3] = ["x", "y", "w"];
 const V4: [&str; 4] = ["10.0.0.1", "10.0.0.2", "10.0.1.1", "8.8.8.8"];
 const V6: [&str; 3] = ["fd00::", "::1", "2600::1"];

@@ -33,7 +33,9 @@ pub fn answers(objects: &[Object], zone: &Zone) -> Answers {
         let is_in = |zone: &&str| {
             name.strip_suffix(*zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
-        zones.iter().any(is_in)
+        let is_known = || all.contains_key(name) || ancestors.contains(name);
+        let is_own_range = || OWN_RANGES.iter().any(|range| name.ends_with(range));
+        zones.iter().any(is_in) && (!name.ends_with("arpa.") || is_own_range() || is_known())
     };
     let resolve = |question: &Question| match is_ours(&question.name) {
         true => resolve(&all, &ancestors, question, is_ours),
@@ -350,6 +352,8 @@ fn add_claims<'o>(
     }
 }
 
+/// Ancestors of the reverse names that are the cluster's whether or not anybody has them.
+const OWN_RANGES: [&str; 4] = ["10.in-addr.arpa.", "d.f.ip6.arpa.", "0.ip6.arpa.", "f.ip6.arpa."];
 const A: u16 = 1;
 const CNAME: u16 = 5;
 const PTR: u16 = 12;

@@ -43,7 +43,7 @@ fn slice(name: &str, service: &str, family: &str, endpoints: Value) -> (Kind, Va
 fn also_imported((kind, mut object): (Kind, Value), service: &str) -> (Kind, Value) {
     let labels = &mut object["metadata"]["labels"];
     labels["multicluster.kubernetes.io/service-name"] = json!(service);
-    labels["multicluster.kubernetes.io/source-cluster"] = json!("cluster-a");
+    labels["multicluster.kubernetes.io/source-cluster"] = json!("cluster-a.eu");
     (kind, object)
 }
 
@@ -83,6 +83,7 @@ fn objects() -> Vec<(Kind, Value)> {
             "hostname": "db-0"}]),
         ),
         slice("empty", "web", "IPv4", json!([])),
+        also_imported(slice("none", "web", "IPv4", json!([])), "db"),
         slice(
             "orphan",
             "nobody",
@@ -246,7 +247,7 @@ fn nothing_new_is_news_too() {
 #[test]
 fn a_file_cut_at_any_length_is_refused() {
     let file = file(&records(objects()));
-    assert_eq!(read(&file).unwrap().1.len(), 16);
+    assert_eq!(read(&file).unwrap().1.len(), 18);
     for len in 0..file.len() {
         let refused = read(&file[..len]).unwrap_err();
         assert_eq!(refused, Refused::Damaged, "{len} of {} bytes", file.len());
