@@ -201,8 +201,12 @@ impl Writing<'_, '_> {
             self.truncate();
             return true;
         };
-        for &address in &zone.name_server {
-            if self.push_address(Section::Additional, target_at, address).is_none() {
+        for v6 in [false, true] {
+            let mark = self.reply.mark();
+            let mut family = zone.name_server.iter().filter(|address| address.is_ipv6() == v6);
+            let mut push = |&address| self.push_address(Section::Additional, target_at, address);
+            if family.any(|address| push(address).is_none()) {
+                self.reply.rewind(mark);
                 break;
             }
         }

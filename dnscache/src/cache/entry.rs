@@ -190,10 +190,12 @@ impl Head {
         }
     }
 
-    /// Writes as many whole records as fit.
+    /// Writes as many whole records as fit; of sections that nobody asked for all or none, so that
+    /// no RRset there is a part of itself (RFC 2181 section 9).
     fn emit_part(&self, body: &[u8], turn: usize, ages: Ages, reply: &mut Reply<'_>) {
         let (mut at, mut index) = (0, 0);
         let [answers, authorities, _] = self.counts.map(usize::from);
+        let mut begin = (0, reply.mark());
         while let Some(span) = record(body, at).filter(|_| index < self.records()) {
             let section =
                 usize::from(index >= answers) + usize::from(index >= answers + authorities);
@@ -201,9 +203,14 @@ impl Head {
             counts[section] = 1;
             let source = self.rotation.source(at, turn);
             let bytes = &body[source..source + span.end - span.start];
+            if section != begin.0 {
+                begin = (section, reply.mark());
+            }
             let Some(place) = reply.push_wire(counts, bytes) else {
                 if section == 0 || (section == 1 && self.is_negative()) {
                     reply.set_truncated();
+                } else {
+                    reply.rewind(begin.1);
                 }
                 return;
             };

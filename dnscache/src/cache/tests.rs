@@ -196,6 +196,27 @@ fn an_answer_too_large_for_the_client_is_cut_at_a_record() {
 }
 
 #[test]
+fn what_nobody_asked_for_is_whole_or_left_out() {
+    let check = |answers: u8, additionals: u8, expected: [u8; 2], is_cut: bool| {
+        let mut reply = message("a.example", 1);
+        (reply[7], reply[11]) = (answers, additionals);
+        for index in 0..answers + additionals {
+            reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 10, 0, 0, index]);
+        }
+        let world = World::new(BOUNDS);
+        let owner = name("a.example");
+        world.cache.insert(&question(&owner), &Entry::new(&reply, 0).unwrap(), 9, world.now);
+        let (_, reply) = world.ask("a.example");
+        assert_eq!([reply[7], reply[11]], expected);
+        assert_eq!(reply[2] & 2 != 0, is_cut, "TC");
+    };
+    // 30 records fit into 512 bytes
+    check(10, 20, [10, 20], false);
+    check(10, 21, [10, 0], false);
+    check(31, 1, [30, 0], true);
+}
+
+#[test]
 fn the_bounds_hold_exactly() {
     for entries in [1, 2, 100, 1_000, 5_000] {
         let world = World::new(Bounds { entries, bytes: 64 << 20, stale_secs: 0 });

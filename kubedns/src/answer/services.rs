@@ -172,8 +172,8 @@ impl Writing<'_, '_> {
         any
     }
 
-    /// The addresses of an endpoint's name, which stands at `target_at` already. Whether all
-    /// fitted.
+    /// The addresses of an endpoint's name, which stands at `target_at` already: those of a family
+    /// all or none (RFC 2181 section 9). Whether all fitted.
     fn push_target(
         &mut self,
         target_at: usize,
@@ -196,10 +196,18 @@ impl Writing<'_, '_> {
         if place.held.slice.host(place.index).is_empty() && !records.may_share_labels(entry) {
             return self.push_place(Section::Additional, owner, place);
         }
-        records
-            .named(entry, label)
-            .filter(|&place| records.is_first_with_both(entry, place, label))
-            .all(|place| self.push_place(Section::Additional, owner, place))
+        [false, true].into_iter().filter(|&v6| entry.published_of(v6) > 0).all(|v6| {
+            let mark = self.reply.mark();
+            let fits = records
+                .named(entry, label)
+                .filter(|&place| place.held.slice.is_v6() == v6)
+                .filter(|&place| records.is_first_with_both(entry, place, label))
+                .all(|place| self.push_place(Section::Additional, owner, place));
+            if !fits {
+                self.reply.rewind(mark);
+            }
+            fits
+        })
     }
 
     /// One SRV record whose target is `label` and the Service's name. The target is written out:

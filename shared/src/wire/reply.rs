@@ -33,6 +33,13 @@ pub enum Owner<'a> {
     Name(&'a [u8]),
 }
 
+/// How far a reply was written, to come back to.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    len: usize,
+    counts: [u16; 3],
+}
+
 /// A reply under construction in a buffer that outlives it.
 ///
 /// Space for OPT is set aside from the start when the query has one, so [`Reply::finish`] cannot
@@ -219,6 +226,16 @@ impl<'b> Reply<'b> {
     /// What has been written so far, header first.
     pub fn bytes(&self) -> &[u8] {
         &self.buffer[..self.len]
+    }
+
+    /// How far it is written now.
+    pub fn mark(&self) -> Mark {
+        Mark { len: self.len, counts: self.counts }
+    }
+
+    /// Takes every record behind `mark` away again; flags stay.
+    pub fn rewind(&mut self, mark: Mark) {
+        (self.len, self.counts) = (mark.len, mark.counts);
     }
 
     /// Takes everything behind the question away again; flags stay.

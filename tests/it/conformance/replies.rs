@@ -129,6 +129,43 @@ fn additional_records_give_way_before_answers() {
     assert!(!answer.truncated && answer.additionals.len() < 18, "{answer:#?}");
 }
 
+/// RFC 2181 section 9: an additional RRset is whole or not there.
+#[test]
+fn additional_rrsets_are_whole_or_left_out() {
+    for hosts in 12..=15 {
+        let mut endpoints = Vec::new();
+        for index in 0..hosts * 3 {
+            endpoints.push(format!("{{addresses: [10.2.0.{index}], hostname: h{}}}", index / 3));
+        }
+        let cluster = Cluster::of(
+            zone(),
+            &format!(
+                "{{kind: Service, metadata: {{name: tri, namespace: shop}}, \
+                 spec: {{clusterIP: None}}}}\n---\n\
+                 kind: EndpointSlice\n\
+                 metadata: {{name: tri, namespace: shop, \
+                 labels: {{kubernetes.io/service-name: tri}}}}\n\
+                 addressType: IPv4\n\
+                 ports: [{{name: http, port: 80}}]\n\
+                 endpoints: [{}]\n",
+                endpoints.join(", ")
+            ),
+        );
+        let answer = cluster.ask("_http._tcp.tri.shop.svc.cluster.local. SRV");
+        assert_eq!((answer.answers.len(), answer.truncated), (hosts, false));
+        let mut sets = std::collections::BTreeMap::new();
+        for record in &answer.additionals {
+            *sets.entry(record.split(' ').next().unwrap()).or_insert(0) += 1;
+        }
+        assert!(!sets.is_empty() && sets.values().all(|&count| count == 3), "{sets:?}");
+    }
+    let mut many = zone();
+    many.name_server = (0..100).map(|last| [10, 96, 0, last].into()).collect();
+    let cluster = Cluster::of(many, SHOP);
+    assert_eq!(cluster.ask("cluster.local. NS").additionals, Vec::<String>::new());
+    assert_eq!(cluster.ask_tcp("cluster.local. NS").additionals.len(), 100);
+}
+
 #[test]
 fn records_follow_objects() {
     let mut cluster = Cluster::of(zone(), SHOP);
