@@ -116,6 +116,9 @@ pub fn reduce_chain(
         authentic,
         negative,
     );
+    if messages.iter().any(|message| message.truncated) {
+        entry = entry.truncated();
+    }
     if asked.owned || messages.len() > 1 {
         entry = entry.following(chain.names(&placed));
     }
@@ -542,6 +545,22 @@ mod tests {
             let asked = Asked { dnssec_ok, owned, ..ASKED };
             let answer = reduce(&reply, &asked, &LIMITS).unwrap();
             assert_eq!(answer.entry.records(), records, "{dnssec_ok} {owned}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_an_answer_says_so_over_tcp_too() {
+        let mut part = reply(0, &["a.example. 30 A 10.0.0.1"], &[]);
+        for truncated in [false, true] {
+            part[2] = part[2] & !0x02 | u8::from(truncated) << 1;
+            let answer = reduce(&part, &ASKED, &LIMITS).unwrap();
+            assert_eq!(answer.lifetime_secs, 30);
+            let (mut buffer, mut out) = (NameBuffer::new(), [0; 512]);
+            let query = [&part[..2], b"\x01\0\0\x01\0\0\0\0\0\0", &part[12..27]].concat();
+            let query = Query::screen(&query, Transport::Tcp, &mut buffer).unwrap();
+            let mut reply = Reply::new(&query, &mut out);
+            answer.entry.emit(&query, 0, u32::MAX, &mut reply);
+            assert_eq!((reply.is_truncated(), reply.counts()), (truncated, [1, 0, 0]));
         }
     }
 

@@ -11,9 +11,7 @@ mod wildcard;
 
 use std::net::IpAddr;
 
-use shared::wire::{
-    ErrorCode, HEADER_LEN, Owner, Query, Reply, Section, Transport, class, rcode, rtype,
-};
+use shared::wire::{ErrorCode, HEADER_LEN, Owner, Query, Reply, Section, class, rcode, rtype};
 
 use crate::name::dashed;
 use crate::records::{Label, Node, PortName, Records};
@@ -268,12 +266,10 @@ impl Writing<'_, '_> {
         self.reply.push(section, owner, rtype, self.ttl_secs, rdata)
     }
 
-    /// There are more answers than fit. Over TCP there is nowhere else to ask, so TC would only
-    /// mislead.
+    /// There are more answers than fit: over UDP more are to be had over TCP, and there nobody
+    /// shall take a part of an RRset for the whole (RFC 2181 sections 5 and 9).
     fn truncate(&mut self) {
-        if self.query.transport == Transport::Udp {
-            self.reply.set_truncated();
-        }
+        self.reply.set_truncated();
     }
 }
 

@@ -564,7 +564,7 @@ fn truncated_replies_are_fetched_over_tcp() {
             });
             (world.tcp, world.tcp_truncated) = (tcp, tcp_truncated);
             let end = world.answer("a.example");
-            // What is truncated even then is no answer, and so never kept.
+            // What is truncated even then, without any answer, is none, and so never kept.
             let is_whole = tcp && !tcp_truncated;
             assert_eq!(matches!(end, End::Answered { .. }), is_whole, "{end:?}");
             assert_eq!((world.dialed, world.sent[0].len()), (1, 1));

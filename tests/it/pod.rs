@@ -319,6 +319,31 @@ async fn an_imported_service_changes_through_the_cache() {
     pod.kubedns.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_endpoints_than_a_message_holds_are_a_part_that_says_so() {
+    let directory = demo();
+    let mut objects = tests::objects::service("shop", "huge").yaml();
+    for slice in 0..5 {
+        let mut endpoints = tests::objects::endpoint_slice("shop", "huge");
+        for number in 0..1_000 {
+            endpoints = endpoints.ready(&format!("10.{slice}.{}.{}", number / 250, number % 250));
+        }
+        objects += &endpoints.named(&format!("huge-{slice}")).yaml();
+    }
+    fs::write(directory.path().join("shop-huge.yaml"), objects).unwrap();
+    let pod = Pod::start(directory.path()).await;
+    let question = "huge.shop.svc.cluster.local. A";
+    for _ in 0..2 {
+        let part = dns::ask_tcp(pod.dns, question).await;
+        assert!(part.truncated && part.answers.len() > 4_000, "{}", part.answers.len());
+        let few = dns::ask_udp(pod.dns, question).await;
+        assert!(few.truncated && few.answers.len() > 50, "{}", few.answers.len());
+    }
+    pod.healthz.end().await;
+    pod.dnscache.end().await;
+    pod.kubedns.end().await;
+}
+
 /// As Kubernetes' e2e tests want it (`test/e2e/network/dns_configmap.go`).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reverse_names_of_others_are_asked_of_the_upstream() {

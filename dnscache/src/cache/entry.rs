@@ -90,6 +90,12 @@ impl Entry {
         self
     }
 
+    /// Says that there is more than it holds, and than any message can hold.
+    pub fn truncated(mut self) -> Self {
+        self.head.flags |= TRUNCATED;
+        self
+    }
+
     /// Makes the entry go when the records of one of `names`, in wire form and lower case, or of a
     /// name above it are said to have changed: [`super::Cache::invalidate`]. Such an entry tells of
     /// the cluster, and may have more records than others.
@@ -173,6 +179,9 @@ impl Head {
         reply.set_authoritative(self.flags & AUTHORITATIVE != 0);
         let wants_ad = query.authentic_data() || query.dnssec_ok();
         reply.set_authentic_data(self.flags & AUTHENTIC != 0 && wants_ad);
+        if self.flags & TRUNCATED != 0 {
+            reply.set_truncated();
+        }
         if self.is_failure() {
             reply.set_error(ErrorCode::CachedError, "failed a moment ago, asked again shortly");
         }
@@ -299,3 +308,4 @@ const AUTHENTIC: u8 = 2;
 const NEGATIVE: u8 = 4;
 const FAILURE: u8 = 8;
 const FOLLOWS: u8 = 16;
+const TRUNCATED: u8 = 32;

@@ -110,6 +110,16 @@ impl Failure {
 /// QR, opcode 0, the ID and the very bytes of the question must agree, its case included (RFC 5452
 /// section 9.1).
 pub(super) fn read_reply(message: &[u8], query: &[u8], question_end: usize) -> Reading {
+    match read(message, query, question_end) {
+        Reading::Stray => Reading::Stray,
+        Reading::OtherCase => Reading::OtherCase,
+        _ if is_truncated(message) => Reading::Truncated,
+        reading => reading,
+    }
+}
+
+/// Likewise, whether or not TC is set.
+fn read(message: &[u8], query: &[u8], question_end: usize) -> Reading {
     if message.len() < question_end
         || message[..2] != query[..2]
         || message[2] & 0xf8 != 0x80
@@ -124,9 +134,6 @@ pub(super) fn read_reply(message: &[u8], query: &[u8], question_end: usize) -> R
             && theirs[fixed..] == ours[fixed..];
         return if same { Reading::OtherCase } else { Reading::Stray };
     }
-    if message[2] & 0x02 != 0 {
-        return Reading::Truncated;
-    }
     match u16::from(message[3] & 0x0f) {
         rcode::NOERROR if is_referral(message, question_end) => Reading::Failed(REFERRAL),
         rcode::NOERROR | rcode::NXDOMAIN => Reading::Answer,
@@ -136,15 +143,25 @@ pub(super) fn read_reply(message: &[u8], query: &[u8], question_end: usize) -> R
 }
 
 /// The same for a whole message of a TCP stream. A server that does not keep case even here has
-/// shown that it never does, so case is no longer compared.
+/// shown that it never does, so case is no longer compared. A part of an RRset that no message can
+/// hold is an answer; TC and no answer at all is none.
 pub(super) fn read_stream(message: &[u8], query: &[u8], question_end: usize) -> (Reading, bool) {
-    let reading = read_reply(message, query, question_end);
-    if reading != Reading::OtherCase {
-        return (reading, true);
+    let mut reading = read(message, query, question_end);
+    let keeps_case = reading != Reading::OtherCase;
+    if !keeps_case {
+        let mut folded = query.to_vec();
+        folded[HEADER_LEN..question_end].copy_from_slice(&message[HEADER_LEN..question_end]);
+        reading = read(message, &folded, question_end);
     }
-    let mut folded = query.to_vec();
-    folded[HEADER_LEN..question_end].copy_from_slice(&message[HEADER_LEN..question_end]);
-    (read_reply(message, &folded, question_end), false)
+    if reading == Reading::Answer && is_truncated(message) && message[6..8] == [0, 0] {
+        reading = Reading::Truncated;
+    }
+    (reading, keeps_case)
+}
+
+/// Whether TC is set.
+fn is_truncated(message: &[u8]) -> bool {
+    message[2] & 0x02 != 0
 }
 
 /// Whether a reply that says NOERROR only points elsewhere: no answer, name servers and no SOA (RFC

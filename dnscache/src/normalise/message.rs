@@ -22,6 +22,8 @@ pub(super) struct Message<'m> {
     pub authoritative: bool,
     /// AD.
     pub authentic: bool,
+    /// TC: no message holds all of it.
+    pub truncated: bool,
     records: Vec<Record<'m>>,
     counts: [usize; 2],
 }
@@ -63,6 +65,7 @@ impl<'m> Message<'m> {
             rcode: u16::from(reply[3] & 0x0f),
             authoritative: reply[2] & 0x04 != 0,
             authentic: reply[3] & 0x20 != 0,
+            truncated: reply[2] & 0x02 != 0,
             records: Vec::with_capacity(total),
             counts: [0; 2],
         };
