@@ -127,6 +127,11 @@ fn the_apex_and_what_belongs_to_it() {
                 "NOERROR",
                 &["@ SOA ns.dns.cluster.local. hostmaster.cluster.local. 1 7200 1800 86400 30"],
             ),
+            (
+                "Cluster.local. SOA",
+                "NOERROR",
+                &["@ SOA ns.dns.Cluster.local. hostmaster.Cluster.local. 1 7200 1800 86400 30"],
+            ),
             ("cluster.local. NS", "NOERROR", &["@ NS ns.dns.cluster.local."]),
             ("CLUSTER.Local. NS", "NOERROR", &["@ NS ns.dns.CLUSTER.Local."]),
             ("cluster.local. A", "NODATA", &[]),
@@ -149,12 +154,18 @@ fn the_apex_and_what_belongs_to_it() {
             ("shop.svc.cluster.local. A", "NODATA", &[]),
             ("shop.svc.cluster.local. SRV", "NODATA", &[]),
             ("shop.svc.cluster.local. SOA", "NODATA", &[]),
+            ("svc.cluster.local. NS", "NODATA", &[]),
+            ("shop.svc.cluster.local. NS", "NODATA", &[]),
             ("empty.svc.cluster.local. A", "NODATA", &[]),
             ("nope.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("nope.svc.cluster.local. SOA", "NXDOMAIN", &[]),
             ("nope.svc.cluster.local. NS", "NXDOMAIN", &[]),
             ("nope.cluster.local. A", "NXDOMAIN", &[]),
+            ("nope.shop.svc.ClUsTeR.lOcAl. A", "NXDOMAIN", &[]),
+            ("nope.ClUsTeR.lOcAl. NS", "NXDOMAIN", &[]),
             ("svc.svc.cluster.local. A", "NXDOMAIN", &[]),
+            ("web.shop.pood.cluster.local. A", "NXDOMAIN", &[]),
+            ("7.0.96.10.cluster.local. PTR", "NXDOMAIN", &[]),
             // other people's names
             ("example.com. A", "REFUSED", &[]),
             ("local. A", "REFUSED", &[]),
@@ -170,6 +181,63 @@ fn the_apex_and_what_belongs_to_it() {
     check_additional(&cluster, &[("cluster.local. NS", additional)]);
     let refused = cluster.ask("example.com. A");
     assert_eq!(refused.error.map(|(code, _)| code), Some(20));
+}
+
+/// CoreDNS's `kubernetes_test.go`: a name server of one family.
+#[test]
+fn a_name_server_has_the_addresses_it_has() {
+    let (v4, v6) = ("10.96.0.10", "fd00:96::10");
+    let of = |address: &str| {
+        let mut zone = zone();
+        zone.name_server = [address.parse().unwrap()].into();
+        Cluster::of(zone, SHOP)
+    };
+    let ns: &[&str] = &["@ NS ns.dns.cluster.local."];
+    check(
+        &of(v4),
+        &[
+            ("ns.dns.cluster.local. A", "NOERROR", &["@ A 10.96.0.10"]),
+            ("ns.dns.cluster.local. AAAA", "NODATA", &[]),
+            ("cluster.local. NS", "NOERROR", ns),
+        ],
+    );
+    check(
+        &of(v6),
+        &[
+            ("ns.dns.cluster.local. A", "NODATA", &[]),
+            ("ns.dns.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00:96::10"]),
+            ("cluster.local. NS", "NOERROR", ns),
+        ],
+    );
+    let additional: &[&str] = &["ns.dns.cluster.local. A 10.96.0.10"];
+    check_additional(&of(v4), &[("cluster.local. NS", additional)]);
+    let additional: &[&str] = &["ns.dns.cluster.local. AAAA fd00:96::10"];
+    check_additional(&of(v6), &[("cluster.local. NS", additional)]);
+}
+
+#[test]
+fn the_apexes_of_the_reverse_zones() {
+    const SOA: &str = "@ SOA ns.dns.cluster.local. hostmaster.cluster.local. 1 7200 1800 86400 30";
+    let cluster = Cluster::of(zone(), SHOP);
+    check(
+        &cluster,
+        &[
+            ("in-addr.arpa. SOA", "NOERROR", &[SOA]),
+            ("ip6.arpa. SOA", "NOERROR", &[SOA]),
+            ("in-addr.arpa. NS", "NOERROR", &["@ NS ns.dns.cluster.local."]),
+            ("ip6.arpa. NS", "NOERROR", &["@ NS ns.dns.cluster.local."]),
+            ("In-Addr.arpa. A", "NODATA", &[]),
+            // an IPv6 endpoint with a hostname
+            (
+                "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.2.0.0.0.0.0.d.f.ip6.arpa. PTR",
+                "NOERROR",
+                &["@ PTR peer-0.peers.shop.svc.cluster.local."],
+            ),
+        ],
+    );
+    let glue: &[&str] =
+        &["ns.dns.cluster.local. A 10.96.0.10", "ns.dns.cluster.local. AAAA fd00:96::10"];
+    check_additional(&cluster, &[("in-addr.arpa. NS", glue), ("ip6.arpa. NS", glue)]);
 }
 
 #[test]
@@ -213,6 +281,8 @@ fn pod_names() {
         &[
             ("10-1-0-1.shop.pod.cluster.local. A", "NOERROR", &["@ A 10.1.0.1"]),
             ("fd00-3--1.shop.pod.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00:3::1"]),
+            // however the address is written
+            ("fd00-3-0-0-0-0-0-1.shop.pod.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00:3::1"]),
             ("fd00-3--1.shop.pod.cluster.local. A", "NODATA", &[]),
             ("0--ffff-a01-1.shop.pod.cluster.local. AAAA", "NXDOMAIN", &[]),
             ("10-1-0-1.empty.pod.cluster.local. A", "NXDOMAIN", &[]),
