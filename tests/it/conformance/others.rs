@@ -1,5 +1,7 @@
 //! Cases from the tests of kube-dns, CoreDNS and Kubernetes that stand in no other table here.
 
+use kubedns::project::{Kind, ObjectId};
+
 use super::{check, zone};
 use crate::fixture::cluster::Cluster;
 
@@ -100,6 +102,118 @@ fn reverse_names_of_odd_shapes() {
             ("six.e2e.svc.cluster.local.in-addr.arpa. A", "REFUSED", &[]),
             ("six.e2e.svc.ip6.arpa. AAAA", "REFUSED", &[]),
             ("six.e2e.svc.cluster.local. PTR", "NODATA", &[]),
+        ],
+    );
+}
+
+/// kube-dns's `dns_test.go`: an address in a form that is not the shortest (RFC 5952).
+#[test]
+fn an_address_is_the_same_however_it_is_written() {
+    check(
+        &Cluster::of(
+            zone(),
+            r#"
+kind: Service
+metadata: {name: long, namespace: e2e}
+spec: {clusterIP: "2001:db8:0:0:aaaa::1", clusterIPs: ["2001:db8:0:0:aaaa::1"]}
+"#,
+        ),
+        &[
+            ("long.e2e.svc.cluster.local. A", "NODATA", &[]),
+            ("long.e2e.svc.cluster.local. AAAA", "NOERROR", &["@ AAAA 2001:db8::aaaa:0:0:1"]),
+            (
+                "1.0.0.0.0.0.0.0.0.0.0.0.a.a.a.a.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa. PTR",
+                "NOERROR",
+                &["@ PTR long.e2e.svc.cluster.local."],
+            ),
+        ],
+    );
+}
+
+/// kube-dns's `dns_test.go`: endpoints of a headless Service come and go, with their slice or out
+/// of it; a hostname moves to another address.
+#[test]
+fn names_go_with_their_endpoints() {
+    let slice = |endpoints: &str| {
+        format!(
+            "
+kind: EndpointSlice
+metadata: {{name: cats-1, namespace: e2e, labels: {{kubernetes.io/service-name: cats}}}}
+addressType: IPv4
+ports: [{{name: http, port: 80}}]
+endpoints: {endpoints}
+"
+        )
+    };
+    let one = slice("[{addresses: [10.0.0.1], hostname: foo}]");
+    let mut cluster = Cluster::of(
+        zone(),
+        "{kind: Service, metadata: {name: cats, namespace: e2e}, spec: {clusterIP: None}}",
+    );
+    let there: &[super::Row] = &[
+        ("cats.e2e.svc.cluster.local. A", "NOERROR", &["@ A 10.0.0.1"]),
+        ("foo.cats.e2e.svc.cluster.local. A", "NOERROR", &["@ A 10.0.0.1"]),
+        (
+            "_http._tcp.cats.e2e.svc.cluster.local. SRV",
+            "NOERROR",
+            &["@ SRV 0 100 80 foo.cats.e2e.svc.cluster.local."],
+        ),
+        ("1.0.0.10.in-addr.arpa. PTR", "NOERROR", &["@ PTR foo.cats.e2e.svc.cluster.local."]),
+    ];
+    let gone = there.iter().map(|&(question, ..)| (question, "NXDOMAIN", &[][..]));
+    let gone: Vec<super::Row> = gone.collect();
+    check(&cluster, &gone);
+    let mut becomes = |yaml: Option<&str>, rows: &[super::Row]| {
+        match yaml {
+            Some(yaml) => cluster.apply(yaml),
+            None => cluster.delete(ObjectId::new(Kind::EndpointSlice, "e2e", "cats-1")),
+        }
+        cluster.sync().expect("news");
+        check(&cluster, rows);
+    };
+    becomes(Some(&one), there);
+    becomes(Some(&slice("[]")), &gone);
+    becomes(Some(&one), there);
+    becomes(None, &gone);
+    becomes(Some(&one), there);
+    let elsewhere = slice("[{addresses: [10.0.0.2], hostname: foo}]");
+    let moved: &[super::Row] = &[
+        ("foo.cats.e2e.svc.cluster.local. A", "NOERROR", &["@ A 10.0.0.2"]),
+        ("2.0.0.10.in-addr.arpa. PTR", "NOERROR", &["@ PTR foo.cats.e2e.svc.cluster.local."]),
+        ("1.0.0.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
+    ];
+    becomes(Some(&elsewhere), moved);
+}
+
+/// kube-dns's `dns_test.go`: an alias goes; two Services of a namespace share a cluster IP.
+#[test]
+fn aliases_go_and_addresses_are_shared() {
+    let mut cluster = Cluster::of(
+        zone(),
+        "
+kind: Service
+metadata: {name: alias, namespace: e2e}
+spec: {type: ExternalName, externalName: foo.example.com}
+---
+{kind: Service, metadata: {name: one, namespace: e2e}, spec: {clusterIP: 10.96.3.9}}
+---
+{kind: Service, metadata: {name: two, namespace: e2e}, spec: {clusterIP: 10.96.3.9}}
+",
+    );
+    let alias = "alias.e2e.svc.cluster.local. A";
+    check(&cluster, &[(alias, "NOERROR", &["@ CNAME foo.example.com."])]);
+    cluster.delete(ObjectId::new(Kind::Service, "e2e", "alias"));
+    cluster.sync().expect("news");
+    check(
+        &cluster,
+        &[
+            (alias, "NXDOMAIN", &[]),
+            ("alias.e2e.svc.cluster.local. CNAME", "NXDOMAIN", &[]),
+            (
+                "9.3.96.10.in-addr.arpa. PTR",
+                "NOERROR",
+                &["@ PTR one.e2e.svc.cluster.local.", "@ PTR two.e2e.svc.cluster.local."],
+            ),
         ],
     );
 }

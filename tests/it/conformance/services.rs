@@ -72,6 +72,17 @@ fn srv_of_cluster_ip_services() {
                 "NOERROR",
                 &["@ SRV 0 100 80 dual.shop.svc.cluster.local."],
             ),
+            // IPv6 alone
+            (
+                "_http._tcp.six.shop.svc.cluster.local. SRV",
+                "NOERROR",
+                &["@ SRV 0 100 80 six.shop.svc.cluster.local."],
+            ),
+            (
+                "six.shop.svc.cluster.local. SRV",
+                "NOERROR",
+                &["@ SRV 0 100 80 six.shop.svc.cluster.local."],
+            ),
             // one number under two protocols is one record at the bare name
             (
                 "names.shop.svc.cluster.local. SRV",
@@ -103,6 +114,12 @@ fn srv_of_cluster_ip_services() {
                 "NOERROR",
                 &["@ SRV 0 100 80 web.shop.svc.cluster.local."],
             ),
+            // the target is spelt as the objects spell it
+            (
+                "_HtTp._TcP.wEb.sHop.SvC.cLuStEr.LoCaL. SRV",
+                "NOERROR",
+                &["@ SRV 0 100 80 web.shop.svc.cluster.local."],
+            ),
             // the name exists through its SRV records alone
             ("_http._tcp.web.shop.svc.cluster.local. A", "NODATA", &[]),
             ("_http._tcp.web.shop.svc.cluster.local. TXT", "NODATA", &[]),
@@ -123,6 +140,11 @@ fn srv_of_cluster_ip_services() {
                     "dual.shop.svc.cluster.local. AAAA fd00:96::8",
                 ],
             ),
+            (
+                "_http._tcp.six.shop.svc.cluster.local. SRV",
+                &["six.shop.svc.cluster.local. AAAA fd00:96::9"],
+            ),
+            ("six.shop.svc.cluster.local. SRV", &["six.shop.svc.cluster.local. AAAA fd00:96::9"]),
         ],
     );
 }
@@ -152,6 +174,7 @@ fn headless_services() {
             ("tolerant.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.8.1"]),
             // nobody ready: the name does not exist, nor does anything below
             ("idle.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
+            ("idle.shop.svc.cluster.local. AAAA", "NXDOMAIN", &[]),
             ("idle.shop.svc.cluster.local. SRV", "NXDOMAIN", &[]),
             ("_http._tcp.idle.shop.svc.cluster.local. SRV", "NXDOMAIN", &[]),
             ("10-1-4-1.idle.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
@@ -162,9 +185,12 @@ fn headless_services() {
             ("named.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             // no ports: addresses still
             ("portless.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.5.1"]),
+            ("10-1-5-1.portless.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.5.1"]),
             ("portless.shop.svc.cluster.local. SRV", "NODATA", &[]),
             ("_tcp.portless.shop.svc.cluster.local. SRV", "NXDOMAIN", &[]),
             ("allports.shop.svc.cluster.local. SRV", "NODATA", &[]),
+            // ports without a name have none below _tcp
+            ("_tcp.db6.shop.svc.cluster.local. SRV", "NXDOMAIN", &[]),
         ],
     );
 }
@@ -195,6 +221,11 @@ fn endpoints() {
             ("fd00-1-0-0-0-0-0-1.db6.shop.svc.cluster.local. AAAA", "NXDOMAIN", &[]),
             // one hostname, several addresses: of one slice, of both families
             ("twin.multi.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.6.1", "@ A 10.1.6.2"]),
+            (
+                "twin.multi.shop.svc.cluster.local. AAAA",
+                "NOERROR",
+                &["@ AAAA fd00:6::1", "@ AAAA fd00:6::2"],
+            ),
             ("peer-0.peers.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.2.1"]),
             ("peer-0.peers.shop.svc.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00:2::1"]),
             ("peer-1.peers.shop.svc.cluster.local. AAAA", "NODATA", &[]),
@@ -202,6 +233,14 @@ fn endpoints() {
             ("10-1-1-1.web.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.1.1"]),
             ("10-1-1-2.web.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("10-96-0-7.web.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
+            ("front-0.front.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.3.1"]),
+            ("10-1-3-1.front.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
+            ("front.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.96.0.13"]),
+            (
+                "1.3.1.10.in-addr.arpa. PTR",
+                "NOERROR",
+                &["@ PTR front-0.front.shop.svc.cluster.local."],
+            ),
         ],
     );
 }
@@ -268,6 +307,8 @@ fn srv_of_headless_services() {
                 &[
                     "twin.multi.shop.svc.cluster.local. A 10.1.6.1",
                     "twin.multi.shop.svc.cluster.local. A 10.1.6.2",
+                    "twin.multi.shop.svc.cluster.local. AAAA fd00:6::1",
+                    "twin.multi.shop.svc.cluster.local. AAAA fd00:6::2",
                 ],
             ),
             (
@@ -330,6 +371,22 @@ fn external_names() {
                     "web.shop.svc.cluster.local. SRV 0 100 443 web.shop.svc.cluster.local.",
                 ],
             ),
+            (
+                "todb.shop.svc.cluster.local. A",
+                "NOERROR",
+                &[
+                    "@ CNAME db.shop.svc.cluster.local.",
+                    "db.shop.svc.cluster.local. A 10.1.0.1",
+                    "db.shop.svc.cluster.local. A 10.1.0.2",
+                    "db.shop.svc.cluster.local. A 10.1.0.3",
+                    "db.shop.svc.cluster.local. A 10.1.0.5",
+                ],
+            ),
+            (
+                "todb.shop.svc.cluster.local. AAAA",
+                "NOERROR",
+                &["@ CNAME db.shop.svc.cluster.local."],
+            ),
             // the last name of the chain decides about the code (RFC 6604)
             (
                 "lost.shop.svc.cluster.local. A",
@@ -341,10 +398,12 @@ fn external_names() {
     );
     let soa = "cluster.local. 30 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. \
                1 7200 1800 86400 30";
-    let nodata = cluster.ask("alias.shop.svc.cluster.local. AAAA");
-    assert_eq!(nodata.status, "NOERROR");
-    assert_eq!(nodata.answers.len(), 1, "{nodata:#?}");
-    assert_eq!(nodata.authorities, [soa]);
+    for alias in ["alias", "todb"] {
+        let nodata = cluster.ask(&format!("{alias}.shop.svc.cluster.local. AAAA"));
+        assert_eq!(nodata.status, "NOERROR");
+        assert_eq!(nodata.answers.len(), 1, "{nodata:#?}");
+        assert_eq!(nodata.authorities, [soa]);
+    }
     let lost = cluster.ask("lost.shop.svc.cluster.local. A");
     assert_eq!((lost.status.as_str(), lost.answers.len()), ("NXDOMAIN", 1));
     assert_eq!(lost.authorities, [soa]);
