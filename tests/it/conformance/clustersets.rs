@@ -106,6 +106,15 @@ fn headless_services_of_several_clusters() {
                     "@ SRV 0 100 5433 db-0.cluster-b.db.shop.svc.clusterset.local.",
                 ],
             ),
+            (
+                "db.shop.svc.clusterset.local. SRV",
+                "NOERROR",
+                &[
+                    "@ SRV 0 100 5432 db-0.cluster-a.db.shop.svc.clusterset.local.",
+                    "@ SRV 0 100 5432 10-3-0-101.cluster-a.db.shop.svc.clusterset.local.",
+                    "@ SRV 0 100 5433 db-0.cluster-b.db.shop.svc.clusterset.local.",
+                ],
+            ),
             ("_pg._tcp.cluster-a.db.shop.svc.clusterset.local. SRV", "NXDOMAIN", &[]),
             // no ready endpoint: NXDOMAIN (2.4.1)
             ("idle.shop.svc.clusterset.local. A", "NXDOMAIN", &[]),
@@ -173,6 +182,61 @@ endpoints: [{addresses: [10.3.0.1], hostname: db-0}]
 }
 
 #[test]
+fn imports_of_one_family_without_ports_and_of_a_name_that_is_taken_here() {
+    check(
+        &shop(),
+        &[
+            ("six.far.svc.clusterset.local. AAAA", "NOERROR", &["@ AAAA fd42::43"]),
+            ("six.far.svc.clusterset.local. A", "NODATA", &[]),
+            // its ports are those of the import: nobody stands behind it yet
+            (
+                "six.far.svc.clusterset.local. SRV",
+                "NOERROR",
+                &["@ SRV 0 100 443 six.far.svc.clusterset.local."],
+            ),
+            (
+                "_https._tcp.six.far.svc.clusterset.local. SRV",
+                "NOERROR",
+                &["@ SRV 0 100 443 six.far.svc.clusterset.local."],
+            ),
+            // each zone has its own
+            ("six.far.svc.cluster.local. A", "NOERROR", &["@ A 10.96.0.14"]),
+            ("six.far.svc.cluster.local. AAAA", "NODATA", &[]),
+            // endpoints without ports, by label and by hostname
+            (
+                "fd04--101.cluster-b.log.far.svc.clusterset.local. AAAA",
+                "NOERROR",
+                &["@ AAAA fd04::101"],
+            ),
+            ("fd04--101.cluster-b.log.far.svc.clusterset.local. A", "NODATA", &[]),
+            ("fd04--101.cluster-a.log.far.svc.clusterset.local. AAAA", "NXDOMAIN", &[]),
+            ("fd04--101.log.far.svc.clusterset.local. AAAA", "NXDOMAIN", &[]),
+            (
+                "twin.cluster-b.log.far.svc.clusterset.local. A",
+                "NOERROR",
+                &["@ A 10.4.0.102", "@ A 10.4.0.103"],
+            ),
+            (
+                "10-4-0-104.cluster-b.log.far.svc.clusterset.local. A",
+                "NOERROR",
+                &["@ A 10.4.0.104"],
+            ),
+            ("log.far.svc.clusterset.local. AAAA", "NOERROR", &["@ AAAA fd04::101"]),
+            ("log.far.svc.clusterset.local. SRV", "NODATA", &[]),
+            ("_tcp.log.far.svc.clusterset.local. SRV", "NXDOMAIN", &[]),
+        ],
+    );
+    let additional: &[&str] = &["six.far.svc.clusterset.local. AAAA fd42::43"];
+    check_additional(
+        &shop(),
+        &[
+            ("six.far.svc.clusterset.local. SRV", additional),
+            ("_https._tcp.six.far.svc.clusterset.local. SRV", additional),
+        ],
+    );
+}
+
+#[test]
 fn the_zone_itself() {
     let mut soa =
         "@ SOA ns.dns.clusterset.local. hostmaster.clusterset.local. 1 7200 1800 86400 30";
@@ -190,6 +254,9 @@ fn the_zone_itself() {
             ("clusterset.local. A", "NODATA", &[]),
             ("svc.clusterset.local. A", "NODATA", &[]),
             ("shop.svc.clusterset.local. A", "NODATA", &[]),
+            ("svc.clusterset.local. NS", "NODATA", &[]),
+            ("shop.svc.clusterset.local. NS", "NODATA", &[]),
+            ("nope.shop.svc.ClusterSet.Local. A", "NXDOMAIN", &[]),
             // a namespace of the cluster without imports; neither pods nor what is not imported
             ("default.svc.clusterset.local. A", "NXDOMAIN", &[]),
             ("pod.clusterset.local. A", "NXDOMAIN", &[]),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use kubedns::project::{Kind, ObjectId};
 use kubedns::store::Changed;
 
 use super::{SHOP, check, zone};
@@ -128,4 +129,86 @@ spec: {clusterIP: 10.96.77.1}
     };
     let names = format!("{names:?}");
     assert!(names.contains("fresh.shop.fed.svc.cluster.local."), "{names}");
+}
+
+#[test]
+fn a_headless_service_is_here_while_it_has_endpoints() {
+    let mut cluster = federated(&format!("{SHOP}\n---{NODE}"), &[("fed", "fed.example")]);
+    check(
+        &cluster,
+        &[(
+            "db.shop.fed.svc.cluster.local. A",
+            "NOERROR",
+            &[
+                "@ CNAME db.shop.svc.cluster.local.",
+                "db.shop.svc.cluster.local. A 10.1.0.1",
+                "db.shop.svc.cluster.local. A 10.1.0.2",
+                "db.shop.svc.cluster.local. A 10.1.0.3",
+                "db.shop.svc.cluster.local. A 10.1.0.5",
+            ],
+        )],
+    );
+    for slice in ["db-a", "db-b"] {
+        cluster.delete(ObjectId::new(Kind::EndpointSlice, "shop", slice));
+    }
+    cluster.sync().expect("news");
+    check(
+        &cluster,
+        &[(
+            "db.shop.fed.svc.cluster.local. A",
+            "NOERROR",
+            &["@ CNAME db.shop.fed.svc.z1.r1.fed.example."],
+        )],
+    );
+}
+
+/// kube-dns's `dns_test.go`: both families in either order, and more than one federation.
+#[test]
+fn two_federations_have_both_families() {
+    let slice = "
+kind: EndpointSlice
+metadata: {name: pair-a, namespace: shop, labels: {kubernetes.io/service-name: pair}}
+addressType: IPv4
+endpoints: [{addresses: [10.1.0.9]}]
+---
+";
+    for ips in [r#"[10.96.0.15, "fd00:96::15"]"#, r#"["fd00:96::15", 10.96.0.15]"#] {
+        let service = format!(
+            "{{kind: Service, metadata: {{name: pair, namespace: shop}}, \
+             spec: {{clusterIPs: {ips}}}}}"
+        );
+        let domains = [("east", "east.example"), ("west", "west.example")];
+        let cluster = federated(&format!("{slice}{service}\n---{NODE}"), &domains);
+        check(
+            &cluster,
+            &[
+                (
+                    "pair.shop.east.svc.cluster.local. A",
+                    "NOERROR",
+                    &[
+                        "@ CNAME pair.shop.svc.cluster.local.",
+                        "pair.shop.svc.cluster.local. A 10.96.0.15",
+                    ],
+                ),
+                (
+                    "pair.shop.west.svc.cluster.local. AAAA",
+                    "NOERROR",
+                    &[
+                        "@ CNAME pair.shop.svc.cluster.local.",
+                        "pair.shop.svc.cluster.local. AAAA fd00:96::15",
+                    ],
+                ),
+                (
+                    "away.shop.east.svc.cluster.local. AAAA",
+                    "NOERROR",
+                    &["@ CNAME away.shop.east.svc.z1.r1.east.example."],
+                ),
+                (
+                    "away.shop.west.svc.cluster.local. A",
+                    "NOERROR",
+                    &["@ CNAME away.shop.west.svc.z1.r1.west.example."],
+                ),
+            ],
+        );
+    }
 }
