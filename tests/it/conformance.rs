@@ -14,6 +14,7 @@ mod replies;
 mod reverse;
 mod search;
 mod services;
+mod sizes;
 mod transcripts;
 mod wildcards;
 mod zonal;

@@ -3,6 +3,7 @@
 //! Sizes, turns, the state before the first full list, changed names and the serial.
 
 use kubedns::project::{Kind, ObjectId};
+use kubedns::records::PodMode;
 use proptest::prelude::*;
 use shared::wire::Transport;
 
@@ -38,7 +39,7 @@ fn nothing_is_denied_before_everything_is_known() {
 }
 
 /// The shop and a headless Service `name` with `count` endpoints in slices of at most 100.
-fn with_headless(name: &str, count: usize) -> Cluster {
+pub fn with_headless(name: &str, count: usize) -> Cluster {
     let mut cluster = Cluster::of(zone(), SHOP);
     cluster.apply(&format!(
         "{{kind: Service, metadata: {{name: {name}, namespace: shop}}, spec: {{clusterIP: None}}}}"
@@ -202,6 +203,7 @@ fn records_follow_objects() {
         &cluster,
         &[
             ("web.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
+            ("_http._tcp.web.shop.svc.cluster.local. SRV", "NXDOMAIN", &[]),
             ("7.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
             ("1.1.1.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
             ("10-1-1-1.web.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
@@ -239,6 +241,25 @@ fn records_follow_objects() {
     cluster.delete(ObjectId::new(Kind::Namespace, "", "fresh"));
     names(&mut cluster).unwrap();
     check(&cluster, &[("fresh.svc.cluster.local. A", "NXDOMAIN", &[])]);
+}
+
+#[test]
+fn a_pod_that_changes_in_nothing_that_counts_is_no_news() {
+    let mut zone = zone();
+    zone.pods = PodMode::Verified;
+    let mut cluster = Cluster::of(zone, SHOP);
+    let mut is_news = |metadata: &str, address: &str| {
+        cluster.apply(&format!(
+            "{{kind: Pod, metadata: {{name: web-0, namespace: shop{metadata}}}, \
+             status: {{phase: Running, podIP: {address}, podIPs: [{{ip: {address}}}]}}}}"
+        ));
+        cluster.writer.publish(0).is_some()
+    };
+    assert!(is_news("", "10.1.9.1"));
+    assert!(!is_news("", "10.1.9.1"), "the same Pod again");
+    assert!(!is_news(", labels: {app: web}", "10.1.9.1"));
+    assert!(!is_news(", resourceVersion: '77'", "10.1.9.1"));
+    assert!(is_news("", "10.1.9.2"));
 }
 
 #[test]
