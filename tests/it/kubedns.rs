@@ -130,6 +130,7 @@ async fn a_restricted_watch_asks_for_nothing_else() {
     let api = shop().await;
     api.apply(namespace("other"));
     api.apply(service("other", "web").cluster_ip("10.0.1.7").label("app", "web"));
+    api.apply(endpoint_slice("other", "web").ready("10.1.1.7"));
     api.apply(service("shop", "db").cluster_ip("10.0.0.9").label("app", "db"));
     let flags = ["--namespace", "shop", "--service-selector", "app=db"];
     let kubedns = watching(&api, &flags).await;
@@ -137,8 +138,14 @@ async fn a_restricted_watch_asks_for_nothing_else() {
     eventually(kubedns.dns, DB, "NOERROR", &[answer]).await;
     let answer = dns::ask(kubedns.dns, WEB).await;
     assert_eq!(answer.status, "NXDOMAIN");
-    let answer = dns::ask(kubedns.dns, "other.svc.cluster.local. A").await;
-    assert_eq!(answer.status, "NXDOMAIN");
+    for question in ["other.svc.cluster.local. A", "web.other.svc.cluster.local. A"] {
+        assert_eq!(dns::ask(kubedns.dns, question).await.status, "NXDOMAIN", "{question}");
+    }
+    for question in ["7.1.0.10.in-addr.arpa. PTR", "7.1.1.10.in-addr.arpa. PTR"] {
+        let answer = dns::ask(kubedns.dns, question).await;
+        assert_eq!(answer.status, "NXDOMAIN", "{question}");
+        assert!(answer.authorities[0].starts_with("in-addr.arpa. 30 IN SOA "), "{answer:?}");
+    }
     let requests = api.requests();
     let has = |path: &str, part: &str| {
         requests.iter().any(|request| request.starts_with(path) && request.contains(part))
@@ -195,7 +202,10 @@ async fn endpoints_may_be_named_by_their_pods() {
     let record = |label: &str| format!("{db} 30 IN SRV 0 100 5432 {label}.{db}");
     let srv = "db.shop.svc.cluster.local. SRV";
     let all = ["10-1-0-2", "db-0", "db-6f9c-x2b4k"].map(record);
-    eventually(kubedns.dns, srv, "NOERROR", &all.each_ref().map(String::as_str)).await;
+    let answer = eventually(kubedns.dns, srv, "NOERROR", &all.each_ref().map(String::as_str)).await;
+    let address = |(label, address): (&str, &str)| format!("{label}.{db} 30 IN A {address}");
+    let addresses = [("10-1-0-2", "10.1.0.2"), ("db-0", "10.1.0.3"), ("db-6f9c-x2b4k", "10.1.0.1")];
+    assert_eq!(answer.additionals, addresses.map(address));
     for (question, answer) in [
         ("db-6f9c-x2b4k.db.shop.svc.cluster.local. A", "A 10.1.0.1"),
         ("1.0.1.10.in-addr.arpa. PTR", "PTR db-6f9c-x2b4k.db.shop.svc.cluster.local."),

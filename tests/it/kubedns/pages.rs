@@ -74,6 +74,10 @@ async fn metrics_tell_what_is_known_and_how_fresh_it_is() {
     for path in ["/livez?verbose", "/healthz", "/readiness"] {
         assert_eq!(http::get(kubedns.http, path).await.0, 200, "{path}");
     }
+    // what kube-dns had and nobody should see
+    for path in ["/cache", "/debug/pprof/"] {
+        assert_eq!(http::get(kubedns.http, path).await.0, 404, "{path}");
+    }
     kubedns.end().await;
 }
 

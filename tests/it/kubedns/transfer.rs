@@ -13,7 +13,7 @@ use super::watching;
 use crate::fixture::dns::{self, PATIENCE, eventually};
 use crate::fixture::kubedns::Kubedns;
 use tests::api_server::ApiServer;
-use tests::objects::{endpoint_slice, namespace, service};
+use tests::objects::{endpoint_slice, imported_slice, namespace, pod, service, service_import};
 
 /// An API server with a headless Service shop/db of 5,000 endpoints with so many ports, and a few
 /// others.
@@ -153,6 +153,79 @@ async fn a_transfer_holds_what_single_queries_answer() {
     }
     let (code, pointers, _) = transfer(kubedns.dns, "ip6.arpa. AXFR").await;
     assert_eq!((&*code, pointers.len()), ("NOERROR", 1));
+    kubedns.end().await;
+}
+
+/// CoreDNS's `xfr_test.go`: one NS, however many addresses it has; both zones; names that
+/// `--endpoint-pod-names` gives.
+#[tokio::test]
+async fn a_transfer_holds_what_flags_add() {
+    let api = super::shop().await;
+    let mut sig = service("shop", "sig").cluster_ip("10.0.0.9").port("diameter", 3_868);
+    sig.0["spec"]["ports"][0]["protocol"] = "SCTP".into();
+    api.apply(sig);
+    api.apply(service("shop", "db"));
+    let long = "p".repeat(64);
+    let mut slice = endpoint_slice("shop", "db").ready("10.1.0.1").ready("10.1.0.2");
+    for (index, name) in [&long, "db-6f9c-x2b4k"].into_iter().enumerate() {
+        slice.0["endpoints"][index]["targetRef"] =
+            serde_json::json!({"kind": "Pod", "name": name, "namespace": "shop"});
+        api.apply(pod("shop", name, &format!("10.1.0.{}", index + 1)));
+    }
+    api.apply(slice);
+    api.apply(service_import("shop", "pay").clusterset_ip("10.42.0.1").port("https", 443));
+    api.apply(service_import("shop", "db"));
+    api.apply(imported_slice("shop", "db", "cluster-a").host("10.3.0.1", "db-0").port("pg", 5_432));
+    let flags = "--transfer=127.0.0.0/8 --name-server=10.96.0.10 --name-server=fd00:96::10 \
+         --clusterset-domain=clusterset.local --endpoint-pod-names --pods=verified";
+    let kubedns = loaded(&api, &flags.split_whitespace().collect::<Vec<_>>()).await;
+    let expected: [(&str, &[&str]); 2] = [
+        (
+            "cluster.local.",
+            &[
+                "10-1-0-1.db.shop.svc.@ 30 IN A 10.1.0.1",
+                "10-1-0-1.shop.pod.@ 30 IN A 10.1.0.1",
+                "10-1-0-2.shop.pod.@ 30 IN A 10.1.0.2",
+                "@ 30 IN NS ns.dns.@",
+                "_diameter._sctp.sig.shop.svc.@ 30 IN SRV 0 100 3868 sig.shop.svc.@",
+                "_http._tcp.web.shop.svc.@ 30 IN SRV 0 100 80 web.shop.svc.@",
+                "db-6f9c-x2b4k.db.shop.svc.@ 30 IN A 10.1.0.2",
+                "db.shop.svc.@ 30 IN A 10.1.0.1",
+                "db.shop.svc.@ 30 IN A 10.1.0.2",
+                "dns-version.@ 30 IN TXT 1.1.0",
+                "ns.dns.@ 30 IN A 10.96.0.10",
+                "ns.dns.@ 30 IN AAAA fd00:96::10",
+                "sig.shop.svc.@ 30 IN A 10.0.0.9",
+                "sig.shop.svc.@ 30 IN SRV 0 100 3868 sig.shop.svc.@",
+                "web.shop.svc.@ 30 IN A 10.0.0.7",
+                "web.shop.svc.@ 30 IN SRV 0 100 80 web.shop.svc.@",
+            ],
+        ),
+        (
+            "clusterset.local.",
+            &[
+                "@ 30 IN NS ns.dns.@",
+                "_https._tcp.pay.shop.svc.@ 30 IN SRV 0 100 443 pay.shop.svc.@",
+                "_pg._tcp.db.shop.svc.@ 30 IN SRV 0 100 5432 db-0.cluster-a.db.shop.svc.@",
+                "db-0.cluster-a.db.shop.svc.@ 30 IN A 10.3.0.1",
+                "db.shop.svc.@ 30 IN A 10.3.0.1",
+                "db.shop.svc.@ 30 IN SRV 0 100 5432 db-0.cluster-a.db.shop.svc.@",
+                "dns-version.@ 30 IN TXT 1.0.0",
+                "ns.dns.@ 30 IN A 10.96.0.10",
+                "ns.dns.@ 30 IN AAAA fd00:96::10",
+                "pay.shop.svc.@ 30 IN A 10.42.0.1",
+                "pay.shop.svc.@ 30 IN SRV 0 100 443 pay.shop.svc.@",
+            ],
+        ),
+    ];
+    for (zone, expected) in expected {
+        let (code, mut records, _) = transfer(kubedns.dns, &format!("{zone} AXFR")).await;
+        records.sort();
+        let mut expected: Vec<String> =
+            expected.iter().map(|text| text.replace('@', zone)).collect();
+        expected.sort();
+        assert_eq!((&*code, records), ("NOERROR", expected), "{zone}");
+    }
     kubedns.end().await;
 }
 
