@@ -170,7 +170,11 @@ mod tests {
     /// A query of `class`, with RD where `flags` has it.
     fn message(name: &str, (qtype, qclass): (u16, u16), flags: u8) -> Vec<u8> {
         let mut message = vec![0, 7, flags, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        message.extend_from_slice(&wire(name).unwrap());
+        for label in name.split('.') {
+            message.push(label.len() as u8);
+            message.extend_from_slice(label.as_bytes()); // in its own case
+        }
+        message.push(0);
         message.extend([qtype.to_be_bytes(), qclass.to_be_bytes()].concat());
         message
     }
@@ -213,6 +217,7 @@ mod tests {
             (out, (rtype::A, class::ANY), RD, refused, Count::Refused),
             ("a.onion", (rtype::A, IN), RD, (Verdict::Send, rcode::NXDOMAIN), Count::Miss),
             ("hits.bind", (rtype::TXT, CH), RD, answered, Count::Chaos),
+            ("Hits.BIND", (rtype::TXT, CH), RD, answered, Count::Chaos),
             ("version.bind", (rtype::TXT, CH), 0, answered, Count::Chaos),
             ("servers.bind", (rtype::TXT, CH), RD, answered, Count::Chaos),
             ("id.server", (rtype::TXT, CH), RD, refused, Count::Refused),

@@ -256,7 +256,7 @@ const NSEC3: u16 = 50;
 #[cfg(test)]
 mod tests {
     use hickory_proto::op::{Message, MessageType, OpCode, Query as Question, ResponseCode};
-    use hickory_proto::rr::rdata::{A, CNAME, NULL, SOA};
+    use hickory_proto::rr::rdata::{A, AAAA, CNAME, NULL, SOA};
     use hickory_proto::rr::{RData, Record, RecordType};
     use shared::wire::{NameBuffer, Query, Reply, Transport};
 
@@ -273,6 +273,7 @@ mod tests {
         let words: Vec<&str> = text.split(' ').collect();
         let data = match words[2] {
             "A" => RData::A(A(words[3].parse().unwrap())),
+            "AAAA" => RData::AAAA(AAAA(words[3].parse().unwrap())),
             "CNAME" => RData::CNAME(CNAME(name(words[3]))),
             "NS" => RData::NS(hickory_proto::rr::rdata::NS(name(words[3]))),
             "SOA" => {
@@ -323,6 +324,27 @@ mod tests {
             (0, &["a.example. 9 CNAME b."], &["b. 60 SOA 5"], "2 kept 5 s dangling"),
             (0, &["a.example. 9 CNAME a.example."], &[], "Loop"),
             (0, &["a.example. 9 CNAME b.", "b. 9 CNAME a.example."], &[], "Loop"),
+            (0, &["a.example. 9 CNAME b.", "b. 9 AAAA ::1"], &[], "1 kept 0 s dangling"),
+            // two aliases, or an alias and data, no name may have (RFC 2181 section 10.1): one
+            // way is taken, and what was asked for before what leads on
+            (
+                0,
+                &["a.example. 9 CNAME b.", "a.example. 9 CNAME c.", "b. 9 A 10.0.0.1"],
+                &[],
+                "2 kept 9 s",
+            ),
+            (
+                0,
+                &["b. 9 A 10.0.0.1", "a.example. 9 CNAME c.", "a.example. 9 CNAME b."],
+                &[],
+                "1 kept 0 s dangling",
+            ),
+            (
+                0,
+                &["a.example. 9 CNAME b.", "b. 9 CNAME a.example.", "a.example. 9 A 10.0.0.1"],
+                &[],
+                "1 kept 9 s",
+            ),
             (3, &[], &["example. 900 SOA 60"], "1 kept 60 s"),
             (3, &[], &["example. 30 SOA 60"], "1 kept 30 s"),
             (0, &[], &["example. 9000 SOA 9000"], "1 kept 300 s"),
@@ -342,6 +364,15 @@ mod tests {
         let first = ["a.example. 9 CNAME 0.".to_owned()];
         let all: Vec<&str> = first.iter().chain(&chain).map(String::as_str).collect();
         assert_eq!(check(0, &all, &[]), "Loop");
+    }
+
+    #[test]
+    fn an_alias_is_an_answer_to_who_asks_for_any() {
+        let asked = Asked { qtype: rtype::ANY, ..ASKED };
+        let alone = reply(0, &["a.example. 9 CNAME b."], &[]);
+        let answer = reduce(&alone, &asked, &LIMITS).unwrap();
+        let kept = (answer.entry.records(), answer.lifetime_secs, answer.dangling);
+        assert_eq!(kept, (1, 9, None));
     }
 
     #[test]

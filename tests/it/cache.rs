@@ -334,6 +334,54 @@ fn an_entry_in_demand_is_due_in_the_last_tenth_of_its_time() {
 }
 
 #[test]
+fn do_and_cd_are_due_on_their_own() {
+    check(
+        "upstream a.example. A: NOERROR a.example. 100 A 10.0.0.1
+         ask a.example. A +do: miss 100
+         ask a.example. A +cd: miss 100
+         ask a.example. A +do: hit 100
+         ask a.example. A +cd: hit 100
+         pass 90
+         ask a.example. A +do: due 10
+         ask a.example. A +do: hit 10
+         ask a.example. A +cd: due 10
+         ask a.example. A +cd: hit 10
+         ask a.example. A: miss 100
+         ask a.example. A +do +cd: miss 100",
+    );
+}
+
+#[test]
+fn an_alias_may_be_what_is_asked_for() {
+    check(
+        "upstream a.example. CNAME: NOERROR a.example. 60 CNAME b.example.
+         ask a.example. CNAME: miss 60
+         pass 10
+         ask a.example. CNAME: hit 50",
+    );
+}
+
+#[test]
+fn news_of_what_has_expired_comes_before_it() {
+    World::new(3_600, LIMITS).run(
+        "upstream a.example. A: NOERROR a.example. 60 A 10.0.0.1
+         upstream b.example. A: NXDOMAIN ; example. 60 SOA 60
+         ask a.example. A: miss 60
+         ask b.example. A: miss NXDOMAIN 60
+         pass 60
+         upstream a.example. A: NXDOMAIN ; example. 20 SOA 20
+         upstream b.example. A: NOERROR b.example. 30 A 10.0.0.1
+         ask a.example. A: miss NXDOMAIN 20
+         ask b.example. A: miss 30
+         ask a.example. A: hit NXDOMAIN 20
+         ask b.example. A: hit 30
+         pass 20
+         upstream a.example. A: fails
+         ask a.example. A: stale NXDOMAIN 20",
+    );
+}
+
+#[test]
 fn every_type_is_kept_and_apart() {
     check(
         "upstream a.example. A: NOERROR a.example. 60 A 10.0.0.1

@@ -271,3 +271,25 @@ const PASSED_ON: [ErrorCode; 5] = [
 ];
 const REFERRAL: Failure =
     Failure::servfail(ErrorCode::NotAuthoritative, "upstream does not recurse");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_the_whole_question_and_reads_back_as_it() {
+        let mut keys = std::collections::BTreeSet::new();
+        for (dnssec_ok, checking_disabled) in
+            [(false, false), (true, false), (false, true), (true, true)]
+        {
+            for (qtype, qclass) in [(1, 1), (28, 1), (0x0100, 1), (1, 3)] {
+                let name = b"\x01a\x07example\0";
+                let question = Question { name, qtype, qclass, dnssec_ok, checking_disabled };
+                let mut key = vec![7];
+                write_key(&question, &mut key);
+                assert_eq!(read_key(&key), question);
+                assert!(keys.insert(key), "{question:?} has the key of another");
+            }
+        }
+    }
+}

@@ -312,6 +312,12 @@ mod tests {
     }
 
     #[test]
+    fn a_federation_may_have_a_domain_of_one_label() {
+        let keys = parse(&files(&[("federations", "a=b")])).unwrap();
+        assert_eq!(keys.federations, BTreeMap::from([("a".to_owned(), "b".to_owned())]));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let (stub, up, fed) = (KEYS[0], KEYS[1], KEYS[2]);
         let long = format!(r#"{{"{}": ["1.2.3.4"]}}"#, "a".repeat(64));
@@ -346,6 +352,9 @@ mod tests {
             (fed, "a.b=example.com", "\"a.b=example.com\" is not"),
             (fed, "fed=", "\"fed=\" is not"),
             (fed, "fed=exa_mple", "is not NAME=DOMAIN"),
+            (fed, "a=b,ccdd", "\"ccdd\" is not NAME=DOMAIN"),
+            (fed, "=b", "\"=b\" is not NAME=DOMAIN"),
+            (fed, ".=b", "\".=b\" is not NAME=DOMAIN"),
             (fed, "a=b.c,a=d.e", "federations: \"a\" is given twice"),
         ];
         for (key, text, expected) in rows {

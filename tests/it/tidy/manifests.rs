@@ -38,6 +38,32 @@ fn the_flags_of_overlays_are_those_of_the_programs() {
     assert!(flags >= 4, "{flags} flags in overlays");
 }
 
+/// Zone and region of a federation come from the labels of Nodes.
+#[test]
+fn the_federation_overlay_grants_list_and_watch_on_nodes() {
+    let role = include_str!("../../../manifests/base/cluster-role.yaml");
+    let overlay = include_str!("../../../manifests/overlays/federation/kustomization.yaml");
+    let mut role: Value = serde_saphyr::from_str(role).expect("YAML");
+    let overlay: Value = serde_saphyr::from_str(overlay).expect("YAML");
+    for patch in list(&overlay["patches"]) {
+        let target = &patch["target"];
+        assert_eq!((&target["kind"], &target["name"]), (&role["kind"], &role["metadata"]["name"]));
+        let steps: Value = serde_saphyr::from_str(text(&patch["patch"])).expect("YAML");
+        for step in list(&steps) {
+            let path = text(&step["path"]).strip_suffix("/-").expect("something is appended");
+            assert_eq!(text(&step["op"]), "add");
+            let place = role.pointer_mut(path).and_then(Value::as_array_mut).expect("a list");
+            place.push(step["value"].clone());
+        }
+    }
+    let has = |rule: &Value, key: &str, word: &str| list(&rule[key]).any(|value| value == word);
+    let mut rules = list(&role["rules"]).filter(|rule| has(rule, "resources", "nodes"));
+    let rule = rules.next().expect("a rule for nodes");
+    assert!(has(rule, "apiGroups", ""), "Nodes are of the core group: {rule}");
+    let verbs: Vec<&str> = list(&rule["verbs"]).map(text).collect();
+    assert_eq!((verbs, rules.count()), (vec!["list", "watch"], 0));
+}
+
 #[test]
 fn every_manifest_is_named_by_a_kustomization() {
     let files = tree::files();
