@@ -1,5 +1,8 @@
 //! The whole of dnscache between clients and scripted upstreams, on loopback.
 
+mod aliases;
+mod routes;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -736,6 +739,16 @@ async fn failures_are_kept_for_a_moment() {
         assert_eq!(dns::ask_udp(cache.dns, "bad.example. A").await.status, "SERVFAIL");
     }
     assert!(upstream.asked("bad.example. A") <= 2, "{}", upstream.asked("bad.example. A"));
+    // of a server that cannot read OPT, either: it is asked again without
+    for code in [ResponseCode::NotImp, ResponseCode::FormErr] {
+        upstream.behave(Behaviour::Fails(code));
+        let question = format!("{code:?}.example. A");
+        for _ in 0..10 {
+            assert_eq!(dns::ask_udp(cache.dns, &question).await.status, "SERVFAIL");
+        }
+        let asked = upstream.asked(&question);
+        assert!((1..=4).contains(&asked), "{code:?}: {asked}");
+    }
     cache.stop().await;
 }
 

@@ -1,0 +1,82 @@
+//! Keys of the configuration directory that change and go: who is asked from then on.
+
+use std::path::Path;
+
+use super::{FAR, Running, exchange, server, until};
+use crate::fixture::dns;
+use crate::fixture::upstream::Upstream;
+
+/// Writes a key of the directory as a whole, or takes it away.
+fn write(directory: &Path, key: &str, text: Option<&str>) {
+    let Some(text) = text else { return std::fs::remove_file(directory.join(key)).unwrap() };
+    let new = directory.join(".new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, directory.join(key)).unwrap();
+}
+
+/// Asks for new names below `domain` until `upstream` is the one that is asked; nobody where
+/// there is none.
+async fn asked_is(cache: &Running, domain: &str, upstream: Option<&Upstream>) {
+    let mut number = 0;
+    until("a query at the server that is asked now", || {
+        number += 1;
+        let name = format!("n{number}.{domain}");
+        async move {
+            let before = upstream.map_or(0, |upstream| upstream.seen(domain).len());
+            let query = dns::query(&format!("{name} A"), Some(1_232));
+            let answer = exchange(cache.dns, &query).await;
+            match upstream {
+                Some(upstream) => {
+                    answer.status == "NXDOMAIN" && upstream.seen(domain).len() > before
+                }
+                None => answer.status == "SERVFAIL",
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upstream_name_servers_change_and_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, two) = (Upstream::start(FAR).await, Upstream::start(FAR).await);
+    let flags = [format!("--config-dir={}", directory.path().display())];
+    let cache = Running::start(&flags).await;
+    asked_is(&cache, "example.", None).await;
+    for (upstream, other) in [(&one, &two), (&two, &one), (&one, &two)] {
+        let servers = format!(r#"["{}"]"#, upstream.address);
+        write(directory.path(), "upstreamNameservers", Some(&servers));
+        asked_is(&cache, "example.", Some(upstream)).await;
+        let before = other.seen("last.example.").len();
+        asked_is(&cache, "last.example.", Some(upstream)).await;
+        assert_eq!(other.seen("last.example.").len(), before, "nobody else is asked");
+    }
+    write(directory.path(), "upstreamNameservers", None);
+    asked_is(&cache, "example.", None).await;
+    cache.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_stub_domain_a_name_is_as_any_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let (corp, outside) = (Upstream::start(FAR).await, Upstream::start(FAR).await);
+    let flags = [server(&outside), format!("--config-dir={}", directory.path().display())];
+    let who = "who.corp.example. A";
+    corp.answer(who, &["who.corp.example. 300 A 10.0.0.1"]);
+    outside.answer(who, &["who.corp.example. 300 A 10.0.0.2"]);
+    let stub = format!(r#"{{"corp.example": ["{}"]}}"#, corp.address);
+    write(directory.path(), "stubDomains", Some(&stub));
+    let cache = Running::start(&flags).await;
+    for (text, upstream, last) in
+        [(None, &outside, "2"), (Some(&*stub), &corp, "1"), (None, &outside, "2")]
+    {
+        write(directory.path(), "stubDomains", text);
+        asked_is(&cache, "corp.example.", Some(upstream)).await;
+        let answer = dns::ask_udp(cache.dns, who).await;
+        assert!(
+            answer.answers[0].ends_with(last),
+            "what was kept went with its server: {answer:?}"
+        );
+    }
+    cache.stop().await;
+}
