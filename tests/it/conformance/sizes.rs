@@ -49,8 +49,22 @@ fn another_version_of_edns_is_refused_by_an_extended_code() {
     assert_eq!(u16::from(reply.metadata.response_code), rcode::BADVERS);
 }
 
+/// RFC 2181 sections 5 and 9: nobody shall take a part of an RRset for the whole.
 #[test]
-fn no_answer_is_too_long_for_tcp_and_every_weight_is_the_same() {
+fn what_no_message_can_hold_says_so_over_tcp() {
+    let cluster = with_headless("huge", 5_000);
+    for question in ["huge.shop.svc.cluster.local. A", "huge.shop.svc.cluster.local. SRV"] {
+        let tcp = cluster.ask_tcp(question);
+        assert!(tcp.truncated && tcp.answers.len() > 1_000 && tcp.size > 65_000, "{question}");
+        assert_eq!(tcp.additionals, Vec::<String>::new());
+    }
+    let most = with_headless("most", 4_000);
+    let tcp = most.ask_tcp("most.shop.svc.cluster.local. A");
+    assert_eq!((tcp.truncated, tcp.answers.len()), (false, 4_000));
+}
+
+#[test]
+fn a_thousand_endpoints_fit_over_tcp_with_equal_weights() {
     for count in [101, 1_000, 1_001] {
         let cluster = with_headless("big", count);
         let addresses = cluster.ask_tcp("big.shop.svc.cluster.local. A");
