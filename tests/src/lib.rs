@@ -5,12 +5,14 @@
 //!
 //! ```text
 //! objects ─▶ api_server ◀─ lists, watches ─ kubedns     tests/it, cargo load scale
+//!         └▶ real_api   ◀─ likewise ────────┘           where its programs are at hand
 //! build ─▶ tether ─▶ children, each on its core         cargo pod, cargo load
 //! ```
 
 pub mod api_server;
 pub mod build;
 pub mod objects;
+pub mod real_api;
 pub mod tether;
 
 use std::time::Duration;

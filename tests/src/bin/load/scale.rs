@@ -1,15 +1,16 @@
 //! `cargo load scale`: kubedns at the size of large clusters. How long it takes to start, what it
 //! holds in memory, what an answer costs, how soon a change shows.
 //!
-//! Edge. The real program runs as a process against the fake API server over HTTP.
+//! Edge. The real program runs as a process against the fake API server over HTTP, or a real one.
 //!
 //! ```text
-//! cluster (core) ─▶ fake API server ═ HTTP ═▶ kubedns, one process per size, on one core
+//! cluster (core) ─▶ API server ═ HTTP ══════▶ kubedns, one process per size, on one core
 //!                         │                      ▲ answers: rounds of every kind, beside the floor
 //!                         └──── propagation ─────┘              all on the other cores
 //! ```
 
 mod answers;
+mod api;
 mod cluster;
 mod process;
 mod propagation;
@@ -20,11 +21,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ::tests::api_server::ApiServer;
 use ::tests::{build, tether};
 use tokio::runtime::{Builder, Runtime};
 
 use answers::{Stint, stint};
+use api::Api;
 use cluster::Cluster;
 use process::Process;
 use propagation::Propagation;
@@ -47,6 +48,10 @@ pub struct Flags {
     /// How the API server gives its lists.
     #[arg(long, value_enum, default_value = "streamed")]
     pub lists: Lists,
+    /// Folder with etcd and kube-apiserver, to watch a real API server instead of a fake one:
+    /// starts, memory and answers [default: the fake one, and relists and changes too]
+    #[arg(long, value_name = "DIR", conflicts_with = "lists")]
+    pub assets: Option<PathBuf>,
     /// Times that kubedns is started, and that each kind of query is asked.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub rounds: u16,
@@ -125,8 +130,9 @@ pub struct Size {
     pub cluster: Cluster,
     /// Each start.
     pub starts: Vec<Start>,
-    /// The most memory while everything was listed once more, in bytes.
-    pub relist_peak: u64,
+    /// The most memory while everything was listed once more, in bytes; nothing where the API
+    /// server cannot be made to forget.
+    pub relist_peak: Option<u64>,
 }
 
 /// One start of kubedns.
@@ -152,7 +158,7 @@ pub struct Cost {
 /// A kubedns at work on its cluster.
 struct Loaded {
     cluster: Cluster,
-    api: ApiServer,
+    api: Api,
     process: Process,
     http: SocketAddr,
 }
@@ -178,6 +184,7 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
         measured.costs = costs(flags, &floor, &loaded)?;
     }
     if let Some(Loaded { cluster, api, process, .. }) = loaded.last()
+        && let Some(api) = api.fake()
         && flags.change_seconds > 0.0
     {
         eprintln!("{} changes per second for {} s", flags.changes, flags.change_seconds);
@@ -221,17 +228,11 @@ fn load(
     (program, cluster): (&Path, Cluster),
     core: Option<usize>,
 ) -> Result<(Loaded, Size), Error> {
-    let api = runtime.block_on(ApiServer::start());
-    if flags.lists == Lists::Paged {
-        api.does_not_stream();
-    }
-    for object in cluster.objects() {
-        api.apply(object);
-    }
-    let kubeconfig = api.kubeconfig(None);
+    let api = Api::start(runtime, flags, cluster);
+    let kubeconfig = api.kubeconfig();
     let mut starts = Vec::new();
     loop {
-        let (process, http, ready) = Process::kubedns(program, kubeconfig.path(), core)?;
+        let (process, http, ready) = Process::kubedns(program, &kubeconfig, core)?;
         std::thread::sleep(REST);
         let memory = process.memory()?;
         eprintln!("  ready after {:.3} s", ready.as_secs_f64());
@@ -245,8 +246,9 @@ fn load(
 }
 
 /// Ends every watch with 410, so that all is listed again; the most memory while that lasts.
-fn relist(loaded: &Loaded) -> Result<u64, Error> {
+fn relist(loaded: &Loaded) -> Result<Option<u64>, Error> {
     let Loaded { api, process, http, .. } = loaded;
+    let Some(api) = api.fake() else { return Ok(None) };
     let lists = || process::lists(*http).map_err(Error::Ask);
     let before = lists()?;
     process.forget_peak()?;
@@ -259,7 +261,7 @@ fn relist(loaded: &Loaded) -> Result<u64, Error> {
         std::thread::sleep(REST / 10);
     }
     std::thread::sleep(REST);
-    Ok(process.memory()?.peak)
+    Ok(Some(process.memory()?.peak))
 }
 
 /// Rounds over every kind of query, and in each over every server, so that what disturbs the

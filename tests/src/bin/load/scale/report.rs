@@ -18,7 +18,10 @@ pub fn text(flags: &Flags, measured: &Measured) -> String {
         "services", "endpoints", "start s", "steady MB", "peak MB", "relist MB (x steady)"
     ));
     for size in &measured.sizes {
-        let relist = format!("{:.1} ({:.2})", megabytes(size.relist_peak), size.relist_growth());
+        let relist = match (size.relist_peak, size.relist_growth()) {
+            (Some(peak), Some(growth)) => format!("{:.1} ({growth:.2})", megabytes(peak)),
+            _ => "–".to_owned(),
+        };
         line(format!(
             "{:>9}{:>11}{:>22}{:>12.1}{:>12.1}{relist:>24}",
             size.cluster.services,
@@ -73,7 +76,7 @@ pub fn json(flags: &Flags, measured: &Measured) -> Value {
             "start_seconds": size.start().json(),
             "steady_megabytes": size.steady().json(),
             "peak_megabytes": size.peak().json(),
-            "relist_peak_megabytes": megabytes(size.relist_peak),
+            "relist_peak_megabytes": size.relist_peak.map(megabytes),
             "relist_growth": size.relist_growth(),
         })
     });
@@ -112,9 +115,10 @@ fn conditions(flags: &Flags, measured: &Measured) -> String {
         Ok(core) => format!("servers on core {core}, API server and load on the others"),
         Err(reason) => format!("no core of their own for the servers ({reason})"),
     };
-    let lists = match flags.lists {
-        Lists::Streamed => "lists streamed",
-        Lists::Paged => "lists in pages",
+    let lists = match (&flags.assets, flags.lists) {
+        (Some(_), _) => "a real API server",
+        (None, Lists::Streamed) => "lists streamed",
+        (None, Lists::Paged) => "lists in pages",
     };
     format!(
         "{cores}; {lists}; {} starts, {} rounds of {} s; MB are 10^6 bytes",
@@ -136,9 +140,9 @@ impl Size {
     }
 
     /// The peak of a relist over what the same process, the last that was started, held before.
-    fn relist_growth(&self) -> f64 {
+    fn relist_growth(&self) -> Option<f64> {
         let steady = self.starts.last().map_or(0.0, |start| megabytes(start.steady));
-        megabytes(self.relist_peak) / steady
+        self.relist_peak.map(|peak| megabytes(peak) / steady)
     }
 }
 

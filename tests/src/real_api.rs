@@ -1,0 +1,214 @@
+//! A real kube-apiserver with its etcd, from a folder that has both programs: what envtest calls
+//! `KUBEBUILDER_ASSETS`.
+//!
+//! Knows how to start the two and to write objects; TLS, tokens, RBAC, streamed lists and watches
+//! are the real ones. There are no controllers. For tests and measurements: panics where the two
+//! do not do what they should.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use axum::http::Request;
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::json;
+
+use crate::objects::Object;
+
+/// The folder that `KUBEBUILDER_ASSETS` names.
+pub fn assets() -> Option<PathBuf> {
+    std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from)
+}
+
+/// etcd and kube-apiserver in a folder that ends with them. Its users are `admin`, who may do
+/// everything, and `dns`, who may nothing; their tokens are their names.
+pub struct RealApi {
+    folder: tempfile::TempDir,
+    port: u16,
+    etcd_client: String,
+    /// Asks as `admin`.
+    pub client: Client,
+    api_server: Option<Process>,
+    _etcd: Process,
+}
+
+/// A child that is killed when it is dropped.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+impl RealApi {
+    /// Starts both and waits until the API server is ready. Panics where it never is.
+    pub async fn start(assets: &Path) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| text(&folder.path().join(name));
+        std::fs::write(at("tokens.csv"), "admin,admin,1,\"system:masters\"\ndns,dns,2,\"dns\"\n")
+            .expect("room for a file");
+        let [client, port] = free_ports();
+        let etcd_client = format!("http://127.0.0.1:{client}");
+        let etcd = run(
+            &assets.join("etcd"),
+            &[
+                ("data-dir", &at("etcd")),
+                ("listen-client-urls", &etcd_client),
+                ("advertise-client-urls", &etcd_client),
+                ("listen-peer-urls", "http://127.0.0.1:0"),
+                ("unsafe-no-fsync", "true"),
+            ],
+            &at("etcd.log"),
+        );
+        let etcd = Process(etcd);
+        let certificate = folder.path().join("certificates/apiserver.crt");
+        let api_server = Some(Process(api_server(assets, folder.path(), port, &etcd_client)));
+        let start = Instant::now();
+        while !certificate.exists() {
+            wait(folder.path(), start, "certificate").await;
+        }
+        let file = kubeconfig(folder.path(), port, "admin");
+        let file = Kubeconfig::read_from(file).expect("written just now");
+        let options = KubeConfigOptions::default();
+        let config = kube::Config::from_custom_kubeconfig(file, &options).await;
+        let client =
+            Client::try_from(config.expect("a whole file")).expect("a whole configuration");
+        let cluster = Self { folder, port, etcd_client, client, api_server, _etcd: etcd };
+        cluster.is_ready().await;
+        cluster
+    }
+
+    async fn is_ready(&self) {
+        let start = Instant::now();
+        let is_ready = || Request::get("/readyz").body(Vec::new()).expect("a request");
+        while self.client.request_text(is_ready()).await.is_err() {
+            wait(self.folder.path(), start, "ready API server").await;
+        }
+    }
+
+    /// Kills the API server; etcd goes on.
+    pub fn kill(&mut self) {
+        self.api_server = None;
+    }
+
+    /// Starts it again, where it was.
+    pub async fn run_api_server(&mut self, assets: &Path) {
+        let api_server = api_server(assets, self.folder.path(), self.port, &self.etcd_client);
+        self.api_server = Some(Process(api_server));
+        self.is_ready().await;
+    }
+
+    /// A kubeconfig for the user of this name.
+    pub fn kubeconfig(&self, user: &str) -> String {
+        text(&kubeconfig(self.folder.path(), self.port, user))
+    }
+
+    /// Creates `object`. Panics where the API server refuses it.
+    pub async fn create(&self, object: Object) {
+        self.try_create(object).await.expect("it is taken");
+    }
+
+    /// Likewise; fails instead.
+    pub async fn try_create(&self, object: Object) -> Result<String, kube::Error> {
+        self.client.request_text(post(&object.collection(), &object.0)).await
+    }
+
+    /// Deletes the object with that name. Panics where it cannot be.
+    pub async fn delete(&self, object: Object) {
+        let name = object.0["metadata"]["name"].as_str().expect("a name");
+        let path = format!("{}/{name}", object.collection());
+        let request = Request::delete(path).body(Vec::new()).expect("a request");
+        self.client.request_text(request).await.expect("it is deleted");
+    }
+
+    /// Creates `object` in the collection at `path`. Panics where the API server refuses it.
+    pub async fn post(&self, path: &str, object: &serde_json::Value) {
+        self.client.request_text(post(path, object)).await.expect("it is taken");
+    }
+}
+
+fn post(path: &str, object: &serde_json::Value) -> Request<Vec<u8>> {
+    let request = Request::post(path).header("content-type", "application/json");
+    request.body(object.to_string().into_bytes()).expect("a request")
+}
+
+fn api_server(assets: &Path, folder: &Path, port: u16, etcd_client: &str) -> Child {
+    let at = |name: &str| text(&folder.join(name));
+    run(
+        &assets.join("kube-apiserver"),
+        &[
+            ("etcd-servers", etcd_client),
+            ("cert-dir", &at("certificates")),
+            ("advertise-address", "127.0.0.1"),
+            ("bind-address", "127.0.0.1"),
+            ("secure-port", &port.to_string()),
+            ("service-cluster-ip-range", "10.0.0.0/16"),
+            ("service-account-issuer", "https://127.0.0.1"),
+            // Made by the server itself when it starts, with its certificate.
+            ("service-account-key-file", &at("certificates/apiserver.key")),
+            ("service-account-signing-key-file", &at("certificates/apiserver.key")),
+            ("token-auth-file", &at("tokens.csv")),
+            ("authorization-mode", "RBAC"),
+            ("disable-admission-plugins", "ServiceAccount"),
+        ],
+        &at("kube-apiserver.log"),
+    )
+}
+
+/// Waits a moment. Panics, with the end of the API server's log, where it took too long since
+/// `start`.
+async fn wait(folder: &Path, start: Instant, what: &str) {
+    let log = std::fs::read_to_string(folder.join("kube-apiserver.log")).expect("its log");
+    let end: Vec<&str> = log.lines().rev().take(20).collect();
+    let late = start.elapsed() > START_MAX;
+    assert!(!late, "no {what}; the log ends, last line first, with {end:#?}");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+/// Writes a kubeconfig with the bearer token of `user`, and trust in the server's own certificate.
+fn kubeconfig(folder: &Path, port: u16, user: &str) -> PathBuf {
+    let path = folder.join(format!("{user}.kubeconfig"));
+    let server = format!("https://127.0.0.1:{port}");
+    // Relative to the file, as `certificate-authority` may be.
+    let cluster = json!({"server": server, "certificate-authority": "certificates/apiserver.crt"});
+    let text = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": cluster}],
+        "users": [{"name": "test", "user": {"token": user}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+    });
+    std::fs::write(&path, text.to_string()).expect("room for a file");
+    path
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("temporary folders have plain names").to_owned()
+}
+
+fn run(program: &Path, flags: &[(&str, &str)], log: &str) -> Child {
+    let log = std::fs::File::create(log).expect("room for a file");
+    let flags = flags.iter().map(|(name, value)| format!("--{name}={value}"));
+    let mut command = Command::new(program);
+    command
+        .args(flags)
+        .stdout(log.try_clone().expect("a descriptor"))
+        .stderr(log)
+        .stdin(Stdio::null());
+    command.spawn().unwrap_or_else(|error| panic!("cannot start {program:?}: {error}"))
+}
+
+/// Ports that are free now; somebody else may take one until it is used.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let sockets = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    sockets.map(|socket| socket.local_addr().expect("it is bound").port())
+}
+
+/// An API server on a busy machine takes its time.
+pub const START_MAX: Duration = Duration::from_secs(60);
