@@ -22,7 +22,8 @@ impl Handler for Script {
         match query.name() {
             b"\x05later\0" => return Verdict::Later,
             b"\x06silent\0" => return Verdict::Drop,
-            b"\x03bug\0" => panic!("a bug, on purpose"),
+            // As a panic, but without a backtrace, which takes a busy machine seconds.
+            b"\x03bug\0" => std::panic::resume_unwind(Box::new("a bug, on purpose")),
             b"\x03big\0" => {
                 let text = [&[200][..], &[b'x'; 200]].concat();
                 let place = (Section::Answer, Owner::Question);
