@@ -93,8 +93,8 @@ fn is_missing_ipv6(error: &BindError) -> bool {
 
 type Bound = (Vec<Arc<Lane>>, TcpListener, SocketAddr);
 
-/// TCP first: it is bound without SO_REUSEPORT, so a second instance is refused instead of sharing
-/// our UDP port.
+/// TCP first, and the first socket for UDP, are bound without SO_REUSEPORT: a second instance is
+/// refused instead of sharing our port, even with one that drains and has closed TCP already.
 fn bind_one(address: SocketAddr, threads: usize) -> Result<Bound, BindError> {
     let tries = if address.port() == 0 { PORT_TRIES } else { 1 };
     let mut last = None;
@@ -112,7 +112,7 @@ fn bind_one(address: SocketAddr, threads: usize) -> Result<Bound, BindError> {
 
 fn udp_all(address: SocketAddr, threads: usize) -> io::Result<Vec<Arc<Lane>>> {
     let lanes = (0..threads)
-        .map(|_| udp(address, threads).map(Arc::new))
+        .map(|lane| udp(address, lane > 0).map(Arc::new))
         .collect::<io::Result<Vec<_>>>()?;
     if threads > 1
         && let Err(error) = mmsg::spread(&lanes[0].socket, threads as u32)
@@ -122,18 +122,18 @@ fn udp_all(address: SocketAddr, threads: usize) -> io::Result<Vec<Arc<Lane>>> {
     Ok(lanes)
 }
 
-fn udp(address: SocketAddr, threads: usize) -> io::Result<Lane> {
+/// `shares` the port with sockets of ours that are bound already; others may share it afterwards.
+fn udp(address: SocketAddr, shares: bool) -> io::Result<Lane> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    if threads > 1 {
-        socket.set_reuse_port(true)?;
-    }
+    socket.set_reuse_port(shares)?;
     // The kernel grants what rmem_max allows; a smaller buffer is no reason not to serve.
     socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     socket.set_read_timeout(Some(TURN_MAX))?;
     socket.bind(&address.into())?;
+    socket.set_reuse_port(true)?;
     let socket = UdpSocket::from(socket);
     let wildcard = address.ip().is_unspecified();
     if wildcard {
@@ -186,6 +186,17 @@ mod tests {
         let error = bind(&[address], 2).unwrap_err();
         assert_eq!(error.to_string(), format!("cannot listen on {address} (TCP)"));
         assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn nobody_shares_the_port_of_one_that_drains() {
+        let mut first = bind(&["127.0.0.1:0".parse().unwrap()], 2).unwrap();
+        let address = first.local_addresses()[0];
+        first.listeners.clear();
+        let error = bind(&[address], 2).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot listen on {address} (UDP)"));
+        drop(first);
+        assert!(bind(&[address], 2).is_ok());
     }
 
     #[test]
