@@ -58,7 +58,7 @@ struct World {
     dialed: usize,
     /// Whether TCP works.
     tcp: bool,
-    /// Replies over TCP have TC set, which makes no sense.
+    /// Replies over TCP have TC set and no answer.
     tcp_truncated: bool,
     /// Which group is asked where the first one refuses.
     beyond: Option<usize>,

@@ -112,7 +112,7 @@ pub fn cache(bytes: &[u8]) {
 }
 
 /// kubedns gives every query a reply that both decoders read, within the client's size, and says
-/// over TCP that nothing is missing.
+/// over TCP that nothing is missing: the shop's answers all fit.
 pub fn answer(bytes: &[u8]) {
     let mut name = NameBuffer::new();
     for transport in [Transport::Udp, Transport::Tcp] {

@@ -1,7 +1,7 @@
 //! Which loopback addresses the pod takes, and whether they are free.
 //!
-//! The programs' own DNS sockets share their port (SO_REUSEPORT), so a second pod would start
-//! without complaint and take half of the first one's queries: asked here without sharing.
+//! Each program would refuse a taken port by itself, but only once all are built and started: asked
+//! here, the answer is one line that names the flag.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
