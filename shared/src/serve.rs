@@ -31,7 +31,9 @@ use crate::wire::{Query, Reply};
 
 pub use counters::{Counters, Event, Place, RCODES, Snapshot, TYPES};
 pub use deferred::{Deferred, Outbox};
-pub use mmsg::{BATCH, Batch, DATAGRAM_MAX, Datagram, Ends, Inbox, boot_time, can_join};
+pub use mmsg::{
+    BATCH, Batch, DATAGRAM_MAX, Datagram, Ends, Inbox, boot_time, can_join, receive_one,
+};
 pub use sockets::{BindError, Sockets, bind};
 pub use tcp::Limits;
 

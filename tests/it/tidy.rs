@@ -134,6 +134,8 @@ fn a_law_catches_who_breaks_it_and_spares_who_keeps_it() {
     bad("fn f() { unimplemented!(\"a\") }\n", "unimplemented!");
     bad("fn f() { unsafe { g() } }\n", "unsafe");
     check("shared/src/serve/mmsg.rs", &format!("{page}fn f() {{ unsafe {{ g() }} }}\n"), "");
+    check("shared/src/serve/mmsg/a.rs", &format!("{page}fn f() {{ unsafe {{ g() }} }}\n"), "");
+    check("shared/src/serve/mmsg2.rs", &format!("{page}fn f() {{ unsafe {{ g() }} }}\n"), "unsafe");
     good("#[allow(dead_code)] // because\nfn f() {}\n#[allow(a, reason = \"b\")]\nfn g() {}\n");
     bad("#[allow(dead_code)]\nfn f() {}\n", "reason");
     bad("#![expect(dead_code)]\nfn f() {}\n", "reason");

@@ -1,30 +1,44 @@
 //! Batches of datagrams by one system call each: `recvmmsg`, `sendmmsg`, and the socket options no
 //! crate wraps.
 //!
-//! Edge, and the only file of the workspace with `unsafe`: no safe crate offers both calls without
-//! allocating. Knows addresses and bytes; knows nothing of DNS.
+//! Edge, and with the files beneath it the only one of the workspace with `unsafe`: no safe crate
+//! offers both calls without allocating. Knows addresses and bytes; knows nothing of DNS.
 //!
-//! Soundness rests on two facts: every pointer handed to the kernel points into a boxed array owned
-//! by the same value, which never moves and outlives the call; and lengths read back are bounded by
-//! the capacities handed in.
+//! Soundness rests on three facts:
+//!
+//! 1. No pointer outlives the call that it is made for. The headers that the kernel reads are built
+//!    on the stack of [`Inbox::receive`] and [`Batch::send`], each time anew, and what the kernel
+//!    wrote into them is copied out as plain numbers. Values between calls hold no pointer, so they
+//!    may be moved, borrowed and sent to another thread as any other value.
+//! 2. Every pointer is derived from an exclusive borrow of the memory that it leads to. These
+//!    borrows are of different fields, or of different elements of one array, and nothing else uses
+//!    that memory before the call returns. This is what Stacked Borrows and Tree Borrows, the
+//!    models of aliasing that Miri checks, ask for. Pointers kept in a boxed struct beside the
+//!    buffers they lead to, which is shorter, break both: the next borrow of the struct ends them.
+//! 3. The kernel gets the length of each buffer with its pointer, and lengths that it writes are
+//!    bounded by those before they are used.
 #![allow(unsafe_code)] // as above
 
+mod ends;
 mod joined;
+mod options;
 
 use std::io;
 use std::mem::{self, MaybeUninit};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::ptr;
 
 use crate::clock::Moment;
 use crate::wire::UDP_SIZE_MAX;
 
+use ends::{CONTROL_LEN, Control, local, peer, write_local, write_name};
+pub use options::{ask_destination, can_join, dropped, spread};
+
 /// Datagrams per system call: past 16 the gain is gone, and a reply waits for its whole batch.
 pub const BATCH: usize = 16;
-/// The largest datagram received whole; a longer one is marked truncated.
+/// The largest datagram received whole by [`Inbox::new`]; a longer one is marked truncated.
 pub const DATAGRAM_MAX: usize = 2_048;
-/// Room for one IP_PKTINFO or IPV6_PKTINFO control message.
-const CONTROL_LEN: usize = 64;
 
 /// The current [`Moment`]: CLOCK_BOOTTIME, read without entering the kernel.
 pub fn boot_time() -> Moment {
@@ -52,9 +66,9 @@ pub struct Ends {
 /// One received datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
-    /// Its bytes, at most [`DATAGRAM_MAX`].
+    /// Its bytes, as many as there was room for.
     pub bytes: &'a [u8],
-    /// Whether bytes behind those were cut off.
+    /// `true` if bytes behind those were cut off.
     pub truncated: bool,
     /// Where it came from; nothing on connected sockets opened without addresses.
     pub ends: Option<Ends>,
@@ -62,94 +76,171 @@ pub struct Datagram<'a> {
 
 /// Up to [`BATCH`] datagrams received by one call, in memory that is reused.
 pub struct Inbox {
-    slots: Box<Slots<DATAGRAM_MAX>>,
+    /// Bytes of each buffer.
+    room: usize,
+    /// [`BATCH`] buffers, one after the other.
+    buffers: Box<[u8]>,
+    names: Box<[libc::sockaddr_storage; BATCH]>,
+    controls: Box<[Control; BATCH]>,
+    received: [Received; BATCH],
     addresses: bool,
     control: bool,
     used: usize,
 }
 
+/// What the kernel reported about one datagram.
+#[derive(Clone, Copy, Default)]
+struct Received {
+    len: usize,
+    control_len: usize,
+    truncated: bool,
+}
+
 impl Inbox {
-    /// Memory for one batch. `addresses`: note who sent each datagram; `control`: and which local
-    /// address it came to.
+    /// Memory for one batch of datagrams of up to [`DATAGRAM_MAX`] bytes. `addresses`: note who
+    /// sent each datagram; `control`: and which local address it came to.
     pub fn new(addresses: bool, control: bool) -> Self {
-        let mut slots = Slots::boxed();
-        for header in &mut slots.headers {
-            if !addresses {
-                header.msg_hdr.msg_name = std::ptr::null_mut();
-            }
-            if !control {
-                header.msg_hdr.msg_control = std::ptr::null_mut();
-            }
-        }
-        // Every slot is armed once; later only those used are armed again.
-        let mut inbox = Self { slots, addresses, control, used: BATCH };
-        inbox.arm();
-        inbox
+        Self::with_room(DATAGRAM_MAX, addresses, control)
     }
 
-    /// Receives what is there: with `wait`, blocks for the first datagram until the socket's read
-    /// timeout. Yields how many came.
+    /// As [`Inbox::new`], for datagrams of up to `room` bytes, at least 1; longer ones are marked
+    /// truncated.
+    pub fn with_room(room: usize, addresses: bool, control: bool) -> Self {
+        Self {
+            room,
+            buffers: vec![0; BATCH * room].into(),
+            names: empty_names(),
+            controls: Box::new([Control::EMPTY; BATCH]),
+            received: [Received::default(); BATCH],
+            addresses,
+            control,
+            used: 0,
+        }
+    }
+
+    /// Receives the datagrams that are there and returns how many. With `wait`, blocks for the
+    /// first one until the socket's read timeout.
     ///
-    /// Fails as `recvmmsg` does; `WouldBlock` when nothing came.
+    /// Fails as `recvmmsg` does; `WouldBlock` if no datagram came.
     pub fn receive(&mut self, socket: &UdpSocket, wait: bool) -> io::Result<usize> {
-        self.arm();
+        self.used = 0;
         let flags = if wait { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
-        // SAFETY: `headers` holds BATCH initialised entries whose pointers lead into `self.slots`.
+        let mut vectors = [EMPTY_VECTOR; BATCH];
+        let mut headers = [const { empty_header() }; BATCH];
+        let buffers = self.buffers.chunks_exact_mut(self.room);
+        let ends = self.names.iter_mut().zip(self.controls.iter_mut());
+        let slots = headers.iter_mut().zip(&mut vectors).zip(buffers).zip(ends);
+        for (((header, vector), buffer), (name, control)) in slots {
+            *vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+            let header = &mut header.msg_hdr;
+            header.msg_iov = ptr::from_mut(vector);
+            header.msg_iovlen = 1;
+            if self.addresses {
+                header.msg_name = ptr::from_mut(name).cast();
+                header.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as u32;
+            }
+            if self.control {
+                header.msg_control = ptr::from_mut(control).cast();
+                header.msg_controllen = CONTROL_LEN as _;
+            }
+        }
+        // SAFETY: `headers` holds BATCH entries. Each leads to one vector, buffer, name and control
+        // buffer of its own, with their lengths; all of them are borrowed exclusively above and
+        // outlive the call.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
-                self.slots.headers.as_mut_ptr(),
+                headers.as_mut_ptr(),
                 BATCH as libc::c_uint,
                 flags,
-                std::ptr::null_mut(),
+                ptr::null_mut(),
             )
         };
-        self.used = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        Ok(self.used)
+        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        for (noted, header) in self.received.iter_mut().zip(&headers[..received]) {
+            *noted = Received {
+                len: (header.msg_len as usize).min(self.room),
+                control_len: header.msg_hdr.msg_controllen.min(CONTROL_LEN),
+                truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+            };
+        }
+        self.used = received;
+        Ok(received)
     }
 
-    /// Datagram `index` of the last batch.
+    /// Returns datagram `index` of the last batch.
     ///
-    /// Panics when `index` is not below what [`Inbox::receive`] yielded.
+    /// Panics if `index` is not below what [`Inbox::receive`] returned.
     pub fn datagram(&self, index: usize) -> Datagram<'_> {
         assert!(index < self.used, "datagram {index} of {}", self.used);
-        let header = &self.slots.headers[index];
-        let len = (header.msg_len as usize).min(DATAGRAM_MAX);
+        let Received { len, control_len, truncated } = self.received[index];
         let ends = if self.addresses {
-            peer(&self.slots.names[index])
-                .map(|peer| Ends { peer, local: self.control.then(|| local(header)).flatten() })
+            let local = || local(&self.controls[index], control_len);
+            peer(&self.names[index])
+                .map(|peer| Ends { peer, local: self.control.then(local).flatten() })
         } else {
             None
         };
-        Datagram {
-            bytes: &self.slots.buffers[index][..len],
-            truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
-            ends,
-        }
+        Datagram { bytes: &self.buffers[index * self.room..][..len], truncated, ends }
     }
+}
 
-    /// Sets the lengths that the last call overwrote.
-    fn arm(&mut self) {
-        for header in &mut self.slots.headers[..self.used] {
-            header.msg_hdr.msg_namelen =
-                if self.addresses { mem::size_of::<libc::sockaddr_storage>() as u32 } else { 0 };
-            header.msg_hdr.msg_controllen = if self.control { CONTROL_LEN as _ } else { 0 };
-            header.msg_hdr.msg_flags = 0;
-        }
-        self.used = 0;
-    }
+/// Receives one datagram from `socket` into `buffer`, without waiting. Returns how many bytes of
+/// it are in `buffer`, and `true` if it was longer and the rest was cut off.
+///
+/// Fails as `recv` does; `WouldBlock` if there is no datagram.
+pub fn receive_one(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
+    // SAFETY: the pointer and the length describe `buffer`, which is borrowed exclusively.
+    let len = unsafe {
+        libc::recv(
+            socket.as_raw_fd(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            libc::MSG_DONTWAIT | libc::MSG_TRUNC, // the result is the length that was sent
+        )
+    };
+    let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+    Ok((len.min(buffer.len()), len > buffer.len()))
 }
 
 /// Up to [`BATCH`] datagrams sent by one call, written in place.
 pub struct Batch {
-    slots: Box<Slots<UDP_SIZE_MAX>>,
+    /// Bytes of each buffer.
+    room: usize,
+    /// [`BATCH`] buffers, one after the other.
+    buffers: Box<[u8]>,
+    names: Box<[libc::sockaddr_storage; BATCH]>,
+    controls: Box<[Control; BATCH]>,
+    committed: [Committed; BATCH],
     used: usize,
 }
 
+/// How much of one slot is to be sent.
+#[derive(Clone, Copy, Default)]
+struct Committed {
+    len: usize,
+    /// Bytes of the peer's address; 0 on a connected socket.
+    name_len: u32,
+    /// Bytes of the control message; 0 without one.
+    control_len: usize,
+}
+
 impl Batch {
-    /// Memory for one batch.
+    /// Memory for one batch of datagrams of up to [`UDP_SIZE_MAX`] bytes.
     pub fn new() -> Self {
-        Self { slots: Slots::boxed(), used: 0 }
+        Self::with_room(UDP_SIZE_MAX)
+    }
+
+    /// Memory for one batch of datagrams of up to `room` bytes, at least 1.
+    pub fn with_room(room: usize) -> Self {
+        Self {
+            room,
+            buffers: vec![0; BATCH * room].into(),
+            names: empty_names(),
+            controls: Box::new([Control::EMPTY; BATCH]),
+            committed: [Committed::default(); BATCH],
+            used: 0,
+        }
     }
 
     /// Whether another datagram has no room before [`Batch::send`].
@@ -167,80 +258,99 @@ impl Batch {
         self.used == 0
     }
 
-    /// The buffer of the next datagram, [`UDP_SIZE_MAX`] bytes.
-    ///
-    /// Panics when the batch is full.
-    pub fn buffer(&mut self) -> &mut [u8] {
-        &mut self.slots.buffers[self.used]
+    /// Bytes of the largest datagram.
+    pub fn room(&self) -> usize {
+        self.room
     }
 
-    /// Takes the first `len` bytes of [`Batch::buffer`] as the next datagram; `ends` is nothing on
+    /// The buffer of the next datagram, [`Batch::room`] bytes.
+    ///
+    /// Panics if the batch is full.
+    pub fn buffer(&mut self) -> &mut [u8] {
+        &mut self.buffers[self.used * self.room..][..self.room]
+    }
+
+    /// Takes the first `len` bytes of [`Batch::buffer`] as the next datagram; `ends` is `None` on
     /// connected sockets.
     pub fn commit(&mut self, len: usize, ends: Option<&Ends>) {
-        let slots = &mut *self.slots;
-        let header = &mut slots.headers[self.used].msg_hdr;
-        slots.vectors[self.used].iov_len = len.min(UDP_SIZE_MAX);
-        match ends {
+        let (name_len, control_len) = match ends {
             Some(ends) => {
-                let name = &mut slots.names[self.used];
-                header.msg_namelen = write_name(name, &ends.peer);
-                header.msg_name = (&raw mut *name).cast();
-                let control = &mut slots.controls[self.used];
-                header.msg_controllen = match ends.local {
-                    Some((address, interface)) => write_local(control, address, interface) as _,
-                    None => 0,
-                };
-                header.msg_control = match ends.local {
-                    Some(_) => (&raw mut *control).cast(),
-                    None => std::ptr::null_mut(),
-                };
+                let control = &mut self.controls[self.used];
+                let local = ends.local;
+                let control_len = local
+                    .map_or(0, |(address, interface)| write_local(control, address, interface));
+                (write_name(&mut self.names[self.used], &ends.peer), control_len)
             }
-            None => {
-                header.msg_name = std::ptr::null_mut();
-                header.msg_namelen = 0;
-                header.msg_control = std::ptr::null_mut();
-                header.msg_controllen = 0;
-            }
-        }
+            None => (0, 0),
+        };
+        self.committed[self.used] = Committed { len: len.min(self.room), name_len, control_len };
         self.used += 1;
     }
 
-    /// Sends what was committed; yields how many datagrams the kernel did not take.
+    /// Sends what was committed; returns how many datagrams the kernel did not take.
     ///
     /// A datagram that cannot be sent (its peer is gone, a firewall says no) is passed over; a full
     /// send buffer drops the rest, as UDP may.
     pub fn send(&mut self, socket: &UdpSocket) -> usize {
-        let mut at = 0;
-        let mut dropped = 0;
-        while at < self.used {
-            // SAFETY: entries `at..used` were committed; their pointers lead into `self.slots` or
-            // are null.
-            let sent = unsafe {
-                libc::sendmmsg(
-                    socket.as_raw_fd(),
-                    self.slots.headers.as_mut_ptr().add(at),
-                    (self.used - at) as libc::c_uint,
-                    libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
-                )
-            };
-            match usize::try_from(sent) {
-                Ok(sent) => at += sent,
-                Err(_) => match io::Error::last_os_error().kind() {
-                    io::ErrorKind::Interrupted => {}
-                    io::ErrorKind::WouldBlock => {
-                        dropped += self.used - at;
-                        break;
-                    }
-                    _ => {
-                        dropped += 1;
-                        at += 1;
-                    }
-                },
+        let used = mem::take(&mut self.used);
+        let mut vectors = [EMPTY_VECTOR; BATCH];
+        let mut headers = [const { empty_header() }; BATCH];
+        let buffers = self.buffers.chunks_exact_mut(self.room);
+        let ends = self.names.iter_mut().zip(self.controls.iter_mut());
+        let slots = headers.iter_mut().zip(&mut vectors).zip(buffers).zip(ends);
+        let slots = slots.zip(&self.committed[..used]);
+        for ((((header, vector), buffer), (name, control)), committed) in slots {
+            let buffer = &mut buffer[..committed.len];
+            *vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+            let header = &mut header.msg_hdr;
+            header.msg_iov = ptr::from_mut(vector);
+            header.msg_iovlen = 1;
+            if committed.name_len > 0 {
+                header.msg_name = ptr::from_mut(name).cast();
+                header.msg_namelen = committed.name_len;
+            }
+            if committed.control_len > 0 {
+                header.msg_control = ptr::from_mut(control).cast();
+                header.msg_controllen = committed.control_len as _;
             }
         }
-        self.used = 0;
-        dropped
+        transmit(socket, &mut headers[..used])
     }
+}
+
+/// Sends the messages of `headers`; returns how many the kernel did not take. Every pointer in them
+/// leads to memory that the caller has borrowed until this returns, with its length beside it.
+fn transmit(socket: &UdpSocket, headers: &mut [libc::mmsghdr]) -> usize {
+    let mut at = 0;
+    let mut dropped = 0;
+    while at < headers.len() {
+        let rest = &mut headers[at..];
+        // SAFETY: the pointer and the length describe `rest`; what its entries lead to is valid as
+        // the callers, all of them in this module, promise above.
+        let sent = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                rest.as_mut_ptr(),
+                rest.len() as libc::c_uint,
+                libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
+            )
+        };
+        match usize::try_from(sent) {
+            Ok(sent) => at += sent,
+            Err(_) => match io::Error::last_os_error().kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock => {
+                    dropped += headers.len() - at;
+                    break;
+                }
+                _ => {
+                    dropped += 1;
+                    at += 1;
+                }
+            },
+        }
+    }
+    dropped
 }
 
 impl Default for Batch {
@@ -249,246 +359,19 @@ impl Default for Batch {
     }
 }
 
-/// The arrays that the kernel reads and writes; boxed, so that the pointers between them stay
-/// right.
-struct Slots<const LEN: usize> {
-    headers: [libc::mmsghdr; BATCH],
-    vectors: [libc::iovec; BATCH],
-    names: [libc::sockaddr_storage; BATCH],
-    controls: [Control; BATCH],
-    buffers: [[u8; LEN]; BATCH],
+/// A vector that leads nowhere.
+const EMPTY_VECTOR: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+
+/// A header without any buffer.
+const fn empty_header() -> libc::mmsghdr {
+    // SAFETY: all zeros is a valid value of every field: integers and null pointers.
+    unsafe { mem::zeroed() }
 }
 
-/// A control buffer, aligned as `cmsghdr` needs it.
-#[repr(C, align(8))]
-struct Control([u8; CONTROL_LEN]);
-
-// SAFETY: the raw pointers lead only into the value's own box; it may be moved to and used from
-// another thread.
-unsafe impl<const LEN: usize> Send for Slots<LEN> {}
-
-impl<const LEN: usize> Slots<LEN> {
-    fn boxed() -> Box<Self> {
-        // SAFETY: all zeros is a valid value of every field: integers, byte arrays and null
-        // pointers.
-        let mut slots: Box<Self> = Box::new(unsafe { mem::zeroed() });
-        let this = &mut *slots;
-        for index in 0..BATCH {
-            this.vectors[index] =
-                libc::iovec { iov_base: this.buffers[index].as_mut_ptr().cast(), iov_len: LEN };
-            let header = &mut this.headers[index].msg_hdr;
-            header.msg_iov = &raw mut this.vectors[index];
-            header.msg_iovlen = 1;
-            header.msg_name = (&raw mut this.names[index]).cast();
-            header.msg_control = (&raw mut this.controls[index]).cast();
-        }
-        slots
-    }
-}
-
-/// The address in `name`, where its family is one of ours.
-fn peer(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
-    let name = &raw const *name;
-    // SAFETY: sockaddr_storage is large enough and aligned for both, and the family says which one
-    // the kernel wrote.
-    unsafe {
-        match libc::c_int::from((*name).ss_family) {
-            libc::AF_INET => {
-                let v4 = &*name.cast::<libc::sockaddr_in>();
-                let address = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
-                Some(SocketAddrV4::new(address, u16::from_be(v4.sin_port)).into())
-            }
-            libc::AF_INET6 => {
-                let v6 = &*name.cast::<libc::sockaddr_in6>();
-                let address = Ipv6Addr::from(v6.sin6_addr.s6_addr);
-                let port = u16::from_be(v6.sin6_port);
-                Some(SocketAddrV6::new(address, port, v6.sin6_flowinfo, v6.sin6_scope_id).into())
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Writes `address` for the kernel; yields its length there.
-fn write_name(name: &mut libc::sockaddr_storage, address: &SocketAddr) -> u32 {
-    let name = &raw mut *name;
-    // SAFETY: sockaddr_storage is large enough and aligned for both.
-    unsafe {
-        match address {
-            SocketAddr::V4(v4) => {
-                name.cast::<libc::sockaddr_in>().write(libc::sockaddr_in {
-                    sin_family: libc::AF_INET as _,
-                    sin_port: v4.port().to_be(),
-                    sin_addr: libc::in_addr { s_addr: u32::from(*v4.ip()).to_be() },
-                    sin_zero: [0; 8],
-                });
-                mem::size_of::<libc::sockaddr_in>() as u32
-            }
-            SocketAddr::V6(v6) => {
-                name.cast::<libc::sockaddr_in6>().write(libc::sockaddr_in6 {
-                    sin6_family: libc::AF_INET6 as _,
-                    sin6_port: v6.port().to_be(),
-                    sin6_flowinfo: v6.flowinfo(),
-                    sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
-                    sin6_scope_id: v6.scope_id(),
-                });
-                mem::size_of::<libc::sockaddr_in6>() as u32
-            }
-        }
-    }
-}
-
-/// The local address that a received datagram's control message names.
-fn local(header: &libc::mmsghdr) -> Option<(IpAddr, u32)> {
-    // SAFETY: the kernel wrote well-formed control messages of `msg_controllen` bytes into our
-    // control buffer, and the level and type say what each one's data is; the data is read without
-    // assuming alignment.
-    unsafe {
-        let message = &raw const header.msg_hdr;
-        let mut control = libc::CMSG_FIRSTHDR(message);
-        while !control.is_null() {
-            match ((*control).cmsg_level, (*control).cmsg_type) {
-                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                    let info: libc::in_pktinfo =
-                        libc::CMSG_DATA(control).cast::<libc::in_pktinfo>().read_unaligned();
-                    let address = Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr));
-                    return Some((address.into(), 0));
-                }
-                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                    let info: libc::in6_pktinfo =
-                        libc::CMSG_DATA(control).cast::<libc::in6_pktinfo>().read_unaligned();
-                    let address = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-                    let link_local = address.is_unicast_link_local();
-                    let interface = if link_local { info.ipi6_ifindex as u32 } else { 0 };
-                    return Some((address.into(), interface));
-                }
-                _ => control = libc::CMSG_NXTHDR(message, control),
-            }
-        }
-        None
-    }
-}
-
-/// Writes the control message that parts a message into datagrams of `len` bytes; yields the length
-/// of the control data.
-fn write_segment(control: &mut Control, len: u16) -> usize {
-    let start = control.0.as_mut_ptr().cast::<libc::cmsghdr>();
-    let size = mem::size_of_val(&len) as u32;
-    // SAFETY: Control is aligned for cmsghdr and, with 64 bytes, larger than CMSG_SPACE of a u16.
-    unsafe {
-        (*start).cmsg_len = libc::CMSG_LEN(size) as _;
-        (*start).cmsg_level = libc::SOL_UDP;
-        (*start).cmsg_type = libc::UDP_SEGMENT;
-        libc::CMSG_DATA(start).cast::<u16>().write_unaligned(len);
-        libc::CMSG_SPACE(size) as usize
-    }
-}
-
-/// Writes the control message that makes a datagram leave from `address`; yields the length of the
-/// control data.
-fn write_local(control: &mut Control, address: IpAddr, interface: u32) -> usize {
-    let start = control.0.as_mut_ptr().cast::<libc::cmsghdr>();
-    // SAFETY: Control is aligned for cmsghdr and, with 64 bytes, larger than CMSG_SPACE of either
-    // structure.
-    unsafe {
-        match address {
-            IpAddr::V4(v4) => {
-                let source = libc::in_addr { s_addr: u32::from(v4).to_be() };
-                let info = libc::in_pktinfo {
-                    ipi_ifindex: interface as _,
-                    ipi_spec_dst: source,
-                    ipi_addr: libc::in_addr { s_addr: 0 },
-                };
-                let len = mem::size_of::<libc::in_pktinfo>() as u32;
-                (*start).cmsg_len = libc::CMSG_LEN(len) as _;
-                (*start).cmsg_level = libc::IPPROTO_IP;
-                (*start).cmsg_type = libc::IP_PKTINFO;
-                libc::CMSG_DATA(start).cast::<libc::in_pktinfo>().write_unaligned(info);
-                libc::CMSG_SPACE(len) as usize
-            }
-            IpAddr::V6(v6) => {
-                let info = libc::in6_pktinfo {
-                    ipi6_addr: libc::in6_addr { s6_addr: v6.octets() },
-                    ipi6_ifindex: interface as _,
-                };
-                let len = mem::size_of::<libc::in6_pktinfo>() as u32;
-                (*start).cmsg_len = libc::CMSG_LEN(len) as _;
-                (*start).cmsg_level = libc::IPPROTO_IPV6;
-                (*start).cmsg_type = libc::IPV6_PKTINFO;
-                libc::CMSG_DATA(start).cast::<libc::in6_pktinfo>().write_unaligned(info);
-                libc::CMSG_SPACE(len) as usize
-            }
-        }
-    }
-}
-
-/// Asks for the destination address of each datagram (IP_PKTINFO, IPV6_RECVPKTINFO).
-pub fn ask_destination(socket: &UdpSocket, v6: bool) -> io::Result<()> {
-    let (level, option) = if v6 {
-        (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
-    } else {
-        (libc::IPPROTO_IP, libc::IP_PKTINFO)
-    };
-    set_option(socket, level, option, &1_i32)
-}
-
-/// Spreads the datagrams of one port evenly over its `sockets` SO_REUSEPORT sockets, also when few
-/// clients send them all: a classic BPF program draws the socket at random. Without it the kernel
-/// hashes the addresses.
-pub fn spread(socket: &UdpSocket, sockets: u32) -> io::Result<()> {
-    const RANDOM: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM) as u32;
-    let step = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    let mut program = [
-        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, RANDOM),
-        step(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, sockets),
-        step(libc::BPF_RET | libc::BPF_A, 0),
-    ];
-    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
-}
-
-/// Whether the system parts what [`Batch::send_joined`] sends (Linux 4.18 does). Towards a network
-/// the device must compute checksums as well; loopback always does.
-pub fn can_join(socket: &UdpSocket) -> bool {
-    let off: libc::c_int = 0; // for what is sent without asking
-    set_option(socket, libc::SOL_UDP, libc::UDP_SEGMENT, &off).is_ok()
-}
-
-/// Datagrams the kernel dropped because this socket's receive buffer was full, since it was opened.
-pub fn dropped(socket: &UdpSocket) -> io::Result<u64> {
-    let mut memory = [0_u32; 16];
-    let mut len = mem::size_of_val(&memory) as libc::socklen_t;
-    // SAFETY: the pointer and length describe `memory`.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MEMINFO,
-            memory.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    };
-    const SK_MEMINFO_DROPS: usize = 8;
-    if result == 0 {
-        Ok(u64::from(memory[SK_MEMINFO_DROPS]))
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
-/// Sets one socket option whose value the kernel reads as `T`.
-fn set_option<T>(socket: &UdpSocket, level: i32, option: i32, value: &T) -> io::Result<()> {
-    // SAFETY: the pointer and length describe `value`, which the kernel only reads.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            (&raw const *value).cast(),
-            mem::size_of::<T>() as libc::socklen_t,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+/// Room for an address in each slot.
+fn empty_names() -> Box<[libc::sockaddr_storage; BATCH]> {
+    // SAFETY: all zeros is a valid value of every field: integers and byte arrays.
+    Box::new(unsafe { mem::zeroed() })
 }
 
 #[cfg(test)]
@@ -557,6 +440,65 @@ mod tests {
         let expected = (0..BATCH as u8).map(|byte| (byte, 1, false));
         assert_eq!(seen[..BATCH], *expected.collect::<Vec<_>>());
         assert_eq!(seen[BATCH], (0, DATAGRAM_MAX, true));
+    }
+
+    #[test]
+    fn a_datagram_that_does_not_fit_is_marked_however_it_is_received() {
+        const ROOM: usize = 100;
+        for host in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(server) = UdpSocket::bind(host) else { continue }; // a machine without IPv6
+            let client = UdpSocket::bind(host).unwrap();
+            client.connect(server.local_addr().unwrap()).unwrap();
+            let mut inbox = Inbox::with_room(ROOM, false, false);
+            let mut buffer = [0; ROOM];
+            for (sent, kept, cut) in
+                [(0, 0, false), (99, 99, false), (100, 100, false), (101, 100, true)]
+            {
+                for _ in 0..2 {
+                    client.send(&vec![7; sent]).unwrap();
+                }
+                // Waits for the first; the second was sent before the call.
+                server.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+                let peeked = server.peek(&mut [0; 1]);
+                assert!(peeked.is_ok(), "{peeked:?}");
+                assert_eq!(receive_one(&server, &mut buffer).unwrap(), (kept, cut), "{sent}");
+                assert_eq!(receive(&mut inbox, &server), 1);
+                let datagram = inbox.datagram(0);
+                assert_eq!((datagram.bytes, datagram.truncated), (&vec![7; kept][..], cut));
+            }
+            let empty = receive_one(&server, &mut buffer).unwrap_err();
+            assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
+        }
+    }
+
+    #[test]
+    fn values_may_be_moved_between_calls() {
+        let server = UdpSocket::bind("0.0.0.0:0").unwrap();
+        ask_destination(&server, false).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = SocketAddr::new("127.0.0.4".parse().unwrap(), server.local_addr().unwrap().port());
+        let (mut inbox, mut batch) = (Inbox::new(true, true), Batch::with_room(4_096));
+        assert_eq!((batch.room(), batch.buffer().len()), (4_096, 4_096));
+        for turn in 0..3 {
+            client.send_to(&[turn; 5], to).unwrap();
+            assert_eq!(receive(&mut inbox, &server), 1);
+            let moved = std::thread::spawn(move || {
+                let datagram = inbox.datagram(0);
+                let ends = datagram.ends.unwrap();
+                let len = datagram.bytes.len();
+                batch.buffer()[..len].copy_from_slice(datagram.bytes);
+                batch.commit(len, Some(&ends));
+                (ends, inbox, batch)
+            });
+            let ends;
+            (ends, inbox, batch) = moved.join().unwrap();
+            assert_eq!(ends.local.unwrap().0, to.ip());
+            assert_eq!(batch.send(&server), 0);
+            let mut buffer = [0; 16];
+            client.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+            let (len, from) = client.recv_from(&mut buffer).unwrap();
+            assert_eq!((&buffer[..len], from), (&[turn; 5][..], to));
+        }
     }
 
     #[test]

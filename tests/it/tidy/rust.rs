@@ -94,7 +94,10 @@ fn no_unwrap(source: &Source) -> Vec<(usize, String)> {
 }
 
 fn unsafe_in_one_place(source: &Source) -> Vec<(usize, String)> {
-    if source.path == UNSAFE {
+    let beneath = UNSAFE.trim_end_matches(".rs");
+    let is_there =
+        source.path.strip_prefix(beneath).is_some_and(|rest| rest.starts_with(['.', '/']));
+    if is_there {
         return Vec::new();
     }
     source
@@ -198,7 +201,7 @@ const IMPURE: &[&[&str]] = &[
     &["error", "!"],
 ];
 
-/// System calls without a safe crate.
+/// System calls without a safe crate; the files of its submodules belong to it.
 const UNSAFE: &str = "shared/src/serve/mmsg.rs";
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;

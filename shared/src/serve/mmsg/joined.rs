@@ -3,48 +3,49 @@
 //! Edge, without `unsafe` of its own. Servers do not use it: their replies go to many peers.
 
 use std::cmp::Reverse;
+use std::mem;
 use std::net::UdpSocket;
+use std::ptr;
 
-use super::{Batch, write_segment};
+use super::ends::write_segment;
+use super::{BATCH, Batch, EMPTY_VECTOR, empty_header, transmit};
 
 impl Batch {
     /// As [`Batch::send`], for a connected socket that [`can_join`](super::can_join): those of one
     /// length, and a shorter one behind them, pass the kernel as one (UDP_SEGMENT), and each
     /// arrives by itself. The longest go first.
     pub fn send_joined(&mut self, socket: &UdpSocket) {
-        let used = self.used;
-        let slots = &mut *self.slots;
-        slots.vectors[..used].sort_unstable_by_key(|vector| Reverse(vector.iov_len));
-        let (mut runs, mut at) = (0, 0);
-        while at < used {
-            let len = slots.vectors[at].iov_len;
-            let longer = slots.vectors[at + 1..used].iter().take_while(|next| next.iov_len == len);
-            let end = (at + 1 + longer.count() + 1).min(used);
-            let header = &mut slots.headers[runs].msg_hdr;
-            header.msg_iov = &raw mut slots.vectors[at];
-            header.msg_iovlen = (end - at) as _;
-            if end - at > 1 {
-                let control = &mut slots.controls[runs];
+        let used = mem::take(&mut self.used);
+        let mut vectors = [EMPTY_VECTOR; BATCH];
+        let buffers = self.buffers.chunks_exact_mut(self.room).zip(&self.committed[..used]);
+        for (vector, (buffer, committed)) in vectors.iter_mut().zip(buffers) {
+            let base = buffer.as_mut_ptr().cast();
+            *vector = libc::iovec { iov_base: base, iov_len: committed.len };
+        }
+        vectors[..used].sort_unstable_by_key(|vector| Reverse(vector.iov_len));
+        let mut headers = [const { empty_header() }; BATCH];
+        let (mut runs, mut rest) = (0, &mut vectors[..used]);
+        while let Some(first) = rest.first() {
+            let len = first.iov_len;
+            let same = rest.iter().take_while(|next| next.iov_len == len).count();
+            let (run, behind) = rest.split_at_mut((same + 1).min(rest.len()));
+            let header = &mut headers[runs].msg_hdr;
+            header.msg_iov = run.as_mut_ptr();
+            header.msg_iovlen = run.len() as _;
+            if run.len() > 1 {
+                let control = &mut self.controls[runs];
                 header.msg_controllen = write_segment(control, len as u16) as _;
-                header.msg_control = (&raw mut *control).cast();
+                header.msg_control = ptr::from_mut(control).cast();
             }
-            (runs, at) = (runs + 1, end);
+            (runs, rest) = (runs + 1, behind);
         }
-        self.used = runs;
-        self.send(socket);
-        let slots = &mut *self.slots;
-        for index in 0..used {
-            slots.vectors[index].iov_base = slots.buffers[index].as_mut_ptr().cast();
-            let header = &mut slots.headers[index].msg_hdr;
-            header.msg_iov = &raw mut slots.vectors[index];
-            header.msg_iovlen = 1;
-        }
+        transmit(socket, &mut headers[..runs]);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{BATCH, Inbox, can_join};
+    use super::super::{Inbox, can_join};
     use super::*;
 
     #[test]
