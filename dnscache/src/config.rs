@@ -12,7 +12,7 @@ use shared::metrics::coredns::Compat;
 
 use crate::cache::Bounds;
 use crate::lifetime::Limits;
-use crate::route::ServerFlag;
+use crate::route::{self, ServerFlag};
 
 /// Answers DNS on port 53 from a bounded cache; asks kubedns, a stub domain or an upstream on a
 /// miss.
@@ -69,6 +69,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Fails on flags that contradict each other.
+    pub fn check(&self) -> Result<(), route::Taken> {
+        route::check(&self.servers)
+    }
+
     /// The bounds of the cache.
     pub fn bounds(&self) -> Bounds {
         Bounds {

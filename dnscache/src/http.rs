@@ -26,7 +26,7 @@ use crate::cache::Question;
 use crate::counters::{COUNTS, Count};
 use crate::forward::Board;
 use crate::handler::Answers;
-use crate::route::{Route, text, wire};
+use crate::route::{After, Beyond, Route, text, wire};
 
 /// Everything that is served over HTTP. `ready` lists the checks of `/readyz`.
 pub fn router(
@@ -83,15 +83,22 @@ async fn explain(
         };
         routes.groups()[group].servers.iter().map(show).collect()
     };
-    let route = match routes.route(&name) {
+    let show = |route| match route {
         Route::Group(group) => serde_json::json!({
             "suffix": text(&routes.groups()[group].suffix),
             "servers": servers(group),
             "pod": routes.groups()[group].owned,
-            "servers_if_refused": routes.beyond(&name).map(servers).unwrap_or_default(),
         }),
         Route::Local(local) => serde_json::json!({ "local": text(local.zone) }),
     };
+    let mut route = show(routes.route(&name));
+    if let Some(Beyond { route: beyond, after }) = routes.beyond(&name) {
+        let key = match after {
+            After::Refused => "if_refused",
+            After::Failure => "if_refused_or_failed",
+        };
+        route[key] = show(beyond);
+    }
     let question = |dnssec_ok| Question {
         name: &name,
         qtype,

@@ -6,6 +6,9 @@ use dnscache::{Config, Error};
 
 fn main() -> ExitCode {
     let config = shared::flags::parse::<Config>();
+    if let Err(error) = config.check() {
+        return shared::flags::wrong(&error);
+    }
     shared::log::start(&config.log);
     shared::descriptors::raise(dnscache::DESCRIPTORS_MAX);
     shared::log::exit_code(serve(config))

@@ -79,8 +79,10 @@ pub async fn follow(
 
 /// The suffixes whose servers are others in `after`.
 fn changed(before: &[Group], after: &[Group]) -> Vec<Box<[u8]>> {
-    let servers = |groups: &[Group], suffix: &[u8]| -> Option<Vec<Server>> {
-        groups.iter().find(|group| *group.suffix == *suffix).map(|group| group.servers.clone())
+    // A reverse zone may have two groups: servers in the pod, and those asked after them.
+    let servers = |groups: &[Group], suffix: &[u8]| -> Vec<Vec<Server>> {
+        let groups = groups.iter().filter(|group| *group.suffix == *suffix);
+        groups.map(|group| group.servers.clone()).collect()
     };
     let mut suffixes: Vec<Box<[u8]>> =
         before.iter().chain(after).map(|group| group.suffix.clone()).collect();
@@ -129,12 +131,17 @@ mod tests {
             let flags: Vec<ServerFlag> = flags.iter().map(|flag| flag.parse().unwrap()).collect();
             Routes::new(&flags, &Keys::default(), &[])
         };
-        let rows: [(&[&str], &[&str], &[&str]); 5] = [
+        let rows: [(&[&str], &[&str], &[&str]); 6] = [
             (&["192.0.2.1"], &["192.0.2.1"], &[]),
             (&["192.0.2.1"], &["192.0.2.2"], &[""]),
             (&["/a.b/192.0.2.1", "192.0.2.9"], &["/a.b/192.0.2.2", "192.0.2.9"], &["a.b"]),
             (&["/a.b/192.0.2.1"], &[], &["a.b"]),
             (&[], &["/a.b/192.0.2.1"], &["a.b"]),
+            (
+                &["/10.in-addr.arpa/127.0.0.1"],
+                &["/10.in-addr.arpa/127.0.0.1", "/10.in-addr.arpa/192.0.2.1"],
+                &["10.in-addr.arpa"],
+            ),
         ];
         for (before, after, expected) in rows {
             let changed = changed(routes(before).groups(), routes(after).groups());

@@ -6,13 +6,16 @@
 //!
 //! ```text
 //! --server /DOMAIN/..., stubDomains ──▶ longest suffix ──▶ Servers, or Local
-//!                                          │ none             │ refuse a reverse name
+//!                                          │ none
 //!                                          ├─ special-use ──▶ Local (RFC 6303, 6761, 7686)
-//!                                          │                  ▼
 //!                                          └─ --server ADDR, upstreamNameservers, else resolv.conf
+//!
+//! a reverse name that the pod answers ──▶ kubedns ── refused ──▶ the same, but private addresses
+//!                                                               are no longer special
 //! ```
 
 mod flag;
+mod reverse;
 mod special;
 
 use std::collections::HashMap;
@@ -21,6 +24,7 @@ use std::net::SocketAddr;
 use shared::config_dir::{Keys, Server};
 
 pub use flag::{FlagError, ServerFlag, Target, resolv_conf, wire};
+pub use reverse::{After, Beyond};
 pub use special::{Kind, Local, text};
 
 /// Who answers for a name.
@@ -39,8 +43,9 @@ pub struct Group {
     pub suffix: Box<[u8]>,
     /// The servers, each once, in the order given.
     pub servers: Vec<Server>,
-    /// The suffix is routed, and all its servers run in this pod: kubedns. It is authoritative for
-    /// what it answers, and its names are served to clients that do not want recursion.
+    /// The suffix is routed by flags, and all its servers run in this pod: kubedns. It is
+    /// authoritative for what it answers, and its names are served to clients that do not want
+    /// recursion.
     pub owned: bool,
 }
 
@@ -48,12 +53,17 @@ pub struct Group {
 #[derive(Clone, Debug)]
 pub struct Routes {
     groups: Vec<Group>,
-    suffixes: HashMap<Box<[u8]>, Suffix, foldhash::fast::RandomState>,
+    suffixes: Table<Suffix>,
+    /// Reverse zones whose servers in this pod are asked before all others, by suffix.
+    reverse: Table<usize>,
     /// For names of one label.
     unqualified: Option<Suffix>,
     /// The longest suffix in bytes: longer ones need no look-up.
     suffix_len_max: usize,
 }
+
+/// Something for each suffix, which is in wire form and lower case.
+type Table<T> = HashMap<Box<[u8]>, T, foldhash::fast::RandomState>;
 
 /// What a suffix leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +73,15 @@ enum Suffix {
     Local,
     /// Local unless a shorter suffix is routed.
     Special(Kind),
+}
+
+/// What the suffixes of a name lead to, the longest of each sort.
+#[derive(Default)]
+struct Found<'a> {
+    /// The servers in the pod that answer for the reverse zone.
+    reverse: Option<usize>,
+    routed: Option<Route<'a>>,
+    special: Option<Local<'a>>,
 }
 
 impl Routes {
@@ -75,75 +94,58 @@ impl Routes {
         let mut routes = Self {
             groups: Vec::new(),
             suffixes: special::zones().map(|(zone, kind)| (zone, Suffix::Special(kind))).collect(),
+            reverse: Table::default(),
             unqualified: None,
             suffix_len_max: 0,
         };
         routes.add_group(ROOT, default_servers(flags, keys, resolv));
-        for flag in flags {
-            for domain in &flag.domains {
-                routes.add_flag(domain, flag.target);
-            }
-        }
+        routes.add_flags(flags);
         for (domain, servers) in &keys.stub_domains {
             // The keys were checked when they were read: what is no name here was none there.
             let Some(name) = wire(domain) else { continue };
+            if routes.owner(&name).is_some() {
+                continue;
+            }
             let group = match routes.suffixes.get(&name) {
                 Some(&Suffix::Group(group)) => group,
                 _ => routes.add_group(&name, Vec::new()),
             };
             routes.groups[group].servers.clear();
+            routes.groups[group].owned = false;
             for server in servers {
                 push_once(&mut routes.groups[group].servers, server.clone());
             }
             routes.suffixes.insert(name, Suffix::Group(group));
         }
-        for group in &mut routes.groups {
-            let in_pod = |server: &Server| match server {
-                Server::Address(address) => address.ip().is_loopback(),
-                Server::Name { .. } => false,
-            };
-            group.owned = *group.suffix != *ROOT && group.servers.iter().all(in_pod);
-        }
-        routes.suffix_len_max = routes.suffixes.keys().map(|key| key.len()).max().unwrap_or(0);
+        let suffixes = routes.suffixes.keys().chain(routes.reverse.keys());
+        routes.suffix_len_max = suffixes.map(|suffix| suffix.len()).max().unwrap_or(0);
         routes
     }
 
     /// Fails where a stub domain of `keys` is one that servers in this pod answer for: a line of
     /// configuration must not take the cluster's names away.
+    ///
+    /// Reverse zones are not reserved: their servers are asked about addresses that are not the
+    /// cluster's.
     pub fn admit(&self, keys: &Keys) -> Result<(), Reserved> {
-        let is_reserved = |domain: &&String| {
-            let name = wire(domain).unwrap_or_default();
-            let group = self.groups.iter().find(|group| *group.suffix == *name);
-            group.is_some_and(|group| group.owned)
-        };
-        match keys.stub_domains.keys().find(is_reserved) {
-            Some(domain) => Err(Reserved { domain: domain.clone() }),
-            None => Ok(()),
+        for domain in keys.stub_domains.keys() {
+            if let Some(owner) = wire(domain).and_then(|name| self.owner(&name)) {
+                return Err(Reserved { domain: domain.clone(), owner: text(&owner.suffix) });
+            }
         }
+        Ok(())
     }
 
-    /// Who answers for `name`, in wire form and lower case.
+    /// Who answers for `name`, in wire form and lower case; of several the first: see
+    /// [`Routes::beyond`].
     pub fn route<'a>(&self, name: &'a [u8]) -> Route<'a> {
-        let mut special = None;
-        let mut rest = name;
-        while let [length, tail @ ..] = rest
-            && *length > 0
-        {
-            if rest.len() <= self.suffix_len_max
-                && let Some(&suffix) = self.suffixes.get(rest)
-            {
-                match suffix {
-                    Suffix::Special(kind) => {
-                        special = special.or(Some(Local { zone: rest, kind }));
-                    }
-                    routed => return route(routed, rest),
-                }
+        let found = self.find(name);
+        match (found.reverse.map(Route::Group).or(found.routed), found.special, self.unqualified) {
+            (Some(route), ..) => route,
+            (None, Some(local), _) => Route::Local(local),
+            (None, None, Some(suffix)) if shared::wire::labels(name).count() == 1 => {
+                route(suffix, name)
             }
-            rest = tail.get(usize::from(*length)..).unwrap_or_default();
-        }
-        match (special, self.unqualified) {
-            (Some(local), _) => Route::Local(local),
-            (None, Some(suffix)) if shared::wire::labels(name).count() == 1 => route(suffix, name),
             _ => Route::Group(DEFAULT),
         }
     }
@@ -153,17 +155,123 @@ impl Routes {
         matches!(self.route(name), Route::Group(group) if self.groups[group].owned)
     }
 
-    /// The group that is asked where the servers in the pod refuse `name`, in wire form and lower
-    /// case: the reverse name of an address that is not the cluster's. Nothing for other names,
-    /// which stay in the pod.
-    pub fn beyond(&self, name: &[u8]) -> Option<usize> {
-        let is_reverse = REVERSE.iter().any(|zone| name.ends_with(zone));
-        (is_reverse && self.is_owned(name)).then_some(DEFAULT)
+    /// Who answers for `name`, in wire form and lower case, if the servers in the pod, which
+    /// [`Routes::route`] yields, give way. `None` if nobody does: only reverse names leave the pod.
+    ///
+    /// Private addresses go to the upstreams as well, because kubedns knows which are the cluster's
+    /// and the others belong to a network next to it; loopback addresses and the like are answered
+    /// here (RFC 6303).
+    pub fn beyond<'a>(&self, name: &'a [u8]) -> Option<Beyond<'a>> {
+        let found = self.find(name);
+        found.reverse?;
+        let special = found.special.filter(|local| local.kind != Kind::Private);
+        let route = found.routed.or(special.map(Route::Local)).unwrap_or(Route::Group(DEFAULT));
+        Some(Beyond { route, after: After::of(name)? })
     }
 
     /// All groups; the first is the one for what no suffix routes.
     pub fn groups(&self) -> &[Group] {
         &self.groups
+    }
+
+    /// What the suffixes of `name` lead to.
+    fn find<'a>(&self, name: &'a [u8]) -> Found<'a> {
+        let is_reverse = reverse::is_reverse(name);
+        let mut found = Found::default();
+        let mut rest = name;
+        let mut above: &[u8] = &[];
+        while let [length, tail @ ..] = rest
+            && *length > 0
+        {
+            if rest.len() <= self.suffix_len_max {
+                if is_reverse && found.reverse.is_none() {
+                    found.reverse = self.reverse.get(rest).copied();
+                }
+                match self.suffixes.get(rest) {
+                    None => {}
+                    Some(&Suffix::Special(kind)) => {
+                        found.special.get_or_insert(Local { zone: rest, kind });
+                    }
+                    Some(&suffix) if found.routed.is_none() => {
+                        found.routed = Some(route(suffix, rest));
+                    }
+                    Some(&Suffix::Group(group))
+                        if self.reserves(group, above) && !self.is_in_pod(found.routed) =>
+                    {
+                        found.routed = Some(Route::Group(group));
+                    }
+                    Some(_) => {}
+                }
+            }
+            (above, rest) = tail.split_at_checked(usize::from(*length)).unwrap_or_default();
+        }
+        found
+    }
+
+    fn is_in_pod(&self, route: Option<Route<'_>>) -> bool {
+        matches!(route, Some(Route::Group(group)) if self.groups[group].owned)
+    }
+
+    /// Whether names below the suffix of `group` with `label` left of it are the cluster's, so that
+    /// no longer suffix takes them away.
+    fn reserves(&self, group: usize, label: &[u8]) -> bool {
+        self.groups[group].owned && CLUSTER_LABELS.contains(&label)
+    }
+
+    /// The group of servers in this pod that answers for the domain `name`, or for names above it
+    /// in a way that nothing else may answer for it. `None` for reverse zones.
+    fn owner(&self, name: &[u8]) -> Option<&Group> {
+        if reverse::is_reverse(name) {
+            return None;
+        }
+        let (mut rest, mut above) = (name, &[][..]);
+        while let [length, tail @ ..] = rest
+            && *length > 0
+        {
+            if let Some(&Suffix::Group(group)) = self.suffixes.get(rest)
+                && self.groups[group].owned
+                && (rest.len() == name.len() || self.reserves(group, above))
+            {
+                return Some(&self.groups[group]);
+            }
+            (above, rest) = tail.split_at_checked(usize::from(*length)).unwrap_or_default();
+        }
+        None
+    }
+
+    /// Adds what `flags` say about domains: reverse zones last, because who answers for the cluster
+    /// domain decides who is kubedns there.
+    fn add_flags(&mut self, flags: &[ServerFlag]) {
+        let rules = || {
+            let of_flag = |flag: &'_ ServerFlag| {
+                let target = flag.target;
+                flag.domains.iter().map(move |domain| (domain.clone(), target)).collect::<Vec<_>>()
+            };
+            flags.iter().flat_map(of_flag)
+        };
+        for (domain, target) in rules().filter(|(domain, _)| !reverse::is_reverse(domain)) {
+            self.add_flag(&domain, target);
+        }
+        self.mark_owned();
+        let owned = self.groups.iter().filter(|group| group.owned);
+        let kubedns: Vec<Server> = owned.flat_map(|group| group.servers.clone()).collect();
+        for (domain, target) in rules().filter(|(domain, _)| reverse::is_reverse(domain)) {
+            match target {
+                Target::Address(address)
+                    if address.ip().is_loopback()
+                        && (kubedns.is_empty() || kubedns.contains(&Server::Address(address))) =>
+                {
+                    let group = match self.reverse.get(&domain) {
+                        Some(&group) => group,
+                        None => self.add_group(&domain, Vec::new()),
+                    };
+                    push_once(&mut self.groups[group].servers, Server::Address(address));
+                    self.reverse.insert(domain, group);
+                }
+                target => self.add_flag(&domain, target),
+            }
+        }
+        self.mark_owned();
     }
 
     /// Adds what one `--server` says about `domain`. Servers of the same domain add up; of what
@@ -195,16 +303,55 @@ impl Routes {
         self.groups.push(Group { suffix: suffix.into(), servers, owned: false });
         self.groups.len() - 1
     }
+
+    /// Notes which of the groups that flags made are in this pod.
+    fn mark_owned(&mut self) {
+        let in_pod = |server: &Server| match server {
+            Server::Address(address) => address.ip().is_loopback(),
+            Server::Name { .. } => false,
+        };
+        for group in self.groups.iter_mut().filter(|group| *group.suffix != *ROOT) {
+            group.owned = group.servers.iter().all(in_pod);
+        }
+    }
+}
+
+/// Fails where one of `flags` names servers outside the pod for names of the cluster, which another
+/// one gives to servers in the pod.
+pub fn check(flags: &[ServerFlag]) -> Result<(), Taken> {
+    let routes = Routes::new(flags, &Keys::default(), &[]);
+    let is_outside = |flag: &&ServerFlag| match flag.target {
+        Target::Address(address) => !address.ip().is_loopback(),
+        Target::Default | Target::Local => true,
+    };
+    for domain in flags.iter().filter(is_outside).flat_map(|flag| &flag.domains) {
+        if let Some(owner) = routes.owner(domain).filter(|owner| owner.suffix != *domain) {
+            return Err(Taken { domain: text(domain), owner: text(&owner.suffix) });
+        }
+    }
+    Ok(())
 }
 
 /// A stub domain that servers in this pod answer for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "stubDomains: {domain} is answered in this pod, by --server=/{domain}/...; expected other \
-     domains, below it or elsewhere"
+    "stubDomains: {domain} is answered in this pod, by --server=/{owner}/...; expected another \
+     domain"
 )]
 pub struct Reserved {
     domain: String,
+    owner: String,
+}
+
+/// A flag about names that servers in this pod answer for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "invalid value '/{domain}/...' for '--server': the names below {domain} are answered in this \
+     pod, by --server=/{owner}/...; expected another domain"
+)]
+pub struct Taken {
+    domain: String,
+    owner: String,
 }
 
 impl Default for Routes {
@@ -252,8 +399,9 @@ fn push_once(servers: &mut Vec<Server>, server: Server) {
 pub const ROOT: &[u8] = &[0];
 /// The group for what no suffix routes.
 const DEFAULT: usize = 0;
-/// `in-addr.arpa.` and `ip6.arpa.` in wire form.
-const REVERSE: [&[u8]; 2] = [b"\x07in-addr\x04arpa\0", b"\x03ip6\x04arpa\0"];
+/// What stands directly below a cluster domain (DNS specification sections 2 and 3): no longer
+/// suffix takes names below these away.
+const CLUSTER_LABELS: [&[u8]; 4] = [b"svc", b"pod", b"dns", b"dns-version"];
 
 #[cfg(test)]
 mod tests {
@@ -386,22 +534,44 @@ mod tests {
     }
 
     #[test]
-    fn no_stub_domain_takes_the_clusters_names_away() {
-        let flags = ["/cluster.local/in-addr.arpa/127.0.0.1#10053", "/corp.example/10.0.0.1"];
-        let flags = routes(&flags, &[], "");
-        let admit = |domain: &str| {
-            let text = format!(r#"{{"{domain}": ["10.0.0.9"]}}"#);
-            let files = [("stubDomains".to_owned(), text.into())].into();
-            flags.admit(&shared::config_dir::parse(&files).unwrap())
+    fn no_line_of_configuration_takes_the_clusters_names_away() {
+        const CLUSTER: &str = "/cluster.local/in-addr.arpa/127.0.0.1#10053";
+        const POD: &str = "127.0.0.1:10053";
+        const OTHER: &str = "10.0.0.9:53";
+        // Who answers `a.DOMAIN` if a stub domain or a flag names another server for DOMAIN, and
+        // whether that is refused.
+        let check = |domain: &str, expected: &str, is_refused: bool| {
+            let stub = format!(r#"{{"{domain}": ["10.0.0.9"]}}"#);
+            let files = [("stubDomains".to_owned(), stub.clone().into())].into();
+            let keys = shared::config_dir::parse(&files).unwrap();
+            let said = routes(&[CLUSTER], &[], "").admit(&keys).err().map(|said| said.to_string());
+            let reason = format!("{domain} is answered in this pod, by --server=/cluster.local/");
+            assert_eq!(said.is_some(), is_refused, "{domain}");
+            assert!(said.is_none_or(|said| said.contains(&reason)), "{domain}");
+            let flag = format!("/{domain}/10.0.0.9");
+            let flags = [CLUSTER, &flag].map(|flag| flag.parse().unwrap());
+            assert_eq!(super::check(&flags).is_err(), is_refused, "{domain}");
+            // Whoever does not look at that cannot take anything away either.
+            let stubs = [("stubDomains", &*stub)];
+            for routes in [routes(&[CLUSTER], &stubs, ""), routes(&[CLUSTER, &flag], &[], "")] {
+                let name = format!("a.{domain}");
+                self::check(&routes, &[(&name, expected), ("a.b.svc.cluster.local", POD)]);
+            }
         };
-        for domain in ["corp.example", "corp.cluster.local", "10.in-addr.arpa", "local"] {
-            assert_eq!(admit(domain), Ok(()), "{domain}");
-        }
-        for domain in ["cluster.local", "in-addr.arpa"] {
-            let said = admit(domain).unwrap_err().to_string();
-            let expected = format!("{domain} is answered in this pod, by --server=/{domain}/");
-            assert!(said.contains(&expected), "{said}");
-        }
+        check("corp.example", OTHER, false);
+        check("corp.cluster.local", OTHER, false);
+        check("svc.corp.cluster.local", OTHER, false);
+        check("svc", OTHER, false);
+        check("10.in-addr.arpa", POD, false);
+        check("in-addr.arpa", POD, false);
+        check("svc.cluster.local", POD, true);
+        check("shop.svc.cluster.local", POD, true);
+        check("pod.cluster.local", POD, true);
+        check("ns.dns.cluster.local", POD, true);
+        let stub = [("stubDomains", r#"{"cluster.local": ["10.0.0.9"]}"#)];
+        self::check(&routes(&[CLUSTER], &stub, ""), &[("a.cluster.local", POD)]);
+        let two = routes(&["/cluster.local/127.0.0.1", "/svc.cluster.local/127.0.0.2"], &[], "");
+        self::check(&two, &[("a.b.svc.cluster.local", "127.0.0.2:53")]);
     }
 
     #[test]
@@ -434,23 +604,84 @@ mod tests {
         }
     }
 
+    /// The servers that are asked after those in the pod, or `local ZONE`, and after what; `-` if
+    /// there are none.
+    fn told_beyond(routes: &Routes, name: &str) -> String {
+        let name = wire(name).unwrap();
+        let Some(Beyond { route, after }) = routes.beyond(&name) else { return "-".to_owned() };
+        assert!(routes.is_owned(&name), "the pod comes first");
+        let told = match route {
+            Route::Group(group) => match &routes.groups()[group].servers[..] {
+                [Server::Address(address)] => address.to_string(),
+                servers => panic!("{servers:?}"),
+            },
+            Route::Local(local) => format!("local {}", text(local.zone)),
+        };
+        let word = if after == After::Refused { "refused" } else { "failed" };
+        format!("{told} {word}")
+    }
+
     #[test]
-    fn addresses_of_others_are_asked_beyond_the_pod() {
-        let here = "127.0.0.1#10053";
-        let zones = ["cluster.local", "in-addr.arpa", "ip6.arpa"];
-        let flags = zones.map(|zone| format!("/{zone}/{here}"));
-        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-        let routes = routes(&[&flags[..], &["/10.in-addr.arpa/192.0.2.1"]].concat(), &[], "");
-        let rows = [
-            ("8.8.8.8.in-addr.arpa", Some(DEFAULT)),
-            ("1.0.0.2.ip6.arpa", Some(DEFAULT)),
-            ("web.shop.svc.cluster.local", None),
-            ("7.0.0.10.in-addr.arpa", None),
-            ("a.example", None),
+    fn others_are_asked_about_addresses_after_the_pod() {
+        const POD: &str = "/cluster.local/in-addr.arpa/ip6.arpa/127.0.0.1#10053";
+        let check = |flags: &[&str], stubs: &str, rows: &[(&str, &str)]| {
+            let flags = [&[POD, "9.9.9.9"], flags].concat();
+            let routes = routes(&flags, &[("stubDomains", stubs)], "");
+            for &(name, expected) in rows {
+                assert_eq!(told_beyond(&routes, name), expected, "{name} with {flags:?}");
+                if expected != "-" {
+                    assert_eq!(told(&routes, name), "127.0.0.1:10053", "{name}");
+                }
+            }
+        };
+        let plain = [
+            ("8.8.8.8.in-addr.arpa", "9.9.9.9:53 failed"),
+            ("1.0.0.2.ip6.arpa", "9.9.9.9:53 failed"),
+            ("7.0.50.10.in-addr.arpa", "9.9.9.9:53 refused"),
+            ("7.7.168.192.in-addr.arpa", "9.9.9.9:53 refused"),
+            ("1.0.64.100.in-addr.arpa", "9.9.9.9:53 refused"),
+            ("2.1.d.f.ip6.arpa", "9.9.9.9:53 refused"),
+            ("1.0.0.127.in-addr.arpa", "local 127.in-addr.arpa refused"),
+            ("1.0.254.169.in-addr.arpa", "local 254.169.in-addr.arpa refused"),
+            ("1.8.e.f.ip6.arpa", "local 8.e.f.ip6.arpa refused"),
+            ("in-addr.arpa", "9.9.9.9:53 refused"),
+            ("web.shop.svc.cluster.local", "-"),
+            ("a.example", "-"),
+            ("arpa", "-"),
         ];
-        for (name, expected) in rows {
-            assert_eq!(routes.beyond(&wire(name).unwrap()), expected, "{name}");
+        check(&[], "{}", &plain);
+        let stub = [
+            ("7.0.96.10.in-addr.arpa", "192.0.2.1:53 refused"),
+            ("10.in-addr.arpa", "192.0.2.1:53 refused"),
+            ("1.0.0.11.in-addr.arpa", "9.9.9.9:53 failed"),
+            ("7.7.168.192.in-addr.arpa", "9.9.9.9:53 refused"),
+        ];
+        check(&[], r#"{"10.in-addr.arpa": ["192.0.2.1"]}"#, &stub);
+        check(&["/10.in-addr.arpa/192.0.2.1"], "{}", &stub);
+        // A server in the pod that is not kubedns is a stub domain like others.
+        let other = [("7.0.96.10.in-addr.arpa", "127.0.0.1:5353 refused")];
+        check(&["/10.in-addr.arpa/127.0.0.1#5353"], "{}", &other);
+        let nested = [
+            ("7.0.96.10.in-addr.arpa", "192.0.2.2:53 refused"),
+            ("7.0.97.10.in-addr.arpa", "192.0.2.1:53 refused"),
+            ("8.8.8.8.in-addr.arpa", "192.0.2.3:53 failed"),
+        ];
+        let flags = ["/10.in-addr.arpa/192.0.2.1", "/96.10.in-addr.arpa/192.0.2.2"];
+        check(&flags, r#"{"in-addr.arpa": ["192.0.2.3"]}"#, &nested);
+        let words = [
+            ("7.0.96.10.in-addr.arpa", "local 10.in-addr.arpa refused"),
+            ("1.0.0.127.in-addr.arpa", "9.9.9.9:53 refused"),
+        ];
+        check(&["/10.in-addr.arpa/", "/127.in-addr.arpa/#"], "{}", &words);
+    }
+
+    #[test]
+    fn without_a_route_into_the_pod_nothing_is_beyond_it() {
+        let routes = routes(&["/10.in-addr.arpa/192.0.2.1", "9.9.9.9"], &[], "");
+        for name in ["7.0.0.10.in-addr.arpa", "8.8.8.8.in-addr.arpa", "1.1.168.192.in-addr.arpa"] {
+            assert_eq!(told_beyond(&routes, name), "-", "{name}");
         }
+        check(&routes, &[("7.0.0.10.in-addr.arpa", "192.0.2.1:53")]);
     }
 
     #[test]

@@ -13,9 +13,9 @@ use kube::core::Selector;
 use shared::flags;
 use shared::log::LogConfig;
 use shared::metrics::coredns::Compat;
+use shared::prefix::{self, Prefix};
 
 use crate::name::Name;
-use crate::prefix::{self, Prefix};
 use crate::project::Kind;
 use crate::records::{PodMode, Zone, ZoneError};
 

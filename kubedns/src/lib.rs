@@ -32,7 +32,6 @@ pub mod http;
 pub mod name;
 pub mod news;
 pub mod objects;
-pub mod prefix;
 pub mod programming;
 pub mod project;
 pub mod publish;

@@ -28,9 +28,9 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use imbl::shared_ptr::DefaultSharedPtr;
 use imbl::{GenericHashMap, OrdMap, Vector};
+use shared::prefix::{NOT_GLOBAL, Prefix};
 
 use crate::name::{Name, Text};
-use crate::prefix::{self, Prefix};
 
 pub use claims::{Claim, Label};
 pub use entry::{Entry, Held, Place};
@@ -99,10 +99,7 @@ impl Zone {
             ttl_secs: 30,
             pods: PodMode::Insecure,
             name_server: Box::default(),
-            cidrs: NOT_GLOBAL
-                .iter()
-                .map(|text| prefix::parse(text).expect("the list is one of prefixes"))
-                .collect(),
+            cidrs: NOT_GLOBAL.into(),
             recursion_available: false,
             terminating_fallback: false,
             ignore_empty_service: false,
@@ -434,24 +431,6 @@ pub fn key_text(key: &[u8]) -> String {
     text
 }
 
-/// What is not global (RFC 6890): the whole Internet means nobody in particular by it. Not the
-/// addresses of documentation, with which Kubernetes' own tests look for upstreams.
-const NOT_GLOBAL: [&str; 14] = [
-    "0.0.0.0/8",
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.0.0.0/24",
-    "192.168.0.0/16",
-    "198.18.0.0/15",
-    "224.0.0.0/4",
-    "240.0.0.0/4",
-    "::/3",
-    "4000::/2",
-    "8000::/1",
-];
 /// Stale records are kept for at most this long (RFC 8767 section 5).
 const STALE_TTL_SECS: u32 = 30;
 /// Hostname, Service and namespace of 63 bytes each and `svc` must fit before the apex.

@@ -7,11 +7,11 @@ pub mod transfers;
 
 use std::cell::Cell;
 
+use shared::prefix::Prefix;
 use shared::serve::{Asked, Handler, Verdict};
 use shared::wire::{Query, Reply, class, rtype};
 
 use crate::answer::answer;
-use crate::prefix::Prefix;
 use crate::store::Reader;
 use crate::transfer;
 

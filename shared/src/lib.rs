@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! wire        core   bytes <-> query view and reply, size limits, truncation, refusals
+//! reverse     core   which addresses a reverse name stands for
+//! prefix      core   ranges of addresses as text, and those that are not global
 //! clock       core   points in time, read at the edge and passed in
 //! serve       edge   DNS over UDP and TCP: batches, bounds, framing, drain; calls one handler
 //! durations   plain  how long things took, counted without waiting
@@ -23,7 +25,9 @@ pub mod flags;
 pub mod http;
 pub mod log;
 pub mod metrics;
+pub mod prefix;
 pub mod ready;
+pub mod reverse;
 pub mod serve;
 pub mod shutdown;
 pub mod wire;

@@ -67,8 +67,14 @@ impl Pod {
     /// Likewise, with these flags for dnscache.
     async fn start_with(objects: &Path, of_dnscache: &[&str]) -> Self {
         let objects = format!("--objects={}", objects.display());
+        Self::start_of(&[&objects], of_dnscache).await
+    }
+
+    /// Likewise, with these flags for kubedns, which say where objects come from.
+    async fn start_of(of_kubedns: &[&str], of_dnscache: &[&str]) -> Self {
         let clusterset = "--clusterset-domain=clusterset.local";
-        let config = flags("kubedns", &["--listen=127.0.0.1:0", &objects, clusterset]);
+        let arguments = [&["--listen=127.0.0.1:0", clusterset], of_kubedns].concat();
+        let config = flags("kubedns", &arguments);
         let program = kubedns::Program::bind(config).await.unwrap();
         let (records, changes) = (program.dns_addresses()[0], program.http_address());
         let kubedns = Running::start(|stop| program.run(async { drop(stop.await) }));
@@ -395,6 +401,92 @@ async fn reverse_names_of_others_are_asked_of_the_upstream() {
     pod.healthz.end().await;
     pod.dnscache.end().await;
     pod.kubedns.end().await;
+}
+
+/// Two servers outside the pod: an upstream, and one for a reverse zone that has the cluster's
+/// addresses in it, named by a stub domain.
+struct Outside {
+    upstream: Upstream,
+    corp: Upstream,
+    config: TempDir,
+}
+
+impl Outside {
+    async fn start() -> Self {
+        let (upstream, corp) =
+            (Upstream::start("127.0.0.2").await, Upstream::start("127.0.0.3").await);
+        let config = tempfile::tempdir().unwrap();
+        let write = |key: &str, text: String| fs::write(config.path().join(key), text).unwrap();
+        write("upstreamNameservers", format!(r#"["{}"]"#, upstream.address));
+        write("stubDomains", format!(r#"{{"10.in-addr.arpa": ["{}"]}}"#, corp.address));
+        upstream.answer(GOOGLE, &["8.8.8.8.in-addr.arpa. 300 PTR dns.google."]);
+        upstream.answer(NEAR, &["7.7.168.192.in-addr.arpa. 300 PTR nas.example."]);
+        corp.answer(FILES, &["2.1.50.10.in-addr.arpa. 300 PTR files.corp.example."]);
+        corp.answer(WEB, &["10.12.96.10.in-addr.arpa. 300 PTR taken.corp.example."]);
+        Self { upstream, corp, config }
+    }
+
+    fn flag(&self) -> String {
+        format!("--config-dir={}", self.config.path().display())
+    }
+
+    /// Which of the reverse names below `suffix` were asked outside.
+    fn seen(&self, suffix: &str) -> usize {
+        self.upstream.seen(suffix).len() + self.corp.seen(suffix).len()
+    }
+}
+
+const GOOGLE: &str = "8.8.8.8.in-addr.arpa. PTR";
+const NEAR: &str = "7.7.168.192.in-addr.arpa. PTR";
+const FILES: &str = "2.1.50.10.in-addr.arpa. PTR";
+const WEB: &str = "10.12.96.10.in-addr.arpa. PTR";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_are_asked_about_addresses_only_after_kubedns() {
+    let directory = demo();
+    let outside = Outside::start().await;
+    let objects = format!("--objects={}", directory.path().display());
+    let cidrs = ["--cluster-cidr=10.96.0.0/12", "--cluster-cidr=10.244.0.0/16"];
+    let of_kubedns = [&objects, cidrs[0], cidrs[1]];
+    let of_dnscache = ["--resolv-file=/nonexistent", &outside.flag()];
+    let pod = Pod::start_of(&of_kubedns, &of_dnscache).await;
+    pod.follows(directory.path()).await;
+    for _ in ["from a server", "from the cache"] {
+        let web = ["10.12.96.10.in-addr.arpa. IN PTR web.shop.svc.cluster.local."];
+        check(pod.dns, WEB, "NOERROR", &web).await;
+        check(pod.dns, "98.12.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]).await;
+        check(pod.dns, "98.1.244.10.in-addr.arpa. PTR", "NXDOMAIN", &[]).await;
+        let files = ["2.1.50.10.in-addr.arpa. IN PTR files.corp.example."];
+        check(pod.dns, FILES, "NOERROR", &files).await;
+        let near = ["7.7.168.192.in-addr.arpa. IN PTR nas.example."];
+        check(pod.dns, NEAR, "NOERROR", &near).await;
+        check(pod.dns, "1.0.0.127.in-addr.arpa. PTR", "NXDOMAIN", &[]).await;
+    }
+    assert_eq!(outside.seen("96.10.in-addr.arpa.") + outside.seen("244.10.in-addr.arpa."), 0);
+    assert_eq!(outside.seen("127.in-addr.arpa."), 0);
+    assert_eq!((outside.corp.asked(FILES), outside.upstream.asked(NEAR)), (1, 1));
+    pod.healthz.end().await;
+    pod.dnscache.end().await;
+    pod.kubedns.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_kubedns_only_global_addresses_are_asked_of_the_upstream() {
+    let directory = demo();
+    let outside = Outside::start().await;
+    let of_dnscache = ["--resolv-file=/nonexistent", &outside.flag()];
+    let pod = Pod::start_with(directory.path(), &of_dnscache).await;
+    pod.kubedns.end().await;
+    let google = ["8.8.8.8.in-addr.arpa. IN PTR dns.google."];
+    check(pod.dns, GOOGLE, "NOERROR", &google).await;
+    for question in [WEB, FILES, NEAR, "1.0.0.0.0.d.f.ip6.arpa. PTR"] {
+        let answer = dns::ask(pod.dns, question).await;
+        assert_eq!((&*answer.status, answer.error.is_some()), ("SERVFAIL", true), "{question}");
+    }
+    let private = ["10.in-addr.arpa.", "168.192.in-addr.arpa.", "d.f.ip6.arpa."];
+    assert_eq!(private.map(|zone| outside.seen(zone)), [0; 3]);
+    pod.healthz.end().await;
+    pod.dnscache.end().await;
 }
 
 const SRV: &str = "_https._tcp.pay.shop.svc.clusterset.local. IN SRV 0 100";

@@ -257,13 +257,17 @@ impl Desk {
         let asked = self.flights.question(slot);
         let name = asked.name.to_vec();
         let question = Question { name: &name, ..asked };
-        let group = match self.routes.route(&name) {
+        let is_ours = self.routes.is_owned(&name);
+        let is_beyond = self.flights.is_beyond(slot);
+        let route = match self.routes.beyond(&name) {
+            Some(beyond) if is_beyond => beyond.route,
+            _ => self.routes.route(&name),
+        };
+        let group = match route {
             Route::Group(index) => Some(&self.routes.groups()[index]),
             Route::Local { .. } => None,
         };
-        let is_ours = group.is_some_and(|group| group.owned);
-        let is_beyond = self.flights.is_beyond(slot);
-        let of_suffix = !is_beyond && group.is_some_and(|group| *group.suffix != *ROOT);
+        let of_suffix = group.is_some_and(|group| *group.suffix != *ROOT);
         let owned = is_ours && !is_beyond;
         let asked =
             Asked { name: &name, qtype: question.qtype, dnssec_ok: question.dnssec_ok, owned };

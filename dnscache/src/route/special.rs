@@ -20,6 +20,9 @@ pub struct Local<'a> {
 pub enum Kind {
     /// Nothing below it exists.
     Absent,
+    /// Likewise, of addresses that networks use for themselves: those next to the cluster too,
+    /// which is why their names may leave a pod that knows which are the cluster's.
+    Private,
     /// Every name has the loopback addresses (RFC 6761 section 6.3).
     Loopback,
 }
@@ -43,7 +46,7 @@ impl Local<'_> {
             }
             return;
         }
-        if self.kind == Kind::Absent {
+        if self.kind != Kind::Loopback {
             if query.name().len() > self.zone.len() {
                 reply.set_rcode(rcode::NXDOMAIN);
             }
@@ -63,14 +66,16 @@ impl Local<'_> {
 pub(super) fn zones() -> impl Iterator<Item = (Box<[u8]>, Kind)> {
     let shared_space = (64..=127).map(|second| format!("{second}.100.in-addr.arpa"));
     let private = (16..=31).map(|second| format!("{second}.172.in-addr.arpa"));
+    let private = private.chain(PRIVATE.iter().map(|&zone| zone.to_owned()));
     let listed = ZONES.iter().map(|&zone| zone.to_owned());
     let here = (0..2).map(|last| {
         let zeros = "0.".repeat(31);
         format!("{last}.{zeros}ip6.arpa")
     });
-    let absent = listed.chain(private).chain(shared_space).chain(here);
-    let absent = absent.map(|zone| (zone, Kind::Absent));
+    let absent = listed.chain(here).map(|zone| (zone, Kind::Absent));
+    let private = private.chain(shared_space).map(|zone| (zone, Kind::Private));
     absent
+        .chain(private)
         .chain([("localhost".to_owned(), Kind::Loopback)])
         .map(|(zone, kind)| (wire(&zone).expect("the lists hold domain names"), kind))
 }
@@ -103,28 +108,28 @@ const TTL_SECS: u32 = 300;
 /// Not `test`, against RFC 6761 section 6.2: those who use it have a server for it, often the same
 /// that they ask for everything else. Not the addresses of documentation, against RFC 6303 sections
 /// 4.2 and 4.6: nobody has them, and Kubernetes' e2e tests ask an upstream of theirs about them.
-const ZONES: [&str; 15] = [
+const ZONES: [&str; 12] = [
     // RFC 6761 section 6.4, RFC 7686, RFC 8375.
     "invalid",
     "onion",
     "home.arpa",
     // Ours: where nobody serves it, nobody outside may be asked about it either.
     "cluster.local",
-    // RFC 6303 section 4.1: private addresses; the others of 172.16.0.0/12 are a range.
-    "10.in-addr.arpa",
-    "168.192.in-addr.arpa",
     // RFC 6303 section 4.2: this network, loopback, link-local, broadcast.
     "0.in-addr.arpa",
     "127.in-addr.arpa",
     "254.169.in-addr.arpa",
     "255.255.255.255.in-addr.arpa",
-    // RFC 6303 sections 4.4 and 4.5: local and link-local addresses.
-    "d.f.ip6.arpa",
+    // RFC 6303 section 4.5: link-local addresses.
     "8.e.f.ip6.arpa",
     "9.e.f.ip6.arpa",
     "a.e.f.ip6.arpa",
     "b.e.f.ip6.arpa",
 ];
+
+/// Reverse zones of private addresses (RFC 6303 sections 4.1 and 4.4), beside 172.16.0.0/12 and
+/// 100.64.0.0/10 (RFC 7793), which are ranges of zones.
+const PRIVATE: [&str; 3] = ["10.in-addr.arpa", "168.192.in-addr.arpa", "d.f.ip6.arpa"];
 
 #[cfg(test)]
 mod tests {

@@ -8,14 +8,13 @@ use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use shared::reverse::{self, Reverse};
+
 use super::{
     Among, Entry, Federated, Holder, Key, Place, PodMode, Port, Protocol, Records, Schema, Shape,
     ZONE_LABEL,
 };
-use crate::name::{
-    IN_ADDR_ARPA, IP6_ARPA, Labels, Name, Reverse, parse_dashed, parse_generated, parse_in_addr,
-    parse_ip6,
-};
+use crate::name::{IN_ADDR_ARPA, IP6_ARPA, Labels, Name, parse_dashed, parse_generated};
 
 /// What was found at a name inside one of our zones.
 #[derive(Clone, Copy, Debug)]
@@ -105,10 +104,10 @@ impl Records {
             return Some(clusterset.find_forward(&labels, count));
         }
         let (count, read) = if let Some(count) = below(&labels, IN_ADDR_ARPA) {
-            (count, parse_in_addr(&labels, count))
+            (count, reverse::in_addr(left_of(&labels, count)))
         } else {
             let count = below(&labels, IP6_ARPA)?;
-            (count, parse_ip6(&labels, count))
+            (count, reverse::ip6(left_of(&labels, count)))
         };
         let node = if count == 0 { Node::Apex } else { self.find_reverse(read)? };
         Some(Found { apex: labels.start(count), records: self, is_reverse: true, node })
@@ -437,6 +436,11 @@ fn below(labels: &Labels<'_>, apex: &[u8]) -> Option<usize> {
         .rev()
         .find(|&count| labels.start(count) <= at)
         .filter(|&count| labels.start(count) == at)
+}
+
+/// The first `count` labels, from right to left.
+fn left_of<'a>(labels: &Labels<'a>, count: usize) -> impl Iterator<Item = &'a [u8]> {
+    (0..count).rev().map(|index| labels.label(index))
 }
 
 /// The address as 16 bytes, IPv4 mapped (RFC 4291 section 2.5.5.2).

@@ -3,8 +3,8 @@
 //!
 //! Rows only; how a row is checked stands in the parent.
 
-use kubedns::prefix;
 use kubedns::records::Zone;
+use shared::prefix;
 
 use super::{check, zone};
 use crate::fixture::cluster::Cluster;

@@ -181,6 +181,8 @@ const CORE: &[&str] = &[
     "kubedns/src/transfer.rs",
     "kubedns/src/transfer/",
     "shared/src/clock.rs",
+    "shared/src/prefix.rs",
+    "shared/src/reverse.rs",
     "shared/src/wire.rs",
     "shared/src/wire/",
 ];

@@ -7,9 +7,10 @@ use shared::clock::Moment;
 use shared::serve::Deferred;
 use shared::wire::{ErrorCode, rcode};
 
-use super::{Desk, Shared, Waiter, reply};
+use super::{Desk, LOCAL, Shared, Waiter, reply};
 use crate::counters::Count;
 use crate::forward::flights::Failure;
+use crate::route::{After, Beyond, Route};
 
 impl Desk {
     /// Lands the flight in `slot` with its failure: those who wait get an expired answer, or the
@@ -35,15 +36,47 @@ impl Desk {
         }
     }
 
-    /// Has the flight in `slot` ask others where kubedns refused because it is about an address
-    /// that is not the cluster's; else yields why it failed.
+    /// Has the flight in `slot` ask others if kubedns gave way to them, or answers those who wait
+    /// if nobody is asked; else yields why it failed.
     fn go_beyond(&mut self, slot: u16, now: Moment) -> Result<(), Failure> {
         let failure = self.flights.failure(slot);
-        match self.routes.beyond(self.flights.question(slot).name) {
-            Some(group) if failure.rcode == rcode::REFUSED => {
-                self.flights.go_beyond(slot, group, now, &mut self.acts)
+        let beyond = self.routes.beyond(self.flights.question(slot).name);
+        let gives_way = |beyond: &Beyond<'_>| match beyond.after {
+            After::Refused => failure.rcode == rcode::REFUSED,
+            After::Failure => true,
+        };
+        match beyond.filter(gives_way).map(|beyond| beyond.route) {
+            Some(Route::Group(group)) => self.flights.go_beyond(slot, group, now, &mut self.acts),
+            Some(Route::Local(_)) => {
+                self.land_locally(slot, now);
+                Ok(())
             }
-            _ => Err(failure),
+            None => Err(failure),
+        }
+    }
+
+    /// Lands the flight in `slot` with what is answered here after kubedns refused.
+    fn land_locally(&mut self, slot: u16, now: Moment) {
+        for waiter in self.land(slot) {
+            match waiter {
+                Waiter::Client(deferred) => {
+                    let routes = &self.routes;
+                    reply(&mut self.outbox, &deferred, |query, reply| {
+                        match routes.beyond(query.name()).map(|beyond| beyond.route) {
+                            Some(Route::Local(local)) => local.answer(query, reply),
+                            _ => reply.fail(LOCAL.rcode, LOCAL.reason, LOCAL.text),
+                        }
+                    });
+                }
+                Waiter::Flight(ticket) => {
+                    if let Some(slot) = self.flights.slot(ticket) {
+                        self.flights.fail(slot, LOCAL, &mut self.acts);
+                    }
+                }
+                Waiter::Hosts(inquiry) => {
+                    self.hosts.learn(&inquiry, None, now);
+                }
+            }
         }
     }
 

@@ -1,10 +1,10 @@
 //! Prefixes of addresses as text: `10.0.0.0/8`, `fd00::/8`, or one address.
 //!
-//! Core. Knows how prefixes are written (RFC 4632, RFC 4291) and what is in them; does not know
-//! what for.
+//! Core. Knows how prefixes are written (RFC 4632, RFC 4291), what is in them and which are not
+//! global; does not know what for.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The addresses that begin alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,51 @@ pub fn parse(text: &str) -> Result<Prefix, PrefixError> {
     if expected == prefix { Ok(prefix) } else { Err(PrefixError::Bits { expected }) }
 }
 
+/// Returns whether each of the addresses from `first` to `last`, of one family, is global: an
+/// address of the Internet, which a network next to the cluster cannot use for itself (RFC 6890).
+///
+/// Addresses of documentation count as global: Kubernetes' own tests look for upstreams with them.
+pub fn is_global(first: IpAddr, last: IpAddr) -> bool {
+    !NOT_GLOBAL.iter().any(|prefix| prefix.overlaps(first, last))
+}
+
 impl Prefix {
+    /// An IPv4 prefix; the bits of `first` behind `bits` must be 0.
+    const fn v4(first: [u8; 4], bits: u8) -> Self {
+        let [a, b, c, d] = first;
+        Self { first: IpAddr::V4(Ipv4Addr::new(a, b, c, d)), bits }
+    }
+
+    /// An IPv6 prefix of at most 16 bits; the bits of `first` behind `bits` must be 0.
+    const fn v6(first: u16, bits: u8) -> Self {
+        Self { first: IpAddr::V6(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0)), bits }
+    }
+
+    /// Its first address.
+    pub fn first(&self) -> IpAddr {
+        self.first
+    }
+
+    /// Its last address.
+    pub fn last(&self) -> IpAddr {
+        let bits = u32::from(self.bits);
+        match self.first {
+            IpAddr::V4(first) => {
+                let rest = u32::MAX.checked_shr(bits).unwrap_or(0);
+                Ipv4Addr::from_bits(first.to_bits() | rest).into()
+            }
+            IpAddr::V6(first) => {
+                let rest = u128::MAX.checked_shr(bits).unwrap_or(0);
+                Ipv6Addr::from_bits(first.to_bits() | rest).into()
+            }
+        }
+    }
+
+    /// Whether it has an address that is also among those from `first` to `last`, of one family.
+    pub fn overlaps(&self, first: IpAddr, last: IpAddr) -> bool {
+        self.first.is_ipv4() == first.is_ipv4() && self.first <= last && first <= self.last()
+    }
+
     /// Whether `address` is in it, IPv4 written as IPv6 taken as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.begins(address.to_canonical())
@@ -80,7 +124,7 @@ impl Prefix {
             }
             IpAddr::V6(address) => {
                 let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
-                std::net::Ipv6Addr::from_bits(address.to_bits() & mask).into()
+                Ipv6Addr::from_bits(address.to_bits() & mask).into()
             }
         }
     }
@@ -92,9 +136,64 @@ impl fmt::Display for Prefix {
     }
 }
 
+/// Every address that is not global (RFC 6890).
+pub const NOT_GLOBAL: [Prefix; 14] = [
+    Prefix::v4([0, 0, 0, 0], 8),
+    Prefix::v4([10, 0, 0, 0], 8),
+    Prefix::v4([100, 64, 0, 0], 10),
+    Prefix::v4([127, 0, 0, 0], 8),
+    Prefix::v4([169, 254, 0, 0], 16),
+    Prefix::v4([172, 16, 0, 0], 12),
+    Prefix::v4([192, 0, 0, 0], 24),
+    Prefix::v4([192, 168, 0, 0], 16),
+    Prefix::v4([198, 18, 0, 0], 15),
+    Prefix::v4([224, 0, 0, 0], 4),
+    Prefix::v4([240, 0, 0, 0], 4),
+    Prefix::v6(0, 3),
+    Prefix::v6(0x4000, 2),
+    Prefix::v6(0x8000, 1),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_global_is_nowhere_else_as_well() {
+        let check = |text: &str, expected: bool| {
+            let prefix = parse(text).unwrap();
+            assert_eq!(is_global(prefix.first(), prefix.last()), expected, "{text}");
+        };
+        for text in ["8.8.8.8", "9.0.0.0/8", "11.0.0.0/8", "172.32.0.0/12", "100.128.0.0/9"] {
+            check(text, true);
+        }
+        for text in ["10.0.0.0/8", "10.1.2.3", "0.0.0.0/0", "8.0.0.0/6", "172.0.0.0/8"] {
+            check(text, false);
+        }
+        for text in ["127.0.0.1", "169.254.1.1", "255.255.255.255", "100.0.0.0/9"] {
+            check(text, false);
+        }
+        for text in ["2001:db8::/32", "2000::/3", "3fff:ffff::", "192.0.2.0/24"] {
+            check(text, true);
+        }
+        for text in ["::/0", "fd00::1", "fe80::/10", "::1", "1fff::", "4000::", "::/2"] {
+            check(text, false);
+        }
+    }
+
+    #[test]
+    fn a_prefix_ends_where_the_next_begins() {
+        let check = |text: &str, last: &str| {
+            assert_eq!(parse(text).unwrap().last(), last.parse::<IpAddr>().unwrap(), "{text}");
+        };
+        check("10.0.0.0/8", "10.255.255.255");
+        check("10.96.0.0/12", "10.111.255.255");
+        check("10.0.0.7", "10.0.0.7");
+        check("0.0.0.0/0", "255.255.255.255");
+        check("fd00::/63", "fd00::1:ffff:ffff:ffff:ffff");
+        check("::/0", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+        check("::7/128", "::7");
+    }
 
     #[test]
     fn prefixes_are_read_and_hold_what_begins_alike() {

@@ -1,0 +1,80 @@
+//! Reverse names and the pod: kubedns is asked about every address first, and others only after it.
+//!
+//! Core. Knows names alone: which addresses are the cluster's is for kubedns to decide, and it
+//! refuses to answer for the others.
+
+use shared::{prefix, reverse};
+
+use super::Route;
+
+/// Who is asked about a reverse name after the servers in the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beyond<'a> {
+    /// The stub domain that covers the name, else the upstreams. [`Route::Local`] if a flag says
+    /// that nobody is asked.
+    pub route: Route<'a>,
+    /// What makes the servers in the pod give way.
+    pub after: After,
+}
+
+/// What makes the servers in the pod give way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// REFUSED alone: the address may be the cluster's, and then its name must not leave the pod.
+    Refused,
+    /// REFUSED and every failure, an answer of SERVFAIL included. The name stands for global
+    /// addresses only, which have an owner outside. If Pods have some of them after all, kubedns
+    /// announces these names once it is back, and they are asked for again.
+    Failure,
+}
+
+impl After {
+    /// What must happen before others than the servers in the pod are asked about `name`, in wire
+    /// form and lower case. `None` if it is not a reverse name.
+    pub fn of(name: &[u8]) -> Option<Self> {
+        let (first, last) = reverse::parse(name)?.range();
+        Some(if prefix::is_global(first, last) { Self::Failure } else { Self::Refused })
+    }
+}
+
+/// Whether `name`, in wire form and lower case, is a reverse name.
+pub fn is_reverse(name: &[u8]) -> bool {
+    // Cheap for all others, which are most.
+    ZONES.iter().any(|zone| name.ends_with(zone)) && reverse::parse(name).is_some()
+}
+
+/// `in-addr.arpa.` and `ip6.arpa.` in wire form.
+const ZONES: [&[u8]; 2] = [b"\x07in-addr\x04arpa\0", b"\x03ip6\x04arpa\0"];
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire;
+    use super::*;
+
+    #[test]
+    fn only_global_addresses_do_without_kubedns() {
+        let rows = [
+            ("8.8.8.8.in-addr.arpa", Some(After::Failure)),
+            ("8.8.in-addr.arpa", Some(After::Failure)),
+            ("x.8.8.8.in-addr.arpa", Some(After::Failure)),
+            ("1.0.32.172.in-addr.arpa", Some(After::Failure)),
+            ("8.b.d.0.1.0.0.2.ip6.arpa", Some(After::Failure)),
+            ("2.ip6.arpa", Some(After::Failure)),
+            ("7.0.96.10.in-addr.arpa", Some(After::Refused)),
+            ("1.0.31.172.in-addr.arpa", Some(After::Refused)),
+            ("172.in-addr.arpa", Some(After::Refused)),
+            ("in-addr.arpa", Some(After::Refused)),
+            ("x.in-addr.arpa", Some(After::Refused)),
+            ("1.0.0.240.in-addr.arpa", Some(After::Refused)),
+            ("d.f.ip6.arpa", Some(After::Refused)),
+            ("ip6.arpa", Some(After::Refused)),
+            ("arpa", None),
+            ("web.shop.svc.cluster.local", None),
+        ];
+        for (name, expected) in rows {
+            let name = wire(name).unwrap();
+            assert_eq!(After::of(&name), expected, "{name:?}");
+            assert_eq!(is_reverse(&name), expected.is_some(), "{name:?}");
+        }
+    }
+}
