@@ -6,6 +6,7 @@
 //! the names in it that were compressed.
 
 mod message;
+mod write;
 
 use std::collections::HashMap;
 
@@ -15,7 +16,8 @@ use shared::wire::{rcode, rtype};
 
 use crate::cache::Entry;
 use crate::lifetime::Limits;
-use message::{Message, Placed, Record, write};
+use message::{Message, Record};
+use write::{Placed, Written, write};
 
 /// Why a reply is of no use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -108,14 +110,11 @@ pub fn reduce_chain(
         })
         .collect();
     level(&mut placed);
-    let bytes = write(&name, asked.qtype, &placed).map_err(|_| Unusable::Malformed)?;
+    let written = write(&name, asked.qtype, &placed).ok_or(Unusable::Malformed)?;
     let ttl_min = placed.iter().map(|placed| placed.ttl).min().unwrap_or(0);
     let authentic = messages.iter().all(|message| message.authentic);
-    let mut entry = Entry::new(&bytes, last.rcode).ok_or(Unusable::Malformed)?.with_flags(
-        asked.owned && first.authoritative,
-        authentic,
-        negative,
-    );
+    let mut entry =
+        entry(&written, last)?.with_flags(asked.owned && first.authoritative, authentic, negative);
     if messages.iter().any(|message| message.truncated) {
         entry = entry.truncated();
     }
@@ -130,6 +129,14 @@ pub fn reduce_chain(
     let lifetime_secs = if may_be_kept { ttl_min.min(negative_max) } else { 0 };
     let dangling = (negative && !chain.records.is_empty()).then(|| wire(&chain.end));
     Ok(Answer { entry, lifetime_secs, dangling })
+}
+
+/// The entry of the answer `written` from `last`, whose ID says where its RRsets begin: that ID was
+/// random, and no upstream waits for it any more.
+fn entry(written: &Written, last: &Message<'_>) -> Result<Entry, Unusable> {
+    let entry = Entry::new(&written.bytes, last.rcode).ok_or(Unusable::Malformed)?;
+    let entry = entry.starting_at(last.id);
+    Ok(if written.takes_turns { entry } else { entry.in_fixed_order() })
 }
 
 /// Gives all records of an RRset the lowest TTL in it (RFC 2181 section 5.2).
@@ -195,7 +202,9 @@ impl<'m> Chain<'m> {
             |record: &&Record<'_>| record.rtype == asked.qtype || asked.qtype == rtype::ANY;
         if here.iter().any(is_wanted) {
             let signs = |record: &&Record<'_>| asked.dnssec_ok && record.covers(asked.qtype);
-            self.records.extend(here.iter().filter(|record| is_wanted(record) || signs(record)));
+            // One RRset after the other: signatures may come between the records.
+            self.records.extend(here.iter().filter(|record| is_wanted(record)));
+            self.records.extend(here.iter().filter(|it| !is_wanted(it) && signs(it)));
             self.ended = true;
             return None;
         }

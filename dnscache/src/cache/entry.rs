@@ -5,12 +5,17 @@
 //! query's. Record owners point to offset 12 or into the records, and both stand where they stood
 //! as long as the question is as long.
 
-use shared::wire::{ErrorCode, HEADER_LEN, Query, Reply, name_end, rtype};
+mod turns;
+
+use shared::wire::{ErrorCode, HEADER_LEN, Query, Reply, name_end};
+
+use turns::{Body, Finder, Turns};
 
 /// A reply without header, question and OPT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The records, and behind them the offsets of their TTLs in the records, two bytes each.
+    /// The records, then the offsets of their TTLs in the records, two bytes each, then the sets
+    /// of records that take turns.
     pub(super) data: Box<[u8]>,
     pub(super) head: Head,
     /// The names, in wire form and lower case, on whose records the answer depends, as far as
@@ -25,15 +30,10 @@ pub(super) struct Head {
     counts: [u16; 3],
     pub rcode: u16,
     flags: u8,
-    rotation: Rotation,
-}
-
-/// The last address RRset of the answer: `count` records of `stride` bytes each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Rotation {
-    start: u16,
-    count: u16,
-    stride: u8,
+    /// Bytes of the sets of records that take turns; 0 if no RRset has several records.
+    turns_len: u16,
+    /// Where the next reply begins each set, as a part of 65,536. Each reply adds [`TURN_STEP`].
+    turn: u16,
 }
 
 /// A record in a message.
@@ -46,32 +46,36 @@ struct Span {
 }
 
 impl Entry {
-    /// The records of `message`, which has one question with an uncompressed name, no OPT and
-    /// `rcode` as its code.
+    /// Returns the records of `message`, which has one question with an uncompressed name, no OPT
+    /// and `rcode` as its code.
     ///
-    /// Nothing where a record runs over the end, or there are more bytes than any message has.
+    /// RRsets of several records take turns in replies. Only owner names may point into the data of
+    /// such records, and their data must not point at one another: otherwise call
+    /// [`Entry::in_fixed_order`].
+    ///
+    /// `None` if a record runs over the end, or if there are more bytes than any message has.
     pub fn new(message: &[u8], rcode: u16) -> Option<Self> {
         let body_start = name_end(message, HEADER_LEN)? + 4;
         let body = message.get(body_start..)?;
         let body_len = u16::try_from(body.len()).ok()?;
         let count = |at: usize| u16::from_be_bytes([message[at], message[at + 1]]);
         let counts = [count(6), count(8), count(10)];
+        let mut head = Head { body_len, counts, rcode, ..Head::default() };
         let mut ttls = Vec::new();
-        let mut rotation = Rotation::default();
+        let mut finder = Finder::default();
         let mut at = 0;
-        for index in 0..counts.iter().map(|&count| usize::from(count)).sum() {
+        for index in 0..head.records() {
             let span = record(body, at)?;
             ttls.extend((span.fixed as u16 + 4).to_le_bytes());
-            if index < usize::from(counts[0]) {
-                rotation.extend(&span, body);
-            }
+            finder.add(index, head.section(index), &span, Body { bytes: body, base: body_start });
             at = span.end;
         }
         if at != body.len() {
             return None;
         }
-        let data = [body, &ttls].concat().into();
-        let head = Head { body_len, counts, rcode, flags: 0, rotation };
+        let turns = finder.finish(&ttls, Body { bytes: body, base: body_start });
+        head.turns_len = u16::try_from(turns.len()).ok()?;
+        let data = [body, &ttls, &turns].concat().into();
         Some(Self { data, head, names: Vec::new() })
     }
 
@@ -105,6 +109,21 @@ impl Entry {
         self
     }
 
+    /// Sets where the first reply begins RRsets of several records, as a part of 65,536: a number
+    /// that differs from answer to answer, so that clients that always send the same ID see other
+    /// records after each renewal too.
+    pub fn starting_at(mut self, turn: u16) -> Self {
+        self.head.turn = turn;
+        self
+    }
+
+    /// Keeps all records in the order of the message.
+    pub fn in_fixed_order(mut self) -> Self {
+        self.head.turns_len = 0;
+        self.data = self.data[..self.head.data_len()].into();
+        self
+    }
+
     /// Whether it denies what was asked: NXDOMAIN, NODATA or a failure.
     pub fn is_negative(&self) -> bool {
         self.head.is_negative()
@@ -134,9 +153,11 @@ impl Entry {
     /// seconds; `ttl_max` then caps it: how stale answers get theirs (RFC 8767 section 4).
     ///
     /// What does not fit over UDP is left out whole record by whole record, additional ones first,
-    /// and TC set where an answer is missing. Addresses are rotated by the query's ID.
+    /// and TC set where an answer is missing. Which record of an RRset is first depends on the
+    /// query's ID.
     pub fn emit(&self, query: &Query<'_>, age: u32, ttl_max: u32, reply: &mut Reply<'_>) {
-        self.head.emit(&self.data, query, Ages { age, ttl_max }, reply);
+        let mut head = self.head;
+        head.emit(&self.data, query, Ages { age, ttl_max }, reply);
     }
 }
 
@@ -167,13 +188,20 @@ impl Head {
         self.counts.iter().map(|&count| usize::from(count)).sum()
     }
 
-    /// Bytes of the records and the offsets of their TTLs.
+    /// Bytes of the records, the offsets of their TTLs and the sets that take turns.
     pub fn data_len(&self) -> usize {
-        usize::from(self.body_len) + 2 * self.records()
+        usize::from(self.body_len) + 2 * self.records() + usize::from(self.turns_len)
     }
 
-    /// [`Entry::emit`] of `data`, an entry's.
-    pub fn emit(&self, data: &[u8], query: &Query<'_>, ages: Ages, reply: &mut Reply<'_>) {
+    /// The section of record `index`.
+    fn section(&self, index: usize) -> usize {
+        let [answers, authorities, _] = self.counts.map(usize::from);
+        usize::from(index >= answers) + usize::from(index >= answers + authorities)
+    }
+
+    /// [`Entry::emit`] of `data`, an entry's. The next call begins RRsets at another record even
+    /// if the query has the same ID.
+    pub fn emit(&mut self, data: &[u8], query: &Query<'_>, ages: Ages, reply: &mut Reply<'_>) {
         reply.set_rcode(self.rcode);
         reply.set_recursion_available(true);
         reply.set_authoritative(self.flags & AUTHORITATIVE != 0);
@@ -185,46 +213,56 @@ impl Head {
         if self.is_failure() {
             reply.set_error(ErrorCode::CachedError, "failed a moment ago, asked again shortly");
         }
-        let (body, ttls) = data[..self.data_len()].split_at(usize::from(self.body_len));
-        let turn = usize::from(query.id());
-        match reply.push_wire(self.counts, body) {
-            Some(place) => {
-                for offset in ttls.chunks_exact(2) {
-                    let at = usize::from(u16::from_le_bytes([offset[0], offset[1]]));
-                    ages.apply(&mut place[at..at + 4]);
-                }
-                self.rotation.turn(place, turn);
-            }
-            None => self.emit_part(body, turn, ages, reply),
+        let (body, tail) = data[..self.data_len()].split_at(usize::from(self.body_len));
+        let (ttls, sets) = tail.split_at(2 * self.records());
+        let Some(place) = reply.push_wire(self.counts, body) else {
+            let turns = self.turns(ttls, sets, query);
+            return self.emit_part(body, &turns, ages, reply);
+        };
+        for offset in ttls.chunks_exact(2) {
+            let at = usize::from(u16::from_le_bytes([offset[0], offset[1]]));
+            ages.apply(&mut place[at..at + 4]);
         }
+        if !sets.is_empty() {
+            self.turns(ttls, sets, query).apply(place);
+        }
+    }
+
+    /// The turn of the reply to `query`, and a step on for the next one.
+    ///
+    /// The counter alone would give clients that ask in a fixed order, such as twice for each
+    /// connection, always the same records; the ID alone would depend on the client.
+    fn turns<'a>(&mut self, ttls: &'a [u8], sets: &'a [u8], query: &Query<'_>) -> Turns<'a> {
+        let turn = self.turn.wrapping_add(query.id().wrapping_mul(ID_STEP));
+        self.turn = self.turn.wrapping_add(TURN_STEP);
+        Turns { ttls, sets, base: HEADER_LEN + query.question().len(), turn }
     }
 
     /// Writes as many whole records as fit; of sections that nobody asked for all or none, so that
     /// no RRset there is a part of itself (RFC 2181 section 9).
-    fn emit_part(&self, body: &[u8], turn: usize, ages: Ages, reply: &mut Reply<'_>) {
-        let (mut at, mut index) = (0, 0);
-        let [answers, authorities, _] = self.counts.map(usize::from);
+    fn emit_part(&self, body: &[u8], turns: &Turns<'_>, ages: Ages, reply: &mut Reply<'_>) {
+        let mut at = 0;
         let mut begin = (0, reply.mark());
-        while let Some(span) = record(body, at).filter(|_| index < self.records()) {
-            let section =
-                usize::from(index >= answers) + usize::from(index >= answers + authorities);
+        for index in 0..self.records() {
+            let Some(span) = record(body, at) else { return };
+            at = span.end;
+            let section = self.section(index);
             let mut counts = [0; 3];
             counts[section] = 1;
-            let source = self.rotation.source(at, turn);
-            let bytes = &body[source..source + span.end - span.start];
+            let mark = reply.mark();
             if section != begin.0 {
-                begin = (section, reply.mark());
+                begin = (section, mark);
             }
-            let Some(place) = reply.push_wire(counts, bytes) else {
+            let Some(data) = turns.push(index, &span, body, counts, reply) else {
                 if section == 0 || (section == 1 && self.is_negative()) {
+                    reply.rewind(mark);
                     reply.set_truncated();
                 } else {
                     reply.rewind(begin.1);
                 }
                 return;
             };
-            ages.apply(&mut place[span.fixed - at + 4..span.fixed - at + 8]);
-            (at, index) = (span.end, index + 1);
+            ages.apply(&mut data[TTL]);
         }
     }
 }
@@ -235,49 +273,6 @@ impl Ages {
         let bytes: &mut [u8; 4] = ttl.try_into().expect("a TTL is four bytes");
         let left = u32::from_be_bytes(*bytes).saturating_sub(self.age).min(self.ttl_max);
         *bytes = left.to_be_bytes();
-    }
-}
-
-impl Rotation {
-    /// Adds the answer record `span` of `body` where it is an address like those before it; else
-    /// starts anew.
-    fn extend(&mut self, span: &Span, body: &[u8]) {
-        // A pointer as the owner: no other record points into these.
-        let is_address = matches!(span.rtype, rtype::A | rtype::AAAA) && body[span.start] >= 0xc0;
-        if !is_address {
-            return;
-        }
-        let stride = span.end - span.start;
-        // Owner pointer and type.
-        let head = |at: usize| &body[at..at + 4];
-        let follows = self.count > 0
-            && usize::from(self.stride) == stride
-            && usize::from(self.start) + usize::from(self.count) * stride == span.start
-            && head(usize::from(self.start)) == head(span.start);
-        if follows {
-            self.count += 1;
-        } else if stride <= 255 {
-            *self = Self { start: span.start as u16, count: 1, stride: stride as u8 };
-        }
-    }
-
-    /// Turns the records by `by`.
-    fn turn(self, body: &mut [u8], by: usize) {
-        if self.count > 1 {
-            let (start, stride) = (usize::from(self.start), usize::from(self.stride));
-            let count = usize::from(self.count);
-            body[start..start + count * stride].rotate_left(by % count * stride);
-        }
-    }
-
-    /// Where the record that goes to `at` stands when the records are turned by `by`.
-    fn source(self, at: usize, by: usize) -> usize {
-        let (start, stride) = (usize::from(self.start), usize::from(self.stride));
-        let count = usize::from(self.count);
-        if count < 2 || at < start || at >= start + count * stride {
-            return at;
-        }
-        start + ((at - start) / stride + by) % count * stride
     }
 }
 
@@ -303,6 +298,14 @@ fn record(body: &[u8], start: usize) -> Option<Span> {
     (end <= body.len()).then_some(Span { start, fixed, end, rtype })
 }
 
+/// The TTL behind type and class.
+const TTL: std::ops::Range<usize> = 4..8;
+/// What a reply adds to the turn: the golden ratio of 65,536. However many records there are and
+/// every how many replies a client looks at, the first ones are spread evenly.
+const TURN_STEP: u16 = 0x9e37;
+/// What the next ID adds to the turn: another irrational part, so that IDs that count up do not
+/// meet the counter.
+const ID_STEP: u16 = 0xb505;
 const AUTHORITATIVE: u8 = 1;
 const AUTHENTIC: u8 = 2;
 const NEGATIVE: u8 = 4;

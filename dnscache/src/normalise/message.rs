@@ -1,14 +1,11 @@
-//! The records of a reply, read and written again.
+//! The records of a reply, read.
 //!
-//! Core. Names are read and compressed by hickory-proto; record data is carried over byte for byte
+//! Core. Names are read by hickory-proto; record data is carried over byte for byte
 //! (RFC 3597), but for the names in data of types that are old enough to be compressed. Believes
 //! nothing and drops nothing but OPT and signatures of the message itself.
 
-use hickory_proto::ProtoError;
 use hickory_proto::rr::Name;
-use hickory_proto::serialize::binary::{
-    BinDecodable, BinDecoder, BinEncodable, BinEncoder, DecodeError, NameEncoding,
-};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
 use shared::wire::{HEADER_LEN, class, name_end, rtype};
 
 use super::Unusable;
@@ -16,6 +13,8 @@ use super::Unusable;
 /// A reply, taken apart.
 #[derive(Debug)]
 pub(super) struct Message<'m> {
+    /// The ID.
+    pub id: u16,
     /// The response code, its upper bits from OPT.
     pub rcode: u16,
     /// AA.
@@ -35,16 +34,17 @@ pub(super) struct Record<'m> {
     pub rtype: u16,
     /// As sent.
     pub ttl: u32,
-    data: Data<'m>,
+    pub data: Data<'m>,
 }
 
 /// Record data in pieces.
 #[derive(Debug)]
-struct Data<'m> {
-    head: &'m [u8],
-    names: Vec<Name>,
-    tail: &'m [u8],
-    compressible: bool,
+pub(super) struct Data<'m> {
+    pub head: &'m [u8],
+    pub names: Vec<Name>,
+    pub tail: &'m [u8],
+    /// Whether the names may be compressed when written.
+    pub compressible: bool,
 }
 
 impl<'m> Message<'m> {
@@ -62,6 +62,7 @@ impl<'m> Message<'m> {
             return Err(Unusable::Malformed);
         }
         let mut message = Self {
+            id: u16::from_be_bytes([reply[0], reply[1]]),
             rcode: u16::from(reply[3] & 0x0f),
             authoritative: reply[2] & 0x04 != 0,
             authentic: reply[3] & 0x20 != 0,
@@ -202,74 +203,5 @@ impl Layout {
     }
 }
 
-/// A record on its way into a new reply.
-pub(super) struct Placed<'r, 'm> {
-    pub record: &'r Record<'m>,
-    /// Index of its section.
-    pub section: usize,
-    /// The TTL it is written with.
-    pub ttl: u32,
-}
-
-/// A reply to the question `name` and `qtype` with `records`, their names compressed; its header is
-/// zero but for the counts.
-///
-/// Fails where it would be longer than any message.
-pub(super) fn write(
-    name: &Name,
-    qtype: u16,
-    records: &[Placed<'_, '_>],
-) -> Result<Vec<u8>, ProtoError> {
-    let mut bytes = Vec::new();
-    let mut encoder = BinEncoder::new(&mut bytes);
-    encoder.emit_vec(&[0; HEADER_LEN])?;
-    name.emit(&mut encoder)?;
-    encoder.emit_u16(qtype)?;
-    encoder.emit_u16(class::IN)?;
-    let mut counts = [0_u16; 3];
-    // The last owner that was written out, and where it stands.
-    let mut last = (name, HEADER_LEN);
-    for Placed { record, section, ttl } in records {
-        counts[*section] += 1;
-        if record.owner == *name {
-            encoder.emit_u16(POINTER | HEADER_LEN as u16)?;
-        } else if record.owner == *last.0 && last.1 <= POINTER_MAX {
-            encoder.emit_u16(POINTER | last.1 as u16)?;
-        } else {
-            last = (&record.owner, encoder.offset());
-            record.owner.emit(&mut encoder)?;
-        }
-        encoder.emit_u16(record.rtype)?;
-        encoder.emit_u16(class::IN)?;
-        encoder.emit_u32(*ttl)?;
-        record.data.write(&mut encoder)?;
-    }
-    for (place, count) in bytes[6..HEADER_LEN].chunks_exact_mut(2).zip(counts) {
-        place.copy_from_slice(&count.to_be_bytes());
-    }
-    Ok(bytes)
-}
-
-impl Data<'_> {
-    /// Writes the length and the data.
-    fn write(&self, encoder: &mut BinEncoder<'_>) -> Result<(), ProtoError> {
-        let place = encoder.place::<u16>()?;
-        encoder.emit_vec(self.head)?;
-        for name in &self.names {
-            match self.compressible {
-                true => name.emit(encoder)?,
-                false => name.emit(&mut encoder.with_name_encoding(NameEncoding::Uncompressed))?,
-            }
-        }
-        encoder.emit_vec(self.tail)?;
-        let len = encoder.len_since_place(&place);
-        place.replace(encoder, len as u16)
-    }
-}
-
-/// The two bits that mark a compression pointer (RFC 1035 section 4.1.4).
-const POINTER: u16 = 0xc000;
-/// The furthest offset a pointer reaches.
-const POINTER_MAX: usize = 0x3fff;
 /// The signature of a message, of no use to anybody but its receiver (RFC 8945).
 const TSIG: u16 = 250;
