@@ -107,6 +107,23 @@ pub fn push_label(
     Ok(())
 }
 
+/// Appends the label that a port called `name` has in SRV names to `wire`: an underscore and the
+/// name (RFC 2782). Returns `false`, and appends nothing, if the two do not fit a label: the API
+/// allows names of 63 characters, and so does RFC 1035 (section 2.3.4) for both together.
+///
+/// Fails if `name` is not a label.
+pub fn push_port_label(wire: &mut Vec<u8>, name: &str) -> Result<bool, NameError> {
+    let start = wire.len();
+    push_label(wire, name, |_| false)?;
+    if name.len() == LABEL_MAX {
+        wire.truncate(start);
+        return Ok(false);
+    }
+    wire[start] += 1;
+    wire.insert(start + 1, b'_');
+    Ok(true)
+}
+
 /// Shows a name in wire form, or its first labels, as master files do: labels and dots, odd bytes
 /// as `\DDD`.
 #[derive(Clone, Copy)]

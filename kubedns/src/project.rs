@@ -9,11 +9,13 @@
 //!                                              └────▶ Rejected: logged once, left out
 //! ```
 
+mod address;
 mod endpoint_slice;
 mod namespace;
 mod node;
 mod pod;
 mod ports;
+mod reason;
 mod service;
 mod service_import;
 mod written;
@@ -22,7 +24,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::name::{NameError, push_label};
+use crate::name::push_label;
 use crate::records::{Key, Locality, Namespace, Pod, Service};
 
 pub(crate) use endpoint_slice::topology_zone;
@@ -30,6 +32,8 @@ pub use endpoint_slice::{EndpointSliceObject, Slices};
 pub use namespace::NamespaceObject;
 pub use node::NodeObject;
 pub use pod::PodObject;
+use reason::LeftOut;
+pub use reason::{Reason, Rejected};
 pub use service::ServiceObject;
 pub use service_import::ServiceImportObject;
 pub use written::{ManagedFields, Written};
@@ -227,102 +231,27 @@ pub enum Change {
 /// no records (an EndpointSlice of no Service, a Pod that has ended) count as gone without a
 /// reason.
 pub fn change(input: &Input) -> (Change, Option<Rejected>) {
+    let mut left_out = LeftOut::default();
     let projected = match input {
-        Input::Service(object) => object.project().map(|made| Some(Object::Service(made))),
+        Input::Service(object) => {
+            object.project(&mut left_out).map(|made| Some(Object::Service(made)))
+        }
         Input::EndpointSlice(object) => {
-            let (made, reason) = object.project();
-            let change = match made {
-                Some(slices) => Change::Applied(input.id(), Object::EndpointSlice(slices)),
-                None => Change::Deleted(input.id()),
-            };
-            return (change, reason.map(|reason| Rejected { object: input.id(), reason }));
+            Ok(object.project(&mut left_out).map(Object::EndpointSlice))
         }
         Input::ServiceImport(object) => {
-            object.project().map(|made| made.map(Object::ServiceImport))
+            object.project(&mut left_out).map(|made| made.map(Object::ServiceImport))
         }
         Input::Namespace(object) => object.project().map(|made| Some(Object::Namespace(made))),
-        Input::Pod(object) => object.project().map(|made| made.map(Object::Pod)),
+        Input::Pod(object) => object.project(&mut left_out).map(|made| made.map(Object::Pod)),
         Input::Node(object) => object.project().map(|made| made.map(Object::Node)),
     };
-    match projected {
-        Ok(Some(object)) => (Change::Applied(input.id(), object), None),
-        Ok(None) => (Change::Deleted(input.id()), None),
-        Err(reason) => (Change::Deleted(input.id()), Some(Rejected { object: input.id(), reason })),
-    }
-}
-
-/// An object that breaks the rules: which, and how.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{object} left out")]
-pub struct Rejected {
-    /// The object.
-    pub object: ObjectId,
-    /// What is wrong with it.
-    #[source]
-    pub reason: Reason,
-}
-
-/// How an object breaks the rules.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Reason {
-    /// A field that must be a DNS label or name is none.
-    #[error("{field} is no name")]
-    Name {
-        /// The field's path.
-        field: &'static str,
-        /// Why.
-        source: NameError,
-    },
-    /// A field that must be an address is none.
-    #[error("{field} has {value:?}, which is no address of the right family")]
-    Address {
-        /// The field's path.
-        field: &'static str,
-        /// What it says.
-        value: String,
-    },
-    /// A Service that an API server would have given an address.
-    #[error("spec.clusterIP is missing: only an API server assigns one, write an address or None")]
-    NoClusterIp,
-    /// A protocol that is none of TCP, UDP and SCTP.
-    #[error("{value:?} is no protocol: TCP, UDP or SCTP")]
-    Protocol {
-        /// What it says.
-        value: String,
-    },
-    /// A port that does not fit 1 to 65535.
-    #[error("{value} is no port number")]
-    Port {
-        /// What it says.
-        value: i64,
-    },
-    /// A type of ServiceImport that there is not.
-    #[error("spec.type has {value:?}, which is neither ClusterSetIP nor Headless")]
-    ImportType {
-        /// What it says.
-        value: String,
-    },
-    /// An imported EndpointSlice that does not say which cluster it is from.
-    #[error("the label multicluster.kubernetes.io/source-cluster is missing")]
-    NoCluster,
-    /// Labels that make no name together.
-    #[error("{label}, its cluster, its service and its namespace have more than {max} bytes")]
-    LongNames {
-        /// The endpoint's own label.
-        label: String,
-        /// How many they may have, each with its length byte.
-        max: usize,
-    },
-    /// More of something than the API allows.
-    #[error("{count} {what}: the API allows {max}")]
-    TooMany {
-        /// Of what.
-        what: &'static str,
-        /// How many there are.
-        count: usize,
-        /// How many there may be.
-        max: usize,
-    },
+    let (change, reason) = match projected {
+        Ok(Some(object)) => (Change::Applied(input.id(), object), left_out.reason()),
+        Ok(None) => (Change::Deleted(input.id()), left_out.reason()),
+        Err(reason) => (Change::Deleted(input.id()), Some(reason)),
+    };
+    (change, reason.map(|reason| Rejected { object: input.id(), reason }))
 }
 
 /// The metadata that matters.

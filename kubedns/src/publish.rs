@@ -112,7 +112,8 @@ impl Publisher {
                 match rejected {
                     Some(rejected) => {
                         let reason = shared::flags::chain(&rejected.reason);
-                        self.reject(rejected.object, reason);
+                        let is_whole = matches!(change, Change::Deleted(_));
+                        self.reject(rejected.object, reason, is_whole);
                     }
                     None => self.accept(object),
                 }
@@ -122,7 +123,7 @@ impl Publisher {
             }
             News::Unreadable { object, reason } => {
                 self.writer.apply(Change::Deleted(object.clone()));
-                self.reject(object, reason);
+                self.reject(object, reason, true);
             }
             News::Federations(domains) => self.writer.set_federations(domains),
             News::Listed(scope) => {
@@ -171,12 +172,16 @@ impl Publisher {
         })
     }
 
-    /// Notes and logs, once for each reason, that `object` is left out.
-    fn reject(&mut self, object: ObjectId, reason: String) {
+    /// Notes and logs, once for each reason, that `object` or a part of it is left out.
+    fn reject(&mut self, object: ObjectId, reason: String, is_whole: bool) {
         if self.rejected.get(&object) == Some(&reason) {
             return;
         }
-        tracing::warn!(%object, reason, "object left out");
+        if is_whole {
+            tracing::warn!(%object, reason, "object left out");
+        } else {
+            tracing::warn!(%object, reason, "a part of an object left out");
+        }
         if self.rejected.len() == REJECTED_MAX && !self.rejected.contains_key(&object) {
             return;
         }
@@ -283,6 +288,52 @@ mod tests {
         assert!(world.has(b"\x03web\x04shop"));
     }
 
+    /// Counts warnings.
+    #[derive(Clone, Default)]
+    struct Warnings(Arc<AtomicUsize>);
+
+    impl tracing::Subscriber for Warnings {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            *metadata.level() == tracing::Level::WARN
+        }
+
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+        fn event(&self, _: &tracing::Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn enter(&self, _: &tracing::span::Id) {}
+
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    #[test]
+    fn a_part_that_is_left_out_is_logged_once() {
+        let warnings = Warnings::default();
+        let mut world = world();
+        let scopes = world.scopes.clone();
+        let odd = || slice("db", r#"10.1.0.1","10.1.0.300"#);
+        tracing::subscriber::with_default(warnings.clone(), || {
+            world.take(scopes.into_iter().map(News::Listed));
+            world.take([service("db", "None"), odd(), odd()]);
+            world.take([odd()]);
+        });
+        assert_eq!(warnings.0.load(Ordering::Relaxed), 1);
+        let counts = world.publisher.counts();
+        assert_eq!(counts.rejected(Kind::EndpointSlice), 1);
+        let records = world.reader.records();
+        assert_eq!(records.entry(b"\x02db\x04shop").map(|entry| entry.published()), Some(1));
+        world.take([slice("db", "10.1.0.1")]);
+        assert_eq!(counts.rejected(Kind::EndpointSlice), 0);
+    }
+
     fn at(mut news: News, since_ms: u64, from_selector: bool) -> News {
         if let News::Change { written, .. } = &mut news {
             *written = Some(Written { at_ms: since_ms, from_selector });
@@ -324,7 +375,8 @@ mod tests {
         world
             .take([at(slice("web", "10.1.0.3"), now, true), at(slice("x", "10.1.0.4"), now, true)]);
         assert_eq!(counted(), [1, 1, 1, 0], "no Service's addresses, and no Service");
-        world.take([at(slice("db", "10.1.0.300"), now, true), slice("db", "10.1.0.5")]);
+        let refused = slice("db", r#"10.1.0.6"],"hostname":"a.b","nodes":[""#);
+        world.take([at(refused, now, true), slice("db", "10.1.0.5")]);
         assert_eq!(counted(), [1, 1, 1, 0], "what is rejected or has no time is not measured");
         let again = [News::Listing(scopes[0].clone()), at(service("web", "10.0.0.9"), 1, false)];
         world.take(again);

@@ -17,6 +17,7 @@ mod entry;
 mod federation;
 mod find;
 mod index;
+mod ports;
 mod published;
 mod slice;
 mod zonal;
@@ -36,7 +37,8 @@ pub use claims::{Claim, Label};
 pub use entry::{Entry, Held, Place};
 pub use federation::{Federated, Locality};
 pub use find::{Found, Node, PortName};
-pub use slice::{Endpoint, Port, Ports, Protocol, Slice, State};
+pub use ports::{Port, Ports, Protocol};
+pub use slice::{Endpoint, Slice, State};
 pub use zonal::Among;
 
 pub(crate) use draft::{Draft, Touched};
@@ -138,6 +140,12 @@ impl Zone {
     /// Whether the addresses from `first` to `last` are all the cluster's.
     pub fn owns(&self, first: IpAddr, last: IpAddr) -> bool {
         self.cidrs.iter().any(|cidr| cidr.contains_range(first, last))
+    }
+
+    /// How many bytes the labels of a port and its protocol may take below the Service at `key`, so
+    /// that their name fits (RFC 1035 section 2.3.4).
+    fn room_for_port(&self, key: &Key) -> usize {
+        shared::wire::NAME_MAX.saturating_sub(key.len() + self.services.len())
     }
 
     /// `svc.` and the apex in wire form: what follows the labels of a [`Key`] in a name.

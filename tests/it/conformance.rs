@@ -5,6 +5,7 @@
 //! is not ours. Rules: the DNS specification 1.1.0 (`kubernetes/dns`, `docs/specification.md`), RFC
 //! 1034, 2181, 2308, 2782, 6604, 8020, 8482.
 
+mod addresses;
 mod clustersets;
 mod federations;
 mod names;

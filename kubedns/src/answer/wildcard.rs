@@ -190,11 +190,12 @@ impl<'a> Depth<'a> {
                 None => Self::Endpoint(labels.wire(0, 1)),
             }),
             1 if any || protocol.is_some() => {
-                let name = match labels.label(0) {
+                let label = match labels.label(0) {
                     label if is_wild(label) => None,
-                    label => Some(label.strip_prefix(b"_").filter(|name| !name.is_empty())?),
+                    [b'_', _, ..] => Some(labels.label(0)),
+                    _ => return None,
                 };
-                Some(Self::Port(PortName::Wild(name, protocol)))
+                Some(Self::Port(PortName::Wild(label, protocol)))
             }
             _ if schema == Schema::Clusterset => Some(Self::Endpoint(labels.wire(0, last + 1))),
             _ => None,

@@ -71,7 +71,10 @@ impl Collector for Records {
         self.encode_records(&mut encoder)?;
         let rejected =
             Kind::KNOWN.map(|kind| ([("kind", kind.plural())], view.counts.rejected(kind) as i64));
-        let help = ("rejected_objects", "Objects left out because they break the rules");
+        let help = (
+            "rejected_objects",
+            "Objects of which all or a part is left out because it breaks the rules",
+        );
         gauges(&mut encoder, help, rejected)?;
         let help = ("programming_duration_seconds", "From a change to the answers that show it");
         let rows = SERVICE_KINDS.map(|(word, kind)| {

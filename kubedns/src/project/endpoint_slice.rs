@@ -2,11 +2,11 @@
 //!
 //! Core. Knows `discovery.k8s.io/v1` EndpointSlice (KEP-752); does not know its Service.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::{Metadata, PortObject, Reason, label, null_is_default, service_key};
+use super::{LeftOut, Metadata, PortObject, Reason, address, label, null_is_default, service_key};
 use crate::name::{dashed, push_label};
 use crate::records::{Endpoint, LABELS_LEN_MAX, Ports, Slice, State};
 
@@ -92,46 +92,43 @@ impl EndpointSliceObject {
         }
     }
 
-    /// What the records keep of it: nothing where it belongs neither to a Service nor to a
-    /// ServiceImport, or holds names instead of addresses. The second value says why it is left out
-    /// of one zone or of both.
+    /// What the records keep of it, or `None` if it belongs neither to a Service nor to a
+    /// ServiceImport, or holds names instead of addresses.
     ///
-    /// That is so with addresses, hostnames and ports that an API server would have refused, and
-    /// where no cluster is named that it was imported from: a slice is taken whole or not at all,
-    /// because a part of it would look like a complete set.
-    pub fn project(&self) -> (Option<Slices>, Option<Reason>) {
+    /// An address that cannot be read costs itself alone; the names of ports that do not fit are
+    /// left out as well. Otherwise a slice is taken whole or not at all, because a part of it would
+    /// look like a complete set: hostnames and ports that an API server would have refused cost the
+    /// slice, and so does a missing name of the cluster that it was imported from, in that zone.
+    pub(super) fn project(&self, left_out: &mut LeftOut) -> Option<Slices> {
         let labels = &self.metadata.labels;
-        let own = labels.service_name.as_deref().map(|service| self.slice(service, &[]));
+        let own = labels.service_name.as_deref().map(|service| self.slice(service, &[], left_out));
+        let own = taken(own, left_out);
         let imported = labels.imported_name.as_deref().map(|service| {
-            let cluster = labels.source_cluster.as_deref().ok_or(Reason::NoCluster)?;
-            let mut wire = Vec::new();
-            for part in cluster.split('.') {
-                label(&mut wire, "the label multicluster.kubernetes.io/source-cluster", part)?;
-            }
-            self.slice(service, &wire)
+            let cluster = cluster_labels(labels.source_cluster.as_deref())?;
+            // What is left out of both zones is noted once.
+            let mut again = LeftOut::default();
+            let noted = if own.is_some() { &mut again } else { &mut *left_out };
+            self.slice(service, &cluster, noted)
         });
-        let mut reason = None;
-        let mut taken = |slice: Option<Result<Option<Slice>, Reason>>| match slice.transpose() {
-            Ok(slice) => slice.flatten(),
-            Err(error) => {
-                reason = Some(error);
-                None
-            }
-        };
-        let slices = Slices { own: taken(own), imported: taken(imported).map(Box::new) };
-        let is_any = slices.own.is_some() || slices.imported.is_some();
-        (is_any.then_some(slices), reason)
+        let imported = taken(imported, left_out).map(Box::new);
+        (own.is_some() || imported.is_some()).then_some(Slices { own, imported })
     }
 
     /// Its endpoints as those of `service`, each with the labels of `cluster`, in wire form, behind
     /// its own; none for those of this cluster. A cluster's name may have several (KEP-2149).
-    fn slice(&self, service: &str, cluster: &[u8]) -> Result<Option<Slice>, Reason> {
-        let parse: fn(&str) -> Option<IpAddr> = match self.address_type.as_deref() {
-            Some("IPv4") => |text| text.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
-            Some("IPv6") => |text| text.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
-            _ => return Ok(None),
+    fn slice(
+        &self,
+        service: &str,
+        cluster: &[u8],
+        left_out: &mut LeftOut,
+    ) -> Result<Option<Slice>, Reason> {
+        let Some(family @ ("IPv4" | "IPv6")) = self.address_type.as_deref() else {
+            return Ok(None);
         };
+        let v6 = family == "IPv6";
+        let family = if v6 { "IPv6" } else { "IPv4" };
         let key = service_key(self.metadata.namespace(), service)?;
+        let name = self.name()?;
         let count = self.endpoints.len();
         if count > ENDPOINTS_MAX {
             return Err(Reason::TooMany { what: "endpoints", count, max: ENDPOINTS_MAX });
@@ -139,14 +136,14 @@ impl EndpointSliceObject {
         let mut endpoints = Vec::with_capacity(count);
         let mut pods = true;
         for object in &self.endpoints {
-            pods &= object.is_pod_of(self.metadata.namespace());
             let own = object.host()?;
             let zone = topology_zone(object.zone.as_deref().unwrap_or_default());
             for text in object.addresses.iter().take(ADDRESSES_MAX) {
-                let address = parse(text).ok_or_else(|| Reason::Address {
-                    field: "endpoints.addresses",
-                    value: text.clone(),
-                })?;
+                let Some(address) = address::parse(text).filter(|ip| ip.is_ipv6() == v6) else {
+                    left_out.note(Reason::address("endpoints.addresses", text, family));
+                    continue;
+                };
+                pods &= object.is_pod_of(self.metadata.namespace());
                 let state = object.conditions.state();
                 let host = if cluster.is_empty() {
                     own.clone()
@@ -160,9 +157,43 @@ impl EndpointSliceObject {
         if !cluster.is_empty() && count > ENDPOINTS_MAX {
             return Err(Reason::TooMany { what: "imported addresses", count, max: ENDPOINTS_MAX });
         }
-        let name = format!("{}/{}", self.metadata.namespace(), self.metadata.name);
-        Ok(Some(Slice::pack(key, name.into(), endpoints, Ports::project(&self.ports)?, pods)))
+        let ports = Ports::project(&self.ports, left_out)?;
+        Ok(Some(Slice::pack(key, name.into(), endpoints, ports, pods)))
     }
+
+    /// `NAMESPACE/NAME`. Fails if an API server would have refused the name.
+    fn name(&self) -> Result<String, Reason> {
+        let name = &self.metadata.name;
+        let is_of_names = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+        if name.is_empty() || name.len() > OBJECT_NAME_MAX || !name.bytes().all(is_of_names) {
+            return Err(Reason::ObjectName { max: OBJECT_NAME_MAX });
+        }
+        Ok(format!("{}/{name}", self.metadata.namespace()))
+    }
+}
+
+/// What one zone gets, or `None`, and the reason in `left_out`.
+fn taken(slice: Option<Result<Option<Slice>, Reason>>, left_out: &mut LeftOut) -> Option<Slice> {
+    match slice.transpose() {
+        Ok(slice) => slice.flatten(),
+        Err(reason) => {
+            left_out.note(reason);
+            None
+        }
+    }
+}
+
+/// The labels of the cluster that a slice was imported from, in wire form.
+fn cluster_labels(cluster: Option<&str>) -> Result<Vec<u8>, Reason> {
+    let cluster = cluster.ok_or(Reason::NoCluster)?;
+    if cluster.len() > LABEL_VALUE_MAX {
+        return Err(Reason::LongLabelValue { label: SOURCE_CLUSTER, max: LABEL_VALUE_MAX });
+    }
+    let mut wire = Vec::new();
+    for part in cluster.split('.') {
+        label(&mut wire, SOURCE_CLUSTER_FIELD, part)?;
+    }
+    Ok(wire)
 }
 
 /// What stands left of the Service in the name of an imported endpoint, in wire form: its hostname
@@ -225,6 +256,11 @@ impl Conditions {
     }
 }
 
+/// The label that names the cluster a slice was imported from (KEP-1645).
+const SOURCE_CLUSTER: &str = "multicluster.kubernetes.io/source-cluster";
+const SOURCE_CLUSTER_FIELD: &str = "the label multicluster.kubernetes.io/source-cluster";
+/// An object's name has at most this many characters: the API's own limit.
+const OBJECT_NAME_MAX: usize = 253;
 /// An EndpointSlice holds at most this many endpoints: the API's own limit.
 const ENDPOINTS_MAX: usize = 1_000;
 /// A label's value has at most this many characters: the API's own limit.
@@ -248,10 +284,16 @@ mod tests {
         serde_json::from_value(object).unwrap()
     }
 
+    fn project(object: &EndpointSliceObject) -> (Option<Slices>, Option<Reason>) {
+        let mut left_out = LeftOut::default();
+        let slices = object.project(&mut left_out);
+        (slices, left_out.reason())
+    }
+
     #[test]
     fn imported_slices() {
         let check = |object: &EndpointSliceObject, hosts: &[&[u8]], said: &str| {
-            let (slices, reason) = object.project();
+            let (slices, reason) = project(object);
             let slices = slices.inspect(|slices| assert_eq!(slices.own, None));
             let slice = slices.and_then(|slices| slices.imported);
             let host = |index| slice.as_ref().unwrap().host(index).to_vec();
@@ -284,11 +326,11 @@ mod tests {
         let said =
             format!("{long}, its cluster, its service and its namespace have more than 192 bytes");
         check(&imported(&long, Some(&long), endpoint.clone()), &[], &said);
-        let (slices, reason) = imported(&long, Some(&"b".repeat(58)), endpoint).project();
+        let (slices, reason) = project(&imported(&long, Some(&"b".repeat(58)), endpoint));
         assert!(slices.is_some() && reason.is_none(), "192 bytes in all");
         let addresses: Vec<String> = (0..50).map(|last| format!("10.3.0.{last}")).collect();
         let many: Vec<Value> = (0..21).map(|_| json!({"addresses": addresses})).collect();
-        let said = "1050 imported addresses: the API allows 1000";
+        let said = "1050 imported addresses: at most 1000 are allowed";
         check(&imported("db", Some("east"), many.into()), &[], said);
     }
 
@@ -308,11 +350,11 @@ mod tests {
     fn what_is_wrong_in_one_zone_costs_the_other_nothing() {
         let mut object = imported("db", None, json!([{"addresses": ["10.3.0.1"]}]));
         object.metadata.labels.service_name = Some("derived".to_owned());
-        let (slices, reason) = object.project();
+        let (slices, reason) = project(&object);
         let slices = slices.unwrap();
         assert!(slices.own.is_some() && slices.imported.is_none());
         assert_eq!(reason, Some(Reason::NoCluster));
         object.metadata.labels.imported_name = None;
-        assert_eq!(object.project(), (Some(slices), None));
+        assert_eq!(project(&object), (Some(slices), None));
     }
 }

@@ -2,11 +2,9 @@
 //!
 //! Core. Knows `v1` Pod as far as verified pod names need it.
 
-use std::net::IpAddr;
-
 use serde::Deserialize;
 
-use super::{Metadata, Reason, label, null_is_default};
+use super::{LeftOut, Metadata, Reason, address, label, null_is_default};
 use crate::records::Pod;
 
 /// The fields of a Pod that matter.
@@ -43,10 +41,11 @@ pub struct PodIp {
 }
 
 impl PodObject {
-    /// What the records keep of it: nothing where the Pod has ended or has no address yet.
+    /// What the records keep of it, or `None` if the Pod has ended or has no address yet.
     ///
-    /// Fails on a namespace that is no label and on addresses that are none.
-    pub fn project(&self) -> Result<Option<Pod>, Reason> {
+    /// An address that cannot be read is left out. Fails on a namespace that is not a label, and if
+    /// no address can be read.
+    pub(super) fn project(&self, left_out: &mut LeftOut) -> Result<Option<Pod>, Reason> {
         let status = &self.status;
         if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
             return Ok(None);
@@ -56,15 +55,7 @@ impl PodObject {
         if texts.is_empty() {
             texts.extend(status.pod_ip.as_deref());
         }
-        let mut addresses = Vec::with_capacity(texts.len());
-        for text in texts.into_iter().filter(|text| !text.is_empty()) {
-            let address: IpAddr = text
-                .parse()
-                .map_err(|_| Reason::Address { field: "status.podIPs", value: text.to_owned() })?;
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
+        let addresses = address::parse_all("status.podIPs", texts, left_out)?;
         if addresses.is_empty() {
             return Ok(None);
         }
@@ -76,13 +67,17 @@ impl PodObject {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[test]
     fn addresses_while_it_lives() {
         let check = |status: &str, expected: Option<&[&str]>| {
             let object = format!(r#"{{"metadata":{{"namespace":"shop"}},"status":{status}}}"#);
-            let pod = serde_json::from_str::<PodObject>(&object).unwrap().project();
+            let pod = serde_json::from_str::<PodObject>(&object)
+                .unwrap()
+                .project(&mut LeftOut::default());
             let addresses = pod.unwrap().map(|pod| pod.addresses.to_vec());
             let parse = |text: &&str| text.parse::<IpAddr>().unwrap();
             assert_eq!(addresses, expected.map(|texts| texts.iter().map(parse).collect()));

@@ -2,14 +2,16 @@
 //!
 //! Core. Knows the API's port lists; does not know what SRV makes of them.
 
-use super::{PortObject, Reason, label};
+use super::{LeftOut, PortObject, Reason};
+use crate::name::push_port_label;
 use crate::records::{Ports, Protocol};
 
 impl Ports {
     /// The ports of `objects` that have a number, packed.
     ///
-    /// Fails on names that are no label, unknown protocols and numbers outside 1 to 65535.
-    pub fn project(objects: &[PortObject]) -> Result<Self, Reason> {
+    /// A port whose name has no SRV name is taken without it. Fails on names that are not a label,
+    /// unknown protocols and numbers outside 1 to 65535.
+    pub(super) fn project(objects: &[PortObject], left_out: &mut LeftOut) -> Result<Self, Reason> {
         let count = objects.len();
         if count > PORTS_MAX {
             return Err(Reason::TooMany { what: "ports", count, max: PORTS_MAX });
@@ -27,11 +29,15 @@ impl Ports {
                 Some("SCTP") => Protocol::Sctp,
                 Some(other) => return Err(Reason::Protocol { value: other.to_owned() }),
             };
-            let mut name = Vec::new();
+            let mut label = Vec::new();
             if let Some(text) = object.name.as_deref().filter(|text| !text.is_empty()) {
-                label(&mut name, "ports.name", text)?;
+                match push_port_label(&mut label, text) {
+                    Ok(true) => {}
+                    Ok(false) => left_out.note(Reason::PortName { name: text.to_owned() }),
+                    Err(source) => return Err(Reason::Name { field: "ports.name", source }),
+                }
             }
-            ports.push((name, protocol, number));
+            ports.push((label, protocol, number));
         }
         Ok(Self::pack(&ports))
     }

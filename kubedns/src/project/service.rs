@@ -2,11 +2,9 @@
 //!
 //! Core. Knows `v1` Service and section 2 of the DNS specification; does not know its endpoints.
 
-use std::net::IpAddr;
-
 use serde::Deserialize;
 
-use super::{Metadata, PortObject, Reason, null_is_default, service_key};
+use super::{LeftOut, Metadata, PortObject, Reason, address, null_is_default, service_key};
 use crate::name::Name;
 use crate::records::{Ports, Service, Shape};
 
@@ -45,15 +43,16 @@ pub struct ServiceSpec {
 impl ServiceObject {
     /// What the records keep of it.
     ///
-    /// Fails on names, addresses and ports that an API server would have refused, and where a
-    /// cluster IP is missing.
-    pub fn project(&self) -> Result<Service, Reason> {
+    /// An address that cannot be read and the name of a port that does not fit are left out. Fails
+    /// on names, addresses and ports that an API server would have refused, and if no cluster IP is
+    /// left.
+    pub(super) fn project(&self, left_out: &mut LeftOut) -> Result<Service, Reason> {
         let key = service_key(self.metadata.namespace(), &self.metadata.name)?;
-        let shape = self.shape()?;
+        let shape = self.shape(left_out)?;
         let spec = &self.spec;
         let ports = match shape {
             Shape::ExternalName(_) => Ports::default(),
-            _ => Ports::project(&spec.ports)?,
+            _ => Ports::project(&spec.ports, left_out)?,
         };
         let tolerated = self.metadata.annotations.tolerate_unready_endpoints.as_deref();
         let publish_not_ready =
@@ -61,7 +60,7 @@ impl ServiceObject {
         Ok(Service { key, created: self.metadata.created(), shape, ports, publish_not_ready })
     }
 
-    fn shape(&self) -> Result<Shape, Reason> {
+    fn shape(&self, left_out: &mut LeftOut) -> Result<Shape, Reason> {
         const FIELD: &str = "spec.externalName";
         let spec = &self.spec;
         if spec.r#type.as_deref() == Some("ExternalName") {
@@ -81,16 +80,7 @@ impl ServiceObject {
             [] => Err(Reason::NoClusterIp),
             ["None"] => Ok(Shape::Headless),
             _ => {
-                let mut addresses = Vec::with_capacity(texts.len());
-                for text in texts {
-                    let address: IpAddr = text.parse().map_err(|_| Reason::Address {
-                        field: "spec.clusterIPs",
-                        value: text.to_owned(),
-                    })?;
-                    if !addresses.contains(&address) {
-                        addresses.push(address);
-                    }
-                }
+                let addresses = address::parse_all("spec.clusterIPs", texts, left_out)?;
                 Ok(Shape::ClusterIp(addresses.into()))
             }
         }
@@ -103,7 +93,7 @@ mod tests {
 
     fn project(spec: &str) -> Result<Service, Reason> {
         let object = format!(r#"{{"metadata":{{"name":"web","namespace":"shop"}},"spec":{spec}}}"#);
-        serde_json::from_str::<ServiceObject>(&object).unwrap().project()
+        serde_json::from_str::<ServiceObject>(&object).unwrap().project(&mut LeftOut::default())
     }
 
     #[test]
@@ -134,7 +124,7 @@ mod tests {
         check("null", Err(&missing));
         check(
             r#"{"clusterIP":"10.0.0.300"}"#,
-            Err("spec.clusterIPs has \"10.0.0.300\", which is no address of the right family"),
+            Err("spec.clusterIPs has \"10.0.0.300\", which is not an IP address"),
         );
         check(r#"{"type":"ExternalName"}"#, Err("spec.externalName is no name"));
         check(r#"{"clusterIP":"10.0.0.7","ports":[{"port":0}]}"#, Err("0 is no port number"));
@@ -148,7 +138,10 @@ mod tests {
     fn names_are_labels() {
         let check = |metadata: &str, key: Option<&[u8]>| {
             let object = format!(r#"{{"metadata":{metadata},"spec":{{"clusterIP":"None"}}}}"#);
-            let service = serde_json::from_str::<ServiceObject>(&object).unwrap().project().ok();
+            let service = serde_json::from_str::<ServiceObject>(&object)
+                .unwrap()
+                .project(&mut LeftOut::default())
+                .ok();
             assert_eq!(service.map(|service| service.key.to_vec()), key.map(<[u8]>::to_vec));
         };
         check(r#"{"name":"web","namespace":"shop"}"#, Some(b"\x03web\x04shop"));

@@ -3,11 +3,9 @@
 //! Core. Knows `multicluster.x-k8s.io` ServiceImport (KEP-1645), whose fields are the same in
 //! `v1alpha1` and `v1beta1`; does not know the slices that were imported with it.
 
-use std::net::IpAddr;
-
 use serde::Deserialize;
 
-use super::{Metadata, PortObject, Reason, null_is_default, service_key};
+use super::{LeftOut, Metadata, PortObject, Reason, address, null_is_default, service_key};
 use crate::records::{Ports, Service, Shape};
 
 /// The fields of a ServiceImport that matter.
@@ -36,38 +34,28 @@ pub struct ServiceImportSpec {
 }
 
 impl ServiceImportObject {
-    /// What the records keep of it: nothing as long as it has not been given an address.
+    /// What the records keep of it, or `None` as long as it has not been given an address.
     ///
-    /// Fails on names, addresses, types and ports that an API server would have refused.
-    pub fn project(&self) -> Result<Option<Service>, Reason> {
+    /// An address that cannot be read and the name of a port that does not fit are left out. Fails
+    /// on names, addresses, types and ports that an API server would have refused.
+    pub(super) fn project(&self, left_out: &mut LeftOut) -> Result<Option<Service>, Reason> {
         let key = service_key(self.metadata.namespace(), &self.metadata.name)?;
         let spec = &self.spec;
         let shape = match spec.r#type.as_deref() {
             Some("Headless") => Shape::Headless,
-            None | Some("ClusterSetIP") => match clusterset_ips(&spec.ips)? {
-                addresses if addresses.is_empty() => return Ok(None),
-                addresses => Shape::ClusterIp(addresses.into()),
-            },
+            None | Some("ClusterSetIP") => {
+                let texts = spec.ips.iter().map(String::as_str);
+                match address::parse_all("spec.ips", texts, left_out)? {
+                    addresses if addresses.is_empty() => return Ok(None),
+                    addresses => Shape::ClusterIp(addresses.into()),
+                }
+            }
             Some(other) => return Err(Reason::ImportType { value: other.to_owned() }),
         };
-        let ports = Ports::project(&spec.ports)?;
+        let ports = Ports::project(&spec.ports, left_out)?;
         let created = self.metadata.created();
         Ok(Some(Service { key, created, shape, ports, publish_not_ready: false }))
     }
-}
-
-/// Each address once.
-fn clusterset_ips(texts: &[String]) -> Result<Vec<IpAddr>, Reason> {
-    let mut addresses = Vec::with_capacity(texts.len());
-    for text in texts.iter().filter(|text| !text.is_empty()) {
-        let address = text
-            .parse()
-            .map_err(|_| Reason::Address { field: "spec.ips", value: text.to_owned() })?;
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    Ok(addresses)
 }
 
 #[cfg(test)]
@@ -80,7 +68,9 @@ mod tests {
             let object =
                 format!(r#"{{"metadata":{{"name":"web","namespace":"shop"}},"spec":{spec}}}"#);
             let object = serde_json::from_str::<ServiceImportObject>(&object).unwrap();
-            let made = object.project().map(|made| made.map(|service| service.shape));
+            let made = object
+                .project(&mut LeftOut::default())
+                .map(|made| made.map(|service| service.shape));
             assert_eq!(made.map_err(|reason| reason.to_string()), expected.map_err(str::to_owned));
         };
         let addresses = |texts: &[&str]| {
@@ -99,7 +89,7 @@ mod tests {
         check(r#"{"type":"Headless","ips":["x"]}"#, Ok(Some(Shape::Headless)));
         check(
             r#"{"type":"ClusterSetIP","ips":["10.42.0.300"]}"#,
-            Err("spec.ips has \"10.42.0.300\", which is no address of the right family"),
+            Err("spec.ips has \"10.42.0.300\", which is not an IP address"),
         );
         check(
             r#"{"type":"ClusterIP","ips":["10.42.0.1"]}"#,

@@ -49,8 +49,9 @@ impl Records {
     ///
     /// All are of one namespace, so that nobody can put a name on another's address: a cluster IP
     /// belongs to its Service; else endpoints that have a Pod behind them come first, then the
-    /// namespace with the oldest Service. Within it every endpoint has its record (DNS
-    /// specification section 2.4.3), hostnames before generated labels. An address that nobody in
+    /// namespace with the oldest Service. Within it every endpoint of a headless Service has its
+    /// record (DNS specification section 2.4.3), hostnames before generated labels; those of other
+    /// Services have none. An address that nobody in
     /// the cluster holds has the name that it has in the clusterset: KEP-1645 asks for none, and
     /// forbids none.
     pub fn claims(&self, address: IpAddr) -> impl Iterator<Item = Claim<'_>> {

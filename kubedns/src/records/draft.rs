@@ -119,7 +119,10 @@ impl Draft {
     }
 
     /// The Service at `key` is now `service`.
-    pub fn set_service(&mut self, key: &Key, service: Option<Service>) {
+    pub fn set_service(&mut self, key: &Key, mut service: Option<Service>) {
+        if let Some(service) = &mut service {
+            service.ports.fit(self.records.zone.room_for_port(key));
+        }
         let old = self.records.services.get(key).cloned();
         if old.as_ref().and_then(|entry| entry.service.as_ref()) == service.as_ref() {
             return;
@@ -135,6 +138,7 @@ impl Draft {
         if !self.records.zone.zonal {
             slice.forget_zones();
         }
+        slice.fit_ports(self.records.zone.room_for_port(slice.service()));
         if let Some(number) = number {
             let old = self.slice(number);
             if **old == slice {
@@ -277,21 +281,23 @@ impl Draft {
     /// Puts `new` where `old` stood: the indexes follow, and what changed is noted.
     fn replace(&mut self, old: &Entry, mut new: Entry) {
         new.publish(&self.records.zone);
-        let created = |entry: &Entry| entry.service.as_ref().map(|service| service.created);
-        let aged = created(old) != created(&new);
+        let claim = |entry: &Entry| {
+            (entry.service.as_ref().map(|service| service.created), entry.is_headless())
+        };
+        let aged = claim(old) != claim(&new);
         let mut changed = self.replace_service(old, &mut new, aged);
         let mut shared = new.shared;
         for v6 in [false, true] {
             let mut before = old.held(v6).iter().peekable();
             for next in new.held(v6) {
                 while let Some(gone) = before.next_if(|held| held.number < next.number) {
-                    changed |= self.reindex(&new.key, Some(gone), None, aged, &mut shared);
+                    changed |= self.reindex([old, &new], [Some(gone), None], aged, &mut shared);
                 }
                 let same = before.next_if(|held| held.number == next.number);
-                changed |= self.reindex(&new.key, same, Some(next), aged, &mut shared);
+                changed |= self.reindex([old, &new], [same, Some(next)], aged, &mut shared);
             }
             for gone in before {
-                changed |= self.reindex(&new.key, Some(gone), None, aged, &mut shared);
+                changed |= self.reindex([old, &new], [Some(gone), None], aged, &mut shared);
             }
         }
         new.shared = shared;
@@ -340,12 +346,11 @@ impl Draft {
     }
 
     /// Brings the indexes from what `old` publishes to what `new` does, two states of one slice of
-    /// `key`; `shared` counts along. Says whether answers change.
+    /// `entries`, which are two states as well; `shared` counts along. Says whether answers change.
     fn reindex(
         &mut self,
-        key: &Key,
-        old: Option<&Held>,
-        new: Option<&Held>,
+        entries: [&Entry; 2],
+        [old, new]: [Option<&Held>; 2],
         aged: bool,
         shared: &mut Shared,
     ) -> bool {
@@ -357,15 +362,17 @@ impl Draft {
             return false;
         }
         let Some(number) = new.or(old).map(|held| held.number) else { return false };
+        let key = &entries[1].key;
         let hash = |label: &[u8]| self.records.host_hash(key, label);
         let zone = self.records.zone();
-        let (before, after) = (Published::of(old, zone, hash), Published::of(new, zone, hash));
+        let before = Published::of(old, entries[0], zone, hash);
+        let after = Published::of(new, entries[1], zone, hash);
         let aged = aged || before.pods != after.pods;
-        for (address, _) in before.endpoints.iter().filter(|&pair| aged || !after.has(pair)) {
-            self.touch(|touched| touched.addresses.insert(*address));
-        }
-        for (address, _) in after.endpoints.iter().filter(|&pair| aged || !before.has(pair)) {
-            self.touch(|touched| touched.addresses.insert(*address));
+        for [mine, other] in [[&before, &after], [&after, &before]] {
+            let own = mine.endpoints.iter().filter(|&pair| aged || !other.has(pair));
+            for (address, _) in own.filter(|(address, _)| mine.names(*address)) {
+                self.touch(|touched| touched.addresses.insert(*address));
+            }
         }
         for (address, named) in missing(&before.addresses, &after.addresses) {
             self.let_go(address, number, named);

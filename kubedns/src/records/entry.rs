@@ -198,7 +198,7 @@ impl Entry {
     /// Whether a port with a name has this protocol: only then does the name `_PROTOCOL` below the
     /// Service exist.
     pub fn has_protocol(&self, protocol: Protocol) -> bool {
-        self.has_port(|port| !port.name.is_empty() && port.protocol == protocol)
+        self.has_port(|port| !port.label.is_empty() && port.protocol == protocol)
     }
 
     /// Fills in which endpoints of the slices are published, a function of the Service and all

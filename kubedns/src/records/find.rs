@@ -63,11 +63,11 @@ pub enum Node<'a> {
 /// Which ports an SRV name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortName<'a> {
-    /// Those with this name and protocol.
+    /// Those with this label and protocol.
     Named(&'a [u8], Protocol),
     /// All: the bare name of a Service.
     Any,
-    /// Those that have a name: this one and this protocol, as far as they are not wild.
+    /// Those that have a label: this one and this protocol, as far as they are not wild.
     Wild(Option<&'a [u8]>, Option<Protocol>),
 }
 
@@ -75,11 +75,11 @@ impl PortName<'_> {
     /// Whether `port` is one of them.
     pub fn matches(self, port: Port<'_>) -> bool {
         match self {
-            Self::Named(name, protocol) => port.name == name && port.protocol == protocol,
+            Self::Named(label, protocol) => port.label == label && port.protocol == protocol,
             Self::Any => true,
-            Self::Wild(name, protocol) => {
-                !port.name.is_empty()
-                    && name.is_none_or(|name| name == port.name)
+            Self::Wild(label, protocol) => {
+                !port.label.is_empty()
+                    && label.is_none_or(|label| label == port.label)
                     && protocol.is_none_or(|protocol| protocol == port.protocol)
             }
         }
@@ -412,12 +412,9 @@ impl Records {
     }
 }
 
-/// `label` is a port's name behind an underscore.
+/// `label` may be that of a port.
 fn find_port<'a>(entry: &'a Entry, label: &'a [u8], protocol: Protocol) -> Node<'a> {
-    let Some(name) = label.strip_prefix(b"_").filter(|name| !name.is_empty()) else {
-        return Node::Missing;
-    };
-    let port = PortName::Named(name, protocol);
+    let port = PortName::Named(label, protocol);
     if entry.has_port(|other| port.matches(other)) {
         Node::Port(entry, port)
     } else {

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use super::{Held, Ports, Zone};
+use super::{Entry, Held, Ports, Zone};
 use crate::name::parse_generated;
 
 /// What a slice publishes, each list in order.
@@ -25,14 +25,22 @@ pub(super) struct Published<'s> {
 }
 
 impl<'s> Published<'s> {
-    /// What `held` publishes in `zone`; `hash` is what the index of hostnames knows a label by.
+    /// What `held`, a slice of `entry`, publishes in `zone`; `hash` is what the index of hostnames
+    /// knows a label by.
     ///
+    /// The endpoints of headless Services alone have PTR records (DNS specification section 2.4.3).
     /// Whoever may write an EndpointSlice must not name hosts that are not the cluster's: an
     /// address outside needs a Pod behind it.
-    pub fn of(held: Option<&'s Held>, zone: &Zone, hash: impl Fn(&[u8]) -> u32) -> Self {
+    pub fn of(
+        held: Option<&'s Held>,
+        entry: &Entry,
+        zone: &Zone,
+        hash: impl Fn(&[u8]) -> u32,
+    ) -> Self {
         let Some(held) = held.filter(|held| held.published > 0) else {
             return Self::default();
         };
+        let is_headless = entry.is_headless();
         let slice = &*held.slice;
         let seen = |index| (slice.address(index), slice.host(index), slice.zone(index));
         let mut seen: Vec<(IpAddr, &[u8], &[u8])> =
@@ -41,7 +49,7 @@ impl<'s> Published<'s> {
         let endpoints: Vec<(IpAddr, &[u8])> =
             seen.iter().map(|&(address, host, _)| (address, host)).collect();
         let zones = seen.iter().map(|&(_, _, zone)| zone).collect();
-        let named = |address| slice.is_of_pods() || zone.owns(address, address);
+        let named = |address| is_headless && (slice.is_of_pods() || zone.owns(address, address));
         let mut addresses: Vec<(IpAddr, bool)> =
             endpoints.iter().map(|&(address, _)| (address, named(address))).collect();
         addresses.dedup();
@@ -55,6 +63,11 @@ impl<'s> Published<'s> {
         hosts.dedup();
         let (ports, pods) = (Some(slice.ports()), slice.is_of_pods());
         Self { endpoints, zones, addresses, hosts, odd: odd as u32, ports, pods }
+    }
+
+    /// Whether `address` has a PTR record.
+    pub fn names(&self, address: IpAddr) -> bool {
+        self.addresses.binary_search(&(address, true)).is_ok()
     }
 
     /// Whether `endpoint` is published.

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::Key;
+use super::{Key, Ports};
 use crate::name::dashed;
 
 /// One endpoint on its way into a [`Slice`].
@@ -67,8 +67,9 @@ enum Addresses {
 /// A word for each endpoint, such as its hostname, each stored once; both parts empty where no
 /// endpoint has one.
 ///
-/// Places are counted in bytes; where the words are so long that 16 bits do not reach, which only
-/// the hostnames of imported endpoints can be, in pairs of bytes, and each word begins a pair.
+/// Places are counted in bytes. If the words are so long that 16 bits do not reach, which only the
+/// hostnames of imported endpoints can be, they are counted in larger units, and each word begins
+/// one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Words {
     /// Labels or names in wire form, one after the other.
@@ -206,6 +207,11 @@ impl Slice {
         end.map_or(&[], |end| &names[..end])
     }
 
+    /// Leaves out the labels of ports that take more than `room` bytes with their protocols.
+    pub(super) fn fit_ports(&mut self, room: usize) {
+        self.ports.fit(room);
+    }
+
     /// Forgets the topology zones, where nobody asks for them.
     pub(super) fn forget_zones(&mut self) {
         self.zones = None;
@@ -286,13 +292,18 @@ impl Words {
         }
         distinct.sort_unstable();
         distinct.dedup();
-        let len: usize = distinct.iter().map(|word| word.len()).sum();
-        let unit = unit(len);
-        let mut bytes = Vec::with_capacity(len);
+        let len_in = |unit: usize| -> usize {
+            distinct.iter().map(|word| word.len().next_multiple_of(unit)).sum()
+        };
+        let mut unit = 1;
+        while unit_of(len_in(unit)) > unit {
+            unit *= 2;
+        }
+        let mut bytes = Vec::with_capacity(len_in(unit));
         let mut starts = Vec::with_capacity(distinct.len());
         for word in &distinct {
             let place = bytes.len() / unit;
-            starts.push(u16::try_from(place).expect("1,000 times two labels of 64 bytes fit"));
+            starts.push(u16::try_from(place).expect("the unit is chosen so that places fit"));
             bytes.extend_from_slice(word);
             bytes.resize(bytes.len().next_multiple_of(unit), 0);
         }
@@ -305,102 +316,21 @@ impl Words {
     fn from(&self, index: usize) -> &[u8] {
         match self.at.get(index) {
             None | Some(&NO_WORD) => &[],
-            Some(&at) => &self.bytes[usize::from(at) * unit(self.bytes.len())..],
+            Some(&at) => &self.bytes[usize::from(at) * unit_of(self.bytes.len())..],
         }
     }
 }
 
-/// How many bytes the places among words of `len` bytes count.
-fn unit(len: usize) -> usize {
-    if len < usize::from(NO_WORD) { 1 } else { 2 }
+/// The unit in which places are counted, in bytes, so that 16 bits reach through words of `len`
+/// bytes: a power of two.
+fn unit_of(len: usize) -> usize {
+    (len / usize::from(NO_WORD) + 1).next_power_of_two()
 }
 
 /// The length of the first of `labels` in wire form, its length byte included; 0 where there is
 /// none.
 fn label_len(labels: &[u8]) -> usize {
     labels.first().map_or(0, |&length| 1 + usize::from(length))
-}
-
-/// A transport protocol that a port can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-    /// SCTP.
-    Sctp,
-}
-
-impl Protocol {
-    /// The protocol whose label in an SRV name this is (RFC 2782), without the length byte.
-    pub fn from_label(label: &[u8]) -> Option<Self> {
-        match label {
-            b"_tcp" => Some(Self::Tcp),
-            b"_udp" => Some(Self::Udp),
-            b"_sctp" => Some(Self::Sctp),
-            _ => None,
-        }
-    }
-
-    const fn from_byte(byte: u8) -> Self {
-        match byte {
-            0 => Self::Tcp,
-            1 => Self::Udp,
-            _ => Self::Sctp,
-        }
-    }
-}
-
-/// One port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Port<'a> {
-    /// Its name, lower case; empty where it has none.
-    pub name: &'a [u8],
-    /// Its protocol.
-    pub protocol: Protocol,
-    /// Its number.
-    pub number: u16,
-}
-
-/// Ports, packed into one block of bytes: for each the name's length and the name, the protocol,
-/// the number.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ports(Box<[u8]>);
-
-impl Ports {
-    /// Packs ports given as name in wire form (empty for none), protocol and number; the same port
-    /// counts once.
-    pub fn pack(ports: &[(Vec<u8>, Protocol, u16)]) -> Self {
-        let mut packed = Vec::new();
-        for (index, port) in ports.iter().enumerate() {
-            if ports[..index].contains(port) {
-                continue;
-            }
-            let (name, protocol, number) = port;
-            if name.is_empty() {
-                packed.push(0);
-            }
-            packed.extend_from_slice(name);
-            packed.push(*protocol as u8);
-            packed.extend_from_slice(&number.to_be_bytes());
-        }
-        Self(packed.into())
-    }
-
-    /// Each port.
-    pub fn iter(&self) -> impl Iterator<Item = Port<'_>> + Clone {
-        let mut rest = &*self.0;
-        std::iter::from_fn(move || {
-            let (&length, tail) = rest.split_first()?;
-            let (name, tail) = tail.split_at(usize::from(length));
-            let (&[protocol, n1, n0], tail) =
-                tail.split_first_chunk().expect("ports are packed whole");
-            rest = tail;
-            let number = u16::from_be_bytes([n1, n0]);
-            Some(Port { name, protocol: Protocol::from_byte(protocol), number })
-        })
-    }
 }
 
 /// What stands for "none" among the places of words.
@@ -485,18 +415,5 @@ mod tests {
         assert_eq!(slice.with_host(&host(999), 1_000).collect::<Vec<_>>(), [999]);
         assert!(slice.is_of_cluster_below(&label(&"c".repeat(62))));
         assert!(!slice.is_of_cluster_below(&host(0)) && !slice.is_of_cluster_below(&[]));
-    }
-
-    #[test]
-    fn ports_are_packed_once() {
-        let ports = Ports::pack(&[
-            (b"\x04http".to_vec(), Protocol::Tcp, 80),
-            (vec![], Protocol::Udp, 53),
-            (b"\x04http".to_vec(), Protocol::Tcp, 80),
-        ]);
-        let read: Vec<Port<'_>> = ports.iter().collect();
-        assert_eq!(read[0], Port { name: b"http", protocol: Protocol::Tcp, number: 80 });
-        assert_eq!(read[1], Port { name: b"", protocol: Protocol::Udp, number: 53 });
-        assert_eq!(read.len(), 2);
     }
 }

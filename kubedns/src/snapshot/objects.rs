@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::bytes::{Cursor, put_text};
-use crate::name::{Name, Text, push_label};
+use crate::name::{Name, Text, push_label, push_port_label};
 use crate::project::{Kind, Object, ObjectId, Slices, topology_zone};
 use crate::records::{
     Endpoint, Key, LABELS_LEN_MAX, Namespace, Pod, Ports, Protocol, Schema, Service, Shape, Slice,
@@ -263,8 +263,9 @@ fn take_address(cursor: &mut Cursor<'_>) -> Option<IpAddr> {
 fn put_ports(out: &mut Vec<u8>, ports: &Ports) {
     out.extend((ports.iter().count() as u16).to_be_bytes());
     for port in ports.iter() {
-        out.push(port.name.len() as u8);
-        out.extend_from_slice(port.name);
+        let name = port.label.strip_prefix(b"_").unwrap_or_default();
+        out.push(name.len() as u8);
+        out.extend_from_slice(name);
         out.push(port.protocol as u8);
         out.extend(port.number.to_be_bytes());
     }
@@ -274,9 +275,9 @@ fn take_ports(cursor: &mut Cursor<'_>) -> Option<Ports> {
     let mut ports = Vec::new();
     for _ in 0..cursor.take_u16()? {
         let text = cursor.take_text()?;
-        let mut name = Vec::new();
+        let mut label = Vec::new();
         if !text.is_empty() {
-            push_label(&mut name, text, |_| false).ok()?;
+            push_port_label(&mut label, text).ok()?;
         }
         let protocol = match cursor.take_u8()? {
             0 => Protocol::Tcp,
@@ -284,7 +285,7 @@ fn take_ports(cursor: &mut Cursor<'_>) -> Option<Ports> {
             2 => Protocol::Sctp,
             _ => return None,
         };
-        ports.push((name, protocol, cursor.take_u16()?));
+        ports.push((label, protocol, cursor.take_u16()?));
     }
     Some(Ports::pack(&ports))
 }

@@ -34,11 +34,9 @@ pub(super) fn rows<'r>(records: &'r Records, entry: &'r Entry) -> Rows<'r> {
     };
     let named = port_names(entry, service).into_iter().map({
         let owner = Arc::clone(&owner);
-        move |(name, protocol)| {
-            let labels: [&[u8]; 4] =
-                [&[name.len() as u8 + 1], b"_", name, protocol_label(protocol)];
-            let owner = [&labels.concat(), &owner[..]].concat().into();
-            (owner, PortName::Named(name, protocol))
+        move |(label, protocol)| {
+            let labels: [&[u8]; 4] = [&[label.len() as u8], label, protocol.label(), &owner[..]];
+            (labels.concat().into(), PortName::Named(label, protocol))
         }
     });
     let sets = std::iter::once((Arc::clone(&owner), PortName::Any)).chain(named);
@@ -57,12 +55,12 @@ pub(super) fn places(entry: &Entry) -> impl Iterator<Item = Place<'_>> + Send {
     entry.around(false, 0).chain(entry.around(true, 0))
 }
 
-/// Each name and protocol of a named port, once.
+/// The label and protocol of each port that has a label, once.
 pub(super) fn port_names<'r>(entry: &'r Entry, service: &'r Service) -> Vec<(&'r [u8], Protocol)> {
     let mut names = Vec::new();
     let mut add = |port: Port<'r>| {
-        let name = (port.name, port.protocol);
-        if !port.name.is_empty() && !names.contains(&name) {
+        let name = (port.label, port.protocol);
+        if !port.label.is_empty() && !names.contains(&name) {
             names.push(name);
         }
     };
@@ -101,13 +99,4 @@ fn srv<'r>(
         });
         rows
     }))
-}
-
-/// The label of a protocol in an SRV name, in wire form (RFC 2782).
-fn protocol_label(protocol: Protocol) -> &'static [u8] {
-    match protocol {
-        Protocol::Tcp => b"\x04_tcp",
-        Protocol::Udp => b"\x04_udp",
-        Protocol::Sctp => b"\x05_sctp",
-    }
 }

@@ -32,11 +32,8 @@ fn reverse_names() {
                 "NOERROR",
                 &["@ PTR fd00-1--1.db6.shop.svc.cluster.local."],
             ),
-            (
-                "1.1.1.10.in-addr.arpa. PTR",
-                "NOERROR",
-                &["@ PTR 10-1-1-1.web.shop.svc.cluster.local."],
-            ),
+            // endpoints of a Service with a cluster IP have none
+            ("1.1.1.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
             // not ready, not there
             ("4.0.1.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
             ("99.0.1.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
@@ -89,7 +86,7 @@ fn nobody_names_the_addresses_of_others() {
                 "NOERROR",
                 &[
                     "@ PTR pet-0.pets.shop.svc.cluster.local.",
-                    "@ PTR 10-1-0-1.web.shop.svc.cluster.local.",
+                    "@ PTR 10-1-0-1.other.shop.svc.cluster.local.",
                 ],
             ),
             // alone, a slice without Pods names private addresses only

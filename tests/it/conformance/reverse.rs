@@ -3,11 +3,14 @@
 //!
 //! Rows only; how a row is checked stands in the parent.
 
-use kubedns::records::Zone;
+use kubedns::name::{Name, Text};
+use kubedns::records::{PodMode, Zone};
+use kubedns::store::Changed;
 use shared::prefix;
 
 use super::{check, zone};
 use crate::fixture::cluster::Cluster;
+use crate::model::transfer::{counted, everything, tally};
 
 const OBJECTS: &str = r#"
 {kind: Service, metadata: {name: web, namespace: shop}, spec: {clusterIP: 10.96.0.7}}
@@ -154,3 +157,72 @@ fn every_service_names_its_pod() {
     let some = cluster.ask(question);
     assert!(some.truncated && some.answers.len() > 20, "{some:?}");
 }
+
+/// One Pod behind two headless Services, a Service with a node port, and one that changes its
+/// shape; in both families, in a cluster and in a clusterset.
+#[test]
+fn headless_services_alone_name_their_endpoints() {
+    let mut options = with_cidrs(&["10.0.0.0/8", "fd00::/8"]);
+    options.name_server = Box::default();
+    options.pods = PodMode::Verified;
+    options.clusterset = Name::parse("clusterset.local").ok();
+    let mut cluster = Cluster::of(options, POD);
+    let six = |last: u8| format!("{last}.{}1.0.0.0.0.0.d.f.ip6.arpa. PTR", "0.".repeat(23));
+    let four = |last: u8| format!("{last}.0.1.10.in-addr.arpa. PTR");
+    let check = |cluster: &Cluster, host: u8, expected: &[&str]| {
+        let status = if expected.is_empty() { "NXDOMAIN" } else { "NOERROR" };
+        let mut all = Vec::new();
+        for question in [four(host), six(host)] {
+            let answer = cluster.ask(&question);
+            let name = question.split(' ').next().unwrap();
+            let records: Vec<String> = (expected.iter())
+                .map(|target| match name.contains("in-addr") {
+                    true => format!("{name} 30 IN PTR {target}"),
+                    false => format!("{name} 30 IN PTR {}", target.replace("10-1-0", "fd00-1-")),
+                })
+                .collect();
+            assert_eq!((&*answer.status, &answer.answers), (status, &records), "{question}");
+            cluster.check_explanation(&question, status, &records);
+            all.extend(records);
+        }
+        let snapshot = cluster.reader.snapshot();
+        let zones = everything(&snapshot, &["cluster.local", "clusterset.local"]);
+        let pointers = |text: &&String| text.contains(" 12 ");
+        for record in &all {
+            assert!(zones.contains(&record.replace(" 30 IN PTR ", " 12 ")), "{record}");
+        }
+        assert_eq!(tally(&zones), counted(&snapshot));
+        assert_eq!(zones.iter().filter(pointers).count(), counted(&snapshot)[3]);
+    };
+    let (named, plain) =
+        ("pod.named.shop.svc.cluster.local.", "10-1-0-1.plain.shop.svc.cluster.local.");
+    check(&cluster, 1, &[plain, named]);
+    check(&cluster, 2, &[]);
+    // an imported endpoint has its name if no headless Service of this cluster has it
+    check(&cluster, 3, &["10-1-0-3.east.far.shop.svc.clusterset.local."]);
+    let shape = |spec: &str| {
+        format!("{{kind: Service, metadata: {{name: turns, namespace: shop}}, spec: {{{spec}}}}}")
+    };
+    let turns = ["10-1-0-2.turns.shop.svc.cluster.local."];
+    for (spec, expected) in [
+        ("clusterIP: None", &turns[..]),
+        ("clusterIP: 10.96.0.9, type: NodePort", &[]),
+        ("clusterIP: None, publishNotReadyAddresses: true", &turns),
+        ("type: ExternalName, externalName: example.com", &[]),
+        ("clusterIP: None", &turns),
+    ] {
+        cluster.apply(&shape(spec));
+        let changed = cluster.sync().expect("news").changed;
+        let Changed::Names(names) = changed else { panic!("a change of one Service") };
+        let names: Vec<String> = names.iter().map(|name| Text(name).to_string()).collect();
+        assert!(names.contains(&"2.0.1.10.in-addr.arpa.".to_owned()), "{spec}: {names:?}");
+        check(&cluster, 2, expected);
+    }
+    // its own names and the Pod's answer whatever it is
+    let answer = cluster.ask("10-1-0-1.node.shop.svc.cluster.local. A");
+    assert_eq!(answer.answers, ["10-1-0-1.node.shop.svc.cluster.local. 30 IN A 10.1.0.1"]);
+    let answer = cluster.ask("10-1-0-2.shop.pod.cluster.local. A");
+    assert_eq!(answer.answers, ["10-1-0-2.shop.pod.cluster.local. 30 IN A 10.1.0.2"]);
+}
+
+const POD: &str = include_str!("reverse.yaml");

@@ -236,11 +236,7 @@ fn endpoints() {
             ("front-0.front.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.3.1"]),
             ("10-1-3-1.front.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("front.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.96.0.13"]),
-            (
-                "1.3.1.10.in-addr.arpa. PTR",
-                "NOERROR",
-                &["@ PTR front-0.front.shop.svc.cluster.local."],
-            ),
+            ("1.3.1.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
         ],
     );
 }

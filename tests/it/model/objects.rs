@@ -29,6 +29,35 @@ pub struct Service {
     pub ports: Vec<Port>,
     pub publish: bool,
     pub created: Option<u8>,
+    pub spelling: Spelling,
+}
+
+/// How the addresses of an object are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spelling {
+    Plain,
+    /// Leading zeros, which are decimal.
+    Zeros,
+    /// IPv4 as IPv6.
+    Mapped,
+    /// Plain, and behind them a text that is not an address.
+    Odd,
+}
+
+impl Spelling {
+    fn write(self, address: &str) -> String {
+        match self {
+            Self::Zeros if address.contains('.') => format!("0{}", address.replace('.', ".00")),
+            Self::Zeros => address.to_uppercase().replace(":1", ":00001"),
+            Self::Mapped if address.contains('.') => format!("::ffff:{address}"),
+            _ => address.to_owned(),
+        }
+    }
+
+    fn write_all(self, addresses: &[&str]) -> Vec<String> {
+        let odd = (self == Self::Odd).then(|| UNREADABLE.to_owned());
+        addresses.iter().map(|address| self.write(address)).chain(odd).collect()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -57,7 +86,9 @@ pub struct Slice {
 
 #[derive(Clone, Debug)]
 pub struct Endpoint {
+    /// Empty where it cannot be read.
     pub address: &'static str,
+    pub spelling: Spelling,
     pub host: &'static str,
     /// Its topology zone.
     pub zone: &'static str,
@@ -72,6 +103,7 @@ pub struct Pod {
     pub name: &'static str,
     pub addresses: Vec<&'static str>,
     pub ended: bool,
+    pub spelling: Spelling,
 }
 
 /// Which object.
@@ -100,6 +132,30 @@ impl Object {
         Place { kind, namespace, name }
     }
 
+    /// Whether a part of it is left out.
+    pub fn is_odd(&self) -> bool {
+        let is_long = |ports: &[Port]| ports.iter().any(|(name, ..)| *name == LONG_PORT);
+        match self {
+            Self::Service(Service { shape: Shape::External(_), .. }) => false,
+            Self::Service(service) | Self::Import(service) => {
+                let is_odd = service.spelling == Spelling::Odd;
+                match &service.shape {
+                    Shape::ClusterIp(ips) if ips.is_empty() => is_odd, // nothing else is read
+                    Shape::ClusterIp(_) => is_odd || is_long(&service.ports),
+                    _ => is_long(&service.ports),
+                }
+            }
+            Self::Slice(slice) => {
+                let belongs = slice.service.is_some() || slice.import.is_some();
+                let mut endpoints = slice.endpoints.iter();
+                let is_odd = endpoints.any(|endpoint| endpoint.address.is_empty());
+                belongs && (is_odd || is_long(&slice.ports))
+            }
+            Self::Namespace(_) => false,
+            Self::Pod(pod) => !pod.ended && pod.spelling == Spelling::Odd,
+        }
+    }
+
     /// The object as the API gives it.
     pub fn json(&self) -> Value {
         match self {
@@ -108,7 +164,8 @@ impl Object {
             Self::Import(import) => import.import_json(),
             Self::Namespace(name) => json!({"kind": "Namespace", "metadata": {"name": name}}),
             Self::Pod(pod) => {
-                let ips: Vec<Value> = pod.addresses.iter().map(|ip| json!({"ip": ip})).collect();
+                let ips = pod.spelling.write_all(&pod.addresses);
+                let ips: Vec<Value> = ips.iter().map(|ip| json!({"ip": ip})).collect();
                 let phase = if pod.ended { "Failed" } else { "Running" };
                 json!({
                     "kind": "Pod",
@@ -123,7 +180,10 @@ impl Object {
 impl Service {
     fn json(&self) -> Value {
         let mut spec = match &self.shape {
-            Shape::ClusterIp(ips) => json!({"clusterIP": ips[0], "clusterIPs": ips}),
+            Shape::ClusterIp(ips) => {
+                let ips = self.spelling.write_all(ips);
+                json!({"clusterIP": ips[0], "clusterIPs": ips})
+            }
             Shape::Headless => json!({"clusterIP": "None"}),
             Shape::External(name) => json!({"type": "ExternalName", "externalName": name}),
         };
@@ -134,7 +194,9 @@ impl Service {
 
     fn import_json(&self) -> Value {
         let mut spec = match &self.shape {
-            Shape::ClusterIp(ips) => json!({"type": "ClusterSetIP", "ips": ips}),
+            Shape::ClusterIp(ips) => {
+                json!({"type": "ClusterSetIP", "ips": self.spelling.write_all(ips)})
+            }
             _ => json!({"type": "Headless"}),
         };
         spec["ports"] = ports(&self.ports);
@@ -158,8 +220,12 @@ impl Slice {
     fn json(&self) -> Value {
         let endpoint = |endpoint: &Endpoint| {
             let target = endpoint.pod.then(|| json!({"kind": "Pod", "name": "p"}));
+            let address = match endpoint.address {
+                "" => UNREADABLE.to_owned(),
+                address => endpoint.spelling.write(address),
+            };
             json!({
-                "addresses": [endpoint.address],
+                "addresses": [address],
                 "hostname": (!endpoint.host.is_empty()).then_some(endpoint.host),
                 "conditions": {
                     "ready": endpoint.ready,
@@ -227,16 +293,26 @@ fn service() -> impl Strategy<Value = Service> {
         shape,
         some(prop::sample::select(&PORTS[..]), 2),
         any::<bool>(),
-        created,
+        (created, spelling()),
     )
-        .prop_map(|(namespace, name, shape, ports, publish, created)| Service {
+        .prop_map(|(namespace, name, shape, ports, publish, (created, spelling))| Service {
             namespace,
             name,
             shape,
             ports,
             publish,
             created,
+            spelling,
         })
+}
+
+fn spelling() -> impl Strategy<Value = Spelling> {
+    prop_oneof![
+        4 => Just(Spelling::Plain),
+        1 => Just(Spelling::Zeros),
+        1 => Just(Spelling::Mapped),
+        1 => Just(Spelling::Odd),
+    ]
 }
 
 fn import() -> impl Strategy<Value = Service> {
@@ -283,10 +359,11 @@ fn in_one_zone(mut endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
 fn endpoint(v6: bool) -> impl Strategy<Value = Endpoint> {
     let addresses: &'static [&'static str] = if v6 { &V6 } else { &V4 };
     let ready = prop_oneof![3 => Just(None), 3 => Just(Some(true)), 2 => Just(Some(false))];
-    let flags = (any::<bool>(), prop::bool::weighted(0.7));
+    let flags = (any::<bool>(), prop::bool::weighted(0.7), spelling());
     (one(addresses), one(&HOSTS), one(&ZONES), ready, flags).prop_map(
-        |(address, host, zone, ready, (draining, pod))| Endpoint {
-            address,
+        |(address, host, zone, ready, (draining, pod, spelling))| Endpoint {
+            address: if spelling == Spelling::Odd { "" } else { address },
+            spelling,
             host,
             zone,
             ready,
@@ -297,10 +374,11 @@ fn endpoint(v6: bool) -> impl Strategy<Value = Endpoint> {
 }
 
 fn pod() -> impl Strategy<Value = Pod> {
-    (one(&NAMESPACES), one(&["p", "q"]), one(&V4), one(&V6), 0..3_u8, any::<bool>()).prop_map(
-        |(namespace, name, v4, v6, which, ended)| {
+    let flags = (0..3_u8, any::<bool>(), spelling());
+    (one(&NAMESPACES), one(&["p", "q"]), one(&V4), one(&V6), flags).prop_map(
+        |(namespace, name, v4, v6, (which, ended, spelling))| {
             let addresses = [vec![v4], vec![v6], vec![v4, v6]][usize::from(which)].clone();
-            Pod { namespace, name, addresses, ended }
+            Pod { namespace, name, addresses, ended, spelling }
         },
     )
 }
@@ -436,5 +514,14 @@ const TARGETS: [&str; 8] = [
     "1.0.0.10.in-addr.arpa",
     "example.com",
 ];
-const PORTS: [Port; 4] =
-    [("http", "TCP", 80), ("http", "TCP", 81), ("dns", "UDP", 80), ("", "TCP", 80)];
+const PORTS: [Port; 5] = [
+    ("http", "TCP", 80),
+    ("http", "TCP", 81),
+    ("dns", "UDP", 80),
+    ("", "TCP", 80),
+    (LONG_PORT, "UDP", 82),
+];
+/// A port's name that fits no label behind an underscore.
+pub const LONG_PORT: &str = "p23456789-123456789-123456789-123456789-123456789-123456789-123";
+/// Not an address.
+const UNREADABLE: &str = "10.0.0.300";

@@ -10,7 +10,8 @@ use kubedns::records::{PodMode, Zone};
 
 use super::Answers;
 use super::objects::{
-    Endpoint, Object, Port, Question, Service, Shape, Slice, ZONAL, dashed, questions, reverse,
+    Endpoint, LONG_PORT, Object, Port, Question, Service, Shape, Slice, ZONAL, dashed, questions,
+    reverse,
 };
 
 /// Owner name, type, data.
@@ -201,9 +202,8 @@ fn count<'o>(
     publish: bool,
     zone: &Zone,
 ) -> Vec<(&'o Endpoint, String, &'o Slice)> {
-    let all: Vec<(&Endpoint, &Slice)> = slices
-        .flat_map(|slice| slice.endpoints.iter().map(move |endpoint| (endpoint, slice)))
-        .collect();
+    let all: Vec<(&Endpoint, &Slice)> =
+        slices.flat_map(|slice| readable(slice).map(move |endpoint| (endpoint, slice))).collect();
     let is_ready = |endpoint: &Endpoint| endpoint.ready != Some(false);
     let fall_back = zone.terminating_fallback && !all.iter().any(|(e, _)| is_ready(e));
     let counts =
@@ -212,6 +212,11 @@ fn count<'o>(
         .filter(|(endpoint, _)| counts(endpoint))
         .map(|(endpoint, slice)| (endpoint, endpoint.label(), slice))
         .collect()
+}
+
+/// The endpoints of `slice` whose address can be read.
+fn readable(slice: &Slice) -> impl Iterator<Item = &Endpoint> {
+    slice.endpoints.iter().filter(|endpoint| !endpoint.address.is_empty())
 }
 
 fn add_service(all: &mut AllRecords, objects: &[Object], service: &Service, zone: &Zone) {
@@ -286,7 +291,7 @@ fn add_srv(all: &mut AllRecords, name: &str, ports: &[Port], target: &str) {
     for (port, protocol, number) in ports {
         let data = format!("{number} {target}");
         add(all, name, SRV, data.clone());
-        if !port.is_empty() {
+        if !port.is_empty() && *port != LONG_PORT {
             let protocol = protocol.to_lowercase();
             add(all, &format!("_{port}._{protocol}.{name}"), SRV, data);
         }
@@ -340,10 +345,11 @@ fn add_claims<'o>(
                 let rank = (0, created, service.namespace);
                 claims.entry(ip).or_default().push((rank, name.to_owned()));
             }
+            return;
         }
     }
     for (endpoint, label, slice) in endpoints {
-        let of_pods = slice.endpoints.iter().all(|endpoint| endpoint.pod);
+        let of_pods = readable(slice).all(|endpoint| endpoint.pod);
         if !of_pods && matches!(endpoint.address, "8.8.8.8" | "2600::1") {
             continue;
         }

@@ -9,12 +9,13 @@ use shared::wire::{NameBuffer, Query, Reply, Transport};
 
 use super::read;
 
-/// Every record of the zones but those of the apexes and the version. Panics where one stands
-/// there twice, or a zone does not begin and end with its SOA.
-pub fn everything(snapshot: &Records) -> BTreeSet<String> {
+/// Every record of the zones but those of the apexes and the version; `domains` are that of the
+/// cluster and, if there is one, that of the clusterset. Panics if a record is there twice, if a
+/// name is not one, or if a zone does not begin and end with its SOA.
+pub fn everything(snapshot: &Records, domains: &[&str]) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
-    let mut zones = vec![("z", Apex::Cluster), ("in-addr.arpa", Apex::V4), ("ip6.arpa", Apex::V6)];
-    zones.extend(snapshot.clusterset().map(|_| ("m", Apex::Clusterset)));
+    let mut zones = vec![("in-addr.arpa", Apex::V4), ("ip6.arpa", Apex::V6)];
+    zones.extend(domains.iter().copied().zip([Apex::Cluster, Apex::Clusterset]));
     for (name, apex) in zones {
         let mut message = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         message.extend_from_slice(Name::parse(name).expect("a name").wire());

@@ -1,0 +1,145 @@
+//! The ports of a Service or an EndpointSlice, packed.
+//!
+//! Core. Knows their labels in SRV names; does not know which endpoints have them.
+
+/// A transport protocol that a port can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl Protocol {
+    /// The protocol whose label in an SRV name this is (RFC 2782), without the length byte.
+    pub fn from_label(label: &[u8]) -> Option<Self> {
+        let is_label = |protocol: &Self| protocol.label()[1..] == *label;
+        [Self::Tcp, Self::Udp, Self::Sctp].into_iter().find(is_label)
+    }
+
+    /// Its label in an SRV name, in wire form.
+    pub fn label(self) -> &'static [u8] {
+        match self {
+            Self::Tcp => b"\x04_tcp",
+            Self::Udp => b"\x04_udp",
+            Self::Sctp => b"\x05_sctp",
+        }
+    }
+
+    const fn from_byte(byte: u8) -> Self {
+        match byte {
+            0 => Self::Tcp,
+            1 => Self::Udp,
+            _ => Self::Sctp,
+        }
+    }
+}
+
+/// One port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port<'a> {
+    /// Its label in SRV names, such as `_http`, lower case and without length byte. Empty if it has
+    /// no name, or one that does not fit.
+    pub label: &'a [u8],
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its number.
+    pub number: u16,
+}
+
+/// Ports, packed into one block of bytes: for each its label in SRV names in wire form, the
+/// protocol, the number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ports(Box<[u8]>);
+
+impl Ports {
+    /// Packs ports given as label in wire form (empty for none), protocol and number. The same port
+    /// counts once.
+    pub fn pack(ports: &[(Vec<u8>, Protocol, u16)]) -> Self {
+        let mut packed = Vec::new();
+        for (index, port) in ports.iter().enumerate() {
+            if ports[..index].contains(port) {
+                continue;
+            }
+            let (label, protocol, number) = port;
+            if label.is_empty() {
+                packed.push(0);
+            }
+            packed.extend_from_slice(label);
+            packed.push(*protocol as u8);
+            packed.extend_from_slice(&number.to_be_bytes());
+        }
+        Self(packed.into())
+    }
+
+    /// Leaves out the labels that take more than `room` bytes together with the protocol's: the
+    /// names of such ports would be longer than 255 bytes.
+    pub(super) fn fit(&mut self, room: usize) {
+        let fits = |port: Port<'_>| {
+            port.label.is_empty() || 1 + port.label.len() + port.protocol.label().len() <= room
+        };
+        if self.iter().all(fits) {
+            return;
+        }
+        let wire = |port: Port<'_>| {
+            let label = if fits(port) { port.label } else { &[] };
+            let length = (!label.is_empty()).then_some(label.len() as u8);
+            let label = length.into_iter().chain(label.iter().copied()).collect();
+            (label, port.protocol, port.number)
+        };
+        *self = Self::pack(&self.iter().map(wire).collect::<Vec<_>>());
+    }
+
+    /// Each port.
+    pub fn iter(&self) -> impl Iterator<Item = Port<'_>> + Clone {
+        let mut rest = &*self.0;
+        std::iter::from_fn(move || {
+            let (&length, tail) = rest.split_first()?;
+            let (label, tail) = tail.split_at(usize::from(length));
+            let (&[protocol, n1, n0], tail) =
+                tail.split_first_chunk().expect("ports are packed whole");
+            rest = tail;
+            let number = u16::from_be_bytes([n1, n0]);
+            Some(Port { label, protocol: Protocol::from_byte(protocol), number })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_packed_once() {
+        let ports = Ports::pack(&[
+            (b"\x05_http".to_vec(), Protocol::Tcp, 80),
+            (vec![], Protocol::Udp, 53),
+            (b"\x05_http".to_vec(), Protocol::Tcp, 80),
+        ]);
+        let read: Vec<Port<'_>> = ports.iter().collect();
+        assert_eq!(read[0], Port { label: b"_http", protocol: Protocol::Tcp, number: 80 });
+        assert_eq!(read[1], Port { label: b"", protocol: Protocol::Udp, number: 53 });
+        assert_eq!(read.len(), 2);
+    }
+
+    #[test]
+    fn labels_that_make_names_too_long_are_left_out() {
+        let both = [
+            (b"\x05_http".to_vec(), Protocol::Sctp, 80),
+            (b"\x05_http".to_vec(), Protocol::Tcp, 80),
+        ];
+        let check = |room: usize, expected: [&[u8]; 2]| {
+            let mut ports = Ports::pack(&both);
+            ports.fit(room);
+            assert!(ports.iter().map(|port| port.label).eq(expected), "{room}");
+            assert!(ports.iter().all(|port| port.number == 80));
+        };
+        check(12, [b"_http", b"_http"]);
+        check(11, [b"", b"_http"]);
+        check(10, [b"", b""]);
+        check(0, [b"", b""]);
+    }
+}
