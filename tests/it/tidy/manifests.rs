@@ -298,7 +298,7 @@ fn port_breaches(object: &Object, container: &Value, program: &Program) -> Vec<B
     undeclared.chain(unknown).collect()
 }
 
-/// Every address is there on nodes with IPv4, IPv6 or both: the loopback that every pod has, HTTP on
+/// Every address works on nodes with IPv4, IPv6 or both: the loopback that every pod has, HTTP on
 /// the wildcard that takes both families, DNS on one wildcard for each.
 fn family_breaches(object: &Object, name: &str, program: &Program) -> Vec<Breach> {
     let open = program.dns.iter().filter(|address| !address.ip().is_loopback());
