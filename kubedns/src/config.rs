@@ -81,8 +81,9 @@ pub struct Config {
     /// (repeatable) [default: those of --listen that are no wildcard]
     #[arg(long, value_name = "IP")]
     pub name_server: Vec<IpAddr>,
-    /// Addresses of the cluster: what has no reverse name there does not exist, elsewhere it may
-    /// have one outside (repeatable) [default: those that are not global]
+    /// Addresses of the cluster: a reverse name there exists only if kubedns knows it, and others
+    /// may exist outside (repeatable) [default: those of ServiceCIDRs and of Nodes' podCIDRs, else
+    /// all private ones]
     #[arg(long, value_name = "PREFIX", value_parser = prefix::parse)]
     pub cluster_cidr: Vec<Prefix>,
     /// Addresses or prefixes that may transfer the zones over TCP (repeatable) [default: none]
@@ -145,6 +146,8 @@ pub struct Scope {
     pub imports: bool,
     /// Whether endpoints without hostname are named by their Pods.
     pub pod_names: bool,
+    /// Whether the cluster says which addresses are its own, because no flag does.
+    pub ranges: bool,
 }
 
 impl Scope {
@@ -153,6 +156,7 @@ impl Scope {
         match kind {
             Kind::Pod => self.pods,
             Kind::ServiceImport => self.imports,
+            Kind::ServiceCidr => self.ranges,
             Kind::Service | Kind::EndpointSlice | Kind::Namespace | Kind::Node => true,
         }
     }
@@ -174,9 +178,7 @@ impl Config {
         zone.ignore_empty_service = self.ignore_empty_service;
         zone.wildcards = self.wildcards;
         zone.zonal = self.zonal;
-        if !self.cluster_cidr.is_empty() {
-            zone.cidrs = self.cluster_cidr.clone().into();
-        }
+        zone.cidrs = self.cluster_cidr.clone().into();
         zone.name_server = if self.name_server.is_empty() {
             let addresses = self.listen.iter().map(SocketAddr::ip);
             addresses.filter(|address| !address.is_unspecified()).collect()
@@ -197,6 +199,7 @@ impl Config {
             pods: self.pods == Pods::Verified,
             imports: self.clusterset_domain.is_some(),
             pod_names: self.endpoint_pod_names,
+            ranges: self.cluster_cidr.is_empty(),
         }
     }
 
@@ -353,8 +356,8 @@ mod tests {
         assert_eq!((zone.ttl_secs, zone.pods), (0, PodMode::Verified));
         assert!(zone.terminating_fallback && zone.ignore_empty_service && zone.wildcards);
         assert!(zone.zonal);
-        assert!(zone.owns(address("10.96.0.7"), address("10.96.0.7")));
-        assert!(!zone.owns(address("10.97.0.7"), address("10.97.0.7")));
+        let cidrs: Vec<String> = zone.cidrs.iter().map(ToString::to_string).collect();
+        assert_eq!(cidrs, ["10.96.0.0/16", "fd00:96::/32"]);
         assert_eq!(*zone.name_server, [address("10.0.0.10")]);
         assert_eq!(scope.namespaces, ["a", "b"]);
         assert_eq!(scope.services.unwrap().to_string(), "app=web");

@@ -63,10 +63,17 @@ pub fn explain(records: &Records, name: &Name, qtype: u16) -> Explanation {
     };
     if records.find(name.wire()).is_none() {
         explanation.status = "REFUSED";
-        explanation.reason = format!(
-            "{name} is neither below {} nor about an address of the cluster: dnscache asks others",
-            records.zone().apex()
-        );
+        explanation.reason = match shared::reverse::parse(name.wire()) {
+            Some(_) => format!(
+                "{name} is not about addresses of the cluster, which are {}: dnscache asks others",
+                records.ranges()
+            ),
+            None => format!(
+                "{name} is neither below {} nor about an address of the cluster: dnscache asks \
+                 others",
+                records.zone().apex()
+            ),
+        };
     } else if matches!(qtype, rtype::AXFR | rtype::IXFR) {
         explanation.status = "REFUSED";
         explanation.reason =

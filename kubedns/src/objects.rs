@@ -270,7 +270,7 @@ fn look(stamps: &[Stamp], exposed: &config::Scope) -> Result<Look, ObjectsError>
             let input = &labelled.input;
             match input {
                 Input::Namespace(_) => namespaces.insert(input.metadata().name.clone()),
-                Input::Node(_) => false, // lives in no namespace
+                Input::Node(_) | Input::ServiceCidr(_) => false, // lives in no namespace
                 _ => namespaces.insert(input.metadata().namespace().to_owned()),
             };
             let id = input.id();
@@ -303,7 +303,7 @@ fn is_exposed(labelled: &Labelled, exposed: &config::Scope) -> bool {
     };
     let in_scope = exposed.namespaces.is_empty()
         || exposed.namespaces.iter().any(|name| name == namespace)
-        || matches!(labelled.input, Input::Node(_));
+        || matches!(labelled.input, Input::Node(_) | Input::ServiceCidr(_));
     in_scope
         && match &labelled.input {
             Input::Service(_) => {

@@ -78,9 +78,11 @@ impl Waiting {
             Object::EndpointSlice(slices) => {
                 (slices.own.as_ref()?.service().clone(), Some(from_selector))
             }
-            Object::Namespace(_) | Object::Pod(_) | Object::ServiceImport(_) | Object::Node(_) => {
-                return None;
-            }
+            Object::Namespace(_)
+            | Object::Pod(_)
+            | Object::ServiceImport(_)
+            | Object::Node(_)
+            | Object::ServiceCidr(_) => return None,
         };
         Some(Self { key, from_selector, since_ms })
     }

@@ -17,24 +17,27 @@ mod pod;
 mod ports;
 mod reason;
 mod service;
+mod service_cidr;
 mod service_import;
 mod written;
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer};
+use shared::prefix::Prefix;
 
 use crate::name::push_label;
-use crate::records::{Key, Locality, Namespace, Pod, Service};
+use crate::records::{Key, Namespace, Pod, Service};
 
 pub(crate) use endpoint_slice::topology_zone;
 pub use endpoint_slice::{EndpointSliceObject, Slices};
 pub use namespace::NamespaceObject;
-pub use node::NodeObject;
+pub use node::{NodeFacts, NodeObject};
 pub use pod::PodObject;
 use reason::LeftOut;
 pub use reason::{Reason, Rejected};
 pub use service::ServiceObject;
+pub use service_cidr::ServiceCidrObject;
 pub use service_import::ServiceImportObject;
 pub use written::{ManagedFields, Written};
 
@@ -52,8 +55,11 @@ pub enum Kind {
     /// `multicluster.x-k8s.io` ServiceImport, `v1beta1` or `v1alpha1`; needed only for the domain
     /// of a clusterset.
     ServiceImport,
-    /// `v1` Node; needed only for federations.
+    /// `v1` Node; needed only for federations and for the addresses of Pods.
     Node,
+    /// `networking.k8s.io` ServiceCIDR, `v1` or `v1beta1`; needed only for the addresses of
+    /// Services.
+    ServiceCidr,
 }
 
 impl Kind {
@@ -61,13 +67,14 @@ impl Kind {
     pub const ALL: [Self; 5] =
         [Self::Service, Self::EndpointSlice, Self::Namespace, Self::Pod, Self::ServiceImport];
     /// Every kind.
-    pub const KNOWN: [Self; 6] = [
+    pub const KNOWN: [Self; 7] = [
         Self::Service,
         Self::EndpointSlice,
         Self::Namespace,
         Self::Pod,
         Self::ServiceImport,
         Self::Node,
+        Self::ServiceCidr,
     ];
 
     /// The word that `kind:` says.
@@ -79,6 +86,7 @@ impl Kind {
             Self::Pod => "Pod",
             Self::ServiceImport => "ServiceImport",
             Self::Node => "Node",
+            Self::ServiceCidr => "ServiceCIDR",
         }
     }
 
@@ -91,6 +99,7 @@ impl Kind {
             Self::ServiceImport => {
                 &["multicluster.x-k8s.io/v1beta1", "multicluster.x-k8s.io/v1alpha1"]
             }
+            Self::ServiceCidr => &["networking.k8s.io/v1", "networking.k8s.io/v1beta1"],
         }
     }
 
@@ -103,6 +112,7 @@ impl Kind {
             Self::Pod => "pods",
             Self::ServiceImport => "serviceimports",
             Self::Node => "nodes",
+            Self::ServiceCidr => "servicecidrs",
         }
     }
 }
@@ -128,6 +138,8 @@ pub enum Input {
     ServiceImport(ServiceImportObject),
     /// A Node.
     Node(NodeObject),
+    /// A ServiceCIDR.
+    ServiceCidr(ServiceCidrObject),
 }
 
 impl Input {
@@ -147,6 +159,7 @@ impl Input {
             Self::Pod(_) => Kind::Pod,
             Self::ServiceImport(_) => Kind::ServiceImport,
             Self::Node(_) => Kind::Node,
+            Self::ServiceCidr(_) => Kind::ServiceCidr,
         }
     }
 
@@ -159,6 +172,7 @@ impl Input {
             Self::Pod(object) => &object.metadata,
             Self::ServiceImport(object) => &object.metadata,
             Self::Node(object) => &object.metadata,
+            Self::ServiceCidr(object) => &object.metadata,
         }
     }
 
@@ -166,7 +180,7 @@ impl Input {
     pub fn id(&self) -> ObjectId {
         let metadata = self.metadata();
         let namespace = match self {
-            Self::Namespace(_) | Self::Node(_) => "",
+            Self::Namespace(_) | Self::Node(_) | Self::ServiceCidr(_) => "",
             _ => metadata.namespace(),
         };
         ObjectId::new(self.kind(), namespace, &metadata.name)
@@ -212,7 +226,9 @@ pub enum Object {
     /// Of a ServiceImport: a Service of another zone.
     ServiceImport(Service),
     /// Of a Node.
-    Node(Locality),
+    Node(NodeFacts),
+    /// Of a ServiceCIDR: its ranges.
+    ServiceCidr(Box<[Prefix]>),
 }
 
 /// News about one object: what the store is told.
@@ -244,7 +260,8 @@ pub fn change(input: &Input) -> (Change, Option<Rejected>) {
         }
         Input::Namespace(object) => object.project().map(|made| Some(Object::Namespace(made))),
         Input::Pod(object) => object.project(&mut left_out).map(|made| made.map(Object::Pod)),
-        Input::Node(object) => object.project().map(|made| made.map(Object::Node)),
+        Input::Node(object) => Ok(Some(Object::Node(object.project(&mut left_out)))),
+        Input::ServiceCidr(object) => Ok(Some(Object::ServiceCidr(object.project(&mut left_out)))),
     };
     let (change, reason) = match projected {
         Ok(Some(object)) => (Change::Applied(input.id(), object), left_out.reason()),

@@ -139,11 +139,20 @@ impl Publisher {
     }
 
     fn publish(&mut self) {
+        let ranges = Arc::clone(self.writer.draft().ranges());
         if let Some(published) = self.writer.publish(self.revision) {
             self.changes.send_modify(|changes| changes.push(&published));
             let now_ms = unix_ms();
             for change in &self.waiting {
                 self.counts.programming.count(change, self.writer.draft(), now_ms);
+            }
+        }
+        let now = self.writer.draft().ranges();
+        if !Arc::ptr_eq(&ranges, now) {
+            let source = now.source().word();
+            match ranges.source() == now.source() {
+                false => tracing::info!(source, ranges = %now, "cluster ranges"),
+                true => tracing::debug!(source, ranges = %now, "cluster ranges"), // a Node came
             }
         }
         self.waiting.clear();

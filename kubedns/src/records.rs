@@ -19,6 +19,7 @@ mod find;
 mod index;
 mod ports;
 mod published;
+mod ranges;
 mod slice;
 mod zonal;
 
@@ -29,7 +30,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use imbl::shared_ptr::DefaultSharedPtr;
 use imbl::{GenericHashMap, OrdMap, Vector};
-use shared::prefix::{NOT_GLOBAL, Prefix};
+use shared::prefix::Prefix;
 
 use crate::name::{Name, Text};
 
@@ -38,6 +39,7 @@ pub use entry::{Entry, Held, Place};
 pub use federation::{Federated, Locality};
 pub use find::{Found, Node, PortName};
 pub use ports::{Port, Ports, Protocol};
+pub use ranges::{Ranges, ReverseZone, Source};
 pub use slice::{Endpoint, Slice, State};
 pub use zonal::Among;
 
@@ -65,7 +67,8 @@ pub struct Zone {
     pub pods: PodMode,
     /// The addresses of the zone's name server, `ns.dns.` below the apex.
     pub name_server: Box<[IpAddr]>,
-    /// Which addresses are the cluster's: no reverse name of theirs exists but what is known here.
+    /// Which addresses are the cluster's, if a flag says so; else none, and they follow from what
+    /// is known of the cluster: [`Records::ranges`].
     pub cidrs: Box<[Prefix]>,
     /// Whether replies set RA.
     pub recursion_available: bool,
@@ -82,8 +85,8 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// The zone `domain` with a TTL of 30 s, insecure pod names, no name server addresses, all
-    /// addresses that are not global, RA 0 and no option.
+    /// The zone `domain` with a TTL of 30 s, insecure pod names, no name server addresses, RA 0 and
+    /// no option.
     ///
     /// Fails where `domain` is no name, or so long that not every endpoint's name would fit below
     /// it.
@@ -101,7 +104,7 @@ impl Zone {
             ttl_secs: 30,
             pods: PodMode::Insecure,
             name_server: Box::default(),
-            cidrs: NOT_GLOBAL.into(),
+            cidrs: Box::default(),
             recursion_available: false,
             terminating_fallback: false,
             ignore_empty_service: false,
@@ -135,11 +138,6 @@ impl Zone {
     /// The specification that its names follow.
     pub fn schema(&self) -> Schema {
         self.schema
-    }
-
-    /// Whether the addresses from `first` to `last` are all the cluster's.
-    pub fn owns(&self, first: IpAddr, last: IpAddr) -> bool {
-        self.cidrs.iter().any(|cidr| cidr.contains_range(first, last))
     }
 
     /// How many bytes the labels of a port and its protocol may take below the Service at `key`, so
@@ -281,6 +279,7 @@ pub struct Records {
     hasher: RandomState,
     counts: Counts,
     federations: Arc<[Federation]>,
+    ranges: Arc<Ranges>,
     /// The zone of Multi-Cluster Services, of the same moment; nothing where there is none.
     clusterset: Option<Arc<Records>>,
 }
@@ -307,6 +306,7 @@ impl Records {
             hasher: RandomState::default(),
             counts: Counts::default(),
             federations: Arc::default(),
+            ranges: Arc::default(),
         }
     }
 
@@ -346,6 +346,11 @@ impl Records {
     pub(crate) fn with_federations(mut self, federations: Arc<[Federation]>) -> Self {
         self.federations = federations;
         self
+    }
+
+    /// Which addresses are the cluster's: no reverse name of theirs exists but what is known here.
+    pub fn ranges(&self) -> &Arc<Ranges> {
+        &self.ranges
     }
 
     /// The records of the zone of Multi-Cluster Services; nothing where there is none.

@@ -10,6 +10,7 @@
 
 mod changed;
 mod localities;
+mod networks;
 mod tracked;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -19,12 +20,13 @@ use arc_swap::{ArcSwap, Guard};
 use foldhash::fast::RandomState;
 
 use crate::name::push_label;
-use crate::project::{Change, Kind, Object, ObjectId, Slices};
+use crate::project::{Change, Kind, NodeFacts, Object, ObjectId, Slices};
 use crate::records::{Entry, Key, Pod, PodMode, Records, Touched, Zone};
 
 use changed::Aliases;
 pub use changed::{Changed, Names};
 use localities::Localities;
+use networks::Networks;
 use tracked::Tracked;
 
 /// An empty, incomplete store for `zone`: SERVFAIL until every kind it needs is synced. The zone of
@@ -37,9 +39,10 @@ pub fn new(zone: Zone) -> (Writer, Reader) {
     if zone.clusterset.is_some() {
         awaited.insert(Kind::ServiceImport);
     }
+    let networks = Networks::new(&zone.cidrs);
     let records = Records::empty(zone);
     let published = Arc::new(ArcSwap::from_pointee(records.clone()));
-    let writer = Writer {
+    let mut writer = Writer {
         published: published.clone(),
         clusterset: records.clusterset().map(|records| Tracked::new((**records).clone())),
         cluster: Tracked::new(records),
@@ -49,7 +52,9 @@ pub fn new(zone: Zone) -> (Writer, Reader) {
         pods: HashMap::default(),
         aliases: Aliases::default(),
         localities: Localities::default(),
+        networks,
     };
+    writer.set_ranges();
     (writer, Reader { published })
 }
 
@@ -89,6 +94,7 @@ pub struct Writer {
     pods: HashMap<Box<str>, (Pod, u32), RandomState>,
     aliases: Aliases,
     localities: Localities,
+    networks: Networks,
 }
 
 /// A full list under way; dropped unfinished, it has no effect beyond the objects it brought.
@@ -179,7 +185,9 @@ impl Writer {
             Kind::Node => {
                 self.localities.remove_older(number);
                 self.federate();
+                self.networks.remove_older(kind, number);
             }
+            Kind::ServiceCidr => self.networks.remove_older(kind, number),
         }
     }
 
@@ -187,6 +195,7 @@ impl Writer {
     /// it is shown at once, as stale, and stays until every kind is synced. Then what is different
     /// by now replaces it in one publication.
     pub fn restored(&mut self, serial: u32) {
+        self.set_ranges();
         self.cluster.draft.set_stale(serial);
         let clusterset = self.clusterset.as_mut().map(|tracked| {
             tracked.draft.set_stale(serial);
@@ -205,12 +214,28 @@ impl Writer {
             self.localities.listed = true;
             self.federate();
         }
+        self.networks.settle(kind);
         self.awaited.remove(&kind);
         if self.is_synced() {
             self.cluster.draft.set_complete();
         }
         if let Some(clusterset) = self.clusterset.as_mut().filter(|_| self.awaited.is_empty()) {
             clusterset.draft.set_complete();
+        }
+    }
+
+    /// Objects of `kind` are not to be had, because the API server does not allow it: what they say
+    /// is not waited for.
+    pub fn settle(&mut self, kind: Kind) {
+        self.networks.settle(kind);
+    }
+
+    /// Brings the ranges up to date.
+    fn set_ranges(&mut self) {
+        if let Some(ranges) = self.networks.take_changed().map(Arc::new) {
+            for tracked in [Some(&mut self.cluster), self.clusterset.as_mut()] {
+                tracked.into_iter().for_each(|tracked| tracked.draft.set_ranges(&ranges));
+            }
         }
     }
 
@@ -226,6 +251,7 @@ impl Writer {
     /// become the SOA serial, so that replicas agree and restarts do not go back. The zone of a
     /// clusterset stays as it was shown, until what it needs is synced as well.
     pub fn publish(&mut self, revision: u64) -> Option<Published> {
+        self.set_ranges();
         let before = self.published.load_full();
         let first = !before.is_complete();
         let (is_synced, is_all_synced) = (self.is_synced(), self.awaited.is_empty());
@@ -292,6 +318,7 @@ impl Writer {
     pub fn restore(&mut self, id: &ObjectId, object: Object) {
         match object {
             Object::EndpointSlice(slices) => self.put_slices(slices),
+            Object::ServiceCidr(ranges) => self.networks.restore(&ranges),
             object => self.put(id, object),
         }
     }
@@ -319,10 +346,18 @@ impl Writer {
                 self.cluster.draft.set_namespace(&namespace.label, true);
                 self.namespaces.insert(namespace.label, seen);
             }
-            Object::Node(locality) => {
-                if self.localities.insert(&id.name, locality, seen) {
+            Object::Node(NodeFacts { locality, pod_cidrs }) => {
+                let is_news = match locality {
+                    Some(locality) => self.localities.insert(&id.name, locality, seen),
+                    None => self.localities.remove(&id.name),
+                };
+                if is_news {
                     self.federate();
                 }
+                self.networks.insert(id.kind, &id.name, pod_cidrs, seen);
+            }
+            Object::ServiceCidr(cidrs) => {
+                self.networks.insert(id.kind, &id.name, cidrs, seen);
             }
             Object::Pod(pod) => {
                 let name = format!("{}/{}", id.namespace, id.name).into_boxed_str();
@@ -369,8 +404,13 @@ impl Writer {
                 }
             }
             Kind::Pod => self.delete_pod(&format!("{}/{}", id.namespace, id.name)),
-            Kind::Node if self.localities.remove(&id.name) => self.federate(),
-            Kind::Node => {}
+            Kind::Node => {
+                if self.localities.remove(&id.name) {
+                    self.federate();
+                }
+                self.networks.remove(id.kind, &id.name);
+            }
+            Kind::ServiceCidr => self.networks.remove(id.kind, &id.name),
         }
     }
 

@@ -379,7 +379,7 @@ impl Follower {
             Kind::Namespace => core::Namespace::url_path(&(), None),
             Kind::Pod => core::Pod::url_path(&(), namespace),
             Kind::Node => core::Node::url_path(&(), None),
-            Kind::ServiceImport => {
+            Kind::ServiceImport | Kind::ServiceCidr => {
                 let namespaces = namespace.map(|name| format!("namespaces/{name}/"));
                 let (version, plural) = (kind.api_versions()[self.api], kind.plural());
                 format!("/apis/{version}/{}{plural}", namespaces.unwrap_or_default())

@@ -69,9 +69,21 @@ impl Prefix {
         Self { first: IpAddr::V4(Ipv4Addr::new(a, b, c, d)), bits }
     }
 
+    /// The prefix of `bits` bits, at most those of its family, with which `address` begins.
+    pub fn of(address: IpAddr, bits: u8) -> Self {
+        let bits = bits.min(if address.is_ipv4() { 32 } else { 128 });
+        let prefix = Self { first: address, bits };
+        Self { first: prefix.masked(address), bits }
+    }
+
     /// An IPv6 prefix of at most 16 bits; the bits of `first` behind `bits` must be 0.
     const fn v6(first: u16, bits: u8) -> Self {
         Self { first: IpAddr::V6(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0)), bits }
+    }
+
+    /// How many leading bits its addresses share.
+    pub fn bits(&self) -> u8 {
+        self.bits
     }
 
     /// Its first address.

@@ -11,6 +11,7 @@ mod federations;
 mod names;
 mod others;
 mod ports;
+mod ranges;
 mod replies;
 mod reverse;
 mod search;

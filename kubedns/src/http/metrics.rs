@@ -53,10 +53,11 @@ impl fmt::Debug for Records {
 impl Collector for Records {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let view = &self.view;
-        let (counts, imported, generation, serial) = {
+        let (counts, imported, generation, serial, (source, ranges)) = {
             let records = view.reader.records();
             let imported = records.clusterset().map(|zone| zone.counts()).unwrap_or_default();
-            (records.counts(), imported, records.generation(), records.serial())
+            let ranges = (records.ranges().source().word(), records.ranges().prefixes().count());
+            (records.counts(), imported, records.generation(), records.serial(), ranges)
         };
         let objects = [
             ("services", counts.services),
@@ -81,6 +82,8 @@ impl Collector for Records {
             ([("service_kind", word)], view.counts.programming.histogram(kind))
         });
         histograms(&mut encoder, help, &Bounds::PROGRAMMING, rows)?;
+        let help = ("cluster_ranges", "Ranges of addresses whose reverse names are the cluster's");
+        gauges(&mut encoder, help, [([("source", source)], ranges as i64)])?;
         let help = ("ready", "1 once every object has been listed");
         gauge(&mut encoder, help, i64::from(view.ready.is_ready()))?;
         let help = ("soa_serial", "The serial of the zone's SOA record");

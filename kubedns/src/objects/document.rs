@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::project::{
-    EndpointSliceObject, Input, Kind, NamespaceObject, NodeObject, PodObject, ServiceImportObject,
-    ServiceObject,
+    EndpointSliceObject, Input, Kind, NamespaceObject, NodeObject, PodObject, ServiceCidrObject,
+    ServiceImportObject, ServiceObject,
 };
 use crate::watch::split::Items;
 
@@ -160,6 +160,7 @@ impl Document<'_> {
             Kind::Pod => self.parse::<PodObject>().map(Input::Pod),
             Kind::ServiceImport => self.parse::<ServiceImportObject>().map(Input::ServiceImport),
             Kind::Node => self.parse::<NodeObject>().map(Input::Node),
+            Kind::ServiceCidr => self.parse::<ServiceCidrObject>().map(Input::ServiceCidr),
         };
         take(Labelled { input: input?, labels: metadata.labels.unwrap_or_default() });
         Ok(())

@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use shared::prefix::Prefix;
+
 use super::{LeftOut, Reason};
 
 /// Reads an address as Kubernetes reads it, or returns `None` if an API server refuses it.
@@ -46,6 +48,44 @@ pub(super) fn parse_all<'t>(
         None => {}
     }
     Ok(addresses)
+}
+
+/// Reads the ranges of addresses in `field`, such as `10.96.0.0/12`. Bits behind the prefix do not
+/// count.
+///
+/// A text that is not a range is noted in `left_out`, and so are all beyond [`ADDRESSES_MAX`].
+pub(super) fn parse_ranges<'t>(
+    field: &'static str,
+    texts: impl IntoIterator<Item = &'t str>,
+    left_out: &mut LeftOut,
+) -> Box<[Prefix]> {
+    let mut ranges = Vec::new();
+    for text in texts.into_iter().filter(|text| !text.is_empty()) {
+        match parse_range(text) {
+            Some(_) if ranges.len() == ADDRESSES_MAX => {
+                let (what, count, max) = ("ranges", ADDRESSES_MAX + 1, ADDRESSES_MAX);
+                left_out.note(Reason::TooMany { what, count, max });
+                break;
+            }
+            Some(range) => ranges.push(range),
+            None => left_out.note(Reason::range(field, text)),
+        }
+    }
+    ranges.into()
+}
+
+/// An address and how many of its bits all share.
+fn parse_range(text: &str) -> Option<Prefix> {
+    let (text, bits) = text.split_once('/')?;
+    let address = parse(text)?;
+    if bits.is_empty() || !bits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let bits: u8 = bits.parse().ok()?;
+    let is_mapped = address.is_ipv4() && text.contains(':');
+    let bits = if is_mapped { bits.checked_sub(96)? } else { bits };
+    let max = if address.is_ipv4() { 32 } else { 128 };
+    (bits <= max).then(|| Prefix::of(address, bits))
 }
 
 /// Four decimal numbers. The zeros before each are not counted.
@@ -190,6 +230,28 @@ mod tests {
             let v4 = Ipv4Addr::from_bits(seed.wrapping_mul(0x9e37_79b1));
             assert_eq!(parse(&v4.to_string()), Some(v4.into()));
         }
+    }
+
+    #[test]
+    fn ranges_are_read_as_api_servers_read_them() {
+        let check = |texts: &[&str], expected: &[&str], noted: &str| {
+            let mut left_out = LeftOut::default();
+            let read = parse_ranges("field", texts.iter().copied(), &mut left_out);
+            assert_eq!(read.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
+            let reason = left_out.reason().map(|reason| reason.to_string());
+            assert_eq!(reason.unwrap_or_default(), noted);
+        };
+        let both = ["10.96.0.0/12", "fd00:96::/108"];
+        check(&both, &both, "");
+        check(&["010.096.0.7/12", "::ffff:10.1.0.0/112"], &["10.96.0.0/12", "10.1.0.0/16"], "");
+        check(&["0.0.0.0/0", "::/0", ""], &["0.0.0.0/0", "::/0"], "");
+        for odd in ["x", "10.0.0.0", "10.0.0.0/", "10.0.0.0/33", "::/129", "10.0.0.0/+8"] {
+            let reason = format!("field has {odd:?}, which is not a range of addresses");
+            check(&[odd, "10.0.0.0/8"], &["10.0.0.0/8"], &reason);
+        }
+        let reason = "field has \"::ffff:10.0.0.0/8\", which is not a range of addresses";
+        check(&["::ffff:10.0.0.0/8"], &[], reason);
+        check(&["10.0.0.0/8"; 17], &["10.0.0.0/8"; 16], "17 ranges: at most 16 are allowed");
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! A Node, reduced to where it is: its zone and region.
+//! A Node, reduced to where it is, its zone and region, and to the addresses of its Pods.
 //!
-//! Core. Knows the topology labels of `v1` Node as far as federations need them.
+//! Core. Knows the topology labels of `v1` Node as far as federations need them, and `podCIDRs`.
 
 use serde::Deserialize;
+use shared::prefix::Prefix;
 
-use super::{Metadata, Reason};
+use super::{LeftOut, Metadata, Reason, address, null_is_default};
 use crate::name::Name;
 use crate::records::Locality;
 
@@ -14,14 +15,51 @@ use crate::records::Locality;
 pub struct NodeObject {
     /// Its metadata.
     pub metadata: Metadata,
+    /// Its specification.
+    #[serde(deserialize_with = "null_is_default")]
+    pub spec: NodeSpec,
+}
+
+/// The fields of `spec` that matter.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeSpec {
+    /// The range from which its Pods get addresses, as API servers before 1.16 write it.
+    #[serde(rename = "podCIDR")]
+    pub pod_cidr: Option<String>,
+    /// The ranges from which its Pods get addresses, at most one of each family; the first is
+    /// `podCIDR`.
+    #[serde(rename = "podCIDRs", deserialize_with = "null_is_default")]
+    pub pod_cidrs: Vec<String>,
+}
+
+/// What the records keep of a Node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// Where it is. `None` if its labels do not give both zone and region.
+    pub locality: Option<Locality>,
+    /// The addresses of its Pods; none if something else than the API server gives these out.
+    pub pod_cidrs: Box<[Prefix]>,
 }
 
 impl NodeObject {
-    /// What the records keep of it: nothing where it does not say both zone and region.
+    /// What the records keep of it.
     ///
-    /// The labels of today come before those of beta times (well-known labels of Kubernetes). Fails
-    /// where a label's value cannot stand in a name.
-    pub fn project(&self) -> Result<Option<Locality>, Reason> {
+    /// The labels of today come before those of beta times (well-known labels of Kubernetes). A
+    /// label that cannot stand in a name, and a range that is none, cost themselves alone.
+    pub(super) fn project(&self, left_out: &mut LeftOut) -> NodeFacts {
+        let locality = self.locality().unwrap_or_else(|reason| {
+            left_out.note(reason);
+            None
+        });
+        let spec = &self.spec;
+        let first = spec.pod_cidr.as_deref().filter(|_| spec.pod_cidrs.is_empty());
+        let texts = spec.pod_cidrs.iter().map(String::as_str).chain(first);
+        NodeFacts { locality, pod_cidrs: address::parse_ranges("spec.podCIDRs", texts, left_out) }
+    }
+
+    /// Where it is: nothing unless the labels give both zone and region.
+    fn locality(&self) -> Result<Option<Locality>, Reason> {
         let labels = &self.metadata.labels;
         let zone = first([&labels.zone, &labels.zone_beta]);
         let region = first([&labels.region, &labels.region_beta]);
@@ -47,9 +85,12 @@ mod tests {
     fn labels_of_both_generations() {
         let check = |labels: Value, expected: Result<Option<&str>, ()>| {
             let object = json!({"metadata": {"name": "n", "labels": labels}});
-            let made = serde_json::from_value::<NodeObject>(object).unwrap().project();
-            let made = made.map(|made| made.map(|Locality(name)| name.to_string()));
-            assert_eq!(made.map_err(drop), expected.map(|text| text.map(str::to_owned)));
+            let mut left_out = LeftOut::default();
+            let object = serde_json::from_value::<NodeObject>(object).unwrap();
+            let made = object.project(&mut left_out);
+            let made = made.locality.map(|Locality(name)| name.to_string());
+            let made = left_out.reason().map_or(Ok(made), |_| Err(()));
+            assert_eq!(made, expected.map(|text| text.map(str::to_owned)));
         };
         const ZONE: &str = "topology.kubernetes.io/zone";
         const REGION: &str = "topology.kubernetes.io/region";
@@ -68,5 +109,25 @@ mod tests {
         check(json!({ZONE: "z1", REGION: ""}), Ok(None));
         check(json!(null), Ok(None));
         check(json!({ZONE: "z..1", REGION: "r1"}), Err(()));
+    }
+
+    #[test]
+    fn ranges_of_pods() {
+        let check = |spec: Value, expected: &[&str], is_whole: bool| {
+            let object = json!({"metadata": {"name": "n"}, "spec": spec});
+            let mut left_out = LeftOut::default();
+            let object = serde_json::from_value::<NodeObject>(object).unwrap();
+            let made = object.project(&mut left_out).pod_cidrs;
+            assert_eq!(made.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
+            assert_eq!(left_out.reason().is_none(), is_whole);
+        };
+        let both = ["10.244.0.0/24", "fd00:10:244::/64"];
+        check(json!({"podCIDR": both[0], "podCIDRs": both}), &both, true);
+        check(json!({"podCIDR": both[0]}), &both[..1], true);
+        check(json!({"podCIDR": both[0], "podCIDRs": null}), &both[..1], true);
+        check(json!({"podCIDR": "", "podCIDRs": []}), &[], true);
+        check(json!({"providerID": "x"}), &[], true);
+        check(json!(null), &[], true);
+        check(json!({"podCIDRs": ["10.244.0.0/33", both[1]]}), &both[1..], false);
     }
 }

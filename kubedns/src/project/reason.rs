@@ -61,6 +61,14 @@ pub enum Reason {
         /// IP, IPv4 or IPv6.
         family: &'static str,
     },
+    /// A field that must be a range of addresses is not one.
+    #[error("{field} has {value:?}, which is not a range of addresses")]
+    Range {
+        /// The field's path.
+        field: &'static str,
+        /// The beginning of its value.
+        value: String,
+    },
     /// A port whose name does not fit a label behind the underscore of SRV.
     #[error("port {name:?} has no SRV name: that is one character longer than a label")]
     PortName {
@@ -138,6 +146,11 @@ impl Reason {
     pub(super) fn address(field: &'static str, text: &str, family: &'static str) -> Self {
         let value = text.chars().take(SHOWN_MAX).collect();
         Self::Address { field, value, family }
+    }
+
+    /// That `field` has `text`, which is not a range of addresses.
+    pub(super) fn range(field: &'static str, text: &str) -> Self {
+        Self::Range { field, value: text.chars().take(SHOWN_MAX).collect() }
     }
 }
 

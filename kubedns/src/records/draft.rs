@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::entry::Shared;
 use super::find::mapped;
 use super::published::Published;
-use super::{Entry, Federation, Held, Holder, Key, Known, Pod, Records, Service, Slice};
+use super::{Entry, Federation, Held, Holder, Key, Known, Pod, Ranges, Records, Service, Slice};
 
 /// The next snapshot, in the making.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub(crate) struct Touched {
     pub addresses: BTreeSet<IpAddr>,
     /// The federations, or where this cluster is.
     pub federations: bool,
+    /// Which addresses are the cluster's.
+    pub ranges: bool,
 }
 
 impl Touched {
@@ -47,9 +49,9 @@ impl Touched {
 
     /// How many things changed.
     pub fn len(&self) -> usize {
-        let federations = usize::from(self.federations);
+        let flags = usize::from(self.federations) + usize::from(self.ranges);
         let names = self.services.len() + self.namespaces.len() + self.pods.len();
-        names + self.addresses.len() + federations
+        names + self.addresses.len() + flags
     }
 }
 
@@ -115,6 +117,33 @@ impl Draft {
                 touched.federations = true;
                 true
             });
+        }
+    }
+
+    /// Takes over which addresses are the cluster's, and with them which endpoints have PTR
+    /// records.
+    pub fn set_ranges(&mut self, ranges: &Arc<Ranges>) {
+        if self.records.ranges == *ranges {
+            return;
+        }
+        let old = std::mem::replace(&mut self.records.ranges, Arc::clone(ranges));
+        self.touch(|touched| {
+            touched.ranges = true;
+            true
+        });
+        // The endpoints of Pods have their records wherever they are.
+        let depends = |held: &Held| held.published > 0 && !held.slice.is_of_pods();
+        let entries = self.records.services.values().filter(|entry| entry.slices().any(depends));
+        for entry in entries.cloned().collect::<Vec<_>>() {
+            for held in entry.slices().filter(|&held| depends(held)) {
+                let published = |ranges| Published::of(Some(held), &entry, ranges, |_| 0).addresses;
+                let (before, after) = (published(&old), published(ranges));
+                for (address, named) in missing(&before, &after) {
+                    self.let_go(address, held.number, named);
+                    self.hold(address, held.number, !named);
+                    self.touch(|touched| touched.addresses.insert(address));
+                }
+            }
         }
     }
 
@@ -364,9 +393,9 @@ impl Draft {
         let Some(number) = new.or(old).map(|held| held.number) else { return false };
         let key = &entries[1].key;
         let hash = |label: &[u8]| self.records.host_hash(key, label);
-        let zone = self.records.zone();
-        let before = Published::of(old, entries[0], zone, hash);
-        let after = Published::of(new, entries[1], zone, hash);
+        let ranges = &self.records.ranges;
+        let before = Published::of(old, entries[0], ranges, hash);
+        let after = Published::of(new, entries[1], ranges, hash);
         let aged = aged || before.pods != after.pods;
         for [mine, other] in [[&before, &after], [&after, &before]] {
             let own = mine.endpoints.iter().filter(|&pair| aged || !other.has(pair));

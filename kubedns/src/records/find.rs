@@ -230,7 +230,7 @@ impl Records {
             Reverse::Range(first, last) => (first, last, false),
             Reverse::Nothing(first, last) => (first, last, first == last),
         };
-        let is_ours = self.zone.owns(first, last) || is_below && self.points_somewhere(first);
+        let is_ours = self.ranges.hold(first, last) || is_below && self.points_somewhere(first);
         (is_ours || !self.complete).then_some(Node::Missing)
     }
 

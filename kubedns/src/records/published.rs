@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use super::{Entry, Held, Ports, Zone};
+use super::{Entry, Held, Ports, Ranges};
 use crate::name::parse_generated;
 
 /// What a slice publishes, each list in order.
@@ -25,8 +25,8 @@ pub(super) struct Published<'s> {
 }
 
 impl<'s> Published<'s> {
-    /// What `held`, a slice of `entry`, publishes in `zone`; `hash` is what the index of hostnames
-    /// knows a label by.
+    /// What `held`, a slice of `entry`, publishes if `ranges` are the cluster's; `hash` is what the
+    /// index of hostnames knows a label by.
     ///
     /// The endpoints of headless Services alone have PTR records (DNS specification section 2.4.3).
     /// Whoever may write an EndpointSlice must not name hosts that are not the cluster's: an
@@ -34,7 +34,7 @@ impl<'s> Published<'s> {
     pub fn of(
         held: Option<&'s Held>,
         entry: &Entry,
-        zone: &Zone,
+        ranges: &Ranges,
         hash: impl Fn(&[u8]) -> u32,
     ) -> Self {
         let Some(held) = held.filter(|held| held.published > 0) else {
@@ -49,7 +49,7 @@ impl<'s> Published<'s> {
         let endpoints: Vec<(IpAddr, &[u8])> =
             seen.iter().map(|&(address, host, _)| (address, host)).collect();
         let zones = seen.iter().map(|&(_, _, zone)| zone).collect();
-        let named = |address| is_headless && (slice.is_of_pods() || zone.owns(address, address));
+        let named = |address| is_headless && (slice.is_of_pods() || ranges.hold(address, address));
         let mut addresses: Vec<(IpAddr, bool)> =
             endpoints.iter().map(|&(address, _)| (address, named(address))).collect();
         addresses.dedup();

@@ -11,9 +11,9 @@
 use std::io::{self, Write};
 
 use super::bytes::Cursor;
-use super::objects::{put_namespace, put_pod, put_service, put_slice, take_object};
+use super::objects::{put_namespace, put_pod, put_range, put_service, put_slice, take_object};
 use crate::project::{Object, ObjectId};
-use crate::records::Records;
+use crate::records::{Records, Source};
 
 /// What a snapshot says of itself beside the objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +94,12 @@ pub fn encode(
     }
     for (label, address) in records.pod_addresses() {
         put_pod(&mut sink.piece, label, address);
+        sink.pass(PIECE_LEN)?;
+    }
+    // What follows from flags or defaults is for the next process to say.
+    let ranges = Some(records.ranges()).filter(|ranges| ranges.source() == Source::Objects);
+    for range in ranges.iter().flat_map(|ranges| ranges.prefixes()) {
+        put_range(&mut sink.piece, range);
         sink.pass(PIECE_LEN)?;
     }
     sink.piece.push(END);
@@ -204,7 +210,7 @@ impl<W: Write> Sink<W> {
 
 const MAGIC: &[u8] = b"kubedns snapshot";
 /// Grows with every change of the format, new fields included.
-const VERSION: u16 = 4;
+const VERSION: u16 = 5;
 /// Behind the last object.
 const END: u8 = 0;
 /// A piece goes out at this length, in bytes.

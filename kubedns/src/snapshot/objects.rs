@@ -8,12 +8,15 @@
 //! service    1, imported 5: key created:u64 flags:u8 shape ports  slice  2, imported 6: key name
 //! namespace  3 label                                              ready:u32 draining:u32 all:u32
 //! pod        4 label address                                      hosts zones addresses.. ports
+//! range      7 address bits:u8
 //! key        label label      label, name  length:u8 text         ports  count:u16 (name u8 u16)..
 //!                             hosts  each:u8 count:u16 label..    zones  count:u16 name..
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+
+use shared::prefix::Prefix;
 
 use super::bytes::{Cursor, put_text};
 use crate::name::{Name, Text, push_label, push_port_label};
@@ -102,9 +105,17 @@ pub(super) fn put_pod(out: &mut Vec<u8>, label: &[u8], address: IpAddr) {
     put_address(out, address);
 }
 
+/// Appends that the addresses of `range` are the cluster's.
+pub(super) fn put_range(out: &mut Vec<u8>, range: Prefix) {
+    out.push(RANGE);
+    put_address(out, range.first());
+    out.push(range.bits());
+}
+
 /// Reads the next object; `tag` has been read already. Nothing where the bytes make no sense.
 ///
-/// A Pod gets a name that no Pod has: only its address is known.
+/// A Pod gets a name that no Pod has: only its address is known. A range is a ServiceCIDR, whatever
+/// it came from.
 pub(super) fn take_object(tag: u8, cursor: &mut Cursor<'_>) -> Option<(ObjectId, Object)> {
     Some(match tag {
         SERVICE => {
@@ -139,6 +150,12 @@ pub(super) fn take_object(tag: u8, cursor: &mut Cursor<'_>) -> Option<(ObjectId,
             let address = take_address(cursor)?;
             let pod = Pod { namespace: label.into(), addresses: [address].into() };
             (ObjectId::new(Kind::Pod, text, &format!("={address}")), Object::Pod(pod))
+        }
+        RANGE => {
+            let first = take_address(cursor)?;
+            let range = Prefix::of(first, cursor.take_u8()?);
+            let name = range.to_string();
+            (ObjectId::new(Kind::ServiceCidr, "", &name), Object::ServiceCidr([range].into()))
         }
         _ => return None,
     })
@@ -296,6 +313,7 @@ const NAMESPACE: u8 = 3;
 const POD: u8 = 4;
 const SERVICE_IMPORT: u8 = 5;
 const IMPORTED_SLICE: u8 = 6;
+const RANGE: u8 = 7;
 const CLUSTER_IP: u8 = 0;
 const HEADLESS: u8 = 1;
 const EXTERNAL_NAME: u8 = 2;

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::name::{Text, reverse};
-use crate::records::{Entry, Key, Node, Records, Shape, Touched};
+use crate::records::{Entry, Key, Node, Records, ReverseZone, Shape, Touched};
 
 /// Which names changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,8 +99,12 @@ pub(super) fn names(
     }
     let highest = |&address| highest_changed(before, after, address);
     let addresses = touched.addresses.union(&imported.addresses);
-    for (address, labels) in addresses.map(highest).collect::<BTreeSet<_>>() {
-        let name = reverse(address);
+    let mut zones: BTreeSet<ReverseZone> = addresses.map(highest).collect();
+    if touched.ranges {
+        zones.extend(before.ranges().changed(after.ranges()));
+    }
+    for ReverseZone { first, labels } in zones {
+        let name = reverse(first);
         let mut rest = name.wire();
         for _ in 0..labels {
             rest = &rest[1 + usize::from(rest[0])..];
@@ -111,17 +115,16 @@ pub(super) fn names(
 }
 
 /// The highest name that changed with the reverse name of `address`: the name itself, or the
-/// highest ancestor that came to exist or ceased to. The first address below it, and how many
-/// labels of that one's name to leave out.
-fn highest_changed(before: &Records, after: &Records, address: IpAddr) -> (IpAddr, usize) {
+/// highest ancestor that came to exist or ceased to.
+fn highest_changed(before: &Records, after: &Records, address: IpAddr) -> ReverseZone {
     let (bits, label_bits) = if address.is_ipv4() { (32, 8) } else { (128, 4) };
-    let mut highest = (address, 0);
+    let mut highest = ReverseZone { first: address, labels: 0 };
     for labels in 1..bits / label_bits {
         let (first, last) = range(address, labels * label_bits);
         if before.holds_any(first, last) == after.holds_any(first, last) {
             break; // then those above did not change either
         }
-        highest = (first, labels);
+        highest = ReverseZone { first, labels };
     }
     highest
 }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::project::{
     EndpointSliceObject, Input, Kind, Metadata, NamespaceObject, NodeObject, ObjectId, PodObject,
-    ServiceImportObject, ServiceObject,
+    ServiceCidrObject, ServiceImportObject, ServiceObject,
 };
 
 /// What one line of a watch, or one item of a list, says.
@@ -90,6 +90,7 @@ pub fn event(kind: Kind, line: &[u8]) -> Result<Event, serde_json::Error> {
         Kind::Pod => typed::<PodObject>(line, Input::Pod),
         Kind::ServiceImport => typed::<ServiceImportObject>(line, Input::ServiceImport),
         Kind::Node => typed::<NodeObject>(line, Input::Node),
+        Kind::ServiceCidr => typed::<ServiceCidrObject>(line, Input::ServiceCidr),
     };
     match read {
         Ok((Type::Added | Type::Modified, input)) => Ok(Event::Applied(input)),
@@ -115,6 +116,7 @@ pub fn item(kind: Kind, text: &[u8]) -> Result<Event, serde_json::Error> {
         Kind::Pod => serde_json::from_slice(text).map(Input::Pod),
         Kind::ServiceImport => serde_json::from_slice(text).map(Input::ServiceImport),
         Kind::Node => serde_json::from_slice(text).map(Input::Node),
+        Kind::ServiceCidr => serde_json::from_slice(text).map(Input::ServiceCidr),
     };
     match read {
         Ok(input) => Ok(Event::Applied(input)),

@@ -27,6 +27,7 @@ fn input(kind: Kind, object: Value) -> Input {
         Kind::Pod => Input::Pod(serde_json::from_value(object).unwrap()),
         Kind::ServiceImport => Input::ServiceImport(serde_json::from_value(object).unwrap()),
         Kind::Node => Input::Node(serde_json::from_value(object).unwrap()),
+        Kind::ServiceCidr => Input::ServiceCidr(serde_json::from_value(object).unwrap()),
     }
 }
 
@@ -231,6 +232,46 @@ fn the_truth_replaces_a_snapshot_as_a_difference() {
     expected.sort();
     assert_eq!(names, expected);
     assert!(!restored.reader.records().is_stale());
+}
+
+#[test]
+fn the_ranges_of_the_cluster_outlive_a_process() {
+    let cidr = |text: &str| {
+        let metadata = json!({"name": "kubernetes"});
+        (Kind::ServiceCidr, json!({"metadata": metadata, "spec": {"cidrs": [text]}}))
+    };
+    let (mut writer, reader) = store::new(zone());
+    for (kind, object) in objects().into_iter().chain([cidr("10.96.0.0/15")]) {
+        writer.apply(change(&input(kind, object)).0);
+    }
+    Kind::KNOWN.into_iter().for_each(|kind| writer.synced(kind));
+    writer.publish(0);
+    let file = file(&reader.records());
+    let mut restored = restore(&file, IDENTITY, zone()).unwrap();
+    let shown = |reader: &store::Reader| reader.records().ranges().to_string();
+    assert_eq!(shown(&restored.reader), "10.96.0.0/15");
+    // Until all of their sources have been heard.
+    for kind in Kind::ALL {
+        restored.writer.synced(kind);
+    }
+    restored.writer.publish(0);
+    assert_eq!(shown(&restored.reader), "10.96.0.0/15");
+    let (kind, object) = cidr("10.50.0.0/16");
+    restored.writer.apply(change(&input(kind, object)).0);
+    restored.writer.synced(Kind::ServiceCidr);
+    restored.writer.publish(0);
+    assert_eq!(shown(&restored.reader), "10.50.0.0/16, 10.96.0.0/15");
+    restored.writer.settle(Kind::Node);
+    let published = restored.writer.publish(0).unwrap();
+    assert_eq!(shown(&restored.reader), "10.50.0.0/16");
+    let crate::store::Changed::Names(names) = published.changed else { panic!("all of it") };
+    let names: Vec<_> = names.iter().map(|name| crate::name::Text(name).to_string()).collect();
+    assert_eq!(names, ["96.10.in-addr.arpa.", "97.10.in-addr.arpa."]);
+
+    // The flag of a new process counts for more.
+    let mut flag = zone();
+    flag.cidrs = [shared::prefix::parse("10.0.0.0/16").unwrap()].into();
+    assert_eq!(shown(&restore(&file, IDENTITY, flag).unwrap().reader), "10.0.0.0/16");
 }
 
 #[test]
