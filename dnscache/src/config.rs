@@ -22,9 +22,14 @@ pub struct Config {
     /// Addresses for DNS over UDP and TCP (repeatable); port 0 lets the system choose
     #[arg(long, value_name = "ADDR", value_parser = listen_address, default_values = LISTEN)]
     pub listen: Vec<SocketAddr>,
-    /// Address for HTTP: health, metrics, explain
+    /// Address for HTTP: health, metrics, explain; [::] takes IPv4 too and becomes 0.0.0.0 on a
+    /// machine without IPv6
     #[arg(long, value_name = "ADDR", value_parser = listen_address, default_value = HTTP_LISTEN)]
     pub http_listen: SocketAddr,
+    /// File for the bound addresses, as JSON, written once all are bound: for scripts that use
+    /// port 0 [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub addresses_file: Option<PathBuf>,
     /// Metrics under the names of another DNS server as well: coredns [default: none]
     #[arg(long, value_name = "SERVER", value_enum, hide_possible_values = true)]
     pub metrics_compat: Option<Compat>,
@@ -140,7 +145,7 @@ fn url(text: &str) -> Result<hyper::Uri, UrlError> {
 /// DNS on every address; a machine without IPv6 passes over the second.
 const LISTEN: [&str; 2] = ["0.0.0.0:53", "[::]:53"];
 /// Metrics and health where CoreDNS and node-local caches have theirs.
-const HTTP_LISTEN: &str = "0.0.0.0:9153";
+const HTTP_LISTEN: &str = "[::]:9153";
 /// The upstreams of the node, or of whatever gave the pod its file.
 const RESOLV_FILE: &str = "/etc/resolv.conf";
 /// As many as CoreDNS keeps positive answers.

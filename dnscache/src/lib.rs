@@ -40,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use shared::addresses::Addresses;
 use shared::config_dir;
 use shared::metrics::coredns::Compat;
 use shared::ready::Check;
@@ -65,6 +66,9 @@ pub enum Error {
     /// The HTTP address cannot be had.
     #[error("cannot start")]
     Http(#[from] shared::http::BindError),
+    /// The file for the addresses cannot be written.
+    #[error(transparent)]
+    Addresses(#[from] shared::addresses::WriteError),
     /// The listener does not start.
     #[error("cannot serve DNS")]
     Serve(#[from] serve::Error),
@@ -157,6 +161,8 @@ impl Program {
         let board = Arc::clone(&forwarder.board);
         let router = http_router(answers, &serving, &sources, board, config.metrics_compat);
         tracing::info!(dns = ?addresses, http = %listener.address(), "serving");
+        let addresses = Addresses { dns: addresses, http: listener.address() };
+        addresses.write(config.addresses_file.as_deref())?;
 
         let stopping = || tasks.stopping();
         let target =

@@ -16,10 +16,16 @@ pub use hickory_proto::rr::RecordType;
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "healthz", version)]
 pub struct Config {
-    /// Where HTTP is served: health, metrics, the status page
-    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:10054",
+    /// Address for HTTP: health, metrics, the status page; [::] takes IPv4 too and becomes 0.0.0.0
+    /// on a machine without IPv6
+    #[arg(long, value_name = "IP:PORT", default_value = "[::]:10054",
           value_parser = listen_address)]
     pub http_listen: SocketAddr,
+
+    /// File for the bound addresses, as JSON, written once all are bound: for scripts that use
+    /// port 0 [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub addresses_file: Option<PathBuf>,
 
     /// What is asked; repeatable. SERVER is IP or IP:PORT, an IPv6 address in brackets before a
     /// port; port 53 unless given; after "tcp:" asked over TCP. A NAME that begins with "*." is
@@ -351,7 +357,7 @@ mod tests {
         let config = parse_from::<Config>(["healthz"]).unwrap();
         let labels = config.probes.iter().map(|probe| probe.label.as_str()).collect::<Vec<_>>();
         assert_eq!(labels, ["kubedns", "dnscache"]);
-        assert_eq!(config.http_listen, "0.0.0.0:10054".parse().unwrap());
+        assert_eq!(config.http_listen, "[::]:10054".parse().unwrap());
         assert_eq!(config.check(), Ok(()));
         let twice = ["healthz", "--probe", "a,::1,x", "--probe", "a,::1,y"];
         let error = parse_from::<Config>(twice).unwrap().check().unwrap_err();

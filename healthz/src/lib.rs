@@ -27,6 +27,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::addresses::Addresses;
 use shared::config_dir;
 use shared::serve::boot_time;
 use shared::shutdown::{TaskError, Tasks};
@@ -45,6 +46,9 @@ pub enum Error {
     /// The HTTP address cannot be had.
     #[error("cannot start")]
     Http(#[from] shared::http::BindError),
+    /// The file for the addresses cannot be written.
+    #[error(transparent)]
+    Addresses(#[from] shared::addresses::WriteError),
     /// Signals cannot be received.
     #[error("cannot listen for signals")]
     Signal(#[source] std::io::Error),
@@ -86,6 +90,8 @@ impl Program {
         let (registry, metrics) = metrics::new(status.clone(), directory.clone());
         let router = http::router(status, directory, [registry].into());
         tracing::info!(http = %listener.address(), probes = config.probes.len(), "probing");
+        let addresses = Addresses { dns: Vec::new(), http: listener.address() };
+        addresses.write(config.addresses_file.as_deref())?;
 
         let mut tasks = Tasks::new();
         let recorder = Recorder { status: Arc::new(sender), metrics };

@@ -27,10 +27,15 @@ pub struct Config {
     #[arg(long, value_name = "ADDR", value_parser = flags::listen_address,
         default_values = LISTEN)]
     pub listen: Vec<SocketAddr>,
-    /// Address for HTTP: health, metrics, changes, explain
+    /// Address for HTTP: health, metrics, changes, explain; [::] takes IPv4 too and becomes 0.0.0.0
+    /// on a machine without IPv6
     #[arg(long, value_name = "ADDR", value_parser = flags::listen_address,
         default_value = HTTP_LISTEN)]
     pub http_listen: SocketAddr,
+    /// File for the bound addresses, as JSON, written once all are bound: for scripts that use
+    /// port 0 [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub addresses_file: Option<PathBuf>,
     /// Metrics under the names of another DNS server as well: coredns [default: none]
     #[arg(long, value_name = "SERVER", value_enum, hide_possible_values = true)]
     pub metrics_compat: Option<Compat>,
@@ -290,7 +295,7 @@ pub struct NamespaceError;
 /// dnscache asks here; every local address, so that a probe of the kubelet finds it as well.
 const LISTEN: [&str; 2] = ["0.0.0.0:10053", "[::]:10053"];
 /// As kube-dns has it.
-const HTTP_LISTEN: &str = "0.0.0.0:8081";
+const HTTP_LISTEN: &str = "[::]:8081";
 /// As CoreDNS's kubeadm default: a record that changed is wrong for at most this long in a client.
 const TTL: &str = "30";
 /// As CoreDNS: nothing in a cluster stays true for longer.

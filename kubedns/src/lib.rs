@@ -45,6 +45,7 @@ pub mod watch;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use shared::addresses::{Addresses, WriteError};
 use shared::config_dir;
 use shared::serve::{BindError, Limits, Sockets, boot_time};
 use shared::shutdown::{TaskError, Tasks};
@@ -80,6 +81,9 @@ pub enum Error {
     /// The address for HTTP is taken or not ours.
     #[error(transparent)]
     Http(#[from] shared::http::BindError),
+    /// The file for the addresses cannot be written.
+    #[error(transparent)]
+    Addresses(#[from] WriteError),
     /// There is no API server to ask.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -208,9 +212,16 @@ impl Program {
         tasks.spawn("transfers", transfers.run(stopping.clone()));
         tasks.spawn("config-dir", config_follower.run(stopping.clone()));
         tasks.spawn("http", shared::http::serve(listener, router, stopping));
-        tracing::info!(?dns, %http, domain = %config.zone().apex(), "serving");
+        announce(&config, Addresses { dns, http })?;
         Ok(tasks.run(stop, config.drain).await?)
     }
+}
+
+/// Logs where the program listens, and writes it to the file that the flags name.
+fn announce(config: &Config, addresses: Addresses) -> Result<(), WriteError> {
+    let Addresses { dns, http } = &addresses;
+    tracing::info!(?dns, %http, domain = %config.zone().apex(), "serving");
+    addresses.write(config.addresses_file.as_deref())
 }
 
 /// What readiness waits for: the kinds that say which names exist, as far as they are listed.

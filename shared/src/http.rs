@@ -7,6 +7,7 @@
 //!         stop, or too long on one connection ─▶ finish the request ─▶ close
 //! ```
 
+mod listener;
 mod probes;
 
 use std::collections::HashMap;
@@ -47,12 +48,13 @@ pub struct Listener {
     address: SocketAddr,
 }
 
-/// Binds `address`, on the current tokio runtime.
+/// Binds `address`, on the current tokio runtime. `[::]` takes IPv4 as well, and becomes `0.0.0.0`
+/// on a machine without IPv6.
 ///
 /// Fails where the address is taken, not ours, or not allowed.
 pub async fn bind(address: SocketAddr) -> Result<Listener, BindError> {
     let error = |source| BindError { address, source };
-    let socket = TcpListener::bind(address).await.map_err(error)?;
+    let socket = listener::listen(address).map_err(error)?;
     let address = socket.local_addr().map_err(error)?;
     Ok(Listener { socket, address })
 }
@@ -137,6 +139,8 @@ async fn accept(socket: &TcpListener, seats: &Arc<Semaphore>) -> (TcpStream, Soc
         match socket.accept().await {
             Ok((stream, peer)) => {
                 permit.forget(); // the seat gives it back
+                // A client over IPv4 is the same client on a socket for both families.
+                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 let state = SeatState { taken: AtomicBool::new(true), seats: Arc::clone(seats) };
                 return (stream, peer, Seat(Arc::new(state)));
             }

@@ -7,6 +7,7 @@
 //! clock       core   points in time, read at the edge and passed in
 //! serve       edge   DNS over UDP and TCP: batches, bounds, framing, drain; calls one handler
 //! durations   plain  how long things took, counted without waiting
+//! addresses   edge   the bound addresses in a file, for the program that started this one
 //! flags       edge   command line and environment; a mistake is one line and exit code 2
 //! log         edge   events on stderr, text or JSON
 //! ready       seam   named blockers; ready when the last is dropped
@@ -17,6 +18,7 @@
 //! shutdown    edge   signals, one set of tasks, the drain
 //! ```
 
+pub mod addresses;
 pub mod clock;
 pub mod config_dir;
 pub mod descriptors;

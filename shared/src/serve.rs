@@ -34,6 +34,7 @@ pub use deferred::{Deferred, Outbox};
 pub use mmsg::{
     BATCH, Batch, DATAGRAM_MAX, Datagram, Ends, Inbox, boot_time, can_join, receive_one,
 };
+pub(crate) use sockets::is_missing_ipv6;
 pub use sockets::{BindError, Sockets, bind};
 pub use tcp::Limits;
 

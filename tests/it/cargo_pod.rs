@@ -4,9 +4,9 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -35,12 +35,15 @@ struct Running {
     child: Child,
     said: Vec<String>,
     lines: mpsc::Receiver<String>,
+    /// What it and cargo wrote to standard error so far.
+    errors: Arc<Mutex<String>>,
+    logs: PathBuf,
 }
 
 impl Running {
     fn start(log_directory: &Path) -> Self {
         let logs = format!("--log-dir={}", log_directory.display());
-        let mut child = pod().args(PORTS).arg(logs).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = pod().args(PORTS).arg(logs).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
@@ -50,22 +53,43 @@ impl Running {
                 }
             }
         });
-        Self { child, said: Vec::new(), lines }
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let errors = Arc::new(Mutex::new(String::new()));
+        let sink = Arc::clone(&errors);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                *sink.lock().unwrap() += &(line + "\n");
+            }
+        });
+        Self { child, said: Vec::new(), lines, errors, logs: log_directory.to_owned() }
     }
 
-    /// Reads until a line starts with `start`. Panics, with all that was said, where none does.
+    /// Reads until a line starts with `start`. Panics if none does, with all that the pod and its
+    /// programs wrote.
     fn until(&mut self, start: &str) {
         let deadline = Instant::now() + BUILD_MAX;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(line) = self.lines.recv_timeout(left) else {
-                panic!("never said {start:?}: {:#?}", self.said);
+                let written = self.written();
+                panic!("never said {start:?}: {:#?}\n{written}", self.said);
             };
             self.said.push(line);
             if self.said.last().is_some_and(|line| line.starts_with(start)) {
                 return;
             }
         }
+    }
+
+    /// Its exit status, its standard error, and the log of each program.
+    fn written(&mut self) -> String {
+        let status = self.child.try_wait();
+        let mut text = format!("status: {status:?}\n{}", self.errors.lock().unwrap());
+        for name in ["kubedns", "dnscache", "healthz"] {
+            let log = std::fs::read_to_string(self.logs.join(format!("{name}.log")));
+            text += &format!("== {name}.log\n{}", log.unwrap_or_else(|error| error.to_string()));
+        }
+        text
     }
 
     /// The process ids in the table of programs.
@@ -174,8 +198,19 @@ fn what_cannot_be_is_said_before_anything_is_built() {
     // TCP, which is tried first: of a port held for UDP, another process may have the rest.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap(); // held until the test ends
     let taken = format!("--dns-port={}", taken.local_addr().unwrap().port());
+    let directory = tempfile::tempdir().unwrap();
+    let kubeconfig = directory.path().join("kubeconfig");
+    std::fs::write(&kubeconfig, "apiVersion: v1\nkind: Config\n").unwrap();
+    let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
     let check = |arguments: &[&str], code: i32, parts: &[&str]| {
-        let Output { status, stderr, .. } = pod().args(arguments).output().unwrap();
+        // There is no such cargo: a build would be the error.
+        let mut command = pod();
+        command.args(PORTS.iter().filter(|port| {
+            let flag = port.trim_end_matches('0');
+            !arguments.iter().any(|argument| argument.starts_with(flag))
+        }));
+        command.args(arguments).env("CARGO", "/nonexistent/cargo");
+        let Output { status, stderr, .. } = command.output().unwrap();
         let said = String::from_utf8(stderr).unwrap();
         assert_eq!(status.code(), Some(code), "{arguments:?}: {said}");
         assert_eq!(said.lines().count(), 1, "{said}");
@@ -184,9 +219,30 @@ fn what_cannot_be_is_said_before_anything_is_built() {
         }
     };
     check(&[&taken], 1, &["dnscache", "TCP", "--dns-port", "in use"]);
-    check(&["--", &taken], 1, &["dnscache", "TCP", "--dns-port", "in use"]);
     check(&["--dns-port=70000"], 2, &["--dns-port", "70000", "65535"]);
     check(&["--no-such-flag"], 2, &["--no-such-flag"]);
     check(&["--context=a"], 2, &["--kubeconfig"]);
     check(&["--kubeconfig=a", "--objects=b"], 2, &["--kubeconfig", "--objects"]);
+    check(&["--domain=bad..name"], 2, &["--domain", "bad..name"]);
+    check(&["--clusterset-domain=a..b"], 2, &["--clusterset-domain", "a..b"]);
+    check(&["--clusterset-domain=x.cluster.local"], 2, &["x.cluster.local", "cluster.local"]);
+    check(&["--server=nowhere"], 2, &["--server", "nowhere"]);
+    check(&["--server=/svc.cluster.local/192.0.2.1"], 2, &["svc.cluster.local", "--server"]);
+    check(&["--log=loud"], 2, &["--log", "loud", "error, warn, info"]);
+    check(&["--objects=/nonexistent/objects"], 2, &["--objects", "/nonexistent/objects"]);
+    check(&["--kubeconfig=/nonexistent/config"], 2, &["--kubeconfig", "/nonexistent/config"]);
+    check(&[&kubeconfig, "--context=a"], 2, &["--kubeconfig", &kubeconfig[13..]]);
+    // With everything in order, the build is next.
+    check(&[], 1, &["cannot start /nonexistent/cargo"]);
+}
+
+#[test]
+fn the_aliases_of_cargo_show_progress_while_they_build() {
+    let aliases = include_str!("../../.cargo/config.toml");
+    for alias in
+        ["pod = \"run --package tests --bin pod ", "load = \"run --package tests --bin load "]
+    {
+        assert!(aliases.contains(alias), "{alias} is missing in {aliases}");
+    }
+    assert!(!aliases.contains("quiet"), "{aliases}");
 }

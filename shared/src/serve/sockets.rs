@@ -76,7 +76,7 @@ pub fn bind(addresses: &[SocketAddr], threads: usize) -> Result<Sockets, BindErr
                 sockets.listeners.push(listener);
                 sockets.addresses.push(bound);
             }
-            Err(error) if is_missing_ipv6(&error) && addresses.len() > 1 => {
+            Err(error) if is_missing_ipv6(address, &error.source) && addresses.len() > 1 => {
                 tracing::info!(%address, "no IPv6 on this machine, address passed over");
             }
             Err(error) => return Err(error),
@@ -85,10 +85,10 @@ pub fn bind(addresses: &[SocketAddr], threads: usize) -> Result<Sockets, BindErr
     Ok(sockets)
 }
 
-fn is_missing_ipv6(error: &BindError) -> bool {
-    let code = error.source.raw_os_error();
-    error.address.ip() == std::net::Ipv6Addr::UNSPECIFIED
-        && matches!(code, Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+/// Whether `address` is the IPv6 wildcard and `error` means that this machine has no IPv6.
+pub(crate) fn is_missing_ipv6(address: SocketAddr, error: &io::Error) -> bool {
+    address.ip() == std::net::Ipv6Addr::UNSPECIFIED
+        && matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
 type Bound = (Vec<Arc<Lane>>, TcpListener, SocketAddr);

@@ -18,6 +18,21 @@ fn flags_ports_and_probes_are_those_of_the_programs() {
     keep(objects(&files, "manifests/base/").iter().flat_map(pod_breaches).collect());
 }
 
+/// Without a flag too, each program is reached on nodes with IPv4, IPv6 or both.
+#[test]
+fn the_programs_listen_on_both_families_by_default() {
+    let files = [File { path: "defaults".to_owned(), text: String::new() }];
+    let object = Object { file: &files[0], value: Value::Null };
+    for name in ["kubedns", "dnscache", "healthz"] {
+        let default = program(name, &[]).expect("no flag is needed");
+        keep(family_breaches(&object, name, &default));
+        assert_eq!(default.dns.is_empty(), name == "healthz");
+        // An address of one family goes on being accepted.
+        let older = format!("--http-listen=0.0.0.0:{}", default.http.port());
+        assert!(program(name, &[&older]).is_ok());
+    }
+}
+
 #[test]
 fn the_objects_of_the_pod_fit_each_other() {
     keep(fit_breaches(&objects(&tree::files(), "manifests/base/")));
@@ -118,7 +133,12 @@ fn a_manifest_that_says_something_else_is_caught() {
     check("--domain=", "--zone=", "'--zone'");
     check("--listen=0.0.0.0:53", "--listen=nowhere", "'nowhere'");
     check("containerPort: 8081", "containerPort: 8082", "port 8082");
-    check("--http-listen=0.0.0.0:9153", "--http-listen=0.0.0.0:9154", "9154");
+    check("--http-listen=[::]:9153", "--http-listen=[::]:9154", "9154");
+    check("--http-listen=[::]:8081", "--http-listen=0.0.0.0:8081", "both families");
+    check("--http-listen=[::]:10054", "--http-listen=10.0.0.7:10054", "both families");
+    check("            - --listen=[::]:53\n", "", "both families");
+    check("            - --listen=0.0.0.0:53\n", "", "both families");
+    check("--listen=127.0.0.1:10053", "--listen=10.0.0.7:10053", "both families");
     check("/readiness", "/reddiness", "/reddiness");
     check(
         "port: cache-http}\n            periodSeconds",
@@ -243,6 +263,7 @@ fn pod_breaches(object: &Object) -> Vec<Breach> {
             Err(said) => breaches.push(object.breach(&format!("name: {name}"), said)),
             Ok(program) => {
                 breaches.extend(port_breaches(object, container, &program));
+                breaches.extend(family_breaches(object, name, &program));
                 breaches.extend(probe_breaches(object, container, &program));
                 breaches.extend(mount_breaches(object, container, &program));
                 let grace = Duration::from_secs(
@@ -275,6 +296,29 @@ fn port_breaches(object: &Object, container: &Value, program: &Program) -> Vec<B
     let undeclared = open.difference(&declared).map(|port| breach(port, "does not declare its"));
     let unknown = declared.difference(&open).map(|port| breach(port, "does not listen on"));
     undeclared.chain(unknown).collect()
+}
+
+/// Every address works on nodes with IPv4, IPv6 or both: the loopback that every pod has, HTTP on
+/// the wildcard that takes both families, DNS on one wildcard for each.
+fn family_breaches(object: &Object, name: &str, program: &Program) -> Vec<Breach> {
+    let open = program.dns.iter().filter(|address| !address.ip().is_loopback());
+    let mut wildcards: BTreeMap<u16, BTreeSet<IpAddr>> = BTreeMap::new();
+    let mut breaches = Vec::new();
+    for address in open {
+        wildcards.entry(address.port()).or_default().insert(address.ip());
+    }
+    let both = BTreeSet::from([IpAddr::from([0; 4]), IpAddr::from([0; 16])]);
+    for (port, found) in &wildcards {
+        if *found != both {
+            let law = format!("{name} serves DNS on {found:?} port {port}, not on both families");
+            breaches.push(object.breach(&format!(":{port}"), law));
+        }
+    }
+    if program.http.ip() != IpAddr::from([0; 16]) {
+        let law = format!("{name} serves HTTP on {}, not on both families", program.http);
+        breaches.push(object.breach(&program.http.to_string(), law));
+    }
+    breaches
 }
 
 /// Probes ask the container's own HTTP port for a path that is answered there.
@@ -369,9 +413,10 @@ fn fit_breaches(objects: &[Object]) -> Vec<Breach> {
     let routes = [&domain, "in-addr.arpa", "ip6.arpa"].map(|zone| format!("/{zone}/{server}"));
     same("dnscache --server", flag("dnscache", "--server="), routes.to_vec());
     let http = flag("kubedns", "--http-listen=").concat();
-    let changes = http.replace("0.0.0.0", "http://127.0.0.1") + "/changes";
+    let changes = http.replace("[::]", "http://127.0.0.1") + "/changes";
     same("dnscache --changes", flag("dnscache", "--changes="), vec![changes]);
-    let dns = flag("dnscache", "--listen=").swap_remove(0).replace("0.0.0.0", "127.0.0.1");
+    let dns = flag("dnscache", "--listen=").concat();
+    let dns = dns.split("[::]").next().unwrap_or_default().replace("0.0.0.0", "127.0.0.1");
     let probes = [("kubedns", kubedns.concat()), ("dnscache", dns)]
         .map(|(label, server)| format!("{label},{server},kubernetes.default.svc.{domain},5,A"));
     same("healthz --probe", flag("healthz", "--probe="), probes.to_vec());

@@ -4,11 +4,13 @@
 //! insides.
 //!
 //! ```text
-//! flags ─▶ ports (free?) ─▶ build (cargo) ─▶ plan (arguments) ─▶ programs (children, logs)
+//! flags ─▶ check (values, ports) ─▶ build (cargo) ─▶ programs (children, logs), each told by its
+//!          plan (arguments) where those before it listen
 //!                                    healthz says 200 ─▶ examples, asked first ─▶ status line
 //! ```
 
 mod ask;
+mod check;
 mod examples;
 mod flags;
 mod objects;
@@ -18,6 +20,7 @@ mod programs;
 mod status;
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,6 +30,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use flags::Flags;
 use ports::Ports;
 use programs::{Ended, Programs};
+use shared::addresses::Addresses;
 use tests::{build, tether};
 
 fn main() -> ExitCode {
@@ -43,6 +47,10 @@ fn main() -> ExitCode {
     let Err(error) = runtime.block_on(run(flags)) else {
         return ExitCode::SUCCESS;
     };
+    if let Error::Flags(wrong) = &error {
+        eprintln!("{}", shared::flags::chain(wrong));
+        return ExitCode::from(2);
+    }
     eprint!("cargo pod: {error}");
     let mut cause = std::error::Error::source(&error);
     while let Some(error) = cause {
@@ -59,6 +67,8 @@ enum Error {
     #[error("cannot listen for SIGTERM and SIGINT")]
     Signals(#[source] std::io::Error),
     #[error(transparent)]
+    Flags(#[from] check::Error),
+    #[error(transparent)]
     Ports(#[from] ports::Error),
     #[error(transparent)]
     Build(#[from] build::Error),
@@ -73,7 +83,9 @@ enum Error {
 /// Builds, starts, waits until healthy, shows, and ends everything once told to stop.
 async fn run(flags: Flags) -> Result<(), Error> {
     let mut stop = pin!(shared::shutdown::signal().map_err(Error::Signals)?);
-    let ports = ports::claim(&flags)?; // before the build: a taken port is known in a moment
+    // Before the build: what is wrong is reported in a moment.
+    check::flags(&flags).await?;
+    ports::check(&flags)?;
     let built = tokio::select! {
         built = build::programs() => built?,
         () = &mut stop => return Ok(()),
@@ -81,13 +93,38 @@ async fn run(flags: Flags) -> Result<(), Error> {
     let services = flags.objects().map(objects::services).unwrap_or_default();
     let directory = flags.log_directory(&built);
     let resolv_file = programs::prepare(&directory)?;
-    let plan = plan::new(&flags, &ports, &services, &resolv_file);
-    let mut programs = Programs::start(&built, &directory, &plan)?;
-    println!("{}", programs.table());
-
-    let shown = show(&flags, &ports, &services, &mut programs, stop.as_mut()).await;
+    let mut programs = Programs::new(built, directory);
+    let started = tokio::select! {
+        started = start(&flags, &services, &resolv_file, &mut programs) => started.map(Some),
+        () = &mut stop => Ok(None),
+    };
+    let shown = match started {
+        Ok(Some(ports)) => {
+            println!("{}", programs.table());
+            show(&flags, &ports, &services, &mut programs, stop.as_mut()).await
+        }
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
     programs.stop().await;
     shown
+}
+
+/// Starts the three, each when those it asks are bound. Returns where they listen.
+async fn start(
+    flags: &Flags,
+    services: &[objects::Service],
+    resolv_file: &Path,
+    programs: &mut Programs,
+) -> Result<Ports, Error> {
+    let Addresses { dns, http: kubedns_http } =
+        programs.start("kubedns", plan::kubedns(flags)).await?;
+    let kubedns = dns[0];
+    let arguments = plan::dnscache(flags, kubedns, kubedns_http, resolv_file);
+    let dns = programs.start("dnscache", arguments).await?.dns[0];
+    let arguments = plan::healthz(flags, kubedns, dns, services);
+    let healthz = programs.start("healthz", arguments).await?.http;
+    Ok(Ports { dns, kubedns_http, healthz })
 }
 
 /// From started to told to stop; ends early when the pod does not become healthy, or nothing is

@@ -1,48 +1,19 @@
 //! The programs' command lines: the pod of `manifests/`, on loopback.
+//!
+//! Each program binds its own ports and is told where the others listen.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::flags::Flags;
 use crate::objects::Service;
-use crate::ports::Ports;
-use crate::programs::Plan;
 
-/// What to start, in the order of the table people see.
-///
-/// `resolv_file` names no server: without `--server` nothing outside this machine is asked.
-pub fn new(flags: &Flags, ports: &Ports, services: &[Service], resolv_file: &Path) -> [Plan; 3] {
-    let logging = [format!("--log={}", flags.log), "--log-format=text".to_owned()];
-    let with_logging = |mut arguments: Vec<String>| {
-        arguments.extend(logging.clone());
-        arguments
-    };
-    [
-        Plan {
-            name: "kubedns",
-            arguments: with_logging(kubedns(flags, ports)),
-            dns: Some(ports.kubedns),
-            http: ports.kubedns_http,
-        },
-        Plan {
-            name: "dnscache",
-            arguments: with_logging(dnscache(flags, ports, resolv_file)),
-            dns: Some(ports.dns),
-            http: ports.dnscache_http,
-        },
-        Plan {
-            name: "healthz",
-            arguments: with_logging(healthz(flags, ports, services)),
-            dns: None,
-            http: ports.healthz,
-        },
-    ]
-}
-
-fn kubedns(flags: &Flags, ports: &Ports) -> Vec<String> {
+/// The arguments of kubedns.
+pub fn kubedns(flags: &Flags) -> Vec<String> {
     let mut arguments = vec![
         format!("--domain={}", flags.domain),
-        format!("--listen={}", ports.kubedns),
-        format!("--http-listen={}", ports.kubedns_http),
+        format!("--listen=127.0.0.1:{}", flags.kubedns_port),
+        format!("--http-listen=127.0.0.1:{}", flags.kubedns_http_port),
         "--zonal".to_owned(),
     ];
     let clusterset = flags.clusterset_domain();
@@ -51,15 +22,24 @@ fn kubedns(flags: &Flags, ports: &Ports) -> Vec<String> {
     arguments
         .extend(flags.kubeconfig.as_ref().map(|path| format!("--kubeconfig={}", path.display())));
     arguments.extend(flags.context.as_ref().map(|name| format!("--context={name}")));
+    arguments.extend(logging(flags));
     arguments
 }
 
-fn dnscache(flags: &Flags, ports: &Ports, resolv_file: &Path) -> Vec<String> {
-    let kubedns = format!("{}#{}", ports.kubedns.ip(), ports.kubedns.port());
+/// The arguments of dnscache for a kubedns at `kubedns` (DNS) and `kubedns_http`.
+///
+/// `resolv_file` names no server: without `--server` no other machine is asked.
+pub fn dnscache(
+    flags: &Flags,
+    kubedns: SocketAddr,
+    kubedns_http: SocketAddr,
+    resolv_file: &Path,
+) -> Vec<String> {
+    let kubedns = format!("{}#{}", kubedns.ip(), kubedns.port());
     let mut arguments = vec![
-        format!("--listen={}", ports.dns),
-        format!("--http-listen={}", ports.dnscache_http),
-        format!("--changes=http://{}/changes", ports.kubedns_http),
+        format!("--listen=127.0.0.1:{}", flags.dns_port),
+        format!("--http-listen=127.0.0.1:{}", flags.dnscache_http_port),
+        format!("--changes=http://{kubedns_http}/changes"),
         format!("--resolv-file={}", resolv_file.display()),
     ];
     arguments.extend(
@@ -69,17 +49,32 @@ fn dnscache(flags: &Flags, ports: &Ports, resolv_file: &Path) -> Vec<String> {
             .map(|domain| format!("--server=/{domain}/{kubedns}")),
     );
     arguments.extend(flags.server.iter().map(|server| format!("--server={server}")));
+    arguments.extend(logging(flags));
     arguments
 }
 
-/// Probes every second, five times as often as in a cluster: who kills a program wants to see it.
-fn healthz(flags: &Flags, ports: &Ports, services: &[Service]) -> Vec<String> {
+/// The arguments of healthz for a kubedns and a dnscache at these addresses.
+///
+/// It probes every second, five times as often as in a cluster: a user who kills a program wants
+/// to see the effect.
+pub fn healthz(
+    flags: &Flags,
+    kubedns: SocketAddr,
+    dns: SocketAddr,
+    services: &[Service],
+) -> Vec<String> {
     let (name, rtype) = probe(services, &flags.domain);
-    vec![
-        format!("--http-listen={}", ports.healthz),
-        format!("--probe=kubedns,{},{name},1,{rtype}", ports.kubedns),
-        format!("--probe=dnscache,{},{name},1,{rtype}", ports.dns),
-    ]
+    let mut arguments = vec![
+        format!("--http-listen=127.0.0.1:{}", flags.healthz_port),
+        format!("--probe=kubedns,{kubedns},{name},1,{rtype}"),
+        format!("--probe=dnscache,{dns},{name},1,{rtype}"),
+    ];
+    arguments.extend(logging(flags));
+    arguments
+}
+
+fn logging(flags: &Flags) -> [String; 2] {
+    [format!("--log={}", flags.log), "--log-format=text".to_owned()]
 }
 
 /// A name that must answer: `kubernetes` in `default`, as in every cluster; where the objects have

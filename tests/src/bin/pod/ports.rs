@@ -1,29 +1,26 @@
-//! Which loopback addresses the pod takes, and whether they are free.
+//! Whether the ports that the flags fix are free, and where the pod is asked in the end.
 //!
-//! Each program would refuse a taken port by itself, but only once all are built and started: asked
-//! here, the answer is one line that names the flag.
+//! Each program would refuse a taken port by itself, but only after all are built and started:
+//! checked here, the answer is one line that names the flag. A port of 0 is chosen when its program
+//! binds it, never before.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use crate::flags::Flags;
 
-/// Where each program listens.
+/// Where the running pod is asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Ports {
     /// dnscache, DNS.
     pub dns: SocketAddr,
-    /// dnscache, HTTP.
-    pub dnscache_http: SocketAddr,
-    /// kubedns, DNS.
-    pub kubedns: SocketAddr,
     /// kubedns, HTTP.
     pub kubedns_http: SocketAddr,
     /// healthz, HTTP.
     pub healthz: SocketAddr,
 }
 
-/// A port that cannot be had.
+/// A port that is not free.
 #[derive(Debug, thiserror::Error)]
 #[error("{program} cannot have port {port} of 127.0.0.1 ({transport}); choose another with {flag}")]
 pub struct Error {
@@ -34,63 +31,40 @@ pub struct Error {
     source: io::Error,
 }
 
-/// Takes every port for a moment, all at the same time, and says what port 0 became.
-pub fn claim(flags: &Flags) -> Result<Ports, Error> {
-    let dns = take("dnscache", flags.dns_port, "--dns-port", Transport::UdpAndTcp)?;
-    let dnscache_http =
-        take("dnscache", flags.dnscache_http_port, "--dnscache-http-port", Transport::Tcp)?;
-    let kubedns = take("kubedns", flags.kubedns_port, "--kubedns-port", Transport::UdpAndTcp)?;
-    let kubedns_http =
-        take("kubedns", flags.kubedns_http_port, "--kubedns-http-port", Transport::Tcp)?;
-    let healthz = take("healthz", flags.healthz_port, "--healthz-port", Transport::Tcp)?;
-    Ok(Ports {
-        dns: dns.address,
-        dnscache_http: dnscache_http.address,
-        kubedns: kubedns.address,
-        kubedns_http: kubedns_http.address,
-        healthz: healthz.address,
-    })
+/// Checks that every port that is not 0 is free, all at the same time: no two are the same.
+pub fn check(flags: &Flags) -> Result<(), Error> {
+    let _held = [
+        take("dnscache", flags.dns_port, "--dns-port", Transport::UdpAndTcp)?,
+        take("dnscache", flags.dnscache_http_port, "--dnscache-http-port", Transport::Tcp)?,
+        take("kubedns", flags.kubedns_port, "--kubedns-port", Transport::UdpAndTcp)?,
+        take("kubedns", flags.kubedns_http_port, "--kubedns-http-port", Transport::Tcp)?,
+        take("healthz", flags.healthz_port, "--healthz-port", Transport::Tcp)?,
+    ];
+    Ok(())
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Transport {
     Tcp,
     UdpAndTcp,
 }
 
-/// A port held until this is dropped.
-struct Held {
-    address: SocketAddr,
-    _tcp: TcpListener,
-    _udp: Option<UdpSocket>,
-}
-
+/// Holds the port for the transports it is used for. `None` for port 0.
 fn take(
     program: &'static str,
     port: u16,
     flag: &'static str,
     transport: Transport,
-) -> Result<Held, Error> {
-    let refused = |transport, source| Error { program, port, transport, flag, source };
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-            .map_err(|source| refused("TCP", source))?;
-        let address = tcp.local_addr().map_err(|source| refused("TCP", source))?;
-        let Transport::UdpAndTcp = transport else {
-            return Ok(Held { address, _tcp: tcp, _udp: None });
-        };
-        match UdpSocket::bind(address) {
-            Ok(udp) => return Ok(Held { address, _tcp: tcp, _udp: Some(udp) }),
-            // A port the kernel picked for TCP may be taken for UDP: it picks another.
-            Err(_) if port == 0 && tries < TRIES_MAX => {}
-            Err(source) => return Err(refused("UDP", source)),
-        }
+) -> Result<Option<(TcpListener, Option<UdpSocket>)>, Error> {
+    if port == 0 {
+        return Ok(None);
     }
+    let refused = |transport| move |source| Error { program, port, transport, flag, source };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let tcp = TcpListener::bind(address).map_err(refused("TCP"))?;
+    let udp = (transport == Transport::UdpAndTcp).then(|| UdpSocket::bind(address)).transpose();
+    Ok(Some((tcp, udp.map_err(refused("UDP"))?)))
 }
-
-const TRIES_MAX: u32 = 100;
 
 #[cfg(test)]
 mod tests {
@@ -98,6 +72,7 @@ mod tests {
 
     use super::*;
 
+    /// Port 0 for all but `arguments`.
     fn flags(arguments: &[&str]) -> Flags {
         let free = ["dns", "dnscache-http", "kubedns", "kubedns-http", "healthz"]
             .map(|name| format!("--{name}-port=0"));
@@ -111,22 +86,11 @@ mod tests {
     }
 
     #[test]
-    fn port_0_becomes_five_different_free_ports() {
-        let ports = claim(&flags(&[])).unwrap();
-        let mut all =
-            [ports.dns, ports.dnscache_http, ports.kubedns, ports.kubedns_http, ports.healthz]
-                .map(|address| address.port())
-                .to_vec();
-        all.sort_unstable();
-        all.dedup();
-        assert_eq!(all.len(), 5);
-    }
-
-    #[test]
     fn a_taken_port_is_named_with_the_flag_that_changes_it() {
+        check(&flags(&[])).unwrap();
         let say = |flag: &str, address: SocketAddr| {
             let port = address.port();
-            let error = claim(&flags(&[&format!("{flag}={port}")])).unwrap_err().to_string();
+            let error = check(&flags(&[&format!("{flag}={port}")])).unwrap_err().to_string();
             for part in [flag, &port.to_string()] {
                 assert!(error.contains(part), "{part:?} is not in {error:?}");
             }
@@ -147,4 +111,6 @@ mod tests {
             assert!(is_named, "{flag}");
         }
     }
+
+    const TRIES_MAX: u32 = 100;
 }

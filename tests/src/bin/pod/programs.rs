@@ -1,10 +1,10 @@
-//! The three children: started with their logs in files, followed, ended within a bound.
+//! The three children: started one after the other with their logs in files, asked where they
+//! listen, followed, ended within a bound.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -12,25 +12,13 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use shared::addresses::Addresses;
 use tests::tether;
 
 use crate::flags::seen_from_here;
-
-/// One program to start.
-#[derive(Debug)]
-pub struct Plan {
-    /// Its name, its file's name, and its log's.
-    pub name: &'static str,
-    /// Its command line.
-    pub arguments: Vec<String>,
-    /// Where it answers DNS, if it does.
-    pub dns: Option<SocketAddr>,
-    /// Where it answers HTTP.
-    pub http: SocketAddr,
-}
 
 /// Why a program is not running.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +39,17 @@ pub enum Error {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A program ended before it listened.
+    #[error("{0}")]
+    Ended(Ended),
+    /// A program runs and has not bound its addresses.
+    #[error("{name} does not listen after {} s; its log is {log}", LISTEN_MAX.as_secs())]
+    Silent {
+        /// Which.
+        name: &'static str,
+        /// Where its log is.
+        log: String,
+    },
 }
 
 /// A program that ended, as people read it.
@@ -64,6 +63,8 @@ pub struct Ended {
 /// The running programs. Dropped, they are killed.
 #[derive(Debug)]
 pub struct Programs {
+    built: PathBuf,
+    log_directory: PathBuf,
     tasks: JoinSet<Ended>,
     stopping: CancellationToken,
     process_ids: BTreeMap<&'static str, u32>,
@@ -71,28 +72,61 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Starts each of `plan` from the directory `built`; standard output and error go to
-    /// `log_directory`/NAME.log.
-    pub fn start(built: &Path, log_directory: &Path, plan: &[Plan]) -> Result<Self, Error> {
-        let mut programs = Self {
+    /// No program yet. They come from the directory `built`, and their standard output and error go
+    /// to `log_directory`/NAME.log.
+    pub fn new(built: PathBuf, log_directory: PathBuf) -> Self {
+        Self {
+            built,
+            log_directory,
             tasks: JoinSet::new(),
             stopping: CancellationToken::new(),
             process_ids: BTreeMap::new(),
             table: String::new(),
-        };
-        for Plan { name, arguments, dns, http } in plan {
-            let log = log_directory.join(format!("{name}.log"));
-            let child = start(name, &built.join(name), arguments, &log)?;
-            let id = child.id().expect("a child that nobody waited for has an id");
-            let dns = dns.map_or(String::new(), |address| format!("DNS {address}"));
-            programs.table += &format!(
-                "{name:<8} pid {id:<7} {dns:<19} http://{http:<15} log {}\n",
-                seen_from_here(&log)
-            );
-            programs.process_ids.insert(name, id);
-            programs.tasks.spawn(follow(child, name, log, programs.stopping.clone()));
         }
-        Ok(programs)
+    }
+
+    /// Starts the program `name` and waits until it listens. Returns its addresses.
+    ///
+    /// Fails if this program, or one that was started before, ends meanwhile.
+    pub async fn start(
+        &mut self,
+        name: &'static str,
+        mut arguments: Vec<String>,
+    ) -> Result<Addresses, Error> {
+        let log = self.log_directory.join(format!("{name}.log"));
+        let file = self.log_directory.join(format!("{name}.addresses"));
+        match fs::remove_file(&file) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::Log { path: file, source });
+            }
+            _ => {}
+        }
+        arguments.push(format!("--addresses-file={}", file.display()));
+        let child = start(name, &self.built.join(name), &arguments, &log)?;
+        let id = child.id().expect("a child that nobody waited for has an id");
+        self.process_ids.insert(name, id);
+        self.tasks.spawn(follow(child, name, log.clone(), self.stopping.clone()));
+
+        let deadline = Instant::now() + LISTEN_MAX;
+        let addresses = loop {
+            if let Some(addresses) = Addresses::read(&file) {
+                break addresses;
+            }
+            tokio::select! {
+                ended = self.next_end() => return Err(Error::Ended(ended)),
+                () = sleep(LISTEN_PAUSE) => {}
+            }
+            if Instant::now() > deadline {
+                return Err(Error::Silent { name, log: seen_from_here(&log) });
+            }
+        };
+        let dns = addresses.dns.first().map_or(String::new(), |address| format!("DNS {address}"));
+        self.table += &format!(
+            "{name:<8} pid {id:<7} {dns:<19} http://{:<15} log {}\n",
+            addresses.http.to_string(),
+            seen_from_here(&log)
+        );
+        Ok(addresses)
     }
 
     /// One line per program: process id, addresses, log.
@@ -207,5 +241,8 @@ async fn end(child: &mut Child) -> io::Result<ExitStatus> {
 
 /// How long a program may drain. Above the programs' own deadline, below a person's patience.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How long a program may take to bind its addresses: kubedns reads all objects before.
+const LISTEN_MAX: Duration = Duration::from_secs(60);
+const LISTEN_PAUSE: Duration = Duration::from_millis(10);
 /// How much of a log is shown.
 const TAIL_LINES: usize = 8;
