@@ -1,13 +1,12 @@
 //! What the whole-program tests and the development tools share: the outside of the programs.
 //!
-//! Knows the Kubernetes API as its server does, DNS as an upstream does, and how programs are built
-//! and started; knows nothing of what is inside them.
+//! Knows the Kubernetes API as its server does, and how programs are built and started; knows
+//! nothing of what is inside them, nor how DNS is asked.
 //!
 //! ```text
 //! objects ─▶ api_server ◀─ lists, watches ─ kubedns     tests/it, cargo load scale
 //!         └▶ real_api   ◀─ likewise ────────┘           where its programs are at hand
 //! build ─▶ tether ─▶ children, each on its core         cargo pod, cargo load
-//! upstream ◀─ UDP, TCP ─ dnscache                       tests/it, cargo load upstreams
 //! ```
 
 pub mod api_server;
@@ -15,7 +14,6 @@ pub mod build;
 pub mod objects;
 pub mod real_api;
 pub mod tether;
-pub mod upstream;
 
 use std::time::Duration;
 
