@@ -19,9 +19,11 @@ pub enum Count {
     /// Answered with an expired entry; counted as a hit too, or as a miss where an upstream was
     /// asked first.
     Stale,
+    /// Asked by healthz of this pod, which is no client: counted as nothing else.
+    Probe,
 }
 
-/// Each [`Count`] with its name in metrics.
+/// What becomes of the queries of clients: each [`Count`] with its name in metrics.
 pub const COUNTS: [(&str, Count); 5] = [
     ("hit", Count::Hit),
     ("miss", Count::Miss),
@@ -32,7 +34,7 @@ pub const COUNTS: [(&str, Count); 5] = [
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Lane([AtomicU64; COUNTS.len()]);
+struct Lane([AtomicU64; Count::Probe as usize + 1]);
 
 /// The counters of every lane.
 #[derive(Debug)]

@@ -43,9 +43,12 @@ impl Handler for Answers {
         }
         let found = self.cache.get(query, asked.now, reply);
         if !matches!(found, Lookup::Expired | Lookup::Miss) {
-            self.counters.count(asked.lane, Count::Hit);
+            let count = count(query, asked, Count::Hit);
+            self.counters.count(asked.lane, count);
             match found {
-                Lookup::Stale => self.counters.count(asked.lane, Count::Stale),
+                Lookup::Stale if count == Count::Hit => {
+                    self.counters.count(asked.lane, Count::Stale);
+                }
                 Lookup::Due => self.renewer.renew(&Question::of(query)),
                 _ => {}
             }
@@ -65,7 +68,7 @@ impl Answers {
         let routes = self.routes.load();
         let route = routes.route(query.name());
         let owned = matches!(route, Route::Group(group) if routes.groups()[group].owned);
-        self.counters.count(asked.lane, Count::Miss);
+        self.counters.count(asked.lane, count(query, asked, Count::Miss));
         match route {
             Route::Local(local) => {
                 local.answer(query, reply);
@@ -90,7 +93,7 @@ impl Answers {
     ) -> Verdict {
         let name = (query.qclass == class::CH).then(|| chaos::name(query.name())).flatten();
         let Some(name) = name else { return self.refuse(NOT_A_QUESTION, asked, reply) };
-        self.counters.count(asked.lane, Count::Chaos);
+        self.counters.count(asked.lane, count(query, asked, Count::Chaos));
         reply.set_authoritative(true);
         match name {
             Name::Figure(figure) => {
@@ -131,6 +134,13 @@ impl Answers {
         reply.fail(rcode::REFUSED, reason, text);
         Verdict::Send
     }
+}
+
+/// What a query counts as: `of_client`, unless healthz of this pod asks. The mark alone is not
+/// enough, because every client can send it.
+fn count(query: &Query<'_>, asked: &Asked, of_client: Count) -> Count {
+    let probe = query.edns.is_some_and(|edns| edns.probe) && asked.peer.ip().is_loopback();
+    if probe { Count::Probe } else { of_client }
 }
 
 const HINFO: u16 = 13;
@@ -180,12 +190,16 @@ mod tests {
     }
 
     fn ask(answers: &Answers, message: &[u8]) -> (Verdict, u16) {
+        ask_from(answers, message, "192.0.2.9:1000")
+    }
+
+    fn ask_from(answers: &Answers, message: &[u8], peer: &str) -> (Verdict, u16) {
         let mut buffer = NameBuffer::new();
         let query = Query::screen(message, Transport::Udp, &mut buffer).unwrap();
         let mut out = [0; 512];
         let mut reply = Reply::new(&query, &mut out);
         let now = Moment::default() + Duration::from_secs(1_000);
-        let asked = Asked { now, peer: "192.0.2.9:1000".parse().unwrap(), lane: 0 };
+        let asked = Asked { now, peer: peer.parse().unwrap(), lane: 0 };
         let verdict = answers.answer(&query, &asked, &mut reply);
         (verdict, reply.rcode())
     }
@@ -241,6 +255,45 @@ mod tests {
             for other in [Count::Hit, Count::Miss, Count::Refused, Count::Chaos] {
                 let times = u64::from(other == count);
                 assert_eq!(answers.counters.total(other), times, "{name} {question:?} {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn probes_of_healthz_are_no_queries_of_clients() {
+        const PROBE: &[u8] = b"\0\0\x29\x04\xd0\0\0\0\0\0\x04\xfe\x1d\0\0";
+        const PLAIN: &[u8] = b"\0\0\x29\x04\xd0\0\0\0\0\0\0";
+        let (near, far) = ("127.0.0.1:1000", "192.0.2.9:1000");
+        let miss = ("web.shop.svc.cluster.local", (rtype::A, class::IN), Count::Miss);
+        let chaos = ("version.bind", (rtype::TXT, class::CH), Count::Chaos);
+        let local = ("a.onion", (rtype::A, class::IN), Count::Miss);
+        let hit = ("kept.example", (rtype::A, class::IN), Count::Hit);
+        for (name, question, of_client) in [miss, chaos, local, hit] {
+            let rows = [
+                (near, Some(PROBE), Count::Probe),
+                ("[::1]:1000", Some(PROBE), Count::Probe),
+                (far, Some(PROBE), of_client),
+                (near, Some(PLAIN), of_client),
+                (near, None, of_client),
+            ];
+            for (peer, edns, expected) in rows {
+                let answers = answers();
+                let kept = message("kept.example", (rtype::A, class::IN), 1);
+                let entry = Entry::new(&kept, rcode::NOERROR).unwrap();
+                let mut buffer = NameBuffer::new();
+                let kept = Query::screen(&kept, Transport::Udp, &mut buffer).unwrap();
+                let now = Moment::default() + Duration::from_secs(1_000);
+                answers.cache.insert(&Question::of(&kept), &entry, 30, now);
+                let mut asked = message(name, question, 1);
+                if let Some(edns) = edns {
+                    asked[11] = 1;
+                    asked.extend_from_slice(edns);
+                }
+                ask_from(&answers, &asked, peer);
+                for other in [Count::Hit, Count::Miss, Count::Chaos, Count::Stale, Count::Probe] {
+                    let times = u64::from(other == expected);
+                    assert_eq!(answers.counters.total(other), times, "{name} {peer} {other:?}");
+                }
             }
         }
     }

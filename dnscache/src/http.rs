@@ -14,6 +14,7 @@ use axum::routing::get;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
@@ -150,6 +151,9 @@ impl Collector for Metrics {
             ("queries", "Queries by what became of them"),
             COUNTS.map(|(name, count)| ([("result", name)], answers.counters.total(count))),
         )?;
+        let help = "Queries of healthz in the same pod, which are not in queries_total";
+        let probes = encoder.encode_descriptor("probes", help, None, MetricType::Counter)?;
+        ConstCounter::new(answers.counters.total(Count::Probe)).encode(probes)?;
         let changes = answers.cache.changes();
         shared::metrics::counters(
             &mut encoder,

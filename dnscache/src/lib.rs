@@ -46,14 +46,14 @@ use shared::metrics::coredns::Compat;
 use shared::ready::Check;
 use shared::serve;
 use shared::shutdown::{TaskError, Tasks};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use cache::Cache;
 use counters::Counters;
 use forward::Renewer;
 use handler::Answers;
 use reload::Sources;
-use route::{Reserved, Routes};
+use route::Routes;
 
 pub use config::Config;
 
@@ -103,8 +103,13 @@ impl Program {
         let sockets = serve::bind(&config.listen, threads.min(LANES_MAX))?;
         let listener = shared::http::bind(config.http_listen).await?;
         let flags = config.servers.clone();
-        let (directory, follower) = open_directory(&config);
-        let sources = Sources::new(flags, directory, config.resolv_file.clone());
+        let reserved = Routes::new(&flags, &config_dir::Keys::default(), &[]);
+        let check = move |keys: &config_dir::Keys| {
+            reserved.admit(keys).map_err(|error| error.to_string().into())
+        };
+        let directory = config.config_dir.as_deref();
+        let (directory, follower) = config_dir::open_with(directory, Box::new(check));
+        let sources = Sources { flags, directory, resolv_file: config.resolv_file.clone() };
         Ok(Self { config, sockets, listener, follower, sources })
     }
 
@@ -122,7 +127,7 @@ impl Program {
     ///
     /// Fails when a task ends by itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { config, sockets, listener, follower, mut sources } = self;
+        let Self { config, sockets, listener, follower, sources } = self;
         let routes = Arc::new(ArcSwap::from_pointee(sources.routes()));
         let cache = Arc::new(Cache::new(config.bounds()));
         let epoch = Arc::new(changes::Epoch::default());
@@ -179,19 +184,6 @@ impl Program {
     }
 }
 
-/// The configuration directory, without stub domains that servers in this pod answer for.
-fn open_directory(config: &Config) -> (watch::Receiver<config_dir::State>, config_dir::Follower) {
-    let routes = Routes::new(&config.servers, &config_dir::Keys::default(), &[]);
-    let demand = move |keys: &mut config_dir::Keys| {
-        let reserved = routes.reserved(keys);
-        for Reserved { domain, .. } in &reserved {
-            keys.stub_domains.remove(domain);
-        }
-        reserved.iter().map(|reserved| reserved.to_string().into()).collect()
-    };
-    config_dir::open_with(config.config_dir.as_deref(), Box::new(demand))
-}
-
 /// What is served over HTTP.
 fn http_router(
     answers: Arc<Answers>,
@@ -207,13 +199,9 @@ fn http_router(
     shared::metrics::register_config_dir(&mut registry, directory.clone());
     registry.register_collector(Box::new(forward::Metrics(Arc::clone(&board))));
     registry.register_collector(Box::new(http::Metrics(Arc::clone(&answers))));
-    let upstreams = Arc::clone(&sources.upstreams);
-    registry.register_collector(Box::new(reload::Metrics(Arc::clone(&upstreams))));
     // Routes are loaded and sockets bound before anything is served.
-    let ready = move || {
-        let (upstreams, directory) = (upstreams.load().check(), directory.borrow().check());
-        vec![Check::passed("dns"), Check::passed("routes"), upstreams, directory]
-    };
+    let ready =
+        move || vec![Check::passed("dns"), Check::passed("routes"), directory.borrow().check()];
     let compat = compat.map(|Compat::Coredns| http::coredns(&answers, &counters));
     let registries = std::iter::once(registry).chain(compat).collect();
     http::router(answers, (counters, board), ready, registries)

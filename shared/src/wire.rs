@@ -26,6 +26,10 @@ pub const UDP_SIZE_PLAIN: usize = 512;
 /// The largest reply we send over UDP, and what we advertise: it crosses every path unfragmented
 /// (RFC 9715).
 pub const UDP_SIZE_MAX: usize = 1_232;
+/// The EDNS option, without data, of a query that healthz sends to a program of its own pod. It is
+/// from the range for local use (IANA DNS parameters); other servers pass over it (RFC 6891 section
+/// 6.1.2).
+pub const PROBE_OPTION: u16 = 65_053;
 /// The counts of an IXFR: one question, and in the authority section the SOA that the client has.
 const IXFR_COUNTS: u64 = 1 << 48 | 1 << 16;
 /// More EDNS options than this in one query is an attack on whoever decodes them (CVE-2026-41292).
@@ -155,6 +159,8 @@ pub struct Edns {
     pub dnssec_ok: bool,
     /// The edns-tcp-keepalive option is present (RFC 7828).
     pub keepalive: bool,
+    /// The option [`PROBE_OPTION`] is present.
+    pub probe: bool,
 }
 
 /// Why a message is no query we answer.
@@ -363,7 +369,7 @@ fn read_opt(record: &[u8]) -> Result<Edns, Refusal> {
         return Err(FORMERR);
     }
     const TCP_KEEPALIVE: u16 = 11;
-    let mut keepalive = false;
+    let (mut keepalive, mut probe) = (false, false);
     let mut count = 0;
     while !options.is_empty() {
         let Some((&[c1, c0, l1, l0], rest)) = options.split_first_chunk::<4>() else {
@@ -374,10 +380,13 @@ fn read_opt(record: &[u8]) -> Result<Edns, Refusal> {
         if length > rest.len() || count > OPTIONS_MAX {
             return Err(FORMERR);
         }
-        keepalive |= u16::from_be_bytes([c1, c0]) == TCP_KEEPALIVE;
+        let code = u16::from_be_bytes([c1, c0]);
+        keepalive |= code == TCP_KEEPALIVE;
+        probe |= code == PROBE_OPTION;
         options = &rest[length..];
     }
-    Ok(Edns { udp_size: u16::from_be_bytes([s1, s0]), dnssec_ok: flags & 0x80 != 0, keepalive })
+    let udp_size = u16::from_be_bytes([s1, s0]);
+    Ok(Edns { udp_size, dnssec_ok: flags & 0x80 != 0, keepalive, probe })
 }
 
 /// Writes the reply that `refusal` of `message` asks for into `out`; its length, or nothing where
@@ -438,6 +447,12 @@ mod tests {
         assert_eq!(query.question(), WEB);
         assert!(query.recursion_desired() && query.checking_disabled() && query.dnssec_ok());
         assert!(query.authentic_data() && query.edns.unwrap().keepalive);
+        assert!(!query.edns.unwrap().probe);
+        let opt = b"\0\0\x29\x04\xd0\0\0\0\0\0\x04\xfe\x1d\0\0";
+        let marked = self::message([0x01, 0], [1, 0, 0, 1], &[WEB, opt]);
+        let mut buffer = NameBuffer::new();
+        let edns = Query::screen(&marked, Transport::Udp, &mut buffer).unwrap().edns.unwrap();
+        assert!(edns.probe && !edns.keepalive);
         assert_eq!(query.reply_len_max(), 1_232);
         assert_eq!(labels(query.name()).collect::<Vec<_>>(), [&b"web"[..], b"shop"]);
         assert_eq!(query.serial, None);
