@@ -1,7 +1,7 @@
 //! Every flag of healthz: name, unit, default, limit. Text becomes checked values here only.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -27,11 +27,13 @@ pub struct Config {
     #[arg(long, value_name = "FILE")]
     pub addresses_file: Option<PathBuf>,
 
-    /// What is asked; repeatable. SERVER is IP or IP:PORT, an IPv6 address in brackets before a
-    /// port; port 53 unless given; after "tcp:" asked over TCP. A NAME that begins with "*." is
-    /// asked with a new first label each time: no cache can answer it, and NXDOMAIN is right.
-    /// INTERVAL_SECONDS is 1 to 3600, 5 unless given. TYPE is A unless given
-    #[arg(long = "probe", value_name = "LABEL,SERVER,NAME[,INTERVAL_SECONDS[,TYPE]]",
+    /// A question to ask again and again (repeatable). SERVER is IP or IP:PORT, an IPv6 address in
+    /// brackets before a port; the port is 53 unless given; after "tcp:" it is asked over TCP. The
+    /// answer must have a record of NAME and TYPE; for A and AAAA the other family counts as well.
+    /// A NAME that begins with "*." is asked with a new first label each time: no cache can answer
+    /// it, and NXDOMAIN is right. INTERVAL_SECONDS is 1 to 3600, 5 unless given. TYPE is A unless
+    /// given. ADDRESS must be among the answers
+    #[arg(long = "probe", value_name = "LABEL,SERVER,NAME[,INTERVAL_SECONDS[,TYPE[,ADDRESS]]]",
           default_values = PROBES)]
     pub probes: Vec<Probe>,
 
@@ -94,6 +96,8 @@ pub struct Pace {
     /// The same for the first probe of all, doubling up to `retry` until there is an answer: the
     /// pod starts, and somebody waits for it.
     pub start: Duration,
+    /// How long a program may start: before, failed probes are no reason for alarm.
+    pub start_max: Duration,
 }
 
 impl Default for Pace {
@@ -103,6 +107,8 @@ impl Default for Pace {
             deadline: Duration::from_millis(2_500),
             retry: Duration::from_secs(1),
             start: Duration::from_millis(200),
+            // An image that is pulled, a large cluster that is listed.
+            start_max: Duration::from_secs(30),
         }
     }
 }
@@ -124,6 +130,8 @@ pub struct Probe {
     pub interval: Duration,
     /// The type asked for.
     pub rtype: RecordType,
+    /// An address that must be among the answers.
+    pub expected: Option<IpAddr>,
 }
 
 /// How a probe asks first.
@@ -144,11 +152,24 @@ impl Probe {
     }
 }
 
+impl Probe {
+    /// The type of the other family's addresses, if either counts: for A and AAAA, unless an
+    /// address is expected.
+    pub fn other_family(&self) -> Option<RecordType> {
+        match (self.rtype, self.expected) {
+            (RecordType::A, None) => Some(RecordType::AAAA),
+            (RecordType::AAAA, None) => Some(RecordType::A),
+            _ => None,
+        }
+    }
+}
+
 /// Why a text is no probe.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// Too few or too many parts.
-    #[error("{count} parts, expected LABEL,SERVER,NAME[,INTERVAL_SECONDS[,TYPE]]")]
+    #[error("{}, expected LABEL,SERVER,NAME[,INTERVAL_SECONDS[,TYPE[,ADDRESS]]]",
+            counted(*.count, "part"))]
     Parts {
         /// How many there are.
         count: usize,
@@ -179,6 +200,12 @@ pub enum ProbeError {
         /// As written.
         interval: String,
     },
+    /// The address cannot be among the answers.
+    #[error("address '{address}': expected an IPv4 address after A, an IPv6 address after AAAA")]
+    Address {
+        /// As written.
+        address: String,
+    },
     /// The type is none we ask for.
     #[error("type '{rtype}': expected A, AAAA, ANY, CNAME, MX, NS, PTR, SOA, SRV or TXT")]
     Type {
@@ -192,12 +219,13 @@ impl FromStr for Probe {
 
     fn from_str(text: &str) -> Result<Self, ProbeError> {
         let parts = text.split(',').map(str::trim).collect::<Vec<_>>();
-        let (label, server, name, interval, rtype) = match *parts {
-            [label, server, name] => (label, server, name, INTERVAL, TYPE),
-            [label, server, name, interval] => (label, server, name, interval, TYPE),
-            [label, server, name, interval, rtype] => (label, server, name, interval, rtype),
+        let (label, server, name, rest) = match &*parts {
+            [label, server, name, rest @ ..] if rest.len() <= 3 => (*label, *server, *name, rest),
             _ => return Err(ProbeError::Parts { count: parts.len() }),
         };
+        let interval = rest.first().copied().unwrap_or(INTERVAL);
+        let rtype = parse_type(rest.get(1).copied().unwrap_or(TYPE))?;
+        let expected = rest.get(2).map(|text| parse_address(text, rtype)).transpose()?;
         let (transport, address) = match server.strip_prefix("tcp:") {
             Some(address) => (Transport::Tcp, address),
             None => (Transport::Udp, server),
@@ -215,7 +243,8 @@ impl FromStr for Probe {
             name: parse_name(name, fresh)?,
             fresh,
             interval: parse_interval(interval)?,
-            rtype: parse_type(rtype)?,
+            rtype,
+            expected,
         })
     }
 }
@@ -254,6 +283,21 @@ fn parse_type(text: &str) -> Result<RecordType, ProbeError> {
     rtype.filter(|rtype| TYPES.contains(rtype)).ok_or_else(wrong)
 }
 
+fn parse_address(text: &str, rtype: RecordType) -> Result<IpAddr, ProbeError> {
+    let fits = |address: &IpAddr| match rtype {
+        RecordType::A => address.is_ipv4(),
+        RecordType::AAAA => address.is_ipv6(),
+        _ => false,
+    };
+    let wrong = || ProbeError::Address { address: text.to_owned() };
+    text.parse().ok().filter(fits).ok_or_else(wrong)
+}
+
+/// `1 part`, `2 parts`: English for `count` things.
+pub(crate) fn counted(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 /// The types a probe may ask for: those a cluster's DNS serves, and sidecar's ANY.
 const TYPES: [RecordType; 10] = [
     RecordType::A,
@@ -267,14 +311,17 @@ const TYPES: [RecordType; 10] = [
     RecordType::SRV,
     RecordType::TXT,
 ];
-/// The programs of the same pod.
-const PROBES: [&str; 2] = [
+/// The programs of the same pod over UDP and TCP, and a name that the cache cannot have.
+const PROBES: [&str; 5] = [
     "kubedns,127.0.0.1:10053,kubernetes.default.svc.cluster.local,5,A",
+    "kubedns-tcp,tcp:127.0.0.1:10053,kubernetes.default.svc.cluster.local,5,A",
     "dnscache,127.0.0.1:53,kubernetes.default.svc.cluster.local,5,A",
+    "dnscache-tcp,tcp:127.0.0.1:53,kubernetes.default.svc.cluster.local,5,A",
+    "dnscache-miss,127.0.0.1:53,*.default.svc.cluster.local,5,A",
 ];
 /// Seconds from probe to probe, unless given.
 const INTERVAL: &str = "5";
-/// Every cluster has it: where there is no IPv4, NODATA is an answer too.
+/// If the name has no IPv4 address, AAAA is asked as well.
 const TYPE: &str = "A";
 /// An hour: less often is no watch.
 const INTERVAL_SECS_MAX: u64 = 3_600;
@@ -307,12 +354,15 @@ mod tests {
             ("a,tcp:127.0.0.1,x", "a 127.0.0.1:53 x A 5 s Tcp"),
             ("a,tcp:[::1]:54,*.x.y", "a [::1]:54 *.x.y A 5 s Tcp"),
             ("a,127.0.0.1,.", "a 127.0.0.1:53 . A 5 s Udp"),
+            ("a,::1,x,5,A,10.96.0.1", "a [::1]:53 x A 5 s Udp 10.96.0.1"),
+            ("a,::1,*.x,5,aaaa,fd00::1", "a [::1]:53 *.x AAAA 5 s Udp fd00::1"),
         ];
         for (text, expected) in rows {
             let probe = text.parse::<Probe>().unwrap();
             let Probe { label, server, transport, rtype, .. } = &probe;
             let (name, seconds) = (probe.question(), probe.interval.as_secs());
-            let read = format!("{label} {server} {name} {rtype} {seconds} s {transport:?}");
+            let mut read = format!("{label} {server} {name} {rtype} {seconds} s {transport:?}");
+            read.extend(probe.expected.map(|address| format!(" {address}")));
             assert_eq!(read, expected, "{text}");
         }
     }
@@ -321,9 +371,14 @@ mod tests {
     fn a_wrong_probe_is_one_line_that_says_what_is_allowed() {
         let long = format!("a,127.0.0.1,{}x", "abcdefg.".repeat(32));
         let rows = [
-            ("", "1 parts, expected LABEL,SERVER,NAME"),
+            ("", "1 part, expected LABEL,SERVER,NAME"),
             ("a,127.0.0.1", "2 parts"),
-            ("a,127.0.0.1,x,5,A,6", "6 parts"),
+            ("a,127.0.0.1,x,5,A,10.0.0.1,7", "7 parts"),
+            ("a,127.0.0.1,x,5,A,6", "address '6': expected an IPv4 address after A"),
+            ("a,127.0.0.1,x,5,A,::1", "address '::1'"),
+            ("a,127.0.0.1,x,5,AAAA,10.0.0.1", "address '10.0.0.1'"),
+            ("a,127.0.0.1,x,5,SRV,10.0.0.1", "address '10.0.0.1'"),
+            ("a,127.0.0.1,x,5,A,", "address ''"),
             (",127.0.0.1,x", "label ''"),
             ("a b,127.0.0.1,x", "label 'a b': expected 1 to 63"),
             ("a/b,127.0.0.1,x", "label 'a/b'"),
@@ -356,7 +411,14 @@ mod tests {
     fn the_defaults_are_the_pod_and_labels_are_unique() {
         let config = parse_from::<Config>(["healthz"]).unwrap();
         let labels = config.probes.iter().map(|probe| probe.label.as_str()).collect::<Vec<_>>();
-        assert_eq!(labels, ["kubedns", "dnscache"]);
+        let expected = ["kubedns", "kubedns-tcp", "dnscache", "dnscache-tcp", "dnscache-miss"];
+        assert_eq!(labels, expected);
+        for program in ["kubedns", "dnscache"] {
+            let of = config.probes.iter().filter(|probe| probe.label.starts_with(program));
+            let transports: Vec<_> = of.map(|probe| probe.transport).collect();
+            assert!(transports.contains(&Transport::Udp) && transports.contains(&Transport::Tcp));
+        }
+        assert!(config.probes[4].fresh);
         assert_eq!(config.http_listen, "[::]:10054".parse().unwrap());
         assert_eq!(config.check(), Ok(()));
         let twice = ["healthz", "--probe", "a,::1,x", "--probe", "a,::1,y"];

@@ -8,6 +8,7 @@
 //! /healthz/LABEL       one probe, likewise
 //! /healthcheck/LABEL   one probe, in sidecar's JSON
 //! /livez /readyz       healthz itself
+//! /livez/LABEL         503 while the program behind the probe sends no reply at all
 //! /metrics             Prometheus or OpenMetrics
 //! ```
 
@@ -24,11 +25,12 @@ use axum::{Json, Router};
 use prometheus_client::registry::Registry;
 use shared::config_dir;
 use shared::http::{checks, metrics};
+use shared::ready::Finding;
 use shared::serve::boot_time;
 use tokio::sync::watch;
 
 use crate::page::page;
-use crate::report::{live_checks, ready_checks, report, sidecar_report, text};
+use crate::report::{live_checks, ready_checks, report, sidecar_report, stuck_check, text};
 use crate::status::{Record, State, Status, overall};
 
 type Watched = Shared<watch::Receiver<Status>>;
@@ -56,6 +58,7 @@ pub fn router(
         .route("/healthz", get(all))
         .route("/healthz/{label}", get(one))
         .route("/healthcheck/{label}", get(sidecar))
+        .route("/livez/{label}", get(alive))
         .with_state(status)
         .route("/livez", checks("livez", live))
         .route("/readyz", checks("readyz", ready.clone()))
@@ -92,6 +95,26 @@ async fn sidecar(Shared(status): Watched, Path(label): Path<String>) -> Response
     }
 }
 
+/// Whether the kubelet may leave the program running. Its failures are no matter here as long as it
+/// replies: a restart heals neither an API server that is away nor an upstream.
+async fn alive(Shared(status): Watched, Path(label): Path<String>) -> Response {
+    let (status, now) = (status.borrow(), boot_time());
+    match status.probe(&label) {
+        Some(record) => {
+            let check = stuck_check(record, now);
+            let about = [(CACHE_CONTROL, "no-store")];
+            match check.finding {
+                Finding::Failed(reason) => {
+                    let body = format!("[-]{label} is stuck: {reason}\n");
+                    (StatusCode::SERVICE_UNAVAILABLE, about, body).into_response()
+                }
+                _ => (about, "ok").into_response(),
+            }
+        }
+        None => unknown(&status, &label),
+    }
+}
+
 async fn people(Shared(status): Watched) -> Response {
     // The page brings its own style and script and reads nothing but itself.
     let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
@@ -106,7 +129,8 @@ async fn people(Shared(status): Watched) -> Response {
 }
 
 async fn nowhere() -> Response {
-    let paths = "not found: / /healthz /healthz/LABEL /healthcheck/LABEL /livez /readyz /metrics\n";
+    let paths = "not found: / /healthz /healthz/LABEL /healthcheck/LABEL /livez /livez/LABEL \
+                 /readyz /metrics\n";
     (StatusCode::NOT_FOUND, paths).into_response()
 }
 

@@ -7,7 +7,9 @@
 //! ```
 //!
 //! * Three failed probes in a row make a healthy program unhealthy, one answer makes it healthy:
-//!   one lost packet is not an outage. `status` has the rule.
+//!   one lost packet is not an outage, and a pod that starts is not ill. `status` has the rule.
+//! * A probe judges the answer: it needs a record of the name and type. `question` has the rule.
+//! * `/livez/LABEL` fails only if a program sends no reply at all, whatever those it asks do.
 //! * A probe that hangs is a failed probe; a prober that hangs is reported as such.
 //! * `/livez` is healthz's own life, `/healthz` is the pod's: they fail for different reasons.
 //! * No lock: the status travels through a watch channel.
@@ -86,7 +88,8 @@ impl Program {
     /// Fails when a task ends by itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
         let Self { config, listener, directory: (directory, follower) } = self;
-        let (sender, status) = watch::channel(Status::new(config.probes.clone(), boot_time()));
+        let status = Status::new(config.probes.clone(), config.pace.start_max, boot_time());
+        let (sender, status) = watch::channel(status);
         let (registry, metrics) = metrics::new(status.clone(), directory.clone());
         let router = http::router(status, directory, [registry].into());
         tracing::info!(http = %listener.address(), probes = config.probes.len(), "probing");

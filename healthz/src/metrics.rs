@@ -71,6 +71,13 @@ impl Collector for Up {
             let labels = [("probe", record.probe.label.as_str())];
             value(record.health(now).state).encode(family.encode_family(&labels)?)?;
         }
+        let help = "0 while the program behind the probe sends no reply at all: /livez/LABEL";
+        let mut family = encoder.encode_descriptor("probe_live", help, None, MetricType::Gauge)?;
+        for record in status.probes() {
+            let labels = [("probe", record.probe.label.as_str())];
+            let live = ConstGauge::new(i64::from(!record.is_stuck(now)));
+            live.encode(family.encode_family(&labels)?)?;
+        }
         let help = "1 while every probe is healthy: what /healthz says";
         let gauge = encoder.encode_descriptor("up", help, None, MetricType::Gauge)?;
         value(overall(status.probes(), now)).encode(gauge)

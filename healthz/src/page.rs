@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use shared::clock::Moment;
 
+use crate::config::counted;
 use crate::report::{duration, milliseconds, question};
 use crate::status::{HISTORY_MAX, Record, State, overall};
 
@@ -48,7 +49,7 @@ fn lead(records: &[Record], now: Moment) -> String {
     };
     match overall(records, now) {
         State::Healthy => "Every program that is probed answers.".to_owned(),
-        State::Waiting => format!("No probe has come to an end yet: {}.", not(State::Waiting)),
+        State::Waiting => format!("No answer yet from: {}.", not(State::Waiting)),
         State::Unhealthy => format!("No good answer from: {}.", not(State::Unhealthy)),
     }
 }
@@ -60,14 +61,17 @@ fn card(record: &Record, now: Moment) -> String {
     if let Some(reason) = &health.reason {
         rows += &row("Reason", reason);
     }
+    if record.is_stuck(now) {
+        rows += &row("Stuck", "no reply at all to the last probes");
+    }
     let latency = record.last.as_ref().filter(|(outcome, _)| outcome.result.is_ok());
     if let Some((outcome, _)) = latency {
         rows += &row("Latency", &milliseconds(outcome.latency));
     }
     rows += &row("Asks", &question(&record.probe));
     rows += &row("Every", &duration(record.probe.interval));
-    if let Some((failure, at)) = &record.failed {
-        let age = duration(now.since(*at));
+    if let Some((failure, at)) = record.last_error(now) {
+        let age = duration(now.since(at));
         rows += &row("Last error", &format!("{failure}, {age} ago"));
     }
     let chart = chart(record);
@@ -79,20 +83,34 @@ fn card(record: &Record, now: Moment) -> String {
 }
 
 fn row(term: &str, text: &str) -> String {
-    format!("<div><dt>{term}</dt><dd>{}</dd></div>\n", escape(text))
+    format!("<div><dt>{term}</dt><dd>{}</dd></div>\n", breakable(&escape(text)))
 }
 
-/// The last outcomes as bars: taller is slower, a failure is a full bar in another colour.
+/// HTML that may be broken behind the dots of a long name, and nowhere else inside it.
+fn breakable(html: &str) -> String {
+    let mut text = String::with_capacity(html.len());
+    for (at, c) in html.char_indices() {
+        text.push(c);
+        if c == '.' && html[at + 1..].starts_with(|next: char| next.is_ascii_alphabetic()) {
+            text.push_str("<wbr>");
+        }
+    }
+    text
+}
+
+/// The last outcomes as bars, with their scale: taller is slower, a failure is a full bar in
+/// another colour.
 fn chart(record: &Record) -> String {
     let answers = record.history.iter().flatten();
     let slowest = answers.clone().max().copied().unwrap_or_default();
-    let scale = slowest.max(Duration::from_millis(1)).as_secs_f64();
+    let top = slowest.max(Duration::from_millis(1));
     let failures = record.history.len() - answers.count();
     let mut bars = String::new();
     let first = HISTORY_MAX - record.history.len();
     for (at, outcome) in record.history.iter().enumerate() {
+        let share = |latency: &Duration| latency.as_secs_f64() / top.as_secs_f64();
         let (class, height) = match outcome {
-            Some(latency) => ("ok", 3.0 + 25.0 * latency.as_secs_f64() / scale),
+            Some(latency) => ("ok", 3.0 + 25.0 * share(latency)),
             None => ("bad", 28.0),
         };
         let (x, y) = ((first + at) * 4, 28.0 - height);
@@ -102,11 +120,13 @@ fn chart(record: &Record) -> String {
         )
         .expect("a String takes all text");
     }
-    let count = record.history.len();
-    let slowest = milliseconds(slowest);
+    let last = counted(record.history.len(), "probe");
+    let (slowest, top) = (milliseconds(slowest), milliseconds(top));
     format!(
         "<svg viewBox=\"0 0 {} 28\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"\
-         Last {count} probes: {failures} failed, slowest answer {slowest}\">{bars}</svg>\n",
+         Last {last}: {failures} failed, slowest answer {slowest}\">{bars}</svg>\n\
+         <p class=\"scale\"><span>Last {last}, newest right, {failures} failed</span> \
+         <span>top of the chart: {top}</span></p>\n",
         HISTORY_MAX * 4
     )
 }
@@ -150,12 +170,13 @@ border-radius:.75rem}\
 h2{display:flex;justify-content:space-between;align-items:baseline;margin:0 0 .75rem;\
 font-size:1.2rem}\
 .pill{font-size:.9rem;font-weight:600}\
-svg{display:block;width:100%;height:2.4rem;margin-bottom:.75rem;\
-border-bottom:1px solid var(--line)}\
+svg{display:block;width:100%;height:2.4rem;border:solid var(--line);border-width:1px 0}\
+.scale{display:flex;flex-wrap:wrap;justify-content:space-between;gap:0 1rem;\
+margin:.15rem 0 .75rem;color:var(--dim);font-size:.85rem;font-variant-numeric:tabular-nums}\
 rect.ok{fill:var(--ok)}rect.bad{fill:var(--bad)}\
 dl{margin:0}dl div{display:flex;gap:1rem;padding:.2rem 0}\
 dt{flex:0 0 5.5rem;color:var(--dim)}\
-dd{margin:0;min-width:0;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}\
+dd{margin:0;min-width:0;overflow-wrap:break-word;font-variant-numeric:tabular-nums}\
 footer{display:flex;flex-wrap:wrap;gap:.5rem 2rem;justify-content:space-between;\
 margin-top:2rem;color:var(--dim)}\
 footer p,nav{margin:0}nav a{margin-right:1rem}a{color:inherit}\
@@ -190,33 +211,70 @@ mod tests {
     fn the_page_tells_each_state_and_escapes_what_servers_say() {
         let probes = ["kubedns,127.0.0.1:10053,x.y", "cache,::1,x.y"];
         let now = Moment::default();
-        let mut status = Status::new(probes.map(|text| text.parse().unwrap()), now);
-        assert!(page(status.probes(), now).contains("yet: kubedns, cache."));
+        let probes = probes.map(|text| text.parse().unwrap());
+        let mut status = Status::new(probes, Duration::ZERO, now);
+        assert!(page(status.probes(), now).contains("No answer yet from: kubedns, cache."));
         let latency = Duration::from_micros(410);
-        let ok = Outcome { latency, result: Ok(()) };
+        let ok = Outcome { latency, result: Ok(()), replied: true };
         for index in 0..2 {
             status.record(index, ok.clone(), now);
         }
         let html = page(status.probes(), now);
         assert!(html.contains("<title>Healthy") && html.contains("<dd>0.41 ms</dd>"), "{html}");
+        assert!(!html.contains("Last error") && html.contains("Last 1 probe,"), "{html}");
         let error = Some("<script>alert('x')</script>".to_owned());
         let result = Err(Failure::Rcode { code: 2, error });
         for _ in 0..3 {
-            status.record(1, Outcome { latency, result: result.clone() }, now);
+            let outcome = Outcome { latency, result: result.clone(), replied: true };
+            status.record(1, outcome, now);
         }
         let html = page(status.probes(), now);
         assert!(html.contains("<title>Unhealthy") && html.contains("from: cache."), "{html}");
         assert!(html.contains("SERVFAIL: &lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;"));
         assert!(html.contains("Last 4 probes: 3 failed, slowest answer 0.41 ms"));
+        assert!(html.contains("Last 4 probes, newest right, 3 failed</span>"), "{html}");
+        assert!(html.contains("<span>top of the chart: 1.00 ms</span>"), "{html}");
+        assert!(html.contains("Last error") && !html.contains("Stuck"), "{html}");
         assert_eq!(html.matches("<script>").count(), 1);
     }
 
     #[test]
     fn the_page_needs_nothing_but_itself() {
-        let status = Status::new([], Moment::default());
+        let status = Status::new([], Duration::ZERO, Moment::default());
         let html = page(status.probes(), Moment::default());
         for outside in ["http://", "https://", "src=", "@import", "url("] {
             assert!(!html.contains(outside), "{outside}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_stuck_is_named_and_a_slow_one_sets_the_scale() {
+        let now = Moment::default();
+        let probe = "cache,::1,x.y".parse().unwrap();
+        let mut status = Status::new([probe], Duration::ZERO, now);
+        let latency = Duration::from_millis(40);
+        status.record(0, Outcome { latency, result: Ok(()), replied: true }, now);
+        let result = Err(Failure::Timeout { after: Duration::from_millis(2_500) });
+        for _ in 0..3 {
+            let outcome = Outcome { latency, result: result.clone(), replied: false };
+            status.record(0, outcome, now);
+        }
+        let html = page(status.probes(), now);
+        assert!(html.contains("top of the chart: 40.00 ms"), "{html}");
+        assert!(html.contains("<dt>Stuck</dt><dd>no reply at all to the last probes</dd>"));
+        assert!(html.contains("<dt>Reason</dt><dd>no answer within 2.5 s</dd>"), "{html}");
+    }
+
+    #[test]
+    fn names_break_behind_dots_and_numbers_do_not() {
+        let rows = [
+            ("127.0.0.1:53 web.shop.svc A", "127.0.0.1:53 web.<wbr>shop.<wbr>svc A"),
+            ("0.41 ms", "0.41 ms"),
+            ("ends.", "ends."),
+            ("*.default &lt;b&gt;", "*.<wbr>default &lt;b&gt;"),
+        ];
+        for (text, html) in rows {
+            assert_eq!(breakable(text), html);
         }
     }
 }

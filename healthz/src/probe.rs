@@ -15,16 +15,51 @@ use crate::question::{Question, Verdict};
 use crate::status::{Failure, Outcome};
 
 /// Asks once: over UDP the query is sent up to three times, a truncated reply is fetched over TCP.
-/// Ends at the deadline of `pace` at the latest.
+/// If no reply comes, the server is asked about itself: a program that answers that is not stuck.
+/// Ends at twice the deadline of `pace` at the latest.
 pub async fn ask(probe: &Probe, pace: Pace) -> Outcome {
-    let question = Question::new(probe, rand::random(), rand::random());
     let start = Instant::now();
-    let exchange = exchange(probe, &question, pace, start);
-    let result = match timeout_at(start + pace.deadline, exchange).await {
-        Ok(result) => result,
-        Err(_) => Err(Failure::Timeout { after: pace.deadline }),
+    let result = within(pace, start, answer(probe, pace, start)).await;
+    let latency = start.elapsed();
+    let replied = match &result {
+        Err(failure) if !failure.is_reply() => is_alive(probe, pace).await,
+        _ => true,
     };
-    Outcome { latency: start.elapsed(), result }
+    Outcome { latency, result, replied }
+}
+
+/// The answer to the probe's question. If the name has no address of the family asked for, one of
+/// the other family counts too: clusters may have either.
+async fn answer(probe: &Probe, pace: Pace, start: Instant) -> Result<(), Failure> {
+    let label = rand::random();
+    let question = Question::new(probe, probe.rtype, rand::random(), label);
+    let failure = match exchange(probe, &question, pace, start).await {
+        Err(failure @ Failure::NoRecord { .. }) => failure,
+        result => return result,
+    };
+    let Some(other) = probe.other_family() else { return Err(failure) };
+    let question = Question::new(probe, other, rand::random(), label);
+    exchange(probe, &question, pace, Instant::now()).await.map_err(|_| failure)
+}
+
+/// Whether the server sends any reply to a question about itself, over UDP.
+async fn is_alive(probe: &Probe, pace: Pace) -> bool {
+    let question = Question::about_the_server(probe, rand::random());
+    let start = Instant::now();
+    let asked = async { udp(probe.server, &question, pace, start).await?.unwrap_or(Ok(())) };
+    match within(pace, start, asked).await {
+        Ok(()) => true,
+        Err(failure) => failure.is_reply(),
+    }
+}
+
+async fn within(
+    pace: Pace,
+    start: Instant,
+    asked: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let timeout = Failure::Timeout { after: pace.deadline };
+    timeout_at(start + pace.deadline, asked).await.unwrap_or(Err(timeout))
 }
 
 async fn exchange(
@@ -59,18 +94,21 @@ async fn udp(
     // The last wait ends with the probe's deadline.
     let waits = pace.resend.into_iter().chain([pace.deadline]);
     let mut buffer = vec![0; usize::from(u16::MAX)];
+    let mut failure = Failure::Timeout { after: pace.deadline };
     for wait in waits {
         act("send", socket.send(question.message())).await?;
         while let Ok(received) = timeout_at(start + wait, socket.recv(&mut buffer)).await {
             let len = received.map_err(failed("receive"))?;
             match question.judge(&buffer[..len]) {
+                // Another host can send a datagram too: the reply may be still to come.
+                Verdict::Reply(Err(Failure::Malformed)) => failure = Failure::Malformed,
                 Verdict::Reply(result) => return Ok(Some(result)),
                 Verdict::Truncated => return Ok(None),
                 Verdict::NotOurs => {}
             }
         }
     }
-    Err(Failure::Timeout { after: pace.deadline })
+    Err(failure)
 }
 
 /// The reply over TCP.

@@ -46,8 +46,11 @@ pub fn sentence(record: &Record, now: Moment) -> String {
     let asked = question(&record.probe);
     let lasts = duration(now.since(health.since));
     let row = record.failures;
-    match (health.state, &health.reason, &record.failed) {
-        (State::Waiting, ..) => format!("waiting for its first probe: {asked}"),
+    match (health.state, &health.reason, record.last_error(now)) {
+        (State::Waiting, _, None) => format!("waiting for its first probe: {asked}"),
+        (State::Waiting, _, Some((failure, _))) => {
+            format!("waiting for its first answer for {lasts}: {failure} ({row} in a row): {asked}")
+        }
         (State::Unhealthy, reason, _) => {
             let reason = reason.as_deref().unwrap_or("unknown");
             let answered = record.answered.map_or("it has never answered".to_owned(), |at| {
@@ -98,12 +101,14 @@ struct ProbeReport {
     interval_seconds: u64,
     latency_seconds: Option<f64>,
     failures_in_a_row: u32,
+    stuck: bool,
     last_answer_seconds_ago: Option<f64>,
     last_error: Option<String>,
     last_error_seconds_ago: Option<f64>,
 }
 
-/// The report on `records`. Latency is that of the last probe; ages are in seconds.
+/// The report on `records`. Latency is that of the last probe; ages are in seconds, to the
+/// millisecond.
 pub fn report(records: &[Record], now: Moment) -> Report {
     let state = overall(records, now);
     Report {
@@ -117,7 +122,8 @@ pub fn report(records: &[Record], now: Moment) -> Report {
 fn probe_report(record: &Record, now: Moment) -> ProbeReport {
     let probe = &record.probe;
     let health = record.health(now);
-    let age = |at: Moment| now.since(at).as_secs_f64();
+    let age = |at: Moment| rounded(now.since(at), 1e3);
+    let error = record.last_error(now);
     ProbeReport {
         label: probe.label.clone(),
         healthy: health.state == State::Healthy,
@@ -129,12 +135,19 @@ fn probe_report(record: &Record, now: Moment) -> ProbeReport {
         name: probe.question(),
         r#type: probe.rtype.to_string(),
         interval_seconds: probe.interval.as_secs(),
-        latency_seconds: record.last.as_ref().map(|(outcome, _)| outcome.latency.as_secs_f64()),
+        latency_seconds: record.last.as_ref().map(|(outcome, _)| rounded(outcome.latency, 1e6)),
         failures_in_a_row: record.failures,
+        stuck: record.is_stuck(now),
         last_answer_seconds_ago: record.answered.map(age),
-        last_error: record.failed.as_ref().map(|(failure, _)| failure.to_string()),
-        last_error_seconds_ago: record.failed.as_ref().map(|&(_, at)| age(at)),
+        last_error: error.map(|(failure, _)| failure.to_string()),
+        last_error_seconds_ago: error.map(|(_, at)| age(at)),
     }
+}
+
+/// `span` in seconds, rounded to one part in `parts`: without the digits that a binary fraction
+/// adds.
+fn rounded(span: Duration, parts: f64) -> f64 {
+    (span.as_secs_f64() * parts).round() / parts
 }
 
 /// One probe in the shape of kube-dns's sidecar.
@@ -152,7 +165,7 @@ pub fn sidecar_report(record: &Record, now: Moment) -> SidecarReport {
     let latency = record.last.as_ref().map_or(Duration::ZERO, |(outcome, _)| outcome.latency);
     SidecarReport {
         is_ok: health.state == State::Healthy,
-        latency_seconds: latency.as_secs_f64(),
+        latency_seconds: rounded(latency, 1e6),
         err: health.reason.unwrap_or_default(),
     }
 }
@@ -173,6 +186,15 @@ pub fn live_checks(records: &[Record], now: Moment) -> Vec<Check> {
         true => Check::failed(record.probe.label.clone(), "the prober hangs"),
     };
     records.iter().map(check).collect()
+}
+
+/// The line of `/livez/LABEL`: the program behind the probe is not stuck.
+pub fn stuck_check(record: &Record, now: Moment) -> Check {
+    let label = record.probe.label.clone();
+    match record.is_stuck(now) {
+        false => Check::passed(label),
+        true => Check::failed(label, "no reply at all to the last probes"),
+    }
 }
 
 /// A time span in its two largest units.
@@ -199,12 +221,13 @@ mod tests {
     use super::*;
     use crate::status::{Failure, Outcome, Status};
 
-    const OK: Outcome = Outcome { latency: Duration::from_micros(410), result: Ok(()) };
+    const OK: Outcome =
+        Outcome { latency: Duration::from_micros(410), result: Ok(()), replied: true };
 
     fn failed() -> Outcome {
         let error = Some("not loaded".to_owned());
         let result = Err(Failure::Rcode { code: 2, error });
-        Outcome { latency: Duration::from_millis(1), result }
+        Outcome { latency: Duration::from_millis(1), result, replied: true }
     }
 
     fn at(seconds: u64) -> Moment {
@@ -213,7 +236,7 @@ mod tests {
 
     fn status() -> Status {
         let probes = ["kubedns,127.0.0.1:10053,x.y", "cache,tcp:127.0.0.1,*.x,60,SRV"];
-        Status::new(probes.map(|text| text.parse().unwrap()), at(0))
+        Status::new(probes.map(|text| text.parse().unwrap()), Duration::from_secs(3), at(0))
     }
 
     #[test]
@@ -225,9 +248,16 @@ mod tests {
         assert_eq!(text(status.probes(), at(1)), waiting);
         status.record(0, OK, at(1));
         status.record(1, failed(), at(2));
+        let starting = "waiting: cache\n\
+            [+]kubedns healthy for 1 s: 0.41 ms, 127.0.0.1:10053 x.y A\n\
+            [-]cache waiting for its first answer for 2 s: SERVFAIL: not loaded (1 in a row): \
+            tcp:127.0.0.1:53 *.x SRV\n";
+        assert_eq!(text(status.probes(), at(2)), starting);
+        status.record(1, failed(), at(3));
+        status.record(1, failed(), at(4));
         let unhealthy = "unhealthy: cache\n\
             [+]kubedns healthy for 14 s: 0.41 ms, 127.0.0.1:10053 x.y A\n\
-            [-]cache unhealthy for 13 s: SERVFAIL: not loaded (1 in a row), \
+            [-]cache unhealthy for 13 s: SERVFAIL: not loaded (3 in a row), \
             it has never answered: tcp:127.0.0.1:53 *.x SRV\n";
         assert_eq!(text(status.probes(), at(15)), unhealthy);
         status.record(0, failed(), at(16));
@@ -266,11 +296,18 @@ mod tests {
             "label": "kubedns", "healthy": true, "state": "healthy", "sinceSeconds": 3.0,
             "reason": null, "server": "127.0.0.1:10053", "transport": "udp", "name": "x.y",
             "type": "A", "intervalSeconds": 5, "latencySeconds": 0.001, "failuresInARow": 1,
-            "lastAnswerSecondsAgo": 3.0, "lastError": "SERVFAIL: not loaded",
+            "stuck": false, "lastAnswerSecondsAgo": 3.0, "lastError": "SERVFAIL: not loaded",
             "lastErrorSecondsAgo": 2.0
         });
         assert_eq!(all["probes"][0], expected);
         assert_eq!(all["probes"][1]["latencySeconds"], json!(null));
+        let odd = Duration::from_nanos(2_620_572_586);
+        let all = serde_json::to_value(report(status.probes(), Moment::default() + odd)).unwrap();
+        assert_eq!(all["probes"][1]["sinceSeconds"].to_string(), "2.621");
+        let slow = Outcome { latency: Duration::from_nanos(1_234_567), ..OK };
+        status.record(0, slow, at(9));
+        let all = serde_json::to_value(report(status.probes(), at(9))).unwrap();
+        assert_eq!(all["probes"][0]["latencySeconds"].to_string(), "0.001235");
     }
 
     #[test]

@@ -5,17 +5,22 @@
 //! ```text
 //!             answer                       3 failures in a row
 //! waiting ──────────────▶ healthy ───────────────────────────────▶ unhealthy
-//!    └──── failure ─────────────────────────▶      ◀── answer ─────────┘
+//!    └── 3 failures, and the start is over ─▶      ◀── answer ─────────┘
 //! any ── no outcome for long (the prober hangs) ─▶ unhealthy
 //! ```
+//!
+//! Beside its health, a program may be *stuck*: it sends no reply at all. Only that is a reason to
+//! restart it. A failure that it replies with has its cause elsewhere, in the API server or in an
+//! upstream.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use shared::clock::Moment;
 
-use crate::config::Probe;
+use crate::config::{Probe, RecordType, counted};
 
 /// What one probe gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +29,8 @@ pub struct Outcome {
     pub latency: Duration,
     /// An answer, or why there is none.
     pub result: Result<(), Failure>,
+    /// The server sent a reply, whatever it says, to this question or to one about itself.
+    pub replied: bool,
 }
 
 /// Why a probe failed.
@@ -51,7 +58,23 @@ pub enum Failure {
         /// What the server said about it (RFC 8914).
         error: Option<String>,
     },
-    /// The reply is no DNS message.
+    /// The answer has no record of the name and type.
+    #[error("{}", no_record_text(*.rtype, *.others))]
+    NoRecord {
+        /// The type asked for.
+        rtype: RecordType,
+        /// How many other records the answer has.
+        others: usize,
+    },
+    /// The expected address is not among the answers.
+    #[error("{expected} is not in the answer, which has {instead}")]
+    Unexpected {
+        /// The address of the flag.
+        expected: IpAddr,
+        /// What the answer has instead.
+        instead: String,
+    },
+    /// The reply is not a DNS message.
     #[error("the reply cannot be read")]
     Malformed,
 }
@@ -64,15 +87,22 @@ impl Failure {
             Self::Network { kind: ErrorKind::ConnectionRefused, .. } => "connection_refused",
             Self::Network { .. } => "network",
             Self::Rcode { code, .. } => rcode_name(*code),
+            Self::NoRecord { .. } => "no_record",
+            Self::Unexpected { .. } => "unexpected_address",
             Self::Malformed => "malformed",
         }
+    }
+
+    /// Whether the server sent a reply, and so is not stuck.
+    pub fn is_reply(&self) -> bool {
+        !matches!(self, Self::Timeout { .. } | Self::Network { .. })
     }
 }
 
 /// The health of one probed program, and of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// No probe has come to an end yet.
+    /// It has not answered yet, and may still be starting.
     Waiting,
     /// It answers.
     Healthy,
@@ -98,9 +128,10 @@ pub struct Status {
 }
 
 impl Status {
-    /// All probes waiting since `now`.
-    pub fn new(probes: impl IntoIterator<Item = Probe>, now: Moment) -> Self {
-        Self { probes: probes.into_iter().map(|probe| Record::new(probe, now)).collect() }
+    /// All probes waiting since `now`. A program may take `start_max` to give its first answer.
+    pub fn new(probes: impl IntoIterator<Item = Probe>, start_max: Duration, now: Moment) -> Self {
+        let record = |probe| Record::new(probe, start_max, now);
+        Self { probes: probes.into_iter().map(record).collect() }
     }
 
     /// Adds an outcome of the probe at `index`; yields its state where that has turned.
@@ -138,15 +169,18 @@ pub struct Record {
     pub last: Option<(Outcome, Moment)>,
     /// When it last answered.
     pub answered: Option<Moment>,
-    /// The last failure, and when.
-    pub failed: Option<(Failure, Moment)>,
     /// How many probes failed since it last answered.
     pub failures: u32,
+    /// How many of these in a row got no reply at all.
+    silent: u32,
+    /// The last failure, and when; none from before its first answer.
+    failed: Option<(Failure, Moment)>,
     /// The last outcomes, oldest first, at most [`HISTORY_MAX`]: how long an answer took, or
     /// nothing for a failure.
     pub history: VecDeque<Option<Duration>>,
     state: State,
     since: Moment,
+    start_max: Duration,
     failing_since: Moment,
 }
 
@@ -162,16 +196,18 @@ pub struct Health {
 }
 
 impl Record {
-    fn new(probe: Probe, now: Moment) -> Self {
+    fn new(probe: Probe, start_max: Duration, now: Moment) -> Self {
         Self {
             probe,
             last: None,
             answered: None,
-            failed: None,
             failures: 0,
+            silent: 0,
+            failed: None,
             history: VecDeque::with_capacity(HISTORY_MAX),
             state: State::Waiting,
             since: now,
+            start_max,
             failing_since: now,
         }
     }
@@ -186,11 +222,28 @@ impl Record {
             return Health { state: State::Unhealthy, since: heard, reason: Some(reason) };
         }
         let reason = match (self.state, &self.failed) {
-            (State::Waiting, _) => Some("waiting for the first probe".to_owned()),
+            (State::Waiting, None) => Some("waiting for the first probe".to_owned()),
+            (State::Waiting, Some((failure, _))) => {
+                Some(format!("waiting for the first answer: {failure}"))
+            }
             (State::Unhealthy, Some((failure, _))) => Some(failure.to_string()),
             _ => None,
         };
         Health { state: self.state, since: self.since, reason }
+    }
+
+    /// The last failure and when it was, until [`ERROR_AGE_MAX`] after it. Failures before the
+    /// first answer belong to the start and end with it.
+    pub fn last_error(&self, now: Moment) -> Option<(&Failure, Moment)> {
+        let (failure, at) = self.failed.as_ref()?;
+        let is_over = self.failures == 0 && now.since(*at) > ERROR_AGE_MAX;
+        (!is_over).then_some((failure, *at))
+    }
+
+    /// Whether the program is stuck: it has sent no reply to the last probes, whatever became of
+    /// those it asks itself. If the prober hangs, nothing is known, and the program is not blamed.
+    pub fn is_stuck(&self, now: Moment) -> bool {
+        self.silent >= FAILURES_MAX && self.state != State::Waiting && !self.is_overdue(now)
     }
 
     /// Whether no probe has come to an end for far longer than one may take.
@@ -203,8 +256,14 @@ impl Record {
         if self.history.len() == HISTORY_MAX {
             self.history.pop_front();
         }
-        self.history.push_back(outcome.result.is_ok().then_some(outcome.latency));
         let before = self.state;
+        if before == State::Waiting && outcome.result.is_ok() {
+            // The start is over, and so is what was wrong during it.
+            self.failed = None;
+            self.history.clear();
+        }
+        self.history.push_back(outcome.result.is_ok().then_some(outcome.latency));
+        self.silent = if outcome.replied { 0 } else { self.silent.saturating_add(1) };
         match &outcome.result {
             Ok(()) => {
                 self.answered = Some(now);
@@ -217,7 +276,8 @@ impl Record {
                 }
                 self.failures = self.failures.saturating_add(1);
                 self.failed = Some((failure.clone(), now));
-                if before == State::Waiting || self.failures >= FAILURES_MAX {
+                let starts = before == State::Waiting && now.since(self.since) < self.start_max;
+                if self.failures >= FAILURES_MAX && !starts {
                     self.turn(State::Unhealthy, self.failing_since);
                 }
             }
@@ -257,10 +317,20 @@ fn rcode_text(code: u16, error: Option<&str>) -> String {
     error.map_or(name.clone(), |error| format!("{name}: {error}"))
 }
 
+/// What an answer without the record asked for has instead.
+fn no_record_text(rtype: RecordType, others: usize) -> String {
+    match others {
+        0 => format!("no {rtype} record: the answer is empty (NODATA)"),
+        _ => format!("no {rtype} record of the name, only {} of others", counted(others, "record")),
+    }
+}
+
 /// So many failed probes in a row make a healthy program unhealthy.
 pub const FAILURES_MAX: u32 = 3;
 /// How many outcomes are kept for the status page.
 pub const HISTORY_MAX: usize = 60;
+/// How long a failure is reported after an answer followed it.
+pub const ERROR_AGE_MAX: Duration = Duration::from_secs(600);
 /// How late the third outcome in a row may be.
 const OVERDUE: Duration = Duration::from_secs(15);
 
@@ -277,10 +347,12 @@ mod tests {
     impl World {
         fn new() -> Self {
             let now = Moment::default();
-            Self { status: Status::new(["a,::1,x".parse().unwrap()], now), now }
+            let start_max = Duration::from_secs(5);
+            Self { status: Status::new(["a,::1,x".parse().unwrap()], start_max, now), now }
         }
 
-        /// `.` an answer, `x` a failure, each a second after the last; `-` ten seconds of nothing.
+        /// `.` an answer, `x` no reply, `f` a reply that is a failure, each a second after the
+        /// last; `-` ten seconds of nothing.
         fn play(&mut self, script: &str) {
             for step in script.chars() {
                 self.now = self.now + Duration::from_secs(if step == '-' { 10 } else { 1 });
@@ -288,9 +360,11 @@ mod tests {
                 let result = match step {
                     '.' => Ok(()),
                     'x' => Err(refused),
+                    'f' => Err(Failure::Rcode { code: 2, error: None }),
                     _ => continue,
                 };
-                let outcome = Outcome { latency: Duration::from_millis(2), result };
+                let latency = Duration::from_millis(2);
+                let outcome = Outcome { latency, result, replied: step != 'x' };
                 self.status.record(0, outcome, self.now);
             }
         }
@@ -307,8 +381,17 @@ mod tests {
             ("", Waiting, 0),
             ("-", Waiting, 10),
             (".", Healthy, 0),
-            ("x", Unhealthy, 0),
+            ("x", Waiting, 1),
+            ("xxx", Waiting, 3),
+            ("xxxx", Waiting, 4),
+            ("xxxxx", Unhealthy, 4),
+            ("-xx", Waiting, 12),
+            ("-xxx", Unhealthy, 2),
+            ("xxxx.xx", Healthy, 2),
+            ("xxxxx.", Healthy, 0),
             ("x.", Healthy, 0),
+            (".fff", Unhealthy, 2),
+            (".fxf", Unhealthy, 2),
             ("....", Healthy, 3),
             ("..x", Healthy, 2),
             (".xx", Healthy, 2),
@@ -338,6 +421,9 @@ mod tests {
         let mut world = World::new();
         assert_eq!(world.health().reason.unwrap(), "waiting for the first probe");
         world.play("x");
+        let reason = "waiting for the first answer: cannot x: connection refused";
+        assert_eq!(world.health().reason.unwrap(), reason);
+        world.play("xxxx");
         assert_eq!(world.health().reason.unwrap(), "cannot x: connection refused");
         world.play("----");
         assert_eq!(world.health().reason.unwrap(), "no probe has come to an end for 40 s");
@@ -348,6 +434,25 @@ mod tests {
             (Failure::Rcode { code: 3, error: None }, "NXDOMAIN"),
             (Failure::Rcode { code: 11, error: None }, "RCODE 11"),
             (Failure::Malformed, "the reply cannot be read"),
+            (
+                Failure::NoRecord { rtype: RecordType::A, others: 0 },
+                "no A record: the answer is empty (NODATA)",
+            ),
+            (
+                Failure::NoRecord { rtype: RecordType::AAAA, others: 1 },
+                "no AAAA record of the name, only 1 record of others",
+            ),
+            (
+                Failure::NoRecord { rtype: RecordType::SRV, others: 2 },
+                "no SRV record of the name, only 2 records of others",
+            ),
+            (
+                Failure::Unexpected {
+                    expected: "10.96.0.1".parse().unwrap(),
+                    instead: "6.6.6.6".to_owned(),
+                },
+                "10.96.0.1 is not in the answer, which has 6.6.6.6",
+            ),
         ];
         for (failure, text) in rows {
             assert_eq!(failure.to_string(), text);
@@ -359,19 +464,71 @@ mod tests {
     fn all_together_are_as_healthy_as_the_worst() {
         let now = Moment::default();
         let probes = ["a,::1,x", "b,::1,x"].map(|text| text.parse().unwrap());
-        let mut status = Status::new(probes, now);
+        let mut status = Status::new(probes, Duration::ZERO, now);
         let state = |status: &Status| overall(status.probes(), now);
-        let ok = Outcome { latency: Duration::ZERO, result: Ok(()) };
-        let bad = Outcome { latency: Duration::ZERO, result: Err(Failure::Malformed) };
+        let ok = Outcome { latency: Duration::ZERO, result: Ok(()), replied: true };
+        let bad =
+            Outcome { latency: Duration::ZERO, result: Err(Failure::Malformed), replied: true };
         assert_eq!(state(&status), State::Waiting);
         assert_eq!(status.record(0, ok.clone(), now), Some(State::Healthy));
         assert_eq!(state(&status), State::Waiting);
+        assert_eq!(status.record(1, bad.clone(), now), None);
+        assert_eq!(status.record(1, bad.clone(), now), None);
         assert_eq!(status.record(1, bad, now), Some(State::Unhealthy));
         assert_eq!(state(&status), State::Unhealthy);
         assert_eq!(status.record(1, ok.clone(), now), Some(State::Healthy));
         assert_eq!(status.record(1, ok, now), None);
         assert_eq!(state(&status), State::Healthy);
         assert_eq!(overall(&[], now), State::Healthy);
+    }
+
+    /// A program that replies is not stuck, whatever it replies: its cause is elsewhere.
+    #[test]
+    fn only_silence_is_a_reason_to_restart() {
+        let rows = [
+            ("", false),
+            (".", false),
+            (".xx", false),
+            (".xxx", true),
+            (".xxxxxxxx", true),
+            (".xxx.", false),
+            (".xxxf", false),
+            (".xxfxx", false),
+            ("ffffffff", false),
+            (".ffffffff", false),
+            (".fffxxx", true),
+            ("xxxx", false), // it may be starting
+            ("xxxxx", true),
+            (".xxx-", true),
+            (".xxx----", false), // the prober hangs
+        ];
+        for (script, stuck) in rows {
+            let mut world = World::new();
+            world.play(script);
+            assert_eq!(world.status.probes()[0].is_stuck(world.now), stuck, "{script}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_reported_until_some_time_after_its_end() {
+        let mut world = World::new();
+        let error = |world: &World| {
+            world.status.probes()[0].last_error(world.now).map(|(failure, _)| failure.to_string())
+        };
+        world.play("f");
+        assert_eq!(error(&world).unwrap(), "SERVFAIL");
+        world.play(".");
+        assert_eq!(error(&world), None, "the start is over");
+        assert_eq!(world.status.probes()[0].history.len(), 1);
+        world.play("f.");
+        assert_eq!(error(&world).unwrap(), "SERVFAIL");
+        world.play(&"-.".repeat(54));
+        assert_eq!(error(&world).unwrap(), "SERVFAIL");
+        world.play("-.");
+        assert_eq!(error(&world), None, "ten minutes later");
+        world.play("f");
+        world.play(&"-".repeat(100));
+        assert_eq!(error(&world).unwrap(), "SERVFAIL", "it has not ended");
     }
 
     #[test]

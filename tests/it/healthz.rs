@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::fixture::dns::PATIENCE;
-use crate::fixture::upstream::{Behaviour, Upstream};
+use crate::fixture::upstream::{Behaviour, Reply, Upstream};
 
 const NAME: &str = "kubernetes.default.svc.cluster.local.";
 
@@ -39,7 +39,8 @@ fn config(arguments: &[&str], pace: Pace) -> Config {
 fn fast() -> Pace {
     let millis = Duration::from_millis;
     let resend = [millis(60), millis(120)];
-    Pace { resend, deadline: millis(400), retry: millis(10), start: millis(10) }
+    let start_max = Duration::ZERO;
+    Pace { resend, deadline: millis(400), retry: millis(10), start: millis(10), start_max }
 }
 
 async fn start(config: Config) -> World {
@@ -116,6 +117,7 @@ async fn each_way_to_fail_is_named_and_an_answer_heals() {
     let rows = [
         (Behaviour::Silent, "no answer within 0.4 s"),
         (Behaviour::Forged, "no answer within 0.4 s"),
+        (Behaviour::Breaks, "the reply cannot be read"),
         (Behaviour::Fails(ResponseCode::ServFail), "SERVFAIL"),
         (Behaviour::Fails(ResponseCode::Refused), "REFUSED"),
         (Behaviour::Fails(ResponseCode::NXDomain), "NXDOMAIN"),
@@ -138,6 +140,101 @@ async fn each_way_to_fail_is_named_and_an_answer_heals() {
     world.end().await;
 }
 
+/// A probe judges the answer, not the code alone.
+#[tokio::test]
+async fn an_answer_must_have_a_record_of_the_name_and_the_address() {
+    let server = server().await;
+    let address = server.address;
+    let probes = [
+        format!("any,{address},{NAME},1,A"),
+        format!("fixed,{address},{NAME},1,A,10.0.0.1"),
+        format!("tcp,tcp:{address},{NAME},1,A,10.0.0.1"),
+        format!("six,{address},{NAME},1,AAAA"),
+    ];
+    let flags: Vec<&str> = probes.iter().flat_map(|probe| ["--probe", probe]).collect();
+    let world = start(config(&flags, fast())).await;
+    let all = ["any", "fixed", "tcp", "six"];
+    let expect = async |wrong: &[&str], reason: &str| {
+        for label in all {
+            let path = format!("/healthz/{label}");
+            match wrong.contains(&label) {
+                true => world.eventually(&path, 503, reason).await,
+                false => world.eventually(&path, 200, "ok\n").await,
+            };
+            assert_eq!(world.get(&format!("/livez/{label}")).await.0, 200, "it replies");
+        }
+    };
+    // AAAA has no record, and A does.
+    server.answer(&format!("{NAME} AAAA"), &[]);
+    expect(&[], "").await;
+    server.answer(&format!("{NAME} A"), &[&format!("{NAME} 30 A 6.6.6.6")]);
+    expect(&["fixed", "tcp"], "10.0.0.1 is not in the answer, which has 6.6.6.6").await;
+    server.answer(&format!("{NAME} A"), &[]);
+    expect(&all, "record: the answer is empty (NODATA)").await;
+    server.answer(&format!("{NAME} AAAA"), &[&format!("{NAME} 30 AAAA fd00::1")]);
+    expect(&["fixed", "tcp"], "no A record: the answer is empty (NODATA)").await;
+    server.answer(&format!("{NAME} A"), &["other.example. 30 A 10.0.0.1"]);
+    expect(&["fixed", "tcp"], "no A record of the name, only 1 record of others").await;
+    let alias = [&*format!("{NAME} 30 CNAME api.example."), "api.example. 30 A 10.0.0.1"];
+    server.answer(&format!("{NAME} A"), &alias);
+    expect(&[], "").await;
+    world.end().await;
+}
+
+/// What a program replies is no reason to restart it: only silence is, to every question.
+#[tokio::test]
+async fn only_a_program_that_sends_no_reply_at_all_is_to_be_restarted() {
+    let server = server().await;
+    let world = watch(server.address).await;
+    world.eventually("/livez/dns", 200, "ok").await;
+    for code in [ResponseCode::ServFail, ResponseCode::Refused, ResponseCode::NXDomain] {
+        server.behave(Behaviour::Fails(code));
+        world.eventually("/healthz/dns", 503, "unhealthy").await;
+        assert_eq!(world.get("/livez/dns").await, (200, "ok".to_owned()));
+        server.behave(Behaviour::Good);
+        world.eventually("/healthz/dns", 200, "ok\n").await;
+    }
+    // It waits for another, and answers questions about itself.
+    server.tries(&format!("{NAME} A"), [Reply::Nothing]);
+    world.eventually("/healthz/dns", 503, "no answer within 0.4 s").await;
+    let asked = server.asked("version.bind. TXT");
+    while server.asked("version.bind. TXT") < asked + 4 {
+        world.eventually("/livez/dns", 200, "ok").await;
+    }
+    server.behave(Behaviour::Silent);
+    let said = "[-]dns is stuck: no reply at all to the last probes\n";
+    world.eventually("/livez/dns", 503, said).await;
+    assert!(world.get("/metrics").await.1.contains("healthz_probe_live{probe=\"dns\"} 0\n"));
+    assert_eq!(world.get("/livez").await.0, 200, "healthz itself is not");
+    server.behave(Behaviour::Good);
+    world.eventually("/livez/dns", 200, "ok").await;
+    world.end().await;
+}
+
+/// While a pod starts, its first probes fail: no state to report, and nothing is left of it.
+#[tokio::test]
+async fn a_start_is_no_outage() {
+    let server = server().await;
+    server.behave(Behaviour::Fails(ResponseCode::ServFail));
+    let pace = Pace { start_max: Duration::from_secs(3_600), ..fast() };
+    let world = start(config(&["--probe", &format!("dns,{},{NAME}", server.address)], pace)).await;
+    let said = "waiting: dns\n[-]dns waiting for its first answer for ";
+    world.eventually("/healthz", 503, said).await;
+    while server.asked(&format!("{NAME} A")) < 5 {
+        let (status, body) = world.get("/healthz").await;
+        assert!(status == 503 && body.starts_with("waiting: dns\n"), "{body}");
+    }
+    server.behave(Behaviour::Good);
+    world.eventually("/healthz", 200, "ok\n").await;
+    let report = world.json("/healthz?format=json").await;
+    assert_eq!(report["probes"][0]["lastError"], Value::Null);
+    let since = report["probes"][0]["sinceSeconds"].to_string();
+    assert!(since.split('.').next_back().unwrap().len() <= 3, "{since}");
+    let page = world.get("/").await.1;
+    assert!(!page.contains("Last error") && !page.contains("class=\"bad\""), "{page}");
+    world.end().await;
+}
+
 #[tokio::test]
 async fn a_server_that_dies_is_noticed_and_one_that_comes_back_too() {
     // An address of its own: nobody else takes the port while it is free.
@@ -149,8 +246,8 @@ async fn a_server_that_dies_is_noticed_and_one_that_comes_back_too() {
     drop(first);
     world.eventually("/healthz", 503, "connection refused").await;
     let second = Upstream::start_at(address).await;
-    second.answer(&format!("{NAME} A"), &[]);
-    world.eventually("/healthz", 200, "ok\n").await; // NODATA is an answer
+    second.answer(&format!("{NAME} A"), &[&format!("{NAME} 30 A 10.0.0.1")]);
+    world.eventually("/healthz", 200, "ok\n").await;
     let report = world.json("/healthz?format=json").await;
     assert_eq!(report["probes"][0]["lastError"], "cannot receive: connection refused");
     world.end().await;
@@ -167,14 +264,14 @@ async fn lost_packets_are_not_an_outage() {
         for count in 1..=12 {
             let (len, peer) = socket.recv_from(&mut buffer).unwrap();
             if count % 3 == 0 {
-                buffer[2] |= 0x80;
+                buffer[2..4].copy_from_slice(&[0x81, 3]); // NXDOMAIN, right for a new name
                 socket.send_to(&buffer[..len], peer).unwrap();
             }
         }
         socket // stays open: what comes after is not refused
     });
     let pace = Pace { deadline: Duration::from_secs(10), ..fast() };
-    let world = start(config(&["--probe", &format!("dns,{address},{NAME}")], pace)).await;
+    let world = start(config(&["--probe", &format!("dns,{address},*.{NAME}")], pace)).await;
     let _socket = lossy.await.unwrap();
     let report = world.json("/healthz?format=json").await;
     assert_eq!(
@@ -210,6 +307,8 @@ async fn every_path_says_it_in_its_form() {
     let bad = format!("bad,{},{NAME},1,srv", bad.address);
     let world = start(config(&["--probe", &good, "--probe", &bad], fast())).await;
     world.eventually("/readyz", 200, "ok").await;
+    world.eventually("/healthz", 503, "unhealthy: bad\n").await;
+    world.eventually("/healthz/good", 200, "ok\n").await;
 
     let (status, body) = world.ask("/healthz", "application/json").await;
     let report = serde_json::from_str::<Value>(&body).unwrap();
@@ -220,7 +319,8 @@ async fn every_path_says_it_in_its_form() {
     assert_eq!(world.get("/healthz/bad").await.0, 503);
     let sidecar = world.json("/healthcheck/bad").await;
     assert_eq!((&sidecar["IsOk"], &sidecar["Err"]), (&json!(false), &json!("SERVFAIL")));
-    for path in ["/healthz/ugly", "/healthcheck/ugly"] {
+    assert_eq!(world.get("/livez/bad").await, (200, "ok".to_owned()), "it replies");
+    for path in ["/healthz/ugly", "/healthcheck/ugly", "/livez/ugly"] {
         let (status, body) = world.get(path).await;
         assert_eq!((status, body.as_str()), (404, "no probe 'ugly': there are good, bad\n"));
     }
@@ -235,6 +335,7 @@ async fn every_path_says_it_in_its_form() {
         "healthz_probe_latency_seconds_bucket{le=\"0.00025\",probe=\"good\"} ",
         "healthz_probe_up{probe=\"good\"} 1\n",
         "healthz_probe_up{probe=\"bad\"} 0\n",
+        "healthz_probe_live{probe=\"bad\"} 1\n",
         "healthz_up 0\n",
         "healthz_build_info{version=",
     ] {

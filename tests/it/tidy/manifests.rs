@@ -79,6 +79,59 @@ fn the_federation_overlay_grants_list_and_watch_on_nodes() {
     assert_eq!((verbs, rules.count()), (vec!["list", "watch"], 0));
 }
 
+/// The kubelet asks healthz about labels that it has, and later than about healthz itself; the
+/// answer does not depend on what the program asks others.
+#[test]
+fn liveness_by_healthz_is_about_the_program_itself() {
+    let base: Value =
+        serde_saphyr::from_str(include_str!("../../../manifests/base/deployment.yaml")).unwrap();
+    let overlay = "../../../manifests/overlays/liveness-by-healthz/deployment.yaml";
+    let patch: Value = serde_saphyr::from_str(include_str!(
+        "../../../manifests/overlays/liveness-by-healthz/deployment.yaml"
+    ))
+    .unwrap();
+    let container = |object: &Value, name: &str| {
+        let containers = list(&object["spec"]["template"]["spec"]["containers"]);
+        let mut found = containers.filter(|container| container["name"] == name);
+        found.next().cloned().unwrap_or_else(|| panic!("{overlay}: no container {name}"))
+    };
+    let healthz = container(&base, "healthz");
+    let arguments: Vec<&str> = list(&healthz["args"]).map(text).collect();
+    let config = parse_from::<healthz::Config>([&["healthz"], &arguments[..]].concat()).unwrap();
+    let threshold = |probe: &Value| probe["failureThreshold"].as_u64().unwrap_or(3);
+    for name in ["kubedns", "dnscache"] {
+        let probe = &container(&patch, name)["livenessProbe"];
+        assert_eq!(probe["httpGet"]["path"], format!("/livez/{name}"));
+        assert_eq!(probe["httpGet"]["port"], config.http_listen.port());
+        assert!(config.probes.iter().any(|probe| probe.label == name), "{name}");
+        let of_base = &container(&base, name)["livenessProbe"];
+        assert_eq!(of_base["periodSeconds"], healthz["livenessProbe"]["periodSeconds"]);
+        assert!(threshold(probe) > 2 * threshold(&healthz["livenessProbe"]), "{name}");
+    }
+}
+
+/// The Prometheus Operator finds the metrics of all three programs.
+#[test]
+fn the_pod_monitor_names_the_port_of_each_program() {
+    let files = tree::files();
+    let base = objects(&files, "manifests/base/");
+    let deployment = base.iter().find(|object| object.kind() == "Deployment").unwrap();
+    let template = &deployment.value["spec"]["template"];
+    let mut ports = BTreeSet::new();
+    for container in list(&template["spec"]["containers"]) {
+        let arguments: Vec<&str> = list(&container["args"]).map(text).collect();
+        let http = program(text(&container["name"]), &arguments).unwrap().http.port();
+        let named = list(&container["ports"]).find(|port| port["containerPort"] == http).unwrap();
+        ports.insert(text(&named["name"]));
+    }
+    let monitors = objects(&files, "manifests/overlays/pod-monitor/pod-monitor.yaml");
+    let [monitor] = &monitors[..] else { panic!("one object") };
+    let spec = &monitor.value["spec"];
+    let named = list(&spec["podMetricsEndpoints"]).map(|endpoint| text(&endpoint["port"]));
+    assert_eq!(named.collect::<BTreeSet<_>>(), ports);
+    assert_eq!(spec["selector"]["matchLabels"], template["metadata"]["labels"]);
+}
+
 #[test]
 fn every_manifest_is_named_by_a_kustomization() {
     let files = tree::files();
@@ -113,12 +166,16 @@ fn the_demo_objects_fit_each_other() {
 fn a_manifest_that_says_something_else_is_caught() {
     let deployment = include_str!("../../../manifests/base/deployment.yaml");
     let service = include_str!("../../../manifests/base/service.yaml");
+    let metrics = include_str!("../../../manifests/base/service-metrics.yaml");
+    let metrics = ("service-metrics.yaml", metrics);
     let check = |from: &str, to: &str, law: &str| {
         let mut files = Vec::new();
-        for (path, text) in [("deployment.yaml", deployment), ("service.yaml", service)] {
+        let all = [("deployment.yaml", deployment), ("service.yaml", service), metrics];
+        for (path, text) in all {
             files.push(File { path: path.to_owned(), text: text.replace(from, to) });
         }
-        let changed = files.iter().any(|file| ![deployment, service].contains(&&*file.text));
+        let changed =
+            files.iter().any(|file| ![deployment, service, metrics.1].contains(&&*file.text));
         assert!(changed || from == to, "{from:?} is in no manifest");
         let objects = objects(&files, "");
         let mut breaches: Vec<Breach> = objects.iter().flat_map(pod_breaches).collect();
@@ -150,6 +207,13 @@ fn a_manifest_that_says_something_else_is_caught() {
     check("8081/changes", "8080/changes", "8080");
     check("kubedns,127.0.0.1:10053", "kubedns,127.0.0.1:10055", "10055");
     check("--domain=cluster.local", "--domain=example.org", "example.org");
+    check("cluster.local,5,A", "cluster.local,5,SRV", "kubernetes.default");
+    check("dnscache-miss,127.0.0.1:53,*.", "dnscache-miss,127.0.0.1:53,a.", "--probe");
+    check("  strategy:\n", "  replicas: 2\n  strategy:\n", "replicas");
+    check("port: \"10054\"", "port: \"10055\"", "metrics of healthz");
+    check("port: \"9153\"", "port: \"53\"", "metrics of dnscache");
+    check("port: \"8081\"", "port: \"8082\"", "metrics of kubedns");
+    check("targetPort: kubedns-http", "targetPort: kubedns", "targetPort");
     check("targetPort: dns-tcp", "targetPort: dns", "targetPort");
     check("clusterIP: 10.96.0.10", "clusterIP: 10.96.0.11", "10.96.0.11");
     check(
@@ -367,7 +431,8 @@ fn mount_breaches(object: &Object, container: &Value, program: &Program) -> Vec<
 /// Where Deployment and Service, or the three programs, do not fit each other.
 fn fit_breaches(objects: &[Object]) -> Vec<Breach> {
     let one = |kind: &str| {
-        objects.iter().find(|object| object.kind() == kind).expect("the pod has one of each")
+        let is_it = |object: &&Object| object.kind() == kind && object.name().1 == "kube-dns";
+        objects.iter().find(is_it).expect("the pod has one of each")
     };
     let (deployment, service) = (one("Deployment"), one("Service"));
     let template = &deployment.value["spec"]["template"];
@@ -385,7 +450,10 @@ fn fit_breaches(objects: &[Object]) -> Vec<Breach> {
                 .push(service.breach("selector", format!("{selector} does not select {labels}")));
         }
     }
-    for port in list(&service.value["spec"]["ports"]) {
+    let services = objects.iter().filter(|object| object.kind() == "Service");
+    for (service, port) in services
+        .flat_map(|service| list(&service.value["spec"]["ports"]).map(move |port| (service, port)))
+    {
         let target = &port["targetPort"];
         let is_target = |declared: &Value| {
             declared["name"] == *target && declared["protocol"] == port["protocol"]
@@ -417,11 +485,46 @@ fn fit_breaches(objects: &[Object]) -> Vec<Breach> {
     same("dnscache --changes", flag("dnscache", "--changes="), vec![changes]);
     let dns = flag("dnscache", "--listen=").concat();
     let dns = dns.split("[::]").next().unwrap_or_default().replace("0.0.0.0", "127.0.0.1");
-    let probes = [("kubedns", kubedns.concat()), ("dnscache", dns)]
-        .map(|(label, server)| format!("{label},{server},kubernetes.default.svc.{domain},5,A"));
-    same("healthz --probe", flag("healthz", "--probe="), probes.to_vec());
+    let mut probes = Vec::new();
+    for (label, server) in [("kubedns", kubedns.concat()), ("dnscache", dns.clone())] {
+        let name = format!("kubernetes.default.svc.{domain}");
+        probes.push(format!("{label},{server},{name},5,A"));
+        probes.push(format!("{label}-tcp,tcp:{server},{name},5,A"));
+    }
+    probes.push(format!("dnscache-miss,{dns},*.default.svc.{domain},5,A"));
+    same("healthz --probe", flag("healthz", "--probe="), probes);
     let address = text(&service.value["spec"]["clusterIP"]).to_owned();
     same("kubedns --name-server", flag("kubedns", "--name-server="), vec![address]);
+    breaches.extend(owner_breaches(objects, deployment));
+    breaches
+}
+
+/// The base leaves out what others own, and scrapers find the metrics of all three programs.
+fn owner_breaches(objects: &[Object], deployment: &Object) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    let spec = &deployment.value["spec"];
+    if !spec["replicas"].is_null() {
+        let law = "an autoscaler or an operator sets `replicas`";
+        breaches.push(deployment.breach("replicas:", law));
+    }
+    let template = &spec["template"];
+    let of_services = objects.iter().filter(|object| object.kind() == "Service");
+    let annotated = of_services.map(|service| &service.value["metadata"]["annotations"]);
+    let scraped: BTreeSet<&str> = annotated
+        .chain([&template["metadata"]["annotations"]])
+        .filter(|annotations| annotations["prometheus.io/scrape"] == "true")
+        .map(|annotations| text(&annotations["prometheus.io/port"]))
+        .collect();
+    for container in list(&template["spec"]["containers"]) {
+        let name = text(&container["name"]);
+        let arguments: Vec<&str> = list(&container["args"]).map(text).collect();
+        // What the program refuses is a breach of its own.
+        let Ok(program) = program(name, &arguments) else { continue };
+        if !scraped.contains(&*program.http.port().to_string()) {
+            let law = format!("no annotation leads to the metrics of {name}, {}", program.http);
+            breaches.push(deployment.breach("prometheus.io/port", law));
+        }
+    }
     breaches
 }
 
