@@ -6,8 +6,11 @@
 
 #![allow(dead_code)] // a fixture offers more than any one test takes
 
+pub mod changes;
 pub mod cluster;
 pub mod dns;
+pub mod dnscache;
 pub mod http;
 pub mod kubedns;
+pub mod log;
 pub mod upstream;

@@ -14,7 +14,7 @@ pub mod servers;
 mod table;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
@@ -67,8 +67,12 @@ pub enum Work {
     Many,
     /// 200,000 names by Zipf's law, of which the cache holds 10,000.
     Zipf,
-    /// Every name new: all are asked of the upstream.
+    /// Every name new: all are asked of an upstream in the pod, at 127.0.0.1, as dnscache asks
+    /// kubedns.
     Miss,
+    /// As miss, of an upstream outside the pod, at 127.0.0.2: dnscache asks from a fresh port with
+    /// a random id and random letter case each time, as it asks every upstream of a cluster.
+    MissOutside,
     /// 1,000 names that do not exist, and are known not to.
     Nxdomain,
     /// As hit, over eight connections.
@@ -76,8 +80,15 @@ pub enum Work {
 }
 
 impl Work {
-    const ALL: [Self; 6] =
-        [Self::Hit, Self::Many, Self::Zipf, Self::Miss, Self::Nxdomain, Self::Tcp];
+    const ALL: [Self; 7] = [
+        Self::Hit,
+        Self::Many,
+        Self::Zipf,
+        Self::Miss,
+        Self::MissOutside,
+        Self::Nxdomain,
+        Self::Tcp,
+    ];
 
     /// As people read it.
     pub fn name(self) -> &'static str {
@@ -85,7 +96,8 @@ impl Work {
             Self::Hit => "hit",
             Self::Many => "hit, 10,000 names",
             Self::Zipf => "Zipf",
-            Self::Miss => "miss",
+            Self::Miss => "miss, upstream in the pod",
+            Self::MissOutside => "miss, upstream outside",
             Self::Nxdomain => "NXDOMAIN",
             Self::Tcp => "hit over TCP",
         }
@@ -96,7 +108,7 @@ impl Work {
             Self::Hit | Self::Nxdomain | Self::Tcp => Workload::uniform(NAMES),
             Self::Many => Workload::uniform(MANY_NAMES),
             Self::Zipf => Workload::zipf(ZIPF_NAMES, 1.0, SEED, ZIPF_DRAWS),
-            Self::Miss => Workload::Fresh(SEED + u64::from(round)),
+            Self::Miss | Self::MissOutside => Workload::Fresh(SEED + u64::from(round)),
         }
     }
 
@@ -104,9 +116,18 @@ impl Work {
     fn warming(self) -> Duration {
         Duration::from_millis(match self {
             Self::Zipf | Self::Many => 2_000,
-            Self::Miss => 0,
+            Self::Miss | Self::MissOutside => 0,
             Self::Hit | Self::Nxdomain | Self::Tcp => 1_000,
         })
+    }
+
+    /// Where its upstream answers. dnscache takes 127.0.0.1 for a program of its own pod, and every
+    /// other address for one outside.
+    fn upstream(self) -> Ipv4Addr {
+        match self {
+            Self::MissOutside => servers::OUTSIDE,
+            _ => Ipv4Addr::LOCALHOST,
+        }
     }
 
     /// Entries that the caches have room for, as far as they count entries.
@@ -117,7 +138,8 @@ impl Work {
 
     fn plan(self, server: SocketAddr, duration: Duration) -> Plan<'static> {
         let tcp = self == Self::Tcp;
-        let window = if self == Self::Miss { MISS_WINDOW } else { WINDOW };
+        let misses = matches!(self, Self::Miss | Self::MissOutside);
+        let window = if misses { MISS_WINDOW } else { WINDOW };
         let sockets = if tcp { CONNECTIONS } else { SOCKETS };
         Plan { server, tcp, duration, sockets, window, rate: None, verify: None }
     }
@@ -225,7 +247,8 @@ fn measure(
 ) -> Result<Result<Measured, servers::Error>, Error> {
     let (load_core, server_core) = cores.unzip();
     let nxdomain = work == Work::Nxdomain;
-    let upstream = servers::floor(nxdomain, load_core).map_err(Error::Upstream)?;
+    let upstream = servers::floor(work.upstream(), nxdomain, load_core);
+    let upstream = upstream.map_err(Error::Upstream)?;
     let cache_entries = work.cache_entries();
     let setting = Setting { upstream: upstream.address, cache_entries, nxdomain, server_core };
     let measured = server.start(&setting).and_then(|running| {

@@ -1,5 +1,6 @@
 //! The flags of `cargo load`.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -85,7 +86,7 @@ pub struct Run {
     /// search-path, mixed: the cluster domain.
     #[arg(long, default_value = "cluster.local")]
     pub domain: String,
-    /// file: questions in dnsperf's format.
+    /// Questions in dnsperf's format, for --workload file.
     #[arg(long, value_name = "FILE", required_if_eq("workload", "file"))]
     pub file: Option<PathBuf>,
     /// Write the workload in dnsperf's format and do nothing else.
@@ -119,7 +120,7 @@ pub fn parse() -> Flags {
     if arguments.get(1).is_some_and(|first| first == "--") {
         arguments.remove(1);
     }
-    match parse_from(arguments) {
+    match read(arguments) {
         Ok(flags) => flags,
         Err(Stop::Shown(text)) => {
             print!("{text}");
@@ -130,6 +131,16 @@ pub fn parse() -> Flags {
             std::process::exit(2)
         }
     }
+}
+
+/// Parses the flags, and refuses those that would be ignored.
+fn read(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Flags, Stop> {
+    let flags: Flags = parse_from(arguments)?;
+    if flags.run.file.is_some() && flags.run.workload != Kind::File {
+        let line = "error: --file is only read with --workload file";
+        return Err(Stop::Wrong(line.to_owned()));
+    }
+    Ok(flags)
 }
 
 /// An exponent of Zipf's law.
@@ -155,7 +166,7 @@ mod tests {
     use super::*;
 
     fn read(arguments: &[&str]) -> Result<Flags, Stop> {
-        parse_from(["cargo-load"].iter().chain(arguments).copied())
+        super::read(["cargo-load"].iter().chain(arguments).copied())
     }
 
     #[test]
@@ -173,11 +184,13 @@ mod tests {
 
     #[test]
     fn a_mistake_names_the_flag_and_what_is_allowed() {
-        let rows: [(&[&str], &str); 5] = [
+        let rows: [(&[&str], &str); 7] = [
             (&["--alpha", "4"], "0 to 3"),
             (&["--ask", "a..b"], "1 to 63"),
             (&["--rate", "0"], "--rate"),
             (&["--workload", "file"], "--file"),
+            (&["--file", "x"], "--file is only read with --workload file"),
+            (&["--file", "x", "--workload", "zipf"], "--workload file"),
             (&["hit-rate", "--alpha", "x"], "0 to 3"),
         ];
         for (arguments, part) in rows {

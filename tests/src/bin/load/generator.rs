@@ -26,6 +26,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::thread::set_current_timer_slack;
 
+use shared::wire::{HEADER_LEN, name_end};
+
 use crate::verify::Firsts;
 use crate::workload::Workload;
 
@@ -63,6 +65,8 @@ pub struct Tally {
     pub different: u64,
     /// Answers by response code.
     pub rcodes: [u64; 16],
+    /// The first question that got each code, in wire form, for codes that are failures.
+    pub failed: [Option<Box<[u8]>>; 16],
     /// Time to answer, in microseconds.
     pub latency: Histogram<u64>,
 }
@@ -71,7 +75,16 @@ impl Tally {
     /// Nothing yet.
     pub fn new() -> Self {
         let latency = Histogram::new_with_bounds(1, 10_000_000, 3).expect("valid bounds");
-        Self { sent: 0, answered: 0, lost: 0, strange: 0, different: 0, rcodes: [0; 16], latency }
+        Self {
+            sent: 0,
+            answered: 0,
+            lost: 0,
+            strange: 0,
+            different: 0,
+            rcodes: [0; 16],
+            failed: [const { None }; 16],
+            latency,
+        }
     }
 
     /// Adds `other`.
@@ -84,14 +97,31 @@ impl Tally {
         for (sum, count) in self.rcodes.iter_mut().zip(other.rcodes) {
             *sum += count;
         }
+        for (first, later) in self.failed.iter_mut().zip(&other.failed) {
+            if first.is_none() {
+                first.clone_from(later);
+            }
+        }
         self.latency.add(&other.latency).expect("the same bounds");
     }
 
-    fn answer(&mut self, rcode: u8, took: Duration) {
+    /// Counts `reply`, which echoes its question.
+    fn answer(&mut self, reply: &[u8], took: Duration) {
         self.answered += 1;
-        self.rcodes[usize::from(rcode & 0x0f)] += 1;
+        let rcode = usize::from(reply[3] & 0x0f);
+        self.rcodes[rcode] += 1;
+        if is_failure(rcode) && self.failed[rcode].is_none() {
+            let end = name_end(reply, HEADER_LEN).map(|end| end + 4);
+            self.failed[rcode] = end.and_then(|end| reply.get(HEADER_LEN..end)).map(Box::from);
+        }
         self.latency.saturating_record(took.as_micros().max(1) as u64);
     }
+}
+
+/// Whether a response code means that the server did not answer the question: every code but
+/// NOERROR and NXDOMAIN.
+pub fn is_failure(rcode: usize) -> bool {
+    !matches!(rcode, 0 | 3)
 }
 
 /// Runs `plan` until its time is over or `stop` is set; sends a tally of each stretch of a second.
@@ -228,7 +258,7 @@ fn settle(
         return;
     };
     if workload.is_answered_by(number, reply) {
-        tally.answer(reply[3], open.heard.duration_since(due));
+        tally.answer(reply, open.heard.duration_since(due));
         tally.different += u64::from(firsts.is_some_and(|firsts| firsts.differs(number, reply)));
     } else {
         tally.strange += 1;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! flags ─▶ workload (core: which questions) ─▶ generator (edge: sockets, windows, rate)
-//!                                                       └─▶ summary, text or JSON ◀─ hit rate
+//!                                              summary, text or JSON, and chart ◀─┘◀─ hit rate
 //!                server's own counters before and after, and what its upstream saw ────────┘
 //! compare: dnscache, the floor and other caches, one at a time on a core of its own ─▶ table
 //! scale: cluster ─▶ fake API server ─▶ kubedns ─▶ start, memory, cost of answers, changes
@@ -10,6 +10,7 @@
 //! hit-rate: trace ─▶ dnscache's cache, plain LRU, the best possible ─▶ table and pictures
 //! ```
 
+mod chart;
 mod compare;
 mod counters;
 mod flags;
@@ -31,6 +32,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use chart::Stretch;
+use counters::Cache;
 use flags::{Command, Run};
 use generator::{Plan, Tally};
 use own::Own;
@@ -113,7 +116,7 @@ fn run(flags: &Run) -> Result<(), Error> {
     let seen = |own: &Own| own.seen();
     let before = (counters::read(server), own.as_ref().map(seen));
     let start = Instant::now();
-    let total = ask(&plan, &workload, flags.json)?;
+    let (total, stretches) = ask(&plan, &workload, flags.json)?;
     let took = start.elapsed();
     let after = (counters::read(server), own.as_ref().map(seen));
     let hits = before.0.zip(after.0).map(|(before, after)| after - before);
@@ -134,6 +137,7 @@ fn run(flags: &Run) -> Result<(), Error> {
         println!("{}", summary::json(&total, took, hits, agreed));
     } else {
         print!("{}", summary::text(&total, took, hits, agreed));
+        print!("{}", chart::picture(&stretches, &total.latency));
     }
     match (disagreement, total.different) {
         (Some(disagreement), _) => Err(disagreement.into()),
@@ -142,8 +146,9 @@ fn run(flags: &Run) -> Result<(), Error> {
     }
 }
 
-/// Asks as `plan` says, and shows how it goes unless `quiet`; Ctrl-C ends it early.
-fn ask(plan: &Plan<'_>, workload: &Workload, quiet: bool) -> Result<Tally, Error> {
+/// Asks as `plan` says, and shows how it goes unless `quiet`; Ctrl-C ends it early. Returns what
+/// came of it in all and second by second.
+fn ask(plan: &Plan<'_>, workload: &Workload, quiet: bool) -> Result<(Tally, Vec<Stretch>), Error> {
     let stop = stop_on_interrupt();
     let start = Instant::now();
     let (sender, stretches) = mpsc::channel();
@@ -153,15 +158,20 @@ fn ask(plan: &Plan<'_>, workload: &Workload, quiet: bool) -> Result<Tally, Error
             generator::run(plan, workload, &stop, &sender)
         });
         let mut counted = counters::read(plan.server);
+        let (mut seconds, mut shown) = (Vec::new(), Duration::ZERO);
         let total = summary::gather(&stretches, start, |stretch, elapsed| {
             if !quiet {
                 let now = counters::read(plan.server);
                 let meanwhile = counted.zip(now).map(|(before, now)| now - before);
                 summary::progress(stretch, elapsed, meanwhile);
-                counted = now;
+                let hit_rate = meanwhile.and_then(Cache::hit_rate);
+                let lasted = elapsed.saturating_sub(shown).max(Duration::from_millis(1));
+                let rate = stretch.answered as f64 / lasted.as_secs_f64();
+                seconds.push(Stretch { rate, hit_rate });
+                (counted, shown) = (now, elapsed);
             }
         });
-        asking.join().expect("the generator does not panic").map(|()| total)
+        asking.join().expect("the generator does not panic").map(|()| (total, seconds))
     });
     total.map_err(|source| Error::Ask { server: plan.server, source })
 }

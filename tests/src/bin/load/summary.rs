@@ -6,8 +6,11 @@ use std::fmt::Write as _;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use shared::serve::TYPES;
+use shared::wire::{labels, name_end};
+
 use crate::counters::Cache;
-use crate::generator::Tally;
+use crate::generator::{Tally, is_failure};
 
 /// Adds up all `stretches`, of however many threads; `show` gets what came in each second since
 /// `start`, and the time until then.
@@ -75,6 +78,7 @@ pub fn text(total: &Tally, took: Duration, cache: Option<Cache>, upstream: Optio
         "codes",
         codes(total).map(|(code, n)| format!("{code} {n}")).collect::<Vec<_>>().join(", "),
     );
+    failures(total).for_each(|failure| line("failed", failure));
     let at = |quantile| total.latency.value_at_quantile(quantile);
     line(
         "latency us",
@@ -98,6 +102,38 @@ pub fn text(total: &Tally, took: Duration, cache: Option<Cache>, upstream: Optio
         line("", format!("{:.2} % by what its upstream saw", 100.0 * rate));
     }
     text
+}
+
+/// A line for each response code that is a failure: its share, an example, what to look at.
+fn failures(total: &Tally) -> impl Iterator<Item = String> {
+    let codes = (0..total.rcodes.len()).filter(|&code| is_failure(code) && total.rcodes[code] > 0);
+    codes.map(|code| {
+        let percent = 100.0 * total.rcodes[code] as f64 / total.answered.max(1) as f64;
+        let example = total.failed[code].as_deref().and_then(written);
+        let example = example.map_or_else(String::new, |text| format!(", such as {text}"));
+        let hint = match RCODES[code] {
+            "SERVFAIL" => {
+                "the server got no answer from its upstream, or has none (`cargo pod -- --server \
+                 ADDR` gives one to names outside the cluster)"
+            }
+            "REFUSED" => "the server does not serve these names, or not to this client",
+            "FORMERR" => "the server cannot read these questions",
+            "NOTIMP" => "the server does not know this kind of question",
+            _ => "the server did not answer these questions",
+        };
+        format!("{} {percent:.1} %{example}: {hint}", RCODES[code])
+    })
+}
+
+/// A question in wire form as `name TYPE`.
+fn written(question: &[u8]) -> Option<String> {
+    let end = name_end(question, 0)?;
+    let labels = labels(&question[..end]).map(String::from_utf8_lossy);
+    let name = labels.collect::<Vec<_>>().join(".");
+    let qtype = u16::from_be_bytes(*question.get(end..)?.first_chunk()?);
+    let known = TYPES.iter().find(|(_, number)| *number == qtype && qtype != 0);
+    let qtype = known.map_or_else(|| format!("TYPE{qtype}"), |(name, _)| (*name).to_owned());
+    Some(format!("{name} {qtype}"))
 }
 
 /// The same for programs.
@@ -190,8 +226,27 @@ mod tests {
         {
             assert!(text.contains(part), "{part} in\n{text}");
         }
+        assert!(!text.contains("failed"), "{text}");
         let json = json(&total, Duration::from_secs(3), cache, None);
         assert_eq!(json["latency_us"]["p50"], 50);
         assert_eq!(json["rcodes"]["NXDOMAIN"], 3);
+    }
+
+    #[test]
+    fn failures_are_named_with_their_share_an_example_and_a_hint() {
+        let mut total = Tally::new();
+        (total.sent, total.answered) = (100, 100);
+        (total.rcodes[0], total.rcodes[2], total.rcodes[3], total.rcodes[5]) = (60, 10, 25, 5);
+        let question = crate::workload::question("www.example.com", 28);
+        total.failed[2] = Some(question[12..].into());
+        let text = text(&total, Duration::from_secs(1), None, None);
+        let servfail = "failed      SERVFAIL 10.0 %, such as www.example.com AAAA: the server got \
+            no answer from its upstream, or has none (`cargo pod -- --server ADDR`";
+        for part in [servfail, "failed      REFUSED 5.0 %: the server does not serve these names"] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        assert!(!text.contains("failed      NXDOMAIN"), "a denial is an answer: {text}");
+        assert_eq!(written(b"\x01a\0\xff\x01\0\x01").as_deref(), Some("a TYPE65281"));
+        assert_eq!(written(b"\x01"), None);
     }
 }

@@ -67,7 +67,10 @@ pub fn healthz(
     let mut arguments = vec![
         format!("--http-listen=127.0.0.1:{}", flags.healthz_port),
         format!("--probe=kubedns,{kubedns},{name},1,{rtype}"),
+        format!("--probe=kubedns-tcp,tcp:{kubedns},{name},1,{rtype}"),
         format!("--probe=dnscache,{dns},{name},1,{rtype}"),
+        format!("--probe=dnscache-tcp,tcp:{dns},{name},1,{rtype}"),
+        format!("--probe=dnscache-miss,{dns},*.default.svc.{},1,{rtype}", flags.domain),
     ];
     arguments.extend(logging(flags));
     arguments

@@ -43,14 +43,14 @@ impl Line {
         self.last = queries.map(|queries| (queries, now));
         let hit_rate = hits.zip(queries).filter(|&(_, queries)| queries > 0);
         print!(
-            "\r\x1b[K{} queries  {} per second  hit rate {}  {} services  {} endpoints  {}",
-            shown(queries),
+            "\r\x1b[K{}  {} per second  hit rate {}  {}  {}  {}",
+            counted(queries, ["query", "queries"]),
             shown(rate.map(|rate| rate.round() as u64)),
             hit_rate.map_or("-".to_owned(), |(hits, queries)| {
                 format!("{:.1} %", 100.0 * hits as f64 / queries as f64)
             }),
-            shown(services),
-            shown(endpoints),
+            counted(services, ["service", "services"]),
+            counted(endpoints, ["endpoint", "endpoints"]),
             match health {
                 Ok((StatusCode::OK, _)) => "healthy",
                 Ok(_) => "NOT HEALTHY",
@@ -78,6 +78,11 @@ fn shown(count: Option<u64>) -> String {
     count.map_or("-".to_owned(), |count| count.to_string())
 }
 
+/// `1 service`, `2 services`, `- services`.
+fn counted(count: Option<u64>, [one, several]: [&str; 2]) -> String {
+    format!("{} {}", shown(count), if count == Some(1) { one } else { several })
+}
+
 /// One of dnscache's counters, as dnsmasq gives them.
 async fn counter(server: SocketAddr, name: &str) -> Option<u64> {
     let answer = ask::dns(server, name, DNSClass::CH, RecordType::TXT).await.ok()?;
@@ -94,4 +99,16 @@ async fn objects(server: SocketAddr) -> [Option<u64>; 2] {
         let start = format!("kubedns_objects{{kind=\"{kind}\"}} ");
         metrics.lines().find_map(|line| line.strip_prefix(&start)?.trim().parse().ok())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thing_is_singular() {
+        let words = ["service", "services"];
+        let shown = [Some(0), Some(1), Some(2), None].map(|count| counted(count, words));
+        assert_eq!(shown, ["0 services", "1 service", "2 services", "- services"]);
+    }
 }

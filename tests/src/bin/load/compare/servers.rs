@@ -1,7 +1,9 @@
 //! The servers to compare: which are here, how they are started alike, what they cost.
 //!
 //! Edge. Every server listens on 127.0.0.1, forwards everything to one upstream, does not validate,
-//! and runs one thread; what else is set is here to read, and printed with the table.
+//! and runs one thread; what else is set is here to read, and printed with the table. The upstream
+//! is at 127.0.0.1, in the pod as dnscache sees it, or at [`OUTSIDE`]: there, answers are guarded
+//! against forgery by servers that can do so.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -131,10 +133,10 @@ fn version(text: &str) -> Option<String> {
     parts.find(is_version).map(str::to_owned)
 }
 
-/// A floor that denies every name where told so, on `core`.
-pub fn floor(nxdomain: bool, core: Option<usize>) -> Result<Running, Error> {
+/// A floor at `ip` that denies every name if told so, on `core`.
+pub fn floor(ip: Ipv4Addr, nxdomain: bool, core: Option<usize>) -> Result<Running, Error> {
     let mut command = tether::command(OWN_PROGRAM.as_ref(), core);
-    command.args(["floor", "--listen", "127.0.0.1:0"]);
+    command.args(["floor", "--listen", &format!("{ip}:0")]);
     if nxdomain {
         command.arg("--nxdomain");
     }
@@ -166,7 +168,7 @@ impl Server {
     /// Starts it, and waits until it answers.
     pub fn start(&self, setting: &Setting) -> Result<Running, Error> {
         if self.kind == Kind::Floor {
-            return floor(setting.nxdomain, setting.server_core);
+            return floor(Ipv4Addr::LOCALHOST, setting.nxdomain, setting.server_core);
         }
         let directory = TempDir::new().map_err(Error::Directory)?;
         let address = free_address().map_err(Error::Start)?;
@@ -203,16 +205,18 @@ impl Place<'_> {
         let text = match kind {
             Kind::Floor => String::new(),
             Kind::Dnscache => format!(
-                "--listen {} --http-listen 127.0.0.1:0 --server 127.0.0.1#{} --cache-size \
+                "--listen {} --http-listen 127.0.0.1:0 --server {}#{} --cache-size \
                  {cache_entries} --resolv-file /dev/null --log error",
                 self.address,
+                upstream.ip(),
                 upstream.port()
             ),
             // -k stays in the foreground; 10,000 is the most it recommends.
             Kind::Dnsmasq => format!(
                 "-k -C /dev/null -p {port} --listen-address=127.0.0.1 --bind-interfaces \
-                 --no-resolv --no-hosts --server=127.0.0.1#{} --cache-size={cache_entries} \
+                 --no-resolv --no-hosts --server={}#{} --cache-size={cache_entries} \
                  --dns-forward-max=10000 --pid-file= --user= --group=",
+                upstream.ip(),
                 upstream.port()
             ),
             Kind::Unbound => "-d -c unbound.conf".to_owned(),
@@ -228,6 +232,7 @@ impl Place<'_> {
         let Setting { upstream, cache_entries, .. } = self.setting;
         let (port, directory) = (self.address.port(), self.directory.display());
         let (to_ip, to_port) = (upstream.ip(), upstream.port());
+        let caps_for_id = if to_ip == OUTSIDE { " use-caps-for-id: yes\n" } else { "" };
         match kind {
             Kind::Floor | Kind::Dnscache | Kind::Dnsmasq => Vec::new(),
             Kind::Unbound => vec![(
@@ -240,7 +245,7 @@ impl Place<'_> {
                      access-control: 127.0.0.0/8 allow\n do-not-query-localhost: no\n \
                      msg-cache-size: 256m\n rrset-cache-size: 256m\n outgoing-range: 4096\n \
                      num-queries-per-thread: 2048\n minimal-responses: yes\n \
-                     local-zone: \"test.\" nodefault\n\
+                     local-zone: \"test.\" nodefault\n{caps_for_id}\
                      forward-zone:\n name: \".\"\n forward-addr: {to_ip}@{to_port}\n\
                      remote-control:\n control-enable: no\n"
                 ),
@@ -336,6 +341,8 @@ fn free_address() -> io::Result<SocketAddr> {
     }
 }
 
+/// An upstream outside the pod: on loopback, but not the address that programs of a pod share.
+pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// What every server may cache, as far as it counts entries.
 pub const CACHE_ENTRIES: usize = 10_000;
 /// The running program, even where a build has put another in its place.
@@ -347,6 +354,28 @@ const READY_PAUSE: Duration = Duration::from_millis(50);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_server_asks_the_upstream_where_it_is() {
+        let servers = [Kind::OTHERS.as_slice(), &[Kind::Dnscache]].concat();
+        for ip in [Ipv4Addr::LOCALHOST, OUTSIDE] {
+            let upstream = SocketAddr::from((ip, 5_300));
+            let setting =
+                Setting { upstream, cache_entries: 1, nxdomain: false, server_core: None };
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 53));
+            let place = Place { directory: ".".as_ref(), address, setting: &setting };
+            for &kind in &servers {
+                let files = place.files(kind).into_iter().map(|(_, text)| text);
+                let told = place.arguments(kind).into_iter().chain(files).collect::<Vec<_>>();
+                let told = told.join(" ");
+                let ways =
+                    ["#5300", "@5300", " port 5300", ":5300"].map(|port| format!("{ip}{port}"));
+                assert!(ways.iter().any(|way| told.contains(way)), "{kind:?}: {told}");
+                let random_case = told.contains("use-caps-for-id");
+                assert_eq!(random_case, kind == Kind::Unbound && ip == OUTSIDE, "{kind:?}");
+            }
+        }
+    }
 
     #[test]
     fn a_version_is_found_in_what_programs_say() {

@@ -1,0 +1,461 @@
+//! What an upstream can send to a query: the truth, errors, and every way to be wrong.
+//!
+//! Core. A reply is made from the query and what the table has for it.
+
+use std::time::Duration;
+
+use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::rr::{DNSClass, Record};
+
+use super::random::Random;
+use super::text::{name, record, soa};
+
+/// What an upstream sends to one query.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// What the table has: over UDP with TC and without records if it is larger than 1,232 bytes.
+    Truth,
+    /// Nothing.
+    Nothing,
+    /// This response code of 12 bits, and the question. A code above 15 comes with OPT.
+    Code(u16),
+    /// A header with this response code, and no question.
+    Bare(u8),
+    /// This response code with an Extended DNS Error (RFC 8914).
+    Reason {
+        /// The response code.
+        code: u16,
+        /// The info code.
+        reason: u16,
+        /// The extra text.
+        text: &'static str,
+    },
+    /// TC and no record, over UDP and TCP.
+    Truncated,
+    /// TC and as many records as fit into so many bytes.
+    Part(usize),
+    /// The truth without TC, whatever its size.
+    Whole,
+    /// This answer, whatever the table has.
+    Says(Box<Answer>),
+    /// The question, and these bytes as so many records of the answer.
+    Raw {
+        /// ANCOUNT.
+        answers: u16,
+        /// What follows the question.
+        records: Vec<u8>,
+    },
+    /// A reply that cannot be used.
+    Broken(Broken),
+    /// Datagrams that are not the reply, with another address in them.
+    Forged(Vec<Forgery>),
+    /// So many forged replies with wrong IDs.
+    Flood(usize),
+    /// So many forged replies, each with a bit of its ID, question or question count changed.
+    Mutated(usize, u64),
+    /// One after the other.
+    Each(Vec<Reply>),
+    /// Later.
+    After(Duration, Box<Reply>),
+    /// As soon as the test releases it.
+    Held(Box<Reply>),
+    /// To a query with OPT; the truth to one without.
+    ToEdns(Box<Reply>),
+}
+
+/// How a reply with the right ID and question is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// The message ends within a record.
+    Cut,
+    /// It promises a record that is not there.
+    Missing,
+    /// An A record of 3 bytes.
+    ShortAddress,
+    /// It promises 65,535 records.
+    Counts,
+    /// The owner of its record is a pointer to itself.
+    PointerLoop,
+    /// Two aliases that lead to each other.
+    AliasLoop,
+    /// Bytes of 255 in place of its record.
+    Junk,
+    /// The address of another name.
+    OtherOwner,
+    /// The address in another class.
+    OtherClass,
+    /// A referral: name servers, no SOA, and RA is clear.
+    Referral,
+}
+
+impl Broken {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Cut,
+        Self::Missing,
+        Self::ShortAddress,
+        Self::Counts,
+        Self::PointerLoop,
+        Self::AliasLoop,
+        Self::Junk,
+        Self::OtherOwner,
+        Self::OtherClass,
+        Self::Referral,
+    ];
+}
+
+/// How a datagram is not the reply to the query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgery {
+    /// Another ID.
+    Id,
+    /// A letter of the question in the other case.
+    Case,
+    /// Another name in the question.
+    Name,
+    /// Another type in the question.
+    Type,
+    /// Another class in the question.
+    Class,
+    /// QR is clear: it is a query.
+    Query,
+    /// No question, but an answer.
+    NoQuestion,
+    /// Two questions.
+    TwoQuestions,
+    /// Right, but from another port of the same address.
+    Port,
+    /// No DNS message.
+    Garbage,
+    /// No byte.
+    Empty,
+}
+
+impl Forgery {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Id,
+        Self::Case,
+        Self::Name,
+        Self::Type,
+        Self::Class,
+        Self::Query,
+        Self::NoQuestion,
+        Self::TwoQuestions,
+        Self::Port,
+        Self::Garbage,
+        Self::Empty,
+    ];
+}
+
+/// Sections of a reply and its code.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    code: u16,
+    answers: Vec<Record>,
+    authorities: Vec<Record>,
+    additionals: Vec<Record>,
+    without_recursion: bool,
+}
+
+impl Answer {
+    /// NOERROR with `records`, each as `name TTL TYPE data`.
+    pub fn new(records: &[&str]) -> Self {
+        Self { answers: records.iter().map(|text| record(text)).collect(), ..Self::default() }
+    }
+
+    /// `code` and a SOA that allows the denial to be kept for `ttl` seconds.
+    pub fn denial(code: ResponseCode, ttl: u32) -> Self {
+        Self { code: code.into(), authorities: vec![soa(ttl)], ..Self::default() }
+    }
+
+    /// With this response code.
+    pub fn code(self, code: ResponseCode) -> Self {
+        Self { code: code.into(), ..self }
+    }
+
+    /// With these records in the authority section.
+    pub fn authorities(self, records: &[&str]) -> Self {
+        Self { authorities: records.iter().map(|text| record(text)).collect(), ..self }
+    }
+
+    /// With these records in the additional section.
+    pub fn additionals(self, records: &[&str]) -> Self {
+        Self { additionals: records.iter().map(|text| record(text)).collect(), ..self }
+    }
+
+    /// With RA clear.
+    pub fn without_recursion(self) -> Self {
+        Self { without_recursion: true, ..self }
+    }
+}
+
+/// A message on its way out.
+#[derive(Clone, Debug)]
+pub struct Sending {
+    /// The message.
+    pub bytes: Vec<u8>,
+    /// How long it waits first.
+    pub after: Duration,
+    /// Whether it waits for the test.
+    pub held: bool,
+    /// Whether it leaves from another port.
+    pub elsewhere: bool,
+}
+
+impl From<Vec<u8>> for Sending {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, after: Duration::ZERO, held: false, elsewhere: false }
+    }
+}
+
+/// A query and what the table has for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The query as it came.
+    pub bytes: &'a [u8],
+    /// The query decoded.
+    pub query: &'a Message,
+    /// What the table has.
+    pub truth: &'a Answer,
+    /// Whether it came over TCP.
+    pub tcp: bool,
+}
+
+impl Reply {
+    /// The messages to send.
+    pub fn sendings(&self, asked: &Asked<'_>) -> Vec<Sending> {
+        let one = |bytes: Vec<u8>| vec![Sending::from(bytes)];
+        let failure = |code: u16| Answer { code, ..Answer::default() };
+        match self {
+            Self::Truth => one(asked.bounded()),
+            Self::Nothing => Vec::new(),
+            Self::Code(code) => one(asked.message(&failure(*code))),
+            Self::Bare(code) => one(asked.bare(*code)),
+            Self::Reason { code, reason, text } => {
+                let option = [&reason.to_be_bytes()[..], text.as_bytes()].concat();
+                one(with_opt(asked.message(&failure(*code)), *code, Some(&option)))
+            }
+            Self::Truncated => one(truncated(asked.message(&failure(0)))),
+            Self::Part(size_max) => one(asked.part(*size_max)),
+            Self::Whole => one(asked.message(asked.truth)),
+            Self::Says(answer) => one(asked.message(answer)),
+            Self::Raw { answers, records } => one(asked.with_records(*answers, records)),
+            Self::Broken(broken) => one(asked.broken(*broken)),
+            Self::Forged(forgeries) => forgeries.iter().map(|&as_| asked.forged(as_)).collect(),
+            Self::Flood(count) => {
+                (1..=*count).map(|at| with_id(asked.evil(), at as u16).into()).collect()
+            }
+            Self::Mutated(count, seed) => asked.mutated(*count, *seed),
+            Self::Each(replies) => replies.iter().flat_map(|reply| reply.sendings(asked)).collect(),
+            Self::After(delay, reply) => {
+                let later = |sending: Sending| Sending { after: sending.after + *delay, ..sending };
+                reply.sendings(asked).into_iter().map(later).collect()
+            }
+            Self::Held(reply) => {
+                let held = |sending: Sending| Sending { held: true, ..sending };
+                reply.sendings(asked).into_iter().map(held).collect()
+            }
+            Self::ToEdns(reply) => match asked.query.edns {
+                Some(_) => reply.sendings(asked),
+                None => Self::Truth.sendings(asked),
+            },
+        }
+    }
+}
+
+impl Asked<'_> {
+    /// Where the question ends.
+    fn end(&self) -> usize {
+        let question = self.query.queries.first();
+        HEADER_LEN + question.map_or(0, |question| question.name().len() + 4)
+    }
+
+    fn message(&self, answer: &Answer) -> Vec<u8> {
+        let mut message =
+            Message::new(self.query.metadata.id, MessageType::Response, OpCode::Query);
+        message.metadata.recursion_desired = true;
+        message.metadata.recursion_available = !answer.without_recursion;
+        message.metadata.response_code = ResponseCode::from(0, (answer.code & 0x0f) as u8);
+        message.add_queries(self.query.queries.clone());
+        message.answers = answer.answers.clone();
+        message.authorities = answer.authorities.clone();
+        message.additionals = answer.additionals.clone();
+        let mut bytes = message.to_vec().expect("a reply can be encoded");
+        // As it was asked, letter case included, whatever the encoder makes of it.
+        let end = self.end();
+        bytes[HEADER_LEN..end].copy_from_slice(&self.bytes[HEADER_LEN..end]);
+        if answer.code > 0x0f { with_opt(bytes, answer.code, None) } else { bytes }
+    }
+
+    fn bounded(&self) -> Vec<u8> {
+        let whole = self.message(self.truth);
+        if self.tcp || whole.len() <= UDP_MAX {
+            return whole;
+        }
+        truncated(self.message(&Answer { answers: Vec::new(), ..self.truth.clone() }))
+    }
+
+    fn part(&self, size_max: usize) -> Vec<u8> {
+        let mut part = Answer { answers: Vec::new(), ..self.truth.clone() };
+        let mut fitting = self.message(&part);
+        for record in &self.truth.answers {
+            part.answers.push(record.clone());
+            let longer = self.message(&part);
+            if longer.len() > size_max {
+                break;
+            }
+            fitting = longer;
+        }
+        truncated(fitting)
+    }
+
+    fn bare(&self, code: u8) -> Vec<u8> {
+        let mut bytes = vec![0; HEADER_LEN];
+        bytes[..2].copy_from_slice(&self.bytes[..2]);
+        bytes[2..4].copy_from_slice(&[0x81, 0x80 | code & 0x0f]);
+        bytes
+    }
+
+    /// The header, the question, and `records`, which are to be `count`.
+    fn with_records(&self, count: u16, records: &[u8]) -> Vec<u8> {
+        let mut bytes = self.message(&Answer::default());
+        bytes.truncate(self.end());
+        bytes[6..12].fill(0);
+        bytes[6..8].copy_from_slice(&count.to_be_bytes());
+        bytes.extend(records);
+        bytes
+    }
+
+    fn broken(&self, broken: Broken) -> Vec<u8> {
+        let owner =
+            self.query.queries.first().map_or_else(|| name("."), |query| query.name().clone());
+        let end = self.end() as u8;
+        match broken {
+            Broken::Cut => self.with_records(1, &[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0]),
+            Broken::Missing => self.with_records(1, &[]),
+            Broken::ShortAddress => {
+                self.with_records(1, &[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 3, 192, 0, 2])
+            }
+            Broken::Counts => {
+                let mut bytes = self.message(self.truth);
+                bytes[6..8].copy_from_slice(&[0xff, 0xff]);
+                bytes
+            }
+            Broken::PointerLoop => {
+                self.with_records(1, &[0xc0, end, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1])
+            }
+            Broken::AliasLoop => {
+                let links = [
+                    format!("{owner} 60 CNAME loop.{owner}"),
+                    format!("loop.{owner} 60 CNAME {owner}"),
+                ];
+                self.message(&Answer::new(&[&links[0], &links[1]]))
+            }
+            Broken::Junk => self.with_records(1, &[0xff; 40]),
+            Broken::OtherOwner => {
+                self.message(&Answer::new(&[&format!("other.{owner} 60 A {EVIL}")]))
+            }
+            Broken::OtherClass => {
+                let mut answer = Answer::new(&[&format!("{owner} 60 A {EVIL}")]);
+                answer.answers[0].dns_class = DNSClass::CH;
+                self.message(&answer)
+            }
+            Broken::Referral => {
+                let servers = ["example. 60 NS ns1.example.", "example. 60 NS ns2.example."];
+                self.message(&Answer::default().authorities(&servers).without_recursion())
+            }
+        }
+    }
+
+    /// What an attacker wants to be believed.
+    fn evil(&self) -> Vec<u8> {
+        let owner = self.query.queries.first().map(|query| query.name().to_string());
+        let owner = owner.unwrap_or_default();
+        self.message(&Answer::new(&[&format!("{owner} 3600 A {EVIL}")]))
+    }
+
+    fn forged(&self, forgery: Forgery) -> Sending {
+        let mut bytes = self.evil();
+        let end = self.end();
+        match forgery {
+            Forgery::Id => bytes[1] ^= 1,
+            Forgery::Case => {
+                let letter = bytes[HEADER_LEN..end - 4].iter().position(u8::is_ascii_alphabetic);
+                bytes[HEADER_LEN + letter.unwrap_or(1)] ^= 0x20;
+            }
+            Forgery::Name => bytes[HEADER_LEN + 1] ^= 1,
+            Forgery::Type => bytes[end - 3] ^= 0x10,
+            Forgery::Class => bytes[end - 1] ^= 2,
+            Forgery::Query => bytes[2] ^= 0x80,
+            Forgery::NoQuestion => {
+                bytes.drain(HEADER_LEN..end);
+                bytes[5] = 0;
+                bytes[HEADER_LEN..HEADER_LEN + 2].copy_from_slice(&[0, 0]);
+            }
+            Forgery::TwoQuestions => {
+                let question = bytes[HEADER_LEN..end].to_vec();
+                bytes.splice(end..end, question);
+                bytes[5] = 2;
+            }
+            Forgery::Port => return Sending { elsewhere: true, ..bytes.into() },
+            Forgery::Garbage => bytes = b"garbage".to_vec(),
+            Forgery::Empty => bytes.clear(),
+        }
+        bytes.into()
+    }
+
+    fn mutated(&self, count: usize, seed: u64) -> Vec<Sending> {
+        let mut random = Random::new(seed ^ u64::from(self.query.metadata.id));
+        let (evil, end) = (self.evil(), self.end());
+        // The ID, the count of questions, and the question.
+        let places: Vec<usize> = [0, 1, 4, 5].into_iter().chain(HEADER_LEN..end).collect();
+        let mutant = |_| {
+            let mut bytes = evil.clone();
+            let mut changed = Vec::new();
+            for _ in 0..=random.below(3) {
+                let bit = (places[random.below(places.len())], 1 << random.below(8));
+                // Twice the same bit would be the right reply.
+                if !changed.contains(&bit) {
+                    bytes[bit.0] ^= bit.1;
+                    changed.push(bit);
+                }
+            }
+            bytes.into()
+        };
+        (0..count).map(mutant).collect()
+    }
+}
+
+/// Adds OPT with the high bits of `code`, and with `error` as an Extended DNS Error.
+fn with_opt(mut bytes: Vec<u8>, code: u16, error: Option<&[u8]>) -> Vec<u8> {
+    bytes[11] += 1;
+    bytes.extend([0, 0, 41, 0x04, 0xd0, (code >> 4) as u8, 0, 0, 0]);
+    let option = error.map_or_else(Vec::new, |error| {
+        let len = (error.len() as u16).to_be_bytes();
+        [&[0, EXTENDED_ERROR][..], &len, error].concat()
+    });
+    bytes.extend((option.len() as u16).to_be_bytes());
+    bytes.extend(option);
+    bytes
+}
+
+fn truncated(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes[2] |= 2;
+    bytes
+}
+
+/// `bytes` with an ID that is `distance`, which is not 0, away from its own.
+fn with_id(mut bytes: Vec<u8>, distance: u16) -> Vec<u8> {
+    let id = u16::from_be_bytes([bytes[0], bytes[1]]).wrapping_add(distance.max(1));
+    bytes[..2].copy_from_slice(&id.to_be_bytes());
+    bytes
+}
+
+/// The address in forged replies: no test may ever see it.
+pub const EVIL: &str = "6.6.6.6";
+const HEADER_LEN: usize = 12;
+/// What a datagram holds without fragments.
+const UDP_MAX: usize = 1_232;
+/// The EDNS option of RFC 8914.
+const EXTENDED_ERROR: u8 = 15;

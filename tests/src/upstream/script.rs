@@ -1,0 +1,164 @@
+//! Which reply a query gets: the table, the sequence of its name, or what is said to all.
+//!
+//! Core. Points in time come in with the queries.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::{Message, ResponseCode};
+
+use super::random::Random;
+use super::reply::{Answer, Asked, Reply, Sending};
+
+/// One query as it came.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The message.
+    pub message: Vec<u8>,
+    /// The client.
+    pub peer: SocketAddr,
+    /// Whether it came over TCP.
+    pub tcp: bool,
+    /// The connection that it came over, counted from 0 in the order of their arrival.
+    pub connection: Option<usize>,
+    /// When it came.
+    pub at: Instant,
+    /// Whether it counts as lost on its way, so that it got no reply.
+    pub lost: bool,
+}
+
+impl Seen {
+    /// The message ID.
+    pub fn id(&self) -> u16 {
+        u16::from_be_bytes([self.message[0], self.message[1]])
+    }
+
+    /// The question as `name TYPE`, in lower case; empty if there is none.
+    pub fn question(&self) -> String {
+        Message::from_vec(&self.message).map_or_else(|_| String::new(), |query| question(&query))
+    }
+
+    /// Whether the query has OPT.
+    pub fn has_edns(&self) -> bool {
+        Message::from_vec(&self.message).is_ok_and(|query| query.edns.is_some())
+    }
+}
+
+/// The share of datagrams that are lost, 0 to 1.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Loss {
+    /// Of queries.
+    pub queries: f64,
+    /// Of replies.
+    pub replies: f64,
+}
+
+/// All that decides about replies, and all that was seen.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// By question, `name TYPE` in lower case.
+    pub table: HashMap<String, Answer>,
+    /// What names have that the table has not: the record without its owner.
+    pub otherwise: Option<String>,
+    /// By question: replies in the order of the tries, and how many are used up. The last repeats.
+    pub tries: HashMap<String, (Vec<Reply>, usize)>,
+    /// To every other query over UDP.
+    pub udp: Reply,
+    /// To every other query over TCP.
+    pub tcp: Reply,
+    /// How long every reply waits.
+    pub delay: Duration,
+    /// At most so much more, at random.
+    pub jitter: Duration,
+    /// Over UDP.
+    pub loss: Loss,
+    /// Decides what is lost and how much later a reply is.
+    pub random: Random,
+    /// Every query, in order.
+    pub seen: Vec<Seen>,
+    /// How often each question was asked.
+    pub asked: HashMap<String, usize>,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            table: HashMap::new(),
+            otherwise: None,
+            tries: HashMap::new(),
+            udp: Reply::Truth,
+            tcp: Reply::Truth,
+            delay: Duration::ZERO,
+            jitter: Duration::ZERO,
+            loss: Loss::default(),
+            random: Random::new(7),
+            seen: Vec::new(),
+            asked: HashMap::new(),
+        }
+    }
+}
+
+impl Script {
+    /// Notes the query and yields what is sent to it.
+    pub fn react(&mut self, mut seen: Seen) -> Vec<Sending> {
+        let Ok(query) = Message::from_vec(&seen.message) else {
+            self.seen.push(seen);
+            return Vec::new();
+        };
+        let question = question(&query);
+        *self.asked.entry(question.clone()).or_default() += 1;
+        seen.lost = !seen.tcp && self.random.fraction() < self.loss.queries;
+        let (lost, tcp) = (seen.lost, seen.tcp);
+        let bytes = seen.message.clone();
+        self.seen.push(seen);
+        if lost {
+            return Vec::new();
+        }
+        let truth = self.truth(&query, &question);
+        let reply = self.reply(&question, tcp);
+        let asked = Asked { bytes: &bytes, query: &query, truth: &truth, tcp };
+        let mut sendings = reply.sendings(&asked);
+        self.hinder(&mut sendings, tcp);
+        sendings
+    }
+
+    fn truth(&self, query: &Message, question: &str) -> Answer {
+        if let Some(answer) = self.table.get(question) {
+            return answer.clone();
+        }
+        let owner = query.queries.first().map(|query| query.name());
+        match (&self.otherwise, owner) {
+            (Some(data), Some(owner)) if question.ends_with(" a") => {
+                Answer::new(&[&format!("{owner} {data}")])
+            }
+            _ => Answer::denial(ResponseCode::NXDomain, 30),
+        }
+    }
+
+    fn reply(&mut self, question: &str, tcp: bool) -> Reply {
+        if let Some((replies, used)) = self.tries.get_mut(question) {
+            let reply = replies.get(*used).or(replies.last()).cloned();
+            *used += 1;
+            return reply.unwrap_or(Reply::Truth);
+        }
+        if tcp { self.tcp.clone() } else { self.udp.clone() }
+    }
+
+    /// Delays the replies, and loses some.
+    fn hinder(&mut self, sendings: &mut Vec<Sending>, tcp: bool) {
+        for sending in &mut *sendings {
+            sending.after += self.delay + self.jitter.mul_f64(self.random.fraction());
+        }
+        if !tcp {
+            sendings.retain(|_| self.random.fraction() >= self.loss.replies);
+        }
+    }
+}
+
+/// `name TYPE` in lower case; empty if `query` has no question.
+fn question(query: &Message) -> String {
+    query.queries.first().map_or_else(String::new, |query| {
+        format!("{} {}", query.name(), query.query_type()).to_lowercase()
+    })
+}

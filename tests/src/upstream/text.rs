@@ -1,0 +1,52 @@
+//! Records as text: `name TTL TYPE data`, as a zone file has them.
+//!
+//! Core. Used by tests and tools only, so a wrong text is a panic that names it.
+
+use std::net::IpAddr;
+
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, NULL, PTR, SOA, SRV, TXT};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+
+/// The record in `text`. Panics if the text is not a record of a type that is known here.
+pub fn record(text: &str) -> Record {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let [owner, ttl, rtype, data @ ..] = &words[..] else {
+        panic!("{text:?} is not `name TTL TYPE data`")
+    };
+    let address: Result<IpAddr, _> = data[0].parse();
+    let number = |at: usize| data[at].parse().expect("a number of 16 bits");
+    let data = match (*rtype, address) {
+        ("A", Ok(IpAddr::V4(address))) => RData::A(A(address)),
+        ("AAAA", Ok(IpAddr::V6(address))) => RData::AAAA(AAAA(address)),
+        ("CNAME", _) => RData::CNAME(CNAME(name(data[0]))),
+        ("PTR", _) => RData::PTR(PTR(name(data[0]))),
+        ("NS", _) => RData::NS(NS(name(data[0]))),
+        ("MX", _) => RData::MX(MX::new(number(0), name(data[1]))),
+        ("SRV", _) => RData::SRV(SRV::new(number(0), number(1), number(2), name(data[3]))),
+        ("DNAME", _) => {
+            let rdata = NULL::with(wire(data[0]));
+            RData::Unknown { code: RecordType::DNAME, rdata }
+        }
+        ("TXT", _) => RData::TXT(TXT::new(data.iter().map(|&word| word.to_owned()).collect())),
+        _ => panic!("{text:?} has a type or address that is not known here"),
+    };
+    Record::from_rdata(name(owner), ttl.parse().expect("a TTL"), data)
+}
+
+/// A SOA of `example.` that allows a denial to be kept for `ttl` seconds.
+pub fn soa(ttl: u32) -> Record {
+    let soa = SOA::new(name("ns.example."), name("mail.example."), 1, 60, 60, 60, ttl);
+    Record::from_rdata(name("example."), ttl, RData::SOA(soa))
+}
+
+/// The name in `text`. Panics if it is not one.
+pub fn name(text: &str) -> Name {
+    Name::from_ascii(text).unwrap_or_else(|error| panic!("{text:?} is not a name: {error}"))
+}
+
+/// `text`, a name, in wire form without compression.
+fn wire(text: &str) -> Vec<u8> {
+    let labels = text.split('.').filter(|label| !label.is_empty());
+    let label = |label: &str| [&[label.len() as u8][..], label.as_bytes()].concat();
+    labels.flat_map(label).chain([0]).collect()
+}
