@@ -70,7 +70,9 @@ fn card(record: &Record, now: Moment) -> String {
     }
     rows += &row("Asks", &question(&record.probe));
     rows += &row("Every", &duration(record.probe.interval));
-    if let Some((failure, at)) = record.last_error(now) {
+    // While it is unhealthy, the reason is the last error.
+    let past = record.last_error(now).filter(|_| health.reason.is_none());
+    if let Some((failure, at)) = past {
         let age = duration(now.since(at));
         rows += &row("Last error", &format!("{failure}, {age} ago"));
     }
@@ -86,16 +88,32 @@ fn row(term: &str, text: &str) -> String {
     format!("<div><dt>{term}</dt><dd>{}</dd></div>\n", breakable(&escape(text)))
 }
 
-/// HTML that may be broken behind the dots of a long name, and nowhere else inside it.
+/// HTML in which a long name stays on one line if it fits there. If not, it breaks behind dots, and
+/// nowhere else inside it.
 fn breakable(html: &str) -> String {
-    let mut text = String::with_capacity(html.len());
-    for (at, c) in html.char_indices() {
-        text.push(c);
-        if c == '.' && html[at + 1..].starts_with(|next: char| next.is_ascii_alphabetic()) {
-            text.push_str("<wbr>");
+    let words = html.split(' ').map(|word| {
+        let parts = parts(word);
+        match parts.len() {
+            1 => word.to_owned(),
+            _ => format!("<span class=\"name\">{}</span>", parts.join("<wbr>")),
         }
-    }
-    text
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// A word cut behind the dots between two labels of a name.
+fn parts(word: &str) -> Vec<&str> {
+    let bytes = word.as_bytes();
+    let is_cut = |at: usize| {
+        let is_label = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        bytes[at] == b'.'
+            && at.checked_sub(1).is_some_and(|before| is_label(bytes[before]))
+            && bytes.get(at + 1).is_some_and(|next| next.is_ascii_alphabetic() || *next == b'_')
+    };
+    let cuts = (0..word.len()).filter(|&at| is_cut(at)).map(|at| at + 1);
+    let ends: Vec<usize> = cuts.chain([word.len()]).collect();
+    let starts = [0].into_iter().chain(ends.iter().copied());
+    starts.zip(&ends).map(|(start, &end)| &word[start..end]).collect()
 }
 
 /// The last outcomes as bars, with their scale: taller is slower, a failure is a full bar in
@@ -121,12 +139,16 @@ fn chart(record: &Record) -> String {
         .expect("a String takes all text");
     }
     let last = counted(record.history.len(), "probe");
-    let (slowest, top) = (milliseconds(slowest), milliseconds(top));
+    let scale = match failures == record.history.len() {
+        true => "no answer".to_owned(),
+        false => format!("top {}", milliseconds(top)),
+    };
+    let slowest = milliseconds(slowest);
     format!(
         "<svg viewBox=\"0 0 {} 28\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"\
          Last {last}: {failures} failed, slowest answer {slowest}\">{bars}</svg>\n\
          <p class=\"scale\"><span>Last {last}, newest right, {failures} failed</span> \
-         <span>top of the chart: {top}</span></p>\n",
+         <span>{scale}</span></p>\n",
         HISTORY_MAX * 4
     )
 }
@@ -177,6 +199,7 @@ rect.ok{fill:var(--ok)}rect.bad{fill:var(--bad)}\
 dl{margin:0}dl div{display:flex;gap:1rem;padding:.2rem 0}\
 dt{flex:0 0 5.5rem;color:var(--dim)}\
 dd{margin:0;min-width:0;overflow-wrap:break-word;font-variant-numeric:tabular-nums}\
+.name{display:inline-block;max-width:100%}\
 footer{display:flex;flex-wrap:wrap;gap:.5rem 2rem;justify-content:space-between;\
 margin-top:2rem;color:var(--dim)}\
 footer p,nav{margin:0}nav a{margin-right:1rem}a{color:inherit}\
@@ -230,11 +253,15 @@ mod tests {
         }
         let html = page(status.probes(), now);
         assert!(html.contains("<title>Unhealthy") && html.contains("from: cache."), "{html}");
-        assert!(html.contains("SERVFAIL: &lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;"));
+        let escaped = "SERVFAIL: &lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;";
+        assert!(html.contains(escaped), "{html}");
         assert!(html.contains("Last 4 probes: 3 failed, slowest answer 0.41 ms"));
         assert!(html.contains("Last 4 probes, newest right, 3 failed</span>"), "{html}");
-        assert!(html.contains("<span>top of the chart: 1.00 ms</span>"), "{html}");
-        assert!(html.contains("Last error") && !html.contains("Stuck"), "{html}");
+        assert!(html.contains("<span>top 1.00 ms</span>"), "{html}");
+        assert!(!html.contains("Last error") && !html.contains("Stuck"), "{html}");
+        status.record(1, ok, now + Duration::from_secs(1));
+        let html = page(status.probes(), now + Duration::from_secs(2));
+        assert!(html.contains("<dt>Last error</dt><dd>SERVFAIL: "), "{html}");
         assert_eq!(html.matches("<script>").count(), 1);
     }
 
@@ -260,7 +287,7 @@ mod tests {
             status.record(0, outcome, now);
         }
         let html = page(status.probes(), now);
-        assert!(html.contains("top of the chart: 40.00 ms"), "{html}");
+        assert!(html.contains("<span>top 40.00 ms</span>"), "{html}");
         assert!(html.contains("<dt>Stuck</dt><dd>no reply at all to the last probes</dd>"));
         assert!(html.contains("<dt>Reason</dt><dd>no answer within 2.5 s</dd>"), "{html}");
     }
@@ -268,10 +295,16 @@ mod tests {
     #[test]
     fn names_break_behind_dots_and_numbers_do_not() {
         let rows = [
-            ("127.0.0.1:53 web.shop.svc A", "127.0.0.1:53 web.<wbr>shop.<wbr>svc A"),
+            (
+                "127.0.0.1:53 web.shop.svc A",
+                "127.0.0.1:53 <span class=\"name\">web.<wbr>shop.<wbr>svc</span> A",
+            ),
             ("0.41 ms", "0.41 ms"),
             ("ends.", "ends."),
-            ("*.default &lt;b&gt;", "*.<wbr>default &lt;b&gt;"),
+            (".x", ".x"),
+            ("*.a.b &lt;b&gt;", "<span class=\"name\">*.a.<wbr>b</span> &lt;b&gt;"),
+            ("_http._tcp.x", "<span class=\"name\">_http.<wbr>_tcp.<wbr>x</span>"),
+            ("", ""),
         ];
         for (text, html) in rows {
             assert_eq!(breakable(text), html);

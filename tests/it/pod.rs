@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::fixture::dns::{self, PATIENCE};
 use crate::fixture::http;
-use crate::fixture::upstream::Upstream;
+use crate::fixture::upstream::{Behaviour, Upstream};
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/demo");
 
@@ -48,7 +48,9 @@ impl Running {
 
 /// All three, with the flags of the manifests on ports that the system chooses.
 struct Pod {
+    /// dnscache, DNS and HTTP.
     dns: SocketAddr,
+    cache: SocketAddr,
     health: SocketAddr,
     /// kubedns, DNS and HTTP.
     records: SocketAddr,
@@ -86,13 +88,19 @@ impl Pod {
         arguments.extend(["--listen=127.0.0.1:0", &stream]);
         arguments.extend(of_dnscache);
         let program = dnscache::Program::bind(flags("dnscache", &arguments)).await.unwrap();
-        let dns = program.dns_addresses()[0];
+        let (dns, cache) = (program.dns_addresses()[0], program.http_address());
         let dnscache = Running::start(|stop| program.run(async { drop(stop.await) }));
 
-        let probes = [("kubedns", records), ("dnscache", dns)].map(|(label, server)| {
-            format!("--probe={label},{server},kubernetes.default.svc.cluster.local,5,A")
-        });
-        let mut config: healthz::Config = flags("healthz", &[&probes[0], &probes[1]]);
+        let mut probes = Vec::new();
+        for (label, server) in [("kubedns", records), ("dnscache", dns)] {
+            let name = "kubernetes.default.svc.cluster.local";
+            probes.push(format!("--probe={label},{server},{name},5,A"));
+            probes.push(format!("--probe={label}-tcp,tcp:{server},{name},5,A"));
+        }
+        probes.push(format!("--probe=dnscache-miss,{dns},*.default.svc.cluster.local,5,A"));
+        let probes: Vec<&str> = probes.iter().map(String::as_str).collect();
+        let mut config: healthz::Config = flags("healthz", &probes);
+        config.pace.start_max = Duration::ZERO;
         config.pace.retry = Duration::from_millis(20);
         config.pace.start = Duration::from_millis(20);
         for probe in &mut config.probes {
@@ -103,7 +111,7 @@ impl Pod {
         let healthz = Running::start(|stop| program.run(async { drop(stop.await) }));
 
         http::eventually(health, "/healthz", 200, "ok").await;
-        Self { dns, health, records, changes, kubedns, dnscache, healthz }
+        Self { dns, cache, health, records, changes, kubedns, dnscache, healthz }
     }
 
     /// Waits until dnscache follows kubedns's changes, and so drops nothing but what changes: a
@@ -278,6 +286,60 @@ async fn without_kubedns_health_says_so_and_known_names_are_answered() {
     assert!(unknown.error.is_some(), "SERVFAIL says why: {unknown:?}");
     pod.healthz.end().await;
     pod.dnscache.end().await;
+}
+
+/// A restart of dnscache would heal neither a kubedns that is away nor an upstream.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_dnscache_asks_being_away_is_no_reason_to_restart_it() {
+    let upstream = Upstream::start("127.0.0.2").await;
+    upstream.behave(Behaviour::Silent);
+    let flag = format!("--server={}#{}", upstream.address.ip(), upstream.address.port());
+    // Nothing is kept: each probe needs kubedns.
+    let pod = Pod::start_with(Path::new(DEMO), &[&flag, "--cache-size=0"]).await;
+    for program in ["kubedns", "dnscache"] {
+        http::eventually(pod.health, &format!("/livez/{program}"), 200, "ok").await;
+    }
+    pod.kubedns.end().await;
+    for probe in ["dnscache", "dnscache-tcp", "dnscache-miss"] {
+        http::eventually(pod.health, &format!("/healthz/{probe}"), 503, "SERVFAIL").await;
+        http::eventually(pod.health, &format!("/livez/{probe}"), 200, "ok").await;
+    }
+    http::eventually(pod.health, "/livez/kubedns", 503, "kubedns is stuck").await;
+    for _ in 0..20 {
+        assert_eq!(dns::ask(pod.dns, "www.example.com. A").await.status, "SERVFAIL");
+        assert_eq!(http::get(pod.health, "/livez/dnscache").await.0, 200);
+    }
+    // Itself away, it is.
+    pod.dnscache.end().await;
+    http::eventually(pod.health, "/livez/dnscache", 503, "dnscache is stuck").await;
+    pod.healthz.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_probes_of_healthz_are_not_counted_as_clients() {
+    let pod = Pod::start(Path::new(DEMO)).await;
+    let probes = async || {
+        let metrics = http::get(pod.cache, "/metrics").await.1;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("dnscache_probes_total "));
+        let count: u64 = line.unwrap().parse().unwrap();
+        (count, metrics)
+    };
+    let start = Instant::now();
+    while probes().await.0 < 20 {
+        assert!(start.elapsed() < PATIENCE, "healthz goes on asking");
+    }
+    let web = ["web.shop.svc.cluster.local. IN A 10.96.12.10"];
+    for _ in 0..3 {
+        check(pod.dns, "web.shop.svc.cluster.local. A", "NOERROR", &web).await;
+    }
+    let metrics = probes().await.1;
+    for (result, count) in [("hit", 2), ("miss", 1), ("refused", 0), ("chaos", 0), ("stale", 0)] {
+        let line = format!("dnscache_queries_total{{result=\"{result}\"}} {count}\n");
+        assert!(metrics.contains(&line), "{line} is missing in {metrics}");
+    }
+    pod.healthz.end().await;
+    pod.dnscache.end().await;
+    pod.kubedns.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -509,8 +571,17 @@ async fn a_kubedns_that_knows_nothing_yet_takes_no_known_name_away() {
         format!("--listen={}", pod.records),
         format!("--http-listen={}", pod.changes),
     ];
-    let config = parse_from(["kubedns".to_owned()].iter().chain(&arguments)).unwrap();
-    let program = kubedns::Program::bind(config).await.unwrap();
+    let config: kubedns::Config =
+        parse_from(["kubedns".to_owned()].iter().chain(&arguments)).unwrap();
+    // A client of another test may have one of its ports for a moment.
+    let start = Instant::now();
+    let program = loop {
+        match kubedns::Program::bind(Clone::clone(&config)).await {
+            Ok(program) => break program,
+            Err(error) => assert!(start.elapsed() < PATIENCE, "{error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
     let kubedns = Running::start(|stop| program.run(async { drop(stop.await) }));
     http::eventually(pod.health, "/healthz/kubedns", 503, "SERVFAIL").await;
 

@@ -26,7 +26,7 @@ mod udp;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
 use rustix::net::connect_unspec;
@@ -34,6 +34,8 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+
+use crate::PATIENCE;
 
 pub use random::Random;
 pub use reply::{Answer, Broken, EVIL, Forgery, Reply};
@@ -283,14 +285,19 @@ impl Upstream {
 }
 
 async fn bind(address: SocketAddr) -> (UdpSocket, TcpListener) {
-    for _ in 0..BINDS_MAX {
-        let tcp = TcpListener::bind(address).await.expect("the address is free");
-        let bound = tcp.local_addr().expect("it is bound");
-        if let Ok(udp) = UdpSocket::bind(bound).await {
-            return (udp, tcp);
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        // A port that is given may be a client's for a moment, or that of a server that just ended.
+        if let Ok(tcp) = TcpListener::bind(address).await {
+            let bound = tcp.local_addr().expect("it is bound");
+            if let Ok(udp) = UdpSocket::bind(bound).await {
+                return (udp, tcp);
+            }
         }
+        tokio::time::sleep(BIND_PAUSE).await;
     }
     panic!("no port of {address} is free for UDP and TCP");
 }
 
 const BINDS_MAX: usize = 32;
+const BIND_PAUSE: Duration = Duration::from_millis(5);
