@@ -1,5 +1,5 @@
-//! Federations from configuration: said when they change, and Nodes watched as long as there are
-//! any.
+//! Federations from configuration: said when they change. And Nodes, which say where a federation's
+//! cluster is and which addresses Pods get: watched as long as either is of use.
 //!
 //! Edge. Knows the configuration directory and the watch; does not know what a federation is.
 
@@ -25,33 +25,58 @@ pub fn domains(config: &Receiver<config_dir::State>) -> BTreeMap<String, String>
     config.borrow().keys.federations.clone()
 }
 
-/// Says every change of the federations, until `stopping`; meanwhile follows the Nodes of
-/// `cluster`, where there is one and any federation.
+/// How Nodes are watched.
+#[derive(Clone)]
+pub struct Nodes {
+    /// Where.
+    pub cluster: Arc<Cluster>,
+    /// How.
+    pub options: Options,
+    /// Whether they say which addresses Pods get. kubedns does without if it may not read them.
+    pub ranges: bool,
+}
+
+/// What Nodes are watched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Nothing,
+    Ranges,
+    Federations,
+}
+
+/// Says every change of the federations, until `stopping`; meanwhile follows `nodes`, where there
+/// is a cluster, as far as they are of use.
 ///
-/// Readiness does not wait for them: a federated name says itself what it lacks.
+/// Readiness does not wait for them: a federated name says itself what it lacks, and without ranges
+/// every private address is the cluster's.
 pub async fn follow(
     mut config: Receiver<config_dir::State>,
-    cluster: Option<(Arc<Cluster>, Options)>,
+    nodes: Option<Nodes>,
     sink: Sink,
     stopping: CancellationToken,
 ) -> Result<(), Infallible> {
-    let nodes = || -> Option<Watching> {
-        let (cluster, options) = cluster.clone()?;
-        let progress = Arc::new(Progress::new(Scope::all(Kind::Node), boot_time()));
-        let (sink, stopping) = (sink.clone(), stopping.clone());
-        Some(Box::pin(watch::follow(cluster, vec![progress], options, sink, stopping)))
-    };
     let mut said = BTreeMap::new();
+    let mut watched_for = Use::Nothing;
     let mut watching: Option<Watching> = None;
     loop {
         config.mark_unchanged();
         let domains = domains(&config);
-        if domains != said {
-            watching = match (domains.is_empty(), watching) {
-                (true, _) => None,
-                (false, None) => nodes(),
-                (false, watching) => watching,
+        let wanted_for = match &nodes {
+            Some(_) if !domains.is_empty() => Use::Federations,
+            Some(nodes) if nodes.ranges => Use::Ranges,
+            _ => Use::Nothing,
+        };
+        if wanted_for != watched_for {
+            watching = match (&nodes, wanted_for) {
+                (Some(nodes), Use::Ranges | Use::Federations) => {
+                    let optional = wanted_for == Use::Ranges;
+                    Some(nodes.watch(optional, sink.clone(), stopping.clone()))
+                }
+                _ => None,
             };
+            watched_for = wanted_for;
+        }
+        if domains != said {
             said.clone_from(&domains);
             if say(&sink, News::Federations(domains)).await.is_err() {
                 break;
@@ -71,6 +96,17 @@ pub async fn follow(
     }
     stopping.cancelled().await;
     Ok(())
+}
+
+impl Nodes {
+    /// A watch that begins with a full list; `optional` if kubedns does without what it may not
+    /// read.
+    fn watch(&self, optional: bool, sink: Sink, stopping: CancellationToken) -> Watching {
+        let progress = Arc::new(Progress::new(Scope::all(Kind::Node), boot_time()));
+        let options = Options { optional, ..self.options.clone() };
+        let cluster = Arc::clone(&self.cluster);
+        Box::pin(watch::follow(cluster, vec![progress], options, sink, stopping))
+    }
 }
 
 /// A watch that goes on for ever.

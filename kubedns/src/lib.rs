@@ -51,7 +51,7 @@ use shared::serve::{BindError, Limits, Sockets, boot_time};
 use shared::shutdown::{TaskError, Tasks};
 use tokio::sync::mpsc;
 
-use crate::news::Scope;
+use crate::news::{Scope, Sink};
 use crate::objects::{Objects, ObjectsError};
 use crate::project::Kind;
 use crate::publish::{NEWS_MAX, Publisher};
@@ -189,10 +189,7 @@ impl Program {
         let nodes = match objects {
             Origin::Cluster(cluster) => {
                 view.watches = progresses(scopes);
-                let nodes = (Arc::clone(&cluster), options(&config));
-                let (watches, sink, end) = (view.watches.clone(), sink.clone(), stopping.clone());
-                tasks.spawn("watch", watch::follow(cluster, watches, options(&config), sink, end));
-                Some(nodes)
+                Some(watch_cluster(&mut tasks, cluster, &config, &view.watches, &sink))
             }
             Origin::Files(state, objects) => {
                 view.objects = Some(state);
@@ -217,6 +214,25 @@ impl Program {
     }
 }
 
+/// Starts to follow `watches` and what says which addresses are the cluster's, of which readiness
+/// does not wait. Returns how Nodes are watched.
+fn watch_cluster(
+    tasks: &mut Tasks,
+    cluster: Arc<Cluster>,
+    config: &Config,
+    watches: &[Arc<Progress>],
+    sink: &Sink,
+) -> federation::Nodes {
+    let (options, ranges) = (options(config), config.scope().ranges);
+    let of_services = Some(Scope::all(Kind::ServiceCidr)).filter(|_| ranges);
+    let watches = [watches, &progresses(of_services.into_iter().collect())].concat();
+    let nodes =
+        federation::Nodes { cluster: Arc::clone(&cluster), options: options.clone(), ranges };
+    let follow = watch::follow(cluster, watches, options, sink.clone(), tasks.stopping());
+    tasks.spawn("watch", follow);
+    nodes
+}
+
 /// Logs where the program listens, and writes it to the file that the flags name.
 fn announce(config: &Config, addresses: Addresses) -> Result<(), WriteError> {
     let Addresses { dns, http } = &addresses;
@@ -235,6 +251,7 @@ fn options(config: &Config) -> watch::Options {
         services: config.service_selector.as_ref().map(ToString::to_string),
         pod_names: config.endpoint_pod_names,
         silence_max: config.watch_silence,
+        optional: false,
     }
 }
 

@@ -65,6 +65,9 @@ pub enum News {
     Federations(BTreeMap<String, String>),
     /// The list has been said in full: what it did not bring is gone.
     Listed(Scope),
+    /// Objects of this kind may not be read: what is known of them stays, and nobody waits for
+    /// them.
+    Denied(Kind),
 }
 
 impl News {

@@ -77,6 +77,10 @@ impl Kind {
         Self::ServiceCidr,
     ];
 
+    /// The kinds that say which addresses are the cluster's. kubedns does without those that it may
+    /// not read.
+    pub const RANGES: [Self; 2] = [Self::ServiceCidr, Self::Node];
+
     /// The word that `kind:` says.
     pub const fn name(self) -> &'static str {
         match self {

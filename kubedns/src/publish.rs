@@ -126,6 +126,7 @@ impl Publisher {
                 self.reject(object, reason, true);
             }
             News::Federations(domains) => self.writer.set_federations(domains),
+            News::Denied(kind) => self.writer.settle(kind),
             News::Listed(scope) => {
                 if let Some(relist) = self.relists.remove(&scope) {
                     self.writer.finish_relist(relist);

@@ -35,11 +35,11 @@ use crate::project::{Kind, Metadata};
 use crate::snapshot::unix_ms;
 
 use cluster::Cluster;
-use decode::{Envelope, Event};
+use decode::{Envelope, Event, Status};
 use pace::Pace;
 use progress::{Count, Phase, Progress};
 use split::{Items, Lines};
-use trouble::{BAD_REQUEST, GONE, INVALID, NOT_FOUND, Trouble, refusal};
+use trouble::{BAD_REQUEST, FORBIDDEN, GONE, INVALID, NOT_FOUND, Trouble, refusal};
 
 /// The lists and watches that `exposed` needs: each kind once, or once per namespace.
 pub fn scopes(exposed: &config::Scope) -> Vec<Scope> {
@@ -73,6 +73,7 @@ pub async fn follow(
             in_pages: false,
             api: 0,
             absences: 0,
+            denials: 0,
             well_since: None,
         };
         follower.run()
@@ -94,6 +95,8 @@ pub struct Options {
     pub pod_names: bool,
     /// A server that says nothing for this long has gone.
     pub silence_max: Duration,
+    /// Whether kubedns does without these kinds if it may not read them.
+    pub optional: bool,
 }
 
 /// One list and watch.
@@ -110,6 +113,8 @@ struct Follower {
     api: usize,
     /// How often in a row the server knew the kind in none of them.
     absences: u32,
+    /// How often in a row the server did not allow it.
+    denials: u32,
     /// Since when things go well, if they do.
     well_since: Option<Moment>,
 }
@@ -127,6 +132,12 @@ impl Follower {
                         Err(trouble) => trouble,
                     }
                 }
+                Err(Trouble::Refused(status)) if status.code == FORBIDDEN => {
+                    match self.denied(status).await {
+                        Ok(trouble) => trouble,
+                        Err(Closed) => return Closed,
+                    }
+                }
                 Err(Trouble::Closed) => return Closed,
                 Err(trouble) => trouble,
             };
@@ -134,6 +145,9 @@ impl Follower {
             let well = self.well_since.take().map_or(Duration::ZERO, |since| now.since(since));
             let pause = match trouble {
                 Trouble::Lost(_) => ABSENCE_PAUSE,
+                Trouble::Denied(..) => {
+                    DENIAL_PAUSE_MAX.min(Duration::from_secs(1 << self.denials.min(10)))
+                }
                 _ => pace.pause(well, trouble.retry_after(), rand::random()),
             };
             self.report(&trouble, pause, now);
@@ -144,9 +158,23 @@ impl Follower {
         }
     }
 
-    /// Whether the server may not know the kind at all: it has its own definition (CRD).
+    /// Whether the server may not know the kind at all: it has its own definition (CRD), or came
+    /// with a newer version.
     fn is_optional(&self) -> bool {
-        self.progress.scope.kind == Kind::ServiceImport
+        matches!(self.progress.scope.kind, Kind::ServiceImport | Kind::ServiceCidr)
+    }
+
+    /// The server does not allow it. Nobody waits for ranges that may not be read.
+    async fn denied(&mut self, status: Status) -> Result<Trouble, Closed> {
+        let kind = self.progress.scope.kind;
+        if Kind::RANGES.contains(&kind) {
+            say(&self.sink, News::Denied(kind)).await?;
+        }
+        if !self.options.optional && kind != Kind::ServiceCidr {
+            return Ok(Trouble::Refused(status));
+        }
+        self.denials += 1;
+        Ok(Trouble::Denied(kind, status))
     }
 
     /// The version of the API that was asked is not served: the next is. After the last there are
@@ -324,6 +352,7 @@ impl Follower {
         say(&self.sink, News::Listed(self.progress.scope.clone())).await?;
         self.progress.add(Count::List);
         self.absences = 0;
+        self.denials = 0;
         tracing::debug!(watch = %self.progress.scope, %version, "listed in full");
         self.version = Some(version);
         self.works(Phase::Following);
@@ -402,7 +431,7 @@ impl Follower {
         let now = boot_time();
         if phase == Phase::Following {
             self.well_since.get_or_insert(now);
-        } else if matches!(self.progress.phase(), Phase::Failing { .. } | Phase::Absent) {
+        } else if !matches!(self.progress.phase(), Phase::Listing | Phase::Following) {
             return; // a list that begins is only another try
         }
         if let Some(since) = self.progress.works(phase) {
@@ -423,6 +452,13 @@ impl Follower {
                     tracing::info!(watch = %scope, "{reason}");
                 }
                 self.progress.works(Phase::Absent);
+                return;
+            }
+            Trouble::Denied(..) => {
+                if self.progress.phase() != Phase::Denied {
+                    tracing::info!(watch = %scope, "{reason}");
+                }
+                self.progress.works(Phase::Denied);
                 return;
             }
             _ => {}
@@ -448,6 +484,9 @@ const WATCH_SECS_SPREAD: f64 = 60.0;
 const ABSENCES_MIN: u32 = 6;
 /// .. with this between: three seconds, whatever trouble there was before.
 const ABSENCE_PAUSE: Duration = Duration::from_millis(500);
+/// Between two questions about a kind that kubedns may not read and does without: somebody has to
+/// change a rule of RBAC first.
+const DENIAL_PAUSE_MAX: Duration = Duration::from_secs(600);
 /// A refusal is read this far, in bytes.
 const REFUSAL_LEN_MAX: usize = 64 << 10;
 

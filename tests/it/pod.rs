@@ -551,6 +551,48 @@ async fn without_kubedns_only_global_addresses_are_asked_of_the_upstream() {
     pod.dnscache.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_of_networks_next_to_the_cluster_are_asked_outside() {
+    let directory = demo();
+    let outside = Outside::start().await;
+    let write = |file: &str, object: tests::objects::Object| {
+        fs::write(directory.path().join(file), object.yaml()).unwrap();
+    };
+    let service_cidrs = ["10.96.0.0/12", "2001:db8:96::/48"];
+    write("a-service-cidr.yaml", tests::objects::service_cidr("kubernetes", &service_cidrs));
+    let node = tests::objects::node("a", "z", "r").pod_cidrs(&["10.244.0.0/16"]);
+    write("a-node.yaml", node);
+    let of_dnscache = ["--resolv-file=/nonexistent", &outside.flag()];
+    let pod = Pod::start_with(directory.path(), &of_dnscache).await;
+    pod.follows(directory.path()).await;
+    let ula = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.2.1.d.f.ip6.arpa. PTR";
+    let ula_record = ula.replace(" PTR", " 300 PTR ula.example.");
+    outside.upstream.answer(ula, &[&ula_record]);
+    let files = ["2.1.50.10.in-addr.arpa. IN PTR files.corp.example."];
+    for _ in ["from a server", "from the cache"] {
+        check(pod.dns, FILES, "NOERROR", &files).await;
+        check(pod.dns, NEAR, "NOERROR", &["7.7.168.192.in-addr.arpa. IN PTR nas.example."]).await;
+        check(pod.dns, ula, "NOERROR", &[&ula.replace(" PTR", " IN PTR ula.example.")]).await;
+    }
+    assert_eq!((outside.corp.asked(FILES), outside.upstream.asked(ula)), (1, 1));
+    for mine in ["98.12.96.10.in-addr.arpa. PTR", "98.9.244.10.in-addr.arpa. PTR"] {
+        check(pod.dns, mine, "NXDOMAIN", &[]).await;
+    }
+    assert_eq!(outside.seen("96.10.in-addr.arpa.") + outside.seen("244.10.in-addr.arpa."), 0);
+
+    // The cluster gets addresses of that network, and gives them back.
+    write("a-second.yaml", tests::objects::service_cidr("office", &["10.50.0.0/16"]));
+    becomes(pod.dns, FILES, &[]).await;
+    check(pod.dns, FILES, "NXDOMAIN", &[]).await;
+    check(pod.dns, "50.10.in-addr.arpa. SOA", "NXDOMAIN", &[]).await;
+    assert_eq!(outside.corp.asked(FILES), 1);
+    fs::remove_file(directory.path().join("a-second.yaml")).unwrap();
+    becomes(pod.dns, FILES, &files).await;
+    pod.healthz.end().await;
+    pod.dnscache.end().await;
+    pod.kubedns.end().await;
+}
+
 const SRV: &str = "_https._tcp.pay.shop.svc.clusterset.local. IN SRV 0 100";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

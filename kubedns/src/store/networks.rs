@@ -91,7 +91,7 @@ impl Networks {
         }
         let prefixes = self.objects.values().flat_map(|said| said.prefixes.iter().copied());
         let known = Ranges::of(Source::Objects, prefixes);
-        let is_settled = KINDS.iter().all(|kind| self.settled.contains(kind));
+        let is_settled = Kind::RANGES.iter().all(|kind| self.settled.contains(kind));
         if is_settled && !known.is_empty() {
             known
         } else if !is_settled && !self.restored.is_empty() {
@@ -101,9 +101,6 @@ impl Networks {
         }
     }
 }
-
-/// The kinds that have ranges.
-const KINDS: [Kind; 2] = [Kind::ServiceCidr, Kind::Node];
 
 #[cfg(test)]
 mod tests {
@@ -165,7 +162,7 @@ mod tests {
         let mut networks = Networks::new(&prefixes(&["10.0.0.0/16"]));
         networks.restore(&prefixes(&["10.96.0.0/16"]));
         networks.insert(Kind::ServiceCidr, "kubernetes", prefixes(&["10.96.0.0/12"]), 1);
-        KINDS.into_iter().for_each(|kind| networks.settle(kind));
+        Kind::RANGES.into_iter().for_each(|kind| networks.settle(kind));
         check(&networks, "10.0.0.0/16");
         assert_eq!(networks.ranges().source(), Source::Flag);
     }

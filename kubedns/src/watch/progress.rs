@@ -20,6 +20,8 @@ pub enum Phase {
     Following,
     /// The server does not know this kind, so there are none; it is asked again.
     Absent,
+    /// kubedns may not read this kind, and does without; it is asked again.
+    Denied,
     /// It does not work; it is tried again.
     Failing {
         /// Why, in one line.
@@ -32,7 +34,7 @@ pub enum Phase {
 impl Phase {
     /// Whether all there is to know is known.
     pub fn is_well(&self) -> bool {
-        matches!(self, Self::Following | Self::Absent)
+        matches!(self, Self::Following | Self::Absent | Self::Denied)
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) enum Trouble {
     Absent(Kind),
     #[error("the API server has no resource {} any more", .0.plural())]
     Lost(Kind),
+    #[error("kubedns does without {}: the API server refuses: {}", .0.plural(), .1.message)]
+    Denied(Kind, Status),
     #[error("the answer of the API server makes no sense")]
     Nonsense(#[from] serde_json::Error),
     #[error("the answer of the API server has no bound")]
@@ -49,7 +51,7 @@ impl Trouble {
     pub fn reason(&self, scope: &Scope) -> String {
         let reason = shared::flags::chain(self);
         match self {
-            Self::Refused(Status { code: FORBIDDEN, .. }) => {
+            Self::Refused(Status { code: FORBIDDEN, .. }) | Self::Denied(..) => {
                 format!("{}: {reason}", missing_rule(scope))
             }
             _ => reason,
@@ -108,7 +110,8 @@ pub(super) const BAD_REQUEST: u16 = 400;
 /// The server does not serve this resource in this version.
 pub(super) const NOT_FOUND: u16 = 404;
 const UNAUTHORIZED: u16 = 401;
-const FORBIDDEN: u16 = 403;
+/// No rule of RBAC allows it.
+pub(super) const FORBIDDEN: u16 = 403;
 /// The server no longer has what came after our resource version.
 pub(super) const GONE: u16 = 410;
 /// What a server without streamed lists says to one who asks for them (KEP-3157).

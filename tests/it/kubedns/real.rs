@@ -11,7 +11,9 @@ use serde_json::json;
 
 use crate::fixture::http;
 use crate::fixture::kubedns::start;
-use tests::objects::{endpoint_slice, imported_slice, namespace, service, service_import};
+use tests::objects::{
+    endpoint_slice, imported_slice, namespace, service, service_cidr, service_import,
+};
 use tests::real_api::{self, RealApi, START_MAX};
 
 /// The folder with both; says that the test is skipped where there is none.
@@ -48,6 +50,21 @@ async fn answers_follow_a_real_api_server() {
     kubedns.answers("_pg._tcp.db.shop.svc.cluster.local. SRV", "NOERROR", &[srv]).await;
     cluster.delete(service("shop", "db")).await;
     kubedns.answers(db, "NXDOMAIN", &[]).await;
+    kubedns.end().await;
+}
+
+/// A real server makes the ServiceCIDR of its own range.
+#[tokio::test]
+async fn the_range_of_services_is_that_of_a_real_api_server() {
+    let Some(assets) = assets() else { return };
+    let cluster = RealApi::start(&assets).await;
+    allow_dns(&cluster).await;
+    let kubedns = start(&["--kubeconfig", &cluster.kubeconfig("dns")]).await;
+    let office = "2.1.50.10.in-addr.arpa. PTR";
+    kubedns.answers(office, "REFUSED", &[]).await;
+    kubedns.answers("99.99.0.10.in-addr.arpa. PTR", "NXDOMAIN", &[]).await;
+    cluster.create(service_cidr("office", &["10.50.0.0/16"])).await;
+    kubedns.answers(office, "NXDOMAIN", &[]).await;
     kubedns.end().await;
 }
 
@@ -139,6 +156,7 @@ async fn allow_dns(cluster: &RealApi) {
         "rules": [
             {"apiGroups": [""], "resources": ["services", "namespaces"], "verbs": verbs},
             {"apiGroups": [slices], "resources": ["endpointslices"], "verbs": verbs},
+            {"apiGroups": ["networking.k8s.io"], "resources": ["servicecidrs"], "verbs": verbs},
         ],
     });
     cluster.post(&format!("{RBAC}/clusterroles"), &role).await;

@@ -53,11 +53,19 @@ fn the_flags_of_overlays_are_those_of_the_programs() {
     assert!(flags >= 4, "{flags} flags in overlays");
 }
 
-/// Zone and region of a federation come from the labels of Nodes.
+/// Zone and region of a federation come from the labels of Nodes, the ranges of Pods from their
+/// specification.
 #[test]
-fn the_federation_overlay_grants_list_and_watch_on_nodes() {
+fn two_overlays_grant_list_and_watch_on_nodes() {
+    let federation = include_str!("../../../manifests/overlays/federation/kustomization.yaml");
+    let pod_cidrs = include_str!("../../../manifests/overlays/pod-cidrs/kustomization.yaml");
+    for overlay in [federation, pod_cidrs] {
+        check_node_overlay(overlay);
+    }
+}
+
+fn check_node_overlay(overlay: &str) {
     let role = include_str!("../../../manifests/base/cluster-role.yaml");
-    let overlay = include_str!("../../../manifests/overlays/federation/kustomization.yaml");
     let mut role: Value = serde_saphyr::from_str(role).expect("YAML");
     let overlay: Value = serde_saphyr::from_str(overlay).expect("YAML");
     for patch in list(&overlay["patches"]) {
@@ -130,6 +138,31 @@ fn the_pod_monitor_names_the_port_of_each_program() {
     let named = list(&spec["podMetricsEndpoints"]).map(|endpoint| text(&endpoint["port"]));
     assert_eq!(named.collect::<BTreeSet<_>>(), ports);
     assert_eq!(spec["selector"]["matchLabels"], template["metadata"]["labels"]);
+}
+
+#[test]
+fn the_role_grants_what_kubedns_watches_and_nothing_else() {
+    let role = include_str!("../../../manifests/base/cluster-role.yaml");
+    let role: Value = serde_saphyr::from_str(role).expect("YAML");
+    let mut granted = BTreeSet::new();
+    for rule in list(&role["rules"]) {
+        let verbs: Vec<&str> = list(&rule["verbs"]).map(text).collect();
+        assert_eq!(verbs, ["list", "watch"], "{rule}");
+        for group in list(&rule["apiGroups"]).map(text) {
+            let resources = list(&rule["resources"]).map(text);
+            granted.extend(resources.map(|resource| format!("{group}/{resource}")));
+        }
+    }
+    let exposed = parse_from::<kubedns::Config>(["kubedns"]).expect("flags").scope();
+    let kinds = kubedns::watch::scopes(&exposed).into_iter().map(|scope| scope.kind);
+    let watched: BTreeSet<String> = kinds
+        .chain([kubedns::project::Kind::ServiceCidr])
+        .map(|kind| {
+            let group = kind.api_versions()[0].rsplit_once('/').map_or("", |(group, _)| group);
+            format!("{group}/{}", kind.plural())
+        })
+        .collect();
+    assert_eq!(granted, watched);
 }
 
 #[test]
