@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // in a test a panic is the message
 #![allow(clippy::type_complexity)] // a row of a table is a tuple
 mod cache;
+mod cargo_load;
 mod cargo_pod;
 mod conformance;
 mod dnscache;

@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ::tests::tether;
+use shared::addresses::Addresses;
 use tempfile::TempDir;
 
 use crate::{proc, workload};
@@ -171,7 +172,11 @@ impl Server {
             return floor(Ipv4Addr::LOCALHOST, setting.nxdomain, setting.server_core);
         }
         let directory = TempDir::new().map_err(Error::Directory)?;
-        let address = free_address().map_err(Error::Start)?;
+        // dnscache binds a port of its own; the others have to be given one.
+        let address = match self.kind {
+            Kind::Dnscache => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            _ => free_address().map_err(Error::Start)?,
+        };
         let place = Place { directory: directory.path(), address, setting };
         for (name, text) in place.files(self.kind) {
             fs::write(directory.path().join(name), text).map_err(Error::Directory)?;
@@ -185,7 +190,11 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .map_err(Error::Start)?;
-        let running = Running { child, address, _directory: Some(directory) };
+        let addresses = directory.path().join(ADDRESSES);
+        let mut running = Running { child, address, _directory: Some(directory) };
+        if self.kind == Kind::Dnscache {
+            running.address = listens(&addresses)?;
+        }
         running.wait()?;
         Ok(running)
     }
@@ -205,8 +214,8 @@ impl Place<'_> {
         let text = match kind {
             Kind::Floor => String::new(),
             Kind::Dnscache => format!(
-                "--listen {} --http-listen 127.0.0.1:0 --server {}#{} --cache-size \
-                 {cache_entries} --resolv-file /dev/null --log error",
+                "--listen {} --http-listen 127.0.0.1:0 --addresses-file {ADDRESSES} \
+                 --server {}#{} --cache-size {cache_entries} --resolv-file /dev/null --log error",
                 self.address,
                 upstream.ip(),
                 upstream.port()
@@ -331,6 +340,18 @@ impl Drop for Running {
     }
 }
 
+/// Where dnscache listens, from the `file` that it writes when it does.
+fn listens(file: &Path) -> Result<SocketAddr, Error> {
+    let start = Instant::now();
+    while start.elapsed() < READY_MAX {
+        if let Some(addresses) = Addresses::read(file) {
+            return addresses.dns.first().copied().ok_or(Error::Silent);
+        }
+        std::thread::sleep(READY_PAUSE);
+    }
+    Err(Error::Silent)
+}
+
 /// A port of 127.0.0.1 that is free for UDP and TCP, or was a moment ago.
 fn free_address() -> io::Result<SocketAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -343,12 +364,14 @@ fn free_address() -> io::Result<SocketAddr> {
 
 /// An upstream outside the pod: on loopback, but not the address that programs of a pod share.
 pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// The file with dnscache's addresses, in its directory.
+const ADDRESSES: &str = "addresses";
 /// What every server may cache, as far as it counts entries.
 pub const CACHE_ENTRIES: usize = 10_000;
 /// The running program, even where a build has put another in its place.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 /// Longer than the slowest server here takes to start.
-const READY_MAX: Duration = Duration::from_secs(15);
+const READY_MAX: Duration = Duration::from_secs(30);
 const READY_PAUSE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]

@@ -4,12 +4,13 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use ::tests::tether;
+use shared::addresses::Addresses;
 
 use super::Error;
 use crate::proc::{self, Memory};
@@ -46,28 +47,42 @@ impl Process {
     ) -> Result<(Self, SocketAddr, Duration), Error> {
         let log = kubeconfig.with_extension("log");
         let output = fs::File::create(&log).map_err(Error::Start)?;
-        let (dns, http) = (free_port().map_err(Error::Start)?, free_port().map_err(Error::Start)?);
+        let addresses = kubeconfig.with_extension("addresses");
         let mut command = tether::command(program, core);
-        command.args(["--listen", &dns.to_string(), "--http-listen", &http.to_string()]);
+        command.args(["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
+        command.arg("--addresses-file").arg(&addresses);
         command.args(["--threads", "1", "--log-format", "text", "--kubeconfig"]).arg(kubeconfig);
         command.stdin(Stdio::null()).stderr(output.try_clone().map_err(Error::Start)?);
         let start = Instant::now();
         let child = command.stdout(output).spawn().map_err(Error::Start)?;
-        let mut process = Self { dns, child };
-        let ready = process.wait_until_ready(http, start);
+        let mut process = Self { dns: ([127, 0, 0, 1], 0).into(), child };
+        let ready = process.wait_until_ready(&addresses, start);
         let said = fs::read_to_string(&log).unwrap_or_default();
-        // Its directory is not ours to clean up but for this file.
+        // Its directory is not ours to clean up but for these files.
         drop(fs::remove_file(&log));
+        drop(fs::remove_file(&addresses));
         match ready {
-            Some(took) => Ok((process, http, took)),
+            Some((http, took)) => Ok((process, http, took)),
             None => Err(Error::NotReady { said }),
         }
     }
 
-    fn wait_until_ready(&mut self, http: SocketAddr, start: Instant) -> Option<Duration> {
+    /// Where it answers HTTP, and how long it took until it was ready.
+    fn wait_until_ready(
+        &mut self,
+        addresses: &Path,
+        start: Instant,
+    ) -> Option<(SocketAddr, Duration)> {
+        let mut bound = None;
         while start.elapsed() < READY_MAX && self.child.try_wait().is_ok_and(|end| end.is_none()) {
-            if get(http, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.0 200")) {
-                return Some(start.elapsed());
+            bound = bound.or_else(|| Addresses::read(addresses));
+            let is_ready =
+                |http| get(http, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.0 200"));
+            if let Some(Addresses { dns, http }) = &bound
+                && is_ready(*http)
+            {
+                self.dns = dns[0];
+                return Some((*http, start.elapsed()));
             }
             std::thread::sleep(READY_EVERY);
         }
@@ -113,17 +128,6 @@ fn get(server: SocketAddr, path: &str) -> io::Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
-}
-
-/// A port of 127.0.0.1 that is free for TCP and UDP.
-fn free_port() -> io::Result<SocketAddr> {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0")?;
-        let address = tcp.local_addr()?;
-        if UdpSocket::bind(address).is_ok() {
-            return Ok(address);
-        }
-    }
 }
 
 /// The largest cluster on the slowest machine.
