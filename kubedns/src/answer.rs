@@ -2,11 +2,13 @@
 //!
 //! Core. Knows which records answer which type at each kind of name, chains, negative answers and
 //! truncation; does not know sockets, objects, nor how names are found. Allocates nothing, decodes
-//! nothing; what it costs follows the reply and not the size of a Service, but for topology zones
-//! and wildcards. Never fails: what goes wrong is a response code.
+//! nothing; what it costs follows the reply and not the size of a Service, but for wildcards. Never
+//! fails: what goes wrong is a response code.
 
 mod federation;
 mod services;
+#[cfg(test)]
+mod tests;
 mod wildcard;
 
 use std::net::IpAddr;
@@ -14,10 +16,10 @@ use std::net::IpAddr;
 use shared::wire::{ErrorCode, HEADER_LEN, Owner, Query, Reply, Section, class, rcode, rtype};
 
 use crate::name::dashed;
-use crate::records::{Label, Node, PortName, Records};
+use crate::records::{Among, Label, Node, PortName, Records};
 
 pub(crate) use federation::NOWHERE;
-pub(crate) use services::{WEIGHT, Wanted, numbers, srv_at};
+pub(crate) use services::WEIGHT;
 pub(crate) use wildcard::{Pattern, Search};
 
 /// Writes the reply to `query` into `reply`, which has its question and flags already.
@@ -147,14 +149,15 @@ impl Writing<'_, '_> {
             (Node::Service(entry), rtype::A) => self.service_addresses(spot, entry, false),
             (Node::Service(entry), rtype::AAAA) => self.service_addresses(spot, entry, true),
             (Node::Service(entry), rtype::SRV) => self.srv(spot, entry, PortName::Any),
-            (Node::Zonal(entry, zone), rtype::A) => self.zonal_addresses(spot, entry, zone, false),
-            (Node::Zonal(entry, zone), rtype::AAAA) => {
-                self.zonal_addresses(spot, entry, zone, true)
+            (Node::Zonal(entry, zone), rtype::A | rtype::AAAA) => {
+                self.places(spot, entry, Among::Zone(zone), qtype == rtype::AAAA)
             }
-            (Node::Zonal(entry, zone), rtype::SRV) => self.zonal_srv(spot, entry, zone),
+            (Node::Zonal(entry, zone), rtype::SRV) => {
+                self.srv_of_endpoints(spot, entry, Among::Zone(zone), PortName::Any)
+            }
             (Node::Port(entry, port), rtype::SRV) => self.srv(spot, entry, port),
-            (Node::Endpoint(entry, label), rtype::A) => self.endpoint(spot, entry, label, false),
-            (Node::Endpoint(entry, label), rtype::AAAA) => self.endpoint(spot, entry, label, true),
+            (Node::Endpoint(_, named), rtype::A) => self.endpoint(spot, named, false),
+            (Node::Endpoint(_, named), rtype::AAAA) => self.endpoint(spot, named, true),
             (Node::Pod(address, _), _) => self.addresses(spot, &[address], qtype),
             (Node::NameServer, _) => self.addresses(spot, &self.records.zone().name_server, qtype),
             (Node::Reverse(address), rtype::PTR) => self.pointers(spot, address),

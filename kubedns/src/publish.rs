@@ -119,7 +119,7 @@ impl Publisher {
                 }
                 let waiting = Waiting::of(&change, written).filter(|_| !self.is_listing(object));
                 self.writer.apply(change);
-                self.waiting.extend(waiting.filter(|waiting| self.writer.touches(&waiting.key)));
+                self.waiting.extend(waiting);
             }
             News::Unreadable { object, reason } => {
                 self.writer.apply(Change::Deleted(object.clone()));
@@ -141,6 +141,8 @@ impl Publisher {
 
     fn publish(&mut self) {
         let ranges = Arc::clone(self.writer.draft().ranges());
+        self.writer.prepare();
+        self.waiting.retain(|waiting| self.writer.touches(&waiting.key));
         if let Some(published) = self.writer.publish(self.revision) {
             self.changes.send_modify(|changes| changes.push(&published));
             let now_ms = unix_ms();

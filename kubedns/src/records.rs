@@ -8,7 +8,8 @@
 //! ```text
 //! name ── strip the zone, read labels from the right ──▶ [.., service, namespace, "svc"]
 //!                                                       one lookup ──▶ Entry: Service + slices
-//! address ──▶ holders: Services (cluster IP) and slices (endpoint) ──▶ PTR, endpoint names
+//! label ──▶ Entry ──▶ endpoints: all of a small Service, lists made at publication of others
+//! address ──▶ holder: a Service, or several in the order in which they win ──▶ PTR
 //! ```
 
 mod claims;
@@ -16,10 +17,13 @@ mod draft;
 mod entry;
 mod federation;
 mod find;
-mod index;
+mod lists;
+pub(crate) mod looks;
+mod named;
 mod ports;
-mod published;
 mod ranges;
+mod round;
+mod settle;
 mod slice;
 mod zonal;
 
@@ -34,18 +38,20 @@ use shared::prefix::Prefix;
 
 use crate::name::{Name, Text};
 
+pub(crate) use claims::Claimant;
 pub use claims::{Claim, Label};
 pub use entry::{Entry, Held, Place};
 pub use federation::{Federated, Locality};
 pub use find::{Found, Node, PortName};
+pub use named::Named;
 pub use ports::{Port, Ports, Protocol};
 pub use ranges::{Ranges, ReverseZone, Source};
+pub use round::{Group, Round};
 pub use slice::{Endpoint, Slice, State};
 pub use zonal::Among;
 
 pub(crate) use draft::{Draft, Touched};
 pub(crate) use federation::Federation;
-use index::Index;
 pub(crate) use zonal::ZONE_LABEL;
 
 /// A Service's place in the zone: its label and its namespace's label in wire form, side by side as
@@ -266,14 +272,11 @@ pub struct Records {
     serial: u32,
     services: Map<Key, Arc<Entry>>,
     namespaces: Map<Arc<[u8]>, Known>,
-    /// Who holds an address or hostname, by the numbers that the indexes keep.
-    holders: Vector<Option<Holder>>,
-    v4: Index<u32>,
-    v6: Index<[u8; 16]>,
-    /// Addresses that get no PTR record, IPv4 mapped; none in most clusters.
-    nameless: Index<[u8; 16]>,
-    /// By a hash of key and hostname: whoever is found must be compared.
-    hosts: Index<u32>,
+    /// Who holds an address, by number.
+    holders: Vector<Holder>,
+    /// The number of the holder of each address that has PTR records.
+    v4: OrdMap<u32, u32>,
+    v6: OrdMap<[u8; 16], u32>,
     /// How many Pods of a namespace have an address; IPv4 is mapped.
     pods: OrdMap<([u8; 16], u32), u32>,
     hasher: RandomState,
@@ -298,10 +301,8 @@ impl Records {
             services: Map::with_hasher(RandomState::default()),
             namespaces: Map::with_hasher(RandomState::default()),
             holders: Vector::new(),
-            v4: Index::default(),
-            v6: Index::default(),
-            nameless: Index::default(),
-            hosts: Index::default(),
+            v4: OrdMap::new(),
+            v6: OrdMap::new(),
             pods: OrdMap::new(),
             hasher: RandomState::default(),
             counts: Counts::default(),
@@ -407,13 +408,15 @@ pub struct Counts {
     pub pods: usize,
 }
 
-/// Who holds an address or a hostname.
+/// Who holds an address in a way that gives it a name.
 #[derive(Clone, Debug)]
 pub(crate) enum Holder {
-    /// The Service with this key, by a cluster IP.
+    /// Nobody: the number is free.
+    Free,
+    /// The Service with this key.
     Service(Key),
-    /// An endpoint of this slice.
-    Slice(Arc<Slice>),
+    /// Several Services, those that the address points to first.
+    Several(Arc<[Claimant]>),
 }
 
 /// What is known about a namespace.

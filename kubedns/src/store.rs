@@ -251,7 +251,7 @@ impl Writer {
     /// become the SOA serial, so that replicas agree and restarts do not go back. The zone of a
     /// clusterset stays as it was shown, until what it needs is synced as well.
     pub fn publish(&mut self, revision: u64) -> Option<Published> {
-        self.set_ranges();
+        self.prepare();
         let before = self.published.load_full();
         let first = !before.is_complete();
         let (is_synced, is_all_synced) = (self.is_synced(), self.awaited.is_empty());
@@ -303,7 +303,16 @@ impl Writer {
         }
     }
 
-    /// Whether the next publication changes names of the Service at `key`.
+    /// Makes records of what was applied so far. Nobody sees them before the next
+    /// [`Writer::publish`].
+    pub fn prepare(&mut self) {
+        self.set_ranges();
+        let zones = [Some(&mut self.cluster), self.clusterset.as_mut()];
+        zones.into_iter().flatten().for_each(|tracked| tracked.draft.settle());
+    }
+
+    /// Whether the next publication changes names of the Service at `key`, as far as it is
+    /// prepared.
     pub fn touches(&self, key: &Key) -> bool {
         self.cluster.draft.touched().services.contains(key)
     }

@@ -6,83 +6,38 @@
 use shared::wire::{NAME_MAX, Owner, Section, rtype};
 
 use super::{POINTER_MAX, Spot, Writing};
-use crate::records::{Among, Entry, Place, PortName, Records};
-
-/// Which SRV records of a headless Service are meant.
-#[derive(Clone, Copy)]
-pub(crate) struct Wanted<'a> {
-    /// Of which endpoints.
-    pub among: Among<'a>,
-    /// Of which ports.
-    pub ports: PortName<'a>,
-}
-
-impl<'a> Wanted<'a> {
-    /// Those of all endpoints.
-    pub fn of_all(ports: PortName<'a>) -> Self {
-        Self { among: Among::All, ports }
-    }
-}
+use crate::records::{Among, Entry, Group, Named, Place, Port, PortName, Ports};
 
 impl Writing<'_, '_> {
     /// A or AAAA of a Service: its cluster IPs, or its endpoints where it is headless. Whether
     /// there are any.
     pub(super) fn service_addresses(&mut self, spot: Spot, entry: &Entry, v6: bool) -> bool {
-        if !entry.is_headless() {
-            let qtype = if v6 { rtype::AAAA } else { rtype::A };
-            return self.addresses(spot, entry.cluster_ips(), qtype);
+        if entry.is_headless() {
+            return self.places(spot, entry, Among::All, v6);
         }
-        let start = scale(self.turn, entry.published_of(v6));
-        self.places(spot, entry, Among::All, entry.around(v6, start))
+        let qtype = if v6 { rtype::AAAA } else { rtype::A };
+        self.addresses(spot, entry.cluster_ips(), qtype)
     }
 
-    /// A or AAAA of those endpoints of a headless Service that are in a topology zone. Whether
+    /// The addresses of one family of the endpoints of `entry` that are meant, each once. Whether
     /// there are any.
-    pub(super) fn zonal_addresses(
-        &mut self,
-        spot: Spot,
-        entry: &Entry,
-        zone: &[u8],
-        v6: bool,
-    ) -> bool {
-        let among = Among::Zone(zone);
-        let round = turned(entry.among(v6, among), self.turn);
-        self.places(spot, entry, among, round)
+    pub(super) fn places(&mut self, spot: Spot, entry: &Entry, among: Among<'_>, v6: bool) -> bool {
+        let turn = self.turn;
+        let round = entry.addresses(v6, among, |count| scale(turn, count));
+        self.push_places(spot, round)
     }
 
-    /// The addresses of the endpoints of `entry` that are meant, once `round`, each address once.
-    /// Whether there are any.
-    fn places<'e>(
-        &mut self,
-        spot: Spot,
-        entry: &Entry,
-        among: Among<'_>,
-        round: impl Iterator<Item = Place<'e>>,
-    ) -> bool {
-        let records = self.records;
+    /// A or AAAA of the endpoints that are `named`. Whether there are any.
+    pub(super) fn endpoint(&mut self, spot: Spot, named: Named<'_>, v6: bool) -> bool {
+        self.push_places(spot, named.of(v6))
+    }
+
+    /// The addresses of `places`, which differ. Whether there are any.
+    fn push_places<'e>(&mut self, spot: Spot, places: impl Iterator<Item = Place<'e>>) -> bool {
         let mut any = false;
-        for place in round {
+        for place in places {
             any = true;
-            if !records.is_first_with_address(entry, among, place) {
-                continue;
-            }
             if !self.push_place(Section::Answer, Owner::At(spot.at as u16), place) {
-                self.truncate();
-                break;
-            }
-        }
-        any
-    }
-
-    /// A or AAAA of the endpoints of `entry` with this label. Whether there are any.
-    pub(super) fn endpoint(&mut self, spot: Spot, entry: &Entry, label: &[u8], v6: bool) -> bool {
-        let records = self.records;
-        let mut any = false;
-        for place in records.named(entry, label).filter(|place| place.held.slice.is_v6() == v6) {
-            any = true;
-            if records.is_first_with_both(entry, place, label)
-                && !self.push_place(Section::Answer, Owner::At(spot.at as u16), place)
-            {
                 self.truncate();
                 break;
             }
@@ -94,17 +49,18 @@ impl Writing<'_, '_> {
     /// RFC 2181 section 9: what is missing there is no truncation). Whether there are any.
     pub(super) fn srv(&mut self, spot: Spot, entry: &Entry, wanted: PortName<'_>) -> bool {
         if entry.is_headless() {
-            let round = whole_round(entry, self.turn);
-            return self.srv_of_endpoints(spot, entry, Wanted::of_all(wanted), round);
+            return self.srv_of_endpoints(spot, entry, Among::All, wanted);
         }
         let Some(service) = entry.service() else { return false };
         let mut target_at = None;
-        for number in numbers(service.ports.iter(), wanted) {
-            let Some(rdata_at) = self.push_srv(spot, number, &[], entry) else {
-                self.truncate();
-                return true;
-            };
-            target_at.get_or_insert(rdata_at + SRV_FIXED_LEN);
+        let fits = Numbers::of(std::iter::once(&service.ports), wanted).each(|number| {
+            let rdata_at = self.push_srv(spot, number, &[], entry);
+            target_at = target_at.or(rdata_at.map(|at| at + SRV_FIXED_LEN));
+            rdata_at.is_some()
+        });
+        if !fits {
+            self.truncate();
+            return true;
         }
         let Some(target_at) = target_at else { return false };
         for &address in entry.cluster_ips() {
@@ -118,53 +74,38 @@ impl Writing<'_, '_> {
     /// SRV as above, without addresses behind them, so that more may follow. Whether all fitted.
     pub(super) fn srv_alone(&mut self, spot: Spot, entry: &Entry, wanted: PortName<'_>) -> bool {
         if entry.is_headless() {
-            let (records, round) = (self.records, whole_round(entry, self.turn));
-            let mut fits = true;
-            each_srv(records, entry, Wanted::of_all(wanted), round, |_, label, number, _| {
-                fits = self.push_srv(spot, number, label, entry).is_some();
-                fits
+            return each_srv(entry, Among::All, wanted, self.turn, |_, label, number, _| {
+                self.push_srv(spot, number, label, entry).is_some()
             });
-            return fits;
         }
         let Some(service) = entry.service() else { return true };
-        numbers(service.ports.iter(), wanted)
-            .all(|number| self.push_srv(spot, number, &[], entry).is_some())
+        Numbers::of(std::iter::once(&service.ports), wanted)
+            .each(|number| self.push_srv(spot, number, &[], entry).is_some())
     }
 
-    /// SRV of those endpoints of a headless Service that are in a topology zone, all their ports.
-    /// Whether there are any.
-    pub(super) fn zonal_srv(&mut self, spot: Spot, entry: &Entry, zone: &[u8]) -> bool {
-        let among = Among::Zone(zone);
-        let both = entry.among(false, among).chain(entry.among(true, among));
-        let wanted = Wanted { among, ports: PortName::Any };
-        self.srv_of_endpoints(spot, entry, wanted, turned(both, self.turn))
-    }
-
-    /// The SRV records of a headless Service that are `wanted`, its endpoints once `round`: one for
-    /// each name and port.
-    fn srv_of_endpoints<'e>(
+    /// The SRV records of a headless Service that are wanted, of the endpoints that are meant: one
+    /// for each label and port. Whether there are any.
+    pub(super) fn srv_of_endpoints(
         &mut self,
         spot: Spot,
         entry: &Entry,
-        wanted: Wanted<'_>,
-        round: impl Iterator<Item = Place<'e>> + Clone,
+        among: Among<'_>,
+        wanted: PortName<'_>,
     ) -> bool {
-        let records = self.records;
         let begin = self.reply.len();
-        let (mut any, mut full) = (false, false);
-        each_srv(records, entry, wanted, round.clone(), |_, label, number, _| {
+        let mut any = false;
+        let fits = each_srv(entry, among, wanted, self.turn, |_, label, number, _| {
             any = true;
-            full = self.push_srv(spot, number, label, entry).is_none();
-            !full
+            self.push_srv(spot, number, label, entry).is_some()
         });
-        if full {
+        if !fits {
             self.truncate();
             return true;
         }
         let fixed = 2 + 10 + SRV_FIXED_LEN; // owner, type to length, priority to port
-        let end_len = entry.key().len() + records.zone().services().len();
+        let end_len = entry.key().len() + self.records.zone().services().len();
         let mut record_at = begin;
-        each_srv(records, entry, wanted, round, |place, label, _, is_new| {
+        each_srv(entry, among, wanted, self.turn, |place, label, _, is_new| {
             let target_at = record_at + fixed;
             record_at = target_at + label.len() + end_len;
             !is_new || self.push_target(target_at, entry, place, label)
@@ -193,16 +134,13 @@ impl Writing<'_, '_> {
             }
             Owner::Name(&name[..len])
         };
-        if place.held.slice.host(place.index).is_empty() && !records.may_share_labels(entry) {
+        if !entry.shares_labels() {
             return self.push_place(Section::Additional, owner, place);
         }
-        [false, true].into_iter().filter(|&v6| entry.published_of(v6) > 0).all(|v6| {
+        let Some(named) = records.named(entry, label) else { return true };
+        [false, true].into_iter().all(|v6| {
             let mark = self.reply.mark();
-            let fits = records
-                .named(entry, label)
-                .filter(|&place| place.held.slice.is_v6() == v6)
-                .filter(|&place| records.is_first_with_both(entry, place, label))
-                .all(|place| self.push_place(Section::Additional, owner, place));
+            let fits = named.of(v6).all(|place| self.push_place(Section::Additional, owner, place));
             if !fits {
                 self.reply.rewind(mark);
             }
@@ -229,84 +167,98 @@ impl Writing<'_, '_> {
     }
 }
 
-/// Every published endpoint of `entry` once around, from where `turn` says on.
-fn whole_round(entry: &Entry, turn: u32) -> impl Iterator<Item = Place<'_>> + Clone {
-    let count_v4 = entry.published_of(false);
-    let start = scale(turn, entry.published());
-    let v6_first = start >= count_v4;
-    let in_family = if v6_first { start - count_v4 } else { start };
-    entry.around(v6_first, in_family).chain(entry.around(!v6_first, in_family))
-}
-
-/// All of `places` once around, from where `turn` says on.
-fn turned<P>(
-    places: impl Iterator<Item = P> + Clone,
+/// Visits each SRV record of a headless Service that is wanted, of the endpoints that are meant,
+/// from where `turn` says on: the endpoint, its label in wire form, the port, and whether this is
+/// the first record with that label. Whether `visit` said to go on each time.
+fn each_srv(
+    entry: &Entry,
+    among: Among<'_>,
+    wanted: PortName<'_>,
     turn: u32,
-) -> impl Iterator<Item = P> + Clone {
-    let start = scale(turn, places.clone().count() as u32) as usize;
-    places.clone().skip(start).chain(places.take(start))
-}
-
-/// Visits each SRV record of a headless Service that is `wanted`, its endpoints once `round`: the
-/// endpoint, its label in wire form, the port, and whether this is the first record with that
-/// label. Stops when `visit` says so.
-fn each_srv<'e>(
-    records: &Records,
-    entry: &Entry,
-    wanted: Wanted<'_>,
-    round: impl Iterator<Item = Place<'e>>,
     mut visit: impl FnMut(Place<'_>, &[u8], u16, bool) -> bool,
-) {
-    for place in round {
-        let go_on = srv_at(records, entry, place, wanted, |label, number, is_new| {
-            visit(place, label, number, is_new)
-        });
-        if !go_on {
-            return;
-        }
-    }
-}
-
-/// Visits each SRV record whose target is the name of `place`, and which no endpoint before it has
-/// that is `wanted`: label, port, and whether this is the first record with that label. Whether
-/// `visit` said so each time.
-pub(crate) fn srv_at(
-    records: &Records,
-    entry: &Entry,
-    place: Place<'_>,
-    wanted: Wanted<'_>,
-    mut visit: impl FnMut(&[u8], u16, bool) -> bool,
 ) -> bool {
-    place.with_label(|label| {
-        let is_first = |number: Option<u16>| {
-            records.is_first_with_label(entry, wanted.among, place, label, |port| {
-                wanted.ports.matches(port) && number.is_none_or(|number| port.number == number)
-            })
-        };
-        let mut is_new = is_first(None);
-        for number in numbers(place.held.slice.ports().iter(), wanted.ports) {
-            if !is_first(Some(number)) {
-                continue;
-            }
-            if !visit(label, number, is_new) {
-                return false;
-            }
-            is_new = false;
-        }
-        true
+    let all: u32 = entry.groups(among).map(|group| group.labels()).sum();
+    let start = scale(turn, all);
+    [start..all, 0..start].into_iter().all(|positions| {
+        let mut before = 0;
+        entry.groups(among).all(|group| {
+            let (first, end) = (before, before + group.labels());
+            before = end;
+            let (first, end) = (positions.start.max(first) - first, positions.end.min(end));
+            let end = end.saturating_sub(before - group.labels());
+            first >= end || srv_of_group(group, first..end, wanted, &mut visit)
+        })
     })
 }
 
-/// The numbers of the ports that are wanted, each once.
-pub(crate) fn numbers<'p>(
-    ports: impl Iterator<Item = crate::records::Port<'p>> + Clone,
-    wanted: PortName<'p>,
-) -> impl Iterator<Item = u16> {
-    let all = ports.clone().filter(move |&port| wanted.matches(port)).map(|port| port.number);
-    let again = all.clone();
-    all.enumerate()
-        .filter(move |&(index, number)| !again.clone().take(index).any(|other| other == number))
-        .map(|(_, number)| number)
+/// The same for the labels of one group at these positions.
+fn srv_of_group(
+    group: Group<'_>,
+    positions: std::ops::Range<u32>,
+    wanted: PortName<'_>,
+    visit: &mut impl FnMut(Place<'_>, &[u8], u16, bool) -> bool,
+) -> bool {
+    let numbers = Numbers::of(group.ports(), wanted);
+    if numbers.is_empty() {
+        return true;
+    }
+    group.round(positions.start, positions.end).all(|place| {
+        place.with_label(|label| {
+            let mut is_new = true;
+            numbers.each(|number| visit(place, label, number, std::mem::take(&mut is_new)))
+        })
+    })
+}
+
+/// The numbers of ports, each once.
+struct Numbers<'w, P> {
+    ports: P,
+    wanted: PortName<'w>,
+    /// The first of them.
+    first: [u16; FIRST_MAX],
+    /// How many of them there are, at most one more than `first` has room for.
+    count: usize,
+}
+
+impl<'p, 'w, P: Iterator<Item = &'p Ports> + Clone> Numbers<'w, P> {
+    /// Those of the ports in `ports` that are wanted.
+    #[inline]
+    pub fn of(ports: P, wanted: PortName<'w>) -> Self {
+        let mut numbers = Self { ports, wanted, first: [0; FIRST_MAX], count: 0 };
+        for port in numbers.matching() {
+            if numbers.first[..numbers.count.min(FIRST_MAX)].contains(&port.number) {
+                continue;
+            }
+            numbers.count += 1;
+            match numbers.first.get_mut(numbers.count - 1) {
+                Some(place) => *place = port.number,
+                None => break,
+            }
+        }
+        numbers
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Visits each until `visit` returns `false`, and returns whether it never did.
+    #[inline]
+    pub fn each(&self, mut visit: impl FnMut(u16) -> bool) -> bool {
+        if self.count <= FIRST_MAX {
+            return self.first[..self.count].iter().all(|&number| visit(number));
+        }
+        self.matching().enumerate().all(|(index, port)| {
+            let is_repeated = self.matching().take(index).any(|other| other.number == port.number);
+            is_repeated || visit(port.number)
+        })
+    }
+
+    fn matching(&self) -> impl Iterator<Item = Port<'p>> + use<'p, 'w, P> {
+        let wanted = self.wanted;
+        self.ports.clone().flat_map(Ports::iter).filter(move |&port| wanted.matches(port))
+    }
 }
 
 /// A number below `count` from `turn`: neighbouring turns land far apart, all numbers are equally
@@ -322,22 +274,58 @@ const GOLDEN: u32 = 0x9e37_79b1;
 pub(crate) const WEIGHT: u16 = 100;
 /// Priority, weight and port of an SRV record, in bytes.
 const SRV_FIXED_LEN: usize = 6;
+/// Numbers of ports that are kept for one answer: more than nearly every Service has.
+const FIRST_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::Protocol;
 
     #[test]
     fn each_comes_first_equally_often() {
         for count in [1, 2, 3, 7, 100] {
-            let mut first = vec![0_usize; count];
-            for turn in 0..100 * count as u32 {
-                let round: Vec<usize> = turned(0..count, turn).collect();
-                assert!((0..count).all(|step| round[step] == (round[0] + step) % count));
-                first[round[0]] += 1;
+            let mut first = vec![0_usize; count as usize];
+            for turn in 0..100 * count {
+                first[scale(turn, count) as usize] += 1;
             }
             assert!(first.iter().all(|times| (95..=105).contains(times)), "{first:?}");
         }
-        assert_eq!(turned(0..0, 7).count(), 0);
+        assert_eq!(scale(7, 0), 0);
+    }
+
+    #[test]
+    fn numbers_are_visited_once() {
+        let check = |numbers: &[u16]| {
+            let port = |&number: &u16| (b"\x02_a".to_vec(), Protocol::Tcp, number);
+            let (one, other) = numbers.split_at(numbers.len() / 2);
+            let lists =
+                [one, other].map(|part| Ports::pack(&part.iter().map(port).collect::<Vec<_>>()));
+            let mut expected = numbers.to_vec();
+            expected.sort_unstable();
+            expected.dedup();
+            for (wanted, some) in [
+                (PortName::Any, true),
+                (PortName::Named(b"_a", Protocol::Tcp), true),
+                (PortName::Named(b"_b", Protocol::Tcp), false),
+            ] {
+                let mut visited = Vec::new();
+                let found = Numbers::of(lists.iter(), wanted);
+                assert!(found.each(|number| {
+                    visited.push(number);
+                    true
+                }));
+                visited.sort_unstable();
+                assert_eq!(visited, if some { &expected[..] } else { &[] });
+                assert_eq!(found.is_empty(), visited.is_empty());
+            }
+        };
+        check(&[]);
+        check(&[80]);
+        check(&[80, 80]);
+        check(&[80, 81, 80, 82]);
+        check(&(1..=8).chain(1..=8).collect::<Vec<_>>());
+        check(&(1..=9).chain(1..=9).collect::<Vec<_>>());
+        check(&(1..=40).chain(7..=60).collect::<Vec<_>>());
     }
 }

@@ -13,7 +13,7 @@ use shared::wire::{ErrorCode, Section, Transport, rtype};
 use super::services::scale;
 use super::{ANY_ORDER, Spot, Writing, address_type};
 use crate::name::Labels;
-use crate::records::{Entry, Found, Node, PortName, Protocol, Records, Schema, Shape};
+use crate::records::{Among, Entry, Found, Node, PortName, Protocol, Records, Schema, Shape};
 
 /// A name below the cluster domain, or that of a clusterset, with at least one wild label.
 #[derive(Clone, Copy, Debug)]
@@ -167,8 +167,8 @@ impl<'a> Pattern<'a> {
             Depth::Services | Depth::Namespace => None,
             Depth::Service => Some(Node::Service(entry)),
             Depth::Protocol(protocol) => entry.has_protocol(protocol).then_some(Node::Empty),
-            Depth::Endpoint(labels) => match self.records.named(entry, labels).next() {
-                Some(_) => Some(Node::Endpoint(entry, labels)),
+            Depth::Endpoint(labels) => match self.records.named(entry, labels) {
+                Some(named) => Some(Node::Endpoint(entry, named)),
                 None => entry.has_cluster(labels).then_some(Node::Empty),
             },
             Depth::Port(port) => {
@@ -251,16 +251,14 @@ impl<'w> Writing<'w, '_> {
             (_, rtype::A | rtype::AAAA) => qtype == rtype::AAAA,
             _ => return true,
         };
-        let (records, turn) = (self.records, self.turn);
+        let turn = self.turn;
         let addresses: Box<dyn Iterator<Item = IpAddr>> = match node {
             Node::Service(entry) if entry.is_headless() => {
-                let start = scale(turn, entry.published_of(v6));
-                Box::new(entry.around(v6, start).map(|place| place.address()))
+                let round = entry.addresses(v6, Among::All, |count| scale(turn, count));
+                Box::new(round.map(|place| place.address()))
             }
             Node::Service(entry) => Box::new(entry.cluster_ips().iter().copied()),
-            Node::Endpoint(entry, label) => {
-                Box::new(records.named(entry, label).map(|place| place.address()))
-            }
+            Node::Endpoint(_, named) => Box::new(named.of(v6).map(|place| place.address())),
             _ => return true,
         };
         addresses.filter(|&address| address_type(address) == qtype).all(|address| {

@@ -51,7 +51,7 @@ fn missing_service(records: &Records, labels: &Labels<'_>) -> String {
         return format!("there is no {service_kind} {name} in namespace {namespace}");
     };
     let Some(found) = entry.service() else {
-        let slices: Vec<&str> = entry.slices().map(|held| &**held.slice.name()).collect();
+        let slices: Vec<&str> = entry.slices().map(|slice| &**slice.name()).collect();
         let slices = slices.join(", ");
         return format!(
             "there is no {service_kind} {name} in namespace {namespace}; \
@@ -64,10 +64,10 @@ fn missing_service(records: &Records, labels: &Labels<'_>) -> String {
 
 /// Why none of its endpoints is published.
 fn endpoints_text(entry: &Entry) -> String {
-    let all: usize = entry.slices().map(|held| held.slice.len()).sum();
+    let all: usize = entry.slices().map(|slice| slice.len()).sum();
     let draining: u32 = entry
         .slices()
-        .map(|held| held.slice.prefix(State::Draining) - held.slice.prefix(State::Ready))
+        .map(|slice| slice.prefix(State::Draining) - slice.prefix(State::Ready))
         .sum();
     match (all, draining) {
         (0, _) => "has no endpoints".to_owned(),

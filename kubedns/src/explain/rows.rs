@@ -22,18 +22,17 @@ pub(super) fn at(records: &Records, node: Node<'_>, qtype: u16) -> Vec<Row> {
         (Node::Service(entry), rtype::A | rtype::AAAA) => {
             let v6 = qtype == rtype::AAAA;
             if entry.is_headless() {
-                return unique(entry.around(v6, 0).map(address_row));
+                return unique(all(entry, v6, Among::All).map(address_row));
             }
             let own =
                 entry.cluster_ips().iter().map(|&ip| (address_text(ip), service(records, entry)));
             own.filter(|row| is_type(&row.0, qtype)).collect()
         }
-        (Node::Endpoint(entry, label), rtype::A | rtype::AAAA) => {
-            let rows = unique(records.named(entry, label).map(address_row));
-            rows.into_iter().filter(|row| is_type(&row.0, qtype)).collect()
+        (Node::Endpoint(entry, named), rtype::A | rtype::AAAA) => {
+            unique(same(entry, named.of(qtype == rtype::AAAA)).map(address_row))
         }
         (Node::Zonal(entry, zone), rtype::A | rtype::AAAA) => {
-            unique(entry.among(qtype == rtype::AAAA, Among::Zone(zone)).map(address_row))
+            unique(all(entry, qtype == rtype::AAAA, Among::Zone(zone)).map(address_row))
         }
         (Node::Service(entry), rtype::SRV) => srv(records, entry, Among::All, PortName::Any),
         (Node::Zonal(entry, zone), rtype::SRV) => {
@@ -88,7 +87,7 @@ fn srv(records: &Records, entry: &Entry, among: Among<'_>, wanted: PortName<'_>)
             }),
         );
     }
-    let places = [false, true].into_iter().flat_map(|v6| entry.among(v6, among));
+    let places = [false, true].into_iter().flat_map(|v6| all(entry, v6, among));
     unique(places.flat_map(|place| {
         let label = place.with_label(|label| Text(label).to_string());
         let ports = place.held.slice.ports().iter().filter(|&port| wanted.matches(port));
@@ -111,12 +110,11 @@ fn pointers(records: &Records, address: IpAddr) -> Vec<Row> {
         Some(match claim.label {
             Label::None => row(&claim, &[], service(records, entry)),
             Label::Host(host) => {
-                let place = records.named(entry, host).find(|place| is_at(*place, address))?;
-                row(&claim, host, slice(place))
+                row(&claim, host, slice(at_address(records, entry, host, address)?))
             }
             Label::Generated => {
-                let place = records.places(entry, address).next()?;
-                row(&claim, generated.wire(), slice(place))
+                let label = generated.wire();
+                row(&claim, label, slice(at_address(records, entry, label, address)?))
             }
         })
     });
@@ -129,8 +127,32 @@ fn soa(records: &Records) -> String {
     format!("SOA ns.dns.{apex} hostmaster.{apex} {serial} 7200 1800 86400 {ttl}")
 }
 
-fn is_at(place: Place<'_>, address: IpAddr) -> bool {
-    place.held.slice.address(place.index) == address
+/// The endpoint of `entry` with this label and this address.
+fn at_address<'r>(
+    records: &'r Records,
+    entry: &'r Entry,
+    label: &[u8],
+    address: IpAddr,
+) -> Option<Place<'r>> {
+    let mut named = records.named(entry, label)?.of(address.is_ipv6());
+    named.find(|place| place.address() == address)
+}
+
+/// Every published endpoint of one family that is meant, as often as it stands in slices.
+fn all<'r>(entry: &'r Entry, v6: bool, among: Among<'r>) -> impl Iterator<Item = Place<'r>> {
+    entry.places().filter(move |&place| place.is_v6() == v6 && among.has(place))
+}
+
+/// Every published endpoint that has an address and a label of `places`.
+fn same<'r>(
+    entry: &'r Entry,
+    places: impl Iterator<Item = Place<'r>> + Clone,
+) -> impl Iterator<Item = Place<'r>> {
+    let is_same = |one: Place<'_>, other: Place<'_>| {
+        one.address() == other.address()
+            && one.with_label(|one| other.with_label(|other| one == other))
+    };
+    entry.places().filter(move |&place| places.clone().any(|other| is_same(place, other)))
 }
 
 fn address_row(place: Place<'_>) -> Row {

@@ -4,8 +4,11 @@
 //! written.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::{Holder, Key, Records, Zone};
+use foldhash::fast::RandomState;
+
+use super::{Entry, Holder, Key, Place, Ranges, Records, Zone};
 
 /// A name that an address points to.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +32,15 @@ pub enum Label<'a> {
     Generated,
 }
 
+impl<'a> Label<'a> {
+    fn of(place: Place<'a>) -> Self {
+        match place.host() {
+            [] => Self::Generated,
+            host => Self::Host(host),
+        }
+    }
+}
+
 /// Who wins, the least first: cluster IPs before endpoints, endpoints with a Pod behind them before
 /// those without, then the namespace whose Service was there first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,11 +50,22 @@ struct Rank<'a> {
     namespace: &'a [u8],
 }
 
-/// What a claim is ordered by among those of the namespace that won.
-type Order<'a> = (Label<'a>, u64, &'a [u8]);
+impl Rank<'_> {
+    /// Whether both are claims of the same kind from the same namespace.
+    fn is_level_with(self, other: Rank<'_>) -> bool {
+        (self.class, self.namespace) == (other.class, other.namespace)
+    }
+}
 
-/// The first claims in order, those that are missing at the end.
-type Batch<'a> = [Option<(Order<'a>, Claim<'a>)>; BATCH_LEN];
+/// One of several Services that hold an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Claimant {
+    /// The Service's number.
+    pub number: u32,
+    /// Which of the names that the Service gives the address, counted from 0; `None` if the address
+    /// points to none of them, because others come first.
+    pub name: Option<u32>,
+}
 
 impl Records {
     /// The names that `address` points to, in an order that does not turn.
@@ -51,98 +74,129 @@ impl Records {
     /// belongs to its Service; else endpoints that have a Pod behind them come first, then the
     /// namespace with the oldest Service. Within it every endpoint of a headless Service has its
     /// record (DNS specification section 2.4.3), hostnames before generated labels; those of other
-    /// Services have none. An address that nobody in
-    /// the cluster holds has the name that it has in the clusterset: KEP-1645 asks for none, and
-    /// forbids none.
+    /// Services have none. An address that nobody in the cluster holds has the name that it has in
+    /// the clusterset: KEP-1645 asks for none, and forbids none.
     pub fn claims(&self, address: IpAddr) -> impl Iterator<Item = Claim<'_>> {
         let imported = self.clusterset().filter(|_| !self.holds(address));
         imported.map_or(self, |records| records).own_claims(address)
     }
 
-    /// Sorted in batches, so that nothing is allocated however many there are.
-    fn own_claims(&self, address: IpAddr) -> impl Iterator<Item = Claim<'_>> {
-        let mut batch = self.batch(address, None);
-        let mut at = 0;
-        std::iter::from_fn(move || {
-            if at == BATCH_LEN {
-                batch = self.batch(address, batch[at - 1].map(|(order, _)| order));
-                at = 0;
+    /// Those who hold an address were put in order when it changed hands.
+    fn own_claims<'a>(&'a self, address: IpAddr) -> impl Iterator<Item = Claim<'a>> {
+        let claim = |entry: &'a Entry, label: Label<'a>| Claim {
+            zone: self.zone(),
+            key: &entry.key,
+            label,
+        };
+        let (one, several) = match self.holder_of(address) {
+            None | Some(Holder::Free) => (None, &[][..]),
+            Some(Holder::Service(key)) => (self.entry(key), &[][..]),
+            Some(Holder::Several(claimants)) => (None, &**claimants),
+        };
+        let owned = self.ranges.hold(address, address);
+        let one = one.into_iter().flat_map(move |entry| {
+            entry.names_of(address, owned, &self.hasher).map(move |label| claim(entry, label))
+        });
+        let several = several.iter().map_while(move |claimant| {
+            let entry = self.entry_of(claimant.number)?;
+            let mut names = entry.names_of(address, owned, &self.hasher);
+            Some(claim(entry, names.nth(claimant.name? as usize)?))
+        });
+        one.chain(several)
+    }
+
+    /// Who of `numbers`, the Services that hold `address`, gives it which names: those that it
+    /// points to first, in their order.
+    pub(super) fn claimants(&self, address: IpAddr, numbers: &[u32]) -> Arc<[Claimant]> {
+        let owned = self.ranges.hold(address, address);
+        let ranked = |&number: &u32| {
+            let entry = self.entry_of(number)?;
+            Some((entry.rank(address, owned, &self.hasher)?, entry))
+        };
+        let winner = numbers.iter().filter_map(ranked).map(|(rank, _)| rank).min();
+        let mut names = Vec::new();
+        let mut others = Vec::new();
+        for number in numbers {
+            match ranked(number).zip(winner) {
+                Some(((rank, entry), winner)) if winner.is_level_with(rank) => {
+                    let labels = entry.names_of(address, owned, &self.hasher);
+                    names.extend((0..).zip(labels).map(|(name, label)| {
+                        let claimant = Claimant { number: *number, name: Some(name) };
+                        (label, rank.created, entry.key(), claimant)
+                    }));
+                }
+                _ => others.push(Claimant { number: *number, name: None }),
             }
-            let (_, claim) = batch[at]?;
-            at += 1;
-            Some(claim)
+        }
+        names.sort_unstable_by_key(|&(label, created, key, _)| (label, created, key));
+        names.into_iter().map(|(.., claimant)| claimant).chain(others).collect()
+    }
+}
+
+impl Entry {
+    /// The names that the Service gives `address`, in order; `owned` says that the address is the
+    /// cluster's.
+    fn names_of<'a>(
+        &'a self,
+        address: IpAddr,
+        owned: bool,
+        hasher: &RandomState,
+    ) -> impl Iterator<Item = Label<'a>> + use<'a> {
+        let own = self.cluster_ips().contains(&address).then_some(Label::None);
+        let (plain, listed) = match &self.lists {
+            _ if !self.is_headless() => (None, None),
+            None => (self.plain_pointer(address, owned), None),
+            Some(lists) => (None, Some(lists.pointers(self, hasher, address))),
+        };
+        own.into_iter().chain(plain.into_iter().chain(listed.into_iter().flatten()).map(Label::of))
+    }
+
+    /// The endpoint of a plain headless Service that `address` points to.
+    fn plain_pointer(&self, address: IpAddr, owned: bool) -> Option<Place<'_>> {
+        self.held(address.is_ipv6()).iter().find_map(|held| {
+            let index = held.slice.with_address(address, held.published).next()?;
+            (owned || held.slice.is_of_pods()).then_some(Place { held, index })
         })
     }
 
-    /// The first claims behind `after`, or the very first.
-    fn batch<'a>(&'a self, address: IpAddr, after: Option<Order<'a>>) -> Batch<'a> {
-        let zone = self.zone();
-        let mut first = [None; BATCH_LEN];
-        let mut insert = |order, claim| {
-            if after.is_none_or(|after| order > after) {
-                insert(&mut first, (order, claim));
-            }
+    /// Where the Service stands among those that hold `address`; `None` if it does not.
+    fn rank(&self, address: IpAddr, owned: bool, hasher: &RandomState) -> Option<Rank<'_>> {
+        let class = if self.cluster_ips().contains(&address) {
+            0
+        } else {
+            let place = match &self.lists {
+                None => self.plain_pointer(address, owned),
+                Some(lists) => lists.pointers(self, hasher, address).next(),
+            };
+            if place?.held.slice.is_of_pods() { 1 } else { 2 }
         };
-        let ranked =
-            || self.holders(address).filter_map(|holder| Some((self.rank(holder)?, holder)));
-        let winner = ranked().map(|(rank, _)| rank).min();
-        for (rank, holder) in ranked() {
-            if !winner.is_some_and(|winner| winner.is_level_with(rank)) {
-                continue;
-            }
-            let created = rank.created;
-            match holder {
-                Holder::Service(key) => {
-                    let claim = Claim { zone, key, label: Label::None };
-                    insert((claim.label, created, &**key), claim);
-                }
-                Holder::Slice(slice) => {
-                    let Some(entry) = self.entry(slice.service()) else { continue };
-                    for place in entry.places_in(slice, address) {
-                        let label = match place.held.slice.host(place.index) {
-                            [] => Label::Generated,
-                            host => Label::Host(host),
-                        };
-                        let claim = Claim { zone, key: entry.key(), label };
-                        insert((label, created, &**entry.key()), claim);
-                    }
-                }
-            }
+        let namespace = &self.key[1 + usize::from(self.key[0])..];
+        Some(Rank { class, created: self.service()?.created, namespace })
+    }
+
+    /// Every address that the Service gives names if `ranges` are the cluster's, whether a Pod is
+    /// behind it, and a name: in the order of the addresses, and of the names that each has.
+    pub(super) fn all_names(&self, ranges: &Ranges) -> Vec<(IpAddr, bool, Label<'_>)> {
+        let mut names: Vec<_> =
+            self.cluster_ips().iter().map(|&address| (address, false, Label::None)).collect();
+        if self.is_headless() {
+            let (plain, listed) = match &self.lists {
+                None => (Some(self.places()), None),
+                Some(lists) => (None, Some(lists.all_pointers(self))),
+            };
+            let is_named = |place: &Place<'_>| {
+                place.held.slice.is_of_pods()
+                    || self.lists.is_some()
+                    || ranges.hold(place.address(), place.address())
+            };
+            let places = plain.into_iter().flatten().chain(listed.into_iter().flatten());
+            names.extend(
+                places.filter(is_named).map(|place| {
+                    (place.address(), place.held.slice.is_of_pods(), Label::of(place))
+                }),
+            );
         }
-        first
-    }
-
-    fn rank<'a>(&'a self, holder: &'a Holder) -> Option<Rank<'a>> {
-        let (key, class) = match holder {
-            Holder::Service(key) => (key, 0),
-            Holder::Slice(slice) => (slice.service(), if slice.is_of_pods() { 1 } else { 2 }),
-        };
-        let created = self.entry(key)?.service()?.created;
-        Some(Rank { class, created, namespace: &key[1 + usize::from(key[0])..] })
+        names.sort_by_key(|name| name.0); // stable
+        names
     }
 }
-
-impl Rank<'_> {
-    /// Whether both are claims of the same kind from the same namespace.
-    fn is_level_with(self, other: Rank<'_>) -> bool {
-        (self.class, self.namespace) == (other.class, other.namespace)
-    }
-}
-
-/// Keeps the first of what is inserted, in order and each once.
-fn insert<'a>(first: &mut Batch<'a>, mut claim: (Order<'a>, Claim<'a>)) {
-    for place in first {
-        match place {
-            None => {
-                *place = Some(claim);
-                return;
-            }
-            Some(held) if held.0 == claim.0 => return,
-            Some(held) if claim.0 < held.0 => std::mem::swap(held, &mut claim),
-            Some(_) => {}
-        }
-    }
-}
-
-/// Claims that are sorted at once: more than nearly every address has.
-const BATCH_LEN: usize = 16;

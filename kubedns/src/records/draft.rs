@@ -1,22 +1,26 @@
 //! Records under change: one object comes or goes, and what depends on it is derived again from the
 //! current objects.
 //!
-//! Core. Keeps the indexes true to the entries; does not know relists, nor when a snapshot is
-//! published.
+//! Core. Collects changes of Services and slices until they are settled (`settle.rs`); does not
+//! know relists, nor when a snapshot is published.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::entry::Shared;
+use foldhash::fast::RandomState;
+
 use super::find::mapped;
-use super::published::Published;
-use super::{Entry, Federation, Held, Holder, Key, Known, Pod, Ranges, Records, Service, Slice};
+use super::{Entry, Federation, Holder, Key, Known, Pod, Ranges, Records, Service, Slice};
 
 /// The next snapshot, in the making.
 #[derive(Debug)]
 pub(crate) struct Draft {
-    records: Records,
+    pub(super) records: Records,
+    /// Entries that are open to changes, as they were before; `None` if there was none.
+    pub(super) pending: HashMap<Key, Option<Arc<Entry>>, RandomState>,
+    /// The ranges by which everything else is settled.
+    pub(super) settled_by: Arc<Ranges>,
     /// Numbers of holders that are free again.
     free: Vec<u32>,
     /// The next number of a namespace; never used twice.
@@ -58,10 +62,17 @@ impl Touched {
 impl Draft {
     /// Begins with `records`, which are empty.
     pub fn new(records: Records) -> Self {
-        Self { records, free: Vec::new(), next_namespace: 0, touched: Touched::default() }
+        Self {
+            pending: HashMap::default(),
+            settled_by: Arc::clone(&records.ranges),
+            records,
+            free: Vec::new(),
+            next_namespace: 0,
+            touched: Touched::default(),
+        }
     }
 
-    /// The records as they stand.
+    /// The records as they stand. Answers need them settled.
     pub fn records(&self) -> &Records {
         &self.records
     }
@@ -73,7 +84,7 @@ impl Draft {
 
     /// Notes a change. Before the records are complete nobody has seen any, and there is nothing
     /// to note.
-    fn touch(&mut self, note: impl FnOnce(&mut Touched) -> bool) {
+    pub(super) fn touch(&mut self, note: impl FnOnce(&mut Touched) -> bool) {
         if self.records.complete {
             note(&mut self.touched);
         }
@@ -86,11 +97,13 @@ impl Draft {
 
     /// From now on a missing name does not exist.
     pub fn set_complete(&mut self) {
+        self.settle();
         self.records.complete = true;
     }
 
     /// These are the records of an earlier process, whose last serial was `serial`.
     pub fn set_stale(&mut self, serial: u32) {
+        self.settle();
         self.records.complete = true;
         self.records.stale = true;
         self.records.serial = serial;
@@ -126,24 +139,18 @@ impl Draft {
         if self.records.ranges == *ranges {
             return;
         }
-        let old = std::mem::replace(&mut self.records.ranges, Arc::clone(ranges));
+        self.records.ranges = Arc::clone(ranges);
         self.touch(|touched| {
             touched.ranges = true;
             true
         });
         // The endpoints of Pods have their records wherever they are.
-        let depends = |held: &Held| held.published > 0 && !held.slice.is_of_pods();
-        let entries = self.records.services.values().filter(|entry| entry.slices().any(depends));
-        for entry in entries.cloned().collect::<Vec<_>>() {
-            for held in entry.slices().filter(|&held| depends(held)) {
-                let published = |ranges| Published::of(Some(held), &entry, ranges, |_| 0).addresses;
-                let (before, after) = (published(&old), published(ranges));
-                for (address, named) in missing(&before, &after) {
-                    self.let_go(address, held.number, named);
-                    self.hold(address, held.number, !named);
-                    self.touch(|touched| touched.addresses.insert(address));
-                }
-            }
+        let depends = |entry: &&Arc<Entry>| {
+            entry.is_headless() && entry.all_held().any(|held| !held.slice.is_of_pods())
+        };
+        let keys = self.records.services.values().filter(depends).map(|entry| entry.key.clone());
+        for key in keys.collect::<Vec<_>>() {
+            self.open(&key);
         }
     }
 
@@ -152,72 +159,72 @@ impl Draft {
         if let Some(service) = &mut service {
             service.ports.fit(self.records.zone.room_for_port(key));
         }
-        let old = self.records.services.get(key).cloned();
-        if old.as_ref().and_then(|entry| entry.service.as_ref()) == service.as_ref() {
+        let old = self.records.entry(key).and_then(Entry::service);
+        if old == service.as_ref() {
             return;
         }
-        let old = old.unwrap_or_else(|| Arc::new(Entry::empty(key.clone())));
-        let mut new = (*old).clone();
-        new.service = service.map(|service| Service { key: new.key.clone(), ..service });
-        self.replace(&old, new);
+        let (was, is) = (old.is_some(), service.is_some());
+        let entry = self.open(key);
+        entry.service = service.map(|service| Service { key: entry.key.clone(), ..service });
+        if was != is {
+            let label: Arc<[u8]> = key[1 + usize::from(key[0])..].into();
+            self.with_namespace(&label, |known| step(&mut known.services, is));
+            step(&mut self.records.counts.services, is);
+        }
     }
 
-    /// The slice `number` is now `slice`; the first time round it gets a number, which is yielded.
+    /// The slice is there; `number` is that of the Service to which it belonged before. Yields the
+    /// number of its Service.
     pub fn set_slice(&mut self, number: Option<u32>, mut slice: Slice) -> u32 {
         if !self.records.zone.zonal {
             slice.forget_zones();
         }
         slice.fit_ports(self.records.zone.room_for_port(slice.service()));
         if let Some(number) = number {
-            let old = self.slice(number);
-            if **old == slice {
-                return number;
+            let entry = self.records.entry_of(number).filter(|old| old.key == *slice.service());
+            let old = entry.and_then(|entry| entry.slice(slice.name()));
+            match old.map(|old| (old.len(), **old == slice)) {
+                Some((_, true)) => return number,
+                Some((len, _)) => self.records.counts.endpoints -= len,
+                None => {
+                    self.remove_slice(number, slice.name());
+                    return self.set_slice(None, slice);
+                }
             }
-            if old.service() != slice.service() || old.is_v6() != slice.is_v6() {
-                self.remove_slice(number);
-                return self.set_slice(None, slice);
-            }
-            self.records.counts.endpoints -= old.len();
-            self.records.counts.endpoint_slices -= 1;
+        } else {
+            self.records.counts.endpoint_slices += 1;
         }
         self.records.counts.endpoints += slice.len();
-        self.records.counts.endpoint_slices += 1;
-        let old = self.records.services.get(slice.service()).cloned();
-        let old = old.unwrap_or_else(|| Arc::new(Entry::empty(slice.service().clone())));
-        slice.share_key(&old.key);
-        let slice = Arc::new(slice);
-        let number = match number {
-            Some(number) => {
-                self.records.holders.set(number as usize, Some(Holder::Slice(slice.clone())));
-                number
-            }
-            None => self.allot(Holder::Slice(slice.clone())),
-        };
-        let mut new = (*old).clone();
-        let family = if slice.is_v6() { &mut new.v6 } else { &mut new.v4 };
-        let mut slices = std::mem::take(family).into_vec();
-        let held = Held { number, slice, published: 0, end: 0 };
-        match slices.binary_search_by_key(&number, |held| held.number) {
-            Ok(place) => slices[place] = held,
-            Err(place) => slices.insert(place, held),
-        }
-        *family = slices.into();
-        self.replace(&old, new);
-        number
+        let entry = self.open(slice.service());
+        entry.put_slice(slice);
+        entry.number
     }
 
-    /// The slice `number` is gone.
-    pub fn remove_slice(&mut self, number: u32) {
-        let slice = self.slice(number).clone();
-        self.records.counts.endpoints -= slice.len();
+    /// The slice `name` of the Service with this number is gone.
+    pub fn remove_slice(&mut self, number: u32, name: &str) {
+        let Some(entry) = self.records.entry_of(number) else { return };
+        let (Some(slice), key) = (entry.slice(name), entry.key.clone()) else { return };
+        let len = slice.len();
+        self.records.counts.endpoints -= len;
         self.records.counts.endpoint_slices -= 1;
-        let old = self.records.services.get(slice.service()).cloned();
-        let old = old.expect("a slice stands in the entry of its Service");
-        let mut new = (*old).clone();
-        let family = if slice.is_v6() { &mut new.v6 } else { &mut new.v4 };
-        *family = family.iter().filter(|held| held.number != number).cloned().collect();
-        self.replace(&old, new);
-        self.release(number);
+        self.open(&key).remove_slice(name);
+    }
+
+    /// The entry at `key`, which exists from now on, open to changes until it is settled.
+    fn open(&mut self, key: &Key) -> &mut Entry {
+        if !self.pending.contains_key(key) {
+            let old = self.records.services.get(key).cloned();
+            let open = match &old {
+                Some(old) => old.unsettled(),
+                None => Entry::empty(key.clone(), self.allot(Holder::Service(key.clone()))),
+            };
+            self.pending.insert(open.key.clone(), old);
+            self.records.services.insert(open.key.clone(), Arc::new(open));
+        }
+        match self.records.services.get_mut(key) {
+            Some(open) => Arc::make_mut(open),
+            None => unreachable!("what is pending has an entry until it is settled"),
+        }
     }
 
     /// The Namespace object `label` is there, or gone.
@@ -280,178 +287,20 @@ impl Draft {
         known.number
     }
 
-    /// The slice to which `number` was given.
-    fn slice(&self, number: u32) -> &Arc<Slice> {
-        match self.holder(number) {
-            Some(Holder::Slice(slice)) => slice,
-            _ => unreachable!("the number was given to a slice and not released"),
-        }
-    }
-
-    fn holder(&self, number: u32) -> Option<&Holder> {
-        self.records.holders.get(number as usize)?.as_ref()
-    }
-
     /// Gives `holder` a number.
-    fn allot(&mut self, holder: Holder) -> u32 {
+    pub(super) fn allot(&mut self, holder: Holder) -> u32 {
         if let Some(number) = self.free.pop() {
-            self.records.holders.set(number as usize, Some(holder));
+            self.records.holders.set(number as usize, holder);
             return number;
         }
-        self.records.holders.push_back(Some(holder));
+        self.records.holders.push_back(holder);
         u32::try_from(self.records.holders.len() - 1).expect("fewer than 2^32 objects")
     }
 
-    fn release(&mut self, number: u32) {
-        self.records.holders.set(number as usize, None);
+    pub(super) fn release(&mut self, number: u32) {
+        self.records.holders.set(number as usize, Holder::Free);
         self.free.push(number);
     }
-
-    /// Puts `new` where `old` stood: the indexes follow, and what changed is noted.
-    fn replace(&mut self, old: &Entry, mut new: Entry) {
-        new.publish(&self.records.zone);
-        let claim = |entry: &Entry| {
-            (entry.service.as_ref().map(|service| service.created), entry.is_headless())
-        };
-        let aged = claim(old) != claim(&new);
-        let mut changed = self.replace_service(old, &mut new, aged);
-        let mut shared = new.shared;
-        for v6 in [false, true] {
-            let mut before = old.held(v6).iter().peekable();
-            for next in new.held(v6) {
-                while let Some(gone) = before.next_if(|held| held.number < next.number) {
-                    changed |= self.reindex([old, &new], [Some(gone), None], aged, &mut shared);
-                }
-                let same = before.next_if(|held| held.number == next.number);
-                changed |= self.reindex([old, &new], [same, Some(next)], aged, &mut shared);
-            }
-            for gone in before {
-                changed |= self.reindex([old, &new], [Some(gone), None], aged, &mut shared);
-            }
-        }
-        new.shared = shared;
-        let key = new.key.clone();
-        if changed {
-            self.touch(|touched| touched.services.insert(key.clone()));
-        }
-        if new.service.is_none() && new.slices().next().is_none() {
-            self.records.services.remove(&key);
-        } else {
-            self.records.services.insert(key, Arc::new(new));
-        }
-    }
-
-    /// The Service's own part of [`Self::replace`]: cluster IPs and the namespace's count. Says
-    /// whether answers change.
-    fn replace_service(&mut self, old: &Entry, new: &mut Entry, aged: bool) -> bool {
-        let (before, after) = (old.cluster_ips(), new.cluster_ips().to_vec());
-        if before != after || aged {
-            if let Some(number) = new.number.take() {
-                for &address in before {
-                    self.let_go(address, number, true);
-                    self.touch(|touched| touched.addresses.insert(address));
-                }
-                self.release(number);
-            }
-            if !after.is_empty() {
-                let number = self.allot(Holder::Service(new.key.clone()));
-                new.number = Some(number);
-                for &address in &after {
-                    self.hold(address, number, true);
-                    self.touch(|touched| touched.addresses.insert(address));
-                }
-            }
-        }
-        let (was, is) = (old.service.is_some(), new.service.is_some());
-        if was != is {
-            let label: Arc<[u8]> = new.key[1 + usize::from(new.key[0])..].into();
-            self.with_namespace(&label, |known| step(&mut known.services, is));
-            step(&mut self.records.counts.services, is);
-        }
-        let answers = |entry: &Entry| {
-            entry.service.as_ref().map(|service| (service.shape.clone(), service.ports.clone()))
-        };
-        answers(old) != answers(new)
-    }
-
-    /// Brings the indexes from what `old` publishes to what `new` does, two states of one slice of
-    /// `entries`, which are two states as well; `shared` counts along. Says whether answers change.
-    fn reindex(
-        &mut self,
-        entries: [&Entry; 2],
-        [old, new]: [Option<&Held>; 2],
-        aged: bool,
-        shared: &mut Shared,
-    ) -> bool {
-        if let (Some(old), Some(new)) = (old, new)
-            && Arc::ptr_eq(&old.slice, &new.slice)
-            && old.published == new.published
-            && !aged
-        {
-            return false;
-        }
-        let Some(number) = new.or(old).map(|held| held.number) else { return false };
-        let key = &entries[1].key;
-        let hash = |label: &[u8]| self.records.host_hash(key, label);
-        let ranges = &self.records.ranges;
-        let before = Published::of(old, entries[0], ranges, hash);
-        let after = Published::of(new, entries[1], ranges, hash);
-        let aged = aged || before.pods != after.pods;
-        for [mine, other] in [[&before, &after], [&after, &before]] {
-            let own = mine.endpoints.iter().filter(|&pair| aged || !other.has(pair));
-            for (address, _) in own.filter(|(address, _)| mine.names(*address)) {
-                self.touch(|touched| touched.addresses.insert(*address));
-            }
-        }
-        for (address, named) in missing(&before.addresses, &after.addresses) {
-            self.let_go(address, number, named);
-            shared.addresses -= u32::from(self.is_shared(key, self.records.numbers(address)));
-        }
-        for (address, named) in missing(&after.addresses, &before.addresses) {
-            shared.addresses += u32::from(self.is_shared(key, self.records.numbers(address)));
-            self.hold(address, number, named);
-        }
-        for host in missing(&before.hosts, &after.hosts) {
-            self.records.hosts.remove(host, number);
-            shared.hosts -= u32::from(self.is_shared(key, self.records.hosts.of(host)));
-        }
-        for host in missing(&after.hosts, &before.hosts) {
-            shared.hosts += u32::from(self.is_shared(key, self.records.hosts.of(host)));
-            self.records.hosts.insert(host, number);
-        }
-        shared.hosts = shared.hosts + after.odd - before.odd;
-        (before.endpoints, before.zones, before.ports)
-            != (after.endpoints, after.zones, after.ports)
-    }
-
-    /// Whether one of `numbers` is a slice of `key`.
-    fn is_shared(&self, key: &Key, mut numbers: impl Iterator<Item = u32>) -> bool {
-        numbers.any(|number| match self.holder(number) {
-            Some(Holder::Slice(slice)) => slice.service() == key,
-            _ => false,
-        })
-    }
-
-    fn hold(&mut self, address: IpAddr, number: u32, named: bool) {
-        match address {
-            _ if !named => self.records.nameless.insert(mapped(address), number),
-            IpAddr::V4(address) => self.records.v4.insert(address.to_bits(), number),
-            IpAddr::V6(address) => self.records.v6.insert(address.octets(), number),
-        }
-    }
-
-    fn let_go(&mut self, address: IpAddr, number: u32, named: bool) {
-        match address {
-            _ if !named => self.records.nameless.remove(mapped(address), number),
-            IpAddr::V4(address) => self.records.v4.remove(address.to_bits(), number),
-            IpAddr::V6(address) => self.records.v6.remove(address.octets(), number),
-        }
-    }
-}
-
-/// What stands in the ordered list `from` but not in the ordered list `other`.
-fn missing<T: Copy + Ord>(from: &[T], other: &[T]) -> Vec<T> {
-    from.iter().filter(|value| other.binary_search(value).is_err()).copied().collect()
 }
 
 /// One more or one less.

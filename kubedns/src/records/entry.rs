@@ -1,46 +1,70 @@
 //! A Service and its slices: what one lookup finds.
 //!
-//! Core. Knows which endpoints are published and in which order they are gone through; knows no
-//! names but its own.
+//! Core. Knows which endpoints are published; does not know which of them repeat each other
+//! (`lists.rs`), nor in which order they are gone through (`round.rs`).
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Key, Port, Protocol, Schema, Service, Shape, Slice, State, Zone};
+use super::lists::Lists;
+use super::{Key, Port, Ports, Protocol, Schema, Service, Shape, Slice, State, Zone};
 
 /// What stands at a Service's place: the Service, the slices that name it, or one of them only.
+///
+/// Answers need an entry that is settled. A change puts all slices back among those that are not
+/// published, until the entry is settled again.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub(super) key: Key,
     pub(super) service: Option<Service>,
-    /// The number under which the Service holds its cluster IPs.
-    pub(super) number: Option<u32>,
-    /// IPv4 slices by number.
-    pub(super) v4: Box<[Held]>,
-    /// IPv6 slices by number.
-    pub(super) v6: Box<[Held]>,
-    pub(super) shared: Shared,
+    /// The number under which it holds addresses.
+    pub(super) number: u32,
+    /// IPv4 slices of which a part is published, by name.
+    pub(super) v4: Family,
+    /// IPv6 slices of which a part is published, by name.
+    pub(super) v6: Family,
+    /// Slices of which nothing is published, by name.
+    pub(super) idle: Box<[Arc<Slice>]>,
+    /// `None` if the Service is plain: see [`Lists`].
+    pub(super) lists: Option<Box<Lists>>,
 }
 
-/// How much the slices of one Service have in common; almost always nothing, and then nobody needs
-/// to look.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Shared {
-    /// For each published address, how many slices beyond the first publish it.
-    pub addresses: u32,
-    /// Likewise for each hostname; one that reads like a generated label counts once more.
-    pub hosts: u32,
+/// Slices of one family. Nearly every Service has one at most, which costs no memory of its own.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Family {
+    #[default]
+    None,
+    One(Held),
+    Many(Box<[Held]>),
+}
+
+impl Family {
+    fn of(mut held: Vec<Held>) -> Self {
+        match held.len() {
+            0 => Self::None,
+            1 => held.pop().map_or(Self::None, Self::One),
+            _ => Self::Many(held.into()),
+        }
+    }
+
+    /// The slices.
+    #[inline]
+    pub fn held(&self) -> &[Held] {
+        match self {
+            Self::None => &[],
+            Self::One(held) => std::slice::from_ref(held),
+            Self::Many(held) => held,
+        }
+    }
 }
 
 /// A slice as its Service sees it.
 #[derive(Clone, Debug)]
 pub struct Held {
-    /// The number under which the slice holds addresses and hostnames.
-    pub(super) number: u32,
     /// The slice.
     pub slice: Arc<Slice>,
-    /// How many of its endpoints are published: the first so many.
-    pub published: u32,
+    /// How many of its endpoints are published: the first so many, at least one.
+    pub(super) published: u32,
     /// Published endpoints of this family up to and including this slice.
     pub(super) end: u32,
 }
@@ -54,15 +78,20 @@ pub struct Place<'r> {
     pub index: usize,
 }
 
-impl Place<'_> {
-    /// Where it stands among the endpoints of its Service, in an order that does not turn.
-    pub(super) fn order(&self) -> (bool, u32, usize) {
-        (self.held.slice.is_v6(), self.held.number, self.index)
-    }
-
+impl<'r> Place<'r> {
     /// Its address.
     pub fn address(&self) -> IpAddr {
         self.held.slice.address(self.index)
+    }
+
+    /// Whether its address is IPv6, else IPv4.
+    pub fn is_v6(&self) -> bool {
+        self.held.slice.is_v6()
+    }
+
+    /// Its hostname in wire form, empty if it has none.
+    pub fn host(&self) -> &'r [u8] {
+        self.held.slice.host(self.index)
     }
 
     /// Hands its label in wire form to `read`.
@@ -72,16 +101,22 @@ impl Place<'_> {
 }
 
 impl Entry {
-    /// Nothing stands at `key`.
-    pub(super) fn empty(key: Key) -> Self {
+    /// Nothing stands at `key` yet, which holds addresses under `number`.
+    pub(super) fn empty(key: Key, number: u32) -> Self {
         Self {
             key,
             service: None,
-            number: None,
-            v4: Box::default(),
-            v6: Box::default(),
-            shared: Shared::default(),
+            number,
+            v4: Family::None,
+            v6: Family::None,
+            idle: Box::default(),
+            lists: None,
         }
+    }
+
+    /// Whether neither a Service nor a slice stands here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.service.is_none() && self.slices().next().is_none()
     }
 
     /// The Service's place.
@@ -118,81 +153,97 @@ impl Entry {
         }
     }
 
-    /// The slices of one family.
-    pub fn held(&self, v6: bool) -> &[Held] {
-        if v6 { &self.v6 } else { &self.v4 }
+    /// The published slices of one family.
+    #[inline]
+    pub(super) fn held(&self, v6: bool) -> &[Held] {
+        if v6 { self.v6.held() } else { self.v4.held() }
     }
 
-    /// Every slice, IPv4 first.
-    pub fn slices(&self) -> impl Iterator<Item = &Held> {
-        self.v4.iter().chain(&self.v6)
+    /// The published slices, IPv4 first.
+    pub(super) fn all_held(&self) -> impl Iterator<Item = &Held> + Clone {
+        self.v4.held().iter().chain(self.v6.held())
     }
 
-    /// The slice with this number.
-    pub(super) fn held_by_number(&self, number: u32) -> Option<&Held> {
-        let search = |held: &'_ [Held]| held.binary_search_by_key(&number, |held| held.number).ok();
-        match search(&self.v4) {
-            Some(place) => Some(&self.v4[place]),
-            None => search(&self.v6).map(|place| &self.v6[place]),
+    /// Every slice, those of which nothing is published last.
+    pub fn slices(&self) -> impl Iterator<Item = &Arc<Slice>> {
+        self.all_held().map(|held| &held.slice).chain(&self.idle)
+    }
+
+    /// The slice called `name`.
+    pub(super) fn slice(&self, name: &str) -> Option<&Arc<Slice>> {
+        let held =
+            |held: &'_ [Held]| held.binary_search_by(|other| (**other.slice.name()).cmp(name));
+        let (v4, v6) = (self.v4.held(), self.v6.held());
+        let idle = || self.idle.binary_search_by(|other| (**other.name()).cmp(name));
+        match (held(v4), held(v6)) {
+            (Ok(at), _) => Some(&v4[at].slice),
+            (_, Ok(at)) => Some(&v6[at].slice),
+            _ => idle().ok().map(|at| &self.idle[at]),
         }
     }
 
-    /// The published endpoints with `address` in `slice`, which is one of its own.
-    pub(super) fn places_in<'a>(
-        &'a self,
-        slice: &'a Slice,
-        address: IpAddr,
-    ) -> impl Iterator<Item = Place<'a>> {
-        let held = self.held(slice.is_v6()).iter();
-        held.filter(move |held| std::ptr::eq(&*held.slice, slice)).flat_map(move |held| {
-            let found = held.slice.with_address(address, held.published);
-            found.map(move |index| Place { held, index })
-        })
-    }
-
-    /// How many endpoints of one family are published, shared addresses counted as often as they
-    /// stand there.
+    /// How many endpoints of one family are published, counted as often as they stand in slices.
+    #[inline]
     pub fn published_of(&self, v6: bool) -> u32 {
         self.held(v6).last().map_or(0, |last| last.end)
     }
 
     /// How many endpoints are published.
+    #[inline]
     pub fn published(&self) -> u32 {
         self.published_of(false) + self.published_of(true)
     }
 
-    /// Every published endpoint of one family once around, from endpoint number `start` modulo
-    /// their count on.
-    pub fn around(&self, v6: bool, start: u32) -> Around<'_> {
-        let held = self.held(v6);
-        let left = self.published_of(v6);
-        if left == 0 {
-            return Around { held, slice: 0, index: 0, left: 0 };
-        }
-        let start = start % left;
-        let slice = held.partition_point(|held| held.end <= start);
-        let before = held[slice].end - held[slice].published;
-        Around { held, slice, index: (start - before) as usize, left }
-    }
-
-    /// Whether one of the Service's ports, or of its published endpoints' ports where it is
-    /// headless, passes `wanted`.
-    pub fn has_port(&self, mut wanted: impl FnMut(Port<'_>) -> bool) -> bool {
+    /// Whether one of the Service's ports, or of its published endpoints' ports if it is headless,
+    /// passes `wanted`.
+    pub fn has_port(&self, wanted: impl Fn(Port<'_>) -> bool) -> bool {
         let Some(service) = &self.service else { return false };
         match service.shape {
             Shape::ClusterIp(_) => service.ports.iter().any(wanted),
             Shape::ExternalName(_) => false,
-            Shape::Headless => {
-                let mut published = self.slices().filter(|held| held.published > 0);
-                published.any(|held| held.slice.ports().iter().any(&mut wanted))
-            }
+            Shape::Headless => self.port_lists().any(|ports| ports.iter().any(&wanted)),
         }
+    }
+
+    /// The ports of the published slices, equal ones once.
+    pub(crate) fn port_lists(&self) -> impl Iterator<Item = &Ports> {
+        let (plain, listed) = match &self.lists {
+            None => (self.all_held().next(), &[][..]),
+            Some(lists) => (None, lists.port_lists()),
+        };
+        let listed = listed.iter().map(|&at| self.held_at(at));
+        plain.into_iter().chain(listed).map(|held| held.slice.ports())
+    }
+
+    /// Whether some label of its endpoints has several addresses.
+    pub(crate) fn shares_labels(&self) -> bool {
+        self.lists.as_ref().is_some_and(|lists| lists.shares_labels())
+    }
+
+    /// Every published endpoint, one for each label and address.
+    pub(crate) fn distinct(&self) -> impl Iterator<Item = Place<'_>> {
+        let (plain, listed) = match &self.lists {
+            None => (Some(self.places()), None),
+            Some(lists) => (None, Some(lists.all_named(self))),
+        };
+        plain.into_iter().flatten().chain(listed.into_iter().flatten())
+    }
+
+    /// The published slice number `at`, IPv4 first.
+    pub(super) fn held_at(&self, at: u32) -> &Held {
+        let (at, v4) = (at as usize, self.v4.held());
+        v4.get(at).unwrap_or_else(|| &self.v6.held()[at - v4.len()])
     }
 
     /// Whether a published endpoint is of a cluster whose labels end with these, in wire form.
     pub(crate) fn has_cluster(&self, labels: &[u8]) -> bool {
-        let mut published = self.slices().filter(|held| held.published > 0);
-        published.any(|held| held.slice.is_of_cluster_below(labels))
+        match &self.lists {
+            None => self.all_held().any(|held| held.slice.is_of_cluster_below(labels)),
+            Some(lists) => {
+                let mut clusters = lists.clusters().iter().map(|&at| self.held_at(at));
+                clusters.any(|held| held.slice.is_of_cluster_below(labels))
+            }
+        }
     }
 
     /// Whether a port with a name has this protocol: only then does the name `_PROTOCOL` below the
@@ -201,8 +252,32 @@ impl Entry {
         self.has_port(|port| !port.label.is_empty() && port.protocol == protocol)
     }
 
-    /// Fills in which endpoints of the slices are published, a function of the Service and all
-    /// slices.
+    /// The same Service and slices, open to changes.
+    pub(super) fn unsettled(&self) -> Self {
+        let mut slices: Vec<_> = self.slices().cloned().collect();
+        slices.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+        let service = self.service.clone();
+        Self { service, idle: slices.into(), ..Self::empty(self.key.clone(), self.number) }
+    }
+
+    /// Puts `slice` in the place of the one that is called so. For unsettled entries.
+    pub(super) fn put_slice(&mut self, mut slice: Slice) {
+        slice.share_key(&self.key);
+        let mut slices = std::mem::take(&mut self.idle).into_vec();
+        match slices.binary_search_by(|other| other.name().cmp(slice.name())) {
+            Ok(at) => slices[at] = Arc::new(slice),
+            Err(at) => slices.insert(at, Arc::new(slice)),
+        }
+        self.idle = slices.into();
+    }
+
+    /// Removes the slice called `name`. For unsettled entries.
+    pub(super) fn remove_slice(&mut self, name: &str) {
+        let slices = std::mem::take(&mut self.idle).into_vec();
+        self.idle = slices.into_iter().filter(|slice| **slice.name() != *name).collect();
+    }
+
+    /// Sorts the slices by what of them is published, a function of the Service and all slices.
     pub(super) fn publish(&mut self, zone: &Zone) {
         let state = match &self.service {
             None => None,
@@ -215,42 +290,56 @@ impl Entry {
             }
             Some(service) if service.publish_not_ready => Some(State::NotReady),
             Some(_) => {
-                let any_ready = self.slices().any(|held| held.slice.prefix(State::Ready) > 0);
+                let any_ready = self.idle.iter().any(|slice| slice.prefix(State::Ready) > 0);
                 let fall_back = zone.terminating_fallback && !any_ready;
                 Some(if fall_back { State::Draining } else { State::Ready })
             }
         };
-        for family in [&mut self.v4, &mut self.v6] {
-            let mut end = 0;
-            for held in family {
-                held.published = state.map_or(0, |state| held.slice.prefix(state));
-                end += held.published;
-                held.end = end;
+        let (mut v4, mut v6, mut idle) = (Vec::new(), Vec::new(), Vec::new());
+        for slice in std::mem::take(&mut self.idle) {
+            let published = state.map_or(0, |state| slice.prefix(state));
+            let family = if slice.is_v6() { &mut v6 } else { &mut v4 };
+            if published == 0 {
+                idle.push(slice);
+            } else {
+                let end = family.last().map_or(0, |last: &Held| last.end) + published;
+                family.push(Held { slice, published, end });
             }
         }
+        (self.v4, self.v6, self.idle) = (Family::of(v4), Family::of(v6), idle.into());
+    }
+
+    /// Whether `other` has the same answers, reverse names aside. Both must be settled.
+    pub(super) fn answers_as(&self, other: &Self) -> bool {
+        let own = |entry: &Self| {
+            entry.service.as_ref().map(|service| (service.shape.clone(), service.ports.clone()))
+        };
+        let same = |v6: bool| {
+            let (mine, theirs) = (self.held(v6), other.held(v6));
+            mine.len() == theirs.len() && mine.iter().zip(theirs).all(|(a, b)| a.answers_as(b))
+        };
+        own(self) == own(other) && same(false) && same(true)
     }
 }
 
-/// Endpoints of one family, once around.
-#[derive(Clone, Debug)]
-pub struct Around<'r> {
-    held: &'r [Held],
-    slice: usize,
-    index: usize,
-    left: u32,
-}
-
-impl<'r> Iterator for Around<'r> {
-    type Item = Place<'r>;
-
-    fn next(&mut self) -> Option<Place<'r>> {
-        self.left = self.left.checked_sub(1)?;
-        while self.index >= self.held[self.slice].published as usize {
-            self.index = 0;
-            self.slice = (self.slice + 1) % self.held.len();
+impl Held {
+    /// Whether the published endpoints of `other` are the same.
+    fn answers_as(&self, other: &Self) -> bool {
+        if self.published != other.published {
+            return false;
         }
-        let place = Place { held: &self.held[self.slice], index: self.index };
-        self.index += 1;
-        Some(place)
+        if Arc::ptr_eq(&self.slice, &other.slice) {
+            return true;
+        }
+        let seen = |held: &Self| {
+            let slice = Arc::clone(&held.slice);
+            let see = |index| {
+                (slice.address(index), slice.host(index).to_vec(), slice.zone(index).to_vec())
+            };
+            let mut seen: Vec<_> = (0..held.published as usize).map(see).collect();
+            seen.sort_unstable();
+            seen
+        };
+        self.slice.ports() == other.slice.ports() && seen(self) == seen(other)
     }
 }

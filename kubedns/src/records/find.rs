@@ -4,17 +4,15 @@
 //! how it is answered. A name exists when it owns a record or is an ancestor of one that does.
 
 use std::collections::HashMap;
-use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use shared::reverse::{self, Reverse};
 
 use super::{
-    Among, Entry, Federated, Holder, Key, Place, PodMode, Port, Protocol, Records, Schema, Shape,
-    ZONE_LABEL,
+    Entry, Federated, Holder, Named, PodMode, Port, Protocol, Records, Schema, Shape, ZONE_LABEL,
 };
-use crate::name::{IN_ADDR_ARPA, IP6_ARPA, Labels, Name, parse_dashed, parse_generated};
+use crate::name::{IN_ADDR_ARPA, IP6_ARPA, Labels, Name, parse_dashed};
 
 /// What was found at a name inside one of our zones.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +46,8 @@ pub enum Node<'a> {
     Service(&'a Entry),
     /// A named port of a Service: SRV.
     Port(&'a Entry, PortName<'a>),
-    /// Endpoints of a Service by what stands left of its name, in wire form: A and AAAA.
-    Endpoint(&'a Entry, &'a [u8]),
+    /// Endpoints of a Service by what stands left of its name: A and AAAA.
+    Endpoint(&'a Entry, Named<'a>),
     /// Endpoints of a Service by the labels of their topology zone, in wire form: A, AAAA and SRV.
     Zonal(&'a Entry, &'a [u8]),
     /// A pod, and whether there is one: A or AAAA.
@@ -196,8 +194,8 @@ impl Records {
     }
 
     fn find_endpoint<'a>(&'a self, entry: &'a Entry, label: &'a [u8]) -> Node<'a> {
-        let mut named = self.named(entry, label);
-        named.next().map_or(Node::Missing, |_| Node::Endpoint(entry, label))
+        let named = self.named(entry, label);
+        named.map_or(Node::Missing, |named| Node::Endpoint(entry, named))
     }
 
     /// Label 0 is a dashed address, label 1 a namespace.
@@ -235,14 +233,14 @@ impl Records {
     }
 
     /// Whether some name below this one, the ancestor of the reverse names from `first` to `last`,
-    /// owns a PTR record.
+    /// owns a PTR record. The one lookup that allocates: a cursor of some 100 bytes.
     pub(crate) fn holds_any(&self, first: IpAddr, last: IpAddr) -> bool {
         let here = match (first, last) {
             (IpAddr::V4(first), IpAddr::V4(last)) => {
-                self.v4.holds_any(first.to_bits(), last.to_bits())
+                self.v4.range(first.to_bits()..=last.to_bits()).next().is_some()
             }
             (IpAddr::V6(first), IpAddr::V6(last)) => {
-                self.v6.holds_any(first.octets(), last.octets())
+                self.v6.range(first.octets()..=last.octets()).next().is_some()
             }
             _ => false,
         };
@@ -256,9 +254,27 @@ impl Records {
 
     /// Likewise, by a name of this zone.
     pub(super) fn holds(&self, address: IpAddr) -> bool {
+        self.number_of(address).is_some()
+    }
+
+    /// The number of the holder of `address`.
+    pub(super) fn number_of(&self, address: IpAddr) -> Option<u32> {
         match address {
-            IpAddr::V4(address) => self.v4.holds(address.to_bits()),
-            IpAddr::V6(address) => self.v6.holds(address.octets()),
+            IpAddr::V4(address) => self.v4.get(&address.to_bits()).copied(),
+            IpAddr::V6(address) => self.v6.get(&address.octets()).copied(),
+        }
+    }
+
+    /// Who holds `address` in a way that gives it a name.
+    pub(super) fn holder_of(&self, address: IpAddr) -> Option<&Holder> {
+        self.holders.get(self.number_of(address)? as usize)
+    }
+
+    /// The Service with this number.
+    pub(super) fn entry_of(&self, number: u32) -> Option<&Entry> {
+        match self.holders.get(number as usize)? {
+            Holder::Service(key) => self.entry(key),
+            Holder::Free | Holder::Several(_) => None,
         }
     }
 
@@ -297,118 +313,10 @@ impl Records {
     /// Likewise by a name of this zone, in order.
     fn held(&self, v6: bool) -> Box<dyn Iterator<Item = IpAddr> + Send + '_> {
         if v6 {
-            Box::new(self.v6.keys().map(|octets| Ipv6Addr::from(octets).into()))
+            Box::new(self.v6.keys().map(|&octets| Ipv6Addr::from(octets).into()))
         } else {
-            Box::new(self.v4.keys().map(|bits| Ipv4Addr::from_bits(bits).into()))
+            Box::new(self.v4.keys().map(|&bits| Ipv4Addr::from_bits(bits).into()))
         }
-    }
-
-    /// The numbers of those who hold `address` in a way that gives it a name.
-    fn named_numbers(&self, address: IpAddr) -> impl Iterator<Item = u32> + '_ {
-        let (v4, v6) = match address {
-            IpAddr::V4(address) => (Some(self.v4.of(address.to_bits())), None),
-            IpAddr::V6(address) => (None, Some(self.v6.of(address.octets()))),
-        };
-        v4.into_iter().flatten().chain(v6.into_iter().flatten())
-    }
-
-    /// The numbers of all who hold `address`.
-    pub(super) fn numbers(&self, address: IpAddr) -> impl Iterator<Item = u32> + '_ {
-        self.named_numbers(address).chain(self.nameless.of(mapped(address)))
-    }
-
-    /// All who hold `address` in a way that gives it a name, in no order.
-    pub(crate) fn holders(&self, address: IpAddr) -> impl Iterator<Item = &Holder> {
-        self.named_numbers(address).filter_map(|number| self.holders.get(number as usize)?.as_ref())
-    }
-
-    /// The published endpoints of `entry` with this label, in wire form: by hostname or by
-    /// generated label. One endpoint may stand in several slices.
-    pub fn named<'a>(
-        &'a self,
-        entry: &'a Entry,
-        label: &'a [u8],
-    ) -> impl Iterator<Item = Place<'a>> {
-        let hash = self.host_hash(&entry.key, label);
-        let by_host = self.hosts.of(hash).filter_map(|number| entry.held_by_number(number));
-        let by_host = by_host.flat_map(move |held| {
-            let found = held.slice.with_host(label, held.published);
-            found.map(move |index| Place { held, index })
-        });
-        let generated = parse_generated(&label[1..]).into_iter();
-        let by_address = generated.flat_map(move |address| {
-            self.places(entry, address)
-                .filter(|place| place.held.slice.host(place.index).is_empty())
-        });
-        by_host.chain(by_address)
-    }
-
-    /// The published endpoints of `entry` with this address.
-    pub(crate) fn places<'a>(
-        &'a self,
-        entry: &'a Entry,
-        address: IpAddr,
-    ) -> impl Iterator<Item = Place<'a>> {
-        let held = self.numbers(address).filter_map(|number| entry.held_by_number(number));
-        held.flat_map(move |held| {
-            let found = held.slice.with_address(address, held.published);
-            found.map(move |index| Place { held, index })
-        })
-    }
-
-    /// Whether `place` is the first of the endpoints of `entry` that are meant and have its
-    /// address.
-    pub fn is_first_with_address(&self, entry: &Entry, among: Among<'_>, place: Place<'_>) -> bool {
-        let slice = &place.held.slice;
-        if entry.shared.addresses == 0 && !slice.repeats_addresses {
-            return true;
-        }
-        let address = slice.address(place.index);
-        !self.places(entry, address).any(|other| other.order() < place.order() && among.has(other))
-    }
-
-    /// Whether `place` is the first of the endpoints of `entry` that has its address under this
-    /// label.
-    pub fn is_first_with_both(&self, entry: &Entry, place: Place<'_>, label: &[u8]) -> bool {
-        if entry.shared.addresses == 0 {
-            return true;
-        }
-        let address = place.held.slice.address(place.index);
-        !self.places(entry, address).any(|other| {
-            other.order() < place.order() && other.with_label(|other_label| other_label == label)
-        })
-    }
-
-    /// Whether `place` is the first of the endpoints of `entry` that are meant and have its label
-    /// `label` and a port that passes `wanted`.
-    pub fn is_first_with_label(
-        &self,
-        entry: &Entry,
-        among: Among<'_>,
-        place: Place<'_>,
-        label: &[u8],
-        wanted: impl Fn(Port<'_>) -> bool,
-    ) -> bool {
-        let slice = &place.held.slice;
-        let shared = entry.shared.hosts > 0 || entry.shared.addresses > 0;
-        if !shared && !slice.repeats_hosts {
-            return true;
-        }
-        !self.named(entry, label).any(|other| {
-            other.order() < place.order()
-                && among.has(other)
-                && other.held.slice.ports().iter().any(&wanted)
-        })
-    }
-
-    /// Whether other endpoints of `entry` than one without hostname can have its label.
-    pub fn may_share_labels(&self, entry: &Entry) -> bool {
-        entry.shared.hosts > 0
-    }
-
-    /// What the index of hostnames knows `label` of the Service `key` by.
-    pub(super) fn host_hash(&self, key: &Key, label: &[u8]) -> u32 {
-        self.hasher.hash_one((&**key, label)) as u32
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Core. Knows their labels in SRV names; does not know which endpoints have them.
 
+use super::looks;
+
 /// A transport protocol that a port can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -52,7 +54,7 @@ pub struct Port<'a> {
 
 /// Ports, packed into one block of bytes: for each its label in SRV names in wire form, the
 /// protocol, the number.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ports(Box<[u8]>);
 
 impl Ports {
@@ -98,6 +100,7 @@ impl Ports {
         let mut rest = &*self.0;
         std::iter::from_fn(move || {
             let (&length, tail) = rest.split_first()?;
+            looks::count();
             let (label, tail) = tail.split_at(usize::from(length));
             let (&[protocol, n1, n0], tail) =
                 tail.split_first_chunk().expect("ports are packed whole");

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::{Key, Ports};
+use super::{Key, Ports, looks};
 use crate::name::dashed;
 
 /// One endpoint on its way into a [`Slice`].
@@ -52,10 +52,6 @@ pub struct Slice {
     /// How many bytes of every endpoint's hostname are labels of its cluster; 0 where the slice is
     /// this cluster's.
     cluster_len: u8,
-    /// Some address stands here twice, under different names.
-    pub(super) repeats_addresses: bool,
-    /// Some hostname stands here twice, with different addresses.
-    pub(super) repeats_hosts: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,11 +98,10 @@ impl Slice {
         endpoints.dedup_by(|a, b| (a.address, &a.host) == (b.address, &b.host));
         let cluster_len = |endpoint: &Endpoint| endpoint.host.len() - label_len(&endpoint.host);
         let cluster_len = endpoints.first().map_or(0, cluster_len) as u8; // of 192 bytes
-        let repeats_addresses = endpoints.windows(2).any(|two| two[0].address == two[1].address);
         endpoints.sort_by_key(|endpoint| endpoint.state);
         let up_to = |state| endpoints.partition_point(|endpoint| endpoint.state <= state) as u32;
-        let (hosts, repeats_hosts) = Words::pack(endpoints.iter().map(|endpoint| &*endpoint.host));
-        let (zones, _) = Words::pack(endpoints.iter().map(|endpoint| &*endpoint.zone));
+        let hosts = Words::pack(endpoints.iter().map(|endpoint| &*endpoint.host));
+        let zones = Words::pack(endpoints.iter().map(|endpoint| &*endpoint.zone));
         Self {
             service,
             name,
@@ -118,8 +113,6 @@ impl Slice {
             ports,
             pods,
             cluster_len,
-            repeats_addresses,
-            repeats_hosts,
         }
     }
 
@@ -178,6 +171,7 @@ impl Slice {
 
     /// The address of endpoint `index`.
     pub fn address(&self, index: usize) -> IpAddr {
+        looks::count();
         match &self.addresses {
             Addresses::V4(addresses) => Ipv4Addr::from(addresses[index]).into(),
             Addresses::V6(addresses) => Ipv6Addr::from(addresses[index]).into(),
@@ -186,6 +180,7 @@ impl Slice {
 
     /// The address of endpoint `index` as rdata of A or AAAA.
     pub fn rdata(&self, index: usize) -> &[u8] {
+        looks::count();
         match &self.addresses {
             Addresses::V4(addresses) => &addresses[index],
             Addresses::V6(addresses) => &addresses[index],
@@ -195,6 +190,7 @@ impl Slice {
     /// The hostname of endpoint `index` as a label in wire form, those of its cluster behind it
     /// where it is imported; empty where it has none.
     pub fn host(&self, index: usize) -> &[u8] {
+        looks::count();
         let labels = self.hosts.from(index);
         &labels[..label_len(labels) + usize::from(self.cluster_len)]
     }
@@ -202,6 +198,7 @@ impl Slice {
     /// The labels of the topology zone of endpoint `index` in wire form, without the root; empty
     /// where none is known.
     pub fn zone(&self, index: usize) -> &[u8] {
+        looks::count();
         let names = self.zones.as_ref().map_or(&[][..], |zones| zones.from(index));
         let end = names.iter().position(|&byte| byte == 0); // no label has such a byte
         end.map_or(&[], |end| &names[..end])
@@ -215,6 +212,16 @@ impl Slice {
     /// Forgets the topology zones, where nobody asks for them.
     pub(super) fn forget_zones(&mut self) {
         self.zones = None;
+    }
+
+    /// Whether any endpoint has a hostname.
+    pub(super) fn has_hosts(&self) -> bool {
+        !self.hosts.at.is_empty()
+    }
+
+    /// The labels of the cluster that it was imported from, in wire form.
+    pub(super) fn cluster(&self) -> Option<&[u8]> {
+        (self.cluster_len > 0).then(|| &self.host(0)[label_len(self.host(0))..])
     }
 
     /// Whether it was imported from a cluster whose labels are `labels`, in wire form, or end with
@@ -258,8 +265,14 @@ impl Slice {
             IpAddr::V4(address) => (address_v4, address_v6) = (Some(address.octets()), None),
             IpAddr::V6(address) => (address_v4, address_v6) = (None, Some(address.octets())),
         }
-        let is_v4 = move |&(_, octets): &(usize, &[u8; 4])| Some(*octets) == address_v4;
-        let is_v6 = move |&(_, octets): &(usize, &[u8; 16])| Some(*octets) == address_v6;
+        let is_v4 = move |&(_, octets): &(usize, &[u8; 4])| {
+            looks::count();
+            Some(*octets) == address_v4
+        };
+        let is_v6 = move |&(_, octets): &(usize, &[u8; 16])| {
+            looks::count();
+            Some(*octets) == address_v6
+        };
         let v4 = v4.iter().enumerate().filter(is_v4).map(|(index, _)| index);
         v4.chain(v6.iter().enumerate().filter(is_v6).map(|(index, _)| index))
     }
@@ -283,12 +296,11 @@ impl Addresses {
 }
 
 impl Words {
-    /// The words of all endpoints, empty where one has none, and whether one stands there twice.
-    fn pack<'w>(words: impl Iterator<Item = &'w [u8]> + Clone) -> (Self, bool) {
+    /// The words of all endpoints, empty where one has none.
+    fn pack<'w>(words: impl Iterator<Item = &'w [u8]> + Clone) -> Self {
         let mut distinct: Vec<&[u8]> = words.clone().filter(|word| !word.is_empty()).collect();
-        let count = distinct.len();
-        if count == 0 {
-            return (Self::default(), false);
+        if distinct.is_empty() {
+            return Self::default();
         }
         distinct.sort_unstable();
         distinct.dedup();
@@ -309,7 +321,7 @@ impl Words {
         }
         let start = |word: &[u8]| distinct.binary_search(&word).map_or(NO_WORD, |at| starts[at]);
         let at = words.map(start).collect();
-        (Self { bytes: bytes.into(), at }, distinct.len() < count)
+        Self { bytes: bytes.into(), at }
     }
 
     /// The words from that of endpoint `index` on; nothing where it has none.
@@ -374,7 +386,7 @@ mod tests {
         let prefixes = [Ready, Draining, NotReady].map(|state| slice.prefix(state));
         assert_eq!(prefixes, [3, 4, 5]);
         assert_eq!(slice.len(), 5);
-        assert!(slice.repeats_addresses && slice.repeats_hosts && !slice.is_v6());
+        assert!(!slice.is_v6() && slice.has_hosts());
         let of_host = |host: &[u8], prefix| slice.with_host(host, prefix).collect::<Vec<_>>();
         assert_eq!(of_host(b"\x05web-0", 3), [1]);
         assert_eq!(of_host(b"\x05web-0", 5), [1, 3]);

@@ -26,17 +26,6 @@ impl Among<'_> {
     }
 }
 
-impl Entry {
-    /// The published endpoints of one family that are meant, in order.
-    pub fn among<'a>(
-        &'a self,
-        v6: bool,
-        among: Among<'a>,
-    ) -> impl Iterator<Item = Place<'a>> + Clone {
-        self.around(v6, 0).filter(move |&place| among.has(place))
-    }
-}
-
 impl Records {
     /// Label `at - 1` is `_zone`, the Service `entry` the next. Whatever zone is asked for there is
     /// such a name, for a zone that has lost its endpoints must not look like a mistake.
@@ -56,10 +45,10 @@ impl Records {
             _ => return Node::Missing,
         };
         let zone = labels.wire(0, directive);
-        let mut any = [false, true].into_iter().flat_map(|v6| entry.among(v6, Among::Zone(zone)));
+        let has_any = entry.lists.as_ref().is_some_and(|all| all.view(Among::Zone(zone)).is_some());
         match directive {
             0 => Node::Empty,
-            _ if prefers && any.next().is_none() => Node::Service(entry),
+            _ if prefers && !has_any => Node::Service(entry),
             _ => Node::Zonal(entry, zone),
         }
     }

@@ -85,8 +85,8 @@ pub fn encode(
             if let Some(service) = entry.service() {
                 put_service(&mut sink.piece, schema, service);
             }
-            for held in entry.slices() {
-                put_slice(&mut sink.piece, schema, &held.slice);
+            for slice in entry.slices() {
+                put_slice(&mut sink.piece, schema, slice);
                 sink.pass(PIECE_LEN)?;
             }
             sink.pass(PIECE_LEN)?;

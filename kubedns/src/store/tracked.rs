@@ -16,7 +16,8 @@ pub(super) struct Tracked {
     pub draft: Draft,
     /// The relist that saw each Service last, by number.
     services: HashMap<Key, u32, RandomState>,
-    /// Likewise each slice, by `NAMESPACE/NAME`; the first number is its own in the draft.
+    /// Likewise each slice, by `NAMESPACE/NAME`; the first number is that of its Service in the
+    /// draft.
     slices: HashMap<Arc<str>, (u32, u32), RandomState>,
 }
 
@@ -53,7 +54,7 @@ impl Tracked {
     /// A slice is gone.
     pub fn delete_slice(&mut self, name: &str) {
         if let Some((number, _)) = self.slices.remove(name) {
-            self.draft.remove_slice(number);
+            self.draft.remove_slice(number, name);
         }
     }
 

@@ -5,9 +5,8 @@
 
 use std::net::IpAddr;
 
-use super::services::{places, port_names};
-use crate::answer::{Wanted, numbers, srv_at};
-use crate::records::{Among, Entry, PodMode, PortName, Records, Service, Shape};
+use super::services::port_sets;
+use crate::records::{Among, Entry, Group, PodMode, Records, Service, Shape};
 
 /// How many Services there are of each kind, and how many records of each type follow from the
 /// objects: all but those of the zones themselves.
@@ -84,24 +83,19 @@ impl Tally {
             }
             Shape::Headless => {
                 self.headless += 1;
-                let first = places(entry)
-                    .filter(|&place| records.is_first_with_address(entry, Among::All, place));
-                first.for_each(|place| self.add_address(place.address()));
+                let all = [false, true].map(|v6| entry.addresses(v6, Among::All, |_| 0));
+                all.into_iter().flatten().for_each(|place| self.add_address(place.address()));
             }
         }
         if !exists {
             return;
         }
-        let named = port_names(entry, service);
-        let named = named.into_iter().map(|(name, protocol)| PortName::Named(name, protocol));
-        for wanted in std::iter::once(PortName::Any).chain(named) {
-            self.srv += srv(records, (entry, service), wanted);
-        }
-        for place in places(entry) {
-            if place.with_label(|label| records.is_first_with_both(entry, place, label)) {
-                self.add_address(place.address());
-            }
-        }
+        let sets = |group: Group<'_>| group.labels() as usize * port_sets(group.ports()).len();
+        self.srv += match entry.is_headless() {
+            true => entry.groups(Among::All).map(sets).sum(),
+            false => port_sets(std::iter::once(&service.ports)).len(),
+        };
+        entry.distinct().for_each(|place| self.add_address(place.address()));
     }
 
     fn add_address(&mut self, address: IpAddr) {
@@ -110,19 +104,4 @@ impl Tally {
             IpAddr::V6(_) => self.aaaa += 1,
         }
     }
-}
-
-/// How many SRV records of the ports that are `wanted` there are.
-fn srv(records: &Records, (entry, service): (&Entry, &Service), wanted: PortName<'_>) -> usize {
-    if !entry.is_headless() {
-        return numbers(service.ports.iter(), wanted).count();
-    }
-    let mut count = 0;
-    for place in places(entry) {
-        srv_at(records, entry, place, Wanted::of_all(wanted), |_, _, _| {
-            count += 1;
-            true
-        });
-    }
-    count
 }

@@ -175,7 +175,7 @@ fn what_was_written_is_read() {
             let same = after.entry(entry.key()).unwrap();
             assert_eq!(same.service(), entry.service());
             let slices = |entry: &crate::records::Entry| {
-                let mut slices: Vec<_> = entry.slices().map(|held| held.slice.clone()).collect();
+                let mut slices: Vec<_> = entry.slices().cloned().collect();
                 slices.sort_by(|a, b| a.name().cmp(b.name()));
                 slices
             };

@@ -1,0 +1,180 @@
+//! The endpoints of a Service in an order that turns: each address once, each label once.
+//!
+//! Core. Knows where a round begins; does not know what is written of an endpoint.
+
+use super::{Among, Entry, Held, Place, Ports};
+
+/// Numbers of published endpoints, counted through all slices of a Service, IPv4 first.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pick<'e> {
+    /// All from the first number up to but not including the second.
+    All(u32, u32),
+    /// These.
+    List(&'e [u32]),
+}
+
+/// Endpoints of one Service, once around.
+#[derive(Clone, Debug)]
+pub struct Round<'e> {
+    entry: &'e Entry,
+    pick: Pick<'e>,
+    /// The position in `pick` of the next one.
+    at: u32,
+    /// How many positions are left to visit.
+    left: u32,
+    /// The slice of the last one: the next one is nearly always in it.
+    last: Option<Run<'e>>,
+}
+
+/// The numbers of the published endpoints of one slice.
+#[derive(Clone, Copy, Debug)]
+struct Run<'e> {
+    held: &'e Held,
+    first: u32,
+    end: u32,
+}
+
+/// Endpoints of a headless Service whose slices have the same ports, one for each label.
+#[derive(Clone, Copy, Debug)]
+pub struct Group<'e> {
+    entry: &'e Entry,
+    /// Slices with the ports, by number.
+    ports: GroupPorts<'e>,
+    pick: Pick<'e>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum GroupPorts<'e> {
+    Of(&'e Held),
+    OfAll(&'e [u32]),
+}
+
+impl Pick<'_> {
+    /// How many there are.
+    fn len(self) -> u32 {
+        match self {
+            Self::All(first, end) => end - first,
+            Self::List(list) => list.len() as u32,
+        }
+    }
+}
+
+impl<'e> Round<'e> {
+    /// The endpoints at `count` positions of `pick`, from `start` on.
+    fn new(entry: &'e Entry, pick: Pick<'e>, start: u32, count: u32) -> Self {
+        Self { entry, pick, at: start, left: count, last: None }
+    }
+}
+
+impl<'e> Iterator for Round<'e> {
+    type Item = Place<'e>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Place<'e>> {
+        self.left = self.left.checked_sub(1)?;
+        let number = match self.pick {
+            Pick::All(first, _) => first + self.at,
+            Pick::List(list) => list[self.at as usize],
+        };
+        self.at += 1;
+        if self.at == self.pick.len() {
+            self.at = 0;
+        }
+        let run = match self.last {
+            Some(run) if (run.first..run.end).contains(&number) => run,
+            _ => self.entry.run(number),
+        };
+        self.last = Some(run);
+        Some(Place { held: run.held, index: (number - run.first) as usize })
+    }
+}
+
+impl<'e> Group<'e> {
+    /// How many labels it has.
+    pub fn labels(&self) -> u32 {
+        self.pick.len()
+    }
+
+    /// The endpoints from position `start` up to but not including `end`.
+    pub fn round(&self, start: u32, end: u32) -> Round<'e> {
+        Round::new(self.entry, self.pick, start, end - start)
+    }
+
+    /// The ports of each of its endpoints.
+    pub fn ports(self) -> impl Iterator<Item = &'e Ports> + Clone {
+        let (one, all) = match self.ports {
+            GroupPorts::Of(held) => (Some(held), &[][..]),
+            GroupPorts::OfAll(all) => (None, all),
+        };
+        let all = all.iter().map(move |&at| self.entry.held_at(at));
+        one.into_iter().chain(all).map(|held| held.slice.ports())
+    }
+}
+
+impl Entry {
+    /// The slice that the published endpoint `number` is in.
+    fn run(&self, number: u32) -> Run<'_> {
+        let end_v4 = self.published_of(false);
+        let (held, before) =
+            if number < end_v4 { (self.v4.held(), 0) } else { (self.v6.held(), end_v4) };
+        let at = match held.len() {
+            1 => 0,
+            _ => held.partition_point(|held| before + held.end <= number),
+        };
+        let held = &held[at];
+        Run { held, first: before + held.end - held.published, end: before + held.end }
+    }
+
+    /// The published endpoint `number`.
+    pub(super) fn place(&self, number: u32) -> Place<'_> {
+        let run = self.run(number);
+        Place { held: run.held, index: (number - run.first) as usize }
+    }
+
+    /// Every published endpoint, as often as it stands in slices.
+    pub fn places(&self) -> Round<'_> {
+        let count = self.published();
+        Round::new(self, Pick::All(0, count), 0, count)
+    }
+
+    /// The published endpoints of one family that are meant, one for each address, from where
+    /// `scale` puts the beginning among that many on.
+    #[inline]
+    pub fn addresses<'e>(
+        &'e self,
+        v6: bool,
+        among: Among<'e>,
+        scale: impl FnOnce(u32) -> u32,
+    ) -> Round<'e> {
+        let end_v4 = self.published_of(false);
+        let (first, end) = if v6 { (end_v4, self.published()) } else { (0, end_v4) };
+        let pick = match (&self.lists, among) {
+            (None, Among::All) => Pick::All(first, end),
+            (None, Among::Zone(_)) => Pick::List(&[]),
+            (Some(lists), among) => match lists.view(among).map(|view| view.addresses(v6)) {
+                Some(None) => Pick::All(first, end),
+                list => Pick::List(list.flatten().unwrap_or_default()),
+            },
+        };
+        Round::new(self, pick, scale(pick.len()), pick.len())
+    }
+
+    /// The published endpoints that are meant, one for each label, in groups by their ports.
+    pub fn groups<'e>(&'e self, among: Among<'e>) -> impl Iterator<Item = Group<'e>> + Clone {
+        let count = self.published();
+        let plain = match (&self.lists, self.all_held().next(), among) {
+            (None, Some(held), Among::All) => {
+                Some(Group { entry: self, ports: GroupPorts::Of(held), pick: Pick::All(0, count) })
+            }
+            _ => None,
+        };
+        let view = self.lists.as_deref().and_then(|lists| lists.view(among));
+        let groups = view.map_or(&[][..], |view| view.groups());
+        let listed = groups.iter().map(move |group| Group {
+            entry: self,
+            ports: GroupPorts::OfAll(group.ports()),
+            pick: group.labels().map_or(Pick::All(0, count), Pick::List),
+        });
+        plain.into_iter().chain(listed)
+    }
+}
