@@ -547,8 +547,18 @@ async fn without_kubedns_only_global_addresses_are_asked_of_the_upstream() {
     }
     let private = ["10.in-addr.arpa.", "168.192.in-addr.arpa.", "d.f.ip6.arpa."];
     assert_eq!(private.map(|zone| outside.seen(zone)), [0; 3]);
+
+    // Its next process finds no API server and knows nothing yet: SERVFAIL for every name.
+    let kubedns = without_cluster(directory.path(), [pod.records, pod.changes]).await;
+    let nine = "9.9.9.9.in-addr.arpa. PTR";
+    outside.upstream.answer(nine, &["9.9.9.9.in-addr.arpa. 300 PTR dns9.example."]);
+    check(pod.dns, nine, "NOERROR", &["9.9.9.9.in-addr.arpa. IN PTR dns9.example."]).await;
+    let other = dns::ask(pod.dns, "99.1.50.10.in-addr.arpa. PTR").await;
+    assert_eq!(other.status, "SERVFAIL");
+    assert_eq!(private.map(|zone| outside.seen(zone)), [0; 3]);
     pod.healthz.end().await;
     pod.dnscache.end().await;
+    kubedns.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -606,12 +616,28 @@ async fn a_kubedns_that_knows_nothing_yet_takes_no_known_name_away() {
 
     // Its next process finds no API server.
     pod.kubedns.end().await;
-    let kubeconfig = directory.path().join("kubeconfig");
+    let kubedns = without_cluster(directory.path(), [pod.records, pod.changes]).await;
+    http::eventually(pod.health, "/healthz/kubedns", 503, "SERVFAIL").await;
+
+    // As often as dnscache tries to follow it again, and more.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(3) {
+        check(pod.dns, question, "NOERROR", &known).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    pod.healthz.end().await;
+    pod.dnscache.end().await;
+    kubedns.end().await;
+}
+
+/// A kubedns that finds no API server, and so knows nothing, at the addresses of one before.
+async fn without_cluster(directory: &Path, [records, changes]: [SocketAddr; 2]) -> Running {
+    let kubeconfig = directory.join("kubeconfig");
     fs::write(&kubeconfig, KUBECONFIG).unwrap();
     let arguments = [
         format!("--kubeconfig={}", kubeconfig.display()),
-        format!("--listen={}", pod.records),
-        format!("--http-listen={}", pod.changes),
+        format!("--listen={records}"),
+        format!("--http-listen={changes}"),
     ];
     let config: kubedns::Config =
         parse_from(["kubedns".to_owned()].iter().chain(&arguments)).unwrap();
@@ -624,18 +650,7 @@ async fn a_kubedns_that_knows_nothing_yet_takes_no_known_name_away() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    let kubedns = Running::start(|stop| program.run(async { drop(stop.await) }));
-    http::eventually(pod.health, "/healthz/kubedns", 503, "SERVFAIL").await;
-
-    // As often as dnscache tries to follow it again, and more.
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(3) {
-        check(pod.dns, question, "NOERROR", &known).await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    pod.healthz.end().await;
-    pod.dnscache.end().await;
-    kubedns.end().await;
+    Running::start(|stop| program.run(async { drop(stop.await) }))
 }
 
 /// An API server that nobody is.

@@ -39,8 +39,13 @@ impl After {
 
 /// Whether `name`, in wire form and lower case, is a reverse name.
 pub fn is_reverse(name: &[u8]) -> bool {
-    // Cheap for all others, which are most.
-    ZONES.iter().any(|zone| name.ends_with(zone)) && reverse::parse(name).is_some()
+    let Some(zone) = ZONES.iter().find(|zone| name.ends_with(zone)) else { return false };
+    // It may be the end of a label.
+    let (start, mut at) = (name.len() - zone.len(), 0);
+    while at < start {
+        at += 1 + usize::from(name[at]);
+    }
+    at == start
 }
 
 /// `in-addr.arpa.` and `ip6.arpa.` in wire form.
@@ -76,5 +81,8 @@ mod tests {
             assert_eq!(After::of(&name), expected, "{name:?}");
             assert_eq!(is_reverse(&name), expected.is_some(), "{name:?}");
         }
+        let inside = [b"\x0f8\x07in-addr\x04arpa\0".as_slice(), b"\0"].concat();
+        assert!(!is_reverse(&inside) && !is_reverse(&[0]) && !is_reverse(&[]));
+        assert!(!is_reverse(b"\x0e8\x07in-addr\x04arpa\0"), "it ends inside a label");
     }
 }

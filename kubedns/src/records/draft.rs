@@ -238,33 +238,37 @@ impl Draft {
     /// A Pod's addresses came.
     pub fn add_pod(&mut self, pod: &Pod) {
         let number = self.with_namespace(&pod.namespace, |known| known.pods += 1);
-        let mut is_news = false;
         for &address in &pod.addresses {
             let count = self.records.pods.entry((mapped(address), number)).or_insert(0);
-            is_news |= *count == 0;
             *count += 1;
+            if *count == 1 {
+                self.touch_pod(pod, address);
+            }
         }
         self.records.counts.pods += 1;
-        if is_news {
-            self.touch(|touched| touched.pods.insert(pod.namespace.clone()));
-        }
     }
 
     /// A Pod's addresses went.
     pub fn remove_pod(&mut self, pod: &Pod) {
         let number = self.with_namespace(&pod.namespace, |known| known.pods -= 1);
-        let mut is_news = false;
         for &address in &pod.addresses {
             let key = (mapped(address), number);
             let count = self.records.pods.remove(&key).expect("only what was added is removed");
-            is_news |= count == 1;
             if count > 1 {
                 self.records.pods.insert(key, count - 1);
+            } else {
+                self.touch_pod(pod, address);
             }
         }
         self.records.counts.pods -= 1;
-        if is_news {
-            self.touch(|touched| touched.pods.insert(pod.namespace.clone()));
+    }
+
+    /// Notes that the namespace of `pod` has a Pod at `address` now, or none any more. Outside the
+    /// cluster's ranges that decides whose the address is, if names of Pods are verified.
+    fn touch_pod(&mut self, pod: &Pod, address: IpAddr) {
+        self.touch(|touched| touched.pods.insert(pod.namespace.clone()));
+        if !self.records.ranges.hold(address, address) {
+            self.touch(|touched| touched.addresses.insert(address));
         }
     }
 

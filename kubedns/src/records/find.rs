@@ -228,7 +228,9 @@ impl Records {
             Reverse::Range(first, last) => (first, last, false),
             Reverse::Nothing(first, last) => (first, last, first == last),
         };
-        let is_ours = self.ranges.hold(first, last) || is_below && self.points_somewhere(first);
+        let is_ours = self.ranges.hold(first, last)
+            || is_below && self.points_somewhere(first)
+            || first == last && self.has_pod(first);
         (is_ours || !self.complete).then_some(Node::Missing)
     }
 
@@ -276,6 +278,14 @@ impl Records {
             Holder::Service(key) => self.entry(key),
             Holder::Free | Holder::Several(_) => None,
         }
+    }
+
+    /// Whether names of Pods are verified and a Pod has `address`.
+    fn has_pod(&self, address: IpAddr) -> bool {
+        let (first, last) = ((mapped(address), 0), (mapped(address), u32::MAX));
+        self.zone.pods == PodMode::Verified
+            && address.to_canonical() == address
+            && self.pods.range(first..=last).next().is_some()
     }
 
     /// What stands at a Service's key.

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use dnscache::route::{After, Route, Routes, wire};
 use kubedns::name::{Text, reverse};
 use kubedns::project::{Kind, ObjectId};
-use kubedns::records::{Ranges, ReverseZone, Source, Zone};
+use kubedns::records::{PodMode, Ranges, ReverseZone, Source, Zone};
 use kubedns::store::{Changed, Published};
 use proptest::prelude::*;
 use shared::prefix::Prefix;
@@ -170,6 +170,30 @@ fn ranges_come_and_go() {
         names(cluster.writer.publish(0)),
         ["5.244.10.in-addr.arpa.", "5.0.0.0.4.4.2.0.0.1.0.0.0.0.d.f.ip6.arpa."]
     );
+}
+
+#[test]
+fn the_address_of_a_verified_pod_is_the_clusters() {
+    let mut verified = zone();
+    verified.pods = PodMode::Verified;
+    let mut cluster = Cluster::of(verified, &[OBJECTS, SERVICES].join("\n---\n"));
+    let pod = "{kind: Pod, metadata: {name: a, namespace: shop},
+        status: {podIPs: [{ip: 10.9.0.5}, {ip: 'fd12::1'}]}}";
+    let status = |cluster: &Cluster, question: &str| cluster.ask(question).status;
+    let questions = ["5.0.9.10.in-addr.arpa. PTR", NEAR];
+    assert_eq!(questions.map(|question| status(&cluster, question)), ["REFUSED"; 2]);
+    cluster.apply(pod);
+    let changed = names(cluster.writer.publish(0));
+    for question in questions {
+        assert_eq!(status(&cluster, question), "NXDOMAIN", "{question}");
+        let name = question.split(' ').next().unwrap().to_owned();
+        assert!(changed.contains(&name), "{name} is not in {changed:?}");
+    }
+    assert_eq!(status(&cluster, "x.5.0.9.10.in-addr.arpa. PTR"), "NXDOMAIN");
+    assert_eq!(status(&cluster, "6.0.9.10.in-addr.arpa. PTR"), "REFUSED");
+    cluster.delete(ObjectId::new(Kind::Pod, "shop", "a"));
+    assert!(names(cluster.writer.publish(0)).contains(&"5.0.9.10.in-addr.arpa.".to_owned()));
+    assert_eq!(questions.map(|question| status(&cluster, question)), ["REFUSED"; 2]);
 }
 
 #[test]

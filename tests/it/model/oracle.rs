@@ -30,11 +30,19 @@ pub fn answers(objects: &[Object], zone: &Zone) -> Answers {
     }
     let mut zones = vec!["z.", "arpa."];
     zones.extend(zone.clusterset.as_ref().map(|_| "m."));
+    let pods: BTreeSet<String> = objects
+        .iter()
+        .filter_map(|object| match object {
+            Object::Pod(pod) if zone.pods == PodMode::Verified && !pod.ended => Some(pod),
+            _ => None,
+        })
+        .flat_map(|pod| pod.addresses.iter().map(|address| reverse(address)))
+        .collect();
     let is_ours = |name: &str| {
         let is_in = |zone: &&str| {
             name.strip_suffix(*zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
-        let is_known = || all.contains_key(name) || ancestors.contains(name);
+        let is_known = || all.contains_key(name) || ancestors.contains(name) || pods.contains(name);
         let is_own_range = || OWN_RANGES.iter().any(|range| name.ends_with(range));
         zones.iter().any(is_in) && (!name.ends_with("arpa.") || is_own_range() || is_known())
     };
