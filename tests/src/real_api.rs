@@ -5,9 +5,10 @@
 //! are the real ones. There are no controllers. For tests and measurements: panics where the two
 //! do not do what they should.
 
-use std::net::TcpListener;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use axum::http::Request;
@@ -26,7 +27,7 @@ pub fn assets() -> Option<PathBuf> {
 /// everything, and `dns`, who may nothing; their tokens are their names.
 pub struct RealApi {
     folder: tempfile::TempDir,
-    port: u16,
+    ip: Ipv4Addr,
     etcd_client: String,
     /// Asks as `admin`.
     pub client: Client,
@@ -52,33 +53,33 @@ impl RealApi {
         let at = |name: &str| text(&folder.path().join(name));
         std::fs::write(at("tokens.csv"), "admin,admin,1,\"system:masters\"\ndns,dns,2,\"dns\"\n")
             .expect("room for a file");
-        let [client, port] = free_ports();
-        let etcd_client = format!("http://127.0.0.1:{client}");
+        let ip = own_address();
+        let etcd_client = format!("http://{ip}:{ETCD_PORT}");
         let etcd = run(
             &assets.join("etcd"),
             &[
                 ("data-dir", &at("etcd")),
                 ("listen-client-urls", &etcd_client),
                 ("advertise-client-urls", &etcd_client),
-                ("listen-peer-urls", "http://127.0.0.1:0"),
+                ("listen-peer-urls", &format!("http://{ip}:0")),
                 ("unsafe-no-fsync", "true"),
             ],
             &at("etcd.log"),
         );
         let etcd = Process(etcd);
         let certificate = folder.path().join("certificates/apiserver.crt");
-        let api_server = Some(Process(api_server(assets, folder.path(), port, &etcd_client)));
+        let api_server = Some(Process(api_server(assets, folder.path(), ip, &etcd_client)));
         let start = Instant::now();
         while !certificate.exists() {
             wait(folder.path(), start, "certificate").await;
         }
-        let file = kubeconfig(folder.path(), port, "admin");
+        let file = kubeconfig(folder.path(), ip, "admin");
         let file = Kubeconfig::read_from(file).expect("written just now");
         let options = KubeConfigOptions::default();
         let config = kube::Config::from_custom_kubeconfig(file, &options).await;
         let client =
             Client::try_from(config.expect("a whole file")).expect("a whole configuration");
-        let cluster = Self { folder, port, etcd_client, client, api_server, _etcd: etcd };
+        let cluster = Self { folder, ip, etcd_client, client, api_server, _etcd: etcd };
         cluster.is_ready().await;
         cluster
     }
@@ -98,14 +99,14 @@ impl RealApi {
 
     /// Starts it again, where it was.
     pub async fn run_api_server(&mut self, assets: &Path) {
-        let api_server = api_server(assets, self.folder.path(), self.port, &self.etcd_client);
+        let api_server = api_server(assets, self.folder.path(), self.ip, &self.etcd_client);
         self.api_server = Some(Process(api_server));
         self.is_ready().await;
     }
 
     /// A kubeconfig for the user of this name.
     pub fn kubeconfig(&self, user: &str) -> String {
-        text(&kubeconfig(self.folder.path(), self.port, user))
+        text(&kubeconfig(self.folder.path(), self.ip, user))
     }
 
     /// Creates `object`. Panics where the API server refuses it.
@@ -137,16 +138,17 @@ fn post(path: &str, object: &serde_json::Value) -> Request<Vec<u8>> {
     request.body(object.to_string().into_bytes()).expect("a request")
 }
 
-fn api_server(assets: &Path, folder: &Path, port: u16, etcd_client: &str) -> Child {
+fn api_server(assets: &Path, folder: &Path, ip: Ipv4Addr, etcd_client: &str) -> Child {
     let at = |name: &str| text(&folder.join(name));
+    let ip = ip.to_string();
     run(
         &assets.join("kube-apiserver"),
         &[
             ("etcd-servers", etcd_client),
             ("cert-dir", &at("certificates")),
-            ("advertise-address", "127.0.0.1"),
-            ("bind-address", "127.0.0.1"),
-            ("secure-port", &port.to_string()),
+            ("advertise-address", &ip),
+            ("bind-address", &ip),
+            ("secure-port", &API_PORT.to_string()),
             ("service-cluster-ip-range", "10.0.0.0/16"),
             ("service-account-issuer", "https://127.0.0.1"),
             // Made by the server itself when it starts, with its certificate.
@@ -171,9 +173,9 @@ async fn wait(folder: &Path, start: Instant, what: &str) {
 }
 
 /// Writes a kubeconfig with the bearer token of `user`, and trust in the server's own certificate.
-fn kubeconfig(folder: &Path, port: u16, user: &str) -> PathBuf {
+fn kubeconfig(folder: &Path, ip: Ipv4Addr, user: &str) -> PathBuf {
     let path = folder.join(format!("{user}.kubeconfig"));
-    let server = format!("https://127.0.0.1:{port}");
+    let server = format!("https://{ip}:{API_PORT}");
     // Relative to the file, as `certificate-authority` may be.
     let cluster = json!({"server": server, "certificate-authority": "certificates/apiserver.crt"});
     let text = json!({
@@ -204,11 +206,16 @@ fn run(program: &Path, flags: &[(&str, &str)], log: &str) -> Child {
     command.spawn().unwrap_or_else(|error| panic!("cannot start {program:?}: {error}"))
 }
 
-/// Ports that are free now; somebody else may take one until it is used.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let sockets = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
-    sockets.map(|socket| socket.local_addr().expect("it is bound").port())
+/// An address of loopback for one pair of the two, which must be given their ports before they bind
+/// them: nothing else listens there, and [`ETCD_PORT`] and [`API_PORT`] are below the range from
+/// which the system chooses ports for sockets of all addresses.
+fn own_address() -> Ipv4Addr {
+    static COUNT: AtomicU8 = AtomicU8::new(0);
+    let [.., p1, p0] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 128 + COUNT.fetch_add(1, Relaxed) % 100, p1, p0.max(1))
 }
 
+const ETCD_PORT: u16 = 2_379;
+const API_PORT: u16 = 6_443;
 /// An API server on a busy machine takes its time.
 pub const START_MAX: Duration = Duration::from_secs(60);
