@@ -320,8 +320,8 @@ mod tests {
         );
         check(
             &["fc00::/7", "2600:1::/61"],
-            &["d.f.ip6.arpa", "c.f.ip6.arpa", "7.0.0.0.0.0.0.0.0.1.0.0.0.0.0.6.2.ip6.arpa"],
-            &["f.ip6.arpa", "e.f.ip6.arpa", "8.0.0.0.0.0.0.0.0.1.0.0.0.0.0.6.2.ip6.arpa"],
+            &["d.f.ip6.arpa", "c.f.ip6.arpa", "7.0.0.0.0.0.0.0.1.0.0.0.0.0.6.2.ip6.arpa"],
+            &["f.ip6.arpa", "e.f.ip6.arpa", "8.0.0.0.0.0.0.0.1.0.0.0.0.0.6.2.ip6.arpa"],
         );
         check(&["::/0"], &["ip6.arpa", "d.f.ip6.arpa"], &["in-addr.arpa"]);
         // IPv4 written as IPv6 has a name of its own, which is nobody's.
