@@ -64,3 +64,15 @@ fn without_a_descriptor_for_a_socket_the_client_is_told_and_no_server_blamed() {
     }
     assert!((100..200).contains(&told), "{told} of 200 were told that no descriptor was left");
 }
+
+/// One flag must not give away names that another one gives to kubedns.
+#[test]
+fn a_flag_that_takes_the_clusters_names_away_is_refused_in_one_line() {
+    let flags = ["--server=/cluster.local/127.0.0.1#10053", "--server=/svc.cluster.local/10.0.0.1"];
+    let output = Command::new(env!("CARGO_BIN_EXE_dnscache")).args(flags).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    for part in ["--server", "svc.cluster.local", "/cluster.local/", "expected another domain"] {
+        assert!(said.contains(part), "{part} is missing in {said}");
+    }
+}
