@@ -142,7 +142,20 @@ impl Collector for Dns {
             &mut encoder,
             ("dns_overflow", "Datagrams the kernel dropped because the socket's queue was full"),
             [([("transport", "udp")], self.overflow.dropped())],
-        )
+        )?;
+        let gauges = [
+            ("dns_tcp_connections", "Open TCP connections", self.counters.tcp_open()),
+            (
+                "dns_tcp_unsent_bytes",
+                "Bytes held for TCP clients: unread input and unsent replies",
+                self.counters.tcp_held_bytes(),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value as i64);
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        Ok(())
     }
 }
 
@@ -203,7 +216,7 @@ pub fn histograms<L: EncodeLabelSet>(
 }
 
 /// The events that are exposed as such, by name.
-const EVENTS: [(&str, Event); 9] = [
+const EVENTS: [(&str, Event); 10] = [
     ("malformed", Event::Malformed),
     ("deferred", Event::Deferred),
     ("shed", Event::Shed),
@@ -213,6 +226,7 @@ const EVENTS: [(&str, Event); 9] = [
     ("panicked", Event::Panicked),
     ("connected", Event::Connected),
     ("cut", Event::Cut),
+    ("evicted", Event::Evicted),
 ];
 
 #[cfg(test)]
@@ -282,6 +296,8 @@ mod tests {
             "prog_dns_reply_duration_seconds_count{transport=\"tcp\"} 0\n",
             "prog_dns_events_total{event=\"shed\"} 0\n",
             "prog_dns_overflow_total{transport=\"udp\"} 0\n",
+            "prog_dns_tcp_connections 0\n",
+            "prog_dns_tcp_unsent_bytes 0\n",
             "prog_config_ok 1\n",
             "prog_config_loads_total{result=\"refused\"} 0\n",
         ] {

@@ -18,11 +18,11 @@ mod tcp;
 mod udp;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +37,8 @@ pub use mmsg::{
 pub(crate) use sockets::is_missing_ipv6;
 pub use sockets::{BindError, Sockets, bind};
 pub use tcp::Limits;
+
+use udp::Phase;
 
 /// What is known about a query beside its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -92,18 +94,20 @@ pub struct Serving {
     threads: JoinSet<Result<(), Error>>,
     connections: JoinSet<()>,
     stopping: CancellationToken,
-    stopped: Arc<AtomicBool>,
+    phase: Arc<AtomicU8>,
     lanes: Vec<Arc<sockets::Lane>>,
 }
 
 /// Datagrams the kernel dropped before we saw them, over all sockets of a listener.
 #[derive(Clone, Debug)]
-pub struct Overflow(Vec<Arc<sockets::Lane>>);
+pub struct Overflow(Vec<Weak<sockets::Lane>>);
 
 impl Overflow {
-    /// How many so far; sockets the kernel does not tell about count as none.
+    /// How many so far; sockets that are closed, or of which the kernel reports nothing, count as
+    /// none.
     pub fn dropped(&self) -> u64 {
-        self.0.iter().map(|lane| mmsg::dropped(&lane.socket).unwrap_or(0)).sum()
+        let open = self.0.iter().filter_map(Weak::upgrade);
+        open.map(|lane| mmsg::dropped(&lane.socket).unwrap_or(0)).sum()
     }
 }
 
@@ -119,7 +123,7 @@ pub fn dns<H: Handler>(
     later: mpsc::Sender<Deferred>,
 ) -> Result<Serving, Error> {
     let counters = Arc::new(Counters::new(sockets.places()));
-    let stopped = Arc::new(AtomicBool::new(false));
+    let phase = Arc::new(AtomicU8::new(Phase::Serving as u8));
     let first_tcp = sockets.lanes.len();
     for lane in 0..sockets.lanes() {
         counters.turn(lane, boot_time());
@@ -127,9 +131,10 @@ pub fn dns<H: Handler>(
     let listener = udp::Listener {
         handler,
         counters: Arc::clone(&counters),
-        later,
-        stopping: Arc::clone(&stopped),
+        later: Some(later),
+        phase: Arc::clone(&phase),
         keepalive_tenths: limits.keepalive_tenths(),
+        udp_size_max: u16::try_from(limits.udp_size_max).unwrap_or(u16::MAX),
     };
     let mut threads = JoinSet::new();
     for (index, lane) in sockets.lanes.iter().enumerate() {
@@ -139,58 +144,73 @@ pub fn dns<H: Handler>(
             .name(format!("dns-{index}"))
             .spawn(move || {
                 let _end = end; // dropped when the thread ends, however it ends
-                udp::serve(&listener, &lane, index);
+                udp::serve(listener, lane, index);
             })
             .map_err(Error::Thread)?;
-        let stopped = Arc::clone(&stopped);
+        let phase = Arc::clone(&phase);
         threads.spawn(async move {
             // Nothing is ever sent: the channel closes when the thread ends.
-            if ended.await.is_err() && stopped.load(Ordering::Relaxed) {
-                Ok(())
-            } else {
-                Err(Error::Ended)
-            }
+            let is_ending = || phase.load(Ordering::Relaxed) == Phase::Ending as u8;
+            if ended.await.is_err() && is_ending() { Ok(()) } else { Err(Error::Ended) }
         });
     }
+    let doors = (first_tcp..).zip(sockets.listeners).map(|(lane, socket)| {
+        tokio::net::TcpListener::from_std(socket).map(|socket| (lane, socket))
+    });
+    let doors = doors.collect::<Result<Vec<_>, _>>().map_err(Error::Tcp)?;
     let mut connections = JoinSet::new();
-    let places = Arc::new(Semaphore::new(limits.connections_max));
-    for (lane, socket) in (first_tcp..).zip(sockets.listeners) {
-        let socket = tokio::net::TcpListener::from_std(socket).map_err(Error::Tcp)?;
-        connections.spawn(tcp::serve(
-            socket,
-            listener.clone(),
-            (limits, Arc::clone(&places)),
-            lane,
-            stopping.clone(),
-        ));
-    }
-    Ok(Serving { counters, threads, connections, stopping, stopped, lanes: sockets.lanes })
+    connections.spawn(tcp::serve(doors, listener, limits, stopping.clone()));
+    Ok(Serving { counters, threads, connections, stopping, phase, lanes: sockets.lanes })
 }
 
 impl Serving {
     /// The kernel's drop counters of these sockets.
     pub fn overflow(&self) -> Overflow {
-        Overflow(self.lanes.clone())
+        Overflow(self.lanes.iter().map(Arc::downgrade).collect())
     }
 
     /// Serves until told to stop; then answers what has been received, lets connections finish, and
     /// ends.
     ///
     /// Fails when a serving thread ended by itself.
-    pub async fn finished(mut self) -> Result<(), Error> {
+    pub async fn finished(self) -> Result<(), Error> {
+        self.finished_after(std::future::ready(())).await
+    }
+
+    /// As [`Serving::finished`], but goes on answering over UDP until `others` resolves: what can
+    /// be answered at once is, the rest fails at once. Then the UDP sockets are read to their ends
+    /// and closed, so that a later query gets an error from the kernel. An open socket always has a
+    /// reader.
+    pub async fn finished_after(mut self, others: impl Future<Output = ()>) -> Result<(), Error> {
         tokio::select! {
             () = self.stopping.cancelled() => {}
             Some(ended) = self.threads.join_next() => return ended.unwrap_or(Err(Error::Ended)),
         }
-        self.stopped.store(true, Ordering::Relaxed);
-        let connections = async { while self.connections.join_next().await.is_some() {} };
-        tcp::within(DRAIN_TCP_MAX, connections).await;
+        self.phase.store(Phase::Draining as u8, Ordering::Relaxed);
+        let drained = async {
+            while self.connections.join_next().await.is_some() {}
+            while self.is_waited_for() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        tcp::within(DRAIN_MAX, drained).await;
+        others.await;
+        self.lanes.clear(); // each thread is the last owner of its socket
+        self.phase.store(Phase::Ending as u8, Ordering::Relaxed);
         while let Some(ended) = self.threads.join_next().await {
             ended.unwrap_or(Err(Error::Ended))?;
         }
         Ok(())
     }
+
+    /// Whether a query over UDP waits for its answer: it holds the socket that the reply leaves
+    /// from. The thread and we hold it too.
+    fn is_waited_for(&self) -> bool {
+        self.lanes.iter().any(|lane| Arc::strong_count(lane) > 2)
+    }
 }
 
-/// How long connections may take to finish at the end.
-const DRAIN_TCP_MAX: Duration = Duration::from_secs(3);
+/// How long connections and queries that were put off may take to finish at the end.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
+/// How often is looked whether queries still wait at the end.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);

@@ -23,8 +23,8 @@ pub const NAME_MAX: usize = 255;
 pub const MESSAGE_MAX: usize = 65_535;
 /// What a client without EDNS takes over UDP (RFC 1035 section 2.3.4).
 pub const UDP_SIZE_PLAIN: usize = 512;
-/// The largest reply we send over UDP, and what we advertise: it crosses every path unfragmented
-/// (RFC 9715).
+/// The largest reply that we send over UDP unless told otherwise, and what we advertise: it crosses
+/// every path unfragmented (RFC 9715).
 pub const UDP_SIZE_MAX: usize = 1_232;
 /// The EDNS option, without data, of a query that healthz sends to a program of its own pod. It is
 /// from the range for local use (IANA DNS parameters); other servers pass over it (RFC 6891 section
@@ -188,6 +188,8 @@ pub struct Query<'a> {
     pub serial: Option<u32>,
     /// How the query came.
     pub transport: Transport,
+    /// The largest reply over UDP, in bytes; also what the reply advertises.
+    udp_size_max: u16,
 }
 
 impl<'a> Query<'a> {
@@ -248,7 +250,21 @@ impl<'a> Query<'a> {
             edns,
             serial,
             transport,
+            udp_size_max: UDP_SIZE_MAX as u16,
         })
+    }
+
+    /// The same query, with replies over UDP of up to `bytes` in place of [`UDP_SIZE_MAX`]; at
+    /// least [`UDP_SIZE_PLAIN`].
+    #[must_use]
+    pub fn with_udp_size_max(mut self, bytes: u16) -> Self {
+        self.udp_size_max = bytes.max(UDP_SIZE_PLAIN as u16);
+        self
+    }
+
+    /// The largest reply over UDP that this server sends, in bytes.
+    pub fn udp_size_max(&self) -> u16 {
+        self.udp_size_max
     }
 
     /// The message ID.
@@ -292,13 +308,13 @@ impl<'a> Query<'a> {
     }
 
     /// The largest reply to this query, in bytes: over UDP what the client takes, at least 512 and
-    /// at most [`UDP_SIZE_MAX`]; over TCP [`MESSAGE_MAX`].
+    /// at most [`Query::udp_size_max`]; over TCP [`MESSAGE_MAX`].
     pub fn reply_len_max(&self) -> usize {
         match (self.transport, self.edns) {
             (Transport::Tcp, _) => MESSAGE_MAX,
             (Transport::Udp, None) => UDP_SIZE_PLAIN,
             (Transport::Udp, Some(edns)) => {
-                usize::from(edns.udp_size).clamp(UDP_SIZE_PLAIN, UDP_SIZE_MAX)
+                usize::from(edns.udp_size).clamp(UDP_SIZE_PLAIN, self.udp_size_max.into())
             }
         }
     }
@@ -393,8 +409,8 @@ fn read_opt(record: &[u8]) -> Result<Edns, Refusal> {
 /// silence is right.
 ///
 /// `out` holds at least [`UDP_SIZE_PLAIN`] bytes. The question is echoed where it could be read;
-/// BADVERS carries OPT with version 0.
-pub fn refuse(message: &[u8], refusal: Refusal, out: &mut [u8]) -> Option<usize> {
+/// BADVERS carries OPT with version 0, which advertises `udp_size` bytes.
+pub fn refuse(message: &[u8], refusal: Refusal, udp_size: u16, out: &mut [u8]) -> Option<usize> {
     let Refusal::Rcode(code) = refusal else { return None };
     let counts_one_question = message[4..6] == [0, 1];
     let question_end = if counts_one_question {
@@ -409,7 +425,7 @@ pub fn refuse(message: &[u8], refusal: Refusal, out: &mut [u8]) -> Option<usize>
     out[4..HEADER_LEN].fill(0);
     out[5] = u8::from(question_end.is_some());
     if code > 0x0f {
-        let [size1, size0] = (UDP_SIZE_MAX as u16).to_be_bytes();
+        let [size1, size0] = udp_size.to_be_bytes();
         let opt = [0, 0, rtype::OPT as u8, size1, size0, (code >> 4) as u8, 0, 0, 0, 0, 0];
         out[len..len + opt.len()].copy_from_slice(&opt);
         out[11] = 1;
@@ -535,7 +551,7 @@ mod tests {
             assert_eq!(screened, *expected, "{case}");
             let mut out = [0; 512];
             if let Err(refusal) = screened {
-                let len = refuse(message, refusal, &mut out);
+                let len = refuse(message, refusal, UDP_SIZE_MAX as u16, &mut out);
                 assert_eq!(len.is_none(), refusal == Refusal::Silence, "{case}");
                 assert!(len.is_none_or(|_| out[..2] == message[..2] && out[2] & 0x80 != 0));
             }

@@ -1,6 +1,8 @@
 //! The DNS listener by itself: both transports, deferral, limits, bad clients, the drain.
 
+mod drain;
 mod limits;
+mod pressure;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -252,23 +254,6 @@ async fn a_client_that_sends_one_byte_and_waits_is_cut() {
         }
     };
     tokio::time::timeout(Duration::from_secs(5), counted).await.unwrap();
-}
-
-#[tokio::test]
-async fn one_client_has_no_more_connections_than_its_share() {
-    let world = world(Limits { connections_per_client_max: 2, ..Limits::default() }, 1);
-    let address = world.address;
-    let answered = blocking(move || {
-        let mut streams = [connect(address), connect(address), connect(address)];
-        let mut answered = 0;
-        for stream in &mut streams {
-            let mut len = [0; 2];
-            let sent = stream.write_all(&framed(&query(1, b"\x03web\0")));
-            answered += usize::from(sent.is_ok() && stream.read_exact(&mut len).is_ok());
-        }
-        answered
-    });
-    assert_eq!(answered.await, 2);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! Edge. Each lane writes to cache lines of its own; nobody waits for anybody.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::clock::Moment;
@@ -69,10 +69,13 @@ pub enum Event {
     Connected,
     /// A TCP connection was refused or cut: a limit or a deadline.
     Cut,
+    /// A TCP connection was closed to make room: an idle one for another connection, or one that
+    /// does not read for the memory it holds.
+    Evicted,
 }
 
 /// How many kinds of [`Event`] there are.
-pub const EVENTS: usize = Event::Cut as usize + 1;
+pub const EVENTS: usize = Event::Evicted as usize + 1;
 
 /// Where a lane listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +124,9 @@ impl LaneCounters {
 #[derive(Debug)]
 pub struct Counters {
     lanes: Box<[LaneCounters]>,
+    /// Bytes that TCP connections hold for their clients; kept by their budget.
+    pub(super) tcp_held: AtomicUsize,
+    tcp_open: AtomicUsize,
 }
 
 /// What some lanes, or all, have counted, at one glance.
@@ -155,7 +161,27 @@ impl Snapshot {
 impl Counters {
     /// Zeros for a lane at each of `places`.
     pub fn new(places: impl IntoIterator<Item = Place>) -> Self {
-        Self { lanes: places.into_iter().map(LaneCounters::new).collect() }
+        Self {
+            lanes: places.into_iter().map(LaneCounters::new).collect(),
+            tcp_held: AtomicUsize::new(0),
+            tcp_open: AtomicUsize::new(0),
+        }
+    }
+
+    /// Bytes that TCP connections hold for their clients now: input that is not answered yet and
+    /// replies that are not written yet.
+    pub fn tcp_held_bytes(&self) -> usize {
+        self.tcp_held.load(Relaxed)
+    }
+
+    /// TCP connections that are open now.
+    pub fn tcp_open(&self) -> usize {
+        self.tcp_open.load(Relaxed)
+    }
+
+    /// Notes how many TCP connections are open.
+    pub(super) fn set_tcp_open(&self, connections: usize) {
+        self.tcp_open.store(connections, Relaxed);
     }
 
     /// Adds up all lanes.

@@ -6,13 +6,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::counters::{Counters, Event};
 use super::mmsg::{Batch, Ends, boot_time};
 use super::sockets::Lane;
+use super::tcp::{Charge, Flight, Told};
 use crate::clock::Moment;
-use crate::wire::{MESSAGE_MAX, NameBuffer, Query, Reply, Transport};
+use crate::wire::{MESSAGE_MAX, NameBuffer, Query, Reply, Transport, UDP_SIZE_MAX};
 
 /// A screened query waiting for its answer.
 #[derive(Debug)]
@@ -29,26 +30,64 @@ pub struct Deferred {
 
 #[derive(Debug)]
 enum Way {
-    Udp {
-        lane: Arc<Lane>,
-        ends: Ends,
-    },
-    Tcp {
-        replies: mpsc::Sender<Box<[u8]>>,
+    Udp { lane: Arc<Lane>, ends: Ends, size_max: u16 },
+    Tcp(TcpWay),
+}
+
+/// The way back to a TCP connection.
+#[derive(Debug)]
+pub(super) struct TcpWay {
+    replies: mpsc::UnboundedSender<Message>,
+    keepalive_tenths: u16,
+    flight: Flight,
+    /// Room for messages that are streamed; made with the first.
+    ahead: Option<Arc<Semaphore>>,
+}
+
+/// A reply on its way from the task that answered to the connection, with its share of what the
+/// connection may hold. The query is in flight, and the bytes count, until the reply is written.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) bytes: Box<[u8]>,
+    pub(super) flight: Flight,
+    _charge: Charge,
+    _ahead: Option<OwnedSemaphorePermit>,
+}
+
+impl TcpWay {
+    /// Replies go to `replies`, whose connection may idle for `keepalive_tenths` of a second;
+    /// `flight` is the query's.
+    pub(super) fn new(
+        replies: mpsc::UnboundedSender<Message>,
         keepalive_tenths: u16,
-        _in_flight: OwnedSemaphorePermit,
-    },
+        flight: Flight,
+    ) -> Self {
+        Self { replies, keepalive_tenths, flight, ahead: None }
+    }
+
+    /// Sends one reply; `false` if the client has gone. If there is no memory for it within the
+    /// bounds of all connections, the client's connection is cut.
+    fn send(&self, bytes: Box<[u8]>, ahead: Option<OwnedSemaphorePermit>) -> bool {
+        let account = self.flight.account();
+        let mut charge = Charge::none(account);
+        if !charge.set(bytes.len(), boot_time) {
+            account.tell(Told::End);
+            return false;
+        }
+        let flight = Flight::new(account);
+        self.replies.send(Message { bytes, flight, _charge: charge, _ahead: ahead }).is_ok()
+    }
 }
 
 impl Deferred {
     pub(super) fn udp(
         message: &[u8],
         arrived: Moment,
-        ends: Ends,
-        lane: Arc<Lane>,
+        way: (Arc<Lane>, Ends, u16),
         counters: (Arc<Counters>, usize),
     ) -> Self {
-        let way = Way::Udp { lane, ends };
+        let (lane, ends, size_max) = way;
+        let way = Way::Udp { lane, ends, size_max };
         let (counters, lane) = counters;
         let begun = false;
         Self { message: message.into(), arrived, peer: ends.peer, way, counters, lane, begun }
@@ -58,12 +97,11 @@ impl Deferred {
         message: &[u8],
         arrived: Moment,
         peer: SocketAddr,
-        way: (mpsc::Sender<Box<[u8]>>, u16, OwnedSemaphorePermit),
+        way: TcpWay,
         counters: (Arc<Counters>, usize),
     ) -> Self {
-        let (replies, keepalive_tenths, _in_flight) = way;
-        let way = Way::Tcp { replies, keepalive_tenths, _in_flight };
         let (counters, lane) = counters;
+        let way = Way::Tcp(way);
         Self { message: message.into(), arrived, peer, way, counters, lane, begun: false }
     }
 
@@ -74,15 +112,20 @@ impl Deferred {
 
     /// The query, read again; its name goes to `name`.
     pub fn query<'a>(&'a self, name: &'a mut NameBuffer) -> Query<'a> {
-        Query::screen(&self.message, self.transport(), name).expect("screened when it arrived")
+        let query = Query::screen(&self.message, self.transport(), name);
+        let query = query.expect("screened when it arrived");
+        match self.way {
+            Way::Udp { size_max, .. } => query.with_udp_size_max(size_max),
+            Way::Tcp(_) => query,
+        }
     }
 
     /// A reply to `query`, which is this one's, as [`Reply::new`] begins it; a TCP client that asks
     /// is told how long its connection may idle.
     pub fn reply<'b>(&self, query: &Query<'_>, buffer: &'b mut [u8]) -> Reply<'b> {
         let mut reply = Reply::new(query, buffer);
-        if let Way::Tcp { keepalive_tenths, .. } = self.way {
-            promise(query, keepalive_tenths, &mut reply);
+        if let Way::Tcp(way) = &self.way {
+            promise(query, way.keepalive_tenths, &mut reply);
         }
         reply
     }
@@ -91,7 +134,7 @@ impl Deferred {
     pub fn transport(&self) -> Transport {
         match self.way {
             Way::Udp { .. } => Transport::Udp,
-            Way::Tcp { .. } => Transport::Tcp,
+            Way::Tcp(_) => Transport::Tcp,
         }
     }
 
@@ -109,11 +152,15 @@ impl Deferred {
     /// while the client has not taken enough of those before. Whether there still is a client; over
     /// UDP there is none for more than one message.
     pub async fn stream(&mut self, message: Box<[u8]>) -> bool {
-        let Way::Tcp { replies, .. } = &self.way else { return false };
+        let Way::Tcp(way) = &mut self.way else { return false };
+        let ahead = way.ahead.get_or_insert_with(|| Arc::new(Semaphore::new(STREAM_AHEAD)));
+        let permit = Arc::clone(ahead).acquire_owned().await.expect("the semaphore never closes");
+        way.flight.account().budget().loose().await;
         if !std::mem::replace(&mut self.begun, true) {
             self.count(&message);
         }
-        replies.send(message).await.is_ok()
+        let Way::Tcp(way) = &self.way else { return false };
+        way.send(message, Some(permit))
     }
 
     /// Counts `reply`, which answers it now.
@@ -140,47 +187,58 @@ impl Outbox {
     }
 
     /// Puts in the reply to `deferred` that `write` leaves in the buffer it is given; `write`
-    /// yields its length.
+    /// returns its length.
     ///
-    /// The buffer holds 1,232 bytes for a UDP client and 65,535 for a TCP client. A client that has
-    /// gone is passed over.
+    /// The buffer holds at least 1,232 bytes for a UDP client, or `--udp-size` if that is more, and
+    /// 65,535 for a TCP client. A client that has gone is passed over. The reply to a TCP client
+    /// keeps its query in flight until the client has taken it.
     pub fn reply(&mut self, deferred: &Deferred, write: impl FnOnce(&mut [u8]) -> usize) {
         match &deferred.way {
-            Way::Udp { lane, ends } => {
+            Way::Udp { lane, ends, size_max } => {
                 let same = matches!(&self.from, Some((from, ..)) if Arc::ptr_eq(from, lane));
                 if !same || self.batch.is_full() {
                     self.flush();
                     self.from =
                         Some((Arc::clone(lane), Arc::clone(&deferred.counters), deferred.lane));
                 }
+                let size_max = usize::from(*size_max).max(UDP_SIZE_MAX);
+                if self.batch.room() < size_max {
+                    self.batch = self.grown(size_max);
+                }
                 let buffer = self.batch.buffer();
                 let len = write(buffer);
                 deferred.count(buffer);
                 self.batch.commit(len, Some(ends));
             }
-            Way::Tcp { replies, .. } => {
+            Way::Tcp(way) => {
                 self.stream.resize(MESSAGE_MAX, 0);
                 let len = write(&mut self.stream);
                 deferred.count(&self.stream);
-                // The channel has a place for each query in flight; an error means that the client
-                // has gone.
-                if replies.try_send(self.stream[..len].into()).is_err() {
+                if !way.send(self.stream[..len].into(), None) {
                     deferred.counters.add(deferred.lane, Event::SendFailed, 1);
                 }
             }
         }
     }
 
-    /// Sends what waits.
+    /// Sends what waits. The socket is let go, so that it can close when its listener ends.
     pub fn flush(&mut self) {
-        if let Some((lane, counters, index)) = &self.from
+        if let Some((lane, counters, index)) = self.from.take()
             && !self.batch.is_empty()
         {
             let failed = self.batch.send(&lane.socket);
             if failed > 0 {
-                counters.add(*index, Event::SendFailed, failed as u64);
+                counters.add(index, Event::SendFailed, failed as u64);
             }
         }
+    }
+
+    /// A batch with room for datagrams of `len` bytes; what waits is sent before.
+    fn grown(&mut self, len: usize) -> Batch {
+        let from = self.from.clone();
+        self.flush();
+        self.from = from;
+        Batch::with_room(len)
     }
 }
 
@@ -198,3 +256,6 @@ fn qtype(message: &[u8]) -> u16 {
     let end = end.expect("screened when it arrived");
     u16::from_be_bytes([message[end], message[end + 1]])
 }
+
+/// Messages of a stream that may wait for their client: one is written while the next is made.
+const STREAM_AHEAD: usize = 2;

@@ -5,27 +5,42 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::counters::{Counters, Event};
 use super::deferred::{self, Deferred};
-use super::mmsg::{Batch, Datagram, Inbox, boot_time};
+use super::mmsg::{BATCH, Batch, Datagram, Inbox, boot_time};
 use super::sockets::Lane;
 use super::{Asked, Handler, Verdict};
 use crate::clock::Moment;
-use crate::wire::{self, ErrorCode, NameBuffer, Query, Reply, Transport, rcode};
+use crate::wire::{self, ErrorCode, NameBuffer, Query, Reply, Transport, UDP_SIZE_PLAIN, rcode};
 
 /// What every lane of a listener shares.
 pub(super) struct Listener<H> {
     pub(super) handler: Arc<H>,
     pub(super) counters: Arc<Counters>,
-    pub(super) later: mpsc::Sender<Deferred>,
-    pub(super) stopping: Arc<AtomicBool>,
+    /// Where queries go that need more time; `None` once no more are taken on.
+    pub(super) later: Option<mpsc::Sender<Deferred>>,
+    pub(super) phase: Arc<AtomicU8>,
     /// How long a TCP connection may idle, for clients that ask: in units of 100 ms (RFC 7828).
     pub(super) keepalive_tenths: u16,
+    /// The largest reply over UDP, in bytes.
+    pub(super) udp_size_max: u16,
+}
+
+/// What the threads do, in this order.
+#[repr(u8)]
+pub(super) enum Phase {
+    /// They answer.
+    Serving = 0,
+    /// What has arrived is answered in full. Later queries are answered if that is possible at
+    /// once; the others fail at once, so that the end is not put off for ever.
+    Draining = 1,
+    /// They end as soon as their queues are empty.
+    Ending = 2,
 }
 
 impl<H> Clone for Listener<H> {
@@ -34,8 +49,9 @@ impl<H> Clone for Listener<H> {
             handler: Arc::clone(&self.handler),
             counters: Arc::clone(&self.counters),
             later: self.later.clone(),
-            stopping: Arc::clone(&self.stopping),
+            phase: Arc::clone(&self.phase),
             keepalive_tenths: self.keepalive_tenths,
+            udp_size_max: self.udp_size_max,
         }
     }
 }
@@ -62,10 +78,10 @@ impl<H: Handler> Listener<H> {
         buffer: &mut [u8],
     ) -> Response {
         let query = match Query::screen(message, transport, name) {
-            Ok(query) => query,
+            Ok(query) => query.with_udp_size_max(self.udp_size_max),
             Err(refusal) => {
                 self.counters.add(asked.lane, Event::Malformed, 1);
-                let len = wire::refuse(message, refusal, buffer);
+                let len = wire::refuse(message, refusal, self.udp_size_max, buffer);
                 return len.map_or(Response::Nothing, Response::Send);
             }
         };
@@ -101,10 +117,13 @@ impl<H: Handler> Listener<H> {
         lane: usize,
         buffer: &mut [u8],
     ) -> Option<usize> {
-        let shed = self.later.try_send(deferred).err()?.into_inner();
+        let (shed, reason) = match &self.later {
+            Some(later) => (later.try_send(deferred).err()?.into_inner(), TOO_MANY),
+            None => (deferred, SHUTTING_DOWN),
+        };
         let mut name = NameBuffer::new();
         let query = shed.query(&mut name);
-        let len = failure(&query, buffer, "too many queries wait for an answer");
+        let len = failure(&query, buffer, reason);
         self.counters.add(lane, Event::Shed, 1);
         self.counters.reply(lane, query.qtype, buffer);
         Some(len)
@@ -118,21 +137,27 @@ fn failure(query: &Query<'_>, buffer: &mut [u8], text: &'static str) -> usize {
     reply.finish()
 }
 
-/// Serves one socket until the listener is told to stop and the socket's queue is empty.
-pub(super) fn serve<H: Handler>(listener: &Listener<H>, lane: &Arc<Lane>, index: usize) {
+/// Serves one socket until the listener is told to end and the socket's queue is empty. Then the
+/// socket closes with its last owner, `lane`: an open socket is always read.
+pub(super) fn serve<H: Handler>(mut listener: Listener<H>, lane: Arc<Lane>, index: usize) {
     let mut inbox = Inbox::new(true, lane.wildcard);
-    let mut replies = Batch::new();
+    let mut replies = Batch::with_room(usize::from(listener.udp_size_max).max(UDP_SIZE_PLAIN));
     let mut name = NameBuffer::new();
     loop {
-        let stopping = listener.stopping.load(Ordering::Relaxed);
-        let received = inbox.receive(&lane.socket, !stopping);
+        let phase = listener.phase.load(Ordering::Relaxed);
+        let ending = phase >= Phase::Ending as u8;
+        // Queries that arrived before the end began are put off as ever: the queue is looked at
+        // without waiting until it is empty once.
+        let closing = phase >= Phase::Draining as u8 && listener.later.is_some();
+        let received = inbox.receive(&lane.socket, !ending && !closing);
+        let emptied = !matches!(received, Ok(BATCH));
         let now = boot_time();
         listener.counters.turn(index, now);
         match received {
             Ok(received) => {
                 listener.counters.add(index, Event::ReceivedUdp, received as u64);
                 for datagram in (0..received).map(|at| inbox.datagram(at)) {
-                    answer(listener, lane, index, now, (&datagram, &mut name, &mut replies));
+                    answer(&listener, &lane, index, now, (&datagram, &mut name, &mut replies));
                 }
                 let replied = replies.len() as u64;
                 let failed = replies.send(&lane.socket);
@@ -143,7 +168,7 @@ pub(super) fn serve<H: Handler>(listener: &Listener<H>, lane: &Arc<Lane>, index:
                 }
             }
             Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock if stopping => return,
+                io::ErrorKind::WouldBlock if ending => return,
                 // WouldBlock: nobody asked for a while. Refused: an earlier reply found its client
                 // gone.
                 io::ErrorKind::WouldBlock
@@ -154,6 +179,9 @@ pub(super) fn serve<H: Handler>(listener: &Listener<H>, lane: &Arc<Lane>, index:
                     std::thread::sleep(ERROR_PAUSE);
                 }
             },
+        }
+        if closing && emptied {
+            listener.later = None;
         }
     }
 }
@@ -177,7 +205,8 @@ fn answer<H: Handler>(
         Response::Send(len) => replies.commit(len, Some(&ends)),
         Response::Later => {
             let counters = (Arc::clone(&listener.counters), index);
-            let deferred = Deferred::udp(message, now, ends, Arc::clone(lane), counters);
+            let way = (Arc::clone(lane), ends, listener.udp_size_max);
+            let deferred = Deferred::udp(message, now, way, counters);
             if let Some(len) = listener.put_off(deferred, index, replies.buffer()) {
                 replies.commit(len, Some(&ends));
             }
@@ -192,5 +221,9 @@ fn is_reflector(port: u16) -> bool {
     matches!(port, 0 | 7 | 9 | 13 | 17 | 19 | 37)
 }
 
+/// Why a query fails that the forwarder has no room for.
+const TOO_MANY: &str = "too many queries wait for an answer";
+/// Why a query fails that came after the end had begun.
+const SHUTTING_DOWN: &str = "shutting down";
 /// A socket that fails at once every time must not take a whole core.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);

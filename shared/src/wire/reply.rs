@@ -2,7 +2,7 @@
 //!
 //! Core. Knows the layout of a reply; does not know why a record belongs in it.
 
-use super::{ErrorCode, HEADER_LEN, Query, UDP_SIZE_MAX, rcode, rtype};
+use super::{ErrorCode, HEADER_LEN, Query, rcode, rtype};
 
 /// Bytes of an OPT record without options.
 const OPT_LEN: usize = 11;
@@ -51,6 +51,8 @@ pub struct Reply<'b> {
     len_max: usize,
     counts: [u16; 3],
     edns: bool,
+    /// What OPT advertises.
+    udp_size: u16,
     dnssec_ok: bool,
     extended_rcode: u8,
     keepalive: Option<u16>,
@@ -78,6 +80,7 @@ impl<'b> Reply<'b> {
             len_max: len_max - if edns { OPT_LEN } else { 0 },
             counts: [0; 3],
             edns,
+            udp_size: query.udp_size_max(),
             dnssec_ok: query.dnssec_ok(),
             extended_rcode: 0,
             keepalive: None,
@@ -262,7 +265,7 @@ impl<'b> Reply<'b> {
     fn write_opt(&mut self) {
         let start = self.len;
         let limit = self.len_max + OPT_LEN;
-        let [size1, size0] = (UDP_SIZE_MAX as u16).to_be_bytes();
+        let [size1, size0] = self.udp_size.to_be_bytes();
         let flags = u8::from(self.dnssec_ok) << 7;
         let opt = [0, 0, rtype::OPT as u8, size1, size0, self.extended_rcode, 0, flags, 0, 0, 0];
         self.buffer[start..start + OPT_LEN].copy_from_slice(&opt);

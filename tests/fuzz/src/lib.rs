@@ -21,8 +21,8 @@ use dnscache::normalise::{Asked, reduce};
 use hickory_proto::op::Message;
 use shared::clock::Moment;
 use shared::wire::{
-    HEADER_LEN, MESSAGE_MAX, NameBuffer, Query, Refusal, Reply, Transport, UDP_SIZE_PLAIN, labels,
-    name_end, refuse,
+    HEADER_LEN, MESSAGE_MAX, NameBuffer, Query, Refusal, Reply, Transport, UDP_SIZE_MAX,
+    UDP_SIZE_PLAIN, labels, name_end, refuse,
 };
 
 /// A query is what both decoders read alike; everything else is refused in a reply that can be
@@ -32,7 +32,7 @@ pub fn screen(bytes: &[u8]) {
     match Query::screen(bytes, Transport::Udp, &mut name) {
         Err(refusal) => {
             let mut out = [0; UDP_SIZE_PLAIN];
-            let len = refuse(bytes, refusal, &mut out);
+            let len = refuse(bytes, refusal, UDP_SIZE_MAX as u16, &mut out);
             assert_eq!(len.is_none(), refusal == Refusal::Silence);
             if let Some(len) = len {
                 let walked = walk::message(&out[..len]);

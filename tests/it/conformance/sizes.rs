@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use hickory_proto::op::Message;
-use shared::wire::{NameBuffer, Query, Refusal, Transport, rcode, refuse};
+use shared::wire::{NameBuffer, Query, Refusal, Transport, UDP_SIZE_MAX, rcode, refuse};
 
 use super::replies::with_headless;
 use super::{SHOP, zone};
@@ -39,7 +39,7 @@ fn another_version_of_edns_is_refused_by_an_extended_code() {
     let refusal = Query::screen(&message, Transport::Udp, &mut name).expect_err("version 1");
     assert_eq!(refusal, Refusal::Rcode(rcode::BADVERS));
     let mut buffer = [0; 512];
-    let length = refuse(&message, refusal, &mut buffer).expect("a reply");
+    let length = refuse(&message, refusal, UDP_SIZE_MAX as u16, &mut buffer).expect("a reply");
     let opt = message.len() - 11;
     assert_eq!(buffer[3] & 0x0f, 0, "the lower four bits of 16");
     assert_eq!(buffer[4..12], [0, 1, 0, 0, 0, 0, 0, 1], "the question and OPT, nothing else");

@@ -1,0 +1,432 @@
+//! One connection: messages in, replies out, within its limits.
+//!
+//! Edge. While it idles it holds no buffer. While too much waits for the client it reads nothing,
+//! and the rest of the input stays in the kernel.
+//!
+//! ```text
+//! socket ─▶ partial ─▶ answer ─▶ out ─▶ socket
+//!                        │        └──▶ unsent, if the client does not take all
+//!                        └─ later ─▶ channel ─┘ replies wait there while `unsent` is full
+//! ```
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::budget::{Account, Charge, Flight, Told};
+use super::unsent::Unsent;
+use super::{Limits, QUERY_MAX, UNSENT_PAUSE_BYTES};
+use crate::serve::counters::Event;
+use crate::serve::deferred::{Deferred, Message, TcpWay};
+use crate::serve::mmsg::boot_time;
+use crate::serve::udp::{Listener, Response};
+use crate::serve::{Asked, Handler};
+use crate::wire::{MESSAGE_MAX, NameBuffer, Transport};
+
+/// Why a connection ended.
+pub(super) enum End {
+    /// The client closed it, or there was nothing left to do.
+    Closed,
+    /// We cut it: a deadline, a limit or an error of the socket.
+    Cut,
+}
+
+pub(super) struct Connection<H> {
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: Listener<H>,
+    limits: Limits,
+    lane: usize,
+    account: Arc<Account>,
+    /// What `partial` and `unsent` hold.
+    charge: Charge,
+    /// Input that is not answered yet: the beginning of a message, or whole ones for which there
+    /// was no room.
+    partial: Vec<u8>,
+    unsent: Unsent,
+    replies: (mpsc::UnboundedSender<Message>, mpsc::UnboundedReceiver<Message>),
+    /// A reply taken from the channel and not queued yet.
+    arrived: Option<Message>,
+    /// What has arrived is still answered; then no more is read.
+    leaving: bool,
+    /// No more is read.
+    half_closed: bool,
+    /// The client broke a rule: the connection is cut when its queries have been answered.
+    bad: bool,
+    since: Since,
+}
+
+/// When the deadlines of a connection began.
+struct Since {
+    /// Nothing in flight and nothing held.
+    idle: Instant,
+    /// A message that has not arrived completely.
+    message: Instant,
+    /// The client took something of what waits for it.
+    reply: Instant,
+}
+
+/// What happened in one turn.
+#[derive(Default)]
+struct Turn {
+    /// A message was taken from the input.
+    answered: bool,
+    /// The client took bytes.
+    wrote: bool,
+}
+
+impl<H: Handler> Connection<H> {
+    pub(super) fn new(
+        (stream, peer): (TcpStream, SocketAddr),
+        listener: Listener<H>,
+        limits: Limits,
+        lane: usize,
+        account: &Arc<Account>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            stream,
+            peer,
+            listener,
+            limits,
+            lane,
+            account: Arc::clone(account),
+            charge: Charge::none(account),
+            partial: Vec::new(),
+            unsent: Unsent::default(),
+            replies: mpsc::unbounded_channel(), // bounded by flights
+            arrived: None,
+            leaving: false,
+            half_closed: false,
+            bad: false,
+            since: Since { idle: now, message: now, reply: now },
+        }
+    }
+
+    /// Serves the connection to its end.
+    pub(super) async fn run(mut self, stopping: CancellationToken) {
+        // Replies are whole when they are written: waiting to fill a segment only delays them.
+        if let Err(error) = self.stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY not set");
+        }
+        if let End::Cut = self.serve(&stopping).await {
+            self.listener.counters.add(self.lane, Event::Cut, 1);
+        }
+    }
+
+    async fn serve(&mut self, stopping: &CancellationToken) -> End {
+        let mut readable = false;
+        loop {
+            match self.turn(readable) {
+                Ok(()) => {}
+                Err(_) => return End::Cut,
+            }
+            if let Some(end) = self.end() {
+                return end;
+            }
+            readable = false;
+            let has_work = self.may_take(0) && whole(&self.partial);
+            if has_work || self.leaving && self.may_read() {
+                // Others have their turn, and the runtime looks at the sockets.
+                tokio::task::yield_now().await;
+                readable = !has_work;
+                continue;
+            }
+            let room = self.unsent.len() < UNSENT_PAUSE_BYTES && self.arrived.is_none();
+            let deadline = self.deadline();
+            tokio::select! {
+                ready = self.stream.readable(), if self.may_read() => {
+                    if ready.is_err() { return End::Cut }
+                    readable = true;
+                }
+                ready = self.stream.writable(), if !self.unsent.is_empty() => {
+                    if ready.is_err() { return End::Cut }
+                }
+                reply = self.replies.1.recv(), if room => self.arrived = reply,
+                () = self.account.changed() => {}
+                () = self.account.budget().loose(), if self.account.budget().is_tight() => {}
+                () = stopping.cancelled(), if !self.leaving => self.leaving = true,
+                () = until(deadline) => match self.expire() {
+                    Some(end) => return end,
+                    None => continue,
+                },
+            }
+            self.leaving |= self.account.told() == Told::Leave;
+        }
+    }
+
+    /// Does what can be done without waiting: writes, queues replies, answers messages.
+    fn turn(&mut self, readable: bool) -> io::Result<()> {
+        let mut turn = Turn::default();
+        if self.account.told() == Told::End {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        self.flush(&mut turn)?;
+        SCRATCH.with_borrow_mut(|scratch| {
+            let (input, mut out) = scratch.buffers();
+            self.take_replies(&mut out);
+            if self.may_take(out.len) {
+                if whole(&self.partial) {
+                    let waiting = std::mem::take(&mut self.partial);
+                    self.answer_all(&waiting, &mut out, &mut turn);
+                } else if readable {
+                    self.read(input, &mut out, &mut turn)?;
+                }
+            }
+            self.emit(&out, &mut turn)
+        })?;
+        self.settle(&turn)
+    }
+
+    /// Accounts for what is held, and begins deadlines anew.
+    fn settle(&mut self, turn: &Turn) -> io::Result<()> {
+        if !self.charge.set(self.partial.capacity() + self.unsent.capacity(), boot_time) {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let now = Instant::now();
+        let is_idle = self.is_idle();
+        let was_idle = self.account.idle_since().is_some();
+        if !is_idle || turn.answered || turn.wrote {
+            self.since.idle = now;
+        }
+        if is_idle != was_idle || turn.answered || turn.wrote {
+            self.account.set_idle(is_idle.then(boot_time));
+        }
+        // A message that trickles in does not win more time with each byte; one that waits because
+        // we do not read does.
+        if turn.answered || self.partial.is_empty() || !self.may_read() {
+            self.since.message = now;
+        }
+        if turn.wrote || self.unsent.is_empty() {
+            self.since.reply = now;
+        }
+        Ok(())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.account.flights() == 0 && self.unsent.is_empty() && self.partial.is_empty()
+    }
+
+    /// Whether there is room for a message's reply, `more` bytes being about to be written.
+    fn may_take(&self, more: usize) -> bool {
+        self.account.flights() < self.limits.in_flight_max
+            && self.unsent.len() + more < UNSENT_PAUSE_BYTES
+            && !self.account.budget().is_tight()
+    }
+
+    fn may_read(&self) -> bool {
+        !self.half_closed && self.may_take(0) && !whole(&self.partial)
+    }
+
+    /// How it ends, if it does: no more is read, and all that was read has been answered.
+    fn end(&self) -> Option<End> {
+        let is_done = self.half_closed
+            && self.account.flights() == 0
+            && self.unsent.is_empty()
+            && !whole(&self.partial);
+        is_done.then_some(if self.bad { End::Cut } else { End::Closed })
+    }
+
+    /// When the patience with it ends; `None` while queries are in flight, which have deadlines of
+    /// their own.
+    fn deadline(&self) -> Option<Instant> {
+        let message = (self.may_read() && !self.partial.is_empty()).then_some(self.since.message);
+        let reply = (!self.unsent.is_empty()).then_some(self.since.reply);
+        match [message, reply].into_iter().flatten().min() {
+            Some(began) => Some(began + self.limits.message_max),
+            None if self.is_idle() => Some(self.since.idle + self.limits.idle_max),
+            None => None,
+        }
+    }
+
+    /// What the end of that patience leads to; `None` if queries in flight are answered first.
+    fn expire(&mut self) -> Option<End> {
+        if self.is_idle() {
+            return Some(End::Closed);
+        }
+        if !self.unsent.is_empty() || self.account.flights() == 0 {
+            return Some(End::Cut);
+        }
+        self.refuse_more();
+        None
+    }
+
+    /// Reads no more; answers what is in flight.
+    fn refuse_more(&mut self) {
+        self.partial = Vec::new();
+        (self.half_closed, self.bad) = (true, true);
+    }
+
+    /// Queues replies that have arrived, as long as there is room.
+    fn take_replies(&mut self, out: &mut Out<'_>) {
+        while self.unsent.len() + out.len < UNSENT_PAUSE_BYTES {
+            let reply = self.arrived.take().or_else(|| self.replies.1.try_recv().ok());
+            let Some(Message { bytes, flight, .. }) = reply else { break };
+            out.room()[..bytes.len()].copy_from_slice(&bytes);
+            self.unsent.queue(out.commit(bytes.len()), Some(flight));
+        }
+    }
+
+    /// Reads what is there, a few messages at most, and answers the whole ones.
+    fn read(&mut self, input: &mut [u8], out: &mut Out<'_>, turn: &mut Turn) -> io::Result<()> {
+        let kept = self.partial.len();
+        input[..kept].copy_from_slice(&self.partial);
+        match self.stream.try_read(&mut input[kept..]) {
+            Ok(0) => self.half_closed = true,
+            Ok(received) => self.answer_all(&input[..kept + received], out, turn),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.half_closed |= self.leaving;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Answers each whole message of `input` for which there is room, and keeps the rest.
+    fn answer_all(&mut self, mut input: &[u8], out: &mut Out<'_>, turn: &mut Turn) {
+        while let Some((&[l1, l0], body)) = input.split_first_chunk::<2>() {
+            let len = usize::from(u16::from_be_bytes([l1, l0]));
+            if len > QUERY_MAX {
+                tracing::debug!(peer = %self.peer, len, "too long for a query, connection closed");
+                self.listener.counters.add(self.lane, Event::Malformed, 1);
+                return self.refuse_more();
+            }
+            let Some((message, rest)) = body.split_at_checked(len) else { break };
+            if !self.may_take(out.len) {
+                break;
+            }
+            self.answer(message, out);
+            turn.answered = true;
+            input = rest;
+        }
+        self.partial = input.to_vec(); // empty most of the time, and then without an allocation
+    }
+
+    /// Answers one message, or puts it off.
+    fn answer(&mut self, message: &[u8], out: &mut Out<'_>) {
+        let now = boot_time();
+        let asked = Asked { now, peer: self.peer, lane: self.lane };
+        self.listener.counters.add(self.lane, Event::ReceivedTcp, 1);
+        let mut name = NameBuffer::new();
+        match self.listener.respond(message, Transport::Tcp, &asked, &mut name, out.room()) {
+            Response::Send(len) => {
+                self.listener.counters.took(self.lane, boot_time().since(now), 1);
+                self.unsent.queue(out.commit(len), None);
+            }
+            Response::Later => {
+                let flight = Flight::new(&self.account);
+                let tenths = self.listener.keepalive_tenths;
+                let way = TcpWay::new(self.replies.0.clone(), tenths, flight);
+                let counters = (Arc::clone(&self.listener.counters), self.lane);
+                let deferred = Deferred::tcp(message, now, self.peer, way, counters);
+                if let Some(len) = self.listener.put_off(deferred, self.lane, out.room()) {
+                    self.unsent.queue(out.commit(len), None);
+                }
+            }
+            Response::Nothing => {}
+        }
+    }
+
+    /// Writes what is left of earlier replies.
+    fn flush(&mut self, turn: &mut Turn) -> io::Result<()> {
+        if !self.unsent.is_empty() {
+            let written = write(&self.stream, self.unsent.bytes())?;
+            turn.wrote |= written > 0;
+            self.unsent.take(written);
+        }
+        Ok(())
+    }
+
+    /// Writes this turn's replies, behind the earlier ones; keeps what the client does not take.
+    fn emit(&mut self, out: &Out<'_>, turn: &mut Turn) -> io::Result<()> {
+        let mut bytes = out.bytes();
+        if self.unsent.is_empty() && !bytes.is_empty() {
+            let written = write(&self.stream, bytes)?;
+            turn.wrote |= written > 0;
+            self.unsent.pass(written);
+            bytes = &bytes[written..];
+        }
+        if !bytes.is_empty() {
+            self.unsent.keep(bytes);
+        }
+        Ok(())
+    }
+}
+
+/// Writes what the socket takes; returns how much.
+fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    match stream.try_write(bytes) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        other => other,
+    }
+}
+
+/// Whether `input` begins with a whole message.
+fn whole(input: &[u8]) -> bool {
+    input
+        .split_first_chunk::<2>()
+        .is_some_and(|(&[l1, l0], body)| body.len() >= usize::from(u16::from_be_bytes([l1, l0])))
+}
+
+/// Resolves at `deadline`, or never.
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The replies of one turn, in the memory that all connections of a thread use in turn.
+struct Out<'a> {
+    buffer: &'a mut [u8],
+    len: usize,
+}
+
+impl Out<'_> {
+    /// Where the next reply is written, [`MESSAGE_MAX`] bytes. There is room as long as less than
+    /// [`UNSENT_PAUSE_BYTES`] were committed.
+    fn room(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.len + 2..][..MESSAGE_MAX]
+    }
+
+    /// Takes the first `len` bytes of the room as a reply; returns its length on the wire.
+    fn commit(&mut self, len: usize) -> usize {
+        let prefix = u16::try_from(len).expect("a reply fits its length field");
+        self.buffer[self.len..self.len + 2].copy_from_slice(&prefix.to_be_bytes());
+        self.len += 2 + len;
+        2 + len
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+}
+
+/// Buffers that a connection uses between two awaits only, so one pair per thread serves them all.
+struct Scratch {
+    input: Vec<u8>,
+    output: Vec<u8>,
+}
+
+impl Scratch {
+    fn buffers(&mut self) -> (&mut [u8], Out<'_>) {
+        self.input.resize(INPUT_BYTES, 0);
+        self.output.resize(UNSENT_PAUSE_BYTES + 2 + MESSAGE_MAX, 0);
+        (&mut self.input, Out { buffer: &mut self.output, len: 0 })
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> =
+        const { RefCell::new(Scratch { input: Vec::new(), output: Vec::new() }) };
+}
+
+/// Read at once: the beginning of a message and as much again. What it holds and cannot be answered
+/// yet is kept, so it is small.
+const INPUT_BYTES: usize = 2 * (2 + QUERY_MAX);
