@@ -5,7 +5,9 @@
 mod coredns;
 mod explain;
 mod metrics;
+mod places;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +23,11 @@ use bytes::Bytes;
 use futures_util::stream;
 use shared::clock::Moment;
 use shared::config_dir;
-use shared::http::{Seat, standard};
+use shared::http::{Away, Seat, standard};
 use shared::metrics::coredns::Compat;
 use shared::ready::{Check, Ready};
 use shared::serve::{Counters, Overflow, boot_time};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::changes::{Changes, Line, Since};
@@ -34,6 +36,8 @@ use crate::publish;
 use crate::snapshot::{self, unix_ms};
 use crate::store::Reader;
 use crate::watch::progress::{Phase, Progress};
+
+use places::Places;
 
 pub use metrics::registries;
 
@@ -71,7 +75,7 @@ pub fn router(
     let registries = registries(&view);
     let explain = explain::router(view.reader.clone());
     let (live, ready) = (view.clone(), view);
-    let places = Arc::new(Semaphore::new(READERS_MAX));
+    let places = Places::default();
     let streams = Streams { changes, ready: ready.ready.clone(), stopping, places };
     standard(move || live.live(boot_time()), move || ready.ready(boot_time()), registries)
         .merge(explain)
@@ -124,7 +128,7 @@ struct Streams {
     changes: watch::Receiver<Changes>,
     ready: Ready,
     stopping: CancellationToken,
-    places: Arc<Semaphore>,
+    places: Places,
 }
 
 /// `/changes`: lines of JSON without end. The first says at which generation the reader is now:
@@ -150,19 +154,18 @@ async fn follow(
             return (StatusCode::BAD_REQUEST, text).into_response();
         }
     };
-    let Ok(place) = streams.places.try_acquire_owned() else {
-        let text = "as many readers as may be are reading\n";
+    let client = seat.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |seat| seat.client());
+    let Some(place) = streams.places.take(client) else {
+        let text = "too many readers of /changes; try again later\n";
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
-    if let Some(Extension(seat)) = seat {
-        seat.leave(); // bounded by `place` from here on
-    }
     let start = Reading {
         changes: streams.changes,
         ready: streams.ready,
         stopping: streams.stopping,
         at: Place::Start(since),
         _place: place,
+        _away: seat.map(|Extension(seat)| seat.leave()), // bounded by its place instead
     };
     let lines = stream::unfold(start, |mut reading| async move {
         let line = reading.next().await?;
@@ -178,7 +181,9 @@ struct Reading {
     ready: Ready,
     stopping: CancellationToken,
     at: Place,
-    _place: OwnedSemaphorePermit,
+    _place: places::Place,
+    /// As long as it reads, the connection has no seat among those for short answers.
+    _away: Option<Away>,
 }
 
 enum Place {
@@ -239,8 +244,6 @@ impl Reading {
     }
 }
 
-/// Readers of `/changes` at the same time: dnscache, its neighbours, somebody with curl.
-const READERS_MAX: usize = 64;
 /// A reader that hears nothing for twice as long knows that the connection is dead.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -256,12 +259,11 @@ mod tests {
             let published = Published { generation, serial: 0, changed: Changed::Everything };
             sender.send_modify(|changes| changes.push(&published));
         };
-        let places = Arc::new(Semaphore::new(1));
-        let place = Arc::clone(&places).try_acquire_owned().unwrap();
+        let place = Places::default().take(Ipv4Addr::LOCALHOST.into()).unwrap();
         let stopping = CancellationToken::new();
         let at = Place::Start(None);
         let (ready, _) = shared::ready::new([]);
-        let mut reading = Reading { changes, ready, stopping, at, _place: place };
+        let mut reading = Reading { changes, ready, stopping, at, _place: place, _away: None };
         let text = |line: Option<Bytes>| line.map(|line| String::from_utf8(line.to_vec()).unwrap());
         let first = "{\"generation\":0,\"flush\":true}\n";
         assert_eq!(text(reading.next().await).unwrap(), first);
@@ -273,19 +275,18 @@ mod tests {
         let last = text(reading.next().await).unwrap();
         assert!(last.starts_with("{\"generation\":2,\"cut\":\"too slow"), "{last}");
         assert_eq!(reading.next().await, None);
-        drop(reading);
-        assert_eq!(places.available_permits(), 1);
     }
 
     #[tokio::test]
     async fn a_quiet_stream_ends_with_the_program() {
         let (_sender, changes) = watch::channel(Changes::new(0));
-        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let place = Places::default().take(Ipv4Addr::LOCALHOST.into()).unwrap();
         let stopping = CancellationToken::new();
         let at = Place::Generation(0);
         let (ready, _) = shared::ready::new([]);
         let stop = stopping.clone();
-        let mut reading = Reading { changes, ready, stopping: stop, at, _place: place };
+        let mut reading =
+            Reading { changes, ready, stopping: stop, at, _place: place, _away: None };
         stopping.cancel();
         assert_eq!(reading.next().await, None);
     }

@@ -52,9 +52,6 @@ pub async fn bind(address: SocketAddr) -> Result<Listener, BindError> {
     let error = |source| BindError { address, source };
     let socket = listener::listen(address).map_err(error)?;
     let address = socket.local_addr().map_err(error)?;
-    // Accepted sockets inherit it; without it a client that does not read makes the kernel keep
-    // megabytes for each of its connections.
-    socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_KERNEL_BYTES).map_err(error)?;
     Ok(Listener { socket, address })
 }
 
@@ -131,8 +128,6 @@ const CONNECTIONS_MAX: usize = 64;
 const CONNECTIONS_PER_CLIENT_MAX: usize = 16;
 /// The largest request body in bytes.
 const BODY_LEN_MAX: usize = 8 * 1024;
-/// What the kernel keeps of a response that the client does not take, in bytes.
-const UNSENT_KERNEL_BYTES: u32 = 16 << 10;
 /// How long a client may take nothing of what waits for it.
 const WRITE_MAX: Duration = Duration::from_secs(10);
 /// Time to breathe after a failed accept.

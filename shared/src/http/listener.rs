@@ -30,11 +30,15 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT_KERNEL_BYTES)?; // accepted sockets inherit it
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
 
+/// What the kernel keeps of a response that the client does not take, in bytes; without a bound it
+/// keeps megabytes for each connection.
+const UNSENT_KERNEL_BYTES: u32 = 16 << 10;
 /// Connections the kernel holds before we accept them; it cuts this at `somaxconn`.
 const BACKLOG: i32 = 1_024;
 
