@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
-use shared::flags::{listen_address, seconds};
+use shared::flags::{bytes, listen_address, seconds};
 use shared::log::LogConfig;
 use shared::metrics::coredns::Compat;
+use shared::serve::ListenerFlags;
 
 use crate::cache::Bounds;
 use crate::lifetime::Limits;
@@ -46,8 +46,9 @@ pub struct Config {
     #[arg(long, value_name = "ENTRIES", value_parser = entries, default_value_t = CACHE_SIZE)]
     pub cache_size: usize,
     /// Bytes in the cache, 1MiB to 64GiB; suffixes KiB, MiB, GiB
-    #[arg(long, value_name = "BYTES", default_value = CACHE_BYTES)]
-    pub cache_bytes: Bytes,
+    #[arg(long, value_name = "BYTES", value_parser = bytes(BYTES_MIN, BYTES_MAX),
+        default_value = CACHE_BYTES)]
+    pub cache_bytes: usize,
     /// TTLs below this are raised, in seconds, 0 to 3600; 0 raises none
     #[arg(long, value_name = "SECONDS", value_parser = seconds(0, MIN_TTL_MAX),
         default_value = MIN_TTL)]
@@ -68,6 +69,9 @@ pub struct Config {
     /// [default: none]
     #[arg(long, value_name = "URL", value_parser = url)]
     pub changes: Vec<hyper::Uri>,
+    /// The limits of DNS clients, and the end.
+    #[command(flatten)]
+    pub listener: ListenerFlags,
     /// The log.
     #[command(flatten)]
     pub log: LogConfig,
@@ -83,7 +87,7 @@ impl Config {
     pub fn bounds(&self) -> Bounds {
         Bounds {
             entries: self.cache_size,
-            bytes: self.cache_bytes.0,
+            bytes: self.cache_bytes,
             stale_secs: self.serve_stale.as_secs() as u32,
         }
     }
@@ -95,30 +99,6 @@ impl Config {
             ttl_max: self.max_ttl.as_secs() as u32,
             negative_max: self.negative_ttl.as_secs() as u32,
         }
-    }
-}
-
-/// A number of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bytes(pub usize);
-
-/// Why a text is no size.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected a number of bytes from 1MiB to 64GiB, with KiB, MiB, GiB or no suffix")]
-pub struct BytesError;
-
-impl FromStr for Bytes {
-    type Err = BytesError;
-
-    fn from_str(text: &str) -> Result<Self, BytesError> {
-        let suffixes = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("", 0)];
-        let (number, shift) = suffixes
-            .iter()
-            .find_map(|(suffix, shift)| Some((text.strip_suffix(suffix)?, *shift)))
-            .ok_or(BytesError)?;
-        let number: usize = number.parse().map_err(|_| BytesError)?;
-        let bytes = number.checked_mul(1 << shift).ok_or(BytesError)?;
-        if (BYTES_MIN..=BYTES_MAX).contains(&bytes) { Ok(Self(bytes)) } else { Err(BytesError) }
     }
 }
 
@@ -209,15 +189,6 @@ mod tests {
                 panic!("{flag} was taken");
             };
             assert!(line.contains(allowed) && !line.contains('\n'), "{flag}: {line}");
-        }
-    }
-
-    #[test]
-    fn sizes_have_binary_suffixes() {
-        let rows =
-            [("1048576", 1 << 20), ("1024KiB", 1 << 20), ("1MiB", 1 << 20), ("1GiB", 1 << 30)];
-        for (text, bytes) in rows {
-            assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
         }
     }
 }

@@ -3,8 +3,10 @@
 //! Edge. `router` takes what it shows; tests call it without a port.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::Json;
 use axum::Router;
 use axum::extract::{Query as Parameters, State};
@@ -19,6 +21,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use shared::config_dir::Server;
+use shared::http::Seat;
 use shared::metrics::coredns;
 use shared::ready::Check;
 use shared::serve::{Counters, boot_time};
@@ -60,9 +63,10 @@ fn address_type() -> String {
     "A".to_owned()
 }
 
-/// Where a name goes and what the cache holds for it.
+/// Where a name goes and, for clients that may see it, what the cache holds for it.
 async fn explain(
     State(answers): State<Arc<Answers>>,
+    seat: Option<Extension<Seat>>,
     Parameters(asked): Parameters<Asked>,
 ) -> Response {
     let bad = |text: &str| (StatusCode::BAD_REQUEST, format!("{text}\n")).into_response();
@@ -119,11 +123,22 @@ async fn explain(
             })
         })
     };
-    let cache: Vec<_> = [false, true].into_iter().filter_map(state).collect();
-    Json(serde_json::json!({
-        "name": asked.name, "type": qtype, "route": route, "cache": cache,
-    }))
-    .into_response()
+    let client = seat.map(|Extension(seat)| seat.client());
+    let mut page = serde_json::json!({ "name": asked.name, "type": qtype, "route": route });
+    if may_see_cache(client, routes.is_owned(&name)) {
+        page["cache"] = [false, true].into_iter().filter_map(state).collect();
+    } else {
+        page["cache_hidden"] = "shown to clients on this machine only".into();
+    }
+    Json(page).into_response()
+}
+
+/// Whether `client` may see what the cache holds for a name; `is_owned` if that is the cluster's.
+///
+/// The cache shows what others have asked for, and when. The cluster's own names are no secret; the
+/// rest is shown on this machine only, as it is not answered without RD either.
+fn may_see_cache(client: Option<IpAddr>, is_owned: bool) -> bool {
+    is_owned || client.is_some_and(|client| client.is_loopback())
 }
 
 /// A type by its mnemonic, as `TYPE65` (RFC 3597 section 5) or as a number.
@@ -228,3 +243,26 @@ const TYPES: [(&str, u16); 10] = [
     ("SRV", 33),
     ("TXT", 16),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_is_shown_on_this_machine_and_of_the_clusters_names() {
+        let rows = [
+            (Some("127.0.0.1"), false, true),
+            (Some("127.9.9.9"), false, true),
+            (Some("::1"), false, true),
+            (Some("10.0.0.7"), false, false),
+            (Some("fd00::7"), false, false),
+            (Some("10.0.0.7"), true, true),
+            (None, false, false),
+            (None, true, true),
+        ];
+        for (client, is_owned, expected) in rows {
+            let address = client.map(|client| client.parse().unwrap());
+            assert_eq!(may_see_cache(address, is_owned), expected, "{client:?} {is_owned}");
+        }
+    }
+}

@@ -47,6 +47,7 @@ use shared::ready::Check;
 use shared::serve;
 use shared::shutdown::{TaskError, Tasks};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use cache::Cache;
 use counters::Counters;
@@ -133,7 +134,7 @@ impl Program {
         let epoch = Arc::new(changes::Epoch::default());
         let lane = sockets.lanes();
         let counters = Arc::new(Counters::new(lane + 1));
-        let mut tasks = Tasks::new();
+        let mut tasks = Tasks::with_lameduck(config.listener.lameduck);
 
         let (later, queries) = mpsc::channel(QUERIES_MAX);
         let (renewer, renewals) = Renewer::new();
@@ -156,10 +157,12 @@ impl Program {
             renewer,
         });
         let addresses = sockets.local_addresses().to_vec();
-        let limits = serve::Limits::default();
+        let limits = config.listener.limits();
         let serving = serve::dns(sockets, limits, tasks.stopping(), Arc::clone(&answers), later)?;
         let board = Arc::clone(&forwarder.board);
-        let router = http_router(answers, &serving, &sources, board, config.metrics_compat);
+        let leaving = tasks.leaving();
+        let view = View { board, leaving, compat: config.metrics_compat };
+        let router = http_router(answers, &serving, &sources, view);
         tracing::info!(dns = ?addresses, http = %listener.address(), "serving");
         let addresses = Addresses { dns: addresses, http: listener.address() };
         addresses.write(config.addresses_file.as_deref())?;
@@ -175,7 +178,9 @@ impl Program {
             let changes = changes::follow(url, target.clone(), tasks.stopping());
             tasks.spawn("changes", changes);
         }
-        tasks.spawn("dns", serving.finished());
+        let ending = tasks.ending();
+        let dns = serving.finished_after(async move { ending.cancelled().await });
+        tasks.spawn_last("dns", dns);
         tasks.spawn("forward", forward);
         tasks.spawn("http", http);
         tasks.spawn("config-dir", directory);
@@ -184,14 +189,22 @@ impl Program {
     }
 }
 
+/// What the pages show beside the answers and where these come from.
+struct View {
+    board: Arc<forward::Board>,
+    /// Cancelled once the program was told to stop.
+    leaving: CancellationToken,
+    compat: Option<Compat>,
+}
+
 /// What is served over HTTP.
 fn http_router(
     answers: Arc<Answers>,
     serving: &serve::Serving,
     sources: &Sources,
-    board: Arc<forward::Board>,
-    compat: Option<Compat>,
+    view: View,
 ) -> axum::Router {
+    let View { board, leaving, compat } = view;
     let counters = Arc::clone(&serving.counters);
     let directory = sources.directory.clone();
     let mut registry = shared::metrics::registry("dnscache", env!("CARGO_PKG_VERSION"));
@@ -200,8 +213,10 @@ fn http_router(
     registry.register_collector(Box::new(forward::Metrics(Arc::clone(&board))));
     registry.register_collector(Box::new(http::Metrics(Arc::clone(&answers))));
     // Routes are loaded and sockets bound before anything is served.
-    let ready =
-        move || vec![Check::passed("dns"), Check::passed("routes"), directory.borrow().check()];
+    let ready = move || {
+        let checks = [Check::passed("dns"), Check::passed("routes"), directory.borrow().check()];
+        checks.into_iter().chain(Check::shutdown(&leaving)).collect()
+    };
     let compat = compat.map(|Compat::Coredns| http::coredns(&answers, &counters));
     let registries = std::iter::once(registry).chain(compat).collect();
     http::router(answers, (counters, board), ready, registries)

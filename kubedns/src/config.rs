@@ -14,6 +14,7 @@ use shared::flags;
 use shared::log::LogConfig;
 use shared::metrics::coredns::Compat;
 use shared::prefix::{self, Prefix};
+use shared::serve::ListenerFlags;
 
 use crate::name::Name;
 use crate::project::Kind;
@@ -112,6 +113,9 @@ pub struct Config {
     #[arg(long, value_name = "SECONDS", value_parser = flags::seconds(0, 300),
         default_value = "5")]
     pub drain: Duration,
+    /// The limits of DNS clients, and the end.
+    #[command(flatten)]
+    pub listener: ListenerFlags,
     /// The log.
     #[command(flatten)]
     pub log: LogConfig,

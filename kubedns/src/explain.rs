@@ -18,6 +18,8 @@ use crate::answer::{Pattern, Search};
 use crate::name::{Name, Text};
 use crate::records::{Node, Records};
 
+use rows::{ROWS_MAX, Rows};
+
 /// An answer with its reasons.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
@@ -31,7 +33,7 @@ pub struct Explanation {
     pub reason: String,
     /// The answer section, in master-file form.
     pub records: Vec<Explained>,
-    /// How many more records there are than are shown.
+    /// How many endpoints, ports and names were not looked at because enough records are shown.
     pub omitted: usize,
     /// Which publication of the records this is about.
     pub generation: u64,
@@ -81,8 +83,6 @@ pub fn explain(records: &Records, name: &Name, qtype: u16) -> Explanation {
     } else {
         follow(records, name, qtype, &mut explanation);
     }
-    explanation.omitted = explanation.records.len().saturating_sub(RECORDS_MAX);
-    explanation.records.truncate(RECORDS_MAX);
     explanation
 }
 
@@ -132,16 +132,16 @@ fn end(records: &Records, name: &Name, node: Node<'_>, qtype: u16, explanation: 
     }
     let at = |qtype| rows::at(records, node, qtype);
     let rows = match qtype {
-        rtype::ANY => TYPES.iter().map(|&(qtype, _)| at(qtype)).find(|rows| !rows.is_empty()),
+        rtype::ANY => TYPES.iter().map(|&(qtype, _)| at(qtype)).find(|rows| !rows.rows.is_empty()),
         qtype => Some(at(qtype)),
     };
     let rows = rows.unwrap_or_default();
-    if !rows.is_empty() {
+    if !rows.rows.is_empty() {
         explanation.reason = match node {
             Node::Pod(_, verified) if !verified => "pod names are not verified".to_owned(),
             _ => format!("{name} owns records of that type"),
         };
-        rows.into_iter().for_each(|row| explanation.push(name, row));
+        explanation.extend(name, rows);
         return;
     }
     let is_alias = !explanation.records.is_empty();
@@ -151,8 +151,11 @@ fn end(records: &Records, name: &Name, node: Node<'_>, qtype: u16, explanation: 
         return;
     }
     explanation.status = if is_alias { "NOERROR" } else { "NODATA" };
-    let types: Vec<&str> =
-        TYPES.iter().filter(|(qtype, _)| !at(*qtype).is_empty()).map(|(_, text)| *text).collect();
+    let types: Vec<&str> = TYPES
+        .iter()
+        .filter(|(qtype, _)| !at(*qtype).rows.is_empty())
+        .map(|(_, text)| *text)
+        .collect();
     explanation.reason = match (&types[..], node) {
         ([], Node::Zonal(entry, zone)) => {
             let object = rows::service(records, entry);
@@ -182,16 +185,23 @@ fn wild(
         return;
     }
     let at = |qtype| {
-        let mut seen = BTreeSet::new();
-        let mut rows = nodes.iter().flat_map(|&node| rows::at(records, node, qtype)).collect();
-        Vec::retain(&mut rows, |(rdata, _)| seen.insert(rdata.clone()));
-        rows
+        let (mut seen, mut all) = (BTreeSet::new(), Rows::default());
+        for &node in &nodes {
+            if all.rows.len() >= ROWS_MAX {
+                all.more += 1;
+                continue;
+            }
+            let Rows { rows, more } = rows::at(records, node, qtype);
+            all.rows.extend(rows.into_iter().filter(|(rdata, _)| seen.insert(rdata.clone())));
+            all.more += more;
+        }
+        all
     };
     let rows = match qtype {
-        rtype::ANY => TYPES.iter().map(|&(qtype, _)| at(qtype)).find(|rows| !rows.is_empty()),
+        rtype::ANY => TYPES.iter().map(|&(qtype, _)| at(qtype)).find(|rows| !rows.rows.is_empty()),
         qtype => Some(at(qtype)),
     };
-    rows.unwrap_or_default().into_iter().for_each(|row| explanation.push(name, row));
+    explanation.extend(name, rows.unwrap_or_default());
     explanation.reason = format!("{} names match the wildcard", nodes.len());
     explanation.status = match (nodes.len(), explanation.records.len()) {
         (0, _) => "NXDOMAIN",
@@ -201,6 +211,11 @@ fn wild(
 }
 
 impl Explanation {
+    fn extend(&mut self, name: &Name, Rows { rows, more }: Rows) {
+        rows.into_iter().for_each(|row| self.push(name, row));
+        self.omitted += more;
+    }
+
     fn push(&mut self, name: &Name, (rdata, object): rows::Row) {
         let record = format!("{name} {} IN {rdata}", self.ttl_secs);
         self.records.push(Explained { record, object });
@@ -216,7 +231,7 @@ impl fmt::Display for Explanation {
         }
         match self.omitted {
             0 => Ok(()),
-            omitted => writeln!(f, "  and {omitted} more"),
+            omitted => writeln!(f, "  {omitted} more endpoints, ports or names are not shown"),
         }
     }
 }
@@ -262,9 +277,6 @@ const OTHER_TYPES: [(u16, &str); 8] = [
     (64, "SVCB"),
     (65, "HTTPS"),
 ];
-/// More records than this nobody reads.
-const RECORDS_MAX: usize = 200;
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -64,6 +64,8 @@ pub struct View {
     pub compat: Option<Compat>,
     /// How the configuration directory fares.
     pub config: watch::Receiver<config_dir::State>,
+    /// Cancelled once the program was told to stop.
+    pub leaving: CancellationToken,
 }
 
 /// Every page of kubedns. Streams end with `stopping`.
@@ -105,6 +107,7 @@ impl View {
         let stale = self.reader.records().is_stale();
         checks.extend(self.snapshot.as_ref().map(|state| state.borrow().check(stale, unix_ms())));
         checks.push(self.config.borrow().check());
+        checks.extend(Check::shutdown(&self.leaving));
         checks
     }
 }

@@ -47,7 +47,7 @@ use std::sync::Arc;
 
 use shared::addresses::{Addresses, WriteError};
 use shared::config_dir;
-use shared::serve::{BindError, Limits, Sockets, boot_time};
+use shared::serve::{BindError, Sockets, boot_time};
 use shared::shutdown::{TaskError, Tasks};
 use tokio::sync::mpsc;
 
@@ -157,15 +157,15 @@ impl Program {
     /// itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
         let Self { config, sockets, listener, objects } = self;
-        let mut tasks = Tasks::new();
+        let mut tasks = Tasks::with_lameduck(config.listener.lameduck);
         let stopping = tasks.stopping();
         let snapshot::Start { mut writer, reader, changes, keeper } =
             snapshot::start(config.snapshot.as_deref(), config.identity(), config.zone());
         let (dns, http) = (sockets.local_addresses().to_vec(), listener.address());
         let handler = Arc::new(serve::Answers::new(reader.clone(), &config.transfer[..]));
         let (later, transfers) = serve::transfers::new(reader.clone());
-        let serving =
-            shared::serve::dns(sockets, Limits::default(), stopping.clone(), handler, later)?;
+        let limits = config.listener.limits();
+        let serving = shared::serve::dns(sockets, limits, stopping.clone(), handler, later)?;
 
         let scopes = objects.scopes(&config.scope());
         let (ready, blockers) = shared::ready::new(awaited(&scopes));
@@ -185,6 +185,7 @@ impl Program {
             counts: publisher.counts(),
             compat: config.metrics_compat,
             config: config_state.clone(),
+            leaving: tasks.leaving(),
         };
         let nodes = match objects {
             Origin::Cluster(cluster) => {
@@ -205,7 +206,9 @@ impl Program {
         }
         let router = http::router(view, changes_seen, stopping.clone());
         tasks.spawn("publish", publisher.run(news, stopping.clone()));
-        tasks.spawn("dns", serving.finished());
+        let ending = tasks.ending();
+        let listener_end = serving.finished_after(async move { ending.cancelled().await });
+        tasks.spawn_last("dns", listener_end);
         tasks.spawn("transfers", transfers.run(stopping.clone()));
         tasks.spawn("config-dir", config_follower.run(stopping.clone()));
         tasks.spawn("http", shared::http::serve(listener, router, stopping));

@@ -113,6 +113,36 @@ pub fn server_address(text: &str, port: u16) -> Result<SocketAddr, AddressError>
     if address.port() == 0 { Err(AddressError::PortZero) } else { Ok(address) }
 }
 
+/// Why a text is not a number of bytes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a number of bytes from {min} to {max}, with KiB, MiB, GiB or no suffix")]
+pub struct BytesError {
+    min: String,
+    max: String,
+}
+
+/// A value parser for bytes from `min` to `max`, both included, with a binary suffix or none.
+pub fn bytes(
+    min: usize,
+    max: usize,
+) -> impl Fn(&str) -> Result<usize, BytesError> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = BYTE_SUFFIXES.iter().find_map(|(suffix, shift)| {
+            let number: usize = text.strip_suffix(suffix)?.parse().ok()?;
+            number.checked_mul(1 << shift)
+        });
+        let allowed = number.filter(|number| (min..=max).contains(number));
+        allowed.ok_or_else(|| BytesError { min: bytes_text(min), max: bytes_text(max) })
+    }
+}
+
+/// `bytes` with the largest suffix that needs no fraction.
+fn bytes_text(bytes: usize) -> String {
+    let suffix = BYTE_SUFFIXES.iter().find(|(_, shift)| bytes.is_multiple_of(1 << shift));
+    let (suffix, shift) = suffix.unwrap_or(&("", 0));
+    format!("{}{suffix}", bytes >> shift)
+}
+
 /// Why a text is no number of seconds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected whole seconds, {min} to {max}")]
@@ -163,6 +193,8 @@ fn one_line(error: &clap::Error) -> String {
     line.replace(|c: char| c.is_control(), " ")
 }
 
+/// Suffixes of numbers of bytes, with the powers of two that they stand for.
+const BYTE_SUFFIXES: [(&str, u32); 4] = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("", 0)];
 /// The exit code of a wrong flag, as of every Unix command.
 const WRONG: i32 = 2;
 
@@ -220,6 +252,33 @@ mod tests {
             assert!(help.contains(part), "{part} is missing in {help}");
         }
         assert!(matches!(parse_from::<Config>(["prog", "--version"]), Err(Stop::Shown(_))));
+    }
+
+    #[test]
+    fn sizes_have_binary_suffixes() {
+        let parse = bytes(1 << 20, 64 << 30);
+        let wrong =
+            "expected a number of bytes from 1MiB to 64GiB, with KiB, MiB, GiB or no suffix";
+        let rows = [
+            ("1048576", Some(1 << 20)),
+            ("1024KiB", Some(1 << 20)),
+            ("1MiB", Some(1 << 20)),
+            ("64GiB", Some(64 << 30)),
+            ("65GiB", None),
+            ("1048575", None),
+            ("12", None),
+            ("1TiB", None),
+            ("1MB", None),
+            ("-1MiB", None),
+            ("MiB", None),
+            ("", None),
+            ("99999999999999999999GiB", None),
+            ("17179869184GiB", None),
+        ];
+        for (text, expected) in rows {
+            let got = parse(text).map_err(|error| error.to_string());
+            assert_eq!(got, expected.ok_or_else(|| wrong.to_owned()), "{text}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// What still keeps the program from being ready; clones see the same.
 #[derive(Clone, Debug)]
@@ -110,6 +111,11 @@ impl Check {
     /// `name` failed because of `reason`.
     pub fn failed(name: impl Into<Cow<'static, str>>, reason: impl Into<String>) -> Self {
         Self { name: name.into(), finding: Finding::Failed(reason.into()) }
+    }
+
+    /// Failed once the program was told to stop, which cancels `leaving`; `None` before.
+    pub fn shutdown(leaving: &CancellationToken) -> Option<Self> {
+        leaving.is_cancelled().then(|| Self::failed("shutdown", "the program was told to stop"))
     }
 
     /// Whether it failed.

@@ -12,6 +12,7 @@
 
 mod counters;
 mod deferred;
+mod flags;
 mod mmsg;
 mod sockets;
 mod tcp;
@@ -31,6 +32,7 @@ use crate::wire::{Query, Reply};
 
 pub use counters::{Counters, Event, Place, RCODES, Snapshot, TYPES};
 pub use deferred::{Deferred, Outbox};
+pub use flags::ListenerFlags;
 pub use mmsg::{
     BATCH, Batch, DATAGRAM_MAX, Datagram, Ends, Inbox, boot_time, can_join, receive_one,
 };

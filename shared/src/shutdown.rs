@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// The error of any task: the tasks of a program have error types of their own.
@@ -33,22 +34,47 @@ pub enum TaskError {
 }
 
 /// The tasks of a program: one set, nothing detached, the first that ends ends the program.
+///
+/// ```text
+/// stop ─▶ leaving ── lameduck ──▶ stopping ── drain ──▶ ending ─▶ done
+///         not ready, but serving  tasks finish          those of `spawn_last` end
+/// ```
 #[derive(Debug, Default)]
 pub struct Tasks {
     set: JoinSet<(&'static str, Result<(), Cause>)>,
+    last: JoinSet<(&'static str, Result<(), Cause>)>,
+    lameduck: Duration,
+    leaving: CancellationToken,
     stopping: CancellationToken,
+    ending: CancellationToken,
 }
 
 impl Tasks {
-    /// An empty set.
+    /// An empty set, of a program that stops serving as soon as it is told to.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Cancelled when the program is told to stop: tasks finish what they have taken on, and
-    /// return.
+    /// An empty set, of a program that goes on serving for `lameduck` after it is told to stop. It
+    /// is not ready any more then, so that others have time to take it out of their lists.
+    pub fn with_lameduck(lameduck: Duration) -> Self {
+        Self { lameduck, ..Self::default() }
+    }
+
+    /// Cancelled as soon as the program is told to stop: it is not ready from then on.
+    pub fn leaving(&self) -> CancellationToken {
+        self.leaving.clone()
+    }
+
+    /// Cancelled when the program stops serving: tasks finish what they have taken on, and return.
     pub fn stopping(&self) -> CancellationToken {
         self.stopping.clone()
+    }
+
+    /// Cancelled when all other tasks have ended, or have had their time: those of
+    /// [`Tasks::spawn_last`] return.
+    pub fn ending(&self) -> CancellationToken {
+        self.ending.clone()
     }
 
     /// Adds a task under the name that logs and errors use.
@@ -62,30 +88,64 @@ impl Tasks {
         self.set.spawn(async move { (name, task.await.map_err(Into::into)) });
     }
 
+    /// As [`Tasks::spawn`], for a task that outlives the others: it ends after [`Tasks::ending`].
+    pub fn spawn_last<E>(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) where
+        E: Into<Cause>,
+    {
+        self.last.spawn(async move { (name, task.await.map_err(Into::into)) });
+    }
+
     /// Runs until `stop` resolves or a task ends by itself; then tells the others to stop and waits
-    /// for them until
-    /// `drain_max` has passed.
+    /// for them until `drain_max` has passed.
     ///
-    /// Fails when a task failed, panicked or ended before `stop`.
+    /// Fails when a task failed, panicked or ended before it was told to.
     pub async fn run(
         mut self,
         stop: impl Future<Output = ()>,
         drain_max: Duration,
     ) -> Result<(), TaskError> {
-        let early = tokio::select! {
-            () = stop => Ok(()),
-            Some(ended) = self.set.join_next() => match ended {
-                Ok((task, Ok(()))) => Err(TaskError::Ended { task }),
-                Ok((task, Err(source))) => Err(TaskError::Failed { task, source }),
-                Err(panic) => Err(TaskError::Panicked(panic)),
-            },
-        };
+        let mut early = self.watch(stop).await;
+        self.leaving.cancel();
+        if early.is_ok() && !self.lameduck.is_zero() {
+            let seconds = self.lameduck.as_secs();
+            tracing::info!(seconds, "not ready any more, answering on");
+            early = self.watch(tokio::time::sleep(self.lameduck)).await;
+        }
         self.stopping.cancel();
+        let end = Instant::now() + drain_max;
         let drain = async { while self.set.join_next().await.is_some() {} };
-        if tokio::time::timeout(drain_max, drain).await.is_err() {
+        if timeout_at(end, drain).await.is_err() {
             tracing::warn!(tasks = self.set.len(), "drain deadline passed, tasks dropped");
         }
+        self.ending.cancel();
+        let last = async { while self.last.join_next().await.is_some() {} };
+        if timeout_at(end + LAST_MAX, last).await.is_err() {
+            tracing::warn!(
+                tasks = self.last.len(),
+                "the last tasks took too long, and are dropped"
+            );
+        }
         early
+    }
+
+    /// Waits for `until`.
+    ///
+    /// Fails if a task ends before.
+    async fn watch(&mut self, until: impl Future<Output = ()>) -> Result<(), TaskError> {
+        let ended = tokio::select! {
+            () = until => return Ok(()),
+            Some(ended) = self.set.join_next() => ended,
+            Some(ended) = self.last.join_next() => ended,
+        };
+        Err(match ended {
+            Ok((task, Ok(()))) => TaskError::Ended { task },
+            Ok((task, Err(source))) => TaskError::Failed { task, source },
+            Err(panic) => TaskError::Panicked(panic),
+        })
     }
 }
 
@@ -102,4 +162,83 @@ pub fn signal() -> std::io::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => tracing::info!("SIGINT received, draining"),
         }
     })
+}
+
+/// How long the last tasks may take: a UDP thread looks up four times a second.
+const LAST_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Notes what happens, in order.
+    #[derive(Clone, Default)]
+    struct Notes(Arc<Mutex<Vec<&'static str>>>);
+
+    impl Notes {
+        /// A task that ends after `token`.
+        async fn task(
+            self,
+            token: CancellationToken,
+            what: &'static str,
+        ) -> Result<(), Infallible> {
+            token.cancelled().await;
+            self.0.lock().unwrap().push(what);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_program_ends_in_stages() {
+        for lameduck in [Duration::ZERO, Duration::from_millis(10)] {
+            let notes = Notes::default();
+            let mut tasks = Tasks::with_lameduck(lameduck);
+            tasks.spawn_last("last", notes.clone().task(tasks.ending(), "last"));
+            tasks.spawn("server", notes.clone().task(tasks.stopping(), "server"));
+            let leaving = tokio::spawn(notes.clone().task(tasks.leaving(), "not ready"));
+            tasks.run(async {}, Duration::from_secs(30)).await.unwrap();
+            leaving.await.unwrap().unwrap();
+            let mut noted = notes.0.lock().unwrap().clone();
+            if lameduck.is_zero() {
+                noted.retain(|what| *what != "not ready"); // at the same time as others
+            }
+            let expected: &[_] = if lameduck.is_zero() {
+                &["server", "last"]
+            } else {
+                &["not ready", "server", "last"]
+            };
+            assert_eq!(noted, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_by_itself_ends_the_program_in_every_stage() {
+        let never = std::future::pending;
+        // When the task ends, and whether it is one of the last.
+        for (is_leaving, is_last) in [(false, false), (false, true), (true, false), (true, true)] {
+            let mut tasks = Tasks::with_lameduck(Duration::from_secs(3_600));
+            let told = tasks.leaving();
+            let task = async move {
+                if is_leaving {
+                    told.cancelled().await;
+                }
+                Ok::<_, Infallible>(())
+            };
+            if is_last {
+                tasks.spawn_last("a task", task)
+            } else {
+                tasks.spawn("a task", task)
+            }
+            let stop = async move {
+                if !is_leaving {
+                    never().await
+                }
+            };
+            let ended = tasks.run(stop, Duration::from_secs(30)).await.unwrap_err();
+            assert_eq!(ended.to_string(), "a task ended by itself");
+        }
+    }
 }

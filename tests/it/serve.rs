@@ -2,6 +2,7 @@
 
 mod drain;
 mod limits;
+mod pages;
 mod pressure;
 
 use std::io::{Read, Write};

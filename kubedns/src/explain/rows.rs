@@ -15,30 +15,45 @@ use crate::records::{Among, Claim, Entry, Label, Node, Place, PortName, Records,
 /// Type and data of a record, and its object.
 pub(super) type Row = (String, String);
 
+/// Rows, and how much there is beside them: what is made does not grow with the cluster.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    /// At most [`ROWS_MAX`].
+    pub(super) rows: Vec<Row>,
+    /// Endpoints and ports that were not looked at.
+    pub(super) more: usize,
+}
+
 /// The records of `qtype` at `node`.
-pub(super) fn at(records: &Records, node: Node<'_>, qtype: u16) -> Vec<Row> {
-    let zone = records.zone();
+pub(super) fn at(records: &Records, node: Node<'_>, qtype: u16) -> Rows {
+    let v6 = qtype == rtype::AAAA;
+    let among = |entry, among| unique(all(entry, v6, among), address_row);
     match (node, qtype) {
-        (Node::Service(entry), rtype::A | rtype::AAAA) => {
-            let v6 = qtype == rtype::AAAA;
-            if entry.is_headless() {
-                return unique(all(entry, v6, Among::All).map(address_row));
-            }
-            let own =
-                entry.cluster_ips().iter().map(|&ip| (address_text(ip), service(records, entry)));
-            own.filter(|row| is_type(&row.0, qtype)).collect()
+        (Node::Service(entry), rtype::A | rtype::AAAA) if entry.is_headless() => {
+            among(entry, Among::All)
         }
         (Node::Endpoint(entry, named), rtype::A | rtype::AAAA) => {
-            unique(same(entry, named.of(qtype == rtype::AAAA)).map(address_row))
+            unique(same(entry, named.of(v6)), address_row)
         }
-        (Node::Zonal(entry, zone), rtype::A | rtype::AAAA) => {
-            unique(all(entry, qtype == rtype::AAAA, Among::Zone(zone)).map(address_row))
-        }
+        (Node::Zonal(entry, zone), rtype::A | rtype::AAAA) => among(entry, Among::Zone(zone)),
         (Node::Service(entry), rtype::SRV) => srv(records, entry, Among::All, PortName::Any),
         (Node::Zonal(entry, zone), rtype::SRV) => {
             srv(records, entry, Among::Zone(zone), PortName::Any)
         }
         (Node::Port(entry, port), rtype::SRV) => srv(records, entry, Among::All, port),
+        (node, qtype) => Rows { rows: few(records, node, qtype), more: 0 },
+    }
+}
+
+/// The records of `qtype` at a `node` that never has many.
+fn few(records: &Records, node: Node<'_>, qtype: u16) -> Vec<Row> {
+    let zone = records.zone();
+    match (node, qtype) {
+        (Node::Service(entry), rtype::A | rtype::AAAA) => {
+            let own =
+                entry.cluster_ips().iter().map(|&ip| (address_text(ip), service(records, entry)));
+            own.filter(|row| is_type(&row.0, qtype)).collect()
+        }
         (Node::Pod(address, verified), rtype::A | rtype::AAAA) => {
             let object = if verified { "a Pod with that address" } else { "the name itself" };
             let row = (address_text(address), object.to_owned());
@@ -76,25 +91,23 @@ pub(super) fn kind(records: &Records) -> Kind {
     }
 }
 
-fn srv(records: &Records, entry: &Entry, among: Among<'_>, wanted: PortName<'_>) -> Vec<Row> {
+fn srv(records: &Records, entry: &Entry, among: Among<'_>, wanted: PortName<'_>) -> Rows {
     let owner = format!("{}{}", Text(entry.key()), Text(records.zone().services()));
     if !entry.is_headless() {
         let ports = entry.service().into_iter().flat_map(|service| service.ports.iter());
-        let wanted = ports.filter(|&port| wanted.matches(port));
-        return unique(
-            wanted.map(|port| {
-                (format!("SRV 0 100 {} {owner}", port.number), service(records, entry))
-            }),
-        );
+        return unique(ports.filter(|&port| wanted.matches(port)), |port| {
+            (format!("SRV 0 100 {} {owner}", port.number), service(records, entry))
+        });
     }
     let places = [false, true].into_iter().flat_map(|v6| all(entry, v6, among));
-    unique(places.flat_map(|place| {
+    let ports = places.flat_map(|place| {
+        let ports = place.held.slice.ports().iter().filter(move |&port| wanted.matches(port));
+        ports.map(move |port| (place, port.number))
+    });
+    unique(ports, |(place, number)| {
         let label = place.with_label(|label| Text(label).to_string());
-        let ports = place.held.slice.ports().iter().filter(|&port| wanted.matches(port));
-        let numbers: Vec<u16> = ports.map(|port| port.number).collect();
-        let row = |number| (format!("SRV 0 100 {number} {label}{owner}"), slice(place));
-        numbers.into_iter().map(row).collect::<Vec<_>>()
-    }))
+        (format!("SRV 0 100 {number} {label}{owner}"), slice(place))
+    })
 }
 
 fn pointers(records: &Records, address: IpAddr) -> Vec<Row> {
@@ -118,7 +131,7 @@ fn pointers(records: &Records, address: IpAddr) -> Vec<Row> {
             }
         })
     });
-    claims.collect()
+    claims.take(ROWS_MAX).collect()
 }
 
 fn soa(records: &Records) -> String {
@@ -156,7 +169,7 @@ fn same<'r>(
 }
 
 fn address_row(place: Place<'_>) -> Row {
-    (address_text(place.held.slice.address(place.index)), slice(place))
+    (address_text(place.address()), slice(place))
 }
 
 fn address_text(address: IpAddr) -> String {
@@ -174,17 +187,31 @@ fn slice(place: Place<'_>) -> String {
     format!("EndpointSlice {}", place.held.slice.name())
 }
 
-/// Each record once; the objects of those that stand in several, together.
-fn unique(rows: impl Iterator<Item = Row>) -> Vec<Row> {
+/// Each record of `items` once, as `row` writes it; the objects of a record that is in several of
+/// them together. Rows beyond [`ROWS_MAX`], or after [`LOOKED_MAX`] items, are only counted.
+fn unique<T>(items: impl Iterator<Item = T>, row: impl Fn(T) -> Row) -> Rows {
     let mut objects = BTreeMap::<String, Vec<String>>::new();
-    for (record, object) in rows {
+    let (mut looked, mut more) = (0, 0);
+    for item in items {
+        if objects.len() == ROWS_MAX || looked == LOOKED_MAX {
+            more += 1;
+            continue;
+        }
+        looked += 1;
+        let (record, object) = row(item);
         let of_record = objects.entry(record).or_default();
         if !of_record.contains(&object) {
             of_record.push(object);
         }
     }
-    objects.into_iter().map(|(record, objects)| (record, objects.join(" and "))).collect()
+    let rows = objects.into_iter().map(|(record, objects)| (record, objects.join(" and ")));
+    Rows { rows: rows.collect(), more }
 }
+
+/// More records than this nobody reads.
+pub(super) const ROWS_MAX: usize = 200;
+/// Endpoints and ports that are written as text: those of several slices may repeat a record.
+const LOOKED_MAX: usize = 1_000;
 
 const ZONE: &str = "the zone itself";
 const CONFIG: &str = "the configuration";

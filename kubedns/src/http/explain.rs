@@ -1,6 +1,10 @@
 //! `/explain?name=&type=`: which object gives each record, or why there is none.
 //!
-//! Edge. Reads the question, says what the core says, as text or JSON; holds no rule of DNS.
+//! Edge. Reads the question, says what the core says, as text or JSON; holds no rule of DNS. One
+//! page at a time is made, on a thread of its own: the runtime's thread watches, publishes and
+//! serves TCP meanwhile.
+
+use std::sync::Arc;
 
 use axum::extract::{Query, State};
 use axum::http::header::{ACCEPT, CACHE_CONTROL};
@@ -8,6 +12,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 
 use crate::explain::{explain, parse_type};
 use crate::name::Name;
@@ -15,7 +21,15 @@ use crate::store::Reader;
 
 /// The page, about what `reader` shows.
 pub(super) fn router(reader: Reader) -> Router {
-    Router::new().route("/explain", routing::get(page)).with_state(reader)
+    let pages = Pages { reader, turn: Arc::new(Semaphore::new(1)) };
+    Router::new().route("/explain", routing::get(page)).with_state(pages)
+}
+
+/// What pages are made from, one after the other.
+#[derive(Clone)]
+struct Pages {
+    reader: Reader,
+    turn: Arc<Semaphore>,
 }
 
 /// What is asked.
@@ -30,7 +44,7 @@ struct Asked {
 }
 
 async fn page(
-    State(reader): State<Reader>,
+    State(pages): State<Pages>,
     Query(asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Response {
@@ -44,7 +58,13 @@ async fn page(
     let Some(qtype) = parse_type(qtype) else {
         return bad(format!("type: {qtype:?} is no type; A, SRV or TYPE65 are\n"));
     };
-    let explanation = explain(&reader.records(), &name, qtype);
+    let turn = pages.turn.acquire().await.expect("the semaphore never closes");
+    let made = spawn_blocking(move || explain(&pages.reader.snapshot(), &name, qtype)).await;
+    drop(turn);
+    let Ok(explanation) = made else {
+        // The panic was logged.
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_json = match asked.format.as_deref() {
         Some(format) => format == "json",

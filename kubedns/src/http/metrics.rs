@@ -3,15 +3,15 @@
 //! Edge: reads numbers kept elsewhere at the moment of a scrape.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwapOption;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use shared::clock::Moment;
 use shared::durations::Bounds;
 use shared::metrics::coredns::Compat;
 use shared::metrics::{counters, histograms, register_config_dir, register_dns};
@@ -29,19 +29,25 @@ pub fn registries(view: &View) -> Arc<[Registry]> {
     let mut registry = shared::metrics::registry("kubedns", env!("CARGO_PKG_VERSION"));
     register_dns(&mut registry, view.counters.clone(), view.overflow.clone());
     register_config_dir(&mut registry, view.config.clone());
-    registry.register_collector(Box::new(Records {
-        view: view.clone(),
-        tally: ArcSwapOption::empty(),
-    }));
+    registry.register_collector(Box::new(Records { view: view.clone(), tally: Mutex::new(None) }));
     let compat = view.compat.map(|Compat::Coredns| coredns::registry(view));
     std::iter::once(registry).chain(compat).collect()
 }
 
 struct Records {
     view: View,
-    /// Of which generation, fresh or stale, and what was counted there; nothing before the first
-    /// scrape.
-    tally: ArcSwapOption<((u64, bool), Tally)>,
+    /// What was counted last; held while it is counted, by threads that may wait.
+    tally: Mutex<Option<Counted>>,
+}
+
+/// The records of one publication, counted.
+#[derive(Clone, Copy)]
+struct Counted {
+    /// Of which generation, and whether that is stale.
+    of: (u64, bool),
+    /// When counting began.
+    begun: Moment,
+    tally: Tally,
 }
 
 impl fmt::Debug for Records {
@@ -128,17 +134,20 @@ impl Records {
         gauges(encoder, help, types.map(|(rtype, count)| ([("type", rtype)], count as i64)))
     }
 
-    /// Of the records as they are shown now, counted once for each publication.
+    /// Of the records as they are shown now, counted once for each publication. Scrapes that wait
+    /// for one another share what the first of them counts: a count costs as much as the cluster is
+    /// large.
     fn tally(&self) -> Tally {
+        let asked = boot_time();
+        let mut last = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         let records = self.view.reader.snapshot();
         let of = (records.generation(), records.is_stale());
-        if let Some(known) = &*self.tally.load()
-            && known.0 == of
-        {
-            return known.1;
+        if let Some(known) = last.filter(|known| known.of == of || known.begun >= asked) {
+            return known.tally;
         }
+        let begun = boot_time();
         let tally = Tally::of(&records);
-        self.tally.store(Some(Arc::new((of, tally))));
+        *last = Some(Counted { of, begun, tally });
         tally
     }
 

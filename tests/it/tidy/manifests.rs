@@ -325,14 +325,14 @@ fn program(name: &str, arguments: &[&str]) -> Result<Program, String> {
             http: config.http_listen,
             config_dir: path(config.config_dir),
             snapshot_dir: path(config.snapshot.map(|file| file.with_file_name(""))),
-            drain: config.drain,
+            drain: config.listener.lameduck + config.drain,
         }),
         "dnscache" => parse_from::<dnscache::config::Config>(arguments).map(|config| Program {
             dns: config.listen,
             http: config.http_listen,
             config_dir: path(config.config_dir),
             snapshot_dir: None,
-            drain: DRAIN_OF_OTHERS,
+            drain: config.listener.lameduck + DRAIN_OF_OTHERS,
         }),
         "healthz" => parse_from::<healthz::Config>(arguments).map(|config| Program {
             dns: Vec::new(),
@@ -367,7 +367,7 @@ fn pod_breaches(object: &Object) -> Vec<Breach> {
                     pod["terminationGracePeriodSeconds"].as_u64().unwrap_or(30),
                 );
                 if grace <= program.drain {
-                    let law = format!("grace period is not above the drain of {name}");
+                    let law = format!("grace period is not above --lameduck and drain of {name}");
                     breaches.push(object.breach("terminationGracePeriodSeconds", law));
                 }
             }
