@@ -4,6 +4,7 @@ mod drain;
 mod limits;
 mod pages;
 mod pressure;
+mod sizes;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
