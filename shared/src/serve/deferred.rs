@@ -37,7 +37,7 @@ enum Way {
 /// The way back to a TCP connection.
 #[derive(Debug)]
 pub(super) struct TcpWay {
-    replies: mpsc::UnboundedSender<Message>,
+    replies: mpsc::UnboundedSender<Box<Message>>,
     keepalive_tenths: u16,
     flight: Flight,
     /// Room for messages that are streamed; made with the first.
@@ -58,7 +58,7 @@ impl TcpWay {
     /// Replies go to `replies`, whose connection may idle for `keepalive_tenths` of a second;
     /// `flight` is the query's.
     pub(super) fn new(
-        replies: mpsc::UnboundedSender<Message>,
+        replies: mpsc::UnboundedSender<Box<Message>>,
         keepalive_tenths: u16,
         flight: Flight,
     ) -> Self {
@@ -75,7 +75,9 @@ impl TcpWay {
             return false;
         }
         let flight = Flight::new(account);
-        self.replies.send(Message { bytes, flight, _charge: charge, _ahead: ahead }).is_ok()
+        let message = Message { bytes, flight, _charge: charge, _ahead: ahead };
+        // Boxed, as a channel has room for 32 from the start.
+        self.replies.send(Box::new(message)).is_ok()
     }
 }
 

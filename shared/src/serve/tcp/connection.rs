@@ -50,9 +50,9 @@ pub(super) struct Connection<H> {
     /// was no room.
     partial: Vec<u8>,
     unsent: Unsent,
-    replies: (mpsc::UnboundedSender<Message>, mpsc::UnboundedReceiver<Message>),
+    replies: (mpsc::UnboundedSender<Box<Message>>, mpsc::UnboundedReceiver<Box<Message>>),
     /// A reply taken from the channel and not queued yet.
-    arrived: Option<Message>,
+    arrived: Option<Box<Message>>,
     /// What has arrived is still answered; then no more is read.
     leaving: bool,
     /// No more is read.
@@ -267,7 +267,7 @@ impl<H: Handler> Connection<H> {
     fn take_replies(&mut self, out: &mut Out<'_>) {
         while self.unsent.len() + out.len < UNSENT_PAUSE_BYTES {
             let reply = self.arrived.take().or_else(|| self.replies.1.try_recv().ok());
-            let Some(Message { bytes, flight, .. }) = reply else { break };
+            let Some(Message { bytes, flight, .. }) = reply.map(|reply| *reply) else { break };
             out.room()[..bytes.len()].copy_from_slice(&bytes);
             self.unsent.queue(out.commit(bytes.len()), Some(flight));
         }
