@@ -315,7 +315,7 @@ async fn every_path_says_it_in_its_form() {
     assert_eq!((status, &report["reason"]), (503, &json!("unhealthy: bad")));
     assert_eq!(report["probes"][1]["type"], "SRV");
     assert_eq!(world.ask("/healthz?format=text", "application/json").await.1[..10], *"unhealthy:");
-    assert_eq!(world.get("/healthz/good").await.0, 200);
+    world.eventually("/healthz/good", 200, "ok\n").await;
     assert_eq!(world.get("/healthz/bad").await.0, 503);
     let sidecar = world.json("/healthcheck/bad").await;
     assert_eq!((&sidecar["IsOk"], &sidecar["Err"]), (&json!(false), &json!("SERVFAIL")));
@@ -327,13 +327,13 @@ async fn every_path_says_it_in_its_form() {
     let (status, body) = world.get("/quit").await;
     assert!(status == 404 && body.contains("/healthz/LABEL"), "{body}");
 
-    let metrics = world.get("/metrics").await.1;
+    let up = "healthz_probe_up{probe=\"good\"} 1\n";
+    let metrics = world.eventually("/metrics", 200, up).await;
     for line in [
         "# TYPE healthz_probes_total counter\n",
         "healthz_probes_total{probe=\"good\",outcome=\"ok\"} ",
         "healthz_probes_total{probe=\"bad\",outcome=\"SERVFAIL\"} ",
         "healthz_probe_latency_seconds_bucket{le=\"0.00025\",probe=\"good\"} ",
-        "healthz_probe_up{probe=\"good\"} 1\n",
         "healthz_probe_up{probe=\"bad\"} 0\n",
         "healthz_probe_live{probe=\"bad\"} 1\n",
         "healthz_up 0\n",
