@@ -226,3 +226,35 @@ const IDLE_MIN: Duration = Duration::from_millis(200);
 const QUERY_MAX: usize = 4_096;
 /// Messages are not read, and replies not queued, while this much waits to be written to a client.
 const UNSENT_PAUSE_BYTES: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::serve::counters::Counters;
+
+    #[tokio::test]
+    async fn a_connection_gives_its_place_back_however_it_ends() {
+        let budget = Budget::new(1, Arc::new(Counters::new([])));
+        let mut places = Places::new(1, 1);
+        let client = Ipv4Addr::LOCALHOST.into();
+        for panics in [false, true] {
+            let mut tasks = JoinSet::new();
+            let task = async move {
+                if panics {
+                    // As a panic, but without a backtrace, which takes a busy machine seconds.
+                    std::panic::resume_unwind(Box::new("a bug, on purpose"));
+                }
+            };
+            let account = Account::new(Arc::clone(&budget), boot_time());
+            account.set_idle(None);
+            places.insert(tasks.spawn(task).id(), client, account);
+            assert_eq!(places.admit(client), (false, 0));
+            let ended = tasks.join_next_with_id().await.expect("one task");
+            assert_eq!(ended.is_err(), panics);
+            places.remove(id(ended));
+            assert_eq!((places.len(), places.admit(client)), (0, (true, 0)));
+        }
+    }
+}
