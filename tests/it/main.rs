@@ -11,6 +11,7 @@ mod flights;
 mod fuzz;
 mod healthz;
 mod kubedns;
+mod load;
 mod model;
 mod pod;
 mod scale;

@@ -161,6 +161,11 @@ impl Upstream {
         self.state.script().otherwise = Some(record.to_owned());
     }
 
+    /// Denies the names below `zone` that are not in the table.
+    pub fn deny_below(&self, zone: &str) {
+        self.state.script().denied.push(zone.to_lowercase());
+    }
+
     /// Sends these replies to the tries of `question`, over both transports, in their order; the
     /// last one again and again.
     pub fn tries(&self, question: &str, replies: impl IntoIterator<Item = Reply>) {

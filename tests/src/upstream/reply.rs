@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
-use hickory_proto::rr::{DNSClass, Record};
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::{DNSClass, Name, Record};
+use hickory_proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
 
 use super::random::Random;
 use super::text::{name, record, soa};
@@ -268,23 +269,32 @@ impl Asked<'_> {
     /// Where the question ends.
     fn end(&self) -> usize {
         let question = self.query.queries.first();
-        HEADER_LEN + question.map_or(0, |question| question.name().len() + 4)
+        HEADER_LEN + question.map_or(0, |question| wire_len(question.name()) + 4)
     }
 
+    /// The question as it was asked, letter case included, and the sections of `answer`. Owners
+    /// that are the name of the question are pointers to it, whatever their number.
     fn message(&self, answer: &Answer) -> Vec<u8> {
-        let mut message =
-            Message::new(self.query.metadata.id, MessageType::Response, OpCode::Query);
-        message.metadata.recursion_desired = true;
-        message.metadata.recursion_available = !answer.without_recursion;
-        message.metadata.response_code = ResponseCode::from(0, (answer.code & 0x0f) as u8);
-        message.add_queries(self.query.queries.clone());
-        message.answers = answer.answers.clone();
-        message.authorities = answer.authorities.clone();
-        message.additionals = answer.additionals.clone();
-        let mut bytes = message.to_vec().expect("a reply can be encoded");
-        // As it was asked, letter case included, whatever the encoder makes of it.
         let end = self.end();
-        bytes[HEADER_LEN..end].copy_from_slice(&self.bytes[HEADER_LEN..end]);
+        let mut bytes = self.bytes[..end].to_vec();
+        let recursion = if answer.without_recursion { 0 } else { 0x80 };
+        bytes[2..4].copy_from_slice(&[0x81, recursion | (answer.code & 0x0f) as u8]);
+        bytes[6..HEADER_LEN].fill(0);
+        let asked = self.query.queries.first().map(|question| question.name());
+        let sections = [&answer.answers, &answer.authorities, &answer.additionals];
+        for (place, records) in (6..).step_by(2).zip(sections) {
+            bytes[place..place + 2].copy_from_slice(&(records.len() as u16).to_be_bytes());
+            for record in records {
+                let whole = encoded(record);
+                match asked == Some(&record.name) {
+                    true => {
+                        bytes.extend([0xc0, HEADER_LEN as u8]);
+                        bytes.extend(&whole[wire_len(&record.name)..]);
+                    }
+                    false => bytes.extend(whole),
+                }
+            }
+        }
         if answer.code > 0x0f { with_opt(bytes, answer.code, None) } else { bytes }
     }
 
@@ -427,6 +437,20 @@ impl Asked<'_> {
     }
 }
 
+/// The length of `name` in wire form without compression. hickory-proto leaves out the root.
+fn wire_len(name: &Name) -> usize {
+    name.iter().map(|label| 1 + label.len()).sum::<usize>() + 1
+}
+
+/// `record` without compression.
+fn encoded(record: &Record) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = BinEncoder::new(&mut bytes);
+    encoder.set_name_encoding(NameEncoding::Uncompressed);
+    record.emit(&mut encoder).expect("a record can be encoded");
+    bytes
+}
+
 /// Adds OPT with the high bits of `code`, and with `error` as an Extended DNS Error.
 fn with_opt(mut bytes: Vec<u8>, code: u16, error: Option<&[u8]>) -> Vec<u8> {
     bytes[11] += 1;
@@ -459,3 +483,78 @@ const HEADER_LEN: usize = 12;
 const UDP_MAX: usize = 1_232;
 /// The EDNS option of RFC 8914.
 const EXTENDED_ERROR: u8 = 15;
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::{MessageType, OpCode, Query};
+    use hickory_proto::rr::RecordType;
+
+    use super::*;
+
+    /// What is sent to a query for A of `a.example.`, which has EDNS.
+    fn sent(reply: &Reply, truth: &Answer, tcp: bool) -> Vec<Sending> {
+        let mut query = Message::new(7, MessageType::Query, OpCode::Query);
+        query.add_query(Query::query(name("a.example."), RecordType::A));
+        query.set_edns(hickory_proto::op::Edns::new());
+        let bytes = query.to_vec().unwrap();
+        reply.sendings(&Asked { bytes: &bytes, query: &query, truth, tcp })
+    }
+
+    fn many(count: usize) -> Answer {
+        let record = |n: usize| format!("a.example. 60 A 10.1.{}.{}", n / 250, n % 250);
+        let records: Vec<String> = (0..count).map(record).collect();
+        Answer::new(&records.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn large_answers_are_whole_over_tcp_and_truncated_over_udp() {
+        for count in [100, 2_100, 4_000] {
+            let truth = many(count);
+            let whole = &sent(&Reply::Truth, &truth, true)[0].bytes;
+            assert_eq!(Message::from_vec(whole).unwrap().answers.len(), count);
+            let short = Message::from_vec(&sent(&Reply::Truth, &truth, false)[0].bytes).unwrap();
+            assert!(short.metadata.truncation && short.answers.is_empty());
+            let part = &sent(&Reply::Part(400), &truth, false)[0].bytes;
+            let decoded = Message::from_vec(part).unwrap();
+            assert!(part.len() <= 400 && decoded.answers.len() > 20 && decoded.metadata.truncation);
+        }
+    }
+
+    #[test]
+    fn codes_have_twelve_bits() {
+        for code in 0..=23 {
+            let reply = &sent(&Reply::Code(code), &Answer::default(), false)[0].bytes;
+            assert_eq!(u16::from(Message::from_vec(reply).unwrap().metadata.response_code), code);
+            let bare = &sent(&Reply::Bare(code as u8), &Answer::default(), false)[0].bytes;
+            assert_eq!((bare.len(), u16::from(bare[3] & 0x0f)), (12, code & 0x0f));
+        }
+    }
+
+    #[test]
+    fn no_forgery_repeats_id_and_question() {
+        let truth = many(1);
+        let right = &sent(&Reply::Truth, &truth, false)[0].bytes;
+        let forgeries = Reply::Forged(Forgery::ALL.into());
+        let all = Reply::Each(vec![forgeries, Reply::Flood(300), Reply::Mutated(3_000, 1)]);
+        for sending in sent(&all, &truth, false) {
+            let repeats = |at: std::ops::Range<usize>| {
+                sending.bytes.get(at.clone()).is_some_and(|bytes| bytes == &right[at])
+            };
+            // QR, ID, number of questions, question.
+            let looks_right =
+                repeats(0..2) && sending.bytes[2] & 0x80 != 0 && repeats(4..6) && repeats(12..27);
+            assert!(sending.elsewhere || !looks_right, "{:?}", sending.bytes);
+        }
+    }
+
+    #[test]
+    fn replies_are_held_delayed_and_chosen_by_edns() {
+        let truth = many(1);
+        let late = Duration::from_secs(3);
+        let reply = Reply::After(late, Box::new(Reply::Held(Box::new(Reply::Truth))));
+        let sending = &sent(&reply, &truth, false)[0];
+        assert_eq!((sending.after, sending.held), (late, true));
+        let refused = sent(&Reply::ToEdns(Box::new(Reply::Bare(1))), &truth, false);
+        assert_eq!(refused[0].bytes.len(), 12);
+    }
+}

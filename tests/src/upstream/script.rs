@@ -61,6 +61,8 @@ pub struct Script {
     pub table: HashMap<String, Answer>,
     /// What names have that the table has not: the record without its owner.
     pub otherwise: Option<String>,
+    /// Zones, in lower case, whose names do not exist if the table has not got them.
+    pub denied: Vec<String>,
     /// By question: replies in the order of the tries, and how many are used up. The last repeats.
     pub tries: HashMap<String, (Vec<Reply>, usize)>,
     /// To every other query over UDP.
@@ -86,6 +88,7 @@ impl Default for Script {
         Self {
             table: HashMap::new(),
             otherwise: None,
+            denied: Vec::new(),
             tries: HashMap::new(),
             udp: Reply::Truth,
             tcp: Reply::Truth,
@@ -128,7 +131,9 @@ impl Script {
             return answer.clone();
         }
         let owner = query.queries.first().map(|query| query.name());
-        match (&self.otherwise, owner) {
+        let name = question.split(' ').next().unwrap_or_default();
+        let is_denied = self.denied.iter().any(|zone| name.ends_with(zone));
+        match (self.otherwise.as_ref().filter(|_| !is_denied), owner) {
             (Some(data), Some(owner)) if question.ends_with(" a") => {
                 Answer::new(&[&format!("{owner} {data}")])
             }

@@ -250,7 +250,8 @@ fn measure(
     let upstream = servers::floor(work.upstream(), nxdomain, load_core);
     let upstream = upstream.map_err(Error::Upstream)?;
     let cache_entries = work.cache_entries();
-    let setting = Setting { upstream: upstream.address, cache_entries, nxdomain, server_core };
+    let upstreams = &[upstream.address];
+    let setting = Setting { upstreams, cache_entries, nxdomain, server_core };
     let measured = server.start(&setting).and_then(|running| {
         let workload = work.workload(round);
         if !work.warming().is_zero() {

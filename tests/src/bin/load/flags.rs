@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use shared::flags::{Stop, parse_from};
 
 use crate::workload::{self, Kind};
-use crate::{compare, floor, hit_rate, scale};
+use crate::{compare, floor, hit_rate, restarts, scale, upstreams};
 
 /// Load-tests a DNS server: answers per second, latency, hit rate.
 #[derive(Debug, Parser)]
@@ -36,6 +36,11 @@ pub enum Command {
     Compare(compare::Flags),
     /// Runs kubedns on clusters of thousands of services: memory, start, cost of answers, changes.
     Scale(scale::Flags),
+    /// Measures what clients see when upstreams lose, delay, fail or fall silent, beside other
+    /// caches.
+    Upstreams(upstreams::Flags),
+    /// Kills and stops kubedns under load and counts what clients see.
+    Restarts(restarts::Flags),
     /// Answers every question with the same reply: what the cheapest possible server costs.
     #[command(hide = true)]
     Floor(floor::Flags),

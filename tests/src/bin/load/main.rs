@@ -6,6 +6,8 @@
 //!                server's own counters before and after, and what its upstream saw ────────┘
 //! compare: dnscache, the floor and other caches, one at a time on a core of its own ─▶ table
 //! scale: cluster ─▶ fake API server ─▶ kubedns ─▶ start, memory, cost of answers, changes
+//! upstreams: clients ─▶ dnscache and other caches ─▶ servers on their bad days ─▶ table
+//! restarts: clients ─▶ dnscache ─▶ kubedns, killed and stopped again and again
 //! floor: answers everything with the same reply, for comparison
 //! hit-rate: trace ─▶ dnscache's cache, plain LRU, the best possible ─▶ table and pictures
 //! ```
@@ -19,8 +21,10 @@ mod generator;
 mod hit_rate;
 mod own;
 mod proc;
+mod restarts;
 mod scale;
 mod summary;
+mod upstreams;
 mod verify;
 mod workload;
 
@@ -52,6 +56,8 @@ fn main() -> ExitCode {
             .map_err(|source| Error::File { path: flags.pictures.clone(), source }),
         Some(Command::Compare(flags)) => compare::run(flags).map_err(Error::Compare),
         Some(Command::Scale(flags)) => scale::run(flags).map_err(Error::from),
+        Some(Command::Upstreams(flags)) => upstreams::run(flags).map_err(Error::from),
+        Some(Command::Restarts(flags)) => restarts::run(flags).map_err(Error::from),
         Some(Command::Floor(flags)) => {
             floor::run(flags).map_err(|source| Error::Floor { address: flags.listen, source })
         }
@@ -78,6 +84,10 @@ enum Error {
     Ask { server: SocketAddr, source: std::io::Error },
     #[error(transparent)]
     Scale(#[from] scale::Error),
+    #[error(transparent)]
+    Upstreams(#[from] upstreams::Error),
+    #[error(transparent)]
+    Restarts(#[from] restarts::Error),
     #[error("answering at {address} failed: {source}")]
     Floor { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]

@@ -62,7 +62,8 @@ impl Own {
                 eprintln!("the upstream broke: {error}");
             }
         });
-        let setting = Setting { upstream, cache_entries, nxdomain: false, server_core: None };
+        let setting =
+            Setting { upstreams: &[upstream], cache_entries, nxdomain: false, server_core: None };
         Ok(Self { dnscache: server.start(&setting)?, seen })
     }
 

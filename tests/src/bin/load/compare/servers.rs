@@ -1,9 +1,9 @@
 //! The servers to compare: which are here, how they are started alike, what they cost.
 //!
-//! Edge. Every server listens on 127.0.0.1, forwards everything to one upstream, does not validate,
-//! and runs one thread; what else is set is here to read, and printed with the table. The upstream
-//! is at 127.0.0.1, in the pod as dnscache sees it, or at [`OUTSIDE`]: there, answers are guarded
-//! against forgery by servers that can do so.
+//! Edge. Every server listens on 127.0.0.1, forwards everything to its upstreams, does not
+//! validate, and runs one thread; what else is set is here to read, and printed with the table. The
+//! upstreams are at 127.0.0.1, in the pod as dnscache sees it, or at [`OUTSIDE`]: there, answers
+//! are guarded against forgery by servers that can do so.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -80,9 +80,9 @@ pub struct Server {
 
 /// What all servers get alike.
 #[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    /// Whom they ask.
-    pub upstream: SocketAddr,
+pub struct Setting<'a> {
+    /// The servers that they ask.
+    pub upstreams: &'a [SocketAddr],
     /// How many entries they may cache, where they count entries.
     pub cache_entries: usize,
     /// The floor denies every name.
@@ -156,8 +156,12 @@ impl Server {
     /// How it is started, its configuration behind it, all in one line.
     pub fn settings(&self) -> String {
         let (address, upstream) = (([127, 0, 0, 1], 53).into(), ([127, 0, 0, 1], 5_300).into());
-        let setting =
-            Setting { upstream, cache_entries: CACHE_ENTRIES, nxdomain: false, server_core: None };
+        let setting = Setting {
+            upstreams: &[upstream],
+            cache_entries: CACHE_ENTRIES,
+            nxdomain: false,
+            server_core: None,
+        };
         let place = Place { directory: ".".as_ref(), address, setting: &setting };
         let program = self.kind.name().to_owned();
         let files = place.files(self.kind).into_iter().map(|(_, text)| text);
@@ -167,7 +171,7 @@ impl Server {
     }
 
     /// Starts it, and waits until it answers.
-    pub fn start(&self, setting: &Setting) -> Result<Running, Error> {
+    pub fn start(&self, setting: &Setting<'_>) -> Result<Running, Error> {
         if self.kind == Kind::Floor {
             return floor(Ipv4Addr::LOCALHOST, setting.nxdomain, setting.server_core);
         }
@@ -204,29 +208,31 @@ impl Server {
 struct Place<'a> {
     directory: &'a Path,
     address: SocketAddr,
-    setting: &'a Setting,
+    setting: &'a Setting<'a>,
 }
 
 impl Place<'_> {
+    /// `each` of the upstreams, one behind the other.
+    fn upstreams(&self, each: impl Fn(&SocketAddr) -> String) -> String {
+        self.setting.upstreams.iter().map(each).collect()
+    }
+
     fn arguments(&self, kind: Kind) -> Vec<String> {
-        let Setting { upstream, cache_entries, .. } = self.setting;
+        let cache_entries = self.setting.cache_entries;
+        let servers = self.upstreams(|to| format!(" --server={}#{}", to.ip(), to.port()));
         let (port, directory) = (self.address.port(), self.directory.display());
         let text = match kind {
             Kind::Floor => String::new(),
             Kind::Dnscache => format!(
                 "--listen {} --http-listen 127.0.0.1:0 --addresses-file {ADDRESSES} \
-                 --server {}#{} --cache-size {cache_entries} --resolv-file /dev/null --log error",
+                 --cache-size {cache_entries} --resolv-file /dev/null --log error{servers}",
                 self.address,
-                upstream.ip(),
-                upstream.port()
             ),
             // -k stays in the foreground; 10,000 is the most it recommends.
             Kind::Dnsmasq => format!(
                 "-k -C /dev/null -p {port} --listen-address=127.0.0.1 --bind-interfaces \
-                 --no-resolv --no-hosts --server={}#{} --cache-size={cache_entries} \
-                 --dns-forward-max=10000 --pid-file= --user= --group=",
-                upstream.ip(),
-                upstream.port()
+                 --no-resolv --no-hosts --cache-size={cache_entries} \
+                 --dns-forward-max=10000 --pid-file= --user= --group={servers}"
             ),
             Kind::Unbound => "-d -c unbound.conf".to_owned(),
             Kind::Coredns => "-conf Corefile -quiet".to_owned(),
@@ -238,10 +244,10 @@ impl Place<'_> {
 
     /// Configuration files by name. Servers that count bytes get more than 10,000 entries take.
     fn files(&self, kind: Kind) -> Vec<(&'static str, String)> {
-        let Setting { upstream, cache_entries, .. } = self.setting;
+        let cache_entries = self.setting.cache_entries;
         let (port, directory) = (self.address.port(), self.directory.display());
-        let (to_ip, to_port) = (upstream.ip(), upstream.port());
-        let caps_for_id = if to_ip == OUTSIDE { " use-caps-for-id: yes\n" } else { "" };
+        let is_outside = self.setting.upstreams.iter().any(|to| to.ip() == OUTSIDE);
+        let caps_for_id = if is_outside { " use-caps-for-id: yes\n" } else { "" };
         match kind {
             Kind::Floor | Kind::Dnscache | Kind::Dnsmasq => Vec::new(),
             Kind::Unbound => vec![(
@@ -255,15 +261,17 @@ impl Place<'_> {
                      msg-cache-size: 256m\n rrset-cache-size: 256m\n outgoing-range: 4096\n \
                      num-queries-per-thread: 2048\n minimal-responses: yes\n \
                      local-zone: \"test.\" nodefault\n{caps_for_id}\
-                     forward-zone:\n name: \".\"\n forward-addr: {to_ip}@{to_port}\n\
-                     remote-control:\n control-enable: no\n"
+                     forward-zone:\n name: \".\"\n{}\
+                     remote-control:\n control-enable: no\n",
+                    self.upstreams(|to| format!(" forward-addr: {}@{}\n", to.ip(), to.port()))
                 ),
             )],
             Kind::Coredns => vec![(
                 "Corefile",
                 format!(
-                    ".:{port} {{\n bind 127.0.0.1\n forward . {upstream}\n cache 3600 {{\n \
-                     success {cache_entries}\n denial {cache_entries}\n }}\n}}\n"
+                    ".:{port} {{\n bind 127.0.0.1\n forward .{}\n cache 3600 {{\n \
+                     success {cache_entries}\n denial {cache_entries}\n }}\n}}\n",
+                    self.upstreams(|to| format!(" {to}"))
                 ),
             )],
             Kind::Named => vec![(
@@ -272,10 +280,11 @@ impl Place<'_> {
                     "options {{ directory \"{directory}\"; pid-file none; \
                      session-keyfile none; lock-file none; \
                      listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; \
-                     forward only; forwarders {{ {to_ip} port {to_port}; }}; \
+                     forward only; forwarders {{{} }}; \
                      dnssec-validation no; recursion yes; allow-query {{ any; }}; \
                      max-cache-size 256m; minimal-responses yes; empty-zones-enable no; }};\n\
-                     controls {{ }};\n"
+                     controls {{ }};\n",
+                    self.upstreams(|to| format!(" {} port {};", to.ip(), to.port()))
                 ),
             )],
             Kind::Kresd => vec![(
@@ -284,7 +293,8 @@ impl Place<'_> {
                     "net.listen('127.0.0.1', {port}, {{ kind = 'dns' }})\n\
                      modules.unload('ta_update')\nmodules.unload('priming')\n\
                      trust_anchors.remove('.')\ncache.size = 256 * MB\n\
-                     policy.add(policy.all(policy.STUB('{to_ip}@{to_port}')))\n"
+                     policy.add(policy.all(policy.STUB({{{} }})))\n",
+                    self.upstreams(|to| format!(" '{}@{}',", to.ip(), to.port()))
                 ),
             )],
         }
@@ -383,8 +393,12 @@ mod tests {
         let servers = [Kind::OTHERS.as_slice(), &[Kind::Dnscache]].concat();
         for ip in [Ipv4Addr::LOCALHOST, OUTSIDE] {
             let upstream = SocketAddr::from((ip, 5_300));
-            let setting =
-                Setting { upstream, cache_entries: 1, nxdomain: false, server_core: None };
+            let setting = Setting {
+                upstreams: &[upstream],
+                cache_entries: 1,
+                nxdomain: false,
+                server_core: None,
+            };
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 53));
             let place = Place { directory: ".".as_ref(), address, setting: &setting };
             for &kind in &servers {

@@ -1,0 +1,43 @@
+//! `cargo load upstreams` and `cargo load restarts` as processes, small.
+//!
+//! Knows what they print; knows nothing of how they measure.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+/// What the tool prints with `arguments`. Panics if it fails.
+pub fn load(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_load")).args(arguments).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn bad_days_of_upstreams_are_a_table() {
+    let only = ["--only", "herd,recovery", "--outage", "1", "--servers", "dnscache", "--markdown"];
+    let table = load(&[&["upstreams"], &only[..]].concat());
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].starts_with("|  | dnscache "), "{table}");
+    assert_eq!(lines.len(), 2 + 4 + 2, "{table}");
+    for line in &lines[2..] {
+        assert!(!line.contains('–'), "measured: {line}");
+    }
+    let queries = lines.iter().find(|line| line.contains("identical questions: queries"));
+    let queries = queries.and_then(|line| line.split('|').nth(2)?.trim().parse::<u32>().ok());
+    assert!(queries.is_some_and(|queries| queries >= 1), "{table}");
+}
+
+#[test]
+fn every_question_during_restarts_has_one_fate() {
+    let some = ["--kills", "1", "--stops", "1", "--rate", "500", "--names", "20", "--json"];
+    let figures: Value = serde_json::from_str(&load(&[&["restarts"], &some[..]].concat())).unwrap();
+    assert_eq!((&figures["kills"], &figures["stops"]), (&1.into(), &1.into()));
+    for group in ["cached", "outside", "cluster"] {
+        let count = |fate: &str| figures[group][fate].as_u64().unwrap();
+        let fates = ["noerror", "nxdomain", "servfail", "unanswered"].map(count);
+        assert_eq!(fates.iter().sum::<u64>(), count("asked"), "{figures}");
+        assert!(count("asked") > 0, "{figures}");
+    }
+}
