@@ -12,7 +12,7 @@ use shared::serve::ListenerFlags;
 
 use crate::cache::Bounds;
 use crate::lifetime::Limits;
-use crate::route::{self, ServerFlag};
+use crate::route::{self, FlagError, ServerFlag};
 
 /// Answers DNS on port 53 from a bounded cache; asks kubedns, a stub domain or an upstream on a
 /// miss.
@@ -34,7 +34,7 @@ pub struct Config {
     #[arg(long, value_name = "SERVER", value_enum, hide_possible_values = true)]
     pub metrics_compat: Option<Compat>,
     /// Upstream, or the servers of the named domains (repeatable) [default: those of --resolv-file]
-    #[arg(long = "server", value_name = "[/DOMAIN/.../]ADDR[#PORT]")]
+    #[arg(long = "server", value_name = "[/DOMAIN/.../]ADDR[#PORT]", value_parser = server)]
     pub servers: Vec<ServerFlag>,
     /// Upstreams where no plain --server is given; watched
     #[arg(long, value_name = "FILE", default_value = RESOLV_FILE)]
@@ -100,6 +100,11 @@ impl Config {
             negative_max: self.negative_ttl.as_secs() as u32,
         }
     }
+}
+
+/// A `--server` with the interfaces of this machine, such as `fe80::1%eth0`.
+fn server(text: &str) -> Result<ServerFlag, FlagError> {
+    ServerFlag::parse(text, &shared::interface::index)
 }
 
 /// Why a text is no number of entries.
@@ -180,6 +185,12 @@ mod tests {
             ("--server=nonsense", "ADDR"),
             ("--server=/a..b/1.2.3.4", "label"),
             ("--server=1.2.3.4#99999", "port"),
+            ("--server=192.0.2.1#19", "port 19 belongs to a service that is not DNS"),
+            ("--server=0.0.0.0", "is not the address of one host"),
+            ("--server=255.255.255.255", "is not the address of one host"),
+            ("--server=224.0.0.251#5353", "is not the address of one host"),
+            ("--server=fe80::1", "needs its interface, such as fe80::1%eth0"),
+            ("--server=fe80::1%no-such", "no network interface \"no-such\""),
             ("--changes=https://a/changes", "http://"),
             ("--max-ttl=0", "1 to 604800"),
             ("--metrics-compat=bind", "coredns"),

@@ -46,7 +46,7 @@ use shared::metrics::coredns::Compat;
 use shared::ready::Check;
 use shared::serve;
 use shared::shutdown::{TaskError, Tasks};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use cache::Cache;
@@ -54,7 +54,7 @@ use counters::Counters;
 use forward::Renewer;
 use handler::Answers;
 use reload::Sources;
-use route::Routes;
+use route::{Reserved, Routes};
 
 pub use config::Config;
 
@@ -104,13 +104,8 @@ impl Program {
         let sockets = serve::bind(&config.listen, threads.min(LANES_MAX))?;
         let listener = shared::http::bind(config.http_listen).await?;
         let flags = config.servers.clone();
-        let reserved = Routes::new(&flags, &config_dir::Keys::default(), &[]);
-        let check = move |keys: &config_dir::Keys| {
-            reserved.admit(keys).map_err(|error| error.to_string().into())
-        };
-        let directory = config.config_dir.as_deref();
-        let (directory, follower) = config_dir::open_with(directory, Box::new(check));
-        let sources = Sources { flags, directory, resolv_file: config.resolv_file.clone() };
+        let (directory, follower) = open_directory(&config);
+        let sources = Sources::new(flags, directory, config.resolv_file.clone());
         Ok(Self { config, sockets, listener, follower, sources })
     }
 
@@ -128,7 +123,7 @@ impl Program {
     ///
     /// Fails when a task ends by itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { config, sockets, listener, follower, sources } = self;
+        let Self { config, sockets, listener, follower, mut sources } = self;
         let routes = Arc::new(ArcSwap::from_pointee(sources.routes()));
         let cache = Arc::new(Cache::new(config.bounds()));
         let epoch = Arc::new(changes::Epoch::default());
@@ -189,6 +184,19 @@ impl Program {
     }
 }
 
+/// The configuration directory, without stub domains that servers in this pod answer for.
+fn open_directory(config: &Config) -> (watch::Receiver<config_dir::State>, config_dir::Follower) {
+    let routes = Routes::new(&config.servers, &config_dir::Keys::default(), &[]);
+    let demand = move |keys: &mut config_dir::Keys| {
+        let reserved = routes.reserved(keys);
+        for Reserved { domain, .. } in &reserved {
+            keys.stub_domains.remove(domain);
+        }
+        reserved.iter().map(|reserved| reserved.to_string().into()).collect()
+    };
+    config_dir::open_with(config.config_dir.as_deref(), Box::new(demand))
+}
+
 /// What the pages show beside the answers and where these come from.
 struct View {
     board: Arc<forward::Board>,
@@ -212,9 +220,12 @@ fn http_router(
     shared::metrics::register_config_dir(&mut registry, directory.clone());
     registry.register_collector(Box::new(forward::Metrics(Arc::clone(&board))));
     registry.register_collector(Box::new(http::Metrics(Arc::clone(&answers))));
+    let upstreams = Arc::clone(&sources.upstreams);
+    registry.register_collector(Box::new(reload::Metrics(Arc::clone(&upstreams))));
     // Routes are loaded and sockets bound before anything is served.
     let ready = move || {
-        let checks = [Check::passed("dns"), Check::passed("routes"), directory.borrow().check()];
+        let (upstreams, directory) = (upstreams.load().check(), directory.borrow().check());
+        let checks = [Check::passed("dns"), Check::passed("routes"), upstreams, directory];
         checks.into_iter().chain(Check::shutdown(&leaving)).collect()
     };
     let compat = compat.map(|Compat::Coredns| http::coredns(&answers, &counters));

@@ -5,39 +5,145 @@
 //! whose servers changed.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
 use shared::config_dir::{self, Server};
+use shared::ready::Check;
+use shared::{interface, plain_file};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
-use crate::route::{self, Group, Routes, ServerFlag};
+use crate::route::{self, Group, Resolv, Routes, ServerFlag};
 
 /// Where the routes come from.
 #[derive(Debug)]
 pub struct Sources {
-    /// The flags.
-    pub flags: Vec<ServerFlag>,
+    flags: Vec<ServerFlag>,
     /// The configuration directory.
     pub directory: watch::Receiver<config_dir::State>,
-    /// resolv.conf.
-    pub resolv_file: PathBuf,
+    resolv_file: PathBuf,
+    /// The servers that resolv.conf named last; none of them is forgotten while it names no other.
+    servers: Vec<SocketAddr>,
+    /// How the upstreams were found.
+    pub upstreams: Arc<ArcSwap<Upstreams>>,
+}
+
+/// Who is asked about names that no suffix routes, and what of resolv.conf could not be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Upstreams {
+    /// How many servers are asked; `None` before the first look.
+    count: Option<usize>,
+    /// Lines of resolv.conf that cannot be used, or why it cannot be read, with the file's name.
+    /// Empty if the servers come from elsewhere.
+    refused: Vec<String>,
+}
+
+impl Upstreams {
+    /// The line `upstreams` of `/readyz?verbose`: the program serves the cluster's names all the
+    /// same.
+    pub fn check(&self) -> Check {
+        let nobody = (self.count == Some(0)).then(|| NO_UPSTREAM.to_owned());
+        let reasons: Vec<String> = nobody.into_iter().chain(self.refused.clone()).collect();
+        match &reasons[..] {
+            [] => Check::passed("upstreams"),
+            reasons => Check::warning("upstreams", reasons.join("; ")),
+        }
+    }
+}
+
+/// The metrics of the upstreams found.
+pub struct Metrics(pub Arc<ArcSwap<Upstreams>>);
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let upstreams = self.0.load();
+        let gauges = [
+            (
+                "default_upstreams",
+                "Servers for names that no suffix routes",
+                upstreams.count.unwrap_or(0),
+            ),
+            (
+                "resolv_conf_refused_lines",
+                "Lines of resolv.conf that cannot be used, or 1 if it cannot be read",
+                upstreams.refused.len(),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value as i64);
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        Ok(())
+    }
 }
 
 impl Sources {
-    /// The routes as the sources are now. A resolv.conf that cannot be read names no server.
-    pub fn routes(&self) -> Routes {
-        self.routes_with(&read(&self.resolv_file).unwrap_or_default())
+    /// Routes from these flags, directory and file.
+    pub fn new(
+        flags: Vec<ServerFlag>,
+        directory: watch::Receiver<config_dir::State>,
+        resolv_file: PathBuf,
+    ) -> Self {
+        Self { flags, directory, resolv_file, servers: Vec::new(), upstreams: Arc::default() }
     }
 
-    fn routes_with(&self, resolv: &[SocketAddr]) -> Routes {
-        Routes::new(&self.flags, &self.directory.borrow().keys, resolv)
+    /// The routes as the sources are now. What is wrong with the upstreams is logged once.
+    pub fn routes(&mut self) -> Routes {
+        let keys = Arc::clone(&self.directory.borrow().keys);
+        let read = read(&self.resolv_file);
+        let (resolv, mut refused) = match read {
+            Ok(Resolv { servers, refused }) => (servers, refused),
+            Err(reason) => (Vec::new(), vec![reason]),
+        };
+        // A file that is away for a moment, or empty while it is written, is no reason to forget
+        // every server.
+        if !resolv.is_empty() {
+            self.servers = resolv;
+        } else if refused.is_empty() && !self.servers.is_empty() {
+            refused.push("it names no server any more; the last ones stay".to_owned());
+        }
+        let routes = Routes::new(&self.flags, &keys, &self.servers);
+        let (is_used, file) =
+            (!route::names_upstreams(&self.flags, &keys), self.resolv_file.display());
+        let refused = refused.into_iter().filter(|_| is_used);
+        self.note(Upstreams {
+            count: Some(routes.groups()[0].servers.len()),
+            refused: refused.map(|reason| format!("{file}: {reason}")).collect(),
+        });
+        routes
+    }
+
+    /// Logs what is new in `upstreams`.
+    fn note(&self, upstreams: Upstreams) {
+        let before = self.upstreams.load();
+        for reason in upstreams.refused.iter().filter(|reason| !before.refused.contains(reason)) {
+            tracing::warn!("{reason}");
+        }
+        match (before.count, upstreams.count) {
+            (before, Some(0)) if before != Some(0) => tracing::warn!("{NO_UPSTREAM}"),
+            (Some(0), Some(count)) if count > 0 => tracing::info!(count, "there are upstreams now"),
+            _ => {}
+        }
+        if **before != upstreams {
+            self.upstreams.store(Arc::new(upstreams));
+        }
     }
 }
 
@@ -49,9 +155,8 @@ pub async fn follow(
     cache: Arc<Cache>,
     stopping: CancellationToken,
 ) -> Result<(), Infallible> {
-    let mut resolv = read(&sources.resolv_file).unwrap_or_default();
     loop {
-        let new = sources.routes_with(&resolv);
+        let new = sources.routes();
         let before = routes.load_full();
         if new.groups() != before.groups() {
             routes.store(Arc::new(new));
@@ -67,12 +172,8 @@ pub async fn follow(
                 return Ok(());
             },
             // Looked at, not watched: in a pod it is a mount of one file, whose changes inotify
-            // does not tell.
-            () = sleep(RESOLV_PAUSE) => {
-                // A file that is away for a moment, or empty while it is written, is no reason to
-                // know nobody.
-                resolv = read(&sources.resolv_file).filter(|new| !new.is_empty()).unwrap_or(resolv);
-            }
+            // does not report. Interfaces that its servers name may come and go, too.
+            () = sleep(RESOLV_PAUSE) => {}
         }
     }
 }
@@ -92,16 +193,19 @@ fn changed(before: &[Group], after: &[Group]) -> Vec<Box<[u8]>> {
     suffixes
 }
 
-fn read(path: &Path) -> Option<Vec<SocketAddr>> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Some(route::resolv_conf(&text)),
-        Err(error) => {
-            tracing::debug!(path = %path.display(), %error, "cannot read resolv.conf");
-            None
-        }
-    }
+/// What the resolv.conf at `path` says, or why it cannot be read.
+fn read(path: &Path) -> Result<Resolv, String> {
+    let bytes = plain_file::read(path, RESOLV_LEN_MAX)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    Ok(route::resolv_conf(&String::from_utf8_lossy(&bytes), &interface::index))
 }
 
+/// Why names outside get SERVFAIL.
+const NO_UPSTREAM: &str = "there is no upstream: names that no --server=/DOMAIN/ADDR and no stub \
+    domain routes are answered with SERVFAIL; give --server=ADDR, upstreamNameservers or a \
+    nameserver line in --resolv-file";
+/// Far more than any resolv.conf has, in bytes.
+const RESOLV_LEN_MAX: u64 = 1 << 20;
 /// Between two looks at resolv.conf.
 const RESOLV_PAUSE: Duration = Duration::from_secs(2);
 
@@ -151,5 +255,74 @@ mod tests {
                 .collect();
             assert_eq!(changed, expected, "{before:?} -> {after:?}");
         }
+    }
+
+    /// Sources with these flags and a resolv.conf at `path`.
+    fn sources(flags: &[&str], path: &Path) -> Sources {
+        let flags = flags.iter().map(|flag| flag.parse().unwrap()).collect();
+        let (directory, _) = config_dir::open(None);
+        Sources::new(flags, directory, path.to_owned())
+    }
+
+    #[test]
+    fn what_is_wrong_with_upstreams_is_a_warning_and_stops_nothing() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("resolv.conf");
+        // resolv.conf, flags, servers for everything else, what /readyz?verbose says
+        let rows: [(Option<&str>, &str, usize, &[&str]); 9] = [
+            (Some("nameserver 192.0.2.1"), "", 1, &[]),
+            (Some("nameserver ::1%lo"), "", 1, &[]),
+            (Some("nameserver fe80::1%lo"), "", 1, &[]),
+            (
+                Some("nameserver fe80::1%1\nnameserver fe80::2%nowhere"),
+                "",
+                1,
+                &["line 2, ", "nowhere"],
+            ),
+            (
+                Some("nameserver fe80::1"),
+                "",
+                0,
+                &["there is no upstream", "line 1, ", "link-local"],
+            ),
+            (Some("# nothing\nsearch a.example"), "", 0, &["there is no upstream"]),
+            (None, "", 0, &["there is no upstream", "cannot be read: No such file"]),
+            (Some("nameserver x"), "192.0.2.1", 1, &[]),
+            (None, "/corp.example/192.0.2.1", 0, &["there is no upstream"]),
+        ];
+        for (text, flags, count, expected) in rows {
+            match text {
+                Some(text) => std::fs::write(&path, text).unwrap(),
+                None => drop(std::fs::remove_file(&path)),
+            }
+            let flags: Vec<&str> = flags.split_whitespace().collect();
+            let mut sources = sources(&flags, &path);
+            let routes = sources.routes();
+            assert_eq!(routes.groups()[0].servers.len(), count, "{text:?} {flags:?}");
+            let check = sources.upstreams.load().check();
+            assert!(!check.has_failed(), "{check:?}");
+            assert_eq!(check == Check::passed("upstreams"), expected.is_empty(), "{check:?}");
+            let said = format!("{check:?}");
+            assert!(expected.iter().all(|part| said.contains(part)), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_last_servers_stay_while_resolv_conf_names_none() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("resolv.conf");
+        std::fs::write(&path, "nameserver 192.0.2.1\n").unwrap();
+        let mut sources = sources(&[], &path);
+        let count = |sources: &mut Sources| sources.routes().groups()[0].servers.len();
+        assert_eq!(count(&mut sources), 1);
+        for (text, expected) in [("", "the last ones stay"), ("nameserver x", "line 1, ")] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(count(&mut sources), 1, "{text}");
+            let said = format!("{:?}", sources.upstreams.load().check());
+            assert!(said.contains(expected) && !said.contains("no upstream"), "{said}");
+        }
+        std::fs::write(&path, "nameserver 192.0.2.2\nnameserver 192.0.2.3\n").unwrap();
+        assert_eq!(count(&mut sources), 2);
+        assert_eq!(sources.upstreams.load().check(), Check::passed("upstreams"));
     }
 }

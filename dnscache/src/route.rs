@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 
 use shared::config_dir::{Keys, Server};
 
-pub use flag::{FlagError, ServerFlag, Target, resolv_conf, wire};
+pub use flag::{FlagError, Resolv, ServerFlag, Target, resolv_conf, wire};
 pub use reverse::{After, Beyond};
 pub use special::{Kind, Local, text};
 
@@ -88,7 +88,7 @@ impl Routes {
     /// The routes that `flags`, the configuration directory and the servers of resolv.conf make.
     ///
     /// A stub domain of the directory takes the place of a flag for the same domain, as far as
-    /// [`Routes::admit`] lets it; resolv.conf counts where neither flags nor directory name a
+    /// [`Routes::reserved`] lets it; resolv.conf counts where neither flags nor directory name a
     /// server for everything else.
     pub fn new(flags: &[ServerFlag], keys: &Keys, resolv: &[SocketAddr]) -> Self {
         let mut routes = Self {
@@ -122,18 +122,17 @@ impl Routes {
         routes
     }
 
-    /// Fails where a stub domain of `keys` is one that servers in this pod answer for: a line of
-    /// configuration must not take the cluster's names away.
+    /// The stub domains of `keys` that servers in this pod answer for: a line of configuration must
+    /// not take the cluster's names away.
     ///
     /// Reverse zones are not reserved: their servers are asked about addresses that are not the
     /// cluster's.
-    pub fn admit(&self, keys: &Keys) -> Result<(), Reserved> {
-        for domain in keys.stub_domains.keys() {
-            if let Some(owner) = wire(domain).and_then(|name| self.owner(&name)) {
-                return Err(Reserved { domain: domain.clone(), owner: text(&owner.suffix) });
-            }
-        }
-        Ok(())
+    pub fn reserved(&self, keys: &Keys) -> Vec<Reserved> {
+        let reserved = |domain: &String| {
+            let owner = self.owner(&wire(domain)?)?;
+            Some(Reserved { domain: domain.clone(), owner: text(&owner.suffix) })
+        };
+        keys.stub_domains.keys().filter_map(reserved).collect()
     }
 
     /// Who answers for `name`, in wire form and lower case; of several the first: see
@@ -335,11 +334,12 @@ pub fn check(flags: &[ServerFlag]) -> Result<(), Taken> {
 /// A stub domain that servers in this pod answer for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "stubDomains: {domain} is answered in this pod, by --server=/{owner}/...; expected another \
-     domain"
+    "stubDomains: {domain} is answered in this pod, by --server=/{owner}/...; it is left out, \
+     expected another domain"
 )]
 pub struct Reserved {
-    domain: String,
+    /// The domain as the keys have it.
+    pub domain: String,
     owner: String,
 }
 
@@ -370,15 +370,29 @@ fn route(suffix: Suffix, zone: &[u8]) -> Route<'_> {
     }
 }
 
-/// Who is asked about everything that no suffix routes.
-fn default_servers(flags: &[ServerFlag], keys: &Keys, resolv: &[SocketAddr]) -> Vec<Server> {
+/// The servers that flags and keys name for everything that no suffix routes; if there is none,
+/// those of resolv.conf are asked.
+fn named_servers<'a>(
+    flags: &'a [ServerFlag],
+    keys: &'a Keys,
+) -> impl Iterator<Item = SocketAddr> + use<'a> {
     let flags = flags.iter().filter(|flag| flag.domains.is_empty());
     let flags = flags.filter_map(|flag| match flag.target {
         Target::Address(address) => Some(address),
         Target::Default | Target::Local => None,
     });
+    flags.chain(keys.upstream_nameservers.iter().copied())
+}
+
+/// Whether resolv.conf has no part in the routes that `flags` and `keys` make.
+pub fn names_upstreams(flags: &[ServerFlag], keys: &Keys) -> bool {
+    named_servers(flags, keys).next().is_some()
+}
+
+/// Who is asked about everything that no suffix routes.
+fn default_servers(flags: &[ServerFlag], keys: &Keys, resolv: &[SocketAddr]) -> Vec<Server> {
     let mut servers = Vec::new();
-    for address in flags.chain(keys.upstream_nameservers.iter().copied()) {
+    for address in named_servers(flags, keys) {
         push_once(&mut servers, Server::Address(address));
     }
     if servers.is_empty() {
@@ -411,7 +425,7 @@ mod tests {
         let files = keys.iter().map(|&(key, text)| (key.to_owned(), text.into())).collect();
         let keys = shared::config_dir::parse(&files).unwrap();
         let flags: Vec<ServerFlag> = flags.iter().map(|flag| flag.parse().unwrap()).collect();
-        Routes::new(&flags, &keys, &resolv_conf(resolv))
+        Routes::new(&flags, &keys, &resolv_conf(resolv, &|_| None).servers)
     }
 
     /// The servers of `name`, or `local ZONE`.
@@ -544,7 +558,8 @@ mod tests {
             let stub = format!(r#"{{"{domain}": ["10.0.0.9"]}}"#);
             let files = [("stubDomains".to_owned(), stub.clone().into())].into();
             let keys = shared::config_dir::parse(&files).unwrap();
-            let said = routes(&[CLUSTER], &[], "").admit(&keys).err().map(|said| said.to_string());
+            let said = routes(&[CLUSTER], &[], "").reserved(&keys).pop();
+            let said = said.map(|reserved| reserved.to_string());
             let reason = format!("{domain} is answered in this pod, by --server=/cluster.local/");
             assert_eq!(said.is_some(), is_refused, "{domain}");
             assert!(said.is_none_or(|said| said.contains(&reason)), "{domain}");

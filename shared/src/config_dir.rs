@@ -1,11 +1,11 @@
 //! The configuration directory: the `kube-dns` ConfigMap mounted as files, read again on change.
 //!
-//! Edge around the core in `keys`: reads files, watches the directory, publishes. The last
-//! good configuration stays whatever happens. What the keys are for is the programs' business.
+//! Edge around the core in `keys`: reads files, watches the directory, publishes. What cannot be
+//! used is refused alone and named; its last good value stays in force if there is one. What the
+//! keys are for is the programs' business.
 //!
 //! ```text
-//! inotify, or every 10 s ─▶ read ─▶ parse ─┬─▶ State { keys, no error }    ─▶ watch channel
-//!                                          └─▶ State { last good, error }
+//! inotify, or every second ─▶ read ─▶ keys ─▶ State { keys, what is refused } ─▶ watch channel
 //! ```
 
 mod keys;
@@ -13,69 +13,50 @@ mod keys;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::ready::Check;
+use crate::watcher::Watcher;
+use crate::{interface, plain_file};
 
-pub use keys::{KEYS, KeyError, Keys, Server, parse};
+pub use keys::{KEYS, KeyError, Keys, Refusal, Server, parse};
 
 /// The files of the directory by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// Why the directory cannot be applied.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The directory or a file in it cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A file is larger than a ConfigMap can be.
-    #[error("{path} is larger than {FILE_LEN_MAX} bytes")]
-    TooLarge {
-        /// Which.
-        path: PathBuf,
-    },
-    /// There are more files than any ConfigMap of ours has.
-    #[error("more than {FILES_MAX} files in {path}")]
-    TooMany {
-        /// Where.
-        path: PathBuf,
-    },
-    /// A key is unknown or its value is wrong.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-}
-
 /// What the programs run with.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    /// The last good configuration; the defaults before there was one.
+    /// What is in force; the defaults before anything was read.
     pub keys: Arc<Keys>,
-    /// Why the directory as it stands now is not applied, in one line.
-    pub error: Option<Arc<str>>,
-    /// How many different good contents were seen.
+    /// What of the directory is refused as it is now, in one line each.
+    pub refused: Arc<[Arc<str>]>,
+    /// How many different contents were applied whole.
     pub applied: u64,
-    /// How many different bad contents were seen.
-    pub refused: u64,
+    /// How many different contents were refused in part or whole.
+    pub refusals: u64,
+    /// Whether changes are looked for every second because inotify is not available.
+    pub polling: bool,
 }
 
 impl State {
-    /// The line `config-dir` of `/readyz?verbose`: a refused configuration is a warning.
+    /// The line `config-dir` of `/readyz?verbose`: what is refused is a warning.
     pub fn check(&self) -> Check {
-        match &self.error {
-            None => Check::passed(CHECK),
-            Some(error) => Check::warning(CHECK, format!("{error}; the last good one stays")),
+        let polling = self.polling.then_some(POLLING);
+        let mut reasons: Vec<&str> = self.refused.iter().map(|reason| &**reason).collect();
+        let more = reasons.len().saturating_sub(SHOWN_MAX);
+        reasons.truncate(SHOWN_MAX);
+        let more = (more > 0).then(|| format!("and {more} more"));
+        reasons.extend(more.as_deref().into_iter().chain(polling));
+        match &reasons[..] {
+            [] => Check::passed(CHECK),
+            reasons => Check::warning(CHECK, reasons.join("; ")),
         }
     }
 }
@@ -83,7 +64,7 @@ impl State {
 /// Reads the directory again whenever it changes.
 pub struct Follower {
     directory: Option<PathBuf>,
-    check: Demand,
+    demand: Demand,
     seen: Option<Contents>,
     state: watch::Sender<State>,
 }
@@ -94,25 +75,31 @@ impl fmt::Debug for Follower {
     }
 }
 
-/// What a program demands of keys that are right by themselves: it fails with why they are refused.
-pub type Demand = Box<dyn Fn(&Keys) -> Result<(), Arc<str>> + Send>;
+/// What a program demands of keys that are right by themselves: it takes out what it refuses, and
+/// returns the reasons.
+pub type Demand = Box<dyn Fn(&mut Keys) -> Vec<Arc<str>> + Send>;
 
 /// What one look at the directory gave; equal looks are one event.
-type Contents = Result<Files, Arc<str>>;
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Contents {
+    files: Files,
+    /// Files that cannot be read, and why; an empty name is the directory itself.
+    unreadable: BTreeMap<String, Arc<str>>,
+}
 
 /// Reads `directory` for the first time; without one, the state is the defaults for ever.
 ///
-/// A directory that is missing, or a key that is missing in it, means the defaults. A bad one is
-/// in the state's error.
+/// A directory that is missing, or a key that is missing in it, means the defaults. What is refused
+/// is in the state.
 pub fn open(directory: Option<&Path>) -> (watch::Receiver<State>, Follower) {
-    open_with(directory, Box::new(|_| Ok(())))
+    open_with(directory, Box::new(|_| Vec::new()))
 }
 
-/// Likewise; what `check` refuses is bad.
-pub fn open_with(directory: Option<&Path>, check: Demand) -> (watch::Receiver<State>, Follower) {
+/// Does the same; what `demand` refuses is refused.
+pub fn open_with(directory: Option<&Path>, demand: Demand) -> (watch::Receiver<State>, Follower) {
     let (sender, receiver) = watch::channel(State::default());
     let directory = directory.map(Path::to_owned);
-    let mut follower = Follower { directory, check, seen: None, state: sender };
+    let mut follower = Follower { directory, demand, seen: None, state: sender };
     if let Some(directory) = &follower.directory {
         let contents = look(directory);
         follower.apply(contents);
@@ -127,22 +114,25 @@ impl Follower {
             stopping.cancelled().await;
             return Ok(());
         };
-        let changed = Arc::new(Notify::new());
+        let mut watcher = Watcher::new(&directory);
         loop {
-            // Armed before each look: what changes after the look rings. A directory that was
-            // replaced as a whole is found again by the slow poll.
-            let watcher = arm(&directory, Arc::clone(&changed));
+            // Armed before each look: what changes after the look rings.
+            let polling = watcher.arm().is_polling();
+            self.state.send_if_modified(|state| {
+                std::mem::replace(&mut state.polling, polling) != polling
+            });
             let path = directory.clone();
             match tokio::task::spawn_blocking(move || look(&path)).await {
                 Ok(contents) => self.apply(contents),
                 Err(error) => tracing::error!(%error, "reading the configuration panicked"),
             }
-            tokio::select! {
+            let changed = tokio::select! {
                 () = stopping.cancelled() => return Ok(()),
-                () = tokio::time::sleep(POLL) => {}
-                () = changed.notified() => tokio::time::sleep(SETTLE).await,
+                changed = watcher.changed() => changed,
+            };
+            if changed {
+                tokio::time::sleep(SETTLE).await;
             }
-            drop(watcher);
         }
     }
 
@@ -151,46 +141,47 @@ impl Follower {
         if self.seen.as_ref() == Some(&contents) {
             return;
         }
-        let parsed = match &contents {
-            Ok(files) => parse(files).map_err(|error| Arc::from(crate::flags::chain(&error))),
-            Err(error) => Err(Arc::clone(error)),
-        };
-        let parsed = parsed.and_then(|keys| (self.check)(&keys).map(|()| keys));
+        let before = Arc::clone(&self.state.borrow().keys);
+        let (keys, refused) = self.read(&contents, &before);
         self.seen = Some(contents);
-        self.state.send_modify(|state| match parsed {
-            Ok(keys) => {
-                tracing::info!(
-                    stub_domains = keys.stub_domains.len(),
-                    upstream_nameservers = keys.upstream_nameservers.len(),
-                    federations = keys.federations.len(),
-                    "configuration applied"
-                );
-                state.keys = Arc::new(keys);
-                state.error = None;
-                state.applied += 1;
+        self.state.send_modify(|state| {
+            for reason in refused.iter().filter(|reason| !state.refused.contains(reason)) {
+                tracing::warn!("configuration: {reason}");
             }
-            Err(error) => {
-                tracing::warn!(%error, "configuration refused, the last good one stays");
-                state.error = Some(error);
-                state.refused += 1;
+            tracing::info!(
+                stub_domains = keys.stub_domains.len(),
+                upstream_nameservers = keys.upstream_nameservers.len(),
+                federations = keys.federations.len(),
+                refused = refused.len(),
+                "configuration applied"
+            );
+            match refused.is_empty() {
+                true => state.applied += 1,
+                false => state.refusals += 1,
             }
+            (state.keys, state.refused) = (Arc::new(keys), refused);
         });
     }
-}
 
-/// Rings `changed` when anything in `directory` is written, until dropped; nothing where the system
-/// cannot: the poll remains.
-fn arm(directory: &Path, changed: Arc<Notify>) -> Option<RecommendedWatcher> {
-    let ring = move |event: notify::Result<notify::Event>| {
-        // Our own reading of the files is an event as well.
-        if !event.is_ok_and(|event| event.kind.is_access()) {
-            changed.notify_one();
+    /// The keys that `contents` make after those `before`, and what is refused.
+    fn read(&self, contents: &Contents, before: &Keys) -> (Keys, Arc<[Arc<str>]>) {
+        let (mut keys, refused) = Keys::read(&contents.files, before, &interface::index);
+        let line = |error: &str, kept| -> Arc<str> {
+            let left = if kept { "its last good value stays" } else { "it is left out" };
+            format!("{error}; {left}").into()
+        };
+        let mut lines = Vec::new();
+        for (name, error) in &contents.unreadable {
+            let names: &[&str] = if name.is_empty() { &KEYS } else { &[name] };
+            // Not `any`: each of them is kept.
+            let kept = names.iter().filter(|name| keys.keep(name, before)).count() > 0;
+            lines.push(line(error, kept));
         }
-    };
-    let armed = notify::recommended_watcher(ring).and_then(|mut watcher| {
-        watcher.watch(directory, RecursiveMode::NonRecursive).map(|()| watcher)
-    });
-    armed.inspect_err(|error| tracing::debug!(%error, "cannot watch the configuration")).ok()
+        let refused = refused.iter().map(|it| line(&crate::flags::chain(&it.error), it.kept));
+        lines.extend(refused);
+        lines.extend((self.demand)(&mut keys));
+        (keys, lines.into())
+    }
 }
 
 /// One look at the directory; a file that vanishes meanwhile means another look.
@@ -198,49 +189,53 @@ fn look(directory: &Path) -> Contents {
     let mut left = LOOKS_MAX;
     loop {
         left -= 1;
-        match read(directory) {
-            Ok(files) => return Ok(files),
-            Err(Error::Read { source, .. }) if source.kind() == ErrorKind::NotFound && left > 0 => {
-            }
-            Err(error) => return Err(Arc::from(crate::flags::chain(&error))),
+        let (contents, vanished) = read(directory);
+        if !vanished || left == 0 {
+            return contents;
         }
     }
 }
 
-/// Every plain file of the directory; none where there is no directory.
+/// Every plain file of the directory, and whether one has vanished since it was listed; nothing if
+/// there is no directory.
 ///
 /// The kubelet swaps the link `..data` to change all files at once: resolving it first gives the
 /// files of one version.
-fn read(directory: &Path) -> Result<Files, Error> {
+fn read(directory: &Path) -> (Contents, bool) {
     let directory = directory.join("..data").canonicalize().unwrap_or(directory.to_owned());
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::Read { path, source }
+    let (mut contents, mut vanished) = (Contents::default(), false);
+    let paths = std::fs::read_dir(&directory)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>());
+    let unreadable = |path: &Path, error: &dyn fmt::Display| -> Arc<str> {
+        format!("cannot read {}: {error}", path.display()).into()
     };
-    let entries = match std::fs::read_dir(&directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Files::new()),
-        Err(error) => return Err(failed(&directory)(error)),
+    let paths = match paths {
+        Ok(paths) if paths.len() <= FILES_MAX => paths,
+        Ok(_) => {
+            let error = format!("more than {FILES_MAX} files");
+            contents.unreadable.insert(String::new(), unreadable(&directory, &error));
+            return (contents, false);
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return (contents, false),
+        Err(error) => {
+            contents.unreadable.insert(String::new(), unreadable(&directory, &error));
+            return (contents, false);
+        }
     };
-    let mut files = Files::new();
-    for entry in entries {
-        let entry = entry.map_err(failed(&directory))?;
-        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-        if name.starts_with('.') || !path.metadata().map_err(failed(&path))?.is_file() {
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with('.') || path.metadata().is_ok_and(|metadata| metadata.is_dir()) {
             continue;
         }
-        if files.len() == FILES_MAX {
-            return Err(Error::TooMany { path: directory });
+        match plain_file::read(&path, FILE_LEN_MAX) {
+            Ok(bytes) => drop(contents.files.insert(name, bytes)),
+            Err(error) => {
+                vanished |= error.kind() == ErrorKind::NotFound;
+                contents.unreadable.insert(name, unreadable(&path, &error));
+            }
         }
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(&path).map_err(failed(&path))?;
-        file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(failed(&path))?;
-        if bytes.len() as u64 > FILE_LEN_MAX {
-            return Err(Error::TooLarge { path });
-        }
-        files.insert(name, bytes);
     }
-    Ok(files)
+    (contents, vanished)
 }
 
 /// The name of its check.
@@ -249,8 +244,10 @@ const CHECK: &str = "config-dir";
 const FILE_LEN_MAX: u64 = 1 << 20;
 /// Far more than there are keys.
 const FILES_MAX: usize = 64;
-/// How often the directory is read without an event.
-const POLL: Duration = Duration::from_secs(10);
+/// Reasons that `/readyz?verbose` lists.
+const SHOWN_MAX: usize = 10;
+/// What a missing inotify means.
+const POLLING: &str = "inotify is not available: changes are looked for every second";
 /// How long an editor may take from its first to its last write.
 const SETTLE: Duration = Duration::from_millis(50);
 /// How often a directory may change under one look.

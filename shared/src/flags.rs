@@ -6,12 +6,16 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser};
+
+use crate::{interface, peer};
+
+pub use crate::peer::AddressError;
 
 /// The flags and environment of this process as a `C`.
 ///
@@ -80,37 +84,19 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     line.replace(['\n', '\r'], " ")
 }
 
-/// Why a text is no socket address.
+/// Why a text is not a listening address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddressError {
-    /// No port, where there is no default.
-    #[error("expected IP:PORT, such as 0.0.0.0:53 or [::]:53")]
-    Socket,
-    /// Neither an address nor an address with a port.
-    #[error("expected IP or IP:PORT, such as 10.0.0.10, 10.0.0.10:5353, fd00::a or [fd00::a]:53")]
-    Server,
-    /// Port 0 cannot be asked.
-    #[error("port 0 is not allowed, expected 1 to 65535")]
-    PortZero,
-}
+#[error("expected IP:PORT, such as 0.0.0.0:53 or [::]:53")]
+pub struct ListenError;
 
 /// A listening address with its port: `IP:PORT` or `[IPv6]:PORT`; port 0 lets the system choose.
-pub fn listen_address(text: &str) -> Result<SocketAddr, AddressError> {
-    text.parse().map_err(|_| AddressError::Socket)
+pub fn listen_address(text: &str) -> Result<SocketAddr, ListenError> {
+    text.parse().map_err(|_| ListenError)
 }
 
-/// A server's address: `IP`, `IP:PORT`, `[IP]` or `[IP]:PORT`; without a port, `port`. Brackets are
-/// for IPv6 (RFC 3986 section 3.2.2), but flags of kube-dns have them around IPv4 as well.
+/// [`peer::server_address`] with the interfaces of this machine.
 pub fn server_address(text: &str, port: u16) -> Result<SocketAddr, AddressError> {
-    let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-    let (ip, rest) = bracketed.unwrap_or((text, ""));
-    let address = match ip.parse::<IpAddr>() {
-        Ok(ip) if rest.is_empty() => Some(SocketAddr::new(ip, port)),
-        Ok(ip) if ip.is_ipv4() => format!("{ip}{rest}").parse().ok(),
-        _ => text.parse().ok(),
-    };
-    let address: SocketAddr = address.ok_or(AddressError::Server)?;
-    if address.port() == 0 { Err(AddressError::PortZero) } else { Ok(address) }
+    peer::server_address(text, port, &interface::index)
 }
 
 /// Why a text is not a number of bytes.
@@ -287,32 +273,5 @@ mod tests {
         assert_eq!(config.listen.port(), 53);
         assert_eq!(config.some_ttl, Duration::from_secs(30));
         assert_eq!(config.namespace, ["a", "b c"], "as they are: only a variable is parted");
-    }
-
-    #[test]
-    fn a_server_may_leave_out_its_port() {
-        let server = Err(AddressError::Server);
-        let rows = [
-            ("10.0.0.1", Ok("10.0.0.1:53")),
-            ("10.0.0.1:5353", Ok("10.0.0.1:5353")),
-            ("fd00::1", Ok("[fd00::1]:53")),
-            ("::1", Ok("[::1]:53")),
-            ("[fd00::1]", Ok("[fd00::1]:53")),
-            ("[fd00::1]:5353", Ok("[fd00::1]:5353")),
-            ("[10.0.0.1]", Ok("10.0.0.1:53")),
-            ("[10.0.0.1]:5353", Ok("10.0.0.1:5353")),
-            ("[10.0.0.1]5353", server.clone()),
-            ("[fd00::1]x", server.clone()),
-            ("10.0.0.1:0", Err(AddressError::PortZero)),
-            ("10.0.0.1:65536", server.clone()),
-            ("10.0.0.1:", server.clone()),
-            ("10.0.0.256", server.clone()),
-            ("dns.example", server.clone()),
-            ("", server),
-        ];
-        for (text, expected) in rows {
-            let expected = expected.map(|address| address.parse().unwrap());
-            assert_eq!(server_address(text, 53), expected, "{text}");
-        }
     }
 }

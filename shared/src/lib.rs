@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! wire        core   bytes <-> query view and reply, size limits, truncation, refusals
+//! name        core   domain names as flags and files write them
+//! peer        core   which addresses can be the other end of DNS, and how servers are written
 //! reverse     core   which addresses a reverse name stands for
 //! prefix      core   ranges of addresses as text, and those that are not global
 //! clock       core   points in time, read at the edge and passed in
@@ -13,7 +15,10 @@
 //! ready       seam   named blockers; ready when the last is dropped
 //! http        edge   a bounded listener; liveness, readiness and metrics alike for all
 //! metrics     edge   what all expose alike, in both text formats
+//! interface   edge   the network interfaces by name
 //! descriptors edge   as many as the system allows
+//! plain_file  edge   a file read without waiting, if it is one
+//! watcher     edge   changes of a directory, by inotify or every second
 //! config_dir  edge   the ConfigMap's files, watched; its core turns them into checked keys
 //! shutdown    edge   signals, one set of tasks, the drain
 //! ```
@@ -25,11 +30,16 @@ pub mod descriptors;
 pub mod durations;
 pub mod flags;
 pub mod http;
+pub mod interface;
 pub mod log;
 pub mod metrics;
+pub mod name;
+pub mod peer;
+pub mod plain_file;
 pub mod prefix;
 pub mod ready;
 pub mod reverse;
 pub mod serve;
 pub mod shutdown;
+pub mod watcher;
 pub mod wire;

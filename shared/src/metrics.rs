@@ -166,14 +166,27 @@ struct ConfigDir {
 
 impl Collector for ConfigDir {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (good, results) = {
-            let state = self.state.borrow();
-            (state.error.is_none(), [("applied", state.applied), ("refused", state.refused)])
-        };
-        let gauge = ConstGauge::new(i64::from(good));
-        let help = "1 while the configuration directory is applied as it stands, 0 while refused";
-        let descriptor = encoder.encode_descriptor("config_ok", help, None, MetricType::Gauge)?;
-        gauge.encode(descriptor)?;
+        let state = self.state.borrow().clone();
+        let results = [("applied", state.applied), ("refused", state.refusals)];
+        let good =
+            "1 while the configuration directory is applied whole, 0 while any of it is refused";
+        let gauges = [
+            ("config_ok", good, i64::from(state.refused.is_empty())),
+            (
+                "config_refused_entries",
+                "Entries of the configuration directory that are refused as it is now",
+                state.refused.len() as i64,
+            ),
+            (
+                "config_polling",
+                "1 while the configuration directory is polled because inotify is not available",
+                i64::from(state.polling),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(descriptor)?;
+        }
         counters(
             &mut encoder,
             (

@@ -1,6 +1,7 @@
 //! The keys of the `kube-dns` ConfigMap: text in, checked values out.
 //!
-//! Core. Reads no file; one bad value refuses the whole: no half of a change is ever applied.
+//! Core. Reads no file. The unit of refusal is one entry: a domain, a server, a federation. What is
+//! wrong with one entry changes nothing for the others.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,8 +9,10 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
+use serde_json::Value;
 
-use crate::flags::{AddressError, server_address};
+use crate::name::domain;
+use crate::peer::{AddressError, Interfaces, server_address};
 
 use super::Files;
 
@@ -41,7 +44,7 @@ pub enum Server {
     },
 }
 
-/// Why a directory is refused.
+/// Why a key or one entry of it is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// A file that is no key of ours: a mistyped key must not pass in silence.
@@ -68,19 +71,30 @@ pub enum KeyError {
         /// What the reader met.
         source: serde_json::Error,
     },
-    /// A stub domain is no domain name.
-    #[error("stubDomains: {suffix:?} is no domain name (RFC 1123: a-z, 0-9, '-', '.')")]
+    /// A stub domain is not a domain name.
+    #[error(
+        "stubDomains: {suffix:?} is not a domain name: expected labels of 1 to 63 letters, digits, \
+         '-' or '_' with dots between them"
+    )]
     Suffix {
         /// As written.
         suffix: String,
     },
-    /// A stub domain or federation stands there twice.
-    #[error("{key}: {name:?} is given twice")]
+    /// A stub domain or federation is given twice.
+    #[error("{key}: {name:?} is given twice: the first one holds")]
     Twice {
         /// The key.
         key: &'static str,
         /// The suffix or federation.
         name: String,
+    },
+    /// A stub domain has something else than a list of servers.
+    #[error("stubDomains: {suffix:?} is {value}, expected an array of servers")]
+    NoArray {
+        /// The stub domain.
+        suffix: String,
+        /// As written.
+        value: Value,
     },
     /// A stub domain has no server.
     #[error("stubDomains: {suffix:?} has no server")]
@@ -89,7 +103,7 @@ pub enum KeyError {
         suffix: String,
     },
     /// Too many entries.
-    #[error("{key}: {count} entries, at most {ENTRIES_MAX} are allowed")]
+    #[error("{key}: {count} entries, at most {ENTRIES_MAX} are allowed: the first ones hold")]
     TooMany {
         /// The key.
         key: &'static str,
@@ -97,18 +111,28 @@ pub enum KeyError {
         count: usize,
     },
     /// A server of a stub domain is neither an address nor a host name.
-    #[error("stubDomains: server {server:?} of {suffix:?} is neither IP, IP:PORT nor host name")]
+    #[error("stubDomains: server {server} of {suffix:?} is neither IP, IP:PORT nor host name")]
     StubServer {
         /// The stub domain.
         suffix: String,
         /// As written.
-        server: String,
+        server: Value,
     },
-    /// An upstream is no address.
-    #[error("upstreamNameservers: {server:?}")]
+    /// A server of a stub domain has an address that no DNS server can have.
+    #[error("stubDomains: server {server} of {suffix:?}")]
+    StubAddress {
+        /// The stub domain.
+        suffix: String,
+        /// As written.
+        server: Value,
+        /// Why not.
+        source: AddressError,
+    },
+    /// An upstream is not an address.
+    #[error("upstreamNameservers: {server}")]
     Upstream {
         /// As written.
-        server: String,
+        server: Value,
         /// What is allowed.
         source: AddressError,
     },
@@ -120,51 +144,220 @@ pub enum KeyError {
     },
 }
 
-/// The keys that `files` hold. A key that is missing or blank has its default.
+/// What is refused, and what becomes of it.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Why.
+    pub error: KeyError,
+    /// Whether the last good value stays in force; if not, there is none.
+    pub kept: bool,
+}
+
+impl Keys {
+    /// Reads the keys that `files` hold. A key that is missing or blank has its default.
+    ///
+    /// An entry that cannot be used is refused alone. Its last good value in `before` stays in
+    /// force if there is one, and otherwise it is left out.
+    pub fn read(files: &Files, before: &Self, interfaces: Interfaces<'_>) -> (Self, Vec<Refusal>) {
+        let mut reading =
+            Reading { keys: Self::default(), before, interfaces, refused: Vec::new() };
+        for (name, bytes) in files {
+            match KEYS.into_iter().find(|key| key == name) {
+                Some(key) => reading.key(key, bytes),
+                None => reading.refuse(KeyError::Unknown { key: name.clone() }, false),
+            }
+        }
+        (reading.keys, reading.refused)
+    }
+
+    /// Takes the value of `key` from `before`; returns whether there is one.
+    pub fn keep(&mut self, key: &str, before: &Self) -> bool {
+        match key {
+            "stubDomains" => self.stub_domains.clone_from(&before.stub_domains),
+            "upstreamNameservers" => {
+                self.upstream_nameservers.clone_from(&before.upstream_nameservers);
+            }
+            "federations" => self.federations.clone_from(&before.federations),
+            _ => return false,
+        }
+        match key {
+            "stubDomains" => !before.stub_domains.is_empty(),
+            "upstreamNameservers" => !before.upstream_nameservers.is_empty(),
+            _ => !before.federations.is_empty(),
+        }
+    }
+}
+
+/// Reads the keys that `files` hold, without interfaces.
 ///
-/// Fails at the first key that is unknown or wrong.
+/// Fails at the first entry that is refused.
 pub fn parse(files: &Files) -> Result<Keys, KeyError> {
-    let mut keys = Keys::default();
-    for (name, bytes) in files {
-        let key = KEYS.into_iter().find(|key| key == name);
-        let key = key.ok_or_else(|| KeyError::Unknown { key: name.clone() })?;
-        let text =
-            std::str::from_utf8(bytes).map_err(|source| KeyError::NotText { key, source })?;
-        match (key, text.trim()) {
-            (_, "") => {}
-            ("stubDomains", text) => keys.stub_domains = stub_domains(key, text)?,
-            ("upstreamNameservers", text) => keys.upstream_nameservers = upstreams(key, text)?,
-            (_, text) => keys.federations = federations(key, text)?,
-        }
-    }
-    Ok(keys)
+    let (keys, refused) = Keys::read(files, &Keys::default(), &|_| None);
+    refused.into_iter().next().map_or(Ok(keys), |refusal| Err(refusal.error))
 }
 
-fn stub_domains(key: &'static str, text: &str) -> Result<BTreeMap<String, Vec<Server>>, KeyError> {
-    const EXPECTED: &str = "a JSON object of arrays of servers";
-    let json = |source| KeyError::Json { key, expected: EXPECTED, source };
-    let Pairs(pairs) = serde_json::from_str(text).map_err(json)?;
-    bounded(key, pairs.iter().map(|(_, servers)| servers.len().max(1)).sum())?;
-    let mut domains = BTreeMap::new();
-    for (written, servers) in pairs {
-        let suffix = domain(&written).ok_or(KeyError::Suffix { suffix: written })?;
-        if servers.is_empty() {
-            return Err(KeyError::NoServer { suffix });
-        }
-        let parsed = servers.into_iter().map(|server| {
-            let wrong = |server| KeyError::StubServer { suffix: suffix.clone(), server };
-            stub_server(&server).ok_or_else(|| wrong(server))
-        });
-        let parsed = parsed.collect::<Result<_, _>>()?;
-        insert_once(key, &mut domains, suffix, parsed)?;
-    }
-    Ok(domains)
+/// Keys on their way in.
+struct Reading<'r> {
+    keys: Keys,
+    before: &'r Keys,
+    interfaces: Interfaces<'r>,
+    refused: Vec<Refusal>,
 }
 
-fn stub_server(text: &str) -> Option<Server> {
-    if let Ok(address) = server_address(text, DNS_PORT) {
-        return Some(Server::Address(address));
+impl Reading<'_> {
+    fn refuse(&mut self, error: KeyError, kept: bool) {
+        self.refused.push(Refusal { error, kept });
     }
+
+    /// Refuses all of `key`.
+    fn refuse_key(&mut self, key: &'static str, error: KeyError) {
+        let kept = self.keys.keep(key, self.before);
+        self.refuse(error, kept);
+    }
+
+    fn key(&mut self, key: &'static str, bytes: &[u8]) {
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text.trim(),
+            Err(source) => return self.refuse_key(key, KeyError::NotText { key, source }),
+        };
+        let json = |expected| move |source| KeyError::Json { key, expected, source };
+        let read = match (key, text) {
+            (_, "") => Ok(()),
+            ("stubDomains", text) => serde_json::from_str(text)
+                .map(|Pairs(pairs)| self.stub_domains(key, pairs))
+                .map_err(json("a JSON object of arrays of servers")),
+            ("upstreamNameservers", text) => serde_json::from_str(text)
+                .map(|servers| self.upstreams(key, servers))
+                .map_err(json("a JSON array of addresses")),
+            (_, text) => {
+                self.federations(key, text);
+                Ok(())
+            }
+        };
+        if let Err(error) = read {
+            self.refuse_key(key, error);
+        }
+    }
+
+    fn stub_domains(&mut self, key: &'static str, pairs: Vec<(String, Value)>) {
+        let servers = |value: &Value| value.as_array().map_or(1, |servers| servers.len().max(1));
+        let mut room = self.bound(key, pairs.iter().map(|(_, value)| servers(value)).sum());
+        for (written, value) in pairs {
+            let Some(suffix) = domain(&written) else {
+                self.refuse(KeyError::Suffix { suffix: written }, false);
+                continue;
+            };
+            if self.keys.stub_domains.contains_key(&suffix) {
+                self.refuse(KeyError::Twice { key, name: suffix }, false);
+                continue;
+            }
+            let before = self.before.stub_domains.get(&suffix).cloned();
+            let kept = before.is_some();
+            let servers = match value {
+                Value::Array(servers) if servers.is_empty() => {
+                    self.refuse(KeyError::NoServer { suffix: suffix.clone() }, kept);
+                    Vec::new()
+                }
+                Value::Array(mut servers) => {
+                    servers.truncate(room);
+                    room -= servers.len();
+                    self.stub_servers(&suffix, servers, kept)
+                }
+                value => {
+                    self.refuse(KeyError::NoArray { suffix: suffix.clone(), value }, kept);
+                    Vec::new()
+                }
+            };
+            let servers = if servers.is_empty() { before.unwrap_or_default() } else { servers };
+            if !servers.is_empty() {
+                self.keys.stub_domains.insert(suffix, servers);
+            }
+        }
+    }
+
+    /// The servers of a stub domain that can be used. If none can, those before are `kept` or not.
+    fn stub_servers(&mut self, suffix: &str, servers: Vec<Value>, kept: bool) -> Vec<Server> {
+        let read: Vec<_> =
+            servers.into_iter().map(|server| self.stub_server(suffix, server)).collect();
+        let kept = kept && read.iter().all(Result::is_err);
+        let mut good = Vec::new();
+        for server in read {
+            match server {
+                Ok(server) => good.push(server),
+                Err(error) => self.refuse(error, kept),
+            }
+        }
+        good
+    }
+
+    fn stub_server(&self, suffix: &str, server: Value) -> Result<Server, KeyError> {
+        let suffix = suffix.to_owned();
+        let Some(text) = server.as_str() else {
+            return Err(KeyError::StubServer { suffix, server });
+        };
+        match server_address(text, DNS_PORT, self.interfaces) {
+            Ok(address) => Ok(Server::Address(address)),
+            Err(AddressError::Server) => {
+                stub_host(text).ok_or(KeyError::StubServer { suffix, server })
+            }
+            Err(source) => Err(KeyError::StubAddress { suffix, server, source }),
+        }
+    }
+
+    fn upstreams(&mut self, key: &'static str, mut servers: Vec<Value>) {
+        let room = self.bound(key, servers.len());
+        servers.truncate(room);
+        let address = |server: Value| {
+            let text = server.as_str().ok_or(AddressError::Server);
+            let address = text.and_then(|text| server_address(text, DNS_PORT, self.interfaces));
+            address.map_err(|source| KeyError::Upstream { server, source })
+        };
+        let read: Vec<_> = servers.into_iter().map(address).collect();
+        let keeps = read.iter().all(Result::is_err) && !read.is_empty();
+        let kept = keeps && self.keys.keep(key, self.before);
+        for address in read {
+            match address {
+                Ok(address) => self.keys.upstream_nameservers.push(address),
+                Err(error) => self.refuse(error, kept),
+            }
+        }
+    }
+
+    fn federations(&mut self, key: &'static str, text: &str) {
+        let room = self.bound(key, text.split(',').count());
+        for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).take(room) {
+            let (name, suffix) = entry.split_once('=').unwrap_or((entry, ""));
+            let name = domain(name.trim()).filter(|name| !name.contains('.'));
+            let suffix = domain(suffix.trim());
+            let Some(name) = name else {
+                self.refuse(KeyError::Federation { entry: entry.to_owned() }, false);
+                continue;
+            };
+            if self.keys.federations.contains_key(&name) {
+                self.refuse(KeyError::Twice { key, name }, false);
+                continue;
+            }
+            let before = self.before.federations.get(&name).cloned();
+            if suffix.is_none() {
+                self.refuse(KeyError::Federation { entry: entry.to_owned() }, before.is_some());
+            }
+            if let Some(suffix) = suffix.or(before) {
+                self.keys.federations.insert(name, suffix);
+            }
+        }
+    }
+
+    /// How many of `count` entries are read; refuses the rest.
+    fn bound(&mut self, key: &'static str, count: usize) -> usize {
+        if count > ENTRIES_MAX {
+            self.refuse(KeyError::TooMany { key, count }, false);
+        }
+        ENTRIES_MAX
+    }
+}
+
+/// A server of a stub domain by its name: `HOST` or `HOST:PORT`.
+fn stub_host(text: &str) -> Option<Server> {
     let (host, port) = match text.split_once(':') {
         Some((host, port)) => (host, port.parse().ok().filter(|&port| port != 0)?),
         None => (text, DNS_PORT),
@@ -174,65 +367,8 @@ fn stub_server(text: &str) -> Option<Server> {
     Some(Server::Name { host: domain(host).filter(|_| named)?, port })
 }
 
-fn upstreams(key: &'static str, text: &str) -> Result<Vec<SocketAddr>, KeyError> {
-    const EXPECTED: &str = "a JSON array of addresses";
-    let json = |source| KeyError::Json { key, expected: EXPECTED, source };
-    let servers = serde_json::from_str::<Vec<String>>(text).map_err(json)?;
-    bounded(key, servers.len())?;
-    let address = |server: String| {
-        server_address(&server, DNS_PORT).map_err(|source| KeyError::Upstream { server, source })
-    };
-    servers.into_iter().map(address).collect()
-}
-
-fn federations(key: &'static str, text: &str) -> Result<BTreeMap<String, String>, KeyError> {
-    bounded(key, text.split(',').count())?;
-    let mut federations = BTreeMap::new();
-    for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
-        let pair = entry.split_once('=').and_then(|(name, suffix)| {
-            let name = domain(name.trim()).filter(|name| !name.contains('.'))?;
-            Some((name, domain(suffix.trim())?))
-        });
-        let (name, suffix) =
-            pair.ok_or_else(|| KeyError::Federation { entry: entry.to_owned() })?;
-        insert_once(key, &mut federations, name, suffix)?;
-    }
-    Ok(federations)
-}
-
-/// A domain name of RFC 1123 labels, lower case without the last dot; the root is none.
-fn domain(text: &str) -> Option<String> {
-    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let is_label = |label: &str| {
-        let bytes = label.as_bytes();
-        (1..=LABEL_LEN_MAX).contains(&bytes.len())
-            && bytes.iter().all(|&byte| letter(byte) || byte == b'-')
-            && letter(bytes[0])
-            && letter(bytes[bytes.len() - 1])
-    };
-    (name.len() <= DOMAIN_LEN_MAX && name.split('.').all(is_label)).then_some(name)
-}
-
-fn bounded(key: &'static str, count: usize) -> Result<(), KeyError> {
-    if count > ENTRIES_MAX { Err(KeyError::TooMany { key, count }) } else { Ok(()) }
-}
-
-fn insert_once<V>(
-    key: &'static str,
-    map: &mut BTreeMap<String, V>,
-    name: String,
-    value: V,
-) -> Result<(), KeyError> {
-    if map.contains_key(&name) {
-        return Err(KeyError::Twice { key, name });
-    }
-    map.insert(name, value);
-    Ok(())
-}
-
-/// A JSON object of arrays as a list: a name that stands there twice is not lost.
-struct Pairs(Vec<(String, Vec<String>)>);
+/// A JSON object as a list: a name that is given twice is not lost.
+struct Pairs(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Pairs {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -262,10 +398,6 @@ impl<'de> Visitor<'de> for PairsVisitor {
 const DNS_PORT: u16 = 53;
 /// Servers of all stub domains together, upstreams, or federations.
 const ENTRIES_MAX: usize = 1_024;
-/// RFC 1035 section 2.3.4.
-const LABEL_LEN_MAX: usize = 63;
-/// As text without the last dot: 255 bytes on the wire.
-const DOMAIN_LEN_MAX: usize = 253;
 
 #[cfg(test)]
 mod tests {
@@ -326,13 +458,16 @@ mod tests {
             ("stubDomain", "{}", "unknown key \"stubDomain\": expected stubDomains"),
             (stub, "nonsense", "stubDomains is not a JSON object"),
             (stub, r#"["1.2.3.4"]"#, "stubDomains is not a JSON object"),
-            (stub, r#"{"a.b": "1.2.3.4"}"#, "stubDomains is not a JSON object"),
-            (stub, r#"{"": ["1.2.3.4"]}"#, "\"\" is no domain name"),
-            (stub, r#"{".": ["1.2.3.4"]}"#, "\".\" is no domain name"),
-            (stub, r#"{"a..b": ["1.2.3.4"]}"#, "\"a..b\" is no domain name"),
-            (stub, r#"{"-a.b": ["1.2.3.4"]}"#, "is no domain name"),
-            (stub, r#"{"*.b": ["1.2.3.4"]}"#, "is no domain name"),
-            (stub, &long, "is no domain name"),
+            (stub, r#"{"a.b": "1.2.3.4"}"#, "\"a.b\" is \"1.2.3.4\", expected an array"),
+            (stub, r#"{"a.b": {}}"#, "\"a.b\" is {}, expected an array"),
+            (stub, r#"{"a.b": [53]}"#, "server 53 of \"a.b\""),
+            (stub, r#"{"": ["1.2.3.4"]}"#, "\"\" is not a domain name"),
+            (stub, r#"{".": ["1.2.3.4"]}"#, "\".\" is not a domain name"),
+            (stub, r#"{"a..b": ["1.2.3.4"]}"#, "\"a..b\" is not a domain name"),
+            (stub, r#"{"a b": ["1.2.3.4"]}"#, "is not a domain name"),
+            (stub, r#"{"*.b": ["1.2.3.4"]}"#, "is not a domain name"),
+            (stub, r#"{"a.b:53": ["1.2.3.4"]}"#, "is not a domain name"),
+            (stub, &long, "is not a domain name"),
             (stub, r#"{"a.b": []}"#, "\"a.b\" has no server"),
             (stub, r#"{"a.b": ["1.2.3.4"], "A.B.": ["1.2.3.5"]}"#, "\"a.b\" is given twice"),
             (stub, r#"{"a.b": ["1.2.3.4"], "a.b": ["1.2.3.5"]}"#, "\"a.b\" is given twice"),
@@ -341,7 +476,15 @@ mod tests {
             (stub, r#"{"a.b": ["1.2.3.4:"]}"#, "server \"1.2.3.4:\" of"),
             (stub, r#"{"a.b": ["1.2.3.4:abc"]}"#, "server \"1.2.3.4:abc\" of"),
             (stub, r#"{"a.b": ["1.2.3.444"]}"#, "server \"1.2.3.444\" of"),
-            (stub, r#"{"a.b": ["host_name"]}"#, "server \"host_name\" of"),
+            (stub, r#"{"a.b": ["host name"]}"#, "server \"host name\" of"),
+            (
+                stub,
+                r#"{"a.b": ["224.0.0.251:5353"]}"#,
+                "224.0.0.251 is not the address of one host",
+            ),
+            (stub, r#"{"a.b": ["192.0.2.1:19"]}"#, "port 19 belongs to"),
+            (stub, r#"{"a.b": ["fe80::1"]}"#, "fe80::1 is a link-local address and needs"),
+            (stub, r#"{"a.b": ["fe80::1%eth9"]}"#, "no network interface \"eth9\""),
             (stub, r#"{"a.b": ["1.2.3.4", ""]}"#, "server \"\" of"),
             (up, r#"{"a": 1}"#, "upstreamNameservers is not a JSON array"),
             (up, r#"["dns.example"]"#, "\"dns.example\": expected IP or IP:PORT"),
@@ -351,7 +494,7 @@ mod tests {
             (fed, "fed", "\"fed\" is not NAME=DOMAIN"),
             (fed, "a.b=example.com", "\"a.b=example.com\" is not"),
             (fed, "fed=", "\"fed=\" is not"),
-            (fed, "fed=exa_mple", "is not NAME=DOMAIN"),
+            (fed, "fed=exa mple", "is not NAME=DOMAIN"),
             (fed, "a=b,ccdd", "\"ccdd\" is not NAME=DOMAIN"),
             (fed, "=b", "\"=b\" is not NAME=DOMAIN"),
             (fed, ".=b", "\".=b\" is not NAME=DOMAIN"),
@@ -363,5 +506,129 @@ mod tests {
         }
         let not_text = Files::from([(fed.to_owned(), vec![0xff])]);
         assert!(matches!(parse(&not_text), Err(KeyError::NotText { .. })));
+    }
+
+    #[test]
+    fn underscores_are_letters_of_a_domain_as_in_flags() {
+        let keys = parse(&files(&[
+            ("stubDomains", r#"{"_msdcs.corp.example": ["10.0.0.1", "dc_1.corp.example"]}"#),
+            ("federations", "my_fed=fed_1.example"),
+        ]));
+        let keys = keys.unwrap();
+        assert!(keys.stub_domains.contains_key("_msdcs.corp.example"));
+        assert_eq!(keys.federations["my_fed"], "fed_1.example");
+    }
+
+    #[test]
+    fn servers_may_have_an_interface() {
+        let files = files(&[
+            ("stubDomains", r#"{"a.b": ["fe80::1%eth0", "[fe80::2%3]:5353", "::1%lo"]}"#),
+            ("upstreamNameservers", r#"["fe80::3%eth0", "fe80::4%eth9"]"#),
+        ]);
+        let interfaces = |name: &str| (name == "eth0").then_some(7);
+        let (keys, refused) = Keys::read(&files, &Keys::default(), &interfaces);
+        let expected = ["[fe80::1%7]:53", "[fe80::2%3]:5353", "[::1]:53"].map(address);
+        assert_eq!(keys.stub_domains["a.b"], expected);
+        assert_eq!(keys.upstream_nameservers, ["[fe80::3%7]:53".parse().unwrap()]);
+        assert_eq!(refused.len(), 1);
+    }
+
+    /// The same numbers each time (xorshift64).
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % limit as u64) as usize
+        }
+    }
+
+    /// Entries of all kinds in random order: the good ones hold, each bad one is named.
+    #[test]
+    fn whatever_stands_beside_them_good_entries_hold() {
+        let bad_values = [
+            "[]",
+            "null",
+            "5",
+            "\"10.0.0.1\"",
+            "{}",
+            "[null]",
+            "[[]]",
+            "[\"\"]",
+            "[\"10.0.0.256\"]",
+            "[\"a b\"]",
+            "[\"0.0.0.0\"]",
+            "[\"10.0.0.1:7\"]",
+            "[true]",
+            "[\"fe80::1%nowhere\"]",
+            "[\"\\u0000\"]",
+        ];
+        let bad_names = ["", ".", "a..b", "*.c", "a b", "http://a.b", "\\u0000", "\\n"];
+        let mut random = Random(0x5eed);
+        for _ in 0..2_000 {
+            let (mut entries, mut good, mut bad) = (Vec::new(), Vec::new(), 0);
+            for number in 0..random.below(12) {
+                match random.below(3) {
+                    0 => {
+                        entries.push(format!(r#""g{number}.corp": ["10.0.0.{number}"]"#));
+                        good.push(format!("g{number}.corp"));
+                    }
+                    1 => {
+                        let value = bad_values[random.below(bad_values.len())];
+                        entries.push(format!(r#""b{number}.corp": {value}"#));
+                        bad += 1;
+                    }
+                    _ => {
+                        let name = bad_names[random.below(bad_names.len())];
+                        entries.push(format!(r#""{name}": ["10.0.0.1"]"#));
+                        bad += 1;
+                    }
+                }
+            }
+            let text = format!("{{{}}}", entries.join(", "));
+            let upstreams = r#"["192.0.2.1"]"#;
+            let files = files(&[("stubDomains", &text), ("upstreamNameservers", upstreams)]);
+            let (keys, refused) = Keys::read(&files, &Keys::default(), &|_| None);
+            good.sort();
+            assert!(keys.stub_domains.keys().eq(good.iter()), "{text}: {keys:?}");
+            assert_eq!(refused.len(), bad, "{text}: {refused:?}");
+            assert_eq!(keys.upstream_nameservers.len(), 1);
+        }
+    }
+
+    /// Any bytes in one key change nothing for the others, and at worst leave its last good value.
+    #[test]
+    fn broken_text_of_one_key_costs_only_that_key() {
+        let stubs = r#"{"a.corp": ["10.0.0.1", "ns.example:8600"], "_b.corp": ["fd00::1"]}"#;
+        let upstreams = r#"["8.8.8.8", "[fd00::3]:53"]"#;
+        let texts = [stubs, upstreams, "fed=example.com, prod=clusters.example.org"];
+        let good = KEYS.into_iter().zip(texts).collect::<Vec<_>>();
+        let before = parse(&files(&good)).unwrap();
+        let mut random = Random(0xfeed);
+        for round in 0..6_000 {
+            let mut mutated = files(&good);
+            let (key, text) = good[round % KEYS.len()];
+            let mut bytes = text.as_bytes().to_vec();
+            for _ in 0..=random.below(3) {
+                let at = random.below(bytes.len() + 1);
+                match random.below(3) {
+                    0 => bytes.truncate(at),
+                    1 => bytes.insert(at, random.below(256) as u8),
+                    _ => bytes = bytes.iter().copied().skip(at).chain([b'}']).collect(),
+                }
+            }
+            mutated.insert(key.to_owned(), bytes.clone());
+            let (keys, refused) = Keys::read(&mutated, &before, &|_| None);
+            let mut expected = before.clone();
+            expected.keep(key, &keys);
+            assert_eq!(keys, expected, "{key} {bytes:?}");
+            let unreadable =
+                |it: &Refusal| matches!(it.error, KeyError::Json { .. } | KeyError::NotText { .. });
+            if refused.iter().any(unreadable) {
+                assert_eq!(keys, before, "{key} {bytes:?}");
+            }
+        }
     }
 }

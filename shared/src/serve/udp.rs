@@ -16,6 +16,7 @@ use super::mmsg::{BATCH, Batch, Datagram, Inbox, boot_time};
 use super::sockets::Lane;
 use super::{Asked, Handler, Verdict};
 use crate::clock::Moment;
+use crate::peer::is_peer;
 use crate::wire::{self, ErrorCode, NameBuffer, Query, Reply, Transport, UDP_SIZE_PLAIN, rcode};
 
 /// What every lane of a listener shares.
@@ -195,7 +196,7 @@ fn answer<H: Handler>(
     (datagram, name, replies): (&Datagram<'_>, &mut NameBuffer, &mut Batch),
 ) {
     let Some(ends) = datagram.ends else { return };
-    if datagram.truncated || is_reflector(ends.peer.port()) {
+    if datagram.truncated || !is_peer(ends.peer) {
         listener.counters.add(index, Event::Malformed, 1);
         return;
     }
@@ -213,12 +214,6 @@ fn answer<H: Handler>(
         }
         Response::Nothing => {}
     }
-}
-
-/// Ports that answer whatever they receive: echo, discard, daytime, quotd, chargen, time. A query
-/// from there is forged to make two servers talk to each other.
-fn is_reflector(port: u16) -> bool {
-    matches!(port, 0 | 7 | 9 | 13 | 17 | 19 | 37)
 }
 
 /// Why a query fails that the forwarder has no room for.

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::{FAR, Running, exchange, server, until};
-use crate::fixture::dns;
+use super::{FAR, NEAR, Running, exchange, server, stub, until};
+use crate::fixture::{dns, http};
 use crate::fixture::upstream::Upstream;
 
 /// Writes a key of the directory as a whole, or takes it away.
@@ -78,5 +78,67 @@ async fn without_its_stub_domain_a_name_is_as_any_other() {
             "what was kept went with its server: {answer:?}"
         );
     }
+    cache.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_entry_at_the_start_disables_only_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let (corp, outside) = (Upstream::start(FAR).await, Upstream::start(FAR).await);
+    let stubs = format!(
+        r#"{{"good.corp": ["{0}"], "_msdcs.corp": ["{0}"], "b.corp": ["not an address!"]}}"#,
+        corp.address
+    );
+    write(directory.path(), "stubDomains", Some(&stubs));
+    let servers = format!(r#"["0.0.0.0", "{}"]"#, outside.address);
+    write(directory.path(), "upstreamNameservers", Some(&servers));
+    write(directory.path(), "stubDomain", Some("{}"));
+    write(directory.path(), "federations", Some("nonsense"));
+    let cache = Running::start(&[format!("--config-dir={}", directory.path().display())]).await;
+    asked_is(&cache, "good.corp.", Some(&corp)).await;
+    asked_is(&cache, "_msdcs.corp.", Some(&corp)).await;
+    asked_is(&cache, "example.", Some(&outside)).await;
+    let named = [
+        "[!]config-dir warning:",
+        "unknown key \"stubDomain\"",
+        "server \"not an address!\" of \"b.corp\"",
+        "\"0.0.0.0\": 0.0.0.0 is not the address of one host",
+        "\"nonsense\" is not NAME=DOMAIN",
+        "readyz check passed",
+    ];
+    for part in named {
+        http::eventually(cache.http, "/readyz?verbose", 200, part).await;
+    }
+    http::eventually(cache.http, "/metrics", 200, "dnscache_config_refused_entries 4").await;
+    for key in ["stubDomain", "federations"] {
+        write(directory.path(), key, None);
+    }
+    let stubs = format!(r#"{{"good.corp": ["{}"]}}"#, corp.address);
+    write(directory.path(), "stubDomains", Some(&stubs));
+    let servers = format!(r#"["{}"]"#, outside.address);
+    write(directory.path(), "upstreamNameservers", Some(&servers));
+    http::eventually(cache.http, "/readyz?verbose", 200, "[+]config-dir ok").await;
+    http::eventually(cache.http, "/metrics", 200, "dnscache_config_refused_entries 0").await;
+    cache.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_upstream_the_cluster_is_served_and_the_page_shows_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("resolv.conf");
+    std::fs::write(&file, "nameserver fe80::1\n").unwrap();
+    let kubedns = Upstream::start(NEAR).await;
+    let flags = [stub("cluster.local", &kubedns), format!("--resolv-file={}", file.display())];
+    let cache = Running::start(&flags).await;
+    asked_is(&cache, "cluster.local.", Some(&kubedns)).await;
+    asked_is(&cache, "example.", None).await;
+    for part in ["[!]upstreams warning: there is no upstream", "line 1, \"nameserver fe80::1\""] {
+        http::eventually(cache.http, "/readyz?verbose", 200, part).await;
+    }
+    http::eventually(cache.http, "/metrics", 200, "dnscache_default_upstreams 0").await;
+    http::eventually(cache.http, "/metrics", 200, "dnscache_resolv_conf_refused_lines 1").await;
+    std::fs::write(&file, "nameserver 127.0.0.9\nnameserver fe80::1%lo\n").unwrap();
+    http::eventually(cache.http, "/readyz?verbose", 200, "[+]upstreams ok").await;
+    http::eventually(cache.http, "/metrics", 200, "dnscache_default_upstreams 2").await;
     cache.stop().await;
 }

@@ -1,0 +1,210 @@
+//! Changes of a directory: inotify while the system has it, else a look every second.
+//!
+//! Edge. Does not know what the files are for.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{ErrorKind, Event, RecommendedWatcher, RecursiveMode};
+use tokio::sync::Notify;
+
+/// Watches one directory. All pods of a user on a node share its inotify instances, so the instance
+/// is kept once there is one: a later one might be refused.
+pub struct Watcher {
+    directory: PathBuf,
+    make: Make,
+    inner: Option<Box<dyn notify::Watcher + Send>>,
+    changed: Arc<Notify>,
+    /// How it went last time.
+    state: State,
+}
+
+/// Makes the system's watcher, which rings at each change.
+type Make = Box<dyn Fn(Arc<Notify>) -> notify::Result<Box<dyn notify::Watcher + Send>> + Send>;
+
+/// How changes are noticed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// By inotify, at once.
+    #[default]
+    Watching,
+    /// There is no directory to watch: a look now and then.
+    Absent,
+    /// inotify is refused: a look every second.
+    Polling,
+}
+
+impl State {
+    /// Whether changes are noticed later than they could be.
+    pub fn is_polling(self) -> bool {
+        self == Self::Polling
+    }
+
+    /// How long to wait for an event before the next look.
+    fn pause(self) -> Duration {
+        match self {
+            Self::Watching | Self::Absent => POLL,
+            Self::Polling => POLL_WITHOUT_INOTIFY,
+        }
+    }
+}
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watcher")
+            .field("directory", &self.directory)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Watcher {
+    /// A watcher of `directory`, to be [armed](Self::arm) before each look.
+    pub fn new(directory: &Path) -> Self {
+        Self::with(directory, Box::new(system_watcher))
+    }
+
+    fn with(directory: &Path, make: Make) -> Self {
+        let (directory, changed) = (directory.to_owned(), Arc::new(Notify::new()));
+        Self { directory, make, inner: None, changed, state: State::Watching }
+    }
+
+    /// Makes what changes from now on ring, if the system lets it; returns how changes are noticed.
+    ///
+    /// A directory that was replaced as a whole is found again. The first refusal and its end are
+    /// logged.
+    pub fn arm(&mut self) -> State {
+        let watched = match self.inner.take().map_or_else(|| self.make(), Ok) {
+            Ok(mut inner) => {
+                let watched = inner.watch(&self.directory, RecursiveMode::NonRecursive);
+                self.inner = Some(inner);
+                watched
+            }
+            Err(error) => Err(error),
+        };
+        let directory = self.directory.display();
+        let state = match &watched {
+            Ok(()) => State::Watching,
+            Err(error) if is_absent(error) => State::Absent,
+            Err(_) => State::Polling,
+        };
+        match (&watched, self.state.is_polling()) {
+            (Err(error), false) if state.is_polling() => {
+                tracing::warn!(
+                    %directory, %error,
+                    "inotify is not available, changes are looked for every second: raise \
+                     fs.inotify.max_user_instances on this node"
+                );
+            }
+            (Ok(()), true) => tracing::info!(%directory, "inotify is available again"),
+            _ => {}
+        }
+        self.state = state;
+        state
+    }
+
+    /// Waits until something has changed, or until it is time for another look; returns whether
+    /// something has.
+    pub async fn changed(&mut self) -> bool {
+        tokio::time::timeout(self.state.pause(), self.changed.notified()).await.is_ok()
+    }
+
+    /// Waits until nothing has changed for `quiet`, `most` at most.
+    pub async fn settle(&mut self, quiet: Duration, most: Duration) {
+        let settled =
+            async { while tokio::time::timeout(quiet, self.changed.notified()).await.is_ok() {} };
+        // Files that are written without a pause are read in between.
+        drop(tokio::time::timeout(most, settled).await);
+    }
+
+    fn make(&self) -> notify::Result<Box<dyn notify::Watcher + Send>> {
+        (self.make)(Arc::clone(&self.changed))
+    }
+}
+
+fn system_watcher(changed: Arc<Notify>) -> notify::Result<Box<dyn notify::Watcher + Send>> {
+    let ring = move |event: notify::Result<Event>| {
+        // Our own reading of the files is an event as well.
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            changed.notify_one();
+        }
+    };
+    let watcher = <RecommendedWatcher as notify::Watcher>::new(ring, notify::Config::default())?;
+    Ok(Box::new(watcher))
+}
+
+/// Whether there is nothing to watch.
+fn is_absent(error: &notify::Error) -> bool {
+    match &error.kind {
+        ErrorKind::PathNotFound => true,
+        ErrorKind::Io(error) => error.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
+/// Between two looks without an event: what inotify does not report, such as changes on the server
+/// of a network file system.
+const POLL: Duration = Duration::from_secs(10);
+/// The same while inotify is not available.
+const POLL_WITHOUT_INOTIFY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_rings_also_after_the_directory_was_replaced() {
+        let parent = TempDir::new().unwrap();
+        let directory = parent.path().join("watched");
+        std::fs::create_dir(&directory).unwrap();
+        let mut watcher = Watcher::new(&directory);
+        for file in ["first", "second"] {
+            assert_eq!(watcher.arm(), State::Watching);
+            std::fs::write(directory.join(file), "").unwrap();
+            assert!(watcher.changed().await, "{file}");
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert!(watcher.changed().await, "removed");
+        watcher.settle(Duration::from_millis(10), Duration::from_secs(10)).await;
+        assert_eq!(watcher.arm(), State::Absent);
+        std::fs::create_dir(&directory).unwrap();
+        assert_eq!(watcher.arm(), State::Watching);
+        std::fs::write(directory.join("third"), "").unwrap();
+        assert!(watcher.changed().await);
+    }
+
+    #[test]
+    fn a_refusal_means_polling_until_it_works_and_the_instance_is_kept() {
+        let directory = TempDir::new().unwrap();
+        let (refuses, made) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+        let make = {
+            let (refuses, made) = (Arc::clone(&refuses), Arc::clone(&made));
+            Box::new(move |changed| {
+                if refuses.load(Ordering::Relaxed) {
+                    return Err(notify::Error::new(ErrorKind::MaxFilesWatch));
+                }
+                made.fetch_add(1, Ordering::Relaxed);
+                system_watcher(changed)
+            })
+        };
+        let mut watcher = Watcher::with(directory.path(), make);
+        for _ in 0..3 {
+            assert_eq!(watcher.arm(), State::Polling);
+            assert_eq!(watcher.state.pause(), Duration::from_secs(1));
+        }
+        refuses.store(false, Ordering::Relaxed);
+        assert_eq!(watcher.arm(), State::Watching);
+        assert_eq!(watcher.state.pause(), Duration::from_secs(10));
+        refuses.store(true, Ordering::Relaxed);
+        for _ in 0..3 {
+            assert_eq!(watcher.arm(), State::Watching, "the instance is there already");
+        }
+        assert_eq!(made.load(Ordering::Relaxed), 1);
+    }
+}
