@@ -26,6 +26,7 @@ mod changes;
 pub mod chaos;
 pub mod config;
 pub mod counters;
+pub mod extended_error;
 pub mod forward;
 pub mod handler;
 mod http;

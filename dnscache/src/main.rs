@@ -7,7 +7,7 @@ use dnscache::{Config, Error};
 fn main() -> ExitCode {
     let config = shared::flags::parse::<Config>();
     if let Err(error) = config.check() {
-        return shared::flags::wrong(&error);
+        return shared::flags::wrong::<Config>(&error);
     }
     shared::log::start(&config.log);
     shared::descriptors::raise(dnscache::DESCRIPTORS_MAX);

@@ -602,6 +602,8 @@ mod tests {
     fn names_of_one_label_have_a_route_of_their_own() {
         let routes = routes(&["//10.0.0.1", "9.9.9.9"], &[], "");
         check(&routes, &[("intranet", "10.0.0.1:53"), ("a.intranet", "9.9.9.9:53")]);
+        let here = self::routes(&["//", "9.9.9.9"], &[], "");
+        check(&here, &[("picard", "local picard"), ("a.picard", "9.9.9.9:53")]);
         assert_eq!(told(&routes, "localhost"), "local localhost");
     }
 

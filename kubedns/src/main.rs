@@ -8,7 +8,7 @@ use shared::{descriptors, flags, log, shutdown};
 fn main() -> ExitCode {
     let config: Config = flags::parse();
     if let Err(error) = config.check() {
-        return flags::wrong(&error);
+        return flags::wrong::<Config>(&error);
     }
     log::start(&config.log);
     descriptors::raise(kubedns::DESCRIPTORS_MAX);

@@ -3,7 +3,7 @@
 //! Edge: reads the arguments and the environment, and may end the process. What a flag means is
 //! the business of each program's `config.rs`; this file must not know any flag by name.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -19,10 +19,10 @@ pub use crate::peer::AddressError;
 
 /// The flags and environment of this process as a `C`.
 ///
-/// Every flag `--some-flag` of program `prog` is also read from `PROG_SOME_FLAG`; a repeatable flag
-/// takes several values from there, separated by spaces. `--help` and `--version` print and exit
-/// with 0; a mistake is one line on stderr that names the flag, the value and what is allowed, and
-/// exits with 2.
+/// Every flag `--some-flag` of program `prog` is also read from `PROG_SOME_FLAG`, unless that is
+/// empty; a repeatable flag takes several values from there, separated by spaces. `--help` and
+/// `--version` print and exit with 0; a mistake is one line on stderr that names the flag or the
+/// variable, the value and what is allowed, and exits with 2.
 pub fn parse<C: Parser>() -> C {
     match parse_from(std::env::args_os()) {
         Ok(config) => config,
@@ -51,21 +51,49 @@ pub enum Stop {
 pub fn parse_from<C: Parser>(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> Result<C, Stop> {
-    let arguments = arguments.into_iter().map(Into::into).collect::<Vec<OsString>>();
-    let mut command = command::<C>(&arguments);
+    parse_with(arguments.into_iter().map(Into::into).collect(), &|name| std::env::var_os(name))
+}
+
+/// The value of an environment variable.
+type Environment<'e> = &'e dyn Fn(&str) -> Option<OsString>;
+
+fn parse_with<C: Parser>(
+    mut arguments: Vec<OsString>,
+    environment: Environment<'_>,
+) -> Result<C, Stop> {
+    let mut command = C::command().color(clap::ColorChoice::Auto);
+    let variables = variables(&command, &arguments, environment);
+    let is_help = |argument: &OsString| argument == "--help" || argument == "-h";
+    let shows_help = arguments.iter().any(is_help);
+    let prefix = prefix(&command);
+    command = command.mut_args(|argument| {
+        let Some(long) = argument.get_long() else { return argument };
+        let name = variable(&prefix, long);
+        // For clap, an empty value is a value.
+        let is_empty = environment(&name).is_some_and(|value| value.is_empty());
+        match is_empty && !shows_help {
+            true => argument,
+            false => argument.env(name).hide_env_values(true),
+        }
+    });
+    let values = variables.iter().flat_map(|variable| variable.arguments.iter().cloned());
+    let at = arguments.len().min(1);
+    arguments.splice(at..at, values.collect::<Vec<_>>());
     let read = command.try_get_matches_from_mut(arguments).and_then(|matches| {
         C::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
     });
     read.map_err(|error| match error.use_stderr() {
         false => Stop::Shown(error.render().to_string()),
-        true => Stop::Wrong(one_line(&error)),
+        true => Stop::Wrong(blame(one_line(&error), &variables)),
     })
 }
 
 /// Prints what is wrong with flags that contradict each other, one line, and yields exit code 2:
 /// for checks that need more than one flag, made by `main` after [`parse`].
-pub fn wrong(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("error: {}", chain(error));
+pub fn wrong<C: CommandFactory>(error: &dyn std::error::Error) -> ExitCode {
+    let arguments = std::env::args_os().collect::<Vec<_>>();
+    let variables = variables(&C::command(), &arguments, &|name| std::env::var_os(name));
+    eprintln!("error: {}", blame(chain(error), &variables));
     ExitCode::from(WRONG as u8)
 }
 
@@ -148,19 +176,74 @@ pub fn seconds(
     }
 }
 
-/// The command of `C` with an environment variable for each flag. Spaces part values where a
-/// repeatable flag is not on the command line, and so can only come from there.
-fn command<C: CommandFactory>(arguments: &[OsString]) -> clap::Command {
-    let command = C::command();
-    let prefix = command.get_name().to_uppercase();
-    command.color(clap::ColorChoice::Auto).mut_args(|argument| {
-        let Some(long) = argument.get_long() else { return argument };
-        let variable = format!("{prefix}_{}", long.to_uppercase()).replace('-', "_");
-        let flag = format!("--{long}");
-        let given = arguments.iter().any(|given| given.to_string_lossy().starts_with(&flag));
-        let parted = matches!(argument.get_action(), ArgAction::Append) && !given;
-        let argument = argument.env(variable).hide_env_values(true);
-        if parted { argument.value_delimiter(' ') } else { argument }
+/// A flag that is not on the command line, but in the environment.
+struct Variable {
+    name: String,
+    /// As the user would write it: `--some-flag`.
+    flag: String,
+    /// What it stands for on the command line; nothing for a switch that is off.
+    arguments: Vec<OsString>,
+}
+
+/// The variables that count: those of flags that `arguments` do not have, and that are not empty.
+fn variables(
+    command: &clap::Command,
+    arguments: &[OsString],
+    environment: Environment<'_>,
+) -> Vec<Variable> {
+    let prefix = prefix(command);
+    let read = |argument: &clap::Arg| {
+        let long = argument.get_long()?;
+        let (name, flag) = (variable(&prefix, long), format!("--{long}"));
+        let is_it = |given: &OsString| {
+            let given = given.to_string_lossy();
+            given.strip_prefix(&*flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        };
+        let value = environment(&name).filter(|value| !value.is_empty())?;
+        if arguments.iter().skip(1).any(is_it) {
+            return None;
+        }
+        let with = |value: &OsStr| {
+            let mut argument = OsString::from(format!("{flag}="));
+            argument.push(value);
+            argument
+        };
+        let arguments = match (argument.get_action(), value.to_str()) {
+            // Read by clap, which knows the words for on and off.
+            (ArgAction::SetTrue | ArgAction::SetFalse, _) => Vec::new(),
+            (ArgAction::Append, Some(text)) => {
+                text.split_whitespace().map(|part| with(part.as_ref())).collect()
+            }
+            _ => vec![with(&value)],
+        };
+        Some(Variable { name, flag, arguments })
+    };
+    command.get_arguments().filter_map(read).collect()
+}
+
+/// `PROG` of the program `prog`.
+fn prefix(command: &clap::Command) -> String {
+    command.get_name().to_uppercase()
+}
+
+/// `PROG_SOME_FLAG` of `--some-flag`.
+fn variable(prefix: &str, long: &str) -> String {
+    format!("{prefix}_{}", long.to_uppercase()).replace('-', "_")
+}
+
+/// Names the variable in `line`, quoted as clap does it, in place of a flag that the user did not
+/// write.
+fn blame(line: String, variables: &[Variable]) -> String {
+    variables.iter().fold(line, |line, Variable { name, flag, .. }| {
+        let quoted = format!("'{flag}");
+        let begin = line
+            .match_indices(&quoted)
+            .map(|(at, _)| at)
+            .find(|&at| line[at + quoted.len()..].starts_with(['\'', ' ', '=', '.']));
+        let Some(begin) = begin else { return line };
+        let rest = &line[begin + quoted.len()..];
+        let end = rest.find('\'').map_or("", |end| &rest[end + 1..]);
+        format!("{}the environment variable {name}{end}", &line[..begin])
     })
 }
 
@@ -273,5 +356,86 @@ mod tests {
         assert_eq!(config.listen.port(), 53);
         assert_eq!(config.some_ttl, Duration::from_secs(30));
         assert_eq!(config.namespace, ["a", "b c"], "as they are: only a variable is parted");
+    }
+
+    /// Names and values.
+    type Variables<'v> = &'v [(&'v str, &'v str)];
+
+    /// The configuration that `environment` and `arguments` make.
+    fn read(environment: Variables<'_>, arguments: &[&str]) -> Result<Config, Stop> {
+        let value = |name: &str| {
+            let mut rows = environment.iter();
+            rows.find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+        };
+        let arguments = ["prog"].iter().chain(arguments).map(OsString::from).collect();
+        parse_with(arguments, &value)
+    }
+
+    #[test]
+    fn a_variable_counts_unless_it_is_empty_or_its_flag_is_given() {
+        let all = [
+            ("PROG_LISTEN", "127.0.0.1:1"),
+            ("PROG_SOME_TTL", "7"),
+            ("PROG_PODS", "disabled"),
+            ("PROG_NAMESPACE", " a  b "),
+        ];
+        let config = read(&all, &[]).unwrap();
+        assert_eq!((config.listen.port(), config.some_ttl.as_secs()), (1, 7));
+        assert_eq!(config.pods.as_deref(), Some("disabled"));
+        assert_eq!(config.namespace, ["a", "b"]);
+
+        let flags = ["--listen=127.0.0.1:2", "--some-ttl", "8", "--namespace=c d"];
+        let config = read(&all, &flags).unwrap();
+        assert_eq!((config.listen.port(), config.some_ttl.as_secs()), (2, 8));
+        assert_eq!(config.pods.as_deref(), Some("disabled"));
+        assert_eq!(config.namespace, ["c d"]);
+
+        let config = read(&all.map(|(name, _)| (name, "")), &[]).unwrap();
+        assert_eq!((config.listen.port(), config.some_ttl.as_secs()), (53, 30));
+        assert_eq!((config.pods, config.namespace.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_wrong_variable_is_named_and_a_wrong_flag_is_not_blamed_on_it() {
+        let rows: [(Variables<'_>, &[&str], &str); 5] = [
+            (
+                &[("PROG_SOME_TTL", "-1")],
+                &[],
+                "error: invalid value '-1' for the environment variable PROG_SOME_TTL: expected \
+                 whole seconds, 0 to 3600",
+            ),
+            (
+                &[("PROG_PODS", "all")],
+                &[],
+                "error: invalid value 'all' for the environment variable PROG_PODS [possible \
+                 values: disabled, insecure]",
+            ),
+            (
+                &[("PROG_LISTEN", "a b")],
+                &[],
+                "error: invalid value 'a b' for the environment variable PROG_LISTEN: expected \
+                 IP:PORT, such as 0.0.0.0:53 or [::]:53",
+            ),
+            (
+                &[("PROG_SOME_TTL", "-1")],
+                &["--some-ttl=-2"],
+                "error: invalid value '-2' for '--some-ttl <SOME_TTL>': expected whole seconds, 0 \
+                 to 3600",
+            ),
+            (
+                &[("PROG_SOME_TTL", "7")],
+                &["--listen=x"],
+                "error: invalid value 'x' for '--listen <LISTEN>': expected IP:PORT, such as \
+                 0.0.0.0:53 or [::]:53",
+            ),
+        ];
+        for (environment, arguments, expected) in rows {
+            let Err(Stop::Wrong(line)) = read(environment, arguments) else {
+                panic!("{environment:?} {arguments:?} was taken");
+            };
+            assert_eq!(line, expected);
+        }
+        let Err(Stop::Shown(help)) = read(&[("PROG_SOME_TTL", "")], &["--help"]) else { panic!() };
+        assert!(help.contains("PROG_SOME_TTL"), "{help}");
     }
 }

@@ -2,13 +2,18 @@
 //!
 //! Edge. Knows no event; whoever has something to say uses `tracing`.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::str::FromStr;
 
+use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -56,10 +61,12 @@ pub fn start(config: &LogConfig) {
     let terminal = std::io::stderr().is_terminal();
     let format = config.format.unwrap_or(if terminal { Format::Text } else { Format::Json });
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(terminal);
+    // JSON escapes what it writes; text does not.
+    let fields = debug_fn(write_field).delimited(" ");
     let filter = config.filter.0.clone();
     let registry = tracing_subscriber::registry();
     let started = match format {
-        Format::Text => registry.with(lines.with_filter(filter)).try_init(),
+        Format::Text => registry.with(lines.fmt_fields(fields).with_filter(filter)).try_init(),
         Format::Json => {
             registry.with(lines.json().flatten_event(true).with_filter(filter)).try_init()
         }
@@ -67,6 +74,30 @@ pub fn start(config: &LogConfig) {
     if started.is_err() {
         tracing::debug!("the log runs already");
     }
+}
+
+/// Writes one field of a line for people: the message as it is, others as `NAME=VALUE`.
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    match field.name() {
+        "message" => write!(writer, "{}", escaped(&format!("{value:?}"))),
+        name => write!(writer, "{name}={}", escaped(&format!("{value:?}"))),
+    }
+}
+
+/// Returns `text` with its control characters escaped as in a Rust string: what others named must
+/// not start a line of its own, nor command the terminal.
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return text.into();
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        match character.is_control() {
+            true => escaped.extend(character.escape_default()),
+            false => escaped.push(character),
+        }
+    }
+    escaped.into()
 }
 
 /// The last words of a program: its error with all causes in one line, and exit code 1.
@@ -115,5 +146,58 @@ mod tests {
         for bad in ["", "verbose", "info,", "=debug", "kubedns=", "kubedns=3", "info;debug"] {
             assert!(bad.parse::<Filter>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn control_characters_are_escaped_and_nothing_else() {
+        let rows = [
+            (
+                "plain text, Gr\u{fc}\u{df}e \u{1f600} 'x' \\",
+                "plain text, Gr\u{fc}\u{df}e \u{1f600} 'x' \\",
+            ),
+            ("a\nb\r\tc", "a\\nb\\r\\tc"),
+            ("\u{1b}[31mred\u{7f}\u{9b}0m\0", "\\u{1b}[31mred\\u{7f}\\u{9b}0m\\u{0}"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(escaped(text), expected);
+        }
+    }
+
+    /// A writer that can be looked at.
+    #[derive(Clone, Default)]
+    struct Page(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_of_the_log_stays_one_line() {
+        let page = Page::default();
+        let writer = page.clone();
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .without_time()
+            .fmt_fields(debug_fn(write_field).delimited(" "));
+        let evil = "x\n2026 ERROR forged \u{1b}[2J";
+        let error = std::io::Error::other(evil);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+            let span = tracing::info_span!("span", name = %evil);
+            let _entered = span.enter();
+            tracing::warn!(name = %evil, quoted = evil, debug = ?evil, %error, count = 7, "{evil}");
+        });
+        let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+        let line = text.strip_suffix('\n').unwrap();
+        assert!(!line.contains(char::is_control), "{line:?}");
+        assert_eq!(line.matches("x\\n2026 ERROR forged \\u{1b}[2J").count(), 6, "{line}");
+        assert!(line.contains("WARN") && line.contains("count=7"), "{line}");
     }
 }

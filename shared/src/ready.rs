@@ -9,6 +9,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::log::escaped;
+
 /// What still keeps the program from being ready; clones see the same.
 #[derive(Clone, Debug)]
 pub struct Ready {
@@ -105,12 +107,12 @@ impl Check {
 
     /// `name` is not as it should be, because of `reason`, and that stops nothing.
     pub fn warning(name: impl Into<Cow<'static, str>>, reason: impl Into<String>) -> Self {
-        Self { name: name.into(), finding: Finding::Warning(reason.into()) }
+        Self { name: name.into(), finding: Finding::Warning(escaped(&reason.into()).into_owned()) }
     }
 
     /// `name` failed because of `reason`.
     pub fn failed(name: impl Into<Cow<'static, str>>, reason: impl Into<String>) -> Self {
-        Self { name: name.into(), finding: Finding::Failed(reason.into()) }
+        Self { name: name.into(), finding: Finding::Failed(escaped(&reason.into()).into_owned()) }
     }
 
     /// Failed once the program was told to stop, which cancels `leaving`; `None` before.

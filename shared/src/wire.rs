@@ -105,10 +105,24 @@ pub enum ErrorCode {
     Other = 0,
     /// The answer is older than its TTL.
     StaleAnswer = 3,
+    /// The upstream's validation failed.
+    DnssecBogus = 6,
+    /// A signature has expired.
+    SignatureExpired = 7,
+    /// A signature does not hold yet.
+    SignatureNotYetValid = 8,
+    /// A zone lacks the key that the zone above it promises.
+    DnskeyMissing = 9,
     /// The failure comes from the cache.
     CachedError = 13,
     /// The server has not loaded its data yet.
     NotReady = 14,
+    /// The upstream's operator blocks the name.
+    Blocked = 15,
+    /// The upstream's operator has to block the name.
+    Censored = 16,
+    /// The client wanted the name to be blocked.
+    Filtered = 17,
     /// The client may not ask this.
     Prohibited = 18,
     /// The NXDOMAIN is older than its TTL.

@@ -6,6 +6,7 @@ mod cargo_load;
 mod cargo_pod;
 mod conformance;
 mod dnscache;
+mod environment;
 mod fixture;
 mod flights;
 mod fuzz;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use tokio::process::Command;
@@ -28,9 +28,13 @@ pub enum Error {
 
 /// Builds the three programs, cargo's progress on standard error; yields the directory they are in.
 pub async fn programs() -> Result<PathBuf, Error> {
-    let own = std::env::current_exe().map_err(Error::OwnPath)?;
+    programs_beside(&std::env::current_exe().map_err(Error::OwnPath)?).await
+}
+
+/// Does the same in the directory of `program`, another binary of the workspace.
+pub async fn programs_beside(program: &Path) -> Result<PathBuf, Error> {
     // target/PROFILE/pod, whatever the target directory is called.
-    let directory = own.parent().expect("a program lies in a directory").to_owned();
+    let directory = program.parent().expect("a program lies in a directory").to_owned();
     let target = directory.parent().expect("cargo builds into target/PROFILE");
     let profile = match directory.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",

@@ -18,9 +18,11 @@ pub struct Local<'a> {
 /// What is answered for a suffix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Nothing below it exists.
+    /// Neither it nor anything below it exists.
     Absent,
-    /// Likewise, of addresses that networks use for themselves: those next to the cluster too,
+    /// An empty zone: it exists, and nothing below it does (RFC 6303 section 3).
+    Empty,
+    /// The same, of addresses that networks use for themselves: those next to the cluster too,
     /// which is why their names may leave a pod that knows which are the cluster's.
     Private,
     /// Every name has the loopback addresses (RFC 6761 section 6.3).
@@ -30,36 +32,47 @@ pub enum Kind {
 impl Local<'_> {
     /// Writes the reply to `query`, whose name is the zone's or below it.
     ///
-    /// As from an empty zone of that name (RFC 6303 section 3): its own name exists, none below.
+    /// An empty zone has SOA and NS records of its own (RFC 6303 section 3). What does not exist is
+    /// denied with the SOA of a zone above it, because a name with an SOA exists.
     pub fn answer(&self, query: &Query<'_>, reply: &mut Reply<'_>) {
         reply.set_recursion_available(true);
         reply.set_authoritative(true);
-        let loopback: &[u8] = match (self.kind, query.qtype) {
-            (Kind::Loopback, rtype::A) => &[127, 0, 0, 1],
-            (Kind::Loopback, rtype::AAAA) => &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
-            _ => &[],
-        };
-        if !loopback.is_empty() {
-            let owner = Owner::Question;
-            if reply.push(Section::Answer, owner, query.qtype, TTL_SECS, &[loopback]).is_none() {
-                reply.set_truncated();
-            }
-            return;
-        }
+        let is_apex = query.name().len() == self.zone.len();
+        let exists = self.kind == Kind::Loopback || (is_apex && self.kind != Kind::Absent);
         if self.kind != Kind::Loopback {
-            if query.name().len() > self.zone.len() {
-                reply.set_rcode(rcode::NXDOMAIN);
-            }
             reply.set_error(ErrorCode::Other, "answered here: this name never leaves the pod");
         }
-        let zone_at = HEADER_LEN + query.name().len() - self.zone.len();
+        if !exists {
+            reply.set_rcode(rcode::NXDOMAIN);
+        }
         let timers = [1, 3_600, 1_200, 604_800, TTL_SECS].map(u32::to_be_bytes).concat();
-        let rdata: [&[u8]; 3] = [self.zone, NOBODY, &timers];
-        // An SOA fits the smallest reply unless both names are near their limit: sent without,
-        // then, which only means that nobody keeps the answer (RFC 2308 section 5).
-        let owner = Owner::At(zone_at as u16);
-        reply.push(Section::Authority, owner, rtype::SOA, TTL_SECS, &rdata);
+        let zone = if is_apex && !exists { parent(self.zone) } else { self.zone };
+        let soa: [&[u8]; 3] = [zone, NOBODY, &timers];
+        let rdata: &[&[u8]] = match (self.kind, query.qtype) {
+            (Kind::Loopback, rtype::A) => &[&[127, 0, 0, 1]],
+            (Kind::Loopback, rtype::AAAA) => &[&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]],
+            (_, rtype::SOA) if is_apex && exists => &soa,
+            (_, rtype::NS) if is_apex && exists => &[zone],
+            _ => {
+                // An SOA fits the smallest reply unless both names are near their limit: sent
+                // without, then, which only means that nobody keeps the answer (RFC 2308 section
+                // 5).
+                let owner = Owner::At((HEADER_LEN + query.name().len() - zone.len()) as u16);
+                reply.push(Section::Authority, owner, rtype::SOA, TTL_SECS, &soa);
+                return;
+            }
+        };
+        let section = Section::Answer;
+        if reply.push(section, Owner::Question, query.qtype, TTL_SECS, rdata).is_none() {
+            reply.set_truncated();
+        }
     }
+}
+
+/// The name above `name`; the root is above itself.
+fn parent(name: &[u8]) -> &[u8] {
+    let label = name.first().map_or(0, |&length| usize::from(length));
+    name.get(1 + label..).filter(|rest| !rest.is_empty()).unwrap_or(name)
 }
 
 /// The zones of the lists in wire form.
@@ -67,14 +80,16 @@ pub(super) fn zones() -> impl Iterator<Item = (Box<[u8]>, Kind)> {
     let shared_space = (64..=127).map(|second| format!("{second}.100.in-addr.arpa"));
     let private = (16..=31).map(|second| format!("{second}.172.in-addr.arpa"));
     let private = private.chain(PRIVATE.iter().map(|&zone| zone.to_owned()));
-    let listed = ZONES.iter().map(|&zone| zone.to_owned());
+    let listed = EMPTY.iter().map(|&zone| zone.to_owned());
     let here = (0..2).map(|last| {
         let zeros = "0.".repeat(31);
         format!("{last}.{zeros}ip6.arpa")
     });
-    let absent = listed.chain(here).map(|zone| (zone, Kind::Absent));
+    let absent = ABSENT.iter().map(|&zone| (zone.to_owned(), Kind::Absent));
+    let empty = listed.chain(here).map(|zone| (zone, Kind::Empty));
     let private = private.chain(shared_space).map(|zone| (zone, Kind::Private));
     absent
+        .chain(empty)
         .chain(private)
         .chain([("localhost".to_owned(), Kind::Loopback)])
         .map(|(zone, kind)| (wire(&zone).expect("the lists hold domain names"), kind))
@@ -103,18 +118,23 @@ pub fn text(name: &[u8]) -> String {
 const NOBODY: &[u8] = b"\x06nobody\x07invalid\x00";
 /// How long clients may keep what is said here, in seconds: routes change with the configuration.
 const TTL_SECS: u32 = 300;
-/// Suffixes below which nothing outside exists or may be asked, beside ranges of them.
+/// Suffixes that do not exist outside, and that nobody there may be asked about.
 ///
 /// Not `test`, against RFC 6761 section 6.2: those who use it have a server for it, often the same
 /// that they ask for everything else. Not the addresses of documentation, against RFC 6303 sections
 /// 4.2 and 4.6: nobody has them, and Kubernetes' e2e tests ask an upstream of theirs about them.
-const ZONES: [&str; 12] = [
-    // RFC 6761 section 6.4, RFC 7686, RFC 8375.
+const ABSENT: [&str; 3] = [
+    // RFC 6761 section 6.4, RFC 7686.
     "invalid",
     "onion",
-    "home.arpa",
     // Ours: where nobody serves it, nobody outside may be asked about it either.
     "cluster.local",
+];
+
+/// Zones that exist outside and are empty, beside ranges of them.
+const EMPTY: [&str; 9] = [
+    // RFC 8375.
+    "home.arpa",
     // RFC 6303 section 4.2: this network, loopback, link-local, broadcast.
     "0.in-addr.arpa",
     "127.in-addr.arpa",
@@ -153,20 +173,62 @@ mod tests {
         Message::from_vec(&out[..len]).unwrap()
     }
 
+    /// Every type at the name of every zone and below it: what exists there.
     #[test]
-    fn an_empty_zone_says_so() {
-        let rows = [
-            ("7.0.0.10.in-addr.arpa", rtype::PTR, "10.in-addr.arpa", rcode::NXDOMAIN),
-            ("10.in-addr.arpa", rtype::PTR, "10.in-addr.arpa", rcode::NOERROR),
-            ("a.b.onion", rtype::A, "onion", rcode::NXDOMAIN),
+    fn every_local_zone_answers_every_type() {
+        const TYPES: [u16; 8] = [
+            rtype::A,
+            rtype::AAAA,
+            rtype::SOA,
+            rtype::NS,
+            rtype::PTR,
+            rtype::TXT,
+            rtype::SRV,
+            rtype::ANY,
         ];
-        for (name, qtype, zone, expected) in rows {
-            let message = ask(name, qtype, Kind::Absent, zone);
-            assert_eq!(u16::from(message.response_code), expected, "{name}");
-            assert!(message.answers.is_empty(), "{name}");
-            let [soa] = &message.authorities[..] else { panic!("{name}: an SOA") };
-            assert_eq!(soa.name.to_ascii(), format!("{zone}."), "{name}");
-            assert!(message.authoritative && message.recursion_available, "{name}");
+        // `--server=//` and `--server=/corp.example/`
+        let flags = ["picard", "corp.example"].map(|zone| (wire(zone).unwrap(), Kind::Absent));
+        let mut seen = 0;
+        for (zone, kind) in zones().chain(flags) {
+            let zone = text(&zone);
+            for qtype in TYPES {
+                let own = matches!(qtype, rtype::SOA | rtype::NS) && kind != Kind::Absent;
+                let here = kind == Kind::Loopback && matches!(qtype, rtype::A | rtype::AAAA);
+                let below = format!("a.{zone}");
+                let rows = [
+                    (&zone, kind != Kind::Absent, own || here),
+                    (&below, kind == Kind::Loopback, here),
+                ];
+                for (name, exists, answers) in rows {
+                    let what = format!("{name} {qtype} {kind:?}");
+                    let message = ask(name, qtype, kind, &zone);
+                    let expected = if exists { rcode::NOERROR } else { rcode::NXDOMAIN };
+                    assert_eq!(u16::from(message.response_code), expected, "{what}");
+                    assert_eq!(message.answers.len(), usize::from(answers), "{what}");
+                    assert_eq!(message.authorities.len(), usize::from(!answers), "{what}");
+                    assert!(message.authoritative && message.recursion_available, "{what}");
+                    for soa in &message.authorities {
+                        let owner = soa.name.to_ascii();
+                        let name = format!("{name}.");
+                        assert!(owner == "." || name.ends_with(&owner), "{what}: {owner}");
+                        assert!(exists || owner != name, "{what}: it does not exist");
+                    }
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 1_000, "{seen}");
+    }
+
+    #[test]
+    fn an_empty_zone_has_records_of_its_own() {
+        let zone = "10.in-addr.arpa";
+        let rows =
+            [(rtype::NS, "NS 10.in-addr.arpa."), (rtype::SOA, "SOA 10.in-addr.arpa. nobody")];
+        for (qtype, expected) in rows {
+            let message = ask(zone, qtype, Kind::Private, zone);
+            let answer = message.answers[0].to_string();
+            assert!(answer.starts_with(&format!("{zone}. 300 IN {expected}")), "{answer}");
         }
     }
 

@@ -56,7 +56,7 @@ pub struct Reply<'b> {
     dnssec_ok: bool,
     extended_rcode: u8,
     keepalive: Option<u16>,
-    error: Option<(ErrorCode, &'static str)>,
+    error: Option<(ErrorCode, &'b str)>,
 }
 
 impl<'b> Reply<'b> {
@@ -126,7 +126,7 @@ impl<'b> Reply<'b> {
 
     /// Attaches an Extended DNS Error, sent when the query has EDNS (RFC 8914). The last one set is
     /// sent, its text cut at 96 bytes.
-    pub fn set_error(&mut self, code: ErrorCode, text: &'static str) {
+    pub fn set_error(&mut self, code: ErrorCode, text: &'b str) {
         self.error = Some((code, text));
     }
 
@@ -137,7 +137,7 @@ impl<'b> Reply<'b> {
     }
 
     /// Makes this SERVFAIL (or another failure) with its reason and nothing else.
-    pub fn fail(&mut self, code: u16, reason: ErrorCode, text: &'static str) {
+    pub fn fail(&mut self, code: u16, reason: ErrorCode, text: &'b str) {
         self.set_rcode(code);
         self.set_error(reason, text);
     }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{FAR, NEAR, Running, exchange, server, stub, until};
-use crate::fixture::{dns, http};
 use crate::fixture::upstream::Upstream;
+use crate::fixture::{dns, http};
 
 /// Writes a key of the directory as a whole, or takes it away.
 fn write(directory: &Path, key: &str, text: Option<&str>) {
