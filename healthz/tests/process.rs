@@ -58,7 +58,7 @@ fn an_address_in_use_is_named_and_exit_code_1() {
 #[test]
 fn a_signal_ends_it_with_exit_code_0() {
     let mut child = healthz()
-        .args(["--http-listen", "127.0.0.1:0", "--probe", "a,127.0.0.1:9,x"])
+        .args(["--http-listen", "127.0.0.1:0", "--probe", "a,127.0.0.1:1,x"])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();

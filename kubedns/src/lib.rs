@@ -109,7 +109,7 @@ pub struct Program {
 /// Where objects come from.
 enum Origin {
     Cluster(Arc<Cluster>),
-    Files(tokio::sync::watch::Receiver<objects::State>, Objects),
+    Files(tokio::sync::watch::Receiver<objects::State>, Box<Objects>),
 }
 
 impl Origin {
@@ -132,7 +132,7 @@ impl Program {
         let listener = shared::http::bind(config.http_listen).await?;
         let objects = if let Some(path) = &config.objects {
             let (state, objects) = objects::open(path, config.scope())?;
-            Origin::Files(state, objects)
+            Origin::Files(state, Box::new(objects))
         } else {
             let source = match &config.kubeconfig {
                 None => Source::InCluster,

@@ -1,32 +1,39 @@
 //! Objects from files in place of an API server: the same news, read again when a file changes.
 //!
 //! Edge. Knows files, directories and editors; does not know what the objects mean. Everything is
-//! read at each change and told as full lists: what stayed the same costs a comparison.
+//! read at each change and told as full lists: what stayed the same costs a comparison. A document
+//! that is broken keeps what it was before: then changes are told one by one, and what is missing
+//! in that file is not gone.
 
+mod checks;
 mod document;
+mod files;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use kube::core::SelectorExt;
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use shared::plain_file;
 use shared::ready::Check;
-use tokio::sync::{Notify, watch};
+use shared::watcher::Watcher;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::news::{Closed, News, Scope, Sink, say};
-use crate::project::{Input, Kind, Metadata, NamespaceObject};
+use crate::project::{Change, Input, Kind, Metadata, NamespaceObject, ObjectId};
 
 use document::{Format, Labelled, Problem};
+use files::{Found, Stamp};
 
 /// Why the objects cannot be read at all.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectsError {
-    /// A file or directory cannot be read.
+    /// The file or directory cannot be read.
     #[error("cannot read objects from {path}")]
     Read {
         /// Which.
@@ -47,22 +54,36 @@ pub enum ObjectsError {
 pub struct State {
     /// What is wrong in the files, `file:line: reason`; the first `PROBLEMS_MAX`.
     pub problems: Vec<Arc<str>>,
+    /// Objects of broken files that stay as they were.
+    pub kept: usize,
     /// Why the files as they stand now could not be read; the objects stay as they were.
     pub error: Option<Arc<str>>,
     /// How often they have been read.
     pub reads: u64,
+    /// Whether changes are looked for every second because inotify is not available.
+    pub polling: bool,
 }
 
 impl State {
     /// The line `objects` of `/readyz?verbose`.
     pub fn check(&self) -> Check {
-        match (&self.error, &self.problems[..]) {
-            (Some(error), _) => Check::warning("objects", format!("{error}; nothing was changed")),
-            (None, []) => Check::passed("objects"),
-            (None, [only]) => Check::warning("objects", only.to_string()),
-            (None, [first, rest @ ..]) => {
-                Check::warning("objects", format!("{first}, and {} more", rest.len()))
-            }
+        let error = self.error.iter().map(|error| format!("{error}; nothing was changed"));
+        let shown = self.problems.iter().take(SHOWN_MAX).map(ToString::to_string);
+        let more = self.problems.len().saturating_sub(SHOWN_MAX);
+        let more = (more > 0).then(|| format!("and {more} more"));
+        let kept = match self.kept {
+            0 => None,
+            1 => Some("1 object of these files stays as it was until that is repaired".to_owned()),
+            kept => Some(format!(
+                "{kept} objects of these files stay as they were until that is repaired"
+            )),
+        };
+        let polling = self.polling.then(|| POLLING.to_owned());
+        let reasons: Vec<String> =
+            error.chain(shown).chain(more).chain(kept).chain(polling).collect();
+        match &reasons[..] {
+            [] => Check::passed("objects"),
+            reasons => Check::warning("objects", reasons.join("; ")),
         }
     }
 }
@@ -72,7 +93,8 @@ impl State {
 pub struct Objects {
     path: PathBuf,
     exposed: Arc<config::Scope>,
-    stamps: Vec<Stamp>,
+    found: Found,
+    known: Arc<Known>,
     first: Look,
     state: watch::Sender<State>,
 }
@@ -85,16 +107,17 @@ pub fn scopes(exposed: &config::Scope) -> Vec<Scope> {
 
 /// Reads `path`, a file or a directory of `.yaml`, `.yml` and `.json` files, for the first time.
 ///
-/// Fails where it cannot be read; what is wrong in a file is logged and left out.
+/// Fails if it cannot be read; what is wrong in it is logged and left out.
 pub fn open(
     path: &Path,
     exposed: config::Scope,
 ) -> Result<(watch::Receiver<State>, Objects), ObjectsError> {
-    let stamps = stamps(path)?;
-    let first = look(&stamps, &exposed)?;
+    let found = Found::at(path, FILES_LEN_MAX)?;
+    let known = Arc::new(Known::default());
+    let first = look(&found, &exposed, &known);
     let (state, receiver) = watch::channel(State::default());
     let path = path.to_owned();
-    let objects = Objects { path, exposed: Arc::new(exposed), stamps, first, state };
+    let objects = Objects { path, exposed: Arc::new(exposed), found, known, first, state };
     Ok((receiver, objects))
 }
 
@@ -113,11 +136,20 @@ impl Objects {
         if let Err(closed) = self.tell(first, &sink).await {
             return closed;
         }
-        let changed = Arc::new(Notify::new());
+        // A single file is watched through its directory, because editors put a new file in its
+        // place.
+        let directory = match self.path.parent() {
+            Some(parent) if !self.path.is_dir() && parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) if !self.path.is_dir() => parent,
+            _ => &self.path,
+        };
+        let mut watcher = Watcher::new(directory);
         loop {
-            // Armed before each look: what changes after the look rings. A directory that was
-            // replaced as a whole is found again by the slow poll.
-            let watcher = arm(&self.path, Arc::clone(&changed));
+            // Armed before each look: what changes after the look rings.
+            let polling = watcher.arm().is_polling();
+            self.state.send_if_modified(|state| {
+                std::mem::replace(&mut state.polling, polling) != polling
+            });
             match self.look().await {
                 Ok(Some(look)) => {
                     if let Err(closed) = self.tell(look, &sink).await {
@@ -127,47 +159,55 @@ impl Objects {
                 Ok(None) => self.state.send_modify(|state| state.error = None),
                 Err(error) => self.fail(&error),
             }
-            tokio::select! {
-                () = tokio::time::sleep(POLL) => {}
-                () = changed.notified() => settle(&changed).await,
+            if watcher.changed().await {
+                watcher.settle(SETTLE, SETTLE_MAX).await;
             }
-            drop(watcher);
         }
     }
 
     /// What the files say, if they have changed.
     async fn look(&mut self) -> Result<Option<Look>, ObjectsError> {
-        let (path, known) = (self.path.clone(), self.stamps.clone());
-        let exposed = Arc::clone(&self.exposed);
+        let (path, before) = (self.path.clone(), self.found.clone());
+        let (exposed, known) = (Arc::clone(&self.exposed), Arc::clone(&self.known));
         let work = move || {
-            let stamps = stamps(&path)?;
-            if stamps == known {
+            let found = Found::at(&path, FILES_LEN_MAX)?;
+            if found == before {
                 return Ok(None);
             }
-            look(&stamps, &exposed).map(|look| Some((stamps, look)))
+            let look = look(&found, &exposed, &known);
+            Ok(Some((found, look)))
         };
-        let Some((stamps, look)) = blocking(work).await? else { return Ok(None) };
-        self.stamps = stamps;
+        let Some((found, look)) = blocking(work).await? else { return Ok(None) };
+        self.found = found;
         Ok(Some(look))
     }
 
-    async fn tell(&self, look: Look, sink: &Sink) -> Result<(), Closed> {
-        let known: HashSet<_> = self.state.borrow().problems.iter().cloned().collect();
-        for problem in look.problems.iter().filter(|&problem| !known.contains(problem)) {
+    async fn tell(&mut self, look: Look, sink: &Sink) -> Result<(), Closed> {
+        let before: HashSet<_> = self.state.borrow().problems.iter().cloned().collect();
+        for problem in look.problems.iter().filter(|&problem| !before.contains(problem)) {
             tracing::warn!("{problem}");
         }
-        let scopes = scopes(&self.exposed);
+        let scopes = if look.kept == 0 { scopes(&self.exposed) } else { Vec::new() };
         for scope in &scopes {
             say(sink, News::Listing(scope.clone())).await?;
         }
         for news in look.news {
             say(sink, news).await?;
         }
+        // What a list does not bring is gone; without one it has to be said.
+        let gone = if look.kept == 0 { Vec::new() } else { self.known.without(&look.known) };
+        for object in gone {
+            let change = Change::Deleted(object);
+            let news = News::Change { change, rejected: None, revision: 0, written: None };
+            say(sink, news).await?;
+        }
         for scope in scopes {
             say(sink, News::Listed(scope)).await?;
         }
+        self.known = Arc::new(look.known);
         self.state.send_modify(|state| {
-            *state = State { problems: look.problems, error: None, reads: state.reads + 1 };
+            (state.problems, state.kept, state.error) = (look.problems, look.kept, None);
+            state.reads += 1;
         });
         Ok(())
     }
@@ -190,108 +230,158 @@ impl Objects {
 struct Look {
     news: Vec<News>,
     problems: Vec<Arc<str>>,
+    /// What there is now, `kept` objects of it as they were.
+    known: Known,
+    kept: usize,
 }
 
-/// One file as it stands; equal stamps mean equal contents.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp {
-    path: PathBuf,
-    len: u64,
-    modified: SystemTime,
+/// Which objects were told of.
+#[derive(Debug, Default)]
+struct Known {
+    files: HashMap<PathBuf, Vec<ObjectId>>,
+    /// Namespaces, those included that only objects in them name.
+    namespaces: BTreeSet<String>,
 }
 
-/// The files at `path`, in the order of their names.
-fn stamps(path: &Path) -> Result<Vec<Stamp>, ObjectsError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| ObjectsError::Read { path, source }
-    };
-    let mut paths = Vec::new();
-    if path.metadata().map_err(failed(path))?.is_dir() {
-        for entry in path.read_dir().map_err(failed(path))? {
-            let file = entry.map_err(failed(path))?.path();
-            let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
-            if format(&file).is_some() && !hidden {
-                paths.push(file);
+impl Known {
+    /// The objects that `after` does not have.
+    fn without(&self, after: &Self) -> Vec<ObjectId> {
+        let there: HashSet<&ObjectId> = after.files.values().flatten().collect();
+        let objects = self.files.values().flatten();
+        let objects = objects.filter(|id| id.kind != Kind::Namespace && !there.contains(id));
+        let namespaces = self.namespaces.difference(&after.namespaces);
+        let namespaces = namespaces.map(|name| ObjectId::new(Kind::Namespace, "", name));
+        objects.cloned().chain(namespaces).collect()
+    }
+}
+
+/// Reads the files of `found`. Objects of `known` stay if their file is broken and nothing takes
+/// their place.
+fn look(found: &Found, exposed: &config::Scope, known: &Known) -> Look {
+    let mut reading = Reading { exposed, known, look: Look::default(), seen: HashSet::new() };
+    let mut broken = Vec::new();
+    for (path, reason) in &found.odd {
+        reading.complain(format!("{}: {reason}: passed over", path.display()));
+        broken.push(path);
+    }
+    for stamp in &found.files {
+        let bytes = match plain_file::read(&stamp.path, FILES_LEN_MAX) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => {
+                reading.complain(format!("{}: {error}: passed over", stamp.path.display()));
+                broken.push(&stamp.path);
+                continue;
             }
-        }
-        paths.sort();
-    } else {
-        paths.push(path.to_owned());
-    }
-    let mut stamps = Vec::with_capacity(paths.len());
-    let mut len = 0;
-    for path in paths {
-        let metadata = match path.metadata() {
-            Ok(metadata) => metadata,
-            // Gone since it was listed: an editor's own business.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(failed(&path)(error)),
         };
-        len += metadata.len();
-        if len > FILES_LEN_MAX {
-            return Err(ObjectsError::TooLarge { path });
+        if reading.file(stamp, &String::from_utf8_lossy(&bytes)) {
+            broken.push(&stamp.path);
         }
-        let modified = metadata.modified().map_err(failed(&path))?;
-        stamps.push(Stamp { path, len: metadata.len(), modified });
     }
-    Ok(stamps)
+    reading.finish(broken)
 }
 
-/// How the file is written, by its name.
-fn format(path: &Path) -> Option<Format> {
-    match path.extension()?.to_str()? {
-        "yaml" | "yml" => Some(Format::Yaml),
-        "json" => Some(Format::Json),
-        _ => None,
-    }
+/// One look under way.
+struct Reading<'r> {
+    exposed: &'r config::Scope,
+    known: &'r Known,
+    look: Look,
+    seen: HashSet<ObjectId>,
 }
 
-/// Reads the files that `stamps` names.
-fn look(stamps: &[Stamp], exposed: &config::Scope) -> Result<Look, ObjectsError> {
-    let mut look = Look::default();
-    let mut namespaces = BTreeSet::new();
-    let mut seen = HashSet::new();
-    for Stamp { path, modified, .. } in stamps {
-        let text = match std::fs::read(path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(source) => return Err(ObjectsError::Read { path: path.clone(), source }),
-        };
-        let revision = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let (mut problems, mut twice) = (Vec::new(), Vec::new());
-        let take = |mut labelled: Labelled| {
-            if !is_exposed(&labelled, exposed) {
+impl Reading<'_> {
+    fn complain(&mut self, problem: String) {
+        self.look.problems.push(problem.into());
+    }
+
+    /// Reads the objects of `text`, the file `stamp`; returns whether any of it is broken.
+    fn file(&mut self, stamp: &Stamp, text: &str) -> bool {
+        let path = &stamp.path;
+        let revision = stamp.modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let before = self.known.files.get(path).map_or(&[][..], Vec::as_slice);
+        let before: HashSet<&ObjectId> = before.iter().collect();
+        let (mut problems, mut broken, mut refused) = (Vec::new(), false, false);
+        let mut warnings = Vec::new();
+        let take = |labelled: Labelled| {
+            let line = labelled.line;
+            let mut warn = |id: &ObjectId, reason: &dyn std::fmt::Display| {
+                warnings.push(format!("{}:{line}: {id}: {reason}", path.display()));
+            };
+            let Some((input, news)) = self.object(labelled, revision) else { return };
+            let id = input.id();
+            for reason in checks::refusals(&input) {
+                warn(&id, &format!("an API server refuses this: {reason}"));
+            }
+            if self.seen.contains(&id) {
+                warn(&id, &"was there before: this one holds");
+            }
+            if let (
+                News::Change { change: Change::Deleted(_), rejected: Some(rejected), .. },
+                true,
+            ) = (&news, before.contains(&id))
+            {
+                // An API server would have kept what it has.
+                warn(&id, &shared::flags::chain(&rejected.reason));
+                refused = true;
                 return;
             }
-            if exposed.pod_names {
-                labelled.input.name_by_pods();
-            }
-            let input = &labelled.input;
-            match input {
-                Input::Namespace(_) => namespaces.insert(input.metadata().name.clone()),
-                Input::Node(_) | Input::ServiceCidr(_) => false, // lives in no namespace
-                _ => namespaces.insert(input.metadata().namespace().to_owned()),
-            };
-            let id = input.id();
-            if let Some(id) = seen.replace(id) {
-                twice.push(format!("{}: {id} was there before: this one holds", path.display()));
-            }
-            look.news.push(with_revision(News::applied(input), revision));
+            self.look.known.files.entry(path.clone()).or_default().push(id.clone());
+            self.seen.insert(id);
+            self.look.news.push(news);
         };
         let complain = |Problem { line, reason }| {
+            broken = true;
             problems.push(format!("{}:{line}: {reason}", path.display()));
         };
-        document::read(&text, format(path).unwrap_or(Format::Yaml), take, complain);
-        look.problems.extend(problems.into_iter().chain(twice).map(Arc::from));
+        document::read(text, files::format(path).unwrap_or(Format::Yaml), take, complain);
+        problems.into_iter().chain(warnings).for_each(|problem| self.complain(problem));
+        broken || refused
     }
-    look.problems.truncate(PROBLEMS_MAX);
-    // What lives in a namespace says that it is there.
-    look.news.extend(namespaces.into_iter().map(|name| {
-        let metadata = Metadata { name, ..Metadata::default() };
-        News::applied(&Input::Namespace(NamespaceObject { metadata }))
-    }));
-    Ok(look)
+
+    /// The object and its news, if the flags expose it.
+    fn object(&mut self, mut labelled: Labelled, revision: u64) -> Option<(Input, News)> {
+        if !is_exposed(&labelled, self.exposed) {
+            return None;
+        }
+        if self.exposed.pod_names {
+            labelled.input.name_by_pods();
+        }
+        let input = labelled.input;
+        match &input {
+            Input::Namespace(_) => self.namespace(&input.metadata().name),
+            Input::Node(_) | Input::ServiceCidr(_) => {} // in no namespace
+            _ => self.namespace(input.metadata().namespace()),
+        }
+        let news = with_revision(News::applied(&input), revision);
+        Some((input, news))
+    }
+
+    fn namespace(&mut self, name: &str) {
+        if !self.look.known.namespaces.contains(name) {
+            self.look.known.namespaces.insert(name.to_owned());
+        }
+    }
+
+    /// The whole look; objects of the files `broken` that are missing stay as they were.
+    fn finish(mut self, broken: Vec<&PathBuf>) -> Look {
+        for path in broken {
+            for id in self.known.files.get(path).into_iter().flatten() {
+                if self.seen.insert(id.clone()) {
+                    self.look.kept += 1;
+                    self.namespace(if id.namespace.is_empty() { &id.name } else { &id.namespace });
+                    self.look.known.files.entry(path.clone()).or_default().push(id.clone());
+                }
+            }
+        }
+        self.look.problems.truncate(PROBLEMS_MAX);
+        // What lives in a namespace says that it is there.
+        let namespaces = self.look.known.namespaces.iter().map(|name| {
+            let metadata = Metadata { name: name.clone(), ..Metadata::default() };
+            News::applied(&Input::Namespace(NamespaceObject { metadata }))
+        });
+        self.look.news.extend(namespaces.collect::<Vec<_>>());
+        self.look
+    }
 }
 
 /// Whether the flags expose the object: by its namespace, by its labels, by its kind.
@@ -321,34 +411,6 @@ fn with_revision(mut news: News, file: u64) -> News {
     news
 }
 
-/// Rings `changed` when anything at `path` is written, until dropped; nothing where the system
-/// cannot: the poll remains. A single file is watched through its directory, because editors put a
-/// new file in its place.
-fn arm(path: &Path, changed: Arc<Notify>) -> Option<RecommendedWatcher> {
-    let ring = move |event: notify::Result<notify::Event>| {
-        // Our own reading of the files is an event as well.
-        if !event.is_ok_and(|event| event.kind.is_access()) {
-            changed.notify_one();
-        }
-    };
-    let directory = match path.parent() {
-        Some(parent) if !path.is_dir() && parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) if !path.is_dir() => parent,
-        _ => path,
-    };
-    let armed = notify::recommended_watcher(ring).and_then(|mut watcher| {
-        watcher.watch(directory, RecursiveMode::NonRecursive).map(|()| watcher)
-    });
-    armed.inspect_err(|error| tracing::debug!(%error, "cannot watch the objects")).ok()
-}
-
-/// Waits until nothing has rung for [`SETTLE`], at most [`SETTLE_MAX`].
-async fn settle(changed: &Notify) {
-    let quiet = async { while tokio::time::timeout(SETTLE, changed.notified()).await.is_ok() {} };
-    // Whoever never stops writing is read in between.
-    drop(tokio::time::timeout(SETTLE_MAX, quiet).await);
-}
-
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
@@ -360,8 +422,10 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 const FILES_LEN_MAX: u64 = 1 << 30;
 /// Problems that are remembered.
 const PROBLEMS_MAX: usize = 100;
-/// How often the files are looked at without an event.
-const POLL: Duration = Duration::from_secs(10);
+/// Problems that `/readyz?verbose` lists.
+const SHOWN_MAX: usize = 10;
+/// What a missing inotify means.
+const POLLING: &str = "inotify is not available: changes are looked for every second";
 /// How long an editor may take from one write to the next.
 const SETTLE: Duration = Duration::from_millis(50);
 /// How long one may write without a pause.

@@ -97,14 +97,25 @@ impl Collector for Records {
         let help = ("publications", "How often changed records were published");
         counter(&mut encoder, help, generation)?;
         if let Some(objects) = &view.objects {
-            let (reads, problems) = {
-                let state = objects.borrow();
-                (state.reads, state.problems.len())
-            };
+            let state = objects.borrow().clone();
             let help = ("objects_reads", "How often changed object files were read");
-            counter(&mut encoder, help, reads)?;
-            let help = ("objects_problems", "Documents of object files that cannot be read");
-            gauge(&mut encoder, help, problems as i64)?;
+            counter(&mut encoder, help, state.reads)?;
+            let gauges = [
+                (
+                    "objects_problems",
+                    "What is wrong in object files: broken, or refused by an API server",
+                    state.problems.len(),
+                ),
+                ("objects_kept", "Objects of broken files that stay as they were", state.kept),
+                (
+                    "objects_polling",
+                    "1 while object files are polled because inotify is not available",
+                    usize::from(state.polling),
+                ),
+            ];
+            for (name, help, value) in gauges {
+                gauge(&mut encoder, (name, help), value as i64)?;
+            }
         }
         self.encode_snapshot(&mut encoder)?;
         if view.watches.is_empty() { Ok(()) } else { self.encode_watches(&mut encoder) }

@@ -26,6 +26,8 @@ pub enum Format {
 /// An object, and what selects it.
 #[derive(Debug)]
 pub struct Labelled {
+    /// Where its document begins, counted from 1.
+    pub line: u64,
     /// The object.
     pub input: Input,
     /// Its labels.
@@ -162,7 +164,8 @@ impl Document<'_> {
             Kind::Node => self.parse::<NodeObject>().map(Input::Node),
             Kind::ServiceCidr => self.parse::<ServiceCidrObject>().map(Input::ServiceCidr),
         };
-        take(Labelled { input: input?, labels: metadata.labels.unwrap_or_default() });
+        let (line, labels) = (self.line, metadata.labels.unwrap_or_default());
+        take(Labelled { line, input: input?, labels });
         Ok(())
     }
 

@@ -98,6 +98,127 @@ async fn a_broken_document_is_named_and_the_others_live_on() {
 }
 
 #[tokio::test]
+async fn what_is_no_plain_file_is_named_and_passed_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("web.yaml"), web("10.0.0.1")).unwrap();
+    std::fs::create_dir(path("directory.yaml")).unwrap();
+    let links = [("circle.json", "circle.json"), ("device.yml", "/dev/zero"), ("lost.yaml", "x")];
+    for (name, target) in links {
+        std::os::unix::fs::symlink(target, path(name)).unwrap();
+    }
+    let fifo = path("fifo.yaml");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
+    let kubedns = reading(directory.path()).await;
+    web_is(&kubedns, "10.0.0.1").await;
+    let named = [
+        "fifo.yaml: not a plain file: passed over",
+        "directory.yaml: not a plain file: passed over",
+        "device.yml: not a plain file: passed over",
+        "circle.json: Too many levels of symbolic links",
+        "lost.yaml: No such file",
+    ];
+    for part in named {
+        http::eventually(kubedns.http, "/readyz?verbose", 200, part).await;
+    }
+    http::eventually(kubedns.http, "/metrics", 200, "kubedns_objects_problems 5\n").await;
+    std::fs::write(path("web.yaml"), web("10.0.0.2")).unwrap();
+    web_is(&kubedns, "10.0.0.2").await;
+    for name in ["fifo.yaml", "device.yml", "circle.json", "lost.yaml"] {
+        std::fs::remove_file(path(name)).unwrap();
+    }
+    std::fs::remove_dir(path("directory.yaml")).unwrap();
+    http::eventually(kubedns.http, "/readyz?verbose", 200, "[+]objects ok").await;
+    kubedns.end().await;
+    // As the path itself it cannot be read at all.
+    std::fs::remove_file(path("web.yaml")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
+    let flags = ["kubedns", "--listen=127.0.0.1:0", "--http-listen=127.0.0.1:0", "--objects"];
+    let flags = flags.into_iter().chain(fifo.to_str());
+    let config: kubedns::Config = shared::flags::parse_from(flags).unwrap();
+    let Err(error) = kubedns::Program::bind(config).await else { panic!("it starts") };
+    let error = shared::flags::chain(&error);
+    assert!(error.contains("neither a plain file nor a directory"), "{error}");
+}
+
+/// Each way to break a file that was right: its objects stay as they were, others change.
+#[tokio::test]
+async fn a_broken_document_keeps_its_last_good_version() {
+    let db_is = "db.shop.svc.cluster.local. 30 IN A 10.0.0.9";
+    let bare = "---\napiVersion: v1\nkind: Service\n";
+    let broken = [
+        ("{", format!("{bare}metadata: {{name: db\n"), "objects_kept 1"),
+        ("no kind", "---\nmetadata: {name: db, namespace: shop}\n".to_owned(), "objects_kept 1"),
+        ("ports", format!("{bare}metadata: {{name: db}}\nspec: {{ports: 7}}\n"), "objects_kept 1"),
+        ("address", db("10.0.0.300"), "objects_kept 1"),
+        ("no YAML", "---\n@: [\n".to_owned(), "objects_kept 1"),
+    ];
+    for (what, text, kept) in broken {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("all.yaml");
+        std::fs::write(&file, format!("{}{}", web("10.0.0.1"), db("10.0.0.9"))).unwrap();
+        std::fs::write(directory.path().join("b.yaml"), service("mail", "smtp").yaml()).unwrap();
+        let kubedns = reading(directory.path()).await;
+        web_is(&kubedns, "10.0.0.1").await;
+        eventually(kubedns.dns, DB, "NOERROR", &[db_is]).await;
+        std::fs::write(&file, format!("{}{text}", web("10.0.0.2"))).unwrap();
+        std::fs::remove_file(directory.path().join("b.yaml")).unwrap();
+        web_is(&kubedns, "10.0.0.2").await;
+        let body = http::eventually(
+            kubedns.http,
+            "/readyz?verbose",
+            200,
+            "; 1 object of these files stays",
+        )
+        .await;
+        assert!(body.contains("all.yaml:"), "{what}: {body}");
+        http::eventually(kubedns.http, "/metrics", 200, kept).await;
+        kubedns.answers(DB, "NOERROR", &[db_is]).await;
+        // What is gone from other files is gone, with its namespace.
+        eventually(kubedns.dns, "smtp.mail.svc.cluster.local. A", "NXDOMAIN", &[]).await;
+        eventually(kubedns.dns, "mail.svc.cluster.local. A", "NXDOMAIN", &[]).await;
+        // Repaired: what is missing then is gone.
+        std::fs::write(&file, web("10.0.0.3")).unwrap();
+        web_is(&kubedns, "10.0.0.3").await;
+        eventually(kubedns.dns, DB, "NXDOMAIN", &[]).await;
+        http::eventually(kubedns.http, "/readyz?verbose", 200, "[+]objects ok").await;
+        kubedns.end().await;
+    }
+}
+
+#[tokio::test]
+async fn what_an_api_server_would_refuse_is_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("web.yaml");
+    let text = |address: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: shop}}\n\
+             spec: {{clusterIP: {address}, clusterIPs: [10.0.0.1]}}\n"
+        )
+    };
+    std::fs::write(&file, text("10.0.0.1")).unwrap();
+    let kubedns = reading(directory.path()).await;
+    web_is(&kubedns, "10.0.0.1").await;
+    http::eventually(kubedns.http, "/readyz?verbose", 200, "[+]objects ok").await;
+    std::fs::write(&file, text("10.0.0.2")).unwrap();
+    let named = "web.yaml:1: Service shop/web: an API server refuses this: spec.clusterIP is \
+        \"10.0.0.2\", but the first of spec.clusterIPs, which holds here, is \"10.0.0.1\"";
+    http::eventually(kubedns.http, "/readyz?verbose", 200, named).await;
+    kubedns.end().await;
+}
+
+#[tokio::test]
+async fn the_demo_is_as_an_api_server_takes_it() {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/demo");
+    let kubedns = reading(&demo).await;
+    http::eventually(kubedns.http, "/readyz?verbose", 200, "[+]objects ok").await;
+    http::eventually(kubedns.http, "/metrics", 200, "kubedns_objects_problems 0\n").await;
+    kubedns.end().await;
+}
+
+#[tokio::test]
 async fn readiness_counts_as_the_flags_say() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("all.yaml");
