@@ -2,7 +2,7 @@
 //!
 //! Core. Network interfaces are looked up by the caller.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// Returns the index of the network interface with this name, if there is one.
 pub type Interfaces<'a> = &'a dyn Fn(&str) -> Option<u32>;
@@ -10,16 +10,26 @@ pub type Interfaces<'a> = &'a dyn Fn(&str) -> Option<u32>;
 /// Whether `address` can send queries or replies: RFC 1122 section 3.2.1.3 and RFC 4291 section 2.7
 /// exclude addresses that are not those of one host, and no DNS client or server uses the ports of
 /// services that answer whatever they receive.
+#[inline] // asked of every datagram
 pub fn is_peer(address: SocketAddr) -> bool {
-    let ip_fits = match address.ip() {
-        // 240.0.0.0/4 is reserved, but some clusters use it for their pods.
-        IpAddr::V4(ip) => !matches!(u32::from(ip), 0 | 0xe000_0000..=0xefff_ffff | u32::MAX),
-        IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
-            Some(ip) => return is_peer(SocketAddr::new(ip.into(), address.port())),
-            None => !ip.is_unspecified() && !ip.is_multicast(),
-        },
+    let ip_fits = match address {
+        SocketAddr::V4(address) => is_host_v4(*address.ip()),
+        SocketAddr::V6(address) => is_host_v6(*address.ip()),
     };
     ip_fits && !is_reflector(address.port())
+}
+
+/// Whether `ip` is that of one host. 240.0.0.0/4 is reserved, but some clusters use it for their
+/// pods.
+fn is_host_v4(ip: Ipv4Addr) -> bool {
+    !matches!(u32::from(ip), 0 | 0xe000_0000..=0xefff_ffff | u32::MAX)
+}
+
+fn is_host_v6(ip: Ipv6Addr) -> bool {
+    match ip.to_ipv4_mapped() {
+        Some(ip) => is_host_v4(ip),
+        None => !ip.is_unspecified() && !ip.is_multicast(),
+    }
 }
 
 /// Whether `port` belongs to a service that answers whatever it receives (echo, discard, daytime,
