@@ -19,12 +19,14 @@ mod shard;
 
 use std::collections::HashSet;
 use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use shared::clock::Moment;
 use shared::wire::{Query, Reply};
 
+pub use changed::Blame;
 use changed::Changed;
 pub use entry::Entry;
 use key::KeyBuffer;
@@ -73,6 +75,28 @@ pub struct State {
     pub records: usize,
 }
 
+/// How long an answer is stored and what it is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Seconds until it expires; 0 means that it must not be stored.
+    pub lifetime_secs: u32,
+    /// [`Cache::version`] when it was first asked for: later changes void it.
+    pub seen: u64,
+    /// The time it is stored.
+    pub now: Moment,
+}
+
+/// Why a question has no answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Failed<'a> {
+    /// The response code.
+    pub code: u16,
+    /// The server that caused it: the failure ends as soon as that server answers.
+    pub blame: Blame,
+    /// The names, in lower-case wire form, with whose records the failure ends.
+    pub names: &'a [Box<[u8]>],
+}
+
 /// How the cache has changed, since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -89,6 +113,7 @@ pub struct Cache {
     changed: Changed,
     seed: RandomState,
     bounds: Bounds,
+    too_large: AtomicU64,
 }
 
 /// A shard on cache lines of its own.
@@ -109,7 +134,8 @@ impl Cache {
             Slot(Mutex::new(Shard::new(Bounds { entries, bytes, ..bounds })))
         };
         let shards = (0..shards).map(shard).collect();
-        Self { shards, changed, seed: RandomState::default(), bounds }
+        let seed = RandomState::default();
+        Self { shards, changed, seed, bounds, too_large: AtomicU64::new(0) }
     }
 
     /// Its bounds.
@@ -138,31 +164,79 @@ impl Cache {
         self.shard(key.hash).lock().get_stale(&asked, ttl, reply)
     }
 
-    /// Keeps `entry` as the answer to `question` for `lifetime_secs` seconds from `now`; zero keeps
-    /// nothing, and neither is kept what is too large.
+    /// Stores `entry` as the answer to `question` for `lifetime_secs` seconds from `now`, as
+    /// [`Cache::insert_as_of`] does with what is known now.
     pub fn insert(&self, question: &Question<'_>, entry: &Entry, lifetime_secs: u32, now: Moment) {
-        // kubedns is trusted with more records: headless services have that many.
-        let records_max = if entry.head.follows() { usize::MAX } else { ENTRY_RECORDS_MAX };
-        let len_max = ENTRY_LEN_MAX.min(self.bounds.bytes / self.shards.len() / 8);
-        let too_large = entry.len() > len_max || entry.records() > records_max;
-        if lifetime_secs == 0 || self.bounds.entries == 0 || too_large {
-            return;
-        }
-        let key = KeyBuffer::new(question, &self.seed);
-        let places = self.places(&entry.names);
-        let times = (self.changed.latest(), lifetime_secs, now);
-        self.shard(key.hash).lock().insert(&key, entry, &places, times);
+        self.insert_as_of(question, entry, Kept { lifetime_secs, seen: self.version(), now });
     }
 
-    /// Notes that `question` could not be answered, with `code`. An answer that has expired and may
-    /// still be served is not renewed for a while; without one the failure is kept for that while:
-    /// [`crate::lifetime::failure`].
-    pub fn fail(&self, question: &Question<'_>, code: u16, now: Moment) {
+    /// Stores `entry` as the answer to `question`, in place of every earlier answer. An answer that
+    /// must not be stored, because its lifetime is zero or because it is too large, only removes
+    /// the earlier one (RFC 8767 section 4: a newer answer replaces what is stored).
+    ///
+    /// An answer that was asked for before the stored one and that follows changes is dropped.
+    pub fn insert_as_of(&self, question: &Question<'_>, entry: &Entry, kept: Kept) {
         if self.bounds.entries == 0 {
             return;
         }
         let key = KeyBuffer::new(question, &self.seed);
-        self.shard(key.hash).lock().fail(&key, code, (self.changed.latest(), now));
+        let mut shard = self.shard(key.hash).lock();
+        let too_large = entry.len() > shard.room() / SHARD_PART;
+        self.too_large.fetch_add(u64::from(too_large), Ordering::Relaxed);
+        if too_large || kept.lifetime_secs == 0 {
+            shard.supersede(&key, kept.seen);
+        } else {
+            let places = self.places(&entry.names);
+            shard.insert(&key, entry, &places, kept);
+        }
+    }
+
+    /// Notes that `question` could not be answered. An expired answer that may still be served is
+    /// not renewed for a while. Without one the failure itself is stored for that while:
+    /// [`crate::lifetime::failure`].
+    pub fn fail(&self, question: &Question<'_>, failed: &Failed<'_>, now: Moment) {
+        if self.bounds.entries == 0 {
+            return;
+        }
+        let key = KeyBuffer::new(question, &self.seed);
+        let places = self.places(failed.names);
+        self.shard(key.hash).lock().fail(&key, failed, &places, (&self.changed, now));
+    }
+
+    /// Has the expired answer to `question` served without asking for it anew until `until`.
+    pub fn postpone(&self, question: &Question<'_>, until: Moment) {
+        let key = KeyBuffer::new(question, &self.seed);
+        self.shard(key.hash).lock().postpone(&key, until);
+    }
+
+    /// Ends every failure that was blamed on `server`: it answers again.
+    pub fn recover(&self, server: Blame, now: Moment) {
+        self.changed.recover(server, now);
+    }
+
+    /// Returns how many changes of names there have been: what an answer that is asked for now is
+    /// made of.
+    pub fn version(&self) -> u64 {
+        self.changed.latest()
+    }
+
+    /// Returns whether `name` or a name above it has changed since [`Cache::version`] was `seen`.
+    pub fn has_changed(&self, name: &[u8], seen: u64) -> bool {
+        let place = |name: &[u8]| changed::place(self.seed.hash_one(name));
+        self.changed.latest() != seen
+            && (self.changed.flushed_since(seen)
+                || with_ancestors(name).any(|name| self.changed.since(seen, place(name))))
+    }
+
+    /// Makes every entry that follows changes expire: each name may have changed. Until they are
+    /// renewed they are of use as expired answers.
+    pub fn flush(&self) {
+        self.changed.flush();
+    }
+
+    /// Returns how many answers were passed on and not stored because they are too large.
+    pub fn too_large(&self) -> u64 {
+        self.too_large.load(Ordering::Relaxed)
     }
 
     /// Drops the entry for `question`.
@@ -199,9 +273,11 @@ impl Cache {
         let key = KeyBuffer::new(question, &self.seed);
         let meta = self.shard(key.hash).lock().state(&key, &self.changed)?;
         let age_secs = meta.age(now);
+        let is_flushed = meta.head.follows() && self.changed.flushed_since(meta.seen);
+        let lifetime = if is_flushed { meta.lifetime.min(age_secs) } else { meta.lifetime };
         Some(State {
             age_secs,
-            remaining_secs: i64::from(meta.lifetime) - i64::from(age_secs),
+            remaining_secs: i64::from(lifetime) - i64::from(age_secs),
             rcode: meta.head.rcode,
             records: meta.head.records(),
         })
@@ -266,12 +342,11 @@ const SHARD_BYTES_MIN: usize = 256 << 10;
 /// More shards than threads, so that two rarely meet; many for many entries, so that a table that
 /// grows is small.
 const SHARDS_MAX: usize = 1_024;
-/// Larger answers are passed on and not kept: one of them is worth a hundred others.
-const ENTRY_LEN_MAX: usize = 32 << 10;
+/// An answer may take one part in so many of its shard: one that is larger is not worth what would
+/// have to give way.
+const SHARD_PART: usize = 3;
 /// An entry that follows names at more places follows every change instead.
 const PLACES_MAX: usize = 64;
-/// Answers of strangers with more records likewise.
-const ENTRY_RECORDS_MAX: usize = 100;
 
 #[cfg(test)]
 mod tests;

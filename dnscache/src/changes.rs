@@ -1,56 +1,115 @@
 //! Follows kubedns's stream of changed names and drops exactly those from the cache.
 //!
-//! Edge, with the lines' meaning below as a core of its own. While the stream is away, cluster
-//! names are kept as long as their TTLs say; when it is back it goes on where it ended, or
-//! everything of the cluster is dropped.
+//! Edge, with the meaning of the lines below as a core of its own. While the stream is down, names
+//! of the cluster are stored for a few seconds at most. When it is back it goes on from where it
+//! ended, or every name of the cluster expires and is asked for again.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
 use serde::Deserialize;
+use shared::ready::Check;
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
-use crate::route::{self, Routes};
+use crate::route;
 
-/// Counts the changes of the cluster's names, so that an answer that was on its way meanwhile is
-/// not kept.
+/// Whether the changes of the cluster's names are heard of.
 #[derive(Debug, Default)]
-pub struct Epoch(AtomicU64);
+pub struct Stream {
+    streams: usize,
+    up: AtomicUsize,
+}
 
-impl Epoch {
-    /// The epoch now: to be compared with the same later.
-    pub fn now(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
+impl Stream {
+    /// Returns the state of `streams` change streams, none of which is up yet.
+    pub fn new(streams: usize) -> Self {
+        Self { streams, up: AtomicUsize::new(0) }
     }
 
-    /// Begins another; before anything is dropped.
-    fn advance(&self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
+    /// Returns whether every change stream is up. Without any stream the TTLs alone decide how long
+    /// names are stored, and the answer is `true`.
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Acquire) == self.streams
+    }
+
+    /// Returns the check of `/readyz`: a stream that is down is a warning, because names are still
+    /// answered.
+    pub fn check(&self) -> Check {
+        match self.count() {
+            (streams, up) if up < streams => Check::warning(
+                "changes",
+                format!(
+                    "{up} of {streams} change streams are up; names are stored for 5 s at most"
+                ),
+            ),
+            _ => Check::passed("changes"),
+        }
+    }
+
+    /// Returns how many streams there are, and how many of them are up.
+    pub fn count(&self) -> (usize, usize) {
+        (self.streams, self.up.load(Ordering::Acquire))
     }
 }
 
-/// What is dropped from, and by which zones.
+/// The part of `/metrics` about change streams.
+#[derive(Debug)]
+pub struct Metrics(pub Arc<Stream>);
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (streams, up) = self.0.count();
+        for (name, help, value) in [
+            ("change_streams", "Change streams of kubedns that are configured", streams),
+            ("change_streams_up", "Change streams of kubedns that are up", up),
+        ] {
+            let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value as i64).encode(gauge)?;
+        }
+        Ok(())
+    }
+}
+
+/// A stream that is up as long as this lives.
+struct Up(Arc<Stream>);
+
+impl Up {
+    fn new(stream: &Arc<Stream>) -> Self {
+        stream.up.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(stream))
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.0.up.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What changes are applied to.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// The cache.
     pub cache: Arc<Cache>,
-    /// The routes: those owned are dropped as a whole when it is unknown what changed.
-    pub routes: Arc<ArcSwap<Routes>>,
-    /// Told of every change.
-    pub epoch: Arc<Epoch>,
+    /// Told whether the stream is up.
+    pub stream: Arc<Stream>,
 }
 
 /// Why a stream ended.
@@ -70,6 +129,8 @@ enum Error {
     Line(#[from] serde_json::Error),
     #[error("a line is longer than {LINE_MAX} bytes")]
     LongLine,
+    #[error("kubedns sent nothing for {SILENCE_MAX:?}")]
+    Stalled,
     #[error("kubedns ended the stream")]
     Ended,
 }
@@ -80,21 +141,29 @@ pub async fn follow(
     target: Target,
     stopping: CancellationToken,
 ) -> Result<(), Infallible> {
-    let mut follower = Follower { target, generation: None };
+    let mut follower = Follower { target, generation: None, up: None };
     let mut pause = PAUSE_MIN;
+    let mut lost = Some(Instant::now());
     loop {
-        let before = follower.generation;
         let ended = tokio::select! {
             () = stopping.cancelled() => return Ok(()),
             ended = follower.connection(&url) => ended,
         };
         let Err(error) = ended;
         let cause = shared::flags::chain(&error);
-        if follower.generation != before {
+        if follower.up.take().is_some() {
             pause = PAUSE_MIN;
-            tracing::info!(%url, cause, "change stream lost");
+            lost = Some(Instant::now());
+            tracing::warn!(
+                %url, cause, "change stream lost: cluster names are stored for 5 s at most"
+            );
         } else {
             tracing::debug!(%url, cause, "no change stream");
+        }
+        if lost.is_some_and(|lost| lost.elapsed() >= UNWATCHED_MAX) {
+            // What was stored before may have changed unheard by now.
+            lost = None;
+            follower.target.cache.flush();
         }
         tokio::select! {
             () = stopping.cancelled() => return Ok(()),
@@ -106,8 +175,10 @@ pub async fn follow(
 /// One stream, over all its connections.
 struct Follower {
     target: Target,
-    /// What the cache has been told of; nothing before the first line.
+    /// The generation that the cache is at; `None` before the first line.
     generation: Option<u64>,
+    /// Held while lines come.
+    up: Option<Up>,
 }
 
 impl Follower {
@@ -143,7 +214,8 @@ impl Follower {
         let mut text = Vec::new();
         let mut first = true;
         loop {
-            let frame = body.frame().await.ok_or(Error::Ended)??;
+            let frame = timeout(SILENCE_MAX, body.frame()).await.map_err(|_| Error::Stalled)?;
+            let frame = frame.ok_or(Error::Ended)??;
             let Ok(data) = frame.into_data() else { continue };
             text.extend_from_slice(&data);
             let Some(end) = text.iter().rposition(|&byte| byte == b'\n') else {
@@ -173,6 +245,7 @@ impl Follower {
         }
         self.target.drop_entries(&drops);
         self.generation = generation;
+        self.up.get_or_insert_with(|| Up::new(&self.target.stream));
         Ok(())
     }
 }
@@ -180,12 +253,8 @@ impl Follower {
 impl Target {
     fn drop_entries(&self, drops: &Drops) {
         if drops.everything {
-            self.epoch.advance();
-            for group in self.routes.load().groups().iter().filter(|group| group.owned) {
-                self.cache.remove_below(&group.suffix);
-            }
-        } else if !drops.names.is_empty() {
-            self.epoch.advance();
+            self.cache.flush();
+        } else {
             self.cache.invalidate(&drops.names);
         }
     }
@@ -227,7 +296,11 @@ impl Drops {
 
 /// How long a connection may take to come about.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
-/// Between two connections.
+/// kubedns sends a line every ten seconds at least.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// How long names that were stored before the stream was lost are served without it.
+const UNWATCHED_MAX: Duration = Duration::from_secs(5);
+/// The time between two connections.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// The longest line: kubedns lists 64 KiB of names at most.

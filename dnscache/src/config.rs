@@ -65,6 +65,15 @@ pub struct Config {
     #[arg(long, value_name = "SECONDS", value_parser = seconds(0, SERVE_STALE_MAX),
         default_value = SERVE_STALE)]
     pub serve_stale: Duration,
+    /// How long a question waits for its upstreams before the client gets SERVFAIL, in seconds, 1
+    /// to 30, with decimals. An expired answer is served after 1.8 seconds
+    #[arg(long, value_name = "SECONDS", value_parser = upstream_timeout,
+        default_value = UPSTREAM_TIMEOUT)]
+    pub upstream_timeout: Duration,
+    /// File with the PEM certificates that upstreams are verified with over TLS
+    /// [default: those of the system]
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
     /// kubedns's change stream, such as http://127.0.0.1:8081/changes (repeatable)
     /// [default: none]
     #[arg(long, value_name = "URL", value_parser = url)]
@@ -127,6 +136,17 @@ fn url(text: &str) -> Result<hyper::Uri, UrlError> {
     if http { Ok(url) } else { Err(UrlError) }
 }
 
+/// Why a text is not a time to wait for upstreams.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected 1 to {UPSTREAM_TIMEOUT_MAX} seconds, such as 4.8")]
+pub struct UpstreamTimeoutError;
+
+fn upstream_timeout(text: &str) -> Result<Duration, UpstreamTimeoutError> {
+    let seconds: f64 = text.parse().map_err(|_| UpstreamTimeoutError)?;
+    let is_allowed = (1.0..=UPSTREAM_TIMEOUT_MAX).contains(&seconds);
+    is_allowed.then(|| Duration::from_secs_f64(seconds)).ok_or(UpstreamTimeoutError)
+}
+
 /// DNS on every address; a machine without IPv6 passes over the second.
 const LISTEN: [&str; 2] = ["0.0.0.0:53", "[::]:53"];
 /// Metrics and health where CoreDNS and node-local caches have theirs.
@@ -157,6 +177,10 @@ const NEGATIVE_TTL: &str = "300";
 const NEGATIVE_TTL_MAX: u32 = 10_800;
 /// A day: RFC 8767 section 5 suggests one to three.
 const SERVE_STALE: &str = "86400";
+/// A little less than glibc waits (5 seconds): the reason still reaches the client.
+const UPSTREAM_TIMEOUT: &str = "4.8";
+/// No client waits longer.
+const UPSTREAM_TIMEOUT_MAX: f64 = 30.0;
 /// Seven days, as the ceiling of TTLs.
 const SERVE_STALE_MAX: u32 = 604_800;
 
@@ -193,6 +217,9 @@ mod tests {
             ("--server=fe80::1%no-such", "no network interface \"no-such\""),
             ("--changes=https://a/changes", "http://"),
             ("--max-ttl=0", "1 to 604800"),
+            ("--upstream-timeout=0.5", "1 to 30 seconds"),
+            ("--upstream-timeout=inf", "1 to 30 seconds"),
+            ("--upstream-timeout=4.8s", "1 to 30 seconds"),
             ("--metrics-compat=bind", "coredns"),
         ];
         for (flag, allowed) in rows {

@@ -1,31 +1,42 @@
 //! Questions that the cache cannot answer, asked of the servers that can.
 //!
-//! Edge: one thread that waits for queries, sockets, TCP exchanges and deadlines, and turns what
-//! comes into calls of the `desk`. The rules are in [`flights`].
+//! Edge: one thread that waits for questions, sockets, TCP exchanges and deadlines, and turns what
+//! comes into calls of the `desk`. The rules are in [`queries`].
 //!
 //! ```text
-//! lanes ── Deferred ──▶ desk ◀──▶ flights (core: one per question, tries, servers)
-//!                        │ ▲
-//!            clients ◀───┘ └── sockets: local servers one each, in batches; others one per try
-//!                              streams: TCP, on the program's runtime
+//! lanes ── Deferred ──▶ desk ◀──▶ queries (core) ─▶ query: tries, the next step
+//!                        │ ▲          │           ─▶ servers: health, round trips, choice
+//!            clients ◀───┘ │          └───────────▶ outcome: what a reply means
+//!        waiters, zones    │
+//!          (core)          └── udp: servers in the pod one socket each; others one per question
+//!                              tcp, tls: connections that are used again, on the program's runtime
 //! ```
 //!
-//! Bounds: 4,096 flights, a socket each; 65,536 waiting queries; 256 TCP exchanges. No task, lock
-//! or allocation of a timer per query.
+//! Bounds: 4,096 queries; 32 MiB of questions that wait; 256 exchanges over TCP outside the pod and
+//! 64 inside, others queue. No task, lock or allocation of a timer per query.
 
+pub mod act;
 mod board;
 mod desk;
-pub mod flights;
+pub mod endpoint;
+mod events;
 mod hosts;
 mod message;
+mod outcome;
 mod probes;
+pub mod queries;
+mod query;
+mod round_trip;
 mod servers;
-mod sockets;
-mod streams;
 mod table;
-mod tries;
+mod tcp;
+mod tls;
+mod udp;
+mod waiters;
+mod zones;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -40,12 +51,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use act::{Act, Try, Via};
 pub use board::{Board, Metrics, Upstream};
 use desk::Desk;
 pub use desk::Shared;
-use flights::{Act, Question, Ticket, Via};
-use sockets::{Received, Sockets};
-use streams::{Outcome, Streams};
+use queries::Question;
+use tcp::{Exchanged, Streams};
+use udp::{Received, Sockets};
 
 /// Why the forwarder cannot start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +100,16 @@ impl Renewer {
     }
 }
 
+/// What the sockets are made with.
+#[derive(Clone, Debug, Default)]
+pub struct Edge {
+    /// Ports of this program's listeners: no query leaves from them.
+    pub reserved_ports: Vec<u16>,
+    /// A file with the certificates that upstreams are verified with over TLS; `None` for those of
+    /// the system.
+    pub tls_ca: Option<PathBuf>,
+}
+
 /// The forwarder at work.
 #[derive(Debug)]
 pub struct Forwarder {
@@ -113,19 +135,20 @@ impl Drop for Stop {
     }
 }
 
-/// Starts the forwarding thread on the queries and renewals that come by `channels`; TCP goes over
+/// Starts the forwarding thread on the queries and renewals that come by `channels`. TCP goes over
 /// the current tokio runtime.
 ///
-/// Fails when the system has no randomness, descriptor or thread left.
+/// Fails if the system has no randomness, descriptor or thread left.
 pub fn start(
     shared: Shared,
     channels: (mpsc::Receiver<Deferred>, mpsc::Receiver<Renewal>),
+    edge: Edge,
 ) -> Result<Forwarder, Error> {
     let (queries, renewals) = channels;
-    let sockets = Sockets::new(random()?).map_err(Error::Wait)?;
+    let sockets = Sockets::new(random()?, edge.reserved_ports).map_err(Error::Wait)?;
     let told = Arc::new(AtomicBool::new(false));
     let stop = Stop { told: Arc::clone(&told), waker: sockets.waker() };
-    let (streams, outcomes) = Streams::new(Handle::current());
+    let (streams, outcomes) = Streams::new(Handle::current(), edge.tls_ca);
     let now = boot_time();
     let board = Arc::new(Board::new(now));
     let worker = Worker {
@@ -198,7 +221,7 @@ struct Worker {
     streams: Streams,
     queries: mpsc::Receiver<Deferred>,
     renewals: mpsc::Receiver<Renewal>,
-    outcomes: mpsc::Receiver<Outcome>,
+    outcomes: mpsc::Receiver<Exchanged>,
     waker: Waker,
     acts: Vec<Act>,
     batch: Vec<Deferred>,
@@ -235,7 +258,7 @@ impl Worker {
                     return;
                 }
             }
-            pause = match (more || self.sockets.has_more(), self.desk.next_due()) {
+            pause = match (more || self.sockets.has_more(), self.desk.next_due(now)) {
                 (true, _) => Duration::ZERO,
                 (false, Some(due)) => due.since(now).min(TURN_MAX),
                 (false, None) => TURN_MAX,
@@ -247,8 +270,8 @@ impl Worker {
     fn receive(&mut self, now: Moment) {
         let Self { sockets, desk, .. } = self;
         sockets.receive(|via, received| match received {
-            // What a socket of its own was opened for has come: it is closed, not read again.
-            Received::Datagram(message) => !desk.datagram(via, message, now),
+            // The question has its answer: its socket is closed, not read again.
+            Received::Datagram(datagram) => !desk.datagram(via, datagram, now),
             Received::Unreachable => {
                 desk.unreachable(via, now);
                 true
@@ -277,13 +300,13 @@ impl Worker {
     /// Takes the outcomes of exchanges over TCP in.
     fn take_outcomes(&mut self, now: Moment) {
         let mut context = Context::from_waker(&self.waker);
-        while let Poll::Ready(Some((ticket, reply))) = self.outcomes.poll_recv(&mut context) {
-            self.desk.stream(ticket, reply.as_deref(), now);
+        while let Poll::Ready(Some((one, reply))) = self.outcomes.poll_recv(&mut context) {
+            self.desk.stream(one, reply.as_deref(), now);
         }
         self.act(now);
     }
 
-    /// Does what the flights want done, and what follows from that.
+    /// Does what the queries want done, and what follows from that.
     fn act(&mut self, now: Moment) {
         let mut acts = std::mem::take(&mut self.acts);
         loop {
@@ -293,41 +316,44 @@ impl Worker {
             }
             for act in acts.drain(..) {
                 match act {
-                    Act::Send { ticket, server } => self.send(ticket, server, now),
-                    Act::Dial { ticket, server, deadline } => {
-                        let address = self.desk.servers().get(server).address;
-                        let time = deadline.since(now);
-                        let Some(slot) = self.desk.slot(ticket) else { continue };
-                        let query = self.desk.message(slot);
-                        if !self.streams.dial(ticket, address, query, time) {
-                            self.desk.stream(ticket, None, now);
-                        }
-                    }
-                    Act::Close { slot } => self.sockets.close(slot),
-                    Act::Fail { slot } => self.desk.fail(slot, now),
+                    Act::Send(one) => self.send(one, now),
+                    Act::Dial(one) => self.dial(one, now),
+                    Act::Close(one) => self.sockets.close(one),
+                    Act::End { slot } => self.desk.land(slot, now),
+                    Act::Stale { slot } => self.desk.serve_stale(slot, now),
+                    Act::Health { server } => self.desk.log_health(server),
                 }
             }
         }
         self.acts = acts;
     }
 
-    fn send(&mut self, ticket: Ticket, server: u16, now: Moment) {
-        let Some(slot) = self.desk.slot(ticket) else { return };
-        let upstream = self.desk.servers().get(server);
-        let (address, local) = (upstream.address, upstream.is_local());
-        let message = self.desk.message(slot);
-        let (via, sent) = if local {
-            (Via::Pool(server), self.sockets.send_pooled(server, address, message))
+    fn send(&mut self, one: Try, now: Moment) {
+        let upstream = self.desk.servers().get(one.server);
+        let (endpoint, is_local) = (upstream.endpoint.clone(), upstream.is_local());
+        let Some(message) = self.desk.message(one) else { return };
+        let (via, sent) = if is_local {
+            (Via::Pool(one.server), self.sockets.send_pooled(one.server, &endpoint, message))
         } else {
-            (Via::Own(slot), self.sockets.send_own(slot, address, message))
+            let via = Via::Own { slot: one.ticket.slot, at: one.at };
+            (via, self.sockets.send_own(one, &endpoint, message))
         };
         match sent {
             Ok(()) => {}
-            Err(error) if is_ours(&error) => self.desk.no_socket(slot),
+            Err(error) if is_ours(&error) => self.desk.no_socket(one.ticket),
             Err(error) => {
-                tracing::debug!(%address, %error, "cannot send to this upstream");
+                tracing::debug!(%endpoint, %error, "cannot send to this upstream");
                 self.desk.unreachable(via, now);
             }
+        }
+    }
+
+    fn dial(&mut self, one: Try, now: Moment) {
+        let endpoint = self.desk.servers().get(one.server).endpoint.clone();
+        let Some(time) = self.desk.time_left(one, now) else { return };
+        let Some(message) = self.desk.message(one) else { return };
+        if !self.streams.dial(one, &endpoint, message, time) {
+            self.desk.stream(one, None, now);
         }
     }
 
@@ -355,4 +381,4 @@ const TURN_MAX: Duration = Duration::from_secs(1);
 /// A wait that fails at once every time must not take a whole core.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 /// How long after the stop lanes may still hand queries over.
-const DRAIN_MAX: Duration = Duration::from_secs(4);
+const DRAIN_MAX: Duration = Duration::from_millis(4_800);

@@ -6,15 +6,16 @@
 //! clients ─▶ serve ─▶ handler ─▶ cache                          ┌─▶ kubedns
 //!  (edge)    (edge)   (core)     (core) │ miss                  ├─▶ stub domains
 //!                 ▲                     └─ Deferred ─▶ forward ─┴─▶ upstreams
-//!                 └────────── reply ◀── normalise ◀───  (edge; rules: route, flights)
+//!                 └────────── reply ◀── normalise ◀───  (edge; rules: route, queries)
 //!                                       (core)
 //! kubedns ─ changed names ─▶ changes ─▶ cache    flags, ConfigMap, resolv.conf ─▶ reload ─▶ routes
 //!                            (edge)                                               (edge)
 //! ```
 //!
-//! * A hit is answered on the thread that read it; a miss costs one flight, however many ask.
-//! * Every well-formed query is answered within two seconds: fresh, expired (RFC 8767), or SERVFAIL
-//!   with the reason.
+//! * A hit is answered on the thread that read it. A miss costs one upstream query, however many
+//!   clients ask.
+//! * Every well-formed query is answered: fresh, after 1.8 seconds with an expired answer (RFC
+//!   8767) if there is one, or with SERVFAIL and the reason.
 //! * Nothing that an upstream says gets into the cache under a name that was not asked
 //!   (`normalise`).
 //! * An answer that was on its way while its name or its route changed is given out, not kept
@@ -127,7 +128,7 @@ impl Program {
         let Self { config, sockets, listener, follower, mut sources } = self;
         let routes = Arc::new(ArcSwap::from_pointee(sources.routes()));
         let cache = Arc::new(Cache::new(config.bounds()));
-        let epoch = Arc::new(changes::Epoch::default());
+        let stream = Arc::new(changes::Stream::new(config.changes.len()));
         let lane = sockets.lanes();
         let counters = Arc::new(Counters::new(lane + 1));
         let mut tasks = Tasks::with_lameduck(config.listener.lameduck);
@@ -139,11 +140,13 @@ impl Program {
                 cache: Arc::clone(&cache),
                 routes: Arc::clone(&routes),
                 limits: config.limits(),
+                patience: config.upstream_timeout,
                 counters: Arc::clone(&counters),
                 lane,
-                epoch: Arc::clone(&epoch),
+                stream: Arc::clone(&stream),
             },
             (queries, renewals),
+            edge(&config, &sockets),
         )?;
         let answers = Arc::new(Answers {
             cache: Arc::clone(&cache),
@@ -152,20 +155,19 @@ impl Program {
             servers: Arc::clone(&forwarder.board.servers),
             renewer,
         });
-        let addresses = sockets.local_addresses().to_vec();
+        let addresses =
+            Addresses { dns: sockets.local_addresses().to_vec(), http: listener.address() };
         let limits = config.listener.limits();
         let serving = serve::dns(sockets, limits, tasks.stopping(), Arc::clone(&answers), later)?;
-        let board = Arc::clone(&forwarder.board);
-        let leaving = tasks.leaving();
-        let view = View { board, leaving, compat: config.metrics_compat };
+        let (board, leaving) = (Arc::clone(&forwarder.board), tasks.leaving());
+        let compat = config.metrics_compat;
+        let view = View { board, stream: Arc::clone(&stream), leaving, compat };
         let router = http_router(answers, &serving, &sources, view);
-        tracing::info!(dns = ?addresses, http = %listener.address(), "serving");
-        let addresses = Addresses { dns: addresses, http: listener.address() };
+        tracing::info!(dns = ?addresses.dns, http = %addresses.http, "serving");
         addresses.write(config.addresses_file.as_deref())?;
 
         let stopping = || tasks.stopping();
-        let target =
-            changes::Target { cache: Arc::clone(&cache), routes: Arc::clone(&routes), epoch };
+        let target = changes::Target { cache: Arc::clone(&cache), stream };
         let follow = reload::follow(sources, routes, cache, stopping());
         let http = shared::http::serve(listener, router, stopping());
         let directory = follower.run(stopping());
@@ -175,14 +177,19 @@ impl Program {
             tasks.spawn("changes", changes);
         }
         let ending = tasks.ending();
-        let dns = serving.finished_after(async move { ending.cancelled().await });
-        tasks.spawn_last("dns", dns);
+        tasks.spawn_last("dns", serving.finished_after(async move { ending.cancelled().await }));
         tasks.spawn("forward", forward);
         tasks.spawn("http", http);
         tasks.spawn("config-dir", directory);
         tasks.spawn("routes", follow);
         Ok(tasks.run(stop, DRAIN_MAX).await?)
     }
+}
+
+/// What the sockets to upstreams are made with.
+fn edge(config: &Config, sockets: &serve::Sockets) -> forward::Edge {
+    let reserved_ports = sockets.local_addresses().iter().map(SocketAddr::port).collect();
+    forward::Edge { reserved_ports, tls_ca: config.tls_ca.clone() }
 }
 
 /// The configuration directory, without stub domains that servers in this pod answer for.
@@ -201,6 +208,7 @@ fn open_directory(config: &Config) -> (watch::Receiver<config_dir::State>, confi
 /// What the pages show beside the answers and where these come from.
 struct View {
     board: Arc<forward::Board>,
+    stream: Arc<changes::Stream>,
     /// Cancelled once the program was told to stop.
     leaving: CancellationToken,
     compat: Option<Compat>,
@@ -213,7 +221,7 @@ fn http_router(
     sources: &Sources,
     view: View,
 ) -> axum::Router {
-    let View { board, leaving, compat } = view;
+    let View { board, stream, leaving, compat } = view;
     let counters = Arc::clone(&serving.counters);
     let directory = sources.directory.clone();
     let mut registry = shared::metrics::registry("dnscache", env!("CARGO_PKG_VERSION"));
@@ -221,12 +229,14 @@ fn http_router(
     shared::metrics::register_config_dir(&mut registry, directory.clone());
     registry.register_collector(Box::new(forward::Metrics(Arc::clone(&board))));
     registry.register_collector(Box::new(http::Metrics(Arc::clone(&answers))));
+    registry.register_collector(Box::new(changes::Metrics(Arc::clone(&stream))));
     let upstreams = Arc::clone(&sources.upstreams);
     registry.register_collector(Box::new(reload::Metrics(Arc::clone(&upstreams))));
     // Routes are loaded and sockets bound before anything is served.
     let ready = move || {
         let (upstreams, directory) = (upstreams.load().check(), directory.borrow().check());
-        let checks = [Check::passed("dns"), Check::passed("routes"), upstreams, directory];
+        let checks =
+            [Check::passed("dns"), Check::passed("routes"), upstreams, stream.check(), directory];
         checks.into_iter().chain(Check::shutdown(&leaving)).collect()
     };
     let compat = compat.map(|Compat::Coredns| http::coredns(&answers, &counters));

@@ -16,13 +16,10 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// `ttl` as it may be used: one with the top bit set is 0 (RFC 2181 section 8), one of 0 stays
-    /// 0.
+    /// Returns `ttl` within the limits. 0 stays 0. A TTL with the top bit set is a large number
+    /// (RFC 8767 section 4, which updates RFC 2181 section 8).
     pub fn ttl(&self, ttl: u32) -> u32 {
-        match ttl {
-            0 | 0x8000_0000.. => 0,
-            ttl => ttl.max(self.ttl_min).min(self.ttl_max),
-        }
+        if ttl == 0 { 0 } else { ttl.max(self.ttl_min).min(self.ttl_max) }
     }
 
     /// How many seconds a negative answer is kept whose SOA record has `ttl` and `minimum`: the
@@ -32,13 +29,14 @@ impl Limits {
     }
 }
 
-/// How long the failure number `failures` in a row is kept: one second, doubling to 30 (RFC 9520
-/// section 3.2 allows one second to five minutes).
+/// Returns how long the failure number `failures` in a row is stored: one second, doubling to five
+/// (RFC 9520 section 3.2 allows one second to five minutes).
 pub fn failure(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.saturating_sub(1).min(5)).min(FAILURE_MAX)
 }
 
-const FAILURE_MAX: Duration = Duration::from_secs(30);
+/// As long as CoreDNS and Unbound store failures.
+const FAILURE_MAX: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -47,7 +45,8 @@ mod tests {
     #[test]
     fn ttls_stay_within_limits_and_zero_is_never_raised() {
         let limits = Limits { ttl_min: 5, ttl_max: 86_400, negative_max: 300 };
-        let rows = [(0, 0), (1, 5), (30, 30), (86_401, 86_400), (0x8000_0000, 0), (u32::MAX, 0)];
+        let rows =
+            [(0, 0), (1, 5), (30, 30), (86_401, 86_400), (0x8000_0000, 86_400), (u32::MAX, 86_400)];
         for (said, used) in rows {
             assert_eq!(limits.ttl(said), used, "{said}");
         }
@@ -60,6 +59,6 @@ mod tests {
     #[test]
     fn failures_are_kept_longer_each_time() {
         let secs: Vec<u64> = (0..8).map(|failures| failure(failures).as_secs()).collect();
-        assert_eq!(secs, [1, 1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(secs, [1, 1, 2, 4, 5, 5, 5, 5]);
     }
 }

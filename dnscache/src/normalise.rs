@@ -8,6 +8,7 @@
 mod message;
 mod write;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use hickory_proto::rr::Name;
@@ -31,6 +32,9 @@ pub enum Unusable {
     /// It refers to other servers: a forwarder does not follow.
     #[error("the upstream refers to other servers")]
     Referral,
+    /// It has answers, but none for the name that was asked.
+    #[error("the upstream's reply does not answer the question")]
+    Unrelated,
 }
 
 /// A reply, reduced.
@@ -46,7 +50,7 @@ pub struct Answer {
 }
 
 /// What is asked, and of whom: as much as decides what may be believed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Asked<'a> {
     /// The owner name in wire form, lower case.
     pub name: &'a [u8],
@@ -56,6 +60,20 @@ pub struct Asked<'a> {
     pub dnssec_ok: bool,
     /// The first server is authoritative for us: kubedns. Its additional records and AA are kept.
     pub owned: bool,
+    /// Returns whether the server of a reply may also say something about the second name, in wire
+    /// form and lower case. The first name is the alias that the reply answers, `None` for the
+    /// first reply. What servers say about names of other routes is dropped.
+    pub is_theirs: &'a IsTheirs<'a>,
+}
+
+/// See [`Asked::is_theirs`].
+pub type IsTheirs<'a> = dyn Fn(Option<&[u8]>, &[u8]) -> bool + 'a;
+
+impl std::fmt::Debug for Asked<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, qtype, dnssec_ok, owned, .. } = self;
+        write!(f, "{} {qtype} {dnssec_ok} {owned}", crate::route::text(name))
+    }
 }
 
 /// Reduces `reply`, which was matched to its query already, to what answers `asked`.
@@ -67,13 +85,14 @@ pub fn reduce(reply: &[u8], asked: &Asked<'_>, limits: &Limits) -> Result<Answer
 
 /// Reduces several replies to one answer: `replies[n + 1]` answers the alias at which `replies[n]`
 /// ends. The response code is the last one's (RFC 6604 section 3).
-pub fn reduce_chain(
-    replies: &[&[u8]],
+pub fn reduce_chain<'r>(
+    replies: &[&'r [u8]],
     asked: &Asked<'_>,
     limits: &Limits,
 ) -> Result<Answer, Unusable> {
-    let messages =
-        replies.iter().map(|reply| Message::decode(reply)).collect::<Result<Vec<_>, _>>()?;
+    let name_bytes_max = if asked.owned { usize::MAX } else { NAME_BYTES_MAX };
+    let decode = |reply: &&'r [u8]| Message::decode(reply, name_bytes_max);
+    let messages = replies.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
     let (Some(first), Some(last)) = (messages.first(), messages.last()) else {
         return Err(Unusable::Malformed);
     };
@@ -85,6 +104,9 @@ pub fn reduce_chain(
         .find(|record| record.rtype == rtype::SOA && negative && record.owner.zone_of(&chain.end));
     if is_referral(last, &chain, soa.is_some(), asked) {
         return Err(Unusable::Referral);
+    }
+    if chain.records.is_empty() && last.rcode == rcode::NOERROR && last.has_answers {
+        return Err(Unusable::Unrelated);
     }
     let negative_max = match soa {
         _ if !negative => u32::MAX,
@@ -98,7 +120,7 @@ pub fn reduce_chain(
         _ => alone,
     });
     let additionals = last.additionals().filter(|_| alone);
-    let answers = chain.records.iter().map(|&record| (0, record, u32::MAX));
+    let answers = chain.records.iter().map(|record| (0, &**record, u32::MAX));
     let authorities = authorities.map(|record| (1, record, negative_max));
     let mut placed: Vec<Placed<'_, '_>> = answers
         .chain(authorities)
@@ -157,18 +179,20 @@ fn level(placed: &mut [Placed<'_, '_>]) {
     }
 }
 
-/// Whether `message` only says who else may know (RFC 2308 section 2.2).
+/// Returns whether `message` only names other servers (RFC 2308 section 2.2). A server that offers
+/// recursion means NODATA by the same records.
 fn is_referral(message: &Message<'_>, chain: &Chain<'_>, soa: bool, asked: &Asked<'_>) -> bool {
     chain.records.is_empty()
         && message.rcode == rcode::NOERROR
         && !asked.owned
+        && !message.recursive
         && !soa
         && message.authorities().any(|record| record.rtype == rtype::NS)
 }
 
 /// The way from the question's name to its answer.
 struct Chain<'m> {
-    records: Vec<&'m Record<'m>>,
+    records: Vec<Cow<'m, Record<'m>>>,
     /// The last name on it.
     end: Name,
     /// Whether records of the asked type stand there.
@@ -181,14 +205,19 @@ impl<'m> Chain<'m> {
     fn walk(messages: &'m [Message<'m>], name: Name, asked: &Asked<'_>) -> Result<Self, Unusable> {
         let mut chain = Self { records: Vec::new(), end: name.clone(), ended: false };
         let mut seen = vec![name];
-        for message in messages {
+        for (index, message) in messages.iter().enumerate() {
+            let from = (index > 0).then(|| wire(&chain.end));
             while !chain.ended {
                 let Some(target) = chain.step(message, asked) else { break };
                 if seen.len() > LINKS_MAX || seen.contains(&target) {
                     return Err(Unusable::Loop);
                 }
+                let is_theirs = (asked.is_theirs)(from.as_deref(), &wire(&target));
                 seen.push(target.clone());
                 chain.end = target;
+                if !is_theirs {
+                    break;
+                }
             }
         }
         Ok(chain)
@@ -203,12 +232,17 @@ impl<'m> Chain<'m> {
         if here.iter().any(is_wanted) {
             let signs = |record: &&Record<'_>| asked.dnssec_ok && record.covers(asked.qtype);
             // One RRset after the other: signatures may come between the records.
-            self.records.extend(here.iter().filter(|record| is_wanted(record)));
-            self.records.extend(here.iter().filter(|it| !is_wanted(it) && signs(it)));
+            let wanted = here.iter().filter(|record| is_wanted(record));
+            let signatures = here.iter().filter(|it| !is_wanted(it) && signs(it));
+            self.records.extend(wanted.chain(signatures).map(|record| Cow::Borrowed(*record)));
             self.ended = true;
             return None;
         }
-        let alias = here.iter().find(|record| record.rtype == rtype::CNAME)?;
+        let alias = here.iter().find(|record| record.rtype == rtype::CNAME);
+        let alias = match alias {
+            Some(alias) => Cow::Borrowed(*alias),
+            None => Cow::Owned(self.synthesised(message)?),
+        };
         // A DNAME above goes with the alias that was made from it (RFC 6672 section 3.1).
         let above = |record: &&Record<'_>| {
             (record.rtype == rtype::DNAME || asked.dnssec_ok && record.covers(rtype::DNAME))
@@ -218,14 +252,31 @@ impl<'m> Chain<'m> {
         let known = self.records.len();
         let above: Vec<&Record<'_>> = message.answers().filter(above).collect();
         for record in above {
-            if !self.records[..known].iter().any(|known| std::ptr::eq(*known, record)) {
-                self.records.push(record);
+            if !self.records[..known].iter().any(|known| std::ptr::eq(&**known, record)) {
+                self.records.push(Cow::Borrowed(record));
             }
         }
-        let signs = |record: &&&Record<'_>| asked.dnssec_ok && record.covers(rtype::CNAME);
+        let signs = |record: &&Record<'_>| asked.dnssec_ok && record.covers(rtype::CNAME);
+        let target = alias.target().cloned();
         self.records.push(alias);
-        self.records.extend(here.iter().filter(signs));
-        alias.target().cloned()
+        self.records.extend(here.into_iter().filter(signs).map(Cow::Borrowed));
+        target
+    }
+
+    /// Returns the CNAME of the end of the chain that a DNAME of `message` stands for, which its
+    /// sender left out (RFC 6672 section 3.1).
+    fn synthesised(&self, message: &Message<'m>) -> Option<Record<'m>> {
+        let is_above = |record: &&Record<'_>| {
+            record.rtype == rtype::DNAME
+                && record.owner.zone_of(&self.end)
+                && record.owner != self.end
+        };
+        let above = message.answers().find(is_above)?;
+        let kept = self.end.iter().count() - above.owner.iter().count();
+        let labels = self.end.iter().take(kept).chain(above.target()?.iter());
+        // A name that gets too long has no alias.
+        let target = Name::from_labels(labels).ok()?;
+        Some(Record::alias(self.end.clone(), above.ttl, target))
     }
 
     /// The names that the answer depends on: all that own records in it, all that lead on.
@@ -257,6 +308,9 @@ fn wire(name: &Name) -> Vec<u8> {
 
 /// Aliases followed at most: BIND and Unbound stop at as many.
 pub const LINKS_MAX: usize = 11;
+/// Bytes of names, written out, in a reply of a server outside the pod. Pointers make them many in
+/// a small message; two milliseconds are enough for this many.
+const NAME_BYTES_MAX: usize = 160 << 10;
 /// DNSSEC types that travel with others (RFC 4034, RFC 5155).
 const RRSIG: u16 = 46;
 const NSEC: u16 = 47;
@@ -303,8 +357,13 @@ mod tests {
         message.to_vec().unwrap()
     }
 
-    const ASKED: Asked<'_> =
-        Asked { name: b"\x01a\x07example\0", qtype: 1, dnssec_ok: false, owned: false };
+    const ASKED: Asked<'_> = Asked {
+        name: b"\x01a\x07example\0",
+        qtype: 1,
+        dnssec_ok: false,
+        owned: false,
+        is_theirs: &|_, _| true,
+    };
 
     /// Records kept, lifetime, dangling or not; or why nothing.
     fn check(code: u16, answers: &[&str], authorities: &[&str]) -> String {
@@ -327,7 +386,7 @@ mod tests {
             (0, &["a.example. 30 A 10.0.0.1", "b.example. 1 A 10.0.0.9"], &[], "1 kept 30 s"),
             (0, &["a.example. 30 A 10.0.0.1"], &["example. 5 NS ns."], "1 kept 30 s"),
             (0, &["a.example. 0 A 10.0.0.1"], &[], "1 kept 0 s"),
-            (0, &["a.example. 2147483648 A 10.0.0.1"], &[], "1 kept 0 s"),
+            (0, &["a.example. 2147483648 A 10.0.0.1"], &[], "1 kept 86400 s"),
             (0, &["b.other. 20 A 10.0.0.1", "a.example. 9 CNAME b.other."], &[], "2 kept 9 s"),
             (0, &["a.example. 9 CNAME b.other."], &[], "1 kept 0 s dangling"),
             (0, &["a.example. 9 CNAME b."], &["b. 60 SOA 5"], "2 kept 5 s dangling"),

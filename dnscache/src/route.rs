@@ -168,6 +168,19 @@ impl Routes {
         Some(Beyond { route, after: After::of(name)? })
     }
 
+    /// Returns whether the servers of group `asked` may say something about `name`, in wire form
+    /// and lower case: the name has the same route, or the same servers.
+    pub fn is_asked_of(&self, name: &[u8], asked: usize) -> bool {
+        match self.route(name) {
+            Route::Group(group) => {
+                let servers = |group: usize| self.groups.get(group).map(|group| &group.servers);
+                let beyond = || self.beyond(name).map(|beyond| beyond.route);
+                servers(group) == servers(asked) || beyond() == Some(Route::Group(asked))
+            }
+            Route::Local(_) => false,
+        }
+    }
+
     /// All groups; the first is the one for what no suffix routes.
     pub fn groups(&self) -> &[Group] {
         &self.groups

@@ -1,6 +1,6 @@
 //! Points in time as every core takes them: read at the edge once per batch, passed in as a value.
 
-use std::ops::Add;
+use std::ops::{Add, Sub};
 use std::time::Duration;
 
 /// Nanoseconds since the machine booted, time asleep included: wall-clock jumps change nothing, a
@@ -35,5 +35,13 @@ impl Add<Duration> for Moment {
 
     fn add(self, later: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl Sub<Duration> for Moment {
+    type Output = Self;
+
+    fn sub(self, earlier: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(earlier.as_nanos()).unwrap_or(u64::MAX)))
     }
 }

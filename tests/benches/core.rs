@@ -84,7 +84,13 @@ fn cache_hit(bencher: Bencher<'_, '_>, addresses: u8) {
 fn reduce_reply(bencher: Bencher<'_, '_>, addresses: u8) {
     let said = reply("web.example.test", addresses);
     let name = Name::parse("web.example.test").expect("a name");
-    let asked = Asked { name: name.wire(), qtype: rtype::A, dnssec_ok: false, owned: false };
+    let asked = Asked {
+        name: name.wire(),
+        qtype: rtype::A,
+        dnssec_ok: false,
+        owned: false,
+        is_theirs: &|_, _| true,
+    };
     let limits = Limits { ttl_min: 0, ttl_max: 86_400, negative_max: 300 };
     bencher
         .bench_local(|| reduce(black_box(&said), &asked, &limits).map(|reply| reply.entry.len()));

@@ -13,6 +13,7 @@ use std::borrow::Borrow;
 use lru::LruCache;
 use shared::clock::Moment;
 
+use super::changed::Blame;
 use super::entry::Head;
 use super::key::{Identity, hash_of, key_of};
 
@@ -59,6 +60,8 @@ pub(super) struct Meta {
     pub lifetime: u32,
     /// Failures in a row to renew it.
     pub failures: u8,
+    /// The server that caused the last of them.
+    pub blame: Blame,
     /// How often it was asked for since it came where it is, as far as that matters.
     pub hits: u8,
     /// Its renewal has been asked for.

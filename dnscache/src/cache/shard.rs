@@ -5,11 +5,11 @@
 use shared::clock::Moment;
 use shared::wire::{ErrorCode, Query, Reply, rcode};
 
-use super::changed::Changed;
+use super::changed::{Blame, Changed};
 use super::entry::{Ages, Entry};
 use super::key::{KeyBuffer, name_of};
 use super::part::{Ghosts, Meta, Part, Stored};
-use super::{Bounds, Changes, Lookup};
+use super::{Bounds, Changes, Failed, Kept, Lookup};
 use crate::lifetime;
 
 /// The shard.
@@ -38,6 +38,11 @@ impl Shard {
         let ghosts = Ghosts::new(entries);
         let (positive, negative) = (Part::new(entries), Part::new(entries));
         Self { positive, negative, ghosts, bounds, changes: Changes::default() }
+    }
+
+    /// Returns how many bytes its entries may take.
+    pub fn room(&self) -> usize {
+        self.bounds.bytes
     }
 
     pub fn len(&self) -> usize {
@@ -80,7 +85,7 @@ impl Shard {
                 return None;
             }
             // Past its time every record has the same TTL: short, and not zero.
-            let expired = age >= meta.lifetime;
+            let expired = age >= meta.lifetime || is_flushed(meta, asked.changed);
             let ages = if expired { Ages { age: 0, ttl_max: ttl } } else { Ages::fresh(age) };
             meta.head.emit(data(stored), asked.query, ages, reply);
             Some(meta.head.rcode)
@@ -92,33 +97,51 @@ impl Shard {
         self.touch(key.bytes(), |stored, meta| (!is_void(stored, meta, changed)).then_some(*meta))?
     }
 
-    /// Keeps `entry`, whose names have `places`, for `lifetime` seconds; `seen` changes of
-    /// names are known to it.
-    pub fn insert(
-        &mut self,
-        key: &KeyBuffer,
-        entry: &Entry,
-        places: &[u16],
-        (seen, lifetime, now): (u64, u32, Moment),
-    ) {
+    /// Stores `entry`, whose names have `places`, unless what is stored was asked for later.
+    pub fn insert(&mut self, key: &KeyBuffer, entry: &Entry, places: &[u16], kept: Kept) {
+        if self.is_newer(key, kept.seen) {
+            return;
+        }
         let meta = Meta {
             head: entry.head,
-            seen,
-            stored: now,
-            retry: now,
-            lifetime,
+            seen: kept.seen,
+            stored: kept.now,
+            retry: kept.now,
+            lifetime: kept.lifetime_secs,
             failures: 0,
+            blame: Blame::NONE,
             hits: 0,
             renewing: false,
         };
         self.put(key, entry, places, meta);
     }
 
-    /// Notes that the question could not be answered, with `code`: an expired answer that may still
-    /// be of use stays and is not renewed for a while; else the failure is kept for that while.
-    pub fn fail(&mut self, key: &KeyBuffer, code: u16, (seen, now): (u64, Moment)) {
+    /// Removes the entry at `key`, unless it was asked for after there were `seen` changes.
+    pub fn supersede(&mut self, key: &KeyBuffer, seen: u64) {
+        if !self.is_newer(key, seen) {
+            self.remove(key.bytes());
+        }
+    }
+
+    /// Returns whether the entry at `key` follows changes and has seen more of them than `seen`.
+    fn is_newer(&mut self, key: &KeyBuffer, seen: u64) -> bool {
+        let is_newer =
+            |meta: &mut Meta| meta.head.follows() && !meta.head.is_failure() && meta.seen > seen;
+        self.peek_mut(key.bytes()).is_some_and(is_newer)
+    }
+
+    /// Notes that the question could not be answered: an expired answer that may still be of use
+    /// stays and is not renewed for a while; otherwise the failure is stored for that while.
+    pub fn fail(
+        &mut self,
+        key: &KeyBuffer,
+        failed: &Failed<'_>,
+        places: &[u16],
+        (changed, now): (&Changed, Moment),
+    ) {
         let stale_secs = self.bounds.stale_secs;
-        let before = self.peek_mut(key.bytes());
+        let void = self.touch(key.bytes(), |stored, meta| is_void(stored, meta, changed));
+        let before = self.peek_mut(key.bytes()).filter(|_| void == Some(false));
         let failures = before.as_ref().map_or(0, |meta| meta.failures).saturating_add(1);
         let pause = lifetime::failure(failures.into());
         if let Some(meta) = before
@@ -126,21 +149,35 @@ impl Shard {
             && !is_spent(meta, meta.age(now), stale_secs)
         {
             meta.failures = failures;
+            meta.blame = failed.blame;
             meta.retry = now + pause;
             meta.renewing = false;
             return;
         }
+        let mut entry = Entry::failure(failed.code);
+        if !failed.names.is_empty() {
+            entry = entry.following(Vec::new());
+        }
         let meta = Meta {
-            head: Entry::failure(code).head,
-            seen,
+            head: entry.head,
+            seen: changed.latest(),
             stored: now,
             retry: now,
             lifetime: pause.as_secs() as u32,
             failures,
+            blame: failed.blame,
             hits: 0,
             renewing: false,
         };
-        self.put(key, &Entry::failure(code), &[], meta);
+        self.put(key, &entry, places, meta);
+    }
+
+    /// Has the expired answer at `key` served without renewal until `until`.
+    pub fn postpone(&mut self, key: &KeyBuffer, until: Moment) {
+        if let Some(meta) = self.peek_mut(key.bytes()) {
+            meta.blame = Blame::NONE;
+            meta.retry = meta.retry.max(until);
+        }
     }
 
     fn put(&mut self, key: &KeyBuffer, entry: &Entry, places: &[u16], mut meta: Meta) {
@@ -195,7 +232,7 @@ impl Shard {
     }
 }
 
-/// Answers from an entry that was found; nothing where it is of no use to anybody any more.
+/// Answers from an entry that was found; `None` if the entry is of no use any more.
 fn answer(
     asked: &Asked<'_, '_>,
     stored: &Stored,
@@ -207,20 +244,21 @@ fn answer(
     if is_void(stored, meta, asked.changed) {
         return None;
     }
-    if age < meta.lifetime {
+    if age < meta.lifetime && !is_flushed(meta, asked.changed) {
         meta.head.emit(data(stored), asked.query, Ages::fresh(age), reply);
         meta.hits = meta.hits.saturating_add(1);
         let is_due = meta.hits > RENEWAL_HITS
             && !meta.renewing
-            && u64::from(age) * 10 >= u64::from(meta.lifetime) * 9
-            && !meta.head.is_failure();
+            && meta.lifetime - age <= (meta.lifetime / 10).max(1)
+            && !meta.head.is_failure()
+            && !is_postponed(meta, asked);
         meta.renewing |= is_due;
         return Some(if is_due { Lookup::Due } else { Lookup::Hit });
     }
     if is_spent(meta, age, stale_secs) {
         return None;
     }
-    if asked.now < meta.retry {
+    if is_postponed(meta, asked) {
         let ttl_max = if meta.head.follows() { STALE_TTL_FOLLOWING } else { STALE_TTL };
         meta.head.emit(data(stored), asked.query, Ages { age: 0, ttl_max }, reply);
         let reason = match meta.head.rcode {
@@ -233,13 +271,27 @@ fn answer(
     Some(if meta.head.is_failure() { Lookup::Miss } else { Lookup::Expired })
 }
 
-/// Whether a name that the entry depends on has changed since its answer was made.
+/// Returns whether the entry must not be used any more: a name that it depends on has changed since
+/// its answer was made, or it is a failure of a server that answers again.
 fn is_void(stored: &Stored, meta: &Meta, changed: &Changed) -> bool {
-    meta.head.follows() && places(stored, meta).any(|place| changed.since(meta.seen, place))
+    (meta.head.follows() && places(stored, meta).any(|place| changed.since(meta.seen, place)))
+        || (meta.head.is_failure() && changed.recovered_since(meta.blame, meta.stored))
 }
 
-/// Whether the entry is of no use any more, not even stale. A failure is remembered for as long
-/// again as it was kept, so that the next one is kept longer.
+/// Returns whether any name may have changed since the answer was made, so that it counts as
+/// expired.
+fn is_flushed(meta: &Meta, changed: &Changed) -> bool {
+    meta.head.follows() && changed.flushed_since(meta.seen)
+}
+
+/// Returns whether it is too early to ask for the entry anew.
+fn is_postponed(meta: &Meta, asked: &Asked<'_, '_>) -> bool {
+    let failed = meta.retry - lifetime::failure(meta.failures.into());
+    asked.now < meta.retry && !asked.changed.recovered_since(meta.blame, failed)
+}
+
+/// Returns whether the entry is of no use any more, not even as an expired answer. A failure is
+/// remembered for as long again as it was stored, so that the next one is stored for longer.
 fn is_spent(meta: &Meta, age: u32, stale_secs: u32) -> bool {
     let more = if meta.head.is_failure() { meta.lifetime } else { stale_secs };
     age >= meta.lifetime.saturating_add(more)

@@ -8,6 +8,8 @@ use super::*;
 
 const BOUNDS: Bounds = Bounds { entries: 1_000, bytes: 1 << 20, stale_secs: 0 };
 
+const FAILED: Failed<'static> = Failed { code: 2, blame: Blame::NONE, names: &[] };
+
 fn name(text: &str) -> Vec<u8> {
     let mut wire = Vec::new();
     for label in text.split('.') {
@@ -235,9 +237,6 @@ fn nothing_is_kept_where_nothing_may_be() {
     let world = World::new(BOUNDS);
     world.learn("zero.example", 0);
     assert!(!world.is_hit("zero.example") && world.cache.is_empty());
-    let wire = name("large.example");
-    world.cache.insert(&question(&wire), &addresses("large.example", &[9; 101]), 9, world.now);
-    assert!(world.cache.is_empty(), "101 records are passed on and not kept");
 }
 
 #[test]
@@ -266,7 +265,7 @@ fn what_has_expired_is_stale_for_a_while_and_a_failure_does_not_replace_it() {
     world.learn("web.example", 30);
     world.pass(30);
     assert_eq!(world.ask("web.example").0, Lookup::Expired);
-    world.cache.fail(&question(&name("web.example")), 2, world.now);
+    world.cache.fail(&question(&name("web.example")), &FAILED, world.now);
     let message = message("web.example", 1);
     let mut buffer = [0; 512];
     let mut stale = |now, cache: &Cache| {
@@ -455,7 +454,7 @@ fn failures_are_kept_longer_each_time_until_one_succeeds() {
     let mut world = World::new(BOUNDS);
     let wire = name("web.example");
     for kept in [1, 2, 4] {
-        world.cache.fail(&question(&wire), 2, world.now);
+        world.cache.fail(&question(&wire), &FAILED, world.now);
         world.pass(kept - 1);
         assert_eq!(world.ask("web.example").0, Lookup::Hit, "{kept}");
         assert_eq!(world.ask("web.example").1[3] & 0x0f, 2, "SERVFAIL");
@@ -465,7 +464,7 @@ fn failures_are_kept_longer_each_time_until_one_succeeds() {
     world.learn("web.example", 30);
     assert!(world.is_hit("web.example"));
     world.pass(30);
-    world.cache.fail(&question(&wire), 2, world.now);
+    world.cache.fail(&question(&wire), &FAILED, world.now);
     world.pass(1);
     assert_eq!(world.ask("web.example").0, Lookup::Miss, "one second again");
 }
@@ -477,7 +476,7 @@ fn an_expired_answer_is_served_at_once_after_a_failure_for_a_while() {
     world.pass(30);
     for kept in [1, 2, 4] {
         assert_eq!(world.ask("web.example").0, Lookup::Expired);
-        world.cache.fail(&question(&name("web.example")), 2, world.now);
+        world.cache.fail(&question(&name("web.example")), &FAILED, world.now);
         let (found, reply) = world.ask("web.example");
         assert_eq!((found, ttl(&reply, "web.example")), (Lookup::Stale, 30));
         world.pass(kept);
@@ -520,4 +519,137 @@ fn what_is_cut_off_is_turned_like_what_is_whole() {
         assert_eq!(ttl(&part, "web.example"), 23);
     }
     assert!(world.cache.is_empty());
+}
+
+/// RFC 8767 section 4: a newer answer replaces what is stored, whether it may be stored or not.
+#[test]
+fn an_answer_that_must_not_be_stored_removes_the_earlier_one() {
+    let world = World::new(Bounds { stale_secs: 60, ..BOUNDS });
+    let large = addresses("web.example", &[30; 250]);
+    for (world, entry, lifetime) in [
+        (&world, addresses("web.example", &[0]), 0),
+        (&world, Entry::failure(3), 0),
+        (&world, large, 0),
+    ] {
+        world.learn("web.example", 30);
+        world.cache.insert(&question(&name("web.example")), &entry, lifetime, world.now);
+        assert_eq!(world.ask("web.example").0, Lookup::Miss);
+    }
+    let many = addresses("web.example", &[30; 250]);
+    world.cache.insert(&question(&name("web.example")), &many, 30, world.now);
+    assert!(world.is_hit("web.example"), "an answer may have any number of records");
+}
+
+#[test]
+fn an_answer_larger_than_its_share_is_counted_and_removes_the_earlier_one() {
+    let world = World::new(Bounds { bytes: 1 << 19, ..BOUNDS });
+    world.learn("web.example", 30);
+    let mut reply = message("web.example", 16);
+    reply[7] = 220;
+    for _ in 0..220 {
+        reply.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 30, 1, 0, 255]);
+        reply.extend([7; 255]);
+    }
+    let entry = Entry::new(&reply, 0).unwrap();
+    world.cache.insert(&question(&name("web.example")), &entry, 30, world.now);
+    assert_eq!((world.ask("web.example").0, world.cache.too_large()), (Lookup::Miss, 1));
+}
+
+/// An entry that follows `web.example`.
+fn following(address: u8) -> Entry {
+    addresses("web.example", &[u32::from(address)]).following(vec![name("web.example").into()])
+}
+
+#[test]
+fn an_answer_asked_for_before_a_change_is_void_and_replaces_nothing_newer() {
+    let world = World::new(Bounds { stale_secs: 60, ..BOUNDS });
+    let wire = name("web.example");
+    let before = world.cache.version();
+    world.cache.invalidate(&[&wire]);
+    assert!(world.cache.has_changed(&wire, before));
+    assert!(!world.cache.has_changed(&name("other.example"), before));
+    let old = Kept { lifetime_secs: 30, seen: before, now: world.now };
+    world.cache.insert_as_of(&question(&wire), &following(30), old);
+    assert_eq!(world.ask("web.example").0, Lookup::Miss, "void at once");
+    world.cache.insert(&question(&wire), &following(30), 30, world.now);
+    world.cache.insert_as_of(&question(&wire), &following(9), old);
+    assert_eq!(ttl(&world.ask("web.example").1, "web.example"), 30);
+    world.cache.insert_as_of(&question(&wire), &following(0), Kept { lifetime_secs: 0, ..old });
+    assert!(world.is_hit("web.example"), "an old answer removes nothing");
+}
+
+#[test]
+fn a_flush_makes_what_follows_changes_expire_and_removes_nothing() {
+    let world = World::new(Bounds { stale_secs: 60, ..BOUNDS });
+    let wire = name("web.example");
+    world.cache.insert(&question(&wire), &following(30), 30, world.now);
+    world.learn("outside.example", 30);
+    world.cache.flush();
+    assert_eq!(world.ask("web.example").0, Lookup::Expired);
+    assert!(world.is_hit("outside.example"));
+    let state = world.cache.state(&question(&wire), world.now).unwrap();
+    assert_eq!(state.remaining_secs, 0);
+    world.cache.postpone(&question(&wire), world.now + Duration::from_millis(100));
+    let (found, reply) = world.ask("web.example");
+    assert_eq!((found, ttl(&reply, "web.example")), (Lookup::Stale, 5));
+    world.cache.insert(&question(&wire), &following(30), 30, world.now);
+    assert!(world.is_hit("web.example"));
+}
+
+#[test]
+fn a_failure_ends_when_its_server_recovers_or_its_name_changes() {
+    let server = Blame::new(7);
+    let wire = name("web.example");
+    let names: [Box<[u8]>; 1] = [wire.clone().into()];
+    for stored in [false, true] {
+        for cause in 0..3 {
+            let mut world = World::new(Bounds { stale_secs: 60, ..BOUNDS });
+            if stored {
+                world.learn("web.example", 30);
+                world.pass(30);
+            }
+            let failed = Failed { code: 2, blame: server, names: &names };
+            world.cache.fail(&question(&wire), &failed, world.now);
+            let kept = if stored { Lookup::Stale } else { Lookup::Hit };
+            assert_eq!(world.ask("web.example").0, kept);
+            let later = world.now + Duration::from_millis(1);
+            match cause {
+                0 => world.cache.recover(Blame::new(8), later),
+                1 => world.cache.recover(server, later),
+                _ => world.cache.invalidate(&names),
+            }
+            let expected = match (cause, stored) {
+                (0, _) => kept,
+                (1, true) => Lookup::Expired,
+                (1, false) | (_, false) => Lookup::Miss,
+                // The answer does not follow the name; only the failure did.
+                (_, true) => Lookup::Stale,
+            };
+            assert_eq!(world.ask("web.example").0, expected, "{cause} {stored}");
+        }
+    }
+}
+
+/// RFC 9520 section 3.2: nothing asks a question again before its failure is over.
+#[test]
+fn a_renewal_that_failed_is_not_repeated_at_once() {
+    let mut world = World::new(BOUNDS);
+    world.learn("web.example", 100);
+    world.pass(90);
+    assert_eq!([(); 2].map(|()| world.ask("web.example").0), [Lookup::Hit, Lookup::Due]);
+    world.cache.fail(&question(&name("web.example")), &FAILED, world.now);
+    assert_eq!([(); 9].map(|()| world.ask("web.example").0), [Lookup::Hit; 9]);
+    world.pass(1);
+    assert_eq!([(); 2].map(|()| world.ask("web.example").0), [Lookup::Due, Lookup::Hit]);
+}
+
+#[test]
+fn names_with_short_ttls_are_renewed_before_they_expire_too() {
+    for ttl in [1, 2, 5, 9, 10, 30] {
+        let mut world = World::new(BOUNDS);
+        world.learn("web.example", ttl);
+        world.pass(u64::from(ttl) - 1);
+        let found = [(); 3].map(|()| world.ask("web.example").0);
+        assert_eq!(found, [Lookup::Hit, Lookup::Due, Lookup::Hit], "{ttl}");
+    }
 }

@@ -15,7 +15,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 use shared::clock::Moment;
 
-use super::flights::{Health, Server};
+use super::servers::{Health, Server};
 
 /// What people see of one upstream server.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +35,7 @@ pub struct Upstream {
 impl From<&Server> for Upstream {
     fn from(server: &Server) -> Self {
         Self {
-            address: server.address,
+            address: server.endpoint.address,
             sent: server.sent,
             failed: server.failed,
             round_trip: server.round_trip(),

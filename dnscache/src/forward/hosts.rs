@@ -10,6 +10,7 @@ use shared::clock::Moment;
 use shared::config_dir::Server;
 use shared::wire::rtype;
 
+use super::endpoint::Endpoint;
 use crate::route::{self, Routes};
 
 /// A question about a host, told from others.
@@ -51,8 +52,8 @@ impl Hosts {
         }
     }
 
-    /// The addresses of each group of `routes`, in order, hosts replaced by all of theirs.
-    pub fn groups(&self, routes: &Routes) -> Vec<Vec<SocketAddr>> {
+    /// Returns the endpoints of each group of `routes`, in order, hosts replaced by all of theirs.
+    pub fn groups(&self, routes: &Routes) -> Vec<Vec<Endpoint>> {
         let addresses = |server: &Server| match server {
             Server::Address(address) => vec![*address],
             Server::Name { port, .. } => {
@@ -62,7 +63,9 @@ impl Hosts {
                 addresses.map(|&address| SocketAddr::new(address, *port)).collect()
             }
         };
-        let group = |group: &route::Group| group.servers.iter().flat_map(addresses).collect();
+        let group = |group: &route::Group| {
+            group.servers.iter().flat_map(addresses).map(Endpoint::from).collect()
+        };
         routes.groups().iter().map(group).collect()
     }
 
@@ -132,17 +135,20 @@ mod tests {
         let routes = Routes::new(&[], &keys, &[]);
         let mut hosts = Hosts::default();
         hosts.follow(&routes);
-        assert_eq!(hosts.groups(&routes)[1], ["192.0.2.1:53".parse().unwrap()]);
+        let addresses = |hosts: &Hosts| -> Vec<SocketAddr> {
+            hosts.groups(&routes)[1].iter().map(|endpoint| endpoint.address).collect()
+        };
+        assert_eq!(addresses(&hosts), ["192.0.2.1:53".parse().unwrap()]);
         let now = Moment::from_nanos(1);
         let (v4, v6) = (hosts.ask(now).unwrap(), hosts.ask(now).unwrap());
         assert_eq!((v4.qtype, v6.qtype), (rtype::A, rtype::AAAA));
         assert_eq!((hosts.ask(now), hosts.next_due()), (None, None));
-        let addresses = vec!["192.0.2.8".parse().unwrap(), "192.0.2.7".parse().unwrap()];
-        let outcome = Some((addresses, Duration::from_secs(30)));
+        let found = vec!["192.0.2.8".parse().unwrap(), "192.0.2.7".parse().unwrap()];
+        let outcome = Some((found, Duration::from_secs(30)));
         assert!(hosts.learn(&v4, outcome.clone(), now));
         assert!(!hosts.learn(&v6, None, now));
         let expected = ["192.0.2.7:5353", "192.0.2.8:5353", "192.0.2.1:53"];
-        assert_eq!(hosts.groups(&routes)[1], expected.map(|text| text.parse().unwrap()));
+        assert_eq!(addresses(&hosts), expected.map(|text| text.parse().unwrap()));
         assert_eq!(hosts.next_due(), Some(now + FAILURE_PAUSE));
         assert!(!hosts.learn(&v4, None, now), "a failure forgets nothing");
         assert!(!hosts.learn(&v4, outcome, now), "the same again is no change");

@@ -33,20 +33,24 @@ pub(super) fn read_key(key: &[u8]) -> Question<'_> {
     }
 }
 
-/// How a query to an upstream differs from try to try.
-#[derive(Clone, Copy, Debug)]
+/// How a query is written for one server.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Form {
     /// The message ID.
     pub id: u16,
-    /// With OPT; without it for servers that cannot read it.
+    /// With OPT.
     pub edns: bool,
     /// Which letters of the name are upper case, one bit each, used in turn
     /// (draft-vixie-dnsext-dns0x20).
     pub upper_case: u64,
+    /// Without OPT because the server did not understand the same query with it.
+    pub plain: bool,
+    /// Padded so that an observer of the encrypted stream learns less from its length.
+    pub is_padded: bool,
 }
 
-/// Writes the query for `question`: RD and AD set, CD as asked, nothing of the client's but the
-/// question.
+/// Writes the query for `question`: RD and AD set, CD as the client set it, and nothing else of the
+/// client's query.
 pub(super) fn write_query(question: &Question<'_>, form: Form, out: &mut Vec<u8>) {
     let [id1, id0] = form.id.to_be_bytes();
     let flags = AD | u8::from(question.checking_disabled) << 4;
@@ -66,136 +70,106 @@ pub(super) fn write_query(question: &Question<'_>, form: Form, out: &mut Vec<u8>
         let [size1, size0] = (UDP_SIZE_MAX as u16).to_be_bytes();
         let dnssec_ok = u8::from(question.dnssec_ok) << 7;
         out.extend_from_slice(&[0, 0, rtype::OPT as u8, size1, size0, 0, 0, dnssec_ok, 0, 0, 0]);
+        if form.is_padded {
+            pad(out);
+        }
     }
 }
 
-/// What a message from an upstream is to the query it may belong to.
+/// Appends a padding option to the OPT record that ends `query`, up to the next multiple of
+/// [`PADDING_BLOCK`] (RFC 7830, RFC 8467 section 4.1).
+fn pad(query: &mut Vec<u8>) {
+    const PADDING: u16 = 12;
+    let zeros = (query.len() + 4).next_multiple_of(PADDING_BLOCK) - query.len() - 4;
+    let rdata_len = query.len() - 2;
+    query[rdata_len..].copy_from_slice(&(zeros as u16 + 4).to_be_bytes());
+    query.extend_from_slice(&PADDING.to_be_bytes());
+    query.extend_from_slice(&(zeros as u16).to_be_bytes());
+    query.resize(query.len() + zeros, 0);
+}
+
+/// What a message from an upstream is to a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reading {
-    /// No reply to this query: another ID or question, or no reply at all. The true one may still
-    /// come.
+pub(super) enum Match {
+    /// Not a reply to this query. The true one may still come.
     Stray,
-    /// A reply to this query, had the server kept the case of its letters.
+    /// A reply to this query, but the case of the question's letters differs.
     OtherCase,
-    /// TC: there is more, to be had over TCP.
-    Truncated,
-    /// FORMERR or NOTIMP: perhaps the server cannot read OPT.
-    NotUnderstood,
-    /// An answer, positive or negative, to be kept and passed on.
-    Answer,
-    /// The server could not or would not answer.
-    Failed(Failure),
+    /// The reply to this query.
+    Reply,
+    /// The same, an error without the question (RFC 8906 section 3.1).
+    Bare,
 }
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The response code the client gets.
+    /// The response code that the client gets.
     pub rcode: u16,
     /// The Extended DNS Error beside it.
     pub reason: ErrorCode,
-    /// The same for people.
+    /// The same in words.
     pub text: &'static str,
+    /// The index of the server that failed, if one did.
+    pub server: Option<u16>,
 }
 
 impl Failure {
-    /// SERVFAIL for `reason`.
+    /// Returns SERVFAIL for `reason`.
     pub const fn servfail(reason: ErrorCode, text: &'static str) -> Self {
-        Self { rcode: rcode::SERVFAIL, reason, text }
+        Self { rcode: rcode::SERVFAIL, reason, text, server: None }
+    }
+
+    /// Returns the same as the failure of `server`.
+    pub const fn of(self, server: u16) -> Self {
+        Self { server: Some(server), ..self }
     }
 }
 
-/// Reads `message` as the reply to `query`, whose question ends at `question_end`.
-///
-/// QR, opcode 0, the ID and the very bytes of the question must agree, its case included (RFC 5452
-/// section 9.1).
-pub(super) fn read_reply(message: &[u8], query: &[u8], question_end: usize) -> Reading {
-    match read(message, query, question_end) {
-        Reading::Stray => Reading::Stray,
-        Reading::OtherCase => Reading::OtherCase,
-        _ if is_truncated(message) => Reading::Truncated,
-        reading => reading,
+/// Matches `message` with `query`, whose question ends at `question_end`: QR, opcode 0, the ID and
+/// the very bytes of the question must agree, its case included (RFC 5452 section 9.1). Only an
+/// error may leave the question out.
+pub(super) fn match_reply(message: &[u8], query: &[u8], question_end: usize) -> Match {
+    let is_reply =
+        message.len() >= HEADER_LEN && message[..2] == query[..2] && message[2] & 0xf8 == 0x80;
+    if !is_reply {
+        return Match::Stray;
     }
-}
-
-/// Likewise, whether or not TC is set.
-fn read(message: &[u8], query: &[u8], question_end: usize) -> Reading {
-    if message.len() < question_end
-        || message[..2] != query[..2]
-        || message[2] & 0xf8 != 0x80
-        || message[4..6] != [0, 1]
-    {
-        return Reading::Stray;
+    if message[4..6] == [0, 0] {
+        let code = u16::from(message[3] & 0x0f);
+        let is_error = !matches!(code, rcode::NOERROR | rcode::NXDOMAIN);
+        return if is_error { Match::Bare } else { Match::Stray };
+    }
+    if message.len() < question_end || message[4..6] != [0, 1] {
+        return Match::Stray;
     }
     let (theirs, ours) = (&message[HEADER_LEN..question_end], &query[HEADER_LEN..question_end]);
-    if theirs != ours {
-        let fixed = ours.len() - 4;
-        let same = theirs[..fixed].eq_ignore_ascii_case(&ours[..fixed])
-            && theirs[fixed..] == ours[fixed..];
-        return if same { Reading::OtherCase } else { Reading::Stray };
-    }
-    match u16::from(message[3] & 0x0f) {
-        rcode::NOERROR if is_referral(message, question_end) => Reading::Failed(REFERRAL),
-        rcode::NOERROR | rcode::NXDOMAIN => Reading::Answer,
-        rcode::FORMERR | rcode::NOTIMP => Reading::NotUnderstood,
-        code => Reading::Failed(failure(message, code, question_end)),
+    let fixed = ours.len() - 4;
+    if theirs == ours {
+        Match::Reply
+    } else if theirs[..fixed].eq_ignore_ascii_case(&ours[..fixed])
+        && theirs[fixed..] == ours[fixed..]
+    {
+        Match::OtherCase
+    } else {
+        Match::Stray
     }
 }
 
-/// The same for a whole message of a TCP stream. A server that does not keep case even here has
-/// shown that it never does, so case is no longer compared. A part of an RRset that no message can
-/// hold is an answer; TC and no answer at all is none.
-pub(super) fn read_stream(message: &[u8], query: &[u8], question_end: usize) -> (Reading, bool) {
-    let mut reading = read(message, query, question_end);
-    let keeps_case = reading != Reading::OtherCase;
-    if !keeps_case {
-        let mut folded = query.to_vec();
-        folded[HEADER_LEN..question_end].copy_from_slice(&message[HEADER_LEN..question_end]);
-        reading = read(message, &folded, question_end);
-    }
-    if reading == Reading::Answer && is_truncated(message) && message[6..8] == [0, 0] {
-        reading = Reading::Truncated;
-    }
-    (reading, keeps_case)
+/// Returns the response code of `message` with the upper bits from OPT (RFC 6891 section 6.1.3).
+pub(super) fn response_code(message: &[u8], question_end: usize) -> u16 {
+    let opt = records(message, question_end).find(|record| record.rtype == rtype::OPT);
+    let upper = opt.map_or(0, |opt| opt.ttl >> 24 << 4);
+    u16::from(message[3] & 0x0f) | upper as u16
 }
 
-/// Whether TC is set.
-fn is_truncated(message: &[u8]) -> bool {
+/// Returns whether TC is set.
+pub(super) fn is_truncated(message: &[u8]) -> bool {
     message[2] & 0x02 != 0
 }
 
-/// Whether a reply that says NOERROR only points elsewhere: no answer, name servers and no SOA (RFC
-/// 2308 section 2.2). A forwarder follows no referrals.
-fn is_referral(message: &[u8], question_end: usize) -> bool {
-    let answers = u16::from_be_bytes([message[6], message[7]]);
-    let authorities = u16::from_be_bytes([message[8], message[9]]);
-    if answers > 0 || authorities == 0 {
-        return false;
-    }
-    let records = records(message, question_end).take(usize::from(authorities));
-    let mut servers = false;
-    for record in records {
-        servers |= record.rtype == rtype::NS;
-        if record.rtype == rtype::SOA {
-            return false;
-        }
-    }
-    servers
-}
-
-/// The failure that a reply tells, with its own reason where it names one we know (RFC 8914).
-fn failure(message: &[u8], code: u16, question_end: usize) -> Failure {
-    let text = match code {
-        rcode::SERVFAIL => "upstream answered SERVFAIL",
-        rcode::REFUSED => "upstream answered REFUSED",
-        _ => "upstream answered with an error",
-    };
-    let reason = extended_error(message, question_end).unwrap_or(ErrorCode::Other);
-    Failure { rcode: code, reason, text }
-}
-
 /// The first Extended DNS Error of `message`, as far as it is one we pass on.
-fn extended_error(message: &[u8], question_end: usize) -> Option<ErrorCode> {
+pub(super) fn extended_error(message: &[u8], question_end: usize) -> Option<ErrorCode> {
     const EXTENDED_ERROR: u16 = 15;
     let mut options =
         records(message, question_end).find(|record| record.rtype == rtype::OPT)?.rdata;
@@ -215,6 +189,8 @@ fn extended_error(message: &[u8], question_end: usize) -> Option<ErrorCode> {
 pub(super) struct Record<'a> {
     /// TYPE.
     pub rtype: u16,
+    /// TTL, as sent.
+    pub ttl: u32,
     /// RDATA, its names possibly compressed.
     pub rdata: &'a [u8],
 }
@@ -229,7 +205,8 @@ pub(super) fn records(message: &[u8], question_end: usize) -> impl Iterator<Item
         let end = rdata_at + usize::from(u16::from_be_bytes([header[8], header[9]]));
         let rdata = message.get(rdata_at..end)?;
         at = end;
-        Some(Record { rtype: u16::from_be_bytes([header[0], header[1]]), rdata })
+        let ttl = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        Some(Record { rtype: u16::from_be_bytes([header[0], header[1]]), ttl, rdata })
     })
 }
 
@@ -269,8 +246,8 @@ const PASSED_ON: [ErrorCode; 5] = [
     ErrorCode::NoReachableAuthority,
     ErrorCode::NetworkError,
 ];
-const REFERRAL: Failure =
-    Failure::servfail(ErrorCode::NotAuthoritative, "upstream does not recurse");
+/// Queries over TLS are padded to a multiple of this many bytes (RFC 8467 section 4.1).
+const PADDING_BLOCK: usize = 128;
 
 #[cfg(test)]
 mod tests {

@@ -1,39 +1,57 @@
-//! The upstream servers: how fast each answers, how often not at all, which are down, and which one
-//! is asked next.
+//! The upstream servers: how fast each answers, which are down, and which one is asked next.
 //!
-//! Core. Learns only from exchanges that were proven genuine or ran out of time; a forged packet
-//! changes nothing here.
+//! Core. Learns only from exchanges that were proven genuine or that ran out of time; a forged
+//! packet changes nothing here. Every state in which a server is not asked ends by itself.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use shared::clock::Moment;
+
+use super::endpoint::{Endpoint, Transport};
+use super::round_trip::{PATIENCE_FIRST, RoundTrip};
+use crate::cache::Blame;
 
 /// One upstream server.
 #[derive(Clone, Debug)]
 pub struct Server {
     /// Where it listens.
-    pub address: SocketAddr,
-    /// Queries sent to it, every try counted.
+    pub endpoint: Endpoint,
+    /// Queries sent to it, every try and probe counted.
     pub sent: u64,
     /// Tries that it left unanswered or refused.
     pub failed: u64,
-    /// It reads OPT; not again before this moment where it has shown twice that it does not.
+    /// The time until which queries to this server omit EDNS. Set after the server failed twice to
+    /// read an OPT record.
     plain_until: Option<Moment>,
     plain_votes: u8,
+    /// The time until which it is asked over TCP alone. Set after it answered over TCP and not over
+    /// UDP, several times in a row.
+    tcp_until: Option<Moment>,
+    tcp_votes: u8,
     /// It echoes the case of the question.
     pub(super) keeps_case: bool,
-    rtt: Option<RoundTrip>,
-    /// Share of the tries that got no reply, of late: 0 to 1.
+    pub(super) round_trip: RoundTrip,
+    /// The share of tries that got no reply lately: 0 to 1.
     loss: f32,
     /// Tries without a reply since the last reply, and when the first of them was sent.
     silent: u32,
     silent_since: Moment,
     health: Health,
-    /// When it was last sent a probe, and when it last answered.
+    /// When it was last sent anything, and a probe; when it last replied.
+    asked: Option<Moment>,
     probed: Option<Moment>,
     heard: Option<Moment>,
-    /// The random number in the name of the last query sent to see whether it comes back.
+    /// How long to wait between probes while it is down.
+    probe_pause: Duration,
+    /// The time until which other servers are preferred, because it failed where they answered.
+    avoided_until: Option<Moment>,
+    /// Errors that it answered with since its last good answer.
+    errors: u8,
+    /// The cache may hold failures of this server, which end when it answers again.
+    pub(super) is_blamed: bool,
+    /// The random number in the name of the sounding query that is under way.
     sounding: Option<u64>,
     /// Since when no route names it.
     retired: Option<Moment>,
@@ -42,148 +60,163 @@ pub struct Server {
 /// Whether a server is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// It is.
+    /// It is asked.
     Up,
-    /// It is silent or refuses: only probes go there.
+    /// It is silent or closed: it gets probes, and questions that no other server can answer.
     Down,
-    /// It sends our queries back to us: nothing goes there until the routes change.
-    Looping,
-}
-
-/// Jacobson's estimate of the round-trip time (RFC 6298 section 2).
-#[derive(Clone, Copy, Debug)]
-struct RoundTrip {
-    smoothed: Duration,
-    deviation: Duration,
+    /// It sends our queries back to us. It is not asked until the given time, when it is sounded
+    /// again.
+    Looping(Moment),
 }
 
 impl Server {
-    fn new(address: SocketAddr) -> Self {
+    fn new(endpoint: Endpoint) -> Self {
         Self {
-            address,
+            endpoint,
             sent: 0,
             failed: 0,
             plain_until: None,
             plain_votes: 0,
+            tcp_until: None,
+            tcp_votes: 0,
             keeps_case: true,
-            rtt: None,
+            round_trip: RoundTrip::default(),
             loss: 0.0,
             silent: 0,
             silent_since: Moment::default(),
             health: Health::Up,
+            asked: None,
             probed: None,
             heard: None,
+            probe_pause: PROBE_PAUSE,
+            avoided_until: None,
+            errors: 0,
+            is_blamed: false,
             sounding: None,
             retired: None,
         }
     }
 
-    /// Whether it is asked, and if not, why.
+    /// Returns whether it is asked, and if not, why.
     pub fn health(&self) -> Health {
         self.health
     }
 
-    /// The smoothed round-trip time, once it has answered.
+    /// Returns the smoothed round-trip time, once it has answered.
     pub fn round_trip(&self) -> Option<Duration> {
-        self.rtt.map(|rtt| rtt.smoothed)
+        self.round_trip.smoothed()
     }
 
-    /// Whether it runs in this pod: the only path to it is our own loopback interface, where nobody
-    /// forges packets without being able to read ours, and where one socket may be kept for all
+    /// Returns whether it runs in this pod: the only path to it is our own loopback interface. No
+    /// one can forge packets there without being able to read ours, and one socket is kept for all
     /// queries.
     pub fn is_local(&self) -> bool {
-        match self.address.ip() {
+        match self.endpoint.address.ip() {
             IpAddr::V4(address) => address == Ipv4Addr::LOCALHOST,
             IpAddr::V6(address) => address == Ipv6Addr::LOCALHOST,
         }
     }
 
-    /// How long a try waits before another is made: 376 ms for an unknown server, as Unbound does;
-    /// later what its round trips suggest.
-    pub(super) fn patience(&self) -> Duration {
-        match self.rtt {
-            None => PATIENCE_FIRST,
-            Some(rtt) => (rtt.smoothed + rtt.deviation * 4).clamp(PATIENCE_MIN, PATIENCE_FIRST),
+    /// Returns what asking it costs, in expected nanoseconds: lower is better.
+    fn cost(&self) -> u64 {
+        let rtt = self.round_trip().unwrap_or(PATIENCE_FIRST);
+        rtt.as_nanos() as u64 + (self.loss * PATIENCE_FIRST.as_nanos() as f32) as u64
+    }
+
+    /// Returns whether a question may be sent to it now.
+    pub(super) fn is_usable(&self, now: Moment) -> bool {
+        match self.health {
+            Health::Up => true,
+            // A question is as good as a probe, but not every question.
+            Health::Down => {
+                !self.is_local() && self.asked.is_none_or(|last| now.since(last) >= QUESTION_PAUSE)
+            }
+            Health::Looping(_) => false,
         }
     }
 
-    /// What asking it costs, in expected nanoseconds: lower is better.
-    fn cost(&self) -> u64 {
-        let rtt = self.rtt.map_or(PATIENCE_FIRST, |rtt| rtt.smoothed);
-        rtt.as_nanos() as u64 + (self.loss * PATIENCE_FIRST.as_nanos() as f32) as u64
+    /// Returns whether it is asked over UDP; TCP is the other way.
+    pub(super) fn speaks_udp(&self, now: Moment) -> bool {
+        self.endpoint.transport == Transport::Udp && self.tcp_until.is_none_or(|until| now >= until)
+    }
+
+    /// Returns whether queries to it carry OPT.
+    pub(super) fn reads_edns(&self, now: Moment) -> bool {
+        self.plain_until.is_none_or(|until| now >= until)
     }
 
     /// Notes a try.
     pub(super) fn sent(&mut self, now: Moment) {
         self.sent += 1;
+        self.asked = Some(now);
         if self.silent == 0 {
             self.silent_since = now;
             self.silent = 1;
         }
     }
 
-    /// Notes the random number in the name of a query sent to see whether it comes back.
-    pub(super) fn sounded_with(&mut self, number: u64) {
-        self.sounding = Some(number);
-    }
-
-    /// That number.
-    pub(super) fn sounded(&self) -> Option<u64> {
-        self.sounding
-    }
-
-    /// Notes a genuine reply; `rtt` where it is known which try it answers.
-    pub(super) fn replied(&mut self, rtt: Option<Duration>, now: Moment) {
+    /// Notes a genuine reply over UDP or TCP. Returns whether the server was down until now.
+    pub(super) fn replied(&mut self, now: Moment) -> bool {
         self.silent = 0;
         self.loss *= 1.0 - LOSS_GAIN;
         self.heard = Some(now);
-        if self.health == Health::Down {
+        self.probe_pause = PROBE_PAUSE;
+        let was_down = self.health == Health::Down;
+        if was_down {
             self.health = Health::Up;
             self.loss = 0.0;
         }
-        if let Some(sample) = rtt {
-            self.rtt = Some(match self.rtt {
-                None => RoundTrip { smoothed: sample, deviation: sample / 2 },
-                Some(RoundTrip { smoothed, deviation }) => RoundTrip {
-                    deviation: (deviation * 3 + smoothed.abs_diff(sample)) / 4,
-                    smoothed: (smoothed * 7 + sample) / 8,
-                },
-            });
-        }
+        was_down
     }
 
-    /// Notes a try that got no reply in time. Many in a row for a second and more: the server is
-    /// down.
-    pub(super) fn was_silent(&mut self, now: Moment) {
+    /// Notes that its reply was a good answer. Returns whether it has just recovered from a series
+    /// of errors.
+    pub(super) fn answered(&mut self) -> bool {
+        std::mem::take(&mut self.errors) >= ERRORS_SERIES
+    }
+
+    /// Notes a reply that was an error or of no use.
+    pub(super) fn erred(&mut self) {
+        self.failed += 1;
+        self.errors = self.errors.saturating_add(1);
+    }
+
+    /// Notes that it failed to answer a question that another server answered.
+    pub(super) fn avoid(&mut self, now: Moment) {
+        self.avoided_until = Some(now + AVOID_TIME);
+    }
+
+    /// Notes a try that got no reply in time. Returns whether the server is down from now on: many
+    /// tries in a row got no reply for a second and more.
+    pub(super) fn was_silent(&mut self, now: Moment) -> bool {
         self.failed += 1;
         if self.silent == 0 {
             self.silent_since = now;
         }
         self.silent += 1;
         self.loss += (1.0 - self.loss) * LOSS_GAIN;
-        let long = now.since(self.silent_since) >= SILENT_MAX;
-        if self.health == Health::Up && self.silent > SILENT_TRIES && long {
+        let is_down = self.health == Health::Up
+            && self.silent > SILENT_TRIES
+            && now.since(self.silent_since) >= SILENT_MIN;
+        if is_down {
             self.health = Health::Down;
         }
+        is_down
     }
 
-    /// Notes that nothing listens there, as our own kernel says.
-    pub(super) fn is_closed(&mut self, now: Moment) {
+    /// Notes that no program listens at its port in this pod. Returns whether the server is down
+    /// from now on. It is probed again within milliseconds.
+    pub(super) fn is_closed(&mut self, now: Moment) -> bool {
         self.failed += 1;
-        self.probed = Some(now);
-        if self.health == Health::Up {
+        let is_down = self.health == Health::Up;
+        if is_down {
             self.health = Health::Down;
+            self.probe_pause = CLOSED_PAUSE_MIN;
+        } else {
+            self.probe_pause = (self.probe_pause * 2).min(CLOSED_PAUSE_MAX);
         }
-    }
-
-    /// Notes that it sends our queries back to us.
-    pub(super) fn is_looping(&mut self) {
-        self.health = Health::Looping;
-    }
-
-    /// Whether queries to it carry OPT.
-    pub(super) fn reads_edns(&self, now: Moment) -> bool {
-        self.plain_until.is_none_or(|until| now >= until)
+        self.probed = Some(now);
+        is_down
     }
 
     /// Notes that it answered without OPT what it had not understood with it. Twice is proof (RFC
@@ -196,10 +229,42 @@ impl Server {
         }
     }
 
-    /// When it is next worth a probe: one a second while it is down.
-    fn probe_due(&self) -> Option<Moment> {
-        (self.health == Health::Down && self.retired.is_none())
-            .then(|| self.probed.map_or(Moment::default(), |last| last + PROBE_PAUSE))
+    /// Notes a reply over UDP.
+    pub(super) fn answered_udp(&mut self) {
+        self.tcp_votes = 0;
+    }
+
+    /// Notes that it answered over TCP what it had not answered over UDP.
+    pub(super) fn answered_tcp_alone(&mut self, now: Moment) {
+        self.tcp_votes += 1;
+        if self.tcp_votes >= TCP_VOTES {
+            self.tcp_votes = 0;
+            self.tcp_until = Some(now + TCP_TIME);
+        }
+    }
+
+    /// Starts a sounding: a query under a name with `number` in it is about to be sent.
+    pub(super) fn sound(&mut self, number: u64) {
+        self.sounding = Some(number);
+    }
+
+    /// Ends the sounding. A server that did not send the query back is asked again.
+    pub(super) fn end_sounding(&mut self, now: Moment) {
+        if self.sounding.take().is_some()
+            && matches!(self.health, Health::Looping(until) if until <= now)
+        {
+            self.health = Health::Up;
+        }
+    }
+
+    /// Returns the number of the sounding that is under way.
+    pub(super) fn sounding(&self) -> Option<u64> {
+        self.sounding
+    }
+
+    /// Notes that it sends our queries back to us.
+    pub(super) fn loops(&mut self, now: Moment) {
+        self.health = Health::Looping(now + LOOP_PAUSE);
     }
 
     /// Notes a probe.
@@ -207,8 +272,22 @@ impl Server {
         self.probed = Some(now);
     }
 
-    /// Whether nothing was heard of it for a while, so that its round-trip time is worth measuring
-    /// again.
+    /// Returns when it is next worth a probe.
+    fn probe_due(&self) -> Option<Moment> {
+        if self.retired.is_some() {
+            return None;
+        }
+        match self.health {
+            Health::Up => None,
+            Health::Down => {
+                Some(self.probed.map_or(Moment::default(), |last| last + self.probe_pause))
+            }
+            Health::Looping(until) => Some(until.max(self.probed.unwrap_or_default() + LOOP_PAUSE)),
+        }
+    }
+
+    /// Returns whether it was not heard of for a while, so that its round-trip time is worth
+    /// measuring again.
     fn is_forgotten(&self, now: Moment) -> bool {
         let latest = self.heard.max(self.probed);
         self.health == Health::Up && latest.is_none_or(|last| now.since(last) >= MEASURE_PAUSE)
@@ -217,112 +296,124 @@ impl Server {
 
 /// All servers that any route names, by index.
 #[derive(Debug, Default)]
-pub struct Servers(Vec<Server>);
+pub struct Servers {
+    all: Vec<Server>,
+    hasher: RandomState,
+}
 
 impl Servers {
-    /// Server `index`.
+    /// Returns server `index`.
     pub fn get(&self, index: u16) -> &Server {
-        &self.0[usize::from(index)]
+        &self.all[usize::from(index)]
     }
 
     pub(super) fn get_mut(&mut self, index: u16) -> &mut Server {
-        &mut self.0[usize::from(index)]
+        &mut self.all[usize::from(index)]
     }
 
-    /// Every server with its index, those out of use left out.
+    /// Returns every server that a route names, with its index.
     pub fn iter(&self) -> impl Iterator<Item = (u16, &Server)> {
-        (0..).zip(&self.0).filter(|(_, server)| server.retired.is_none())
+        (0..).zip(&self.all).filter(|(_, server)| server.retired.is_none())
     }
 
-    /// Starts a new set of routes: a server that is not asked for with [`Servers::index`] hereafter
-    /// is out of use. One that looped gets another chance.
+    /// Returns the place at which the cache notes failures of server `index`.
+    pub fn blame(&self, index: u16) -> Blame {
+        Blame::new(self.hasher.hash_one(&self.get(index).endpoint))
+    }
+
+    /// Starts a new set of routes: a server that is not asked for with [`Servers::index`] from now
+    /// on is out of use.
     pub(super) fn retire_all(&mut self, now: Moment) {
-        for server in &mut self.0 {
+        for server in &mut self.all {
             server.retired.get_or_insert(now);
         }
     }
 
-    /// The index of the server at `address`, and whether it was not in use before. What was learnt
-    /// about it stays.
+    /// Returns the index of the server at `endpoint`, and whether it was not in use before. What is
+    /// known of it stays, but a server that looped gets another chance.
     ///
-    /// The place of a server that has been out of use for longer than any flight lasts is given to
+    /// The place of a server that has been out of use for longer than any query lasts is given to
     /// the next.
-    pub(super) fn index(&mut self, address: SocketAddr, now: Moment) -> (u16, bool) {
-        if let Some(at) = self.0.iter().position(|server| server.address == address) {
-            let server = &mut self.0[at];
-            let back = server.retired.take().is_some_and(|since| since != now);
-            if server.health == Health::Looping {
+    pub(super) fn index(&mut self, endpoint: &Endpoint, now: Moment) -> (u16, bool) {
+        if let Some(at) = self.all.iter().position(|server| server.endpoint == *endpoint) {
+            let server = &mut self.all[at];
+            let is_back = server.retired.take().is_some_and(|since| since != now);
+            let looped = matches!(server.health, Health::Looping(_));
+            if looped {
                 server.health = Health::Up;
-                return (at as u16, true);
             }
-            return (at as u16, back);
+            return (at as u16, is_back || looped);
         }
-        let old = self.0.iter().position(|server| {
-            server.retired.is_some_and(|since| now.since(since) > RETIREMENT_MIN)
-        });
-        let at = old.unwrap_or(self.0.len());
+        let is_old =
+            |server: &Server| server.retired.is_some_and(|since| now.since(since) > RETIREMENT_MIN);
+        let old = self.all.iter().position(is_old);
+        let at = old.unwrap_or(self.all.len());
+        let server = Server::new(endpoint.clone());
         match old {
-            Some(at) => self.0[at] = Server::new(address),
-            None => self.0.push(Server::new(address)),
+            Some(at) => self.all[at] = server,
+            None => self.all.push(server),
         }
         (at as u16, true)
     }
 
-    /// The best of `candidates` that is up, as far as `tries` (how often each was tried, `None` for
-    /// no more) allows: the least tried first, then the cheapest, then the first.
-    pub(super) fn choose(
+    /// Returns how server `index` compares with others that were asked as often: lower is better.
+    /// `None` if no question may be sent to it now.
+    pub(super) fn rank(&self, index: u16, now: Moment) -> Option<(bool, bool, u64)> {
+        let server = self.get(index);
+        let is_avoided = server.avoided_until.is_some_and(|until| now < until);
+        let is_down = server.health != Health::Up;
+        server.is_usable(now).then(|| (is_down, is_avoided, server.cost()))
+    }
+
+    /// Returns one of `indices` whose round-trip time is worth measuring again.
+    pub(super) fn forgotten(
         &self,
-        candidates: &[u16],
-        tries: impl Fn(usize) -> Option<u8>,
-    ) -> Option<usize> {
-        let usable = candidates.iter().enumerate().filter_map(|(at, &index)| {
-            let server = self.get(index);
-            let tried = tries(at)?;
-            (server.health == Health::Up).then(|| (tried, server.cost(), at))
-        });
-        usable.min().map(|(_, _, at)| at)
+        mut indices: impl Iterator<Item = u16>,
+        now: Moment,
+    ) -> Option<u16> {
+        indices.find(|&index| self.get(index).is_forgotten(now))
     }
 
-    /// Whether none of `candidates` is up.
-    pub(super) fn all_down(&self, candidates: &[u16]) -> bool {
-        candidates.iter().all(|&index| self.get(index).health != Health::Up)
-    }
-
-    /// One of `candidates` whose round-trip time is worth measuring again.
-    pub(super) fn forgotten(&self, candidates: &[u16], now: Moment) -> Option<u16> {
-        candidates.iter().copied().find(|&index| self.get(index).is_forgotten(now))
-    }
-
-    /// When the next server that is down is worth a probe.
+    /// Returns when the next server is worth a probe.
     pub(super) fn probe_due(&self) -> Option<Moment> {
-        self.0.iter().filter_map(Server::probe_due).min()
+        self.all.iter().filter_map(Server::probe_due).min()
     }
 
-    /// A server that is down and worth a probe at `now`.
+    /// Returns a server that is worth a probe at `now`.
     pub(super) fn probe_next(&self, now: Moment) -> Option<u16> {
         let due = |server: &Server| server.probe_due().is_some_and(|due| due <= now);
-        self.0.iter().position(due).map(|at| at as u16)
+        self.all.iter().position(due).map(|at| at as u16)
     }
 }
 
-/// A try at an unknown server waits this long (Unbound's first guess), and no try waits longer
-/// before another is made.
-const PATIENCE_FIRST: Duration = Duration::from_millis(376);
-/// A try waits at least this long: a recursive upstream is slower on names it does not know than
-/// its round trips tell.
-const PATIENCE_MIN: Duration = Duration::from_millis(100);
 /// How much one try weighs in the share of lost ones.
 const LOSS_GAIN: f32 = 0.125;
 /// A server is down when more tries than this got no reply in a row ...
 const SILENT_TRIES: u32 = 6;
-/// ... over at least this time: a burst of queries must not condemn it for one lost second's
-/// fraction.
-const SILENT_MAX: Duration = Duration::from_secs(1);
-/// Between two probes of a server that is down.
+/// ... over at least this time: a burst of queries must not condemn it for a lost fraction of a
+/// second.
+const SILENT_MIN: Duration = Duration::from_secs(1);
+/// The time between two probes of a server that is down.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
+/// The time between two questions to a server that is down, if no other server is up.
+const QUESTION_PAUSE: Duration = Duration::from_millis(250);
+/// The time after which a closed port in this pod is probed first, and at most: the program there
+/// is about to start again.
+const CLOSED_PAUSE_MIN: Duration = Duration::from_millis(5);
+const CLOSED_PAUSE_MAX: Duration = Duration::from_millis(80);
 /// Servers that are up and not asked are measured this often while their group is in use.
 const MEASURE_PAUSE: Duration = Duration::from_secs(10);
-/// How long a server that cannot read OPT is asked without.
+/// How long other servers are preferred to one that failed where they answered.
+const AVOID_TIME: Duration = Duration::from_secs(10);
+/// Errors in a row after which a good answer means that the server has recovered.
+const ERRORS_SERIES: u8 = 3;
+/// How long a server that cannot read OPT is asked without it.
 const PLAIN_TIME: Duration = Duration::from_secs(900);
-/// Longer than any flight, so that no flight holds the index of another server.
-const RETIREMENT_MIN: Duration = Duration::from_secs(10);
+/// Answers over TCP alone, in a row, that show that a server does not speak UDP ...
+const TCP_VOTES: u8 = 3;
+/// ... and how long it is asked over TCP alone after that.
+const TCP_TIME: Duration = Duration::from_secs(300);
+/// The time between two soundings of a server that sends our queries back.
+const LOOP_PAUSE: Duration = Duration::from_secs(4);
+/// Longer than any query, so that no query holds the index of another server.
+const RETIREMENT_MIN: Duration = Duration::from_secs(60);

@@ -1,109 +1,110 @@
-//! Which flights there are: one per question, the clients that wait for each, and how many there
-//! may be.
+//! The questions that are under way: one query per question, found by question and by slot.
 //!
-//! Core. Knows neither servers nor time: what a flight does is `flights`'s business.
+//! Core. Knows neither servers nor time.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
-use std::sync::Arc;
 
 use shared::clock::Moment;
 
 use super::message::{Failure, read_key};
+use super::query::Asking;
 use crate::cache::Question;
-use shared::wire::ErrorCode;
+use crate::normalise::Answer;
 
-/// One question on its way.
+/// A question on its way, with the state of its query.
 #[derive(Debug)]
-pub(super) struct Flight<W> {
-    /// Counts the flights that had this slot, so that late news of an earlier one is known for what
-    /// it is.
-    pub generation: u32,
+pub(super) struct Slot<W> {
+    /// Counts the queries that had this slot, so that a late event of an earlier one is recognised.
+    generation: u32,
     pub state: State,
-    pub purpose: Purpose,
     /// The question, as [`write_key`](super::message::write_key) writes it; empty in a free slot.
     pub key: Vec<u8>,
     hash: u64,
     next: u16,
-    /// The servers that may be asked: those of its route, or beyond it.
-    pub candidates: Arc<[u16]>,
-    /// The servers of its route have sent it away.
-    pub is_beyond: bool,
-    /// How often each was asked; [`SPENT`] where it is not asked again.
-    pub tries: [u8; CANDIDATES_MAX],
-    pub sends: u8,
-    /// The query as last sent.
-    pub query: Vec<u8>,
-    pub id: u16,
-    pub deadline: Moment,
-    /// Asks without OPT.
-    pub plain: bool,
-    /// Has a socket of its own open.
-    pub own_socket: bool,
-    /// The candidate asked over TCP, while it is.
-    pub stream: Option<u8>,
-    /// An odd datagram came.
-    pub suspected: bool,
-    /// A reply came that did not keep the case of the question's letters.
-    pub other_case: bool,
-    /// What the client gets when nobody answers.
-    pub failure: Option<Failure>,
-    /// Upstreams that answered with a failure.
-    pub refusals: u8,
-    /// An answer that ends in an alias of another route, and the flight that asks for the rest.
-    pub partial: Vec<u8>,
-    pub waits_for: Option<Ticket>,
-    /// How many aliases led here.
+    is_found: bool,
+    pub origin: Origin,
+    /// The message ID for servers that share a socket: its lower bits are the slot.
+    pub pool_id: u16,
+    /// When clients get an expired answer, if there is one. Then it is late.
+    pub stale_due: Moment,
+    pub is_late: bool,
+    /// How many aliases led to this question.
     pub links: u8,
-    waiters: Vec<(W, u16)>,
+    pub waiters: Vec<W>,
 }
 
-/// What a flight waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How far a query has come.
+#[derive(Debug)]
 pub(super) enum State {
-    /// Nothing: the slot is free.
+    /// The slot is free.
     Free,
-    /// A reply of candidate `at`; `silent` once it has been counted as unanswered.
-    Reply { at: u8, sent: Moment, silent: bool },
-    /// A reply over TCP only.
-    Stream,
-    /// The flight that completes the answer.
-    Rest,
-    /// Nothing yet, or nothing any more: about to be sent, or to fail.
-    Ready,
-    /// To be landed with its failure.
-    Failed,
+    /// It asks the servers of a group.
+    Asking(Asking),
+    /// Its `answer` ends in an alias of another route, which the query `rest` follows.
+    Completing { answer: Vec<u8>, rest: Ticket },
+    /// It measures or sounds a server. It has no waiters and no answer.
+    Probing(Asking),
+    /// It has ended; its waiters are to be answered.
+    Ended(End),
+    /// Its end was taken.
+    Taken,
 }
 
-/// Why a flight was started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// Somebody asked, or will.
-    Question,
-    /// To learn whether and how fast a server answers.
-    Probe,
+/// How a query ended.
+#[derive(Debug)]
+pub enum End {
+    /// With an answer. `message` is the reply, the letters of its question in lower case.
+    Answered {
+        /// The answer.
+        answer: Box<Answer>,
+        /// The reply.
+        message: Vec<u8>,
+    },
+    /// Without one.
+    Failed {
+        /// The reason.
+        failure: Failure,
+        /// The records of a truncated reply: better than the failure for a UDP client.
+        cut: Option<Box<Answer>>,
+    },
 }
 
-/// A flight by its slot, told from those that had the slot before and after.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What is known of a question from its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// When it was asked first.
+    pub started: Moment,
+    /// When it fails.
+    pub deadline: Moment,
+    /// [`Cache::version`](crate::cache::Cache::version) before the first query was sent.
+    pub seen: u64,
+    /// Which edition of the routes it follows.
+    pub edition: u64,
+    /// The group that is asked.
+    pub group: usize,
+    /// The place of the client that asked first.
+    pub client: Option<u16>,
+    /// The place of the zone whose token it took.
+    pub zone: Option<u16>,
+}
+
+/// A query by its slot, distinct from the queries that had the slot before and after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket {
     /// Index of the slot.
     pub slot: u16,
-    /// Which of the slot's flights.
+    /// Which of the slot's queries.
     pub generation: u32,
 }
 
-/// The flights by question, and who waits for them.
+/// The queries by question.
 #[derive(Debug)]
 pub(super) struct Table<W> {
-    slots: Vec<Flight<W>>,
+    slots: Vec<Slot<W>>,
     free: Vec<u16>,
-    /// The first flight of each hash bucket; the others follow by `next`.
+    /// The first query of each hash bucket; the others follow by `next`.
     heads: Box<[u16]>,
     hasher: RandomState,
-    /// Waiting queries by client, several clients to one place where their hashes meet.
-    clients: Box<[u16]>,
-    waiting: usize,
     used: usize,
 }
 
@@ -114,141 +115,102 @@ impl<W> Table<W> {
             free: Vec::new(),
             heads: vec![NONE; BUCKETS].into(),
             hasher: RandomState::new(),
-            clients: vec![0; CLIENT_PLACES].into(),
-            waiting: 0,
             used: 0,
         }
     }
 
-    /// Flights in the air.
+    /// Returns how many queries are under way.
     pub fn used(&self) -> usize {
         self.used
     }
 
-    /// Whether anybody waits for any flight.
-    pub fn is_waited_for(&self) -> bool {
-        self.waiting > 0
-    }
-
-    /// Slots ever used: the indices below this are valid.
-    pub fn slots(&self) -> usize {
+    /// Returns the number of slots ever used: the indices below it are valid.
+    pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    pub fn get(&self, slot: u16) -> &Flight<W> {
+    pub fn get(&self, slot: u16) -> &Slot<W> {
         &self.slots[usize::from(slot)]
     }
 
-    pub fn get_mut(&mut self, slot: u16) -> &mut Flight<W> {
+    pub fn get_mut(&mut self, slot: u16) -> &mut Slot<W> {
         &mut self.slots[usize::from(slot)]
     }
 
-    /// The slot of `ticket`'s flight, while it is in the air.
+    /// Returns the slot of `ticket`'s query while it is under way.
     pub fn slot(&self, ticket: Ticket) -> Option<u16> {
-        let flight = self.slots.get(usize::from(ticket.slot))?;
-        let same = flight.generation == ticket.generation && flight.state != State::Free;
-        same.then_some(ticket.slot)
+        let slot = self.slots.get(usize::from(ticket.slot))?;
+        let is_same = slot.generation == ticket.generation && !matches!(slot.state, State::Free);
+        is_same.then_some(ticket.slot)
     }
 
     pub fn ticket(&self, slot: u16) -> Ticket {
         Ticket { slot, generation: self.get(slot).generation }
     }
 
-    /// The flight for the question `key`.
+    /// Returns the query for the question `key`.
     pub fn find(&self, key: &[u8]) -> Option<u16> {
         let hash = self.hasher.hash_one(key);
         let mut at = self.heads[bucket(hash)];
         while at != NONE {
-            let flight = self.get(at);
-            if flight.hash == hash && flight.key == key {
+            let slot = self.get(at);
+            if slot.hash == hash && slot.key == key {
                 return Some(at);
             }
-            at = flight.next;
+            at = slot.next;
         }
         None
     }
 
-    /// Takes a slot for `key`; nothing where `max` flights are in the air. Probes are not found by
-    /// their question.
-    pub fn insert(&mut self, key: &[u8], purpose: Purpose, max: usize) -> Option<u16> {
-        if self.used >= max.min(FLIGHTS_MAX) {
+    /// Takes a slot for `key`; `None` if `max` queries are under way. Only if `is_found` is the
+    /// query found by its question.
+    pub fn insert(&mut self, key: &[u8], is_found: bool, max: usize) -> Option<u16> {
+        if self.used >= max.min(QUERIES_MAX) {
             return None;
         }
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Flight::free());
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::free());
             (self.slots.len() - 1) as u16
         });
         self.used += 1;
         let hash = self.hasher.hash_one(key);
         let head = self.heads[bucket(hash)];
-        let flight = self.get_mut(slot);
-        flight.begin(key, purpose);
-        flight.hash = hash;
-        if purpose == Purpose::Question {
-            flight.next = head;
-            self.heads[bucket(hash)] = slot;
+        let slot = self.get_mut(at);
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.key.extend_from_slice(key);
+        slot.hash = hash;
+        slot.is_found = is_found;
+        slot.next = NONE;
+        slot.links = 0;
+        slot.is_late = false;
+        slot.state = State::Asking(Asking::default());
+        if is_found {
+            slot.next = head;
+            self.heads[bucket(hash)] = at;
         }
-        Some(slot)
+        Some(at)
     }
 
-    /// Lets `waiter` wait for the flight in `slot`; gives it back with the reason where too many
-    /// do.
-    pub fn attach(
-        &mut self,
-        slot: u16,
-        client: Option<IpAddr>,
-        waiter: W,
-    ) -> Result<(), (W, Failure)> {
-        let flight = &self.slots[usize::from(slot)];
-        if flight.waiters.len() >= WAITERS_MAX || self.waiting >= WAITING_MAX {
-            return Err((waiter, CROWDED));
-        }
-        if let Some(Err(failure)) = client.map(|address| self.admit(address)) {
-            return Err((waiter, failure));
-        }
-        let place = client.map(|address| self.place(address));
-        if let Some(place) = place {
-            self.clients[usize::from(place)] += 1;
-        }
-        self.waiting += 1;
-        self.get_mut(slot).waiters.push((waiter, place.unwrap_or(NONE)));
-        Ok(())
-    }
-
-    /// Whether one more query of `client` may wait, if any may; else why not.
-    pub fn admit(&self, client: IpAddr) -> Result<(), Failure> {
-        let waiting = self.clients[usize::from(self.place(client))];
-        if waiting < self.client_max() { Ok(()) } else { Err(GREEDY) }
-    }
-
-    /// How many queries of one client may wait: a quarter of the room that is left, so that one
-    /// alone may ask much, and many never take what the others need.
-    fn client_max(&self) -> u16 {
-        CLIENT_MIN.max(((FLIGHTS_MAX - self.used) / 4) as u16)
-    }
-
-    /// Ends the flight in `slot` and hands its waiters over.
-    pub fn remove(&mut self, slot: u16, mut hand: impl FnMut(W)) {
-        self.unlink(slot);
-        let flight = &mut self.slots[usize::from(slot)];
-        self.waiting -= flight.waiters.len();
-        for (waiter, place) in flight.waiters.drain(..) {
-            if place != NONE {
-                self.clients[usize::from(place)] -= 1;
-            }
-            hand(waiter);
-        }
-        flight.end();
+    /// Frees `slot`. Returns its waiters.
+    pub fn remove(&mut self, slot: u16) -> Vec<W> {
+        self.hide(slot);
+        let freed = self.get_mut(slot);
+        freed.state = State::Free;
+        freed.key.clear();
+        let waiters = std::mem::take(&mut freed.waiters);
         self.free.push(slot);
         self.used -= 1;
+        waiters
     }
 
-    fn unlink(&mut self, slot: u16) {
-        let flight = self.get(slot);
-        if flight.purpose != Purpose::Question {
+    /// Has the query in `slot` not found by its question any more: new clients must not wait for
+    /// it.
+    pub fn hide(&mut self, slot: u16) {
+        let hidden = self.get_mut(slot);
+        if !std::mem::take(&mut hidden.is_found) {
             return;
         }
-        let (bucket, next) = (bucket(flight.hash), flight.next);
+        let (bucket, next) = (bucket(hidden.hash), hidden.next);
         if self.heads[bucket] == slot {
             self.heads[bucket] = next;
             return;
@@ -259,95 +221,37 @@ impl<W> Table<W> {
         }
         self.get_mut(at).next = next;
     }
-
-    fn place(&self, client: IpAddr) -> u16 {
-        let hash = match client {
-            IpAddr::V4(address) => self.hasher.hash_one(address),
-            // One IPv6 client has a /64.
-            IpAddr::V6(address) => self.hasher.hash_one(&address.segments()[..4]),
-        };
-        (hash as usize % CLIENT_PLACES) as u16
-    }
 }
 
-impl<W> Flight<W> {
+impl<W> Slot<W> {
     fn free() -> Self {
         Self {
             generation: 0,
             state: State::Free,
-            purpose: Purpose::Question,
             key: Vec::new(),
             hash: 0,
             next: NONE,
-            candidates: Arc::new([]),
-            is_beyond: false,
-            tries: [0; CANDIDATES_MAX],
-            sends: 0,
-            query: Vec::new(),
-            id: 0,
-            deadline: Moment::default(),
-            plain: false,
-            own_socket: false,
-            stream: None,
-            suspected: false,
-            other_case: false,
-            failure: None,
-            refusals: 0,
-            partial: Vec::new(),
-            waits_for: None,
+            is_found: false,
+            origin: Origin::default(),
+            pool_id: 0,
+            stale_due: Moment::default(),
+            is_late: false,
             links: 0,
             waiters: Vec::new(),
         }
     }
 
-    fn begin(&mut self, key: &[u8], purpose: Purpose) {
-        self.generation = self.generation.wrapping_add(1);
-        self.state = State::Ready;
-        self.purpose = purpose;
-        self.key.extend_from_slice(key);
-        self.next = NONE;
-        self.is_beyond = false;
-        self.tries = [0; CANDIDATES_MAX];
-        self.sends = 0;
-        self.plain = false;
-        self.own_socket = false;
-        self.stream = None;
-        self.suspected = false;
-        self.other_case = false;
-        self.failure = None;
-        self.refusals = 0;
-        self.waits_for = None;
-        self.links = 0;
-    }
-
-    /// Asks `candidates` from now on, none of which was asked yet.
-    pub fn start_over(&mut self, candidates: Arc<[u16]>) {
-        self.state = State::Ready;
-        self.candidates = candidates;
-        self.is_beyond = true;
-        self.tries = [0; CANDIDATES_MAX];
-        self.sends = 0;
-        self.failure = None;
-        self.refusals = 0;
-    }
-
-    fn end(&mut self) {
-        self.state = State::Free;
-        self.key.clear();
-        self.partial = Vec::new();
-        if self.waiters.capacity() > WAITERS_KEPT {
-            self.waiters = Vec::new();
-        }
-    }
-
-    /// What is asked.
+    /// Returns the question.
     pub fn question(&self) -> Question<'_> {
         read_key(&self.key)
     }
 
-    /// Where the question ends in the query.
-    pub fn question_end(&self) -> usize {
-        shared::wire::HEADER_LEN + self.key.len() - 1
+    /// Returns the tries, while servers are asked.
+    pub fn asking(&self) -> Option<&Asking> {
+        match &self.state {
+            State::Asking(asking) | State::Probing(asking) => Some(asking),
+            _ => None,
+        }
     }
 }
 
@@ -355,67 +259,7 @@ fn bucket(hash: u64) -> usize {
     hash as usize % BUCKETS
 }
 
-/// A candidate that is not asked again.
-pub(super) const SPENT: u8 = u8::MAX;
-/// Servers of one group that a flight considers.
-pub const CANDIDATES_MAX: usize = 16;
-/// Flights in the air; a power of two, because the lower bits of an ID name the slot.
-pub const FLIGHTS_MAX: usize = 4_096;
-/// Waiters of one question: what a slow answer can set free at once is bounded (DNSBomb).
-const WAITERS_MAX: usize = 1_024;
-/// Waiters in all: about 16 MiB of queries.
-const WAITING_MAX: usize = 65_536;
-/// Queries of one client address that may wait however many others do.
-const CLIENT_MIN: u16 = 256;
-/// Places among which client addresses are spread.
-const CLIENT_PLACES: usize = 8_192;
-/// Room for waiters that a free slot keeps.
-const WAITERS_KEPT: usize = 8;
-const BUCKETS: usize = 2 * FLIGHTS_MAX;
+/// Queries under way; a power of two, because the lower bits of an ID name the slot.
+pub const QUERIES_MAX: usize = 4_096;
+const BUCKETS: usize = 2 * QUERIES_MAX;
 const NONE: u16 = u16::MAX;
-const CROWDED: Failure =
-    Failure::servfail(ErrorCode::Other, "too many clients wait for this question");
-const GREEDY: Failure = Failure::servfail(ErrorCode::Other, "too many queries of this client wait");
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// For how many questions each of `clients` waits, who ask in turn until all are refused.
-    fn shares(clients: u8) -> Vec<usize> {
-        let mut table = Table::new();
-        let mut shares = vec![0; usize::from(clients)];
-        for number in 0_u32.. {
-            let mut refused = 0;
-            for client in 0..clients {
-                let key = [&number.to_be_bytes()[..], &[client]].concat();
-                let address = IpAddr::from([10, 0, 0, client]);
-                if table.admit(address).is_err() {
-                    refused += 1;
-                    continue;
-                }
-                let Some(slot) = table.insert(&key, Purpose::Question, FLIGHTS_MAX) else {
-                    return shares;
-                };
-                assert!(table.attach(slot, Some(address), ()).is_ok(), "it was admitted");
-                shares[usize::from(client)] += 1;
-            }
-            if refused == clients {
-                break;
-            }
-        }
-        shares
-    }
-
-    #[test]
-    fn a_client_alone_may_ask_much_and_many_leave_room() {
-        let check = |clients: u8, each: usize| {
-            let shares = shares(clients);
-            let near = |&share: &usize| share.abs_diff(each) <= 1;
-            assert!(shares.iter().all(near), "{clients} clients: {shares:?}");
-        };
-        check(1, FLIGHTS_MAX / 5);
-        check(4, FLIGHTS_MAX / 8);
-        check(12, 256);
-    }
-}

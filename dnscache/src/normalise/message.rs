@@ -23,12 +23,16 @@ pub(super) struct Message<'m> {
     pub authentic: bool,
     /// TC: no message holds all of it.
     pub truncated: bool,
+    /// RA.
+    pub recursive: bool,
+    /// It claims to have answers.
+    pub has_answers: bool,
     records: Vec<Record<'m>>,
     counts: [usize; 2],
 }
 
 /// A record of class IN.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Record<'m> {
     pub owner: Name,
     pub rtype: u16,
@@ -38,7 +42,7 @@ pub(super) struct Record<'m> {
 }
 
 /// Record data in pieces.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Data<'m> {
     pub head: &'m [u8],
     pub names: Vec<Name>,
@@ -50,9 +54,10 @@ pub(super) struct Data<'m> {
 impl<'m> Message<'m> {
     /// Takes `reply` apart.
     ///
-    /// Fails where a record or a name in it is cut off, loops or is overlong, where an address is
-    /// no address, and where the counts promise more than there can be.
-    pub fn decode(reply: &'m [u8]) -> Result<Self, Unusable> {
+    /// Fails if a record or a name in it is cut off, loops or is too long, if an address has the
+    /// wrong length, if the counts promise more than there can be, and if its names take more than
+    /// `name_bytes_max` bytes when they are written out.
+    pub fn decode(reply: &'m [u8], name_bytes_max: usize) -> Result<Self, Unusable> {
         let question_end = name_end(reply, HEADER_LEN).ok_or(Unusable::Malformed)? + 4;
         let count = |at: usize| usize::from(u16::from_be_bytes([reply[at], reply[at + 1]]));
         let [questions, answers, authorities, additionals] = [4, 6, 8, 10].map(count);
@@ -67,20 +72,29 @@ impl<'m> Message<'m> {
             authoritative: reply[2] & 0x04 != 0,
             authentic: reply[3] & 0x20 != 0,
             truncated: reply[2] & 0x02 != 0,
+            recursive: reply[3] & 0x80 != 0,
+            has_answers: answers > 0,
             records: Vec::with_capacity(total),
             counts: [0; 2],
         };
         let mut decoder = BinDecoder::new(reply).clone(question_end as u16);
+        let mut name_bytes = 0;
         for index in 0..total {
             let section =
                 usize::from(index >= answers) + usize::from(index >= answers + authorities);
-            message.read(&mut decoder, section).map_err(|_| Unusable::Malformed)?;
+            let read = message.read(&mut decoder, section);
+            name_bytes += read.map_err(|_| Unusable::Malformed)?;
+            if name_bytes > name_bytes_max {
+                return Err(Unusable::Malformed);
+            }
         }
         Ok(message)
     }
 
-    fn read(&mut self, decoder: &mut BinDecoder<'m>, section: usize) -> Result<(), DecodeError> {
+    /// Reads one record. Returns the bytes of its names, written out: what reading it costs.
+    fn read(&mut self, decoder: &mut BinDecoder<'m>, section: usize) -> Result<usize, DecodeError> {
         let owner = Name::read(decoder)?;
+        let mut name_bytes = owner.len();
         let rtype = decoder.read_u16()?.unverified();
         let rclass = decoder.read_u16()?.unverified();
         let ttl = decoder.read_u32()?.unverified();
@@ -94,11 +108,12 @@ impl<'m> Message<'m> {
             _ if rclass != class::IN => {}
             _ => {
                 let data = Data::read(rtype, rdata, &mut decoder.clone(start as u16))?;
+                name_bytes += data.names.iter().map(Name::len).sum::<usize>();
                 self.records.push(Record { owner, rtype, ttl, data });
                 self.counts[section.min(1)] += usize::from(section < 2);
             }
         }
-        Ok(())
+        Ok(name_bytes)
     }
 
     pub fn answers(&self) -> impl Iterator<Item = &Record<'m>> {
@@ -115,6 +130,12 @@ impl<'m> Message<'m> {
 }
 
 impl Record<'_> {
+    /// Returns a CNAME record.
+    pub fn alias(owner: Name, ttl: u32, target: Name) -> Self {
+        let data = Data { head: &[], names: vec![target], tail: &[], compressible: true };
+        Self { owner, rtype: rtype::CNAME, ttl, data }
+    }
+
     /// Whether it is the signature of records of `rtype`.
     pub fn covers(&self, rtype: u16) -> bool {
         self.rtype == super::RRSIG && self.data.tail.get(..2) == Some(&rtype.to_be_bytes())

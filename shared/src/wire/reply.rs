@@ -2,6 +2,8 @@
 //!
 //! Core. Knows the layout of a reply; does not know why a record belongs in it.
 
+use std::borrow::Cow;
+
 use super::{ErrorCode, HEADER_LEN, Query, rcode, rtype};
 
 /// Bytes of an OPT record without options.
@@ -56,7 +58,7 @@ pub struct Reply<'b> {
     dnssec_ok: bool,
     extended_rcode: u8,
     keepalive: Option<u16>,
-    error: Option<(ErrorCode, &'b str)>,
+    error: Option<(ErrorCode, Cow<'static, str>)>,
 }
 
 impl<'b> Reply<'b> {
@@ -126,8 +128,8 @@ impl<'b> Reply<'b> {
 
     /// Attaches an Extended DNS Error, sent when the query has EDNS (RFC 8914). The last one set is
     /// sent, its text cut at 96 bytes.
-    pub fn set_error(&mut self, code: ErrorCode, text: &'b str) {
-        self.error = Some((code, text));
+    pub fn set_error(&mut self, code: ErrorCode, text: impl Into<Cow<'static, str>>) {
+        self.error = Some((code, text.into()));
     }
 
     /// Tells the client how long this connection may idle, in units of 100 ms (RFC 7828). For TCP
@@ -137,7 +139,7 @@ impl<'b> Reply<'b> {
     }
 
     /// Makes this SERVFAIL (or another failure) with its reason and nothing else.
-    pub fn fail(&mut self, code: u16, reason: ErrorCode, text: &'b str) {
+    pub fn fail(&mut self, code: u16, reason: ErrorCode, text: impl Into<Cow<'static, str>>) {
         self.set_rcode(code);
         self.set_error(reason, text);
     }
@@ -277,10 +279,10 @@ impl<'b> Reply<'b> {
             self.buffer[end..end + KEEPALIVE_LEN].copy_from_slice(&[0, 11, 0, 2, t1, t0]);
             end += KEEPALIVE_LEN;
         }
-        if let Some((code, text)) = self.error {
+        if let Some((code, text)) = &self.error {
             let text = &text.as_bytes()[..text.len().min(ERROR_TEXT_MAX)];
             if end + 6 + text.len() <= limit {
-                let [c1, c0] = (code as u16).to_be_bytes();
+                let [c1, c0] = (*code as u16).to_be_bytes();
                 let [l1, l0] = (text.len() as u16 + 2).to_be_bytes();
                 self.buffer[end..end + 6].copy_from_slice(&[0, 15, l1, l0, c1, c0]);
                 self.buffer[end + 6..end + 6 + text.len()].copy_from_slice(text);

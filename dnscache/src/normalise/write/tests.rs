@@ -78,7 +78,13 @@ struct World {
 impl World {
     fn new(rtype: RecordType, said: &[u8], owned: bool) -> Self {
         let wire = wire(&name(OWNER));
-        let asked = Asked { name: &wire, qtype: rtype.into(), dnssec_ok: false, owned };
+        let asked = Asked {
+            name: &wire,
+            qtype: rtype.into(),
+            dnssec_ok: false,
+            owned,
+            is_theirs: &|_, _| true,
+        };
         let answer = reduce(said, &asked, &LIMITS).unwrap();
         let bounds = Bounds { entries: 10, bytes: 1 << 20, stale_secs: 0 };
         let cache = Cache::new(bounds);
@@ -270,7 +276,13 @@ fn what_would_be_too_long_if_it_took_turns_is_kept_short() {
         said.extend([&host[..], rest].concat());
     }
     let wire = wire(&name(OWNER));
-    let asked = Asked { name: &wire, qtype: RecordType::NS.into(), dnssec_ok: false, owned: false };
+    let asked = Asked {
+        name: &wire,
+        qtype: RecordType::NS.into(),
+        dnssec_ok: false,
+        owned: false,
+        is_theirs: &|_, _| true,
+    };
     let answer = reduce(&said, &asked, &LIMITS).unwrap();
     assert_eq!(answer.entry.records(), 1_000);
     assert!(answer.entry.len() <= said.len(), "{} {}", answer.entry.len(), said.len());

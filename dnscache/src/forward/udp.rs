@@ -1,27 +1,29 @@
 //! The UDP sockets to upstreams, and the wait for any of them.
 //!
-//! Edge. Servers in the pod: one connected socket each, batches of datagrams. All others: for every
-//! try a new connected socket on a random port, closed with the try (RFC 5452 section 9.2). Knows
-//! no DNS.
+//! Edge. A server in the pod has one connected socket, used in batches. For all others each
+//! question has a connected socket of its own on a random port (RFC 5452 section 9.2), which lives
+//! as long as the question. Knows no DNS.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use shared::serve::{BATCH, Batch, DATAGRAM_MAX, Inbox};
+use shared::serve::{BATCH, Batch, DATAGRAM_MAX, Inbox, receive_one};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::flights::Via;
+use super::act::{Datagram, Try, Via};
+use super::endpoint::Endpoint;
+use super::queries::SERVERS_MAX;
 
-/// What a socket gave.
+/// What came on a socket.
 pub(super) enum Received<'a> {
     /// A datagram from the server.
-    Datagram(&'a [u8]),
-    /// The word that nothing listens there.
+    Datagram(Datagram<'a>),
+    /// The kernel's word that no program listens there.
     Unreachable,
 }
 
@@ -32,8 +34,10 @@ pub(super) struct Sockets {
     waker: Arc<Waker>,
     /// By server.
     pools: Vec<Option<Pool>>,
-    /// By slot.
+    /// By slot and try.
     own: Vec<Option<UdpSocket>>,
+    /// Ports of this program's listeners, which are never a source port.
+    reserved: Vec<u16>,
     inbox: Inbox,
     buffer: Box<[u8; DATAGRAM_MAX]>,
     ready: Vec<Via>,
@@ -48,10 +52,11 @@ struct Pool {
 }
 
 impl Sockets {
-    /// No sockets yet. `draw` yields unpredictable numbers: source ports come from it.
+    /// No sockets yet. `draw` yields unpredictable numbers: source ports come from it, all but
+    /// `reserved`.
     ///
-    /// Fails when the system has no descriptor left.
-    pub fn new(draw: Box<dyn FnMut() -> u64 + Send>) -> io::Result<Self> {
+    /// Fails if the system has no descriptor left.
+    pub fn new(draw: Box<dyn FnMut() -> u64 + Send>, reserved: Vec<u16>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         Ok(Self {
@@ -60,6 +65,7 @@ impl Sockets {
             waker,
             pools: Vec::new(),
             own: Vec::new(),
+            reserved,
             inbox: Inbox::new(false, false),
             buffer: Box::new([0; DATAGRAM_MAX]),
             ready: Vec::new(),
@@ -81,7 +87,10 @@ impl Sockets {
         for event in &self.events {
             match event.token() {
                 WAKE => {}
-                Token(at) if at < POOLS => self.ready.push(Via::Own(at as u16)),
+                Token(key) if key < POOLS => {
+                    let (slot, at) = ((key / SERVERS_MAX) as u16, (key % SERVERS_MAX) as u8);
+                    self.ready.push(Via::Own { slot, at });
+                }
                 Token(at) => self.ready.push(Via::Pool((at - POOLS) as u16)),
             }
         }
@@ -113,19 +122,21 @@ impl Sockets {
                 match self.inbox.receive(&pool.socket, false) {
                     Ok(received) => {
                         for datagram in (0..received).map(|at| self.inbox.datagram(at)) {
-                            if !datagram.truncated {
-                                take(Received::Datagram(datagram.bytes));
-                            }
+                            let (bytes, is_cut) = (datagram.bytes, datagram.truncated);
+                            take(Received::Datagram(Datagram { bytes, is_cut }));
                         }
                         received == BATCH
                     }
                     Err(error) => refused(&error, take),
                 }
             }
-            Via::Own(slot) => {
-                let Some(Some(socket)) = self.own.get(usize::from(slot)) else { return false };
-                match socket.recv(&mut self.buffer[..]) {
-                    Ok(len) => take(Received::Datagram(&self.buffer[..len])),
+            Via::Own { slot, at } => {
+                let Some(Some(socket)) = self.own.get(key(slot, at)) else { return false };
+                match receive_one(socket, &mut self.buffer[..]) {
+                    Ok((len, is_cut)) => {
+                        let bytes = &self.buffer[..len];
+                        take(Received::Datagram(Datagram { bytes, is_cut }))
+                    }
                     Err(error) => refused(&error, take),
                 }
             }
@@ -139,15 +150,16 @@ impl Sockets {
     pub fn send_pooled(
         &mut self,
         server: u16,
-        address: SocketAddr,
+        endpoint: &Endpoint,
         message: &[u8],
     ) -> io::Result<()> {
+        let address = endpoint.address;
         let at = usize::from(server);
         if at >= self.pools.len() {
             self.pools.resize_with(at + 1, || None);
         }
         if self.pools[at].as_ref().is_none_or(|pool| pool.address != address) {
-            let socket = open(address, None)?;
+            let socket = open(endpoint, None)?;
             socket2::SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
             let token = Token(POOLS + at);
             self.poll.registry().register(
@@ -166,29 +178,28 @@ impl Sockets {
         Ok(())
     }
 
-    /// Sends `message` to `address` from a new socket that belongs to `slot` and replaces its last.
+    /// Sends `message` to `endpoint` from the socket of `one`, which is opened if there is none.
     ///
-    /// Fails when there is no descriptor or no route.
-    pub fn send_own(&mut self, slot: u16, address: SocketAddr, message: &[u8]) -> io::Result<()> {
-        self.close(slot);
-        let at = usize::from(slot);
-        if at >= self.own.len() {
-            self.own.resize_with(at + 1, || None);
+    /// Fails if there is no descriptor or no route.
+    pub fn send_own(&mut self, one: Try, endpoint: &Endpoint, message: &[u8]) -> io::Result<()> {
+        let key = key(one.ticket.slot, one.at);
+        if key >= self.own.len() {
+            self.own.resize_with(key + 1, || None);
         }
-        let socket = self.open_random(address)?;
-        self.poll.registry().register(
-            &mut SourceFd(&socket.as_raw_fd()),
-            Token(at),
-            Interest::READABLE,
-        )?;
+        if let Some(socket) = &self.own[key] {
+            return socket.send(message).map(drop);
+        }
+        let socket = self.open_random(endpoint)?;
+        let source = socket.as_raw_fd();
+        self.poll.registry().register(&mut SourceFd(&source), Token(key), Interest::READABLE)?;
         socket.send(message)?;
-        self.own[at] = Some(socket);
+        self.own[key] = Some(socket);
         Ok(())
     }
 
-    /// Closes the socket of `slot`; epoll forgets it with its descriptor.
-    pub fn close(&mut self, slot: u16) {
-        if let Some(socket) = self.own.get_mut(usize::from(slot)) {
+    /// Closes the socket of `one`; epoll forgets it with its descriptor.
+    pub fn close(&mut self, one: Try) {
+        if let Some(socket) = self.own.get_mut(key(one.ticket.slot, one.at)) {
             *socket = None;
         }
     }
@@ -200,30 +211,40 @@ impl Sockets {
         }
     }
 
-    /// A socket on a random port of all that need no privilege: nearly 16 bits a forger has to
-    /// guess.
-    fn open_random(&mut self, address: SocketAddr) -> io::Result<UdpSocket> {
+    /// Opens a socket on a random port of all that need no privilege: nearly 16 bits that a forger
+    /// has to guess.
+    fn open_random(&mut self, endpoint: &Endpoint) -> io::Result<UdpSocket> {
         for _ in 0..PORT_TRIES {
             let port = PORT_MIN + ((self.draw)() % u64::from(u16::MAX - PORT_MIN + 1)) as u16;
-            match open(address, Some(port)) {
+            if self.reserved.contains(&port) {
+                continue;
+            }
+            match open(endpoint, Some(port)) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 other => return other,
             }
         }
-        open(address, None)
+        open(endpoint, None)
     }
 }
 
-/// A socket connected to `address`, from `port` or from one that the system chooses.
-fn open(address: SocketAddr, port: Option<u16>) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_nonblocking(true)?;
-    if let Some(port) = port {
+/// Returns the index of the socket of try `at` of the query in `slot`.
+fn key(slot: u16, at: u8) -> usize {
+    usize::from(slot) * SERVERS_MAX + usize::from(at)
+}
+
+/// Opens a socket connected to `endpoint`, from `port` or from one that the system chooses.
+fn open(endpoint: &Endpoint, port: Option<u16>) -> io::Result<UdpSocket> {
+    let address = endpoint.address;
+    let socket =
+        Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    if port.is_some() || endpoint.source.is_some() {
         let any = match address {
-            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
-            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
-        socket.bind(&any.into())?;
+        let source = endpoint.source.unwrap_or(any);
+        socket.bind(&SocketAddr::new(source, port.unwrap_or(0)).into())?;
     }
     socket.connect(&address.into())?;
     Ok(socket.into())
@@ -244,7 +265,7 @@ fn refused(error: &io::Error, mut take: impl FnMut(Received<'_>) -> bool) -> boo
 
 /// The token of the waker.
 const WAKE: Token = Token(usize::MAX);
-/// Tokens from here on are servers, those below slots.
+/// Tokens from here on are servers, those below tries.
 const POOLS: usize = 1 << 16;
 /// Batches read from one socket before others have their turn.
 const READS_PER_TURN: usize = 16;

@@ -1,0 +1,69 @@
+//! What goes between the core and the sockets: actions out, datagrams in.
+//!
+//! Core. Values only.
+
+use super::table::Ticket;
+
+/// What the edge is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Send [`Queries::message`](super::queries::Queries::message) of this try over UDP: from the
+    /// server's pool if it is local, or from the try's own socket, which is opened on a random port
+    /// the first time.
+    Send(Try),
+    /// Send the same over TCP or TLS, and report to
+    /// [`Queries::stream`](super::queries::Queries::stream).
+    Dial(Try),
+    /// Close the own socket of this try, if it has one.
+    Close(Try),
+    /// The query in this slot has ended: [`Queries::take_end`](super::queries::Queries::take_end).
+    End {
+        /// The slot.
+        slot: u16,
+    },
+    /// No server answers this query now, or it takes long: clients get an expired answer, if there
+    /// is one. The query goes on.
+    Stale {
+        /// The slot.
+        slot: u16,
+    },
+    /// The server has gone down or has come back.
+    Health {
+        /// Index of the server.
+        server: u16,
+    },
+}
+
+/// One try of a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Try {
+    /// The query.
+    pub ticket: Ticket,
+    /// Which of its tries.
+    pub at: u8,
+    /// Index of the server.
+    pub server: u16,
+}
+
+/// Which socket something came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// The one kept for this local server.
+    Pool(u16),
+    /// The one opened for try `at` of the query in `slot`.
+    Own {
+        /// The slot.
+        slot: u16,
+        /// Which of its tries.
+        at: u8,
+    },
+}
+
+/// What came over UDP.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// It was longer than the buffer: some bytes are missing.
+    pub is_cut: bool,
+}

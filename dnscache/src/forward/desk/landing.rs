@@ -1,0 +1,346 @@
+//! What the desk does with a query that has ended: the answer is stored and handed out, completed,
+//! or asked for elsewhere.
+//!
+//! Edge, on the forwarder's thread.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::clock::Moment;
+use shared::serve::Deferred;
+use shared::wire::{ErrorCode, Transport, rcode};
+
+use super::{Desk, EXPIRED, Shared, Told, Waiter, message_by, reply};
+use crate::cache::{Failed, Kept};
+use crate::counters::Count;
+use crate::forward::message::Failure;
+use crate::forward::outcome::{Rules, reduce};
+use crate::forward::queries::Question;
+use crate::forward::table::End;
+use crate::normalise::Answer;
+use crate::route::{After, Beyond, Route};
+
+impl Desk {
+    /// Lands the query in `slot`, which has ended.
+    pub fn land(&mut self, slot: u16, now: Moment) {
+        for blame in self.queries.recovered() {
+            self.shared.cache.recover(blame, now);
+        }
+        match self.queries.take_end(slot) {
+            Some(End::Answered { answer, message }) => {
+                self.land_answer(slot, *answer, &[&message], now);
+            }
+            Some(End::Failed { failure, cut }) => self.land_failure(slot, failure, cut, now),
+            None => {}
+        }
+    }
+
+    /// Lands the query in `slot` with `answer`, which was made of `replies`: each answers the alias
+    /// at which the one before ends.
+    fn land_answer(&mut self, slot: u16, mut answer: Answer, replies: &[&[u8]], now: Moment) {
+        let asked = self.queries.question(slot);
+        let name = asked.name.to_vec();
+        let question = Question { name: &name, ..asked };
+        let origin = self.queries.origin(slot);
+        if let ([first], Some(target)) = (replies, &answer.dangling)
+            && self.leads_elsewhere(target, origin.group)
+        {
+            let rest = Question { name: target, ..question };
+            return self.complete(slot, first, &rest, now);
+        }
+        if self.routes.route(&name) != Route::Group(origin.group) {
+            // kubedns may get the address later, and announces that.
+            answer.entry = answer.entry.following(vec![name.clone().into()]);
+        }
+        if let (Some(place), rcode::NOERROR) = (origin.zone, answer.entry.rcode()) {
+            self.zones.give_back(place);
+        }
+        self.store(slot, &question, &answer, now);
+        let mut parents = Vec::new();
+        let mut clients = Vec::new();
+        for waiter in self.remove(slot) {
+            match waiter {
+                Waiter::Client(deferred) => clients.push(deferred),
+                Waiter::Query(ticket) => parents.push(ticket),
+                Waiter::Hosts(inquiry) => self.learn(&inquiry, replies, now),
+            }
+        }
+        // The answers go out after the entry is stored: a client that asks again finds it.
+        let told = Told::Answer(Box::new(answer));
+        self.releases.add(clients, told, now.since(origin.started), now);
+        self.release(now);
+        for ticket in parents {
+            if let Some((parent, partial)) = self.queries.take_partial(ticket) {
+                self.queries.depends_on(parent, origin.seen);
+                let chain: Vec<&[u8]> =
+                    std::iter::once(&partial[..]).chain(replies.iter().copied()).collect();
+                self.land_chain(parent, &chain, now);
+            }
+        }
+    }
+
+    /// Lands the query in `slot` with several replies.
+    fn land_chain(&mut self, slot: u16, replies: &[&[u8]], now: Moment) {
+        let group = self.queries.origin(slot).group;
+        let rules = Rules { routes: &self.routes, limits: &self.shared.limits };
+        match reduce(replies, &self.queries.question(slot), group, &rules) {
+            Ok(answer) => self.land_answer(slot, answer, replies, now),
+            Err(error) => {
+                tracing::debug!(%error, "a chain of aliases is of no use");
+                self.land_failure(slot, BROKEN_CHAIN, None, now);
+            }
+        }
+    }
+
+    /// Returns whether `target`, an alias that servers of `group` sent, is followed along its own
+    /// route. Aliases from outside do not lead into the cluster's zones.
+    fn leads_elsewhere(&self, target: &[u8], group: usize) -> bool {
+        let is_owned = |group: usize| self.routes.groups().get(group).is_some_and(|it| it.owned);
+        match self.routes.route(target) {
+            Route::Local(_) => true,
+            Route::Group(other) => {
+                !self.routes.is_asked_of(target, group) && (is_owned(group) || !is_owned(other))
+            }
+        }
+    }
+
+    /// Stores the answer of the query in `slot`, unless its routes have changed since it was sent.
+    fn store(&self, slot: u16, question: &Question<'_>, answer: &Answer, now: Moment) {
+        let origin = self.queries.origin(slot);
+        let is_old = || self.edition != origin.edition || self.has_new_routes();
+        if is_old() {
+            return;
+        }
+        let mut lifetime_secs = answer.lifetime_secs;
+        if self.routes.is_owned(question.name) && !self.shared.stream.is_up() {
+            lifetime_secs = lifetime_secs.min(UNWATCHED_SECS);
+        }
+        let kept = Kept { lifetime_secs, seen: origin.seen, now };
+        self.shared.cache.insert_as_of(question, &answer.entry, kept);
+        // Routes are swapped at any time, and then entries are removed: this one came too late.
+        if is_old() {
+            self.shared.cache.remove(question);
+        }
+    }
+
+    /// Has the answer `first` of the query in `slot` completed by that to `rest`.
+    fn complete(&mut self, slot: u16, first: &[u8], rest: &Question<'_>, now: Moment) {
+        let query = match self.find(rest) {
+            Some(query) => Ok(query),
+            None => match self.message_at_once(rest, now) {
+                Some(message) => return self.land_chain(slot, &[first, &message], now),
+                None => self.start_for(rest, None, now),
+            },
+        };
+        let ticket = self.queries.ticket(slot);
+        let followed = query.and_then(|query| {
+            self.queries.follow(slot, first, query)?;
+            self.queries.attach(query, Waiter::Query(ticket));
+            Ok(())
+        });
+        if let Err(failure) = followed {
+            self.land_failure(slot, failure, None, now);
+        }
+    }
+
+    /// Lands the query in `slot` with `failure`, unless other servers can be asked.
+    fn land_failure(&mut self, slot: u16, failure: Failure, cut: Option<Box<Answer>>, now: Moment) {
+        if self.ask_beyond(slot, failure, now) {
+            return;
+        }
+        self.keep_failure(slot, failure, now);
+        let wait = now.since(self.queries.origin(slot).started);
+        let mut clients = Vec::new();
+        for waiter in self.remove(slot) {
+            match waiter {
+                Waiter::Client(deferred) => clients.push(deferred),
+                Waiter::Query(ticket) => {
+                    if let Some((parent, _)) = self.queries.take_partial(ticket) {
+                        self.land_failure(parent, failure, None, now);
+                    }
+                }
+                Waiter::Hosts(inquiry) => drop(self.hosts.learn(&inquiry, None, now)),
+            }
+        }
+        self.releases.add(clients, Told::Failure(failure, cut), wait, now);
+        self.release(now);
+    }
+
+    /// Has others answer the query in `slot`, if the servers in the pod give way to them. Returns
+    /// whether they do.
+    fn ask_beyond(&mut self, slot: u16, failure: Failure, now: Moment) -> bool {
+        let Some(name) = self.gives_way(slot, failure) else { return false };
+        let Some(Beyond { route, .. }) = self.routes.beyond(&name) else { return false };
+        match route {
+            Route::Group(group) => self.queries.ask_next(slot, group, now).is_ok(),
+            Route::Local(local) => {
+                let question = Question { name: &name, ..self.queries.question(slot) };
+                let message = message_by(&question, |query, reply| {
+                    local.answer(query, reply);
+                    true
+                });
+                message.is_some_and(|message| {
+                    self.land_chain(slot, &[&message], now);
+                    true
+                })
+            }
+        }
+    }
+
+    /// Returns the name that the query in `slot` asks for, if the servers in the pod give way to
+    /// others after `failure`.
+    fn gives_way(&self, slot: u16, failure: Failure) -> Option<Vec<u8>> {
+        let name = self.queries.question(slot).name;
+        let Beyond { after, .. } = self.routes.beyond(name)?;
+        let is_first = self.routes.route(name) == Route::Group(self.queries.origin(slot).group);
+        let gives_way = after == After::Failure || failure.rcode == rcode::REFUSED;
+        (is_first && gives_way).then(|| name.to_vec())
+    }
+
+    /// Stores the failure of the query in `slot`, so that the question is left alone for a while
+    /// (RFC 9520 section 3.2). A server in the pod is asked again each time: what it knows by then
+    /// must not wait. Lack of room here is not a failure of the question.
+    fn keep_failure(&mut self, slot: u16, failure: Failure, now: Moment) {
+        let Some(server) = failure.server else { return };
+        let group = self.queries.origin(slot).group;
+        let is_owned = self.routes.groups().get(group).is_some_and(|group| group.owned);
+        let name = self.queries.question(slot).name.to_vec();
+        let question = Question { name: &name, ..self.queries.question(slot) };
+        if is_owned {
+            return self.shared.cache.postpone(&question, now + STALE_PAUSE);
+        }
+        let names: &[Box<[u8]>] = &[name.clone().into()];
+        let names = if self.routes.is_owned(&name) { names } else { &[] };
+        let blame = self.queries.blame(server);
+        let failed = Failed { code: failure.rcode, blame, names };
+        self.shared.cache.fail(&question, &failed, now);
+    }
+
+    /// Gives those who wait for the query in `slot` an expired answer, if there is one. The query
+    /// goes on.
+    pub fn serve_stale(&mut self, slot: u16, now: Moment) {
+        if !self.queries.is_under_way(slot) {
+            return;
+        }
+        if self.gives_way(slot, POD_DOWN).is_some() {
+            return self.queries.fail(slot, POD_DOWN);
+        }
+        let name = self.queries.question(slot).name.to_vec();
+        let question = Question { name: &name, ..self.queries.question(slot) };
+        for waiter in self.queries.take_waiters(slot) {
+            match waiter {
+                Waiter::Client(deferred) if self.reply_stale(&deferred, EXPIRED, now) => {
+                    self.budget.release(deferred.message().len());
+                    // The next clients are answered from the cache while the query goes on.
+                    self.shared.cache.postpone(&question, now + STALE_PAUSE);
+                }
+                Waiter::Query(ticket) => {
+                    self.queries.attach(slot, Waiter::Query(ticket));
+                    if let Some(parent) = self.queries.slot(ticket) {
+                        self.serve_stale(parent, now);
+                    }
+                }
+                other => self.queries.attach(slot, other),
+            }
+        }
+    }
+
+    /// Answers those whose turn has come.
+    pub(super) fn release(&mut self, now: Moment) {
+        let mut releases = std::mem::replace(&mut self.releases, super::Releases::new());
+        releases.run(now, |deferred, told| {
+            self.budget.release(deferred.message().len());
+            match told {
+                Told::Answer(answer) => reply(&mut self.outbox, deferred, |query, reply| {
+                    answer.entry.emit(query, 0, u32::MAX, reply);
+                }),
+                Told::Failure(failure, cut) => {
+                    self.reply_failure(deferred, *failure, cut.as_deref(), now);
+                }
+            }
+        });
+        self.releases = releases;
+    }
+
+    /// Frees `slot`. Returns its waiters.
+    fn remove(&mut self, slot: u16) -> Vec<Waiter> {
+        if let Some(place) = self.queries.origin(slot).client {
+            self.budget.leave(place);
+        }
+        self.queries.remove(slot)
+    }
+
+    /// Answers a client that gets no answer: with an expired one, with the records of a truncated
+    /// one over UDP, or with the failure.
+    pub(super) fn reply_failure(
+        &mut self,
+        deferred: &Deferred,
+        failure: Failure,
+        cut: Option<&Answer>,
+        now: Moment,
+    ) {
+        if self.reply_stale(deferred, failure.text, now) {
+            return;
+        }
+        let cut = cut.filter(|_| deferred.transport() == Transport::Udp);
+        let text = match failure.server.map(|server| &self.servers().get(server).endpoint) {
+            Some(endpoint) => format!("{} ({endpoint})", failure.text),
+            None => failure.text.to_owned(),
+        };
+        reply(&mut self.outbox, deferred, |query, reply| match cut {
+            Some(answer) => {
+                answer.entry.emit(query, 0, u32::MAX, reply);
+                reply.set_truncated();
+            }
+            None => reply.fail(failure.rcode, failure.reason, text),
+        });
+    }
+
+    /// Answers a client with an expired answer (RFC 8767), if there is one, and `text` as the
+    /// reason.
+    pub(super) fn reply_stale(
+        &mut self,
+        deferred: &Deferred,
+        text: &'static str,
+        now: Moment,
+    ) -> bool {
+        let Shared { cache, counters, lane, .. } = &self.shared;
+        let routes = Arc::clone(&self.routes);
+        let mut is_found = false;
+        let mut name = shared::wire::NameBuffer::new();
+        let question = Question::of(&deferred.query(&mut name));
+        let is_answer = |code: u16| matches!(code, rcode::NOERROR | rcode::NXDOMAIN);
+        if cache.state(&question, now).is_none_or(|state| !is_answer(state.rcode)) {
+            return false;
+        }
+        reply(&mut self.outbox, deferred, |query, reply| {
+            let ttl = if routes.is_owned(query.name()) { STALE_TTL_OWNED } else { STALE_TTL };
+            match cache.get_stale(query, now, ttl, reply) {
+                Some(code) if is_answer(code) => {
+                    is_found = true;
+                    counters.count(*lane, Count::Stale);
+                    let reason = match code {
+                        rcode::NXDOMAIN => ErrorCode::StaleNxdomainAnswer,
+                        _ => ErrorCode::StaleAnswer,
+                    };
+                    reply.set_error(reason, text);
+                }
+                _ => reply.fail(rcode::SERVFAIL, ErrorCode::Other, "the entry has just gone"),
+            }
+        });
+        is_found
+    }
+}
+
+/// The TTL of expired answers, in seconds (RFC 8767 section 4); short for names that change with
+/// the cluster.
+const STALE_TTL: u32 = 30;
+const STALE_TTL_OWNED: u32 = 5;
+/// How long an expired answer is served from the cache before the question is looked at again.
+const STALE_PAUSE: Duration = Duration::from_millis(100);
+/// Seconds that the cluster's names are stored while their changes are not heard of.
+const UNWATCHED_SECS: u32 = 5;
+const POD_DOWN: Failure =
+    Failure::servfail(ErrorCode::NoReachableAuthority, "the servers in the pod are down");
+const BROKEN_CHAIN: Failure =
+    Failure::servfail(ErrorCode::Other, "the chain of aliases is of no use");

@@ -1,0 +1,132 @@
+//! What a genuine reply means for the question: an answer, or a failed try of that server.
+//!
+//! Core. A pure function of the reply, the question, the routes and the limits. Each reply that a
+//! server can send has exactly one [`Outcome`].
+
+use shared::wire::{ErrorCode, HEADER_LEN, name_end, rcode};
+
+use super::message::{Failure, Match, extended_error, is_truncated, response_code};
+use crate::cache::Question;
+use crate::lifetime::Limits;
+use crate::normalise::{self, Answer, Asked, Unusable};
+use crate::route::{Route, Routes};
+
+/// What a reply means.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// An answer, positive or negative.
+    Answer(Box<Answer>),
+    /// TC: the whole answer is to be had over TCP. The records that came, if there are any.
+    Truncated(Option<Box<Answer>>),
+    /// The server may not be able to read OPT.
+    NotUnderstood(Failure),
+    /// The server cannot or does not want to answer, over any transport.
+    Failed(Failure),
+    /// The reply is malformed or does not answer the question; over TCP it may be sound.
+    Useless(Failure),
+}
+
+/// The rules by which replies are judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// Decide which names the servers of a group may say something about.
+    pub routes: &'a Routes,
+    /// The limits of TTLs.
+    pub limits: &'a Limits,
+}
+
+/// A reply that was matched to its query.
+#[derive(Clone, Copy)]
+pub(super) struct Genuine<'a> {
+    /// The message. In its question the case of the letters is as dnscache sent it.
+    pub message: &'a [u8],
+    /// [`Match::Reply`] or [`Match::Bare`].
+    pub matched: Match,
+    /// It came over TCP.
+    pub is_stream: bool,
+}
+
+/// Judges `reply` to `question` by a server of group `group`.
+pub(super) fn judge(
+    reply: Genuine<'_>,
+    question: &Question<'_>,
+    group: usize,
+    rules: &Rules<'_>,
+) -> Outcome {
+    let message = reply.message;
+    let question_end = match reply.matched {
+        Match::Bare => HEADER_LEN,
+        _ => name_end(message, HEADER_LEN).map_or(message.len(), |end| end + 4),
+    };
+    let reduced = || reduce(&[message], question, group, rules);
+    if is_truncated(message) && reply.matched == Match::Reply {
+        let is_whole = reply.is_stream && message[6..8] != [0, 0];
+        if !is_whole {
+            let records = message[6..8] != [0, 0];
+            return match reply.is_stream {
+                true => Outcome::Useless(EMPTY),
+                false => {
+                    Outcome::Truncated(records.then(reduced).and_then(Result::ok).map(Box::new))
+                }
+            };
+        }
+    }
+    match response_code(message, question_end) {
+        rcode::NOERROR | rcode::NXDOMAIN => match reduced() {
+            Ok(answer) => Outcome::Answer(Box::new(answer)),
+            Err(Unusable::Referral) => Outcome::Failed(LAME),
+            Err(Unusable::Unrelated) => Outcome::Failed(UNRELATED),
+            Err(Unusable::Loop) => Outcome::Failed(LOOP),
+            Err(Unusable::Malformed) => Outcome::Useless(MALFORMED),
+        },
+        rcode::FORMERR | rcode::NOTIMP | 16.. => Outcome::NotUnderstood(NOT_UNDERSTOOD),
+        code => Outcome::Failed(failure(message, code, question_end)),
+    }
+}
+
+/// Reduces `replies`, each of which answers the alias at which the one before ends, to the answer
+/// to `question`. The first one comes from a server of group `group`.
+///
+/// Fails if a reply is malformed, if the aliases form a loop, or if a server does not answer.
+pub(super) fn reduce(
+    replies: &[&[u8]],
+    question: &Question<'_>,
+    group: usize,
+    rules: &Rules<'_>,
+) -> Result<Answer, Unusable> {
+    let routes = rules.routes;
+    let asked = Asked {
+        name: question.name,
+        qtype: question.qtype,
+        dnssec_ok: question.dnssec_ok,
+        owned: routes.groups().get(group).is_some_and(|group| group.owned),
+        is_theirs: &|from, name| match from.map(|from| routes.route(from)) {
+            None => routes.is_asked_of(name, group),
+            Some(Route::Group(group)) => routes.is_asked_of(name, group),
+            Some(Route::Local(_)) => true,
+        },
+    };
+    normalise::reduce_chain(replies, &asked, rules.limits)
+}
+
+/// Returns the failure that a reply with an error code is, with its own reason if it names one that
+/// is passed on (RFC 8914).
+fn failure(message: &[u8], code: u16, question_end: usize) -> Failure {
+    let (rcode, text) = match code {
+        rcode::SERVFAIL => (code, "upstream answered SERVFAIL"),
+        rcode::REFUSED => (code, "upstream answered REFUSED"),
+        _ => (code, "upstream answered with an error"),
+    };
+    let reason = extended_error(message, question_end).unwrap_or(ErrorCode::Other);
+    Failure { rcode, reason, text, server: None }
+}
+
+const EMPTY: Failure =
+    Failure::servfail(ErrorCode::Other, "the upstream's reply over TCP is truncated and empty");
+const LAME: Failure = Failure::servfail(ErrorCode::NotAuthoritative, "upstream does not recurse");
+const UNRELATED: Failure =
+    Failure::servfail(ErrorCode::Other, "the upstream's reply does not answer the question");
+const LOOP: Failure = Failure::servfail(ErrorCode::Other, "the upstream's aliases do not end");
+const MALFORMED: Failure = Failure::servfail(ErrorCode::Other, "the upstream's reply is malformed");
+const NOT_UNDERSTOOD: Failure =
+    Failure::servfail(ErrorCode::Other, "upstream cannot read the query");

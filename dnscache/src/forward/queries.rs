@@ -1,0 +1,488 @@
+//! All upstream queries: by question, by slot and by time.
+//!
+//! Core. No socket, no clock, no random source: datagrams and `now` come in, [`Act`]s go out,
+//! random numbers come from a function that is given at the start.
+//!
+//! ```text
+//! find ─ no ▶ start ─▶ Send, Dial ─▶ datagram, stream, unreachable ─▶ Act::End: take_end
+//!   └─ yes ─▶ attach                  tick: overdue, parked, probes
+//! ```
+//!
+//! Bounds: [`QUERIES_MAX`] queries, of which outside servers get three quarters; three datagrams
+//! and one exchange over TCP to a server, six datagrams in all unless the group has more servers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::clock::Moment;
+use shared::wire::ErrorCode;
+
+pub use super::act::{Act, Datagram, Try, Via};
+use super::endpoint::Endpoint;
+pub use super::message::Failure;
+use super::message::{write_key, write_query};
+pub use super::outcome::Rules;
+use super::probes::ROOT_SERVERS;
+use super::query::{Asking, Step, Turn};
+pub use super::servers::{Health, Server, Servers};
+pub use super::table::{End, Origin, QUERIES_MAX, Ticket};
+use super::table::{State, Table};
+use crate::cache::Blame;
+pub use crate::cache::Question;
+
+/// A group of servers that answer for the same names.
+#[derive(Clone, Debug)]
+struct Group {
+    servers: Arc<[u16]>,
+    /// All of them run in this pod.
+    is_local: bool,
+}
+
+/// Every query, the servers, and what is due.
+pub struct Queries<W> {
+    pub(super) table: Table<W>,
+    pub(super) servers: Servers,
+    groups: Vec<Group>,
+    /// When each slot is looked at next; [`NEVER`] for a free one.
+    due: Vec<Moment>,
+    /// Not later than the earliest of `due`.
+    due_next: Moment,
+    pub(super) draw: Box<dyn FnMut() -> u64 + Send>,
+    pub(super) key: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
+    pub(super) acts: Vec<Act>,
+    pub(super) recovered: Vec<Blame>,
+}
+
+impl<W> Queries<W> {
+    /// No queries and no servers. `draw` yields unpredictable numbers: message IDs and letter cases
+    /// come from it.
+    pub fn new(draw: Box<dyn FnMut() -> u64 + Send>) -> Self {
+        Self {
+            table: Table::new(),
+            servers: Servers::default(),
+            groups: Vec::new(),
+            due: Vec::new(),
+            due_next: NEVER,
+            draw,
+            key: Vec::new(),
+            scratch: Vec::new(),
+            acts: Vec::new(),
+            recovered: Vec::new(),
+        }
+    }
+
+    /// Replaces the groups: group `n` is what [`Queries::start`] calls `n` from now on. Queries
+    /// that are under way go on with their servers. New servers are sounded for loops.
+    ///
+    /// Of each group the first [`SERVERS_MAX`] servers count.
+    pub fn set_groups(&mut self, groups: &[Vec<Endpoint>], now: Moment) {
+        self.servers.retire_all(now);
+        let mut new = Vec::new();
+        self.groups.clear();
+        for endpoints in groups {
+            let mut servers = Vec::new();
+            for endpoint in endpoints.iter().take(SERVERS_MAX) {
+                let (index, is_new) = self.servers.index(endpoint, now);
+                if is_new {
+                    new.push(index);
+                }
+                if !servers.contains(&index) {
+                    servers.push(index);
+                }
+            }
+            let is_local = servers.iter().all(|&index| self.servers.get(index).is_local());
+            self.groups.push(Group { servers: servers.into(), is_local });
+        }
+        for index in new {
+            self.sound(index, now);
+        }
+    }
+
+    /// Moves what the edge is to do into `acts`, which is empty.
+    pub fn swap_acts(&mut self, acts: &mut Vec<Act>) {
+        std::mem::swap(&mut self.acts, acts);
+    }
+
+    /// Returns the servers.
+    pub fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    /// Notes that the cache holds a failure of `server`. Returns where to note it.
+    pub fn blame(&mut self, server: u16) -> Blame {
+        self.servers.get_mut(server).is_blamed = true;
+        self.servers.blame(server)
+    }
+
+    /// Returns the servers whose failures in the cache have ended since the last call.
+    pub fn recovered(&mut self) -> Vec<Blame> {
+        std::mem::take(&mut self.recovered)
+    }
+
+    /// Returns how many queries are under way.
+    pub fn in_flight(&self) -> usize {
+        self.table.used()
+    }
+
+    /// Returns the query that asks `question`, if one does.
+    pub fn find(&mut self, question: &Question<'_>) -> Option<u16> {
+        write_key(question, &mut self.key);
+        self.table.find(&self.key)
+    }
+
+    /// Has the query in `slot` not found any more: a question that comes from now on gets a query
+    /// of its own.
+    pub fn hide(&mut self, slot: u16) {
+        self.table.hide(slot);
+    }
+
+    /// Starts a query for `question`, which none asks yet, to the servers of `origin.group`.
+    ///
+    /// Fails if too many are under way. A part of the places is kept for groups inside the pod, so
+    /// that slow upstreams do not stop the cluster's own names.
+    pub fn start(&mut self, question: &Question<'_>, origin: Origin) -> Result<u16, Failure> {
+        let is_local = self.groups.get(origin.group).ok_or(NO_GROUP)?.is_local;
+        let max = if is_local { QUERIES_MAX } else { QUERIES_MAX - QUERIES_KEPT };
+        write_key(question, &mut self.key);
+        let slot = self.table.insert(&self.key, true, max).ok_or(FULL)?;
+        let query = self.table.get_mut(slot);
+        query.stale_due = origin.started + STALE_AFTER;
+        self.ask(slot, origin, origin.started);
+        Ok(slot)
+    }
+
+    /// Has the query in `slot`, whose end was taken, ask the servers of `group` in the time that is
+    /// left.
+    ///
+    /// Fails if too many queries are under way.
+    pub fn ask_next(&mut self, slot: u16, group: usize, now: Moment) -> Result<(), Failure> {
+        let is_local = self.groups.get(group).ok_or(NO_GROUP)?.is_local;
+        if !is_local && self.table.used() > QUERIES_MAX - QUERIES_KEPT {
+            return Err(FULL);
+        }
+        let origin = Origin { group, ..self.table.get(slot).origin };
+        self.ask(slot, origin, now);
+        Ok(())
+    }
+
+    fn ask(&mut self, slot: u16, origin: Origin, now: Moment) {
+        let servers = Arc::clone(&self.groups[origin.group].servers);
+        let pool_id = self.pool_id(slot);
+        let query = self.table.get_mut(slot);
+        query.origin = origin;
+        query.pool_id = pool_id;
+        query.state = State::Asking(Asking::new(&servers));
+        self.drive(slot, now, |asking, turn| Some(asking.next(turn)));
+        if servers.len() > 1
+            && let Some(server) = self.servers.forgotten(servers.iter().copied(), now)
+        {
+            self.probe(server, &ROOT_SERVERS, now);
+        }
+    }
+
+    /// Returns what the query in `slot` asks.
+    pub fn question(&self, slot: u16) -> Question<'_> {
+        self.table.get(slot).question()
+    }
+
+    /// Returns what is known of the query in `slot` from its start.
+    pub fn origin(&self, slot: u16) -> Origin {
+        self.table.get(slot).origin
+    }
+
+    /// Lowers [`Origin::seen`] of the query in `slot` to `seen`, at which a part of its answer was
+    /// made.
+    pub fn depends_on(&mut self, slot: u16, seen: u64) {
+        let origin = &mut self.table.get_mut(slot).origin;
+        origin.seen = origin.seen.min(seen);
+    }
+
+    /// Returns whether the query in `slot` still waits for an answer.
+    pub fn is_under_way(&self, slot: u16) -> bool {
+        matches!(self.table.get(slot).state, State::Asking(_) | State::Completing { .. })
+    }
+
+    /// Returns whether clients of the query in `slot` get an expired answer, if there is one.
+    pub fn is_late(&self, slot: u16) -> bool {
+        self.table.get(slot).is_late
+    }
+
+    /// Lets `waiter` wait for the query in `slot`.
+    pub fn attach(&mut self, slot: u16, waiter: W) {
+        self.table.get_mut(slot).waiters.push(waiter);
+    }
+
+    /// Takes the waiters of the query in `slot`, which goes on.
+    pub fn take_waiters(&mut self, slot: u16) -> Vec<W> {
+        std::mem::take(&mut self.table.get_mut(slot).waiters)
+    }
+
+    /// Returns the query in `slot` as a name that outlives it.
+    pub fn ticket(&self, slot: u16) -> Ticket {
+        self.table.ticket(slot)
+    }
+
+    /// Returns the slot of `ticket`'s query while it is under way.
+    pub fn slot(&self, ticket: Ticket) -> Option<u16> {
+        self.table.slot(ticket)
+    }
+
+    /// Returns the message that [`Act::Send`] and [`Act::Dial`] send; `None` if the query has ended
+    /// meanwhile.
+    pub fn message(&mut self, one: Try) -> Option<&[u8]> {
+        let query = self.table.get(self.table.slot(one.ticket)?);
+        let form = query.asking()?.tries.get(usize::from(one.at))?.form;
+        write_query(&query.question(), form, &mut self.scratch);
+        Some(&self.scratch)
+    }
+
+    /// Does what has become due: further tries, failures, probes.
+    pub fn tick(&mut self, now: Moment) {
+        while let Some(server) = self.servers.probe_next(now) {
+            match self.servers.get(server).health() {
+                Health::Looping(_) => self.sound(server, now),
+                _ => drop(self.probe(server, &ROOT_SERVERS, now)),
+            }
+        }
+        if now < self.due_next {
+            return;
+        }
+        self.due_next = NEVER;
+        for slot in 0..self.due.len() {
+            if self.due[slot] <= now {
+                self.overdue(slot as u16, now);
+            }
+            self.due_next = self.due_next.min(self.due[slot]);
+        }
+    }
+
+    /// Returns when [`Queries::tick`] is next of use.
+    pub fn next_due(&self) -> Option<Moment> {
+        let probe = self.servers.probe_due().unwrap_or(NEVER);
+        Some(self.due_next.min(probe)).filter(|&due| due != NEVER)
+    }
+
+    /// Acts on the query in `slot`, whose time has come.
+    pub(super) fn overdue(&mut self, slot: u16, now: Moment) {
+        let query = self.table.get_mut(slot);
+        if now >= query.stale_due {
+            query.stale_due = NEVER;
+            query.is_late = true;
+            self.acts.push(Act::Stale { slot });
+        }
+        match &query.state {
+            State::Asking(_) => self.drive(slot, now, |asking, turn| Some(asking.next(turn))),
+            State::Probing(asking) => {
+                let server = asking.tries[0].server;
+                if self.servers.get_mut(server).was_silent(now) {
+                    self.fell(server, now);
+                }
+                self.end_probe(slot, now);
+            }
+            State::Completing { .. } if now >= query.origin.deadline => {
+                self.fail(slot, NO_REST);
+            }
+            State::Completing { .. } => {
+                let due = query.origin.deadline.min(query.stale_due);
+                self.arm(slot, due);
+            }
+            State::Free | State::Ended(_) | State::Taken => self.arm(slot, NEVER),
+        }
+    }
+
+    /// Has the query in `slot` make a step and every step that follows from it.
+    pub(super) fn drive(
+        &mut self,
+        slot: u16,
+        now: Moment,
+        event: impl FnOnce(&mut Asking, &mut Turn<'_>) -> Option<Step>,
+    ) {
+        let ticket = self.table.ticket(slot);
+        let query = self.table.get_mut(slot);
+        let (State::Asking(asking) | State::Probing(asking)) = &mut query.state else { return };
+        let mut fallen = Vec::new();
+        let mut turn = Turn {
+            now,
+            deadline: query.origin.deadline,
+            servers: &mut self.servers,
+            draw: &mut *self.draw,
+            pool_id: query.pool_id,
+            fallen: &mut fallen,
+        };
+        let Some(mut step) = event(asking, &mut turn) else { return };
+        loop {
+            let (at, act): (usize, fn(Try) -> Act) = match step {
+                Step::Send(at) => (at, Act::Send),
+                Step::Dial(at) => (at, Act::Dial),
+                _ => break,
+            };
+            let server = asking.tries[at].server;
+            self.acts.push(act(Try { ticket, at: at as u8, server }));
+            step = asking.next(&mut turn);
+        }
+        let cut = asking.cut.take();
+        match step {
+            Step::Answer(answer) => {
+                let message = std::mem::take(&mut self.scratch);
+                self.end(slot, End::Answered { answer, message });
+            }
+            Step::Fail(failure) => {
+                self.end(slot, End::Failed { failure, cut: cut.map(Box::new) });
+            }
+            Step::Wait(due) => {
+                asking.cut = cut;
+                if asking.is_parked() && !std::mem::replace(&mut query.is_late, true) {
+                    query.stale_due = NEVER;
+                    self.acts.push(Act::Stale { slot });
+                }
+                let due = due.min(query.stale_due);
+                self.arm(slot, due);
+            }
+            Step::Send(_) | Step::Dial(_) => unreachable!("the loop ends after these"),
+        }
+        for server in fallen {
+            self.fell(server, now);
+        }
+    }
+
+    /// Notes that `server` has gone down. It may wait for itself, so it is sounded for a loop.
+    fn fell(&mut self, server: u16, now: Moment) {
+        self.acts.push(Act::Health { server });
+        self.sound(server, now);
+    }
+
+    /// Has every parked query look again: a server has come back.
+    pub(super) fn wake(&mut self, now: Moment) {
+        for slot in 0..self.table.len() as u16 {
+            if self.table.get(slot).asking().is_some_and(Asking::is_parked) {
+                self.arm(slot, now);
+            }
+        }
+    }
+
+    /// Ends the query in `slot` with `failure`.
+    pub fn fail(&mut self, slot: u16, failure: Failure) {
+        self.end(slot, End::Failed { failure, cut: None });
+    }
+
+    fn end(&mut self, slot: u16, end: End) {
+        self.close(slot);
+        let query = self.table.get_mut(slot);
+        query.state = State::Ended(end);
+        query.stale_due = NEVER;
+        self.acts.push(Act::End { slot });
+        self.arm(slot, NEVER);
+    }
+
+    /// Closes the own sockets of the query in `slot`.
+    pub(super) fn close(&mut self, slot: u16) {
+        let ticket = self.table.ticket(slot);
+        let Some(asking) = self.table.get(slot).asking() else { return };
+        for (at, one) in (0..).zip(&asking.tries) {
+            if one.was_sent() && !self.servers.get(one.server).is_local() {
+                self.acts.push(Act::Close(Try { ticket, at, server: one.server }));
+            }
+        }
+    }
+
+    /// Takes the end of the query in `slot`, if it has ended. The query then either goes on
+    /// ([`Queries::ask_next`], [`Queries::follow`]) or is removed ([`Queries::remove`]).
+    pub fn take_end(&mut self, slot: u16) -> Option<End> {
+        let query = self.table.get_mut(slot);
+        match std::mem::replace(&mut query.state, State::Taken) {
+            State::Ended(end) => Some(end),
+            other => {
+                query.state = other;
+                None
+            }
+        }
+    }
+
+    /// Frees `slot`. Returns the query's waiters.
+    pub fn remove(&mut self, slot: u16) -> Vec<W> {
+        self.arm(slot, NEVER);
+        self.table.remove(slot)
+    }
+
+    /// Lets the query in `slot`, whose `answer` ends in an alias of another route, wait for the
+    /// query in `rest`.
+    ///
+    /// Fails if that query waits for this one already, or if more than [`LINKS_MAX`] aliases led
+    /// here.
+    pub fn follow(&mut self, slot: u16, answer: &[u8], rest: u16) -> Result<(), Failure> {
+        let links = self.table.get(slot).links + 1;
+        let mut next = Some(rest);
+        for _ in 0..LINKS_MAX {
+            match next {
+                Some(at) if at == slot => return Err(ALIAS_LOOP),
+                Some(at) => {
+                    next = match self.table.get(at).state {
+                        State::Completing { rest, .. } => self.table.slot(rest),
+                        _ => None,
+                    };
+                }
+                None => break,
+            }
+        }
+        if links > LINKS_MAX || next.is_some() {
+            return Err(ALIAS_LOOP);
+        }
+        let rest_ticket = self.table.ticket(rest);
+        let child = self.table.get_mut(rest);
+        child.links = child.links.max(links);
+        let query = self.table.get_mut(slot);
+        query.state = State::Completing { answer: answer.to_vec(), rest: rest_ticket };
+        let due = query.origin.deadline.min(query.stale_due);
+        self.arm(slot, due);
+        Ok(())
+    }
+
+    /// Returns the answer that [`Queries::follow`] put aside; the query counts as taken from now
+    /// on.
+    pub fn take_partial(&mut self, ticket: Ticket) -> Option<(u16, Vec<u8>)> {
+        let slot = self.table.slot(ticket)?;
+        let query = self.table.get_mut(slot);
+        match std::mem::replace(&mut query.state, State::Taken) {
+            State::Completing { answer, .. } => Some((slot, answer)),
+            other => {
+                query.state = other;
+                None
+            }
+        }
+    }
+
+    /// Returns an ID for queries that share a server's socket: its lower bits are the slot.
+    pub(super) fn pool_id(&mut self, slot: u16) -> u16 {
+        slot | (self.draw)() as u16 & !(QUERIES_MAX as u16 - 1)
+    }
+
+    /// Sets when `slot` is due.
+    pub(super) fn arm(&mut self, slot: u16, due: Moment) {
+        let slot = usize::from(slot);
+        if slot >= self.due.len() {
+            self.due.resize(slot + 1, NEVER);
+        }
+        self.due[slot] = due;
+        self.due_next = self.due_next.min(due);
+    }
+}
+
+/// A slot that waits for nothing.
+const NEVER: Moment = Moment::from_nanos(u64::MAX);
+/// When a client gets an expired answer rather than none (RFC 8767 section 5).
+pub const STALE_AFTER: Duration = Duration::from_millis(1_800);
+/// Servers of one group that are asked.
+pub const SERVERS_MAX: usize = 16;
+/// Aliases between routes that one answer may have.
+const LINKS_MAX: u8 = 11;
+/// Places kept for groups inside the pod.
+const QUERIES_KEPT: usize = QUERIES_MAX / 4;
+
+const NO_GROUP: Failure =
+    Failure::servfail(ErrorCode::NoReachableAuthority, "no upstream for this name");
+const NO_REST: Failure =
+    Failure::servfail(ErrorCode::NetworkError, "no upstream answered for the alias in time");
+pub(super) const FULL: Failure =
+    Failure::servfail(ErrorCode::Other, "too many questions wait for their upstreams");
+const ALIAS_LOOP: Failure = Failure::servfail(ErrorCode::Other, "aliases lead in a circle");

@@ -1,0 +1,472 @@
+//! One upstream query: its tries, what comes of each, and the next step.
+//!
+//! Core. Knows the servers of its group; does not know the question, who waits, or sockets.
+//!
+//! ```text
+//! next ─▶ Send, Dial ─▶ on_reply ─┬─ Answer
+//!   ▲        │                    ├─ TC, a forgery is about ─▶ Dial ─▶ on_reply
+//!   │        └─ overdue ──────────┴─ error, malformed, lame: this server failed
+//!   └─────────────────────────────────────┘
+//! ```
+//!
+//! Whatever is wrong with a reply ends one try, never the question. The question fails when every
+//! server has failed, or at its deadline.
+
+use std::time::Duration;
+
+use shared::clock::Moment;
+use shared::wire::ErrorCode;
+
+use super::endpoint::Transport;
+use super::message::{Failure, Form};
+use super::outcome::Outcome;
+use super::servers::{Health, Servers};
+use crate::normalise::Answer;
+
+/// The tries of one question at the servers of one group.
+#[derive(Debug, Default)]
+pub(super) struct Asking {
+    pub tries: Vec<Try>,
+    /// Datagrams sent.
+    sends: usize,
+    /// Since when no server can be asked.
+    parked: Option<Moment>,
+    /// What the client gets if no server answers.
+    pub failure: Option<Failure>,
+    /// The records of a truncated reply, for UDP clients if no server answers.
+    pub cut: Option<Answer>,
+}
+
+/// One server, as far as this question is concerned.
+#[derive(Debug)]
+pub(super) struct Try {
+    pub server: u16,
+    /// How the query to this server is written. A resend is the same datagram.
+    pub form: Form,
+    udp: Way,
+    tcp: Way,
+    /// Datagrams sent to it.
+    sends: u32,
+    first: Moment,
+    last: Moment,
+    /// When it is overdue: another try is made, and this one goes on.
+    due: Moment,
+    /// When the same may be sent again at the earliest.
+    again: Moment,
+    /// That it is overdue was counted.
+    is_counted: bool,
+    /// An odd datagram came, so TCP was tried.
+    is_suspected: bool,
+    /// A reply came that did not keep the case of the question's letters: a resend has none.
+    lost_case: bool,
+}
+
+/// How far a question has come at one server over one transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Unasked,
+    Waiting,
+    Over,
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Send the query of this try over UDP.
+    Send(usize),
+    /// Send the query of this try over TCP.
+    Dial(usize),
+    /// Wait for replies, or for a server to come back, until this time.
+    Wait(Moment),
+    /// The question is answered.
+    Answer(Box<Answer>),
+    /// The question has failed.
+    Fail(Failure),
+}
+
+/// What a step looks at beside the query.
+pub(super) struct Turn<'a> {
+    pub now: Moment,
+    pub deadline: Moment,
+    pub servers: &'a mut Servers,
+    /// Yields unpredictable numbers.
+    pub draw: &'a mut dyn FnMut() -> u64,
+    /// The message ID for servers that share a socket.
+    pub pool_id: u16,
+    /// Servers that went down.
+    pub fallen: &'a mut Vec<u16>,
+}
+
+impl Asking {
+    /// Returns the tries of a question that no server was asked yet.
+    pub fn new(servers: &[u16]) -> Self {
+        let tries = servers.iter().map(|&server| Try::new(server)).collect();
+        Self { tries, ..Self::default() }
+    }
+
+    /// Returns the next step. Call it at the start, when the last step's time has come, and after
+    /// each event.
+    pub fn next(&mut self, turn: &mut Turn<'_>) -> Step {
+        self.count_silence(turn);
+        let now = turn.now;
+        let end = self.park(turn);
+        if now >= end {
+            return Step::Fail(self.failure.unwrap_or(ALL_DOWN));
+        }
+        let on_time = self.tries.iter().filter(|one| one.is_open() && now < one.due);
+        if let Some(due) = on_time.map(|one| one.due).min() {
+            return Step::Wait(due.min(end));
+        }
+        if let Some((at, is_tcp)) = self.choose(turn) {
+            return if is_tcp { self.dial(at, turn) } else { self.send(at, turn) };
+        }
+        let rests = self.tries.iter().filter(|one| one.may_send() && now < one.again);
+        let again = rests.map(|one| one.again).min();
+        let is_asked = |one: &Try| {
+            let health = turn.servers.get(one.server).health();
+            one.is_open() || !one.is_over() && health == Health::Down
+        };
+        if let Some(again) = again {
+            Step::Wait(again.min(end))
+        } else if !self.tries.iter().any(is_asked) {
+            let is_loop =
+                |one: &Try| matches!(turn.servers.get(one.server).health(), Health::Looping(_));
+            let failure = if self.tries.iter().any(is_loop) { LOOPING } else { NO_UPSTREAM };
+            Step::Fail(self.failure.unwrap_or(failure))
+        } else if self.is_parked() {
+            Step::Wait(end.min(now + PARK_PAUSE))
+        } else {
+            Step::Wait(end)
+        }
+    }
+
+    /// Notes whether every server that could still answer is down. Returns when the question fails:
+    /// at its deadline, or earlier if all servers are down.
+    fn park(&mut self, turn: &Turn<'_>) -> Moment {
+        let may_answer = self.tries.iter().filter(|one| !one.is_over());
+        let mut servers = may_answer.map(|one| turn.servers.get(one.server));
+        if servers.any(|server| server.health() == Health::Up) {
+            self.parked = None;
+            return turn.deadline;
+        }
+        let since = *self.parked.get_or_insert(turn.now);
+        (since + PARK_MAX).min(turn.deadline)
+    }
+
+    /// Counts tries that have become overdue as silence of their servers.
+    fn count_silence(&mut self, turn: &mut Turn<'_>) {
+        for one in self.tries.iter_mut().filter(|one| one.is_open() && turn.now >= one.due) {
+            if !std::mem::replace(&mut one.is_counted, true) {
+                self.failure.get_or_insert(SILENCE.of(one.server));
+                if turn.servers.get_mut(one.server).was_silent(turn.now) {
+                    turn.fallen.push(one.server);
+                }
+            }
+        }
+    }
+
+    /// Returns the best try to make now and whether it is made over TCP: first each server once
+    /// over UDP, then each a second time, then over TCP, then a third time.
+    fn choose(&self, turn: &Turn<'_>) -> Option<(usize, bool)> {
+        let may_send = self.sends < SENDS_MAX.max(self.tries.len());
+        let ways = self.tries.iter().enumerate().flat_map(|(at, one)| {
+            let speaks_udp = turn.servers.get(one.server).speaks_udp(turn.now);
+            let udp = (may_send && speaks_udp && one.may_send() && turn.now >= one.again)
+                .then_some((one.sends * 2, false));
+            let order = if speaks_udp { TCP_ORDER } else { 0 };
+            let tcp =
+                (one.tcp == Way::Unasked && one.sends * 2 + 1 >= order).then_some((order, true));
+            let refused =
+                (one.tcp == Way::Unasked && one.udp == Way::Over).then_some((TCP_ORDER, true));
+            let rank = turn.servers.rank(one.server, turn.now);
+            [udp, tcp, refused]
+                .into_iter()
+                .flatten()
+                .filter_map(move |(order, is_tcp)| rank.map(|rank| ((order, rank, at), is_tcp)))
+        });
+        ways.min().map(|((.., at), is_tcp)| (at, is_tcp))
+    }
+
+    fn send(&mut self, at: usize, turn: &mut Turn<'_>) -> Step {
+        let one = &mut self.tries[at];
+        let server = turn.servers.get_mut(one.server);
+        if one.udp == Way::Unasked {
+            one.form = form(server.is_local(), one, turn);
+            one.first = turn.now;
+        }
+        if one.lost_case {
+            one.form.upper_case = 0;
+        }
+        let server = turn.servers.get_mut(one.server);
+        server.sent(turn.now);
+        one.udp = Way::Waiting;
+        one.last = turn.now;
+        one.due = turn.now + server.round_trip.patience() * (1 << one.sends.min(2));
+        one.again = one.due;
+        one.is_counted = false;
+        one.sends += 1;
+        self.sends += 1;
+        Step::Send(at)
+    }
+
+    fn dial(&mut self, at: usize, turn: &mut Turn<'_>) -> Step {
+        let one = &mut self.tries[at];
+        if one.udp == Way::Unasked {
+            one.form = form(false, one, turn);
+        }
+        let server = turn.servers.get_mut(one.server);
+        server.sent(turn.now);
+        one.tcp = Way::Waiting;
+        // No single try takes all the time of a question.
+        let share = turn.deadline.since(turn.now) / 2;
+        let patience = (server.round_trip.patience() * 3).max(STREAM_PATIENCE_MIN);
+        one.due = turn.now + patience.min(share);
+        one.is_counted = false;
+        Step::Dial(at)
+    }
+
+    /// Takes the outcome of a genuine reply to try `at` over UDP, or over TCP if `is_stream`.
+    pub fn on_reply(
+        &mut self,
+        at: usize,
+        is_stream: bool,
+        outcome: Outcome,
+        turn: &mut Turn<'_>,
+    ) -> Step {
+        self.learn(at, is_stream, turn);
+        let one = &mut self.tries[at];
+        let server = turn.servers.get_mut(one.server);
+        match outcome {
+            Outcome::Answer(answer) => {
+                if one.form.plain {
+                    server.answered_plain(turn.now);
+                }
+                server.keeps_case &= is_stream || !one.lost_case;
+                self.blame_others(at, turn);
+                return Step::Answer(answer);
+            }
+            Outcome::Truncated(cut) => {
+                one.udp = Way::Over;
+                self.cut = cut.map(|cut| *cut).or(self.cut.take());
+                match one.tcp {
+                    Way::Unasked => return self.dial(at, turn),
+                    Way::Waiting => {}
+                    Way::Over => self.failure = Some(STREAM_FAILED.of(one.server)),
+                }
+            }
+            Outcome::NotUnderstood(_) if one.form.edns && !is_stream => {
+                one.form.plain = true;
+                one.form.edns = false;
+                one.sends -= 1;
+                self.sends -= 1;
+                return self.send(at, turn);
+            }
+            Outcome::NotUnderstood(failure) | Outcome::Failed(failure) => {
+                server.erred();
+                one.give_up();
+                self.failure = Some(failure.of(one.server));
+            }
+            Outcome::Useless(failure) => {
+                server.erred();
+                *(if is_stream { &mut one.tcp } else { &mut one.udp }) = Way::Over;
+                if is_stream {
+                    one.give_up();
+                }
+                self.failure = Some(failure.of(one.server));
+            }
+        }
+        self.next(turn)
+    }
+
+    /// Notes what a genuine reply shows about the server of try `at`.
+    pub fn learn(&mut self, at: usize, is_stream: bool, turn: &mut Turn<'_>) {
+        let one = &mut self.tries[at];
+        let server = turn.servers.get_mut(one.server);
+        if is_stream {
+            one.tcp = Way::Over;
+            if one.udp == Way::Waiting && one.sends >= 2 && !one.is_suspected {
+                server.answered_tcp_alone(turn.now);
+            }
+            return;
+        }
+        server.answered_udp();
+        match one.sends {
+            1 => server.round_trip.sample(turn.now.since(one.last)),
+            _ => server.round_trip.ambiguous(turn.now.since(one.first), turn.now.since(one.last)),
+        }
+    }
+
+    /// Has the servers that failed avoided for a while: the one of try `at` answered.
+    fn blame_others(&self, at: usize, turn: &mut Turn<'_>) {
+        for (other, one) in self.tries.iter().enumerate() {
+            if other != at && one.is_over() {
+                turn.servers.get_mut(one.server).avoid(turn.now);
+            }
+        }
+    }
+
+    /// Takes the word that an exchange over TCP failed.
+    pub fn on_stream_failed(&mut self, at: usize, turn: &mut Turn<'_>) -> Step {
+        let one = &mut self.tries[at];
+        one.tcp = Way::Over;
+        one.is_counted = true;
+        if one.udp != Way::Waiting {
+            self.failure = Some(STREAM_FAILED.of(one.server));
+        }
+        if turn.servers.get_mut(one.server).was_silent(turn.now) {
+            turn.fallen.push(one.server);
+        }
+        self.next(turn)
+    }
+
+    /// Takes the word that try `at` did not reach a listener. It ends this send alone: outside the
+    /// pod it may be forged (SAD DNS). The next one to the same server waits for its time.
+    pub fn on_unreachable(&mut self, at: usize, turn: &mut Turn<'_>) -> Step {
+        let one = &mut self.tries[at];
+        if one.udp == Way::Waiting {
+            one.again = one.due.max(one.again);
+            one.due = turn.now;
+            if one.sends >= TRIES_MAX {
+                one.udp = Way::Over;
+                self.failure = Some(CLOSED.of(one.server));
+            }
+        }
+        self.next(turn)
+    }
+
+    /// Takes back what was sent to `server`, which is in this pod and closed: the question is sent
+    /// again when it listens.
+    pub fn on_closed(&mut self, server: u16) {
+        for one in self.tries.iter_mut().filter(|one| one.server == server) {
+            if one.udp == Way::Waiting {
+                one.udp = Way::Unasked;
+                one.sends -= 1;
+                self.sends -= 1;
+                one.again = Moment::default();
+            }
+        }
+    }
+
+    /// Takes an odd datagram on the socket of try `at`: forgers may be at work. The question is
+    /// asked over TCP once, where they cannot interfere. The true reply may still come.
+    pub fn on_suspicion(
+        &mut self,
+        at: usize,
+        lost_case: bool,
+        turn: &mut Turn<'_>,
+    ) -> Option<Step> {
+        let one = &mut self.tries[at];
+        one.lost_case |= lost_case;
+        let is_first = !std::mem::replace(&mut one.is_suspected, true);
+        if !is_first || one.tcp != Way::Unasked || one.udp != Way::Waiting {
+            return None;
+        }
+        let due = one.due;
+        let step = self.dial(at, turn);
+        self.tries[at].due = due;
+        Some(step)
+    }
+
+    /// Returns the first step of a probe: its one server is asked even if it is down.
+    pub fn probe(&mut self, turn: &mut Turn<'_>) -> Step {
+        let speaks_udp = turn.servers.get(self.tries[0].server).speaks_udp(turn.now);
+        if speaks_udp { self.send(0, turn) } else { self.dial(0, turn) }
+    }
+
+    /// Returns whether it waits for a server to come back.
+    pub fn is_parked(&self) -> bool {
+        self.parked.is_some()
+    }
+
+    /// Returns whether try `at` has a datagram under way.
+    pub fn awaits_datagram(&self, at: usize) -> bool {
+        self.tries.get(at).is_some_and(|one| one.udp == Way::Waiting)
+    }
+
+    /// Returns whether try `at` has an exchange over TCP under way.
+    pub fn awaits_stream(&self, at: usize) -> bool {
+        self.tries.get(at).is_some_and(|one| one.tcp == Way::Waiting)
+    }
+}
+
+impl Try {
+    fn new(server: u16) -> Self {
+        Self {
+            server,
+            form: Form::default(),
+            udp: Way::Unasked,
+            tcp: Way::Unasked,
+            sends: 0,
+            first: Moment::default(),
+            last: Moment::default(),
+            due: Moment::default(),
+            again: Moment::default(),
+            is_counted: false,
+            is_suspected: false,
+            lost_case: false,
+        }
+    }
+
+    /// Returns whether a reply to it may still come.
+    fn is_open(&self) -> bool {
+        self.udp == Way::Waiting || self.tcp == Way::Waiting
+    }
+
+    /// Returns whether a datagram of it was ever sent.
+    pub fn was_sent(&self) -> bool {
+        self.first != Moment::default()
+    }
+
+    /// Returns whether it may be sent over UDP once more.
+    fn may_send(&self) -> bool {
+        self.udp != Way::Over && self.sends < TRIES_MAX
+    }
+
+    /// Returns whether the server has failed for this question.
+    fn is_over(&self) -> bool {
+        self.udp == Way::Over && self.tcp == Way::Over
+    }
+
+    fn give_up(&mut self) {
+        (self.udp, self.tcp) = (Way::Over, Way::Over);
+    }
+}
+
+/// Returns how a first query to the server of `one` is written.
+fn form(is_pooled: bool, one: &Try, turn: &mut Turn<'_>) -> Form {
+    let server = turn.servers.get(one.server);
+    let edns = server.reads_edns(turn.now);
+    let is_padded = matches!(server.endpoint.transport, Transport::Tls(_));
+    let (plain, upper_case) = (false, 0);
+    let form = Form { id: turn.pool_id, edns, upper_case, plain, is_padded };
+    if is_pooled {
+        return form;
+    }
+    let upper_case = if server.keeps_case && !is_padded { (turn.draw)() } else { 0 };
+    Form { id: (turn.draw)() as u16, upper_case, ..form }
+}
+
+/// Datagrams to one server (RFC 9520 section 3.1).
+const TRIES_MAX: u32 = 3;
+/// Datagrams in all, if the group has fewer servers than this.
+const SENDS_MAX: usize = 6;
+/// TCP comes after the second datagram, which has order 2, and before the third.
+const TCP_ORDER: u32 = 3;
+/// An exchange over TCP needs two round trips at least and may wait for its place.
+const STREAM_PATIENCE_MIN: Duration = Duration::from_millis(800);
+/// How long a question waits for a server to come back, if all are down: longer than the pause
+/// between two probes.
+const PARK_MAX: Duration = Duration::from_millis(1_200);
+/// The time after which a parked question looks again.
+const PARK_PAUSE: Duration = Duration::from_millis(250);
+
+const NO_UPSTREAM: Failure =
+    Failure::servfail(ErrorCode::NoReachableAuthority, "no upstream for this name");
+const ALL_DOWN: Failure =
+    Failure::servfail(ErrorCode::NoReachableAuthority, "every upstream is down");
+const LOOPING: Failure =
+    Failure::servfail(ErrorCode::NoReachableAuthority, "every upstream sends our queries back");
+const SILENCE: Failure = Failure::servfail(ErrorCode::NetworkError, "no upstream answered in time");
+const CLOSED: Failure = Failure::servfail(ErrorCode::NetworkError, "the upstream's port is closed");
+const STREAM_FAILED: Failure =
+    Failure::servfail(ErrorCode::NetworkError, "the exchange over TCP failed");

@@ -1,0 +1,360 @@
+//! Exchanges over TCP and TLS: connections that many questions share (RFC 7766 section 6.2.1).
+//!
+//! Edge. Each server has a link, which keeps its connections and the exchanges that wait for a
+//! place on one. Runs on the program's tokio runtime. Knows of DNS the length in front of a message
+//! and the ID in it.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpSocket;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::act::Try;
+use super::endpoint::{Endpoint, Transport};
+use super::tls::Tls;
+
+/// The outcome of an exchange: a whole message, or `None` if it failed.
+pub(super) type Exchanged = (Try, Option<Vec<u8>>);
+
+/// The links to all servers.
+pub(super) struct Streams {
+    runtime: Handle,
+    links: HashMap<Endpoint, mpsc::Sender<Exchange>>,
+    tasks: JoinSet<()>,
+    shared: Shared,
+}
+
+/// What all connections use.
+#[derive(Clone)]
+struct Shared {
+    tls: Arc<Tls>,
+    outcomes: mpsc::Sender<Exchanged>,
+}
+
+/// One question on its way.
+struct Exchange {
+    one: Try,
+    /// The query behind its length.
+    message: Vec<u8>,
+    deadline: Instant,
+    /// Its connection was closed once before it was answered.
+    is_retry: bool,
+    /// Its place on the link, once it has one.
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Streams {
+    /// No links yet, and the channel on which outcomes come. `ca` names a file with the
+    /// certificates that servers are verified with, in place of the system's.
+    pub fn new(runtime: Handle, ca: Option<PathBuf>) -> (Self, mpsc::Receiver<Exchanged>) {
+        let (outcomes, receiver) = mpsc::channel(OUTCOMES_MAX);
+        let shared = Shared { tls: Arc::new(Tls::new(ca)), outcomes };
+        (Self { runtime, links: HashMap::new(), tasks: JoinSet::new(), shared }, receiver)
+    }
+
+    /// Starts an exchange of `query` with `endpoint` that ends within `time`. Returns `false` if
+    /// too many wait for this server.
+    pub fn dial(&mut self, one: Try, endpoint: &Endpoint, query: &[u8], time: Duration) -> bool {
+        while self.tasks.try_join_next().is_some() {}
+        let mut message = Vec::with_capacity(query.len() + 2);
+        message.extend_from_slice(&(query.len() as u16).to_be_bytes());
+        message.extend_from_slice(query);
+        let deadline = Instant::now() + time;
+        let exchange = Exchange { one, message, deadline, is_retry: false, place: None };
+        let Some(link) = self.links.get(endpoint) else { return self.open(endpoint, exchange) };
+        match link.try_send(exchange) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Full(_)) => false,
+            Err(mpsc::error::TrySendError::Closed(exchange)) => self.open(endpoint, exchange),
+        }
+    }
+
+    /// Opens a link to `endpoint` that begins with `exchange`.
+    fn open(&mut self, endpoint: &Endpoint, exchange: Exchange) -> bool {
+        self.links.retain(|_, link| !link.is_closed());
+        let (sender, receiver) = mpsc::channel(WAITING_MAX);
+        let sent = sender.try_send(exchange).is_ok();
+        let link = Link {
+            endpoint: endpoint.clone(),
+            shared: self.shared.clone(),
+            places: Arc::new(Semaphore::new(PIPELINED_MAX * CONNECTIONS_MAX)),
+            connections: Vec::new(),
+            tasks: JoinSet::new(),
+        };
+        self.tasks.spawn_on(link.run(receiver), &self.runtime);
+        self.links.insert(endpoint.clone(), sender);
+        sent
+    }
+}
+
+/// The connections to one server.
+struct Link {
+    endpoint: Endpoint,
+    shared: Shared,
+    /// Exchanges under way on all connections.
+    places: Arc<Semaphore>,
+    /// The way to each connection; its free room is what may be added to it.
+    connections: Vec<mpsc::Sender<Exchange>>,
+    tasks: JoinSet<Vec<Exchange>>,
+}
+
+impl Link {
+    /// Takes exchanges until none has come for a while and all have ended.
+    async fn run(mut self, mut receiver: mpsc::Receiver<Exchange>) {
+        loop {
+            tokio::select! {
+                exchange = receiver.recv() => match exchange {
+                    Some(exchange) => self.take(exchange).await,
+                    None => return, // the forwarder has ended
+                },
+                Some(ended) = self.tasks.join_next() => {
+                    self.connections.retain(|connection| !connection.is_closed());
+                    for exchange in ended.unwrap_or_default() {
+                        self.retry(exchange).await;
+                    }
+                }
+                () = tokio::time::sleep(IDLE_MAX), if self.tasks.is_empty() => {
+                    receiver.close();
+                    // What came in between is not lost.
+                    while let Some(exchange) = receiver.recv().await {
+                        finish(&self.shared, exchange, None).await;
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Has `exchange` sent as soon as there is a place for it.
+    async fn take(&mut self, mut exchange: Exchange) {
+        let place = Arc::clone(&self.places).acquire_owned();
+        match timeout_at(exchange.deadline, place).await {
+            Ok(Ok(place)) => exchange.place = Some(place),
+            // Its time is over; a semaphore that is never closed does not fail.
+            Ok(Err(_)) | Err(_) => return finish(&self.shared, exchange, None).await,
+        }
+        self.send(exchange).await;
+    }
+
+    /// Sends `exchange` again, whose connection was closed before it was answered: a server may
+    /// close a connection that it takes for idle at any time (RFC 7766 section 6.2.4).
+    async fn retry(&mut self, mut exchange: Exchange) {
+        if std::mem::replace(&mut exchange.is_retry, true) {
+            return finish(&self.shared, exchange, None).await;
+        }
+        self.send(exchange).await;
+    }
+
+    /// Hands `exchange` to the connection with the most room, or to a new one.
+    async fn send(&mut self, exchange: Exchange) {
+        self.connections.retain(|connection| !connection.is_closed());
+        let room = self.connections.iter().max_by_key(|connection| connection.capacity());
+        let is_busy = |room: &mpsc::Sender<Exchange>| room.capacity() < PIPELINED_MAX / 2;
+        let may_open = self.connections.len() < CONNECTIONS_MAX;
+        let exchange = match room {
+            Some(room) if !(may_open && is_busy(room)) => match room.try_send(exchange) {
+                Ok(()) => return,
+                Err(error) => error.into_inner(),
+            },
+            _ => exchange,
+        };
+        let (sender, receiver) = mpsc::channel(PIPELINED_MAX);
+        if sender.try_send(exchange).is_ok() {
+            self.connections.push(sender);
+        }
+        let connection = Connection {
+            endpoint: self.endpoint.clone(),
+            shared: self.shared.clone(),
+            under_way: HashMap::new(),
+            next_id: 0,
+        };
+        self.tasks.spawn(connection.run(receiver));
+    }
+}
+
+/// A stream of bytes to a server.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// One connection and the exchanges on it.
+struct Connection {
+    endpoint: Endpoint,
+    shared: Shared,
+    /// By the ID that they have on this connection, with the ID of their query.
+    under_way: HashMap<u16, (Exchange, [u8; 2])>,
+    next_id: u16,
+}
+
+impl Connection {
+    /// Connects and exchanges until the connection ends or is idle for a while. Returns exchanges
+    /// that may be sent again on another connection.
+    async fn run(mut self, mut receiver: mpsc::Receiver<Exchange>) -> Vec<Exchange> {
+        let connected = timeout(CONNECT_MAX, connect(&self.endpoint, &self.shared.tls)).await;
+        let ended = match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => self.exchange(stream, &mut receiver).await,
+            Err(error) => Err((error, false)),
+        };
+        receiver.close();
+        let (error, was_good) = match ended {
+            Ok(()) => return Vec::new(),
+            Err(ended) => ended,
+        };
+        tracing::debug!(server = %self.endpoint, %error, "connection to an upstream ended");
+        let mut left: Vec<Exchange> = self.under_way.drain().map(|(_, (left, _))| left).collect();
+        while let Some(exchange) = receiver.recv().await {
+            left.push(exchange);
+        }
+        if was_good {
+            return left;
+        }
+        for exchange in left {
+            finish(&self.shared, exchange, None).await;
+        }
+        Vec::new()
+    }
+
+    /// Exchanges messages over `stream`. Fails with the error that ended the connection and whether
+    /// it had answered anything before; returns normally if it was idle.
+    async fn exchange(
+        &mut self,
+        mut stream: Box<dyn Stream>,
+        receiver: &mut mpsc::Receiver<Exchange>,
+    ) -> Result<(), (io::Error, bool)> {
+        let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+        let mut was_good = false;
+        let mut timeouts = 0;
+        loop {
+            let deadlines = self.under_way.values().map(|(exchange, _)| exchange.deadline);
+            let due = deadlines.min().unwrap_or_else(|| Instant::now() + IDLE_MAX);
+            tokio::select! {
+                Some(exchange) = receiver.recv() => {
+                    self.write(&mut stream, exchange).await.map_err(|error| (error, was_good))?;
+                }
+                read = stream.read_buf(&mut buffer) => {
+                    match read {
+                        Ok(0) if self.under_way.is_empty() => return Ok(()),
+                        Ok(0) => return Err((io::ErrorKind::UnexpectedEof.into(), was_good)),
+                        Ok(_) => {}
+                        Err(error) => return Err((error, was_good)),
+                    }
+                    while let Some(message) = split_message(&mut buffer) {
+                        timeouts = 0;
+                        was_good = true;
+                        self.answer(message).await;
+                    }
+                }
+                () = tokio::time::sleep_until(due) => {
+                    if self.under_way.is_empty() {
+                        return Ok(());
+                    }
+                    timeouts += self.give_up().await;
+                    if timeouts >= TIMEOUTS_MAX {
+                        return Err((io::ErrorKind::TimedOut.into(), false));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends the query of `exchange` under an ID that no other has on this connection.
+    async fn write(&mut self, stream: &mut Box<dyn Stream>, exchange: Exchange) -> io::Result<()> {
+        while self.under_way.contains_key(&self.next_id) {
+            self.next_id = self.next_id.wrapping_add(1);
+        }
+        let id = self.next_id;
+        self.next_id = id.wrapping_add(1);
+        let theirs = [exchange.message[2], exchange.message[3]];
+        let mut message = exchange.message.clone();
+        message[2..4].copy_from_slice(&id.to_be_bytes());
+        self.under_way.insert(id, (exchange, theirs));
+        let written = async {
+            stream.write_all(&message).await?;
+            stream.flush().await
+        };
+        timeout(WRITE_MAX, written).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Hands `message` to the exchange that it answers; other messages are dropped.
+    async fn answer(&mut self, mut message: Vec<u8>) {
+        let Some(id) = message.first_chunk().map(|id| u16::from_be_bytes(*id)) else { return };
+        if let Some((exchange, theirs)) = self.under_way.remove(&id) {
+            message[..2].copy_from_slice(&theirs);
+            finish(&self.shared, exchange, Some(message)).await;
+        }
+    }
+
+    /// Ends the exchanges whose time is over. Returns how many.
+    async fn give_up(&mut self) -> usize {
+        let now = Instant::now();
+        let is_over = |(exchange, _): &(Exchange, _)| exchange.deadline <= now;
+        let ids = self.under_way.iter().filter(|(_, entry)| is_over(entry)).map(|(&id, _)| id);
+        let over: Vec<u16> = ids.collect();
+        for id in &over {
+            if let Some((exchange, _)) = self.under_way.remove(id) {
+                finish(&self.shared, exchange, None).await;
+            }
+        }
+        over.len()
+    }
+}
+
+async fn connect(endpoint: &Endpoint, tls: &Tls) -> io::Result<Box<dyn Stream>> {
+    let socket = match endpoint.address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    if let Some(source) = endpoint.source {
+        socket.bind(SocketAddr::new(source, 0))?;
+    }
+    let stream = socket.connect(endpoint.address).await?;
+    stream.set_nodelay(true)?;
+    match &endpoint.transport {
+        Transport::Udp | Transport::Tcp => Ok(Box::new(stream)),
+        Transport::Tls(name) => {
+            Ok(Box::new(tls.connect(stream, endpoint.address.ip(), name.as_deref()).await?))
+        }
+    }
+}
+
+/// Takes the first whole message out of `buffer`, if there is one.
+fn split_message(buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let len = usize::from(u16::from_be_bytes(*buffer.first_chunk()?));
+    let message = buffer.get(2..2 + len)?.to_vec();
+    buffer.drain(..2 + len);
+    Some(message)
+}
+
+/// Reports the outcome of `exchange` and gives its place back.
+async fn finish(shared: &Shared, exchange: Exchange, reply: Option<Vec<u8>>) {
+    // An error means that the forwarder has ended, and with it everyone who waits.
+    shared.outcomes.send((exchange.one, reply)).await.unwrap_or_default();
+}
+
+/// Connections to one server.
+const CONNECTIONS_MAX: usize = 8;
+/// Exchanges under way on one connection.
+const PIPELINED_MAX: usize = 32;
+/// Exchanges that wait for a place on a link.
+const WAITING_MAX: usize = 1_024;
+/// Outcomes that the forwarder has not taken yet; each may be 64 KiB.
+const OUTCOMES_MAX: usize = 64;
+/// How long a connection may take to be set up, its TLS handshake included.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// A server that takes no bytes for this long has closed its window for good.
+const WRITE_MAX: Duration = Duration::from_secs(1);
+/// A connection without exchanges is closed after this time.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+/// Exchanges in a row that time out on a connection before it is given up.
+const TIMEOUTS_MAX: usize = 4;
+/// What a connection reads at first; it grows with the messages.
+const BUFFER_BYTES: usize = 4 << 10;

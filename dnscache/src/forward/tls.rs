@@ -1,0 +1,89 @@
+//! TLS to upstreams (RFC 7858), always verified (RFC 8310 section 5, strict privacy).
+//!
+//! Edge. Knows certificates and names; does not know DNS.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// Verifies servers. Sessions are resumed: a new connection to a server that was connected before
+/// needs no certificate.
+pub(super) struct Tls {
+    /// The certificates that servers are verified with; `None` for those of the system.
+    ca: Option<PathBuf>,
+    /// Made when the first connection needs it; `None` if there is no certificate.
+    connector: OnceLock<Option<TlsConnector>>,
+}
+
+impl Tls {
+    pub fn new(ca: Option<PathBuf>) -> Self {
+        Self { ca, connector: OnceLock::new() }
+    }
+
+    /// Sets TLS up over `stream` with the server at `address`, whose certificate must be valid for
+    /// `name`, or for the address without one.
+    pub async fn connect(
+        &self,
+        stream: TcpStream,
+        address: IpAddr,
+        name: Option<&str>,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let connector = self.connector.get_or_init(|| match roots(self.ca.as_deref()) {
+            Ok(roots) => Some(connector(roots)),
+            Err(error) => {
+                tracing::error!(%error, "no upstream can be verified over TLS");
+                None
+            }
+        });
+        let connector = connector.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let name = match name {
+            Some(name) => ServerName::try_from(name.to_owned()).map_err(io::Error::other)?,
+            None => ServerName::from(address),
+        };
+        connector.connect(name, stream).await
+    }
+}
+
+fn connector(roots: RootCertStore) -> TlsConnector {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring supports the versions that rustls does")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+/// Why there are no certificates to verify servers with.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("cannot read certificates from {0}: {1}")]
+    Read(PathBuf, rustls::pki_types::pem::Error),
+    #[error("no certificate is installed on this system; name a file with --tls-ca")]
+    None,
+}
+
+fn roots(ca: Option<&Path>) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    match ca {
+        Some(path) => {
+            let error = |error| Error::Read(path.to_owned(), error);
+            for certificate in CertificateDer::pem_file_iter(path).map_err(error)? {
+                roots.add_parsable_certificates([certificate.map_err(error)?]);
+            }
+        }
+        None => {
+            // Certificates that cannot be parsed are left out.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    if roots.is_empty() { Err(Error::None) } else { Ok(roots) }
+}
