@@ -201,6 +201,8 @@ impl Routes {
                 }
                 match self.suffixes.get(rest) {
                     None => {}
+                    Some(&Suffix::Special(Kind::Multicast))
+                        if shared::wire::labels(name).count() > 2 => {}
                     Some(&Suffix::Special(kind)) => {
                         found.special.get_or_insert(Local { zone: rest, kind });
                     }
@@ -487,7 +489,7 @@ mod tests {
             &[
                 ("web.shop.svc.cluster.local", "127.0.0.1:10053"),
                 ("cluster.local", "127.0.0.1:10053"),
-                ("mycluster.local", "9.9.9.9:53 [2620:fe::9]:53"),
+                ("a.mycluster.local", "9.9.9.9:53 [2620:fe::9]:53"),
                 ("7.0.0.10.in-addr.arpa", "127.0.0.1:10053"),
                 ("8.8.8.8.in-addr.arpa", "127.0.0.1:10053"),
                 ("a.corp.example", "10.0.0.1:53 10.0.0.2:5353"),
@@ -525,6 +527,13 @@ mod tests {
             ("1.0.0.2.ip6.arpa", "9.9.9.9:53"),
             ("web.shop.svc.cluster.local", "local cluster.local"),
             ("printer.corp.local", "9.9.9.9:53"),
+            ("printer.local", "local local"),
+            ("local", "local local"),
+            ("x.alt", "local alt"),
+            ("_dns.resolver.arpa", "local resolver.arpa"),
+            ("default.service.arpa", "local service.arpa"),
+            ("6tisch.arpa", "local 6tisch.arpa"),
+            ("eap-noob.arpa", "local eap-noob.arpa"),
             ("test.example", "9.9.9.9:53"),
         ];
         check(&closed, &rows);

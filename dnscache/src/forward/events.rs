@@ -95,8 +95,9 @@ impl<W> Queries<W> {
         };
         let is_good = matches!(outcome, Outcome::Answer(_) | Outcome::Truncated(_));
         let server = self.servers.get_mut(index);
+        let was_silent = server.is_silent();
         let was_down = server.replied(now);
-        let has_recovered = is_good && server.answered() || was_down;
+        let has_recovered = is_good && server.answered() || was_silent || was_down;
         if has_recovered && std::mem::take(&mut server.is_blamed) {
             let blame = self.servers.blame(index);
             self.recovered.push(blame);

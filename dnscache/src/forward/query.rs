@@ -254,9 +254,12 @@ impl Asking {
                     Way::Over => self.failure = Some(STREAM_FAILED.of(one.server)),
                 }
             }
-            Outcome::NotUnderstood(_) if one.form.edns && !is_stream => {
+            Outcome::NotUnderstood(_) if one.form.edns => {
                 one.form.plain = true;
                 one.form.edns = false;
+                if is_stream {
+                    return self.dial(at, turn);
+                }
                 one.sends -= 1;
                 self.sends -= 1;
                 return self.send(at, turn);

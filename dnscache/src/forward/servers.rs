@@ -155,6 +155,12 @@ impl Server {
         }
     }
 
+    /// Returns whether it has left so many tries in a row without a reply that failures may have
+    /// been stored for its silence.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent > SILENT_SERIES
+    }
+
     /// Notes a genuine reply over UDP or TCP. Returns whether the server was down until now.
     pub(super) fn replied(&mut self, now: Moment) -> bool {
         self.silent = 0;
@@ -388,6 +394,8 @@ impl Servers {
 
 /// How much one try weighs in the share of lost ones.
 const LOSS_GAIN: f32 = 0.125;
+/// A question that fails for silence leaves at least this many tries without a reply.
+const SILENT_SERIES: u32 = 3;
 /// A server is down when more tries than this got no reply in a row ...
 const SILENT_TRIES: u32 = 6;
 /// ... over at least this time: a burst of queries must not condemn it for a lost fraction of a

@@ -46,8 +46,6 @@ struct Exchange {
     /// The query behind its length.
     message: Vec<u8>,
     deadline: Instant,
-    /// Its connection was closed once before it was answered.
-    is_retry: bool,
     /// Its place on the link, once it has one.
     place: Option<OwnedSemaphorePermit>,
 }
@@ -69,7 +67,7 @@ impl Streams {
         message.extend_from_slice(&(query.len() as u16).to_be_bytes());
         message.extend_from_slice(query);
         let deadline = Instant::now() + time;
-        let exchange = Exchange { one, message, deadline, is_retry: false, place: None };
+        let exchange = Exchange { one, message, deadline, place: None };
         let Some(link) = self.links.get(endpoint) else { return self.open(endpoint, exchange) };
         match link.try_send(exchange) {
             Ok(()) => true,
@@ -118,8 +116,10 @@ impl Link {
                 },
                 Some(ended) = self.tasks.join_next() => {
                     self.connections.retain(|connection| !connection.is_closed());
+                    // A server may close a connection at any time (RFC 7766 section 6.2.4). What it
+                    // left is sent again: each connection has answered something before.
                     for exchange in ended.unwrap_or_default() {
-                        self.retry(exchange).await;
+                        self.send(exchange).await;
                     }
                 }
                 () = tokio::time::sleep(IDLE_MAX), if self.tasks.is_empty() => {
@@ -141,15 +141,6 @@ impl Link {
             Ok(Ok(place)) => exchange.place = Some(place),
             // Its time is over; a semaphore that is never closed does not fail.
             Ok(Err(_)) | Err(_) => return finish(&self.shared, exchange, None).await,
-        }
-        self.send(exchange).await;
-    }
-
-    /// Sends `exchange` again, whose connection was closed before it was answered: a server may
-    /// close a connection that it takes for idle at any time (RFC 7766 section 6.2.4).
-    async fn retry(&mut self, mut exchange: Exchange) {
-        if std::mem::replace(&mut exchange.is_retry, true) {
-            return finish(&self.shared, exchange, None).await;
         }
         self.send(exchange).await;
     }
@@ -205,11 +196,14 @@ impl Connection {
             Err(error) => Err((error, false)),
         };
         receiver.close();
-        let (error, was_good) = match ended {
-            Ok(()) => return Vec::new(),
-            Err(ended) => ended,
+        let was_good = match ended {
+            // What came at the very end is sent again elsewhere.
+            Ok(()) => true,
+            Err((error, was_good)) => {
+                tracing::debug!(server = %self.endpoint, %error, "connection to an upstream ended");
+                was_good
+            }
         };
-        tracing::debug!(server = %self.endpoint, %error, "connection to an upstream ended");
         let mut left: Vec<Exchange> = self.under_way.drain().map(|(_, (left, _))| left).collect();
         while let Some(exchange) = receiver.recv().await {
             left.push(exchange);

@@ -25,6 +25,9 @@ pub enum Kind {
     /// The same, of addresses that networks use for themselves: those next to the cluster too,
     /// which is why their names may leave a pod that knows which are the cluster's.
     Private,
+    /// Names of one more label do not exist: they are multicast DNS's (RFC 6762 section 22.1).
+    /// Deeper ones may be those of a network that uses the domain for its own names.
+    Multicast,
     /// Every name has the loopback addresses (RFC 6761 section 6.3).
     Loopback,
 }
@@ -38,7 +41,8 @@ impl Local<'_> {
         reply.set_recursion_available(true);
         reply.set_authoritative(true);
         let is_apex = query.name().len() == self.zone.len();
-        let exists = self.kind == Kind::Loopback || (is_apex && self.kind != Kind::Absent);
+        let is_absent = matches!(self.kind, Kind::Absent | Kind::Multicast);
+        let exists = self.kind == Kind::Loopback || (is_apex && !is_absent);
         if self.kind != Kind::Loopback {
             reply.set_error(ErrorCode::Other, "answered here: this name never leaves the pod");
         }
@@ -91,7 +95,7 @@ pub(super) fn zones() -> impl Iterator<Item = (Box<[u8]>, Kind)> {
     absent
         .chain(empty)
         .chain(private)
-        .chain([("localhost".to_owned(), Kind::Loopback)])
+        .chain([("localhost".to_owned(), Kind::Loopback), ("local".to_owned(), Kind::Multicast)])
         .map(|(zone, kind)| (wire(&zone).expect("the lists hold domain names"), kind))
 }
 
@@ -123,18 +127,24 @@ const TTL_SECS: u32 = 300;
 /// Not `test`, against RFC 6761 section 6.2: those who use it have a server for it, often the same
 /// that they ask for everything else. Not the addresses of documentation, against RFC 6303 sections
 /// 4.2 and 4.6: nobody has them, and Kubernetes' e2e tests ask an upstream of theirs about them.
-const ABSENT: [&str; 3] = [
-    // RFC 6761 section 6.4, RFC 7686.
+const ABSENT: [&str; 6] = [
+    // RFC 6761 section 6.4, RFC 7686, RFC 9476.
     "invalid",
     "onion",
+    "alt",
+    // RFC 9031 section 9.3, RFC 9140 section 5.1: names of protocols, never of hosts.
+    "6tisch.arpa",
+    "eap-noob.arpa",
     // Ours: where nobody serves it, nobody outside may be asked about it either.
     "cluster.local",
 ];
 
 /// Zones that exist outside and are empty, beside ranges of them.
-const EMPTY: [&str; 9] = [
-    // RFC 8375.
+const EMPTY: [&str; 11] = [
+    // RFC 8375, RFC 9462 section 6.4, RFC 9665 section 10.
     "home.arpa",
+    "resolver.arpa",
+    "service.arpa",
     // RFC 6303 section 4.2: this network, loopback, link-local, broadcast.
     "0.in-addr.arpa",
     "127.in-addr.arpa",
@@ -192,13 +202,12 @@ mod tests {
         for (zone, kind) in zones().chain(flags) {
             let zone = text(&zone);
             for qtype in TYPES {
-                let own = matches!(qtype, rtype::SOA | rtype::NS) && kind != Kind::Absent;
+                let is_absent = matches!(kind, Kind::Absent | Kind::Multicast);
+                let own = matches!(qtype, rtype::SOA | rtype::NS) && !is_absent;
                 let here = kind == Kind::Loopback && matches!(qtype, rtype::A | rtype::AAAA);
                 let below = format!("a.{zone}");
-                let rows = [
-                    (&zone, kind != Kind::Absent, own || here),
-                    (&below, kind == Kind::Loopback, here),
-                ];
+                let rows =
+                    [(&zone, !is_absent, own || here), (&below, kind == Kind::Loopback, here)];
                 for (name, exists, answers) in rows {
                     let what = format!("{name} {qtype} {kind:?}");
                     let message = ask(name, qtype, kind, &zone);

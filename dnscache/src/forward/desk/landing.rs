@@ -148,7 +148,9 @@ impl Desk {
         if self.ask_beyond(slot, failure, now) {
             return;
         }
-        self.keep_failure(slot, failure, now);
+        if cut.is_none() {
+            self.keep_failure(slot, failure, now);
+        }
         let wait = now.since(self.queries.origin(slot).started);
         let mut clients = Vec::new();
         for waiter in self.remove(slot) {
