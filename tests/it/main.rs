@@ -18,3 +18,4 @@ mod queries;
 mod scale;
 mod serve;
 mod tidy;
+mod upstreams;
