@@ -94,6 +94,16 @@ impl Entry {
         self
     }
 
+    /// Lowers every TTL above `secs` seconds to it.
+    pub fn with_ttl_max(mut self, secs: u32) -> Self {
+        let (body, tail) = self.data.split_at_mut(usize::from(self.head.body_len));
+        for offset in tail[..2 * self.head.records()].chunks_exact(2) {
+            let at = usize::from(u16::from_le_bytes([offset[0], offset[1]]));
+            Ages { age: 0, ttl_max: secs }.apply(&mut body[at..at + 4]);
+        }
+        self
+    }
+
     /// Says that there is more than it holds, and than any message can hold.
     pub fn truncated(mut self) -> Self {
         self.head.flags |= TRUNCATED;

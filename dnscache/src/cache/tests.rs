@@ -653,3 +653,13 @@ fn names_with_short_ttls_are_renewed_before_they_expire_too() {
         assert_eq!(found, [Lookup::Hit, Lookup::Due, Lookup::Hit], "{ttl}");
     }
 }
+
+#[test]
+fn ttls_of_an_entry_can_be_lowered() {
+    let world = World::new(BOUNDS);
+    for (ttl_secs, expected) in [(300, 5), (5, 5), (3, 3), (0, 0)] {
+        let entry = addresses("web.example", &[ttl_secs]).with_ttl_max(5);
+        world.cache.insert(&question(&name("web.example")), &entry, 5, world.now);
+        assert_eq!(ttl(&world.ask("web.example").1, "web.example"), expected);
+    }
+}

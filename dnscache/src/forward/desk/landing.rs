@@ -52,6 +52,10 @@ impl Desk {
             // kubedns may get the address later, and announces that.
             answer.entry = answer.entry.following(vec![name.clone().into()]);
         }
+        if self.routes.is_owned(&name) && !self.shared.stream.is_up() {
+            answer.lifetime_secs = answer.lifetime_secs.min(UNWATCHED_SECS);
+            answer.entry = answer.entry.with_ttl_max(UNWATCHED_SECS);
+        }
         if let (Some(place), rcode::NOERROR) = (origin.zone, answer.entry.rcode()) {
             self.zones.give_back(place);
         }
@@ -111,11 +115,7 @@ impl Desk {
         if is_old() {
             return;
         }
-        let mut lifetime_secs = answer.lifetime_secs;
-        if self.routes.is_owned(question.name) && !self.shared.stream.is_up() {
-            lifetime_secs = lifetime_secs.min(UNWATCHED_SECS);
-        }
-        let kept = Kept { lifetime_secs, seen: origin.seen, now };
+        let kept = Kept { lifetime_secs: answer.lifetime_secs, seen: origin.seen, now };
         self.shared.cache.insert_as_of(question, &answer.entry, kept);
         // Routes are swapped at any time, and then entries are removed: this one came too late.
         if is_old() {
