@@ -33,7 +33,9 @@ pub struct Config {
     /// Metrics under the names of another DNS server as well: coredns [default: none]
     #[arg(long, value_name = "SERVER", value_enum, hide_possible_values = true)]
     pub metrics_compat: Option<Compat>,
-    /// Upstream, or the servers of the named domains (repeatable) [default: those of --resolv-file]
+    /// Upstream, or the servers of the named domains (repeatable): ADDR, ADDR@SOURCE, tcp://ADDR,
+    /// or tls://ADDR@NAME, which is verified for NAME, or for ADDR without it [default: those of
+    /// --resolv-file]
     #[arg(long = "server", value_name = "[/DOMAIN/.../]ADDR[#PORT]", value_parser = server)]
     pub servers: Vec<ServerFlag>,
     /// Upstreams where no plain --server is given; watched

@@ -18,7 +18,6 @@
 pub mod act;
 mod board;
 mod desk;
-pub mod endpoint;
 mod events;
 mod hosts;
 mod message;

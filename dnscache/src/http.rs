@@ -84,6 +84,7 @@ async fn explain(
     let servers = |group: usize| -> Vec<String> {
         let show = |server: &Server| match server {
             Server::Address(address) => address.to_string(),
+            Server::Endpoint(endpoint) => endpoint.to_string(),
             Server::Name { host, port } => format!("{host}:{port}"),
         };
         routes.groups()[group].servers.iter().map(show).collect()

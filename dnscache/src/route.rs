@@ -257,11 +257,9 @@ impl Routes {
     /// domain decides who is kubedns there.
     fn add_flags(&mut self, flags: &[ServerFlag]) {
         let rules = || {
-            let of_flag = |flag: &'_ ServerFlag| {
-                let target = flag.target;
-                flag.domains.iter().map(move |domain| (domain.clone(), target)).collect::<Vec<_>>()
-            };
-            flags.iter().flat_map(of_flag)
+            flags.iter().flat_map(|flag| {
+                flag.domains.iter().map(|domain| (domain.clone(), flag.target.clone()))
+            })
         };
         for (domain, target) in rules().filter(|(domain, _)| !reverse::is_reverse(domain)) {
             self.add_flag(&domain, target);
@@ -271,15 +269,14 @@ impl Routes {
         let kubedns: Vec<Server> = owned.flat_map(|group| group.servers.clone()).collect();
         for (domain, target) in rules().filter(|(domain, _)| reverse::is_reverse(domain)) {
             match target {
-                Target::Address(address)
-                    if address.ip().is_loopback()
-                        && (kubedns.is_empty() || kubedns.contains(&Server::Address(address))) =>
+                Target::Server(server)
+                    if is_in_pod(&server) && (kubedns.is_empty() || kubedns.contains(&server)) =>
                 {
                     let group = match self.reverse.get(&domain) {
                         Some(&group) => group,
                         None => self.add_group(&domain, Vec::new()),
                     };
-                    push_once(&mut self.groups[group].servers, Server::Address(address));
+                    push_once(&mut self.groups[group].servers, server);
                     self.reverse.insert(domain, group);
                 }
                 target => self.add_flag(&domain, target),
@@ -299,13 +296,11 @@ impl Routes {
         let suffix = match (target, before) {
             (Target::Default, _) => Suffix::Default,
             (Target::Local, _) => Suffix::Local,
-            (Target::Address(address), Some(Suffix::Group(group))) => {
-                push_once(&mut self.groups[group].servers, Server::Address(address));
+            (Target::Server(server), Some(Suffix::Group(group))) => {
+                push_once(&mut self.groups[group].servers, server);
                 Suffix::Group(group)
             }
-            (Target::Address(address), _) => {
-                Suffix::Group(self.add_group(domain, vec![Server::Address(address)]))
-            }
+            (Target::Server(server), _) => Suffix::Group(self.add_group(domain, vec![server])),
         };
         match is_unqualified {
             true => self.unqualified = Some(suffix),
@@ -320,12 +315,8 @@ impl Routes {
 
     /// Notes which of the groups that flags made are in this pod.
     fn mark_owned(&mut self) {
-        let in_pod = |server: &Server| match server {
-            Server::Address(address) => address.ip().is_loopback(),
-            Server::Name { .. } => false,
-        };
         for group in self.groups.iter_mut().filter(|group| *group.suffix != *ROOT) {
-            group.owned = group.servers.iter().all(in_pod);
+            group.owned = group.servers.iter().all(is_in_pod);
         }
     }
 }
@@ -334,8 +325,8 @@ impl Routes {
 /// one gives to servers in the pod.
 pub fn check(flags: &[ServerFlag]) -> Result<(), Taken> {
     let routes = Routes::new(flags, &Keys::default(), &[]);
-    let is_outside = |flag: &&ServerFlag| match flag.target {
-        Target::Address(address) => !address.ip().is_loopback(),
+    let is_outside = |flag: &&ServerFlag| match &flag.target {
+        Target::Server(server) => !is_in_pod(server),
         Target::Default | Target::Local => true,
     };
     for domain in flags.iter().filter(is_outside).flat_map(|flag| &flag.domains) {
@@ -390,13 +381,13 @@ fn route(suffix: Suffix, zone: &[u8]) -> Route<'_> {
 fn named_servers<'a>(
     flags: &'a [ServerFlag],
     keys: &'a Keys,
-) -> impl Iterator<Item = SocketAddr> + use<'a> {
+) -> impl Iterator<Item = Server> + use<'a> {
     let flags = flags.iter().filter(|flag| flag.domains.is_empty());
-    let flags = flags.filter_map(|flag| match flag.target {
-        Target::Address(address) => Some(address),
+    let flags = flags.filter_map(|flag| match &flag.target {
+        Target::Server(server) => Some(server.clone()),
         Target::Default | Target::Local => None,
     });
-    flags.chain(keys.upstream_nameservers.iter().copied())
+    flags.chain(keys.upstream_nameservers.iter().copied().map(Server::Address))
 }
 
 /// Whether resolv.conf has no part in the routes that `flags` and `keys` make.
@@ -407,8 +398,8 @@ pub fn names_upstreams(flags: &[ServerFlag], keys: &Keys) -> bool {
 /// Who is asked about everything that no suffix routes.
 fn default_servers(flags: &[ServerFlag], keys: &Keys, resolv: &[SocketAddr]) -> Vec<Server> {
     let mut servers = Vec::new();
-    for address in named_servers(flags, keys) {
-        push_once(&mut servers, Server::Address(address));
+    for server in named_servers(flags, keys) {
+        push_once(&mut servers, server);
     }
     if servers.is_empty() {
         for &address in resolv {
@@ -416,6 +407,11 @@ fn default_servers(flags: &[ServerFlag], keys: &Keys, resolv: &[SocketAddr]) -> 
         }
     }
     servers
+}
+
+/// Returns whether `server` runs in this pod.
+fn is_in_pod(server: &Server) -> bool {
+    matches!(server, Server::Address(address) if address.ip().is_loopback())
 }
 
 fn push_once(servers: &mut Vec<Server>, server: Server) {
@@ -448,6 +444,7 @@ mod tests {
         let name = wire(name).unwrap();
         let show = |server: &Server| match server {
             Server::Address(address) => address.to_string(),
+            Server::Endpoint(endpoint) => endpoint.to_string(),
             Server::Name { host, port } => format!("{host}:{port}"),
         };
         match routes.route(&name) {

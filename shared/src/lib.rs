@@ -28,6 +28,7 @@ pub mod clock;
 pub mod config_dir;
 pub mod descriptors;
 pub mod durations;
+pub mod endpoint;
 pub mod flags;
 pub mod http;
 pub mod interface;

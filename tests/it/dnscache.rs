@@ -2,6 +2,7 @@
 
 mod aliases;
 mod routes;
+mod tls;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

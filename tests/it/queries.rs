@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use dnscache::forward::act::{Act, Datagram, Try, Via};
-use dnscache::forward::endpoint::Endpoint;
 use dnscache::forward::queries::{End, Failure, Health, Origin, Queries, Question, Rules};
 use dnscache::lifetime::Limits;
 use dnscache::route::Routes;
 use shared::clock::Moment;
+use shared::endpoint::Endpoint;
 use shared::wire::{ErrorCode, rcode};
 
 /// Outside the pod: own sockets, random ports, random case.

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use shared::clock::Moment;
+use shared::endpoint::Endpoint;
 use shared::serve::{Deferred, Outbox};
 use shared::wire::{ErrorCode, MESSAGE_MAX, NameBuffer, Query, Reply, Transport};
 use shared::wire::{class, rcode};
 
 use super::act::{Act, Datagram, Try, Via};
-use super::endpoint::Endpoint;
 use super::hosts::{Hosts, Inquiry};
 use super::message::{Failure, Form, addresses, read_key, write_query};
 use super::outcome::Rules;

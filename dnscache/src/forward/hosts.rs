@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use shared::clock::Moment;
 use shared::config_dir::Server;
+use shared::endpoint::Endpoint;
 use shared::wire::rtype;
 
-use super::endpoint::Endpoint;
 use crate::route::{self, Routes};
 
 /// A question about a host, told from others.
@@ -55,17 +55,17 @@ impl Hosts {
     /// Returns the endpoints of each group of `routes`, in order, hosts replaced by all of theirs.
     pub fn groups(&self, routes: &Routes) -> Vec<Vec<Endpoint>> {
         let addresses = |server: &Server| match server {
-            Server::Address(address) => vec![*address],
+            Server::Address(address) => vec![Endpoint::from(*address)],
+            Server::Endpoint(endpoint) => vec![endpoint.clone()],
             Server::Name { port, .. } => {
                 let name = host_name(server);
                 let hosts = self.0.iter().filter(|host| Some(&host.inquiry.name) == name.as_ref());
                 let addresses = hosts.flat_map(|host| &host.addresses);
-                addresses.map(|&address| SocketAddr::new(address, *port)).collect()
+                let addresses = addresses.map(|&address| SocketAddr::new(address, *port));
+                addresses.map(Endpoint::from).collect()
             }
         };
-        let group = |group: &route::Group| {
-            group.servers.iter().flat_map(addresses).map(Endpoint::from).collect()
-        };
+        let group = |group: &route::Group| group.servers.iter().flat_map(addresses).collect();
         routes.groups().iter().map(group).collect()
     }
 
@@ -108,7 +108,7 @@ impl Hosts {
 
 fn host_name(server: &Server) -> Option<Box<[u8]>> {
     match server {
-        Server::Address(_) => None,
+        Server::Address(_) | Server::Endpoint(_) => None,
         Server::Name { host, .. } => route::wire(host),
     }
 }

@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::clock::Moment;
+use shared::endpoint::Endpoint;
 use shared::wire::ErrorCode;
 
 pub use super::act::{Act, Datagram, Try, Via};
-use super::endpoint::Endpoint;
 pub use super::message::Failure;
 use super::message::{write_key, write_query};
 pub use super::outcome::Rules;

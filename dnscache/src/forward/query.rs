@@ -15,9 +15,9 @@
 use std::time::Duration;
 
 use shared::clock::Moment;
+use shared::endpoint::Transport;
 use shared::wire::ErrorCode;
 
-use super::endpoint::Transport;
 use super::message::{Failure, Form};
 use super::outcome::Outcome;
 use super::servers::{Health, Servers};

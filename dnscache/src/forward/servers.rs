@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use shared::clock::Moment;
+use shared::endpoint::{Endpoint, Transport};
 
-use super::endpoint::{Endpoint, Transport};
 use super::round_trip::{PATIENCE_FIRST, RoundTrip};
 use crate::cache::Blame;
 

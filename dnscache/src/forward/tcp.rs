@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::endpoint::{Endpoint, Transport};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio::runtime::Handle;
@@ -19,7 +20,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::act::Try;
-use super::endpoint::{Endpoint, Transport};
 use super::tls::Tls;
 
 /// The outcome of an exchange: a whole message, or `None` if it failed.
@@ -46,6 +46,8 @@ struct Exchange {
     /// The query behind its length.
     message: Vec<u8>,
     deadline: Instant,
+    /// Connections that ended before they answered anything at all.
+    failures: u8,
     /// Its place on the link, once it has one.
     place: Option<OwnedSemaphorePermit>,
 }
@@ -67,7 +69,7 @@ impl Streams {
         message.extend_from_slice(&(query.len() as u16).to_be_bytes());
         message.extend_from_slice(query);
         let deadline = Instant::now() + time;
-        let exchange = Exchange { one, message, deadline, place: None };
+        let exchange = Exchange { one, message, deadline, failures: 0, place: None };
         let Some(link) = self.links.get(endpoint) else { return self.open(endpoint, exchange) };
         match link.try_send(exchange) {
             Ok(()) => true,
@@ -117,7 +119,7 @@ impl Link {
                 Some(ended) = self.tasks.join_next() => {
                     self.connections.retain(|connection| !connection.is_closed());
                     // A server may close a connection at any time (RFC 7766 section 6.2.4). What it
-                    // left is sent again: each connection has answered something before.
+                    // left is sent again.
                     for exchange in ended.unwrap_or_default() {
                         self.send(exchange).await;
                     }
@@ -191,30 +193,34 @@ impl Connection {
     /// that may be sent again on another connection.
     async fn run(mut self, mut receiver: mpsc::Receiver<Exchange>) -> Vec<Exchange> {
         let connected = timeout(CONNECT_MAX, connect(&self.endpoint, &self.shared.tls)).await;
-        let ended = match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(stream) => self.exchange(stream, &mut receiver).await,
-            Err(error) => Err((error, false)),
+        let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        // What a connection costs that ends. One that answered something costs nothing. One that
+        // was reset may have answered as well: the reset overtakes the answer.
+        let (ended, cost) = match connected {
+            Ok(stream) => match self.exchange(stream, &mut receiver).await {
+                Ok(()) => (None, 0),
+                Err((error, was_good)) => (Some(error), u8::from(!was_good)),
+            },
+            Err(error) => (Some(error), FAILURES_MAX),
         };
         receiver.close();
-        let was_good = match ended {
-            // What came at the very end is sent again elsewhere.
-            Ok(()) => true,
-            Err((error, was_good)) => {
-                tracing::debug!(server = %self.endpoint, %error, "connection to an upstream ended");
-                was_good
-            }
-        };
+        if let Some(error) = ended {
+            tracing::debug!(server = %self.endpoint, %error, "connection to an upstream ended");
+        }
         let mut left: Vec<Exchange> = self.under_way.drain().map(|(_, (left, _))| left).collect();
         while let Some(exchange) = receiver.recv().await {
             left.push(exchange);
         }
-        if was_good {
-            return left;
+        let mut again = Vec::new();
+        for mut exchange in left {
+            exchange.failures += cost;
+            if exchange.failures < FAILURES_MAX {
+                again.push(exchange);
+            } else {
+                finish(&self.shared, exchange, None).await;
+            }
         }
-        for exchange in left {
-            finish(&self.shared, exchange, None).await;
-        }
-        Vec::new()
+        again
     }
 
     /// Exchanges messages over `stream`. Fails with the error that ended the connection and whether
@@ -338,6 +344,8 @@ async fn finish(shared: &Shared, exchange: Exchange, reply: Option<Vec<u8>>) {
 const CONNECTIONS_MAX: usize = 8;
 /// Exchanges under way on one connection.
 const PIPELINED_MAX: usize = 32;
+/// Connections without an answer after which an exchange has failed.
+const FAILURES_MAX: u8 = 3;
 /// Exchanges that wait for a place on a link.
 const WAITING_MAX: usize = 1_024;
 /// Outcomes that the forwarder has not taken yet; each may be 64 KiB.

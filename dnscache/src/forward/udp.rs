@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
+use shared::endpoint::Endpoint;
 use shared::serve::{BATCH, Batch, DATAGRAM_MAX, Inbox, receive_one};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::act::{Datagram, Try, Via};
-use super::endpoint::Endpoint;
 use super::queries::SERVERS_MAX;
 
 /// What came on a socket.

@@ -2,14 +2,16 @@
 //!
 //! Core. Text in, values out; knows no file.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use shared::config_dir::Server;
+use shared::endpoint::{Endpoint, Transport};
 use shared::name::domain;
 use shared::peer::{AddressError, Interfaces, host_address, server_address};
 use shared::wire::NAME_MAX;
 
-/// One `--server`: `[/DOMAIN/.../]ADDR[#PORT]`.
+/// One `--server`: `[/DOMAIN/.../][tcp://|tls://]ADDR[#PORT][@SOURCE|@NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerFlag {
     /// The suffixes it is about, in wire form and lower case; an empty one is about names of one
@@ -20,10 +22,10 @@ pub struct ServerFlag {
 }
 
 /// What a rule's names lead to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// This server.
-    Address(SocketAddr),
+    Server(Server),
     /// `#`: whoever is asked about everything else.
     Default,
     /// Nothing: nobody is asked, what is not known here does not exist.
@@ -42,14 +44,23 @@ pub enum FlagError {
          /corp.example/10.0.0.1"
     )]
     Domain(String),
-    /// A source address or interface, which dnsmasq would take.
-    #[error("@ is not supported, expected [/DOMAIN/.../]ADDR[#PORT]")]
-    Source,
+    /// What follows @ is not an address of the server's family.
+    #[error(
+        "{0:?} is not allowed after @, expected an address of this machine to send from, in the \
+         server's family"
+    )]
+    Source(String),
+    /// What follows @ is not the name of a TLS server.
+    #[error("{0:?} is not allowed after @, expected the host name in the server's certificate")]
+    TlsName(String),
     /// The port is no number from 1 to 65535.
     #[error("port {0:?} is not allowed, expected 1 to 65535")]
     Port(String),
     /// The address is none; host names belong into `stubDomains`.
-    #[error("expected [/DOMAIN/.../]ADDR[#PORT], such as 10.0.0.1, fd00::1#5353 or /a.example/#")]
+    #[error(
+        "expected [/DOMAIN/.../][tcp://|tls://]ADDR[#PORT][@NAME], such as 10.0.0.1, fd00::1#5353, \
+         tls://9.9.9.9@dns.quad9.net or /a.example/#"
+    )]
     Address,
     /// The address is one that no DNS server can have, or its interface is missing.
     #[error(transparent)]
@@ -69,10 +80,14 @@ impl ServerFlag {
     /// Parses the value of one `--server`.
     pub fn parse(text: &str, interfaces: Interfaces<'_>) -> Result<Self, FlagError> {
         let Some(rest) = text.strip_prefix('/') else {
-            let target = Target::Address(address(text, interfaces)?);
+            let target = Target::Server(server(text, interfaces)?);
             return Ok(Self { domains: Vec::new(), target });
         };
-        let (domains, server) = rest.rsplit_once('/').ok_or(FlagError::Open)?;
+        let scheme = SCHEMES.iter().find_map(|(scheme, _)| rest.find(&format!("/{scheme}")));
+        let (domains, text) = match scheme {
+            Some(at) => (&rest[..at], &rest[at + 1..]),
+            None => rest.rsplit_once('/').ok_or(FlagError::Open)?,
+        };
         let name = |text: &str| match text {
             "" => Ok(Box::default()),
             text => {
@@ -81,23 +96,54 @@ impl ServerFlag {
             }
         };
         let domains = domains.split('/').map(name).collect::<Result<_, _>>()?;
-        let target = match server {
+        let target = match text {
             "" => Target::Local,
             "#" => Target::Default,
-            server => Target::Address(address(server, interfaces)?),
+            text => Target::Server(server(text, interfaces)?),
         };
         Ok(Self { domains, target })
     }
 }
 
-/// `ADDR[#PORT]`; `ADDR:PORT` is understood too.
-fn address(text: &str, interfaces: Interfaces<'_>) -> Result<SocketAddr, FlagError> {
-    if text.contains('@') {
-        return Err(FlagError::Source);
+/// Parses `[tcp://|tls://]ADDR[#PORT][@SOURCE|@NAME]`.
+fn server(text: &str, interfaces: Interfaces<'_>) -> Result<Server, FlagError> {
+    let scheme = SCHEMES.iter().find(|(scheme, _)| text.starts_with(scheme));
+    let (rest, transport) = match scheme {
+        Some((scheme, transport)) => (&text[scheme.len()..], transport.clone()),
+        None => (text, Transport::Udp),
+    };
+    let (host, after) = match rest.split_once('@') {
+        Some((host, after)) => (host, Some(after)),
+        None => (rest, None),
+    };
+    let port = if matches!(transport, Transport::Tls(_)) { TLS_PORT } else { PORT };
+    let address = address(host, port, interfaces)?;
+    let endpoint = Endpoint { transport, ..Endpoint::from(address) };
+    match (&endpoint.transport, after) {
+        (Transport::Udp, None) => Ok(Server::Address(address)),
+        (_, None) => Ok(Server::Endpoint(endpoint)),
+        (Transport::Tls(_), Some(name)) => {
+            let is_name = domain(name).is_some() && name.parse::<IpAddr>().is_err();
+            if !is_name {
+                return Err(FlagError::TlsName(name.to_owned()));
+            }
+            let name = name.to_ascii_lowercase().into();
+            Ok(Server::Endpoint(Endpoint { transport: Transport::Tls(Some(name)), ..endpoint }))
+        }
+        (_, Some(source)) => {
+            let parsed = source.parse::<IpAddr>().ok();
+            let parsed = parsed.filter(|source| source.is_ipv4() == address.is_ipv4());
+            let source = parsed.ok_or_else(|| FlagError::Source(source.to_owned()))?;
+            Ok(Server::Endpoint(Endpoint { source: Some(source), ..endpoint }))
+        }
     }
+}
+
+/// Parses `ADDR[#PORT]`; `ADDR:PORT` is understood too. `default` is the port if there is none.
+fn address(text: &str, default: u16, interfaces: Interfaces<'_>) -> Result<SocketAddr, FlagError> {
     let address = match text.split_once('#') {
-        None => server_address(text, PORT, interfaces),
-        Some((host, number)) => match (host_address(host, PORT, interfaces), number.parse()) {
+        None => server_address(text, default, interfaces),
+        Some((host, number)) => match (host_address(host, default, interfaces), number.parse()) {
             (Err(error), _) => Err(error),
             (Ok(_), Ok(0) | Err(_)) => return Err(FlagError::Port(number.to_owned())),
             (Ok(_), Ok(port)) => host_address(host, port, interfaces),
@@ -177,6 +223,11 @@ const KEYWORDS: [&str; 9] = [
     "port",
     "search_order",
 ];
+/// How servers are asked that are not asked over UDP first.
+const SCHEMES: [(&str, Transport); 2] =
+    [("tcp://", Transport::Tcp), ("tls://", Transport::Tls(None))];
+/// The port of DNS over TLS (RFC 7858 section 3.1).
+const TLS_PORT: u16 = 853;
 /// The port of DNS (RFC 1035 section 4.2).
 const PORT: u16 = 53;
 
@@ -196,7 +247,7 @@ mod tests {
 
     #[test]
     fn what_dnsmasq_takes() {
-        let at = |text: &str| Target::Address(text.parse().unwrap());
+        let at = |text: &str| Target::Server(Server::Address(text.parse().unwrap()));
         check("10.0.0.1", &[], at("10.0.0.1:53"));
         check("127.0.0.1#10053", &[], at("127.0.0.1:10053"));
         check("fd00::1", &[], at("[fd00::1]:53"));
@@ -209,7 +260,7 @@ mod tests {
         check("::1%lo", &[], at("[::1]:53"));
         check("/_msdcs.a.example/10.0.0.1", &["_msdcs.a.example"], at("10.0.0.1:53"));
         let kubedns = at("127.0.0.1:10053");
-        check("/cluster.local/127.0.0.1#10053", &["cluster.local"], kubedns);
+        check("/cluster.local/127.0.0.1#10053", &["cluster.local"], kubedns.clone());
         check("/CLUSTER.local./127.0.0.1#10053", &["cluster.local"], kubedns);
         check("/a.example/b.example/::1", &["a.example", "b.example"], at("[::1]:53"));
         check("/_tcp.a.example/10.0.0.1", &["_tcp.a.example"], at("10.0.0.1:53"));
@@ -217,6 +268,32 @@ mod tests {
         check("/a.example/", &["a.example"], Target::Local);
         check("//10.0.0.1", &[""], at("10.0.0.1:53"));
         check("//", &[""], Target::Local);
+    }
+
+    #[test]
+    fn servers_are_asked_over_tcp_or_tls_or_from_an_address() {
+        let endpoint = |address: &str, transport| Endpoint {
+            transport,
+            ..Endpoint::from(address.parse::<SocketAddr>().unwrap())
+        };
+        let tls = |name: &str| Transport::Tls(Some(name.into()));
+        let from =
+            |endpoint, source: &str| Endpoint { source: Some(source.parse().unwrap()), ..endpoint };
+        let quad9 = tls("dns.quad9.net");
+        let rows = [
+            ("tcp://10.0.0.1", endpoint("10.0.0.1:53", Transport::Tcp)),
+            ("tcp://fd00::1#5353", endpoint("[fd00::1]:5353", Transport::Tcp)),
+            ("tls://10.0.0.1", endpoint("10.0.0.1:853", Transport::Tls(None))),
+            ("tls://9.9.9.9@dns.quad9.net", endpoint("9.9.9.9:853", quad9.clone())),
+            ("tls://9.9.9.9#8853@DNS.Quad9.net", endpoint("9.9.9.9:8853", quad9)),
+            ("10.0.0.1@10.0.0.2", from(endpoint("10.0.0.1:53", Transport::Udp), "10.0.0.2")),
+            ("tcp://::1@::1", from(endpoint("[::1]:53", Transport::Tcp), "::1")),
+        ];
+        for (text, endpoint) in rows {
+            let target = Target::Server(Server::Endpoint(endpoint));
+            check(text, &[], target.clone());
+            check(&format!("/a.example/b.example/{text}"), &["a.example", "b.example"], target);
+        }
     }
 
     #[test]
@@ -229,7 +306,16 @@ mod tests {
             ("10.0.0.1#", "port \"\" is not allowed"),
             ("10.0.0.1#0", "port \"0\" is not allowed"),
             ("10.0.0.1#65536", "port \"65536\" is not allowed"),
-            ("10.0.0.1@eth0", "@ is not supported"),
+            ("10.0.0.1@eth0", "\"eth0\" is not allowed after @, expected an address"),
+            ("10.0.0.1@fd00::1", "\"fd00::1\" is not allowed after @, expected an address"),
+            ("tcp://10.0.0.1@", "\"\" is not allowed after @, expected an address"),
+            ("tls://10.0.0.1@", "\"\" is not allowed after @, expected the host name"),
+            ("tls://10.0.0.1@10.0.0.1", "expected the host name in the server's certificate"),
+            ("tls://10.0.0.1@a..b", "expected the host name in the server's certificate"),
+            ("tls://dns.example", "expected [/DOMAIN/"),
+            ("https://10.0.0.1", "expected [/DOMAIN/"),
+            ("tls://10.0.0.1#0", "port \"0\" is not allowed"),
+            ("/a..example/tls://10.0.0.1", "\"a..example\" is not a domain name"),
             ("192.0.2.1#19", "port 19 belongs to"),
             ("192.0.2.1:7", "port 7 belongs to"),
             ("0.0.0.0", "0.0.0.0 is not the address of one host"),

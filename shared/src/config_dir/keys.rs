@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 
+use crate::endpoint::Endpoint;
 use crate::name::domain;
 use crate::peer::{AddressError, Interfaces, server_address};
 
@@ -33,8 +34,10 @@ pub struct Keys {
 /// A server of a stub domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Server {
-    /// Known by address.
+    /// Known by address and asked over UDP first.
     Address(SocketAddr),
+    /// Asked in another way, or from an address of its own. Only flags name such servers.
+    Endpoint(Endpoint),
     /// Known by name: to be resolved through the cluster's own zone, and again when that changes.
     Name {
         /// The name, lower case without the last dot.
