@@ -168,20 +168,10 @@ pub(super) fn is_truncated(message: &[u8]) -> bool {
     message[2] & 0x02 != 0
 }
 
-/// The first Extended DNS Error of `message`, as far as it is one we pass on.
-pub(super) fn extended_error(message: &[u8], question_end: usize) -> Option<ErrorCode> {
-    const EXTENDED_ERROR: u16 = 15;
-    let mut options =
-        records(message, question_end).find(|record| record.rtype == rtype::OPT)?.rdata;
-    while let Some((&[c1, c0, l1, l0], rest)) = options.split_first_chunk::<4>() {
-        let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([l1, l0])))?;
-        if u16::from_be_bytes([c1, c0]) == EXTENDED_ERROR {
-            let code = u16::from_be_bytes([*value.first()?, *value.get(1)?]);
-            return PASSED_ON.into_iter().find(|&known| known as u16 == code);
-        }
-        options = rest;
-    }
-    None
+/// Returns the data of the OPT record of `message`; empty without one.
+pub(super) fn edns_options(message: &[u8], question_end: usize) -> &[u8] {
+    let opt = records(message, question_end).find(|record| record.rtype == rtype::OPT);
+    opt.map_or(&[], |opt| opt.rdata)
 }
 
 /// One record of a reply, its name and rdata as they stand.
@@ -238,14 +228,6 @@ pub(super) fn addresses(reply: &[u8]) -> Option<(Vec<IpAddr>, Duration)> {
 
 /// AD in a query: we want to know whether the upstream validated (RFC 6840 section 5.7).
 const AD: u8 = 0x20;
-/// Reasons of an upstream that say something to our client as they stand.
-const PASSED_ON: [ErrorCode; 5] = [
-    ErrorCode::StaleAnswer,
-    ErrorCode::NotReady,
-    ErrorCode::Prohibited,
-    ErrorCode::NoReachableAuthority,
-    ErrorCode::NetworkError,
-];
 /// Queries over TLS are padded to a multiple of this many bytes (RFC 8467 section 4.1).
 const PADDING_BLOCK: usize = 128;
 

@@ -5,8 +5,9 @@
 
 use shared::wire::{ErrorCode, HEADER_LEN, name_end, rcode};
 
-use super::message::{Failure, Match, extended_error, is_truncated, response_code};
+use super::message::{Failure, Match, edns_options, is_truncated, response_code};
 use crate::cache::Question;
+use crate::extended_error;
 use crate::lifetime::Limits;
 use crate::normalise::{self, Answer, Asked, Unusable};
 use crate::route::{Route, Routes};
@@ -80,7 +81,11 @@ pub(super) fn judge(
             Err(Unusable::Malformed) => Outcome::Useless(MALFORMED),
         },
         rcode::FORMERR | rcode::NOTIMP | 16.. => Outcome::NotUnderstood(NOT_UNDERSTOOD),
-        code => Outcome::Failed(failure(message, code, question_end)),
+        code => {
+            let in_pod = rules.routes.groups().get(group).is_some_and(|group| group.owned);
+            let reason = extended_error::reason(edns_options(message, question_end), in_pod);
+            Outcome::Failed(failure(code, reason.map_or(ErrorCode::Other, |reason| reason.code)))
+        }
     }
 }
 
@@ -109,15 +114,13 @@ pub(super) fn reduce(
     normalise::reduce_chain(replies, &asked, rules.limits)
 }
 
-/// Returns the failure that a reply with an error code is, with its own reason if it names one that
-/// is passed on (RFC 8914).
-fn failure(message: &[u8], code: u16, question_end: usize) -> Failure {
+/// Returns the failure that a reply with an error code is.
+fn failure(code: u16, reason: ErrorCode) -> Failure {
     let (rcode, text) = match code {
         rcode::SERVFAIL => (code, "upstream answered SERVFAIL"),
         rcode::REFUSED => (code, "upstream answered REFUSED"),
         _ => (code, "upstream answered with an error"),
     };
-    let reason = extended_error(message, question_end).unwrap_or(ErrorCode::Other);
     Failure { rcode, reason, text, server: None }
 }
 

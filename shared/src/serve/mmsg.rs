@@ -86,6 +86,8 @@ pub struct Inbox {
     addresses: bool,
     control: bool,
     used: usize,
+    /// How many the next waiting call asks for.
+    expected: usize,
 }
 
 /// What the kernel reported about one datagram.
@@ -115,21 +117,24 @@ impl Inbox {
             addresses,
             control,
             used: 0,
+            expected: BATCH,
         }
     }
 
     /// Receives the datagrams that are there and returns how many. With `wait`, blocks for the
-    /// first one until the socket's read timeout.
+    /// first one until the socket's read timeout, and takes at most twice as many as the last
+    /// time, so that a single datagram does not pay for a whole batch.
     ///
     /// Fails as `recvmmsg` does; `WouldBlock` if no datagram came.
     pub fn receive(&mut self, socket: &UdpSocket, wait: bool) -> io::Result<usize> {
         self.used = 0;
         let flags = if wait { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
+        let count = if wait { self.expected } else { BATCH };
         let mut vectors = [EMPTY_VECTOR; BATCH];
         let mut headers = [const { empty_header() }; BATCH];
         let buffers = self.buffers.chunks_exact_mut(self.room);
         let ends = self.names.iter_mut().zip(self.controls.iter_mut());
-        let slots = headers.iter_mut().zip(&mut vectors).zip(buffers).zip(ends);
+        let slots = headers[..count].iter_mut().zip(&mut vectors).zip(buffers).zip(ends);
         for (((header, vector), buffer), (name, control)) in slots {
             *vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
             let header = &mut header.msg_hdr;
@@ -144,14 +149,14 @@ impl Inbox {
                 header.msg_controllen = CONTROL_LEN as _;
             }
         }
-        // SAFETY: `headers` holds BATCH entries. Each leads to one vector, buffer, name and control
-        // buffer of its own, with their lengths; all of them are borrowed exclusively above and
-        // outlive the call.
+        // SAFETY: `headers` holds `count` entries. Each leads to one vector, buffer, name and
+        // control buffer of its own, with their lengths; all of them are borrowed exclusively above
+        // and outlive the call.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 headers.as_mut_ptr(),
-                BATCH as libc::c_uint,
+                count as libc::c_uint,
                 flags,
                 ptr::null_mut(),
             )
@@ -165,6 +170,7 @@ impl Inbox {
             };
         }
         self.used = received;
+        self.expected = (received * 2).clamp(2, BATCH);
         Ok(received)
     }
 
