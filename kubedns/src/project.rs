@@ -63,6 +63,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Returns whether its objects are in namespaces.
+    pub const fn is_namespaced(self) -> bool {
+        !matches!(self, Self::Namespace | Self::Node | Self::ServiceCidr)
+    }
+
     /// The kinds that say which names exist: nothing is answered before they have been listed.
     pub const ALL: [Self; 5] =
         [Self::Service, Self::EndpointSlice, Self::Namespace, Self::Pod, Self::ServiceImport];
@@ -183,10 +188,7 @@ impl Input {
     /// Which object it is.
     pub fn id(&self) -> ObjectId {
         let metadata = self.metadata();
-        let namespace = match self {
-            Self::Namespace(_) | Self::Node(_) | Self::ServiceCidr(_) => "",
-            _ => metadata.namespace(),
-        };
+        let namespace = if self.kind().is_namespaced() { metadata.namespace() } else { "" };
         ObjectId::new(self.kind(), namespace, &metadata.name)
     }
 }

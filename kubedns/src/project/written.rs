@@ -74,8 +74,9 @@ impl<'de> Visitor<'de> for Newest {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ManagedFields, A::Error> {
         let mut newest_ms = None;
-        while let Some(ManagedField { time }) = list.next_element()? {
-            newest_ms = newest_ms.max(unix_ms(&time));
+        while let Some(field) = list.next_element::<Option<ManagedField<'_>>>()? {
+            let time = field.and_then(|ManagedField { time }| time);
+            newest_ms = newest_ms.max(time.and_then(|Text(time)| unix_ms(&time)));
         }
         Ok(ManagedFields { newest_ms })
     }
@@ -83,9 +84,14 @@ impl<'de> Visitor<'de> for Newest {
 
 #[derive(serde::Deserialize)]
 struct ManagedField<'a> {
+    /// `null` if the time is zero: so API servers write it.
     #[serde(default, borrow)]
-    time: Cow<'a, str>,
+    time: Option<Text<'a>>,
 }
+
+/// A text that is copied only if it has escapes.
+#[derive(serde::Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// A time as the API writes it (RFC 3339), in milliseconds since 1970; nothing where it is none.
 fn unix_ms(text: &str) -> Option<u64> {
@@ -136,6 +142,10 @@ mod tests {
         check(r#"{"managedFields":[],"creationTimestamp":"yesterday"}"#, None);
         check(r#"{"managedFields":[{"manager":"a"},{"time":"1960-01-01T00:00:00Z"}]}"#, None);
         check(r#"{"managedFields":[{"time":"2026-11-24T10:00:00\u005a"}]}"#, Some(TEN_MS));
+        check(
+            r#"{"managedFields":[{"time":null},null,{"time":"2026-11-24T10:00:00Z"}]}"#,
+            Some(TEN_MS),
+        );
         assert!(serde_json::from_str::<Metadata>(r#"{"managedFields":7}"#).is_err());
     }
 }

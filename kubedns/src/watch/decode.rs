@@ -5,9 +5,10 @@
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::project::{
-    EndpointSliceObject, Input, Kind, Metadata, NamespaceObject, NodeObject, ObjectId, PodObject,
+    EndpointSliceObject, Input, Kind, NamespaceObject, NodeObject, ObjectId, PodObject,
     ServiceCidrObject, ServiceImportObject, ServiceObject,
 };
 
@@ -97,10 +98,10 @@ pub fn event(kind: Kind, line: &[u8]) -> Result<Event, serde_json::Error> {
         Ok((Type::Deleted, input)) => Ok(Event::Deleted(input)),
         Ok((Type::Bookmark, _)) => bookmark(line),
         Ok((Type::Error, _)) => refusal(line),
-        Err(error) => match serde_json::from_slice::<Line<Named>>(line)? {
+        Err(error) => match serde_json::from_slice::<Line<Value>>(line)? {
             Line { r#type: Type::Error, .. } => refusal(line),
             Line { r#type: Type::Bookmark, .. } => bookmark(line),
-            Line { object, .. } => Ok(unreadable(kind, object, error)),
+            Line { object, .. } => Ok(unreadable(kind, &object, error)),
         },
     }
 }
@@ -120,7 +121,13 @@ pub fn item(kind: Kind, text: &[u8]) -> Result<Event, serde_json::Error> {
     };
     match read {
         Ok(input) => Ok(Event::Applied(input)),
-        Err(error) => Ok(unreadable(kind, serde_json::from_slice(text)?, error)),
+        Err(error) => {
+            let object: Value = serde_json::from_slice(text)?;
+            if !object.is_object() {
+                return Err(error);
+            }
+            Ok(unreadable(kind, &object, error))
+        }
     }
 }
 
@@ -140,33 +147,6 @@ enum Type {
     Error,
 }
 
-/// An object of which only the identity can be read.
-#[derive(Deserialize)]
-struct Named {
-    #[serde(default)]
-    metadata: Metadata,
-}
-
-#[derive(Deserialize)]
-struct Mark {
-    metadata: MarkMetadata,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct MarkMetadata {
-    resource_version: String,
-    #[serde(default, deserialize_with = "null_is_default")]
-    annotations: MarkAnnotations,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct MarkAnnotations {
-    #[serde(rename = "k8s.io/initial-events-end")]
-    initial_events_end: Option<String>,
-}
-
 fn typed<T: DeserializeOwned>(
     line: &[u8],
     input: fn(T) -> Input,
@@ -175,22 +155,28 @@ fn typed<T: DeserializeOwned>(
     Ok((line.r#type, input(line.object)))
 }
 
+/// Reads a bookmark. One without a version is an error: the watch cannot go on from there.
 fn bookmark(line: &[u8]) -> Result<Event, serde_json::Error> {
-    let MarkMetadata { resource_version, annotations } =
-        serde_json::from_slice::<Line<Mark>>(line)?.object.metadata;
-    let ends_initial = annotations.initial_events_end.as_deref() == Some("true");
-    Ok(Event::Bookmark { version: resource_version, ends_initial })
+    let object = serde_json::from_slice::<Line<Value>>(line)?.object;
+    let metadata = &object["metadata"];
+    let Some(version) = metadata["resourceVersion"].as_str() else {
+        return Err(serde::de::Error::custom("a bookmark has no resourceVersion"));
+    };
+    let ends_initial = metadata["annotations"][INITIAL_EVENTS_END].as_str() == Some("true");
+    Ok(Event::Bookmark { version: version.to_owned(), ends_initial })
 }
 
 fn refusal(line: &[u8]) -> Result<Event, serde_json::Error> {
     Ok(Event::Refused(serde_json::from_slice::<Line<Status>>(line)?.object))
 }
 
-fn unreadable(kind: Kind, named: Named, error: serde_json::Error) -> Event {
-    let metadata = named.metadata;
-    let namespace = if kind == Kind::Namespace { "" } else { metadata.namespace() };
-    let object = ObjectId::new(kind, namespace, &metadata.name);
-    Event::Unreadable { object, version: metadata.resource_version, error }
+/// Returns the event of an object that cannot be read. Its name, namespace and version are read
+/// apart from everything else: nothing in an object may stop the watch of all others.
+fn unreadable(kind: Kind, object: &Value, error: serde_json::Error) -> Event {
+    let text = |field: &str| object["metadata"][field].as_str().filter(|text| !text.is_empty());
+    let namespace = if kind.is_namespaced() { text("namespace").unwrap_or("default") } else { "" };
+    let object = ObjectId::new(kind, namespace, text("name").unwrap_or_default());
+    Event::Unreadable { object, version: text("resourceVersion").map(str::to_owned), error }
 }
 
 fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -200,6 +186,9 @@ where
 {
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
+
+/// The annotation of the bookmark that ends a streamed list (KEP-3157).
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 #[cfg(test)]
 mod tests {
@@ -270,5 +259,110 @@ mod tests {
             "unreadable EndpointSlice default/web-x None",
         );
         check(Kind::Pod, "7", "no event");
+    }
+
+    /// An object of each kind with every field that is read, and many that are not.
+    fn samples() -> [(Kind, Value); 7] {
+        let metadata = serde_json::json!({
+            "name": "web", "namespace": "shop", "resourceVersion": "7", "uid": "u",
+            "creationTimestamp": "2026-11-24T10:00:00Z", "generation": 1,
+            "deletionTimestamp": "2026-11-24T10:00:00Z",
+            "labels": {"kubernetes.io/service-name": "web", "topology.kubernetes.io/zone": "a",
+                "multicluster.kubernetes.io/service-name": "web",
+                "multicluster.kubernetes.io/source-cluster": "c"},
+            "annotations": {"endpoints.kubernetes.io/last-change-trigger-time":
+                "2026-11-24T10:00:00Z"},
+            "ownerReferences": [{"kind": "Service", "name": "web", "uid": "u"}],
+            "managedFields": [{"manager": "m", "time": "2026-11-24T10:00:00Z",
+                "fieldsV1": {"f:spec": {}}}],
+        });
+        let object = |kind, mut object: Value| {
+            object["metadata"] = metadata.clone();
+            (kind, object)
+        };
+        let port = serde_json::json!({"name": "http", "port": 80, "protocol": "TCP"});
+        [
+            object(
+                Kind::Service,
+                serde_json::json!({"spec": {"type": "ClusterIP", "clusterIP": "10.0.0.7",
+                    "clusterIPs": ["10.0.0.7", "fd00::7"], "externalName": "a.example",
+                    "ports": [port], "publishNotReadyAddresses": true}}),
+            ),
+            object(
+                Kind::EndpointSlice,
+                serde_json::json!({"addressType": "IPv4", "ports": [port], "endpoints": [
+                    {"addresses": ["10.1.0.1"], "hostname": "a", "nodeName": "n", "zone": "z",
+                        "conditions": {"ready": true, "serving": true, "terminating": false},
+                        "targetRef": {"kind": "Pod", "name": "p", "namespace": "shop"}}]}),
+            ),
+            object(Kind::Namespace, serde_json::json!({"status": {"phase": "Active"}})),
+            object(
+                Kind::Pod,
+                serde_json::json!({"spec": {"hostNetwork": false, "hostname": "a"}, "status":
+                    {"phase": "Running", "podIP": "10.1.0.1", "podIPs": [{"ip": "10.1.0.1"}]}}),
+            ),
+            object(
+                Kind::ServiceImport,
+                serde_json::json!({"spec": {"type": "ClusterSetIP", "ips": ["10.0.0.7"],
+                    "ports": [port]}, "status": {"clusters": [{"cluster": "c"}]}}),
+            ),
+            object(
+                Kind::Node,
+                serde_json::json!({"spec": {"podCIDR": "10.1.0.0/24",
+                    "podCIDRs": ["10.1.0.0/24"]}}),
+            ),
+            object(Kind::ServiceCidr, serde_json::json!({"spec": {"cidrs": ["10.96.0.0/16"]}})),
+        ]
+    }
+
+    /// Every path to a value inside `value`.
+    fn paths(value: &Value, at: &str, found: &mut Vec<String>) {
+        let step = |key: &str| format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
+        let inside: Vec<(String, &Value)> = match value {
+            Value::Object(fields) => fields.iter().map(|(key, it)| (step(key), it)).collect(),
+            Value::Array(items) => {
+                items.iter().enumerate().map(|(at, it)| (step(&at.to_string()), it)).collect()
+            }
+            _ => Vec::new(),
+        };
+        for (path, value) in inside {
+            found.push(path.clone());
+            paths(value, &path, found);
+        }
+    }
+
+    /// Whatever one field is, the object costs only itself: the line is an event of that object,
+    /// and the watch goes on from its version.
+    #[test]
+    fn no_field_of_an_object_stops_a_watch() {
+        let odd = serde_json::json!([null, true, 7, -1.5, "", "x", [], [null], {}, {"a": null}]);
+        let mut count = 0;
+        for (kind, sample) in samples() {
+            let whole = item(kind, sample.to_string().as_bytes());
+            assert!(shown(whole).starts_with("applied"), "{kind:?}");
+            let mut found = Vec::new();
+            paths(&sample, "", &mut found);
+            for (path, odd) in found
+                .iter()
+                .flat_map(|path| odd.as_array().unwrap().iter().map(move |odd| (path, odd)))
+            {
+                let mut object = sample.clone();
+                *object.pointer_mut(path).unwrap() = odd.clone();
+                let names = ["/metadata", "/metadata/name", "/metadata/namespace"];
+                for word in ["ADDED", "MODIFIED", "DELETED"] {
+                    let line = serde_json::json!({"type": word, "object": object}).to_string();
+                    let read = shown(event(kind, line.as_bytes()));
+                    let is_named = read.contains("web") || names.contains(&path.as_str());
+                    assert!(read != "no event" && is_named, "{kind:?} {path} {odd}: {read}");
+                    let version = ["/metadata", "/metadata/resourceVersion"];
+                    let keeps = !read.starts_with("unreadable") || read.contains(r#"Some("7")"#);
+                    assert!(keeps || version.contains(&path.as_str()), "{path} {odd}: {read}");
+                }
+                let read = shown(item(kind, object.to_string().as_bytes()));
+                assert_ne!(read, "no event", "{kind:?} {path} {odd}");
+                count += 1;
+            }
+        }
+        assert!(count > 2_000, "{count}");
     }
 }
