@@ -8,6 +8,7 @@ use clap::Parser;
 use shared::flags::{bytes, listen_address, seconds};
 use shared::log::LogConfig;
 use shared::metrics::coredns::Compat;
+use shared::prefix::{self, Prefix};
 use shared::serve::ListenerFlags;
 
 use crate::cache::Bounds;
@@ -80,6 +81,11 @@ pub struct Config {
     /// [default: none]
     #[arg(long, value_name = "URL", value_parser = url)]
     pub changes: Vec<hyper::Uri>,
+    /// Prefix of the clients that are answered (repeatable); others get REFUSED. 127.0.0.1 and ::1
+    /// are always answered; 0.0.0.0/0 and ::/0 answer everyone
+    /// [default: private, shared, loopback and link-local addresses]
+    #[arg(long, value_name = "PREFIX", value_parser = prefix::parse)]
+    pub allow: Vec<Prefix>,
     /// The limits of DNS clients, and the end.
     #[command(flatten)]
     pub listener: ListenerFlags,
@@ -223,6 +229,9 @@ mod tests {
             ("--upstream-timeout=inf", "1 to 30 seconds"),
             ("--upstream-timeout=4.8s", "1 to 30 seconds"),
             ("--metrics-compat=bind", "coredns"),
+            ("--allow=10.0.0.0/33", "10.0.0.0/8"),
+            ("--allow=10.0.0.7/8", "expected 10.0.0.0/8"),
+            ("--allow=here", "an address or a prefix"),
         ];
         for (flag, allowed) in rows {
             let Err(Stop::Wrong(line)) = parse_from::<Config>(["dnscache", flag]) else {

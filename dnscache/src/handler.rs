@@ -12,6 +12,7 @@ use shared::wire::{ErrorCode, Query, Reply, class, rcode, rtype};
 use crate::cache::{Cache, Lookup, Question};
 use crate::chaos::{self, Figures, Name};
 use crate::counters::{Count, Counters};
+use crate::doors::Allowed;
 use crate::forward::Renewer;
 use crate::route::{Route, Routes};
 
@@ -22,6 +23,8 @@ pub struct Answers {
     pub cache: Arc<Cache>,
     /// The routes of the moment.
     pub routes: Arc<ArcSwap<Routes>>,
+    /// The clients that are answered.
+    pub allowed: Allowed,
     /// What became of each query.
     pub counters: Arc<Counters>,
     /// Each upstream as `ADDRESS SENT FAILED`, for `servers.bind`.
@@ -33,6 +36,9 @@ pub struct Answers {
 impl Handler for Answers {
     fn answer(&self, query: &Query<'_>, asked: &Asked, reply: &mut Reply<'_>) -> Verdict {
         reply.set_recursion_available(true);
+        if !self.allowed.admits(asked.peer.ip()) {
+            return self.refuse(NOT_ALLOWED, asked, reply);
+        }
         if query.qclass != class::IN {
             return self.answer_other_class(query, asked, reply);
         }
@@ -146,6 +152,8 @@ fn count(query: &Query<'_>, asked: &Asked, of_client: Count) -> Count {
 const HINFO: u16 = 13;
 /// An hour: whoever asks ANY again gets the same.
 const ANY_TTL_SECS: u32 = 3_600;
+const NOT_ALLOWED: (ErrorCode, &str) =
+    (ErrorCode::Prohibited, "this client is outside the prefixes of --allow");
 const NOT_RECURSIVE: (ErrorCode, &str) =
     (ErrorCode::NotAuthoritative, "without RD only names of the cluster are answered");
 const NOT_A_QUESTION: (ErrorCode, &str) =
@@ -157,6 +165,7 @@ mod tests {
 
     use shared::clock::Moment;
     use shared::config_dir::Keys;
+    use shared::prefix;
     use shared::wire::{NameBuffer, Transport};
 
     use super::*;
@@ -171,6 +180,7 @@ mod tests {
         Answers {
             cache: Arc::new(Cache::new(bounds)),
             routes: Arc::new(ArcSwap::from_pointee(routes)),
+            allowed: Allowed::new(&[prefix::parse("192.0.2.0/24").unwrap()]),
             counters: Arc::new(Counters::new(1)),
             servers: Arc::default(),
             renewer: Renewer::new().0,
@@ -255,6 +265,48 @@ mod tests {
             for other in [Count::Hit, Count::Miss, Count::Refused, Count::Chaos] {
                 let times = u64::from(other == count);
                 assert_eq!(answers.counters.total(other), times, "{name} {question:?} {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn clients_outside_the_allowed_prefixes_are_refused_whatever_they_ask() {
+        let rows = [
+            ("192.0.2.9:1000", true),
+            ("[::ffff:192.0.2.9]:1000", true),
+            ("127.0.0.1:1000", true),
+            ("[::1]:1000", true),
+            ("127.0.0.2:1000", false),
+            ("192.0.3.9:1000", false),
+            ("[::ffff:192.0.3.9]:1000", false),
+            ("[fd00::1]:1000", false),
+            ("10.0.0.7:1000", false),
+        ];
+        let questions = [
+            ("web.shop.svc.cluster.local", (rtype::A, class::IN)),
+            ("a.example", (rtype::A, class::IN)),
+            ("kept.example", (rtype::A, class::IN)),
+            ("hits.bind", (rtype::TXT, class::CH)),
+            ("a.onion", (rtype::A, class::IN)),
+        ];
+        for (peer, is_allowed) in rows {
+            for (name, question) in questions {
+                let answers = answers();
+                let asked = message(name, question, 1);
+                if name.starts_with("kept") {
+                    let mut buffer = NameBuffer::new();
+                    let kept = Query::screen(&asked, Transport::Udp, &mut buffer).unwrap();
+                    let entry = Entry::new(&asked, rcode::NOERROR).unwrap();
+                    let now = Moment::default() + Duration::from_secs(1_000);
+                    answers.cache.insert(&Question::of(&kept), &entry, 30, now);
+                }
+                let (verdict, rcode) = ask_from(&answers, &asked, peer);
+                let is_refused = (verdict, rcode) == (Verdict::Send, rcode::REFUSED);
+                assert_eq!(is_refused, !is_allowed, "{peer} {name}");
+                let refused = answers.counters.total(Count::Refused);
+                assert_eq!(refused, u64::from(!is_allowed), "{peer} {name}");
+                let hits = answers.counters.total(Count::Hit);
+                assert_eq!(hits, u64::from(is_allowed && name.starts_with("kept")), "{peer}");
             }
         }
     }

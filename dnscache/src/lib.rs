@@ -27,6 +27,7 @@ mod changes;
 pub mod chaos;
 pub mod config;
 pub mod counters;
+pub mod doors;
 pub mod extended_error;
 pub mod forward;
 pub mod handler;
@@ -151,6 +152,7 @@ impl Program {
         let answers = Arc::new(Answers {
             cache: Arc::clone(&cache),
             routes: Arc::clone(&routes),
+            allowed: doors::Allowed::new(&config.allow),
             counters,
             servers: Arc::clone(&forwarder.board.servers),
             renewer,
@@ -171,14 +173,13 @@ impl Program {
         let follow = reload::follow(sources, routes, cache, stopping());
         let http = shared::http::serve(listener, router, stopping());
         let directory = follower.run(stopping());
-        let forward = forwarder.finished(stopping());
         for url in config.changes {
             let changes = changes::follow(url, target.clone(), tasks.stopping());
             tasks.spawn("changes", changes);
         }
         let ending = tasks.ending();
         tasks.spawn_last("dns", serving.finished_after(async move { ending.cancelled().await }));
-        tasks.spawn("forward", forward);
+        tasks.spawn("forward", forwarder.finished(tasks.stopping()));
         tasks.spawn("http", http);
         tasks.spawn("config-dir", directory);
         tasks.spawn("routes", follow);
