@@ -55,6 +55,8 @@ pub(super) struct Try {
     again: Moment,
     /// That it is overdue was counted.
     is_counted: bool,
+    /// The server was up when it was asked: it may be slow rather than down.
+    was_up: bool,
     /// An odd datagram came, so TCP was tried.
     is_suspected: bool,
     /// A reply came that did not keep the case of the question's letters: a resend has none.
@@ -141,7 +143,7 @@ impl Asking {
     }
 
     /// Notes whether every server that could still answer is down. Returns when the question fails:
-    /// at its deadline, or earlier if all servers are down.
+    /// at its deadline, or earlier if all servers were down when they were asked.
     fn park(&mut self, turn: &Turn<'_>) -> Moment {
         let may_answer = self.tries.iter().filter(|one| !one.is_over());
         let mut servers = may_answer.map(|one| turn.servers.get(one.server));
@@ -150,6 +152,9 @@ impl Asking {
             return turn.deadline;
         }
         let since = *self.parked.get_or_insert(turn.now);
+        if self.tries.iter().any(|one| one.is_open() && one.was_up) {
+            return turn.deadline;
+        }
         (since + PARK_MAX).min(turn.deadline)
     }
 
@@ -199,6 +204,7 @@ impl Asking {
         }
         let server = turn.servers.get_mut(one.server);
         server.sent(turn.now);
+        one.was_up |= server.health() == Health::Up;
         one.udp = Way::Waiting;
         one.last = turn.now;
         one.due = turn.now + server.round_trip.patience() * (1 << one.sends.min(2));
@@ -216,6 +222,7 @@ impl Asking {
         }
         let server = turn.servers.get_mut(one.server);
         server.sent(turn.now);
+        one.was_up |= server.health() == Health::Up;
         one.tcp = Way::Waiting;
         // No single try takes all the time of a question.
         let share = turn.deadline.since(turn.now) / 2;
@@ -405,6 +412,7 @@ impl Try {
             due: Moment::default(),
             again: Moment::default(),
             is_counted: false,
+            was_up: false,
             is_suspected: false,
             lost_case: false,
         }

@@ -8,6 +8,7 @@ use shared::clock::Moment;
 
 use super::message::{Failure, read_key};
 use super::query::Asking;
+use super::zones::Places;
 use crate::cache::Question;
 use crate::normalise::Answer;
 
@@ -84,8 +85,8 @@ pub struct Origin {
     pub group: usize,
     /// The place of the client that asked first.
     pub client: Option<u16>,
-    /// The place of the zone whose token it took.
-    pub zone: Option<u16>,
+    /// The places of the zones whose tokens it took.
+    pub zone: Option<Places>,
 }
 
 /// A query by its slot, distinct from the queries that had the slot before and after.

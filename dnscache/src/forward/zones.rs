@@ -1,9 +1,11 @@
 //! How many questions about the names of one zone go to upstreams: random names below one domain
 //! must not take the room of all others.
 //!
-//! Core. A zone is guessed from the name. Each has a number of tokens that grows with time; a
-//! question takes one, and an answer that shows that the name exists gives it back. So a zone whose
-//! names exist is hardly limited, and a flood of random names is.
+//! Core. Zones are guessed from the name: its parent, and the domain that is likely to have one
+//! owner. Each has a number of tokens that grows with time; a question takes one of both, and an
+//! answer that shows that the name exists gives them back. So a zone whose names exist is hardly
+//! limited, and a flood of random names is. The parent has fewer tokens than the domain: a flood
+//! below one parent leaves some to the other names of the domain.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -17,6 +19,9 @@ pub(super) struct Zones {
     hasher: RandomState,
 }
 
+/// Where the tokens of a question were taken.
+pub(super) type Places = [u16; 2];
+
 #[derive(Clone, Copy, Debug)]
 struct Tokens {
     left: f32,
@@ -29,26 +34,41 @@ impl Zones {
         Self { places: vec![full; PLACES].into(), hasher: RandomState::new() }
     }
 
-    /// Takes a token of the zone of `name`, in lower-case wire form. Returns the place to give it
-    /// back to; `None` if there is no token left.
-    pub fn take(&mut self, name: &[u8], now: Moment) -> Option<u16> {
-        let place = self.hasher.hash_one(zone(name)) as usize % PLACES;
-        let tokens = &mut self.places[place];
-        let grown = now.since(tokens.at).as_secs_f32() * PER_SECOND;
-        tokens.left = (tokens.left + grown).min(BURST);
-        tokens.at = now;
-        if tokens.left < 1.0 {
+    /// Takes a token of each zone of `name`, in lower-case wire form. Returns the places to give
+    /// them back to; `None` if one of the zones has none left.
+    pub fn take(&mut self, name: &[u8], now: Moment) -> Option<Places> {
+        let places = [(parent(name), PARENT_PER_SECOND), (zone(name), ZONE_PER_SECOND)];
+        let places = places.map(|(zone, per_second)| {
+            // Both limits of one name are kept apart.
+            let place = self.hasher.hash_one((zone, per_second)) as usize % PLACES;
+            let tokens = &mut self.places[place];
+            let grown = now.since(tokens.at).as_secs_f32() * per_second as f32;
+            tokens.left = (tokens.left + grown).min(BURST);
+            tokens.at = now;
+            place as u16
+        });
+        if places.iter().any(|&place| self.places[usize::from(place)].left < 1.0) {
             return None;
         }
-        tokens.left -= 1.0;
-        Some(place as u16)
+        for place in places {
+            self.places[usize::from(place)].left -= 1.0;
+        }
+        Some(places)
     }
 
-    /// Gives a token back: the name exists.
-    pub fn give_back(&mut self, place: u16) {
-        let tokens = &mut self.places[usize::from(place)];
-        tokens.left = (tokens.left + 1.0).min(BURST);
+    /// Gives the tokens back: the name exists.
+    pub fn give_back(&mut self, places: Places) {
+        for place in places {
+            let tokens = &mut self.places[usize::from(place)];
+            tokens.left = (tokens.left + 1.0).min(BURST);
+        }
     }
+}
+
+/// Returns the name above `name`; `name` itself if it has one label.
+fn parent(name: &[u8]) -> &[u8] {
+    let label = name.first().map_or(0, |&len| usize::from(len));
+    name.get(1 + label..).filter(|rest| rest.len() > 1).unwrap_or(name)
 }
 
 /// Returns the part of `name` that is likely to belong to one owner: its last two labels, three if
@@ -67,9 +87,11 @@ fn zone(name: &[u8]) -> &[u8] {
 
 /// Places among which zones are spread.
 const PLACES: usize = 4_096;
-/// Tokens that a zone gets in a second ...
-const PER_SECOND: f32 = 800.0;
-/// ... and has at most.
+/// Tokens that the parent of a name gets in a second, and the domain that is likely to have one
+/// owner.
+const PARENT_PER_SECOND: u32 = 600;
+const ZONE_PER_SECOND: u32 = 900;
+/// Tokens that each has at most.
 const BURST: f32 = 200.0;
 
 #[cfg(test)]
@@ -78,6 +100,20 @@ mod tests {
 
     use super::*;
     use crate::route::wire;
+
+    #[test]
+    fn names_below_many_parents_share_the_tokens_of_their_domain() {
+        let mut zones = Zones::new();
+        let mut now = Moment::from_nanos(1_000_000_000);
+        let mut passed = 0;
+        for number in 0..50_000 {
+            now = now + Duration::from_micros(200);
+            let name = wire(&format!("x.r{number}.victim.example")).unwrap();
+            passed += usize::from(zones.take(&name, now).is_some());
+        }
+        let expected = 10 * ZONE_PER_SECOND as usize + BURST as usize;
+        assert!(passed.abs_diff(expected) <= 50, "{passed}");
+    }
 
     #[test]
     fn a_zone_is_what_one_owner_has() {
@@ -105,8 +141,10 @@ mod tests {
             now = now + Duration::from_micros(200);
             passed += usize::from(zones.take(&name, now).is_some());
         }
-        let expected = 10 * PER_SECOND as usize + BURST as usize;
+        let expected = 10 * PARENT_PER_SECOND as usize + BURST as usize;
         assert!(passed.abs_diff(expected) <= 20, "{passed}");
+        let sibling = wire("x.a.victim.example").unwrap();
+        assert!(zones.take(&sibling, now).is_some(), "other names of the domain have tokens");
         let other = wire("x.other.example").unwrap();
         assert!(zones.take(&other, now).is_some());
         for _ in 0..50_000 {
