@@ -12,6 +12,7 @@ use shared::prefix::{self, Prefix};
 use shared::serve::ListenerFlags;
 
 use crate::cache::Bounds;
+use crate::doors::Rebind;
 use crate::lifetime::Limits;
 use crate::route::{self, FlagError, ServerFlag};
 
@@ -86,6 +87,15 @@ pub struct Config {
     /// [default: private, shared, loopback and link-local addresses]
     #[arg(long, value_name = "PREFIX", value_parser = prefix::parse)]
     pub allow: Vec<Prefix>,
+    /// Refuse answers of upstreams that hold private, loopback, link-local or unspecified
+    /// addresses; names of kubedns and of domains with servers of their own are exempt
+    /// [default: off]
+    #[arg(long)]
+    pub rebind_protect: bool,
+    /// Domain whose names may have such addresses in spite of --rebind-protect (repeatable)
+    /// [default: none]
+    #[arg(long, value_name = "DOMAIN", value_parser = domain, requires = "rebind_protect")]
+    pub rebind_ok: Vec<Box<[u8]>>,
     /// The limits of DNS clients, and the end.
     #[command(flatten)]
     pub listener: ListenerFlags,
@@ -98,6 +108,11 @@ impl Config {
     /// Fails on flags that contradict each other.
     pub fn check(&self) -> Result<(), route::Taken> {
         route::check(&self.servers)
+    }
+
+    /// The filter of answers, if it is on.
+    pub fn rebind(&self) -> Option<Rebind> {
+        self.rebind_protect.then(|| Rebind::new(&self.rebind_ok))
     }
 
     /// The bounds of the cache.
@@ -131,6 +146,15 @@ pub struct EntriesError;
 
 fn entries(text: &str) -> Result<usize, EntriesError> {
     text.parse().ok().filter(|&entries| entries <= ENTRIES_MAX).ok_or(EntriesError)
+}
+
+/// Why a text is not the name of a domain.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a domain, such as corp.example")]
+pub struct DomainError;
+
+fn domain(text: &str) -> Result<Box<[u8]>, DomainError> {
+    route::wire(text).ok_or(DomainError)
 }
 
 /// Why a text is no URL of a change stream.
@@ -231,6 +255,9 @@ mod tests {
             ("--metrics-compat=bind", "coredns"),
             ("--allow=10.0.0.0/33", "10.0.0.0/8"),
             ("--allow=10.0.0.7/8", "expected 10.0.0.0/8"),
+            ("--rebind-ok=corp.example", "--rebind-protect"),
+            ("--rebind-ok=corp..example", "such as corp.example"),
+            ("--rebind-ok=*.corp.example", "such as corp.example"),
             ("--allow=here", "an address or a prefix"),
         ];
         for (flag, allowed) in rows {

@@ -3,8 +3,10 @@
 //! Core. Knows addresses; does not know routes, sockets or the cache.
 
 mod allow;
+mod rebind;
 
 pub use allow::Allowed;
+pub use rebind::Rebind;
 
 /// The addresses that are not on the Internet: private (RFC 1918, RFC 4193), shared (RFC 6598),
 /// loopback and link-local ones, and two ranges that clusters use for pods because the Internet

@@ -108,7 +108,8 @@ impl Program {
         let listener = shared::http::bind(config.http_listen).await?;
         let flags = config.servers.clone();
         let (directory, follower) = open_directory(&config);
-        let sources = Sources::new(flags, directory, config.resolv_file.clone());
+        let sources =
+            Sources::new(flags, directory, config.resolv_file.clone()).with_rebind(config.rebind());
         Ok(Self { config, sockets, listener, follower, sources })
     }
 

@@ -24,6 +24,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
+use crate::doors::Rebind;
 use crate::route::{self, Group, Resolv, Routes, ServerFlag};
 
 /// Where the routes come from.
@@ -33,6 +34,8 @@ pub struct Sources {
     /// The configuration directory.
     pub directory: watch::Receiver<config_dir::State>,
     resolv_file: PathBuf,
+    /// The filter of answers, which flags alone set.
+    rebind: Option<Arc<Rebind>>,
     /// The servers that resolv.conf named last; none of them is forgotten while it names no other.
     servers: Vec<SocketAddr>,
     /// How the upstreams were found.
@@ -101,7 +104,20 @@ impl Sources {
         directory: watch::Receiver<config_dir::State>,
         resolv_file: PathBuf,
     ) -> Self {
-        Self { flags, directory, resolv_file, servers: Vec::new(), upstreams: Arc::default() }
+        Self {
+            flags,
+            directory,
+            resolv_file,
+            rebind: None,
+            servers: Vec::new(),
+            upstreams: Arc::default(),
+        }
+    }
+
+    /// Adds the filter of answers to the routes.
+    pub fn with_rebind(mut self, rebind: Option<Rebind>) -> Self {
+        self.rebind = rebind.map(Arc::new);
+        self
     }
 
     /// The routes as the sources are now. What is wrong with the upstreams is logged once.
@@ -120,6 +136,7 @@ impl Sources {
             refused.push("it names no server any more; the last ones stay".to_owned());
         }
         let routes = Routes::new(&self.flags, &keys, &self.servers);
+        let routes = routes.with_rebind(self.rebind.clone());
         let (is_used, file) =
             (!route::names_upstreams(&self.flags, &keys), self.resolv_file.display());
         let refused = refused.into_iter().filter(|_| is_used);

@@ -20,8 +20,12 @@ mod special;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use shared::config_dir::{Keys, Server};
+
+use crate::doors::Rebind;
+use crate::normalise::Answer;
 
 pub use flag::{FlagError, Resolv, ServerFlag, Target, resolv_conf, wire};
 pub use reverse::{After, Beyond};
@@ -60,6 +64,8 @@ pub struct Routes {
     unqualified: Option<Suffix>,
     /// The longest suffix in bytes: longer ones need no look-up.
     suffix_len_max: usize,
+    /// What servers of names without a route of their own must not answer.
+    rebind: Option<Arc<Rebind>>,
 }
 
 /// Something for each suffix, which is in wire form and lower case.
@@ -97,6 +103,7 @@ impl Routes {
             reverse: Table::default(),
             unqualified: None,
             suffix_len_max: 0,
+            rebind: None,
         };
         routes.add_group(ROOT, default_servers(flags, keys, resolv));
         routes.add_flags(flags);
@@ -120,6 +127,24 @@ impl Routes {
         let suffixes = routes.suffixes.keys().chain(routes.reverse.keys());
         routes.suffix_len_max = suffixes.map(|suffix| suffix.len()).max().unwrap_or(0);
         routes
+    }
+
+    /// Adds the filter of answers about names without a route of their own.
+    #[must_use]
+    pub fn with_rebind(mut self, rebind: Option<Arc<Rebind>>) -> Self {
+        self.rebind = rebind;
+        self
+    }
+
+    /// Returns `answer`, made of `replies` to a question about `name`, unless the filter refuses
+    /// it: see [`Rebind::filter`]. Only what kubedns and the servers of stub domains answer may lie
+    /// inside.
+    pub fn filter(&self, name: &[u8], replies: &[&[u8]], answer: Answer) -> Answer {
+        let is_outside = |name: &[u8]| self.route(name) == Route::Group(DEFAULT);
+        match &self.rebind {
+            Some(rebind) => rebind.filter(name, replies, answer, &is_outside),
+            None => answer,
+        }
     }
 
     /// The stub domains of `keys` that servers in this pod answer for: a line of configuration must

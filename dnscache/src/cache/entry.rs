@@ -7,7 +7,7 @@
 
 mod turns;
 
-use shared::wire::{ErrorCode, HEADER_LEN, Query, Reply, name_end};
+use shared::wire::{ErrorCode, HEADER_LEN, Query, Reply, name_end, rcode};
 
 use turns::{Body, Finder, Turns};
 
@@ -85,6 +85,12 @@ impl Entry {
         Self { data: Box::default(), head, names: Vec::new() }
     }
 
+    /// An answer without records that policy keeps from clients.
+    pub fn blocked() -> Self {
+        let head = Head { rcode: rcode::REFUSED, flags: NEGATIVE | BLOCKED, ..Head::default() };
+        Self { data: Box::default(), head, names: Vec::new() }
+    }
+
     /// Sets what its header says: AA, AD; and whether it denies what was asked.
     pub fn with_flags(mut self, authoritative: bool, authentic: bool, negative: bool) -> Self {
         let flags = [(authoritative, AUTHORITATIVE), (authentic, AUTHENTIC), (negative, NEGATIVE)];
@@ -159,6 +165,17 @@ impl Entry {
         self.head.records()
     }
 
+    /// The type and the data of each record.
+    pub fn each_record(&self) -> impl Iterator<Item = (u16, &[u8])> {
+        let body = &self.data[..self.len()];
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let span = record(body, at)?;
+            at = span.end;
+            Some((span.rtype, &body[span.fixed + 10..span.end]))
+        })
+    }
+
     /// Writes the reply to `query`, which asks what this entry answers. `age` lowers each TTL, in
     /// seconds; `ttl_max` then caps it: how stale answers get theirs (RFC 8767 section 4).
     ///
@@ -222,6 +239,9 @@ impl Head {
         }
         if self.is_failure() {
             reply.set_error(ErrorCode::CachedError, "failed a moment ago, asked again shortly");
+        }
+        if self.flags & BLOCKED != 0 {
+            reply.set_error(ErrorCode::Blocked, "an answer from outside has an address inside");
         }
         let (body, tail) = data[..self.data_len()].split_at(usize::from(self.body_len));
         let (ttls, sets) = tail.split_at(2 * self.records());
@@ -322,3 +342,4 @@ const NEGATIVE: u8 = 4;
 const FAILURE: u8 = 8;
 const FOLLOWS: u8 = 16;
 const TRUNCATED: u8 = 32;
+const BLOCKED: u8 = 64;

@@ -111,7 +111,8 @@ pub(super) fn reduce(
             Some(Route::Local(_)) => true,
         },
     };
-    normalise::reduce_chain(replies, &asked, rules.limits)
+    let answer = normalise::reduce_chain(replies, &asked, rules.limits)?;
+    Ok(routes.filter(question.name, replies, answer))
 }
 
 /// Returns the failure that a reply with an error code is.
