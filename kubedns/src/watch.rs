@@ -4,7 +4,7 @@
 //! what the objects mean to anybody. Holds one object at a time.
 //!
 //! ```text
-//!        ┌ streamed list (KEP-3157) ┐ refused: in pages
+//!        ┌ streamed list (KEP-3157) ┐ comes to nothing: in pages
 //! start ─┤                          ├─▶ watch ─▶ ended, silent or broken ─▶ watch from there on
 //!        └ pages, item by item ─────┘     └─▶ 410 Gone ─▶ start; a list is applied as a difference
 //! ```
@@ -13,6 +13,8 @@ pub mod cluster;
 mod decode;
 mod pace;
 pub mod progress;
+mod report;
+mod scopes;
 pub(crate) mod split;
 mod trouble;
 
@@ -29,7 +31,6 @@ use shared::serve::boot_time;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::config;
 use crate::news::{Closed, News, Scope, Sink, say};
 use crate::project::{Kind, Metadata};
 use crate::snapshot::unix_ms;
@@ -41,19 +42,7 @@ use progress::{Count, Phase, Progress};
 use split::{Items, Lines};
 use trouble::{BAD_REQUEST, FORBIDDEN, GONE, INVALID, NOT_FOUND, Trouble, refusal};
 
-/// The lists and watches that `exposed` needs: each kind once, or once per namespace.
-pub fn scopes(exposed: &config::Scope) -> Vec<Scope> {
-    let kinds = Kind::ALL.into_iter().filter(|&kind| exposed.needs(kind));
-    kinds
-        .flat_map(|kind| match &exposed.namespaces[..] {
-            [] => vec![Scope::all(kind)],
-            names => names
-                .iter()
-                .map(|name| Scope { kind, namespace: Some(name.as_str().into()) })
-                .collect(),
-        })
-        .collect()
-}
+pub use scopes::scopes;
 
 /// Follows everything that `watches` covers, until `stopping`.
 pub async fn follow(
@@ -216,15 +205,30 @@ impl Follower {
             return self.list().await;
         }
         match self.watch().await {
-            Err(Trouble::Refused(status)) if matches!(status.code, BAD_REQUEST | INVALID) => {
-                tracing::debug!(watch = %self.progress.scope, "lists are not streamed");
+            Err(trouble) if self.version.is_none() && trouble.leads_to_pages() => {
+                self.turn_to_pages(trouble).await
+            }
+            other => other,
+        }
+    }
+
+    /// The streamed list came to nothing: the next one comes in pages. A server that does not
+    /// stream is asked at once, others after a pause. A version of the API that is not served has
+    /// no pages either.
+    async fn turn_to_pages(&mut self, trouble: Trouble) -> Result<(), Trouble> {
+        let scope = &self.progress.scope;
+        match trouble {
+            Trouble::Refused(status) if matches!(status.code, BAD_REQUEST | INVALID) => {
+                tracing::debug!(watch = %scope, "lists are not streamed");
                 self.list().await
             }
-            Err(trouble @ Trouble::Silent(_)) if self.version.is_none() => {
+            Trouble::Refused(Status { code: NOT_FOUND, .. }) if self.is_optional() => Err(trouble),
+            _ => {
+                let reason = trouble.reason(scope);
+                tracing::info!(watch = %scope, reason, "no streamed list, the next is in pages");
                 self.in_pages = true;
                 Err(trouble)
             }
-            other => other,
         }
     }
 
@@ -249,10 +253,25 @@ impl Follower {
             self.works(Phase::Following);
         }
         let mut lines = Lines::default();
-        while self.read(&mut body, |bytes| lines.push(bytes)).await? {
+        let list_wait = LIST_WAIT_MAX.min(self.options.silence_max);
+        let mut moved = boot_time();
+        loop {
+            // Bookmarks keep a watch alive, but bring a list no further.
+            let wait = match self.version {
+                None => list_wait.saturating_sub(boot_time().since(moved)),
+                Some(_) => Duration::MAX,
+            };
+            let read = timeout(wait, self.read(&mut body, |bytes| lines.push(bytes))).await;
+            if !read.unwrap_or(Err(Trouble::Unfinished(list_wait)))? {
+                break;
+            }
             while let Some(line) = lines.take()? {
                 let event = decode::event(self.progress.scope.kind, line)?;
+                let is_object = !matches!(event, Event::Bookmark { .. });
                 self.tell(event).await?;
+                if is_object && self.version.is_none() {
+                    moved = boot_time();
+                }
             }
         }
         let in_order = self.version.is_some() && boot_time().since(start) >= WATCH_MIN;
@@ -426,54 +445,12 @@ impl Follower {
         let name = namespace.as_ref().filter(|_| *kind == Kind::Namespace)?;
         Some(format!("metadata.name={name}"))
     }
-
-    fn works(&mut self, phase: Phase) {
-        let now = boot_time();
-        if phase == Phase::Following {
-            self.well_since.get_or_insert(now);
-        } else if !matches!(self.progress.phase(), Phase::Listing | Phase::Following) {
-            return; // a list that begins is only another try
-        }
-        if let Some(since) = self.progress.works(phase) {
-            let secs = now.since(since).as_secs();
-            tracing::info!(watch = %self.progress.scope, secs, "works again");
-        }
-    }
-
-    fn report(&self, trouble: &Trouble, pause: Duration, now: Moment) {
-        let scope = &self.progress.scope;
-        let reason = trouble.reason(scope);
-        match trouble {
-            Trouble::Behind => {
-                return tracing::info!(watch = %scope, "too far behind, listing again");
-            }
-            Trouble::Absent(_) => {
-                if self.progress.phase() != Phase::Absent {
-                    tracing::info!(watch = %scope, "{reason}");
-                }
-                self.progress.works(Phase::Absent);
-                return;
-            }
-            Trouble::Denied(..) => {
-                if self.progress.phase() != Phase::Denied {
-                    tracing::info!(watch = %scope, "{reason}");
-                }
-                self.progress.works(Phase::Denied);
-                return;
-            }
-            _ => {}
-        }
-        let pause_ms = pause.as_millis() as u64;
-        if self.progress.fails(reason.clone(), now) {
-            tracing::warn!(watch = %scope, pause_ms, "{reason}");
-        } else {
-            tracing::debug!(watch = %scope, pause_ms, "{reason}");
-        }
-    }
 }
 
 /// Objects per page, as every client of the API has it.
 const PAGE_LEN: u32 = 500;
+/// A streamed list that brings no object for this long, nor its end, comes in pages instead.
+const LIST_WAIT_MAX: Duration = Duration::from_secs(10);
 /// A watch that ends in order, but sooner than this, is worth a pause.
 const WATCH_MIN: Duration = Duration::from_secs(1);
 /// The server ends a watch after this many seconds ..
@@ -489,34 +466,3 @@ const ABSENCE_PAUSE: Duration = Duration::from_millis(500);
 const DENIAL_PAUSE_MAX: Duration = Duration::from_secs(600);
 /// A refusal is read this far, in bytes.
 const REFUSAL_LEN_MAX: usize = 64 << 10;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scopes_follow_what_is_exposed() {
-        let check = |namespaces: &[&str], pods: bool, expected: &[&str]| {
-            let namespaces = namespaces.iter().map(|&name| name.to_owned()).collect();
-            let exposed = config::Scope { namespaces, pods, ..config::Scope::default() };
-            let scopes = scopes(&exposed);
-            assert_eq!(scopes.iter().map(Scope::to_string).collect::<Vec<_>>(), expected);
-        };
-        check(&[], false, &["services", "endpointslices", "namespaces"]);
-        check(&[], true, &["services", "endpointslices", "namespaces", "pods"]);
-        check(
-            &["a", "b"],
-            false,
-            &[
-                "services of a",
-                "services of b",
-                "endpointslices of a",
-                "endpointslices of b",
-                "namespaces of a",
-                "namespaces of b",
-            ],
-        );
-        let exposed = config::Scope { imports: true, ..config::Scope::default() };
-        assert_eq!(scopes(&exposed).last(), Some(&Scope::all(Kind::ServiceImport)));
-    }
-}

@@ -22,6 +22,8 @@ pub(super) enum Trouble {
     Broken(#[source] kube::Error),
     #[error("nothing was heard for {0:?}")]
     Silent(Duration),
+    #[error("the list came to no end: for {0:?} there was no object and no bookmark that ends it")]
+    Unfinished(Duration),
     #[error("the API server ended the watch too soon")]
     Ended,
     #[error("the API server has forgotten what came after our resource version")]
@@ -65,6 +67,20 @@ impl Trouble {
                 Some(Duration::from_secs(status.details.retry_after_seconds.into()))
             }
             _ => None,
+        }
+    }
+
+    /// Whether a list in pages may come where a streamed one did not. Pages are not allowed either
+    /// where the stream is not, and a server that is too busy is not asked for more.
+    pub fn leads_to_pages(&self) -> bool {
+        match self {
+            Self::Refused(status) => {
+                !matches!(status.code, UNAUTHORIZED | FORBIDDEN | TOO_MANY_REQUESTS)
+            }
+            Self::Silent(_) | Self::Unfinished(_) | Self::Ended | Self::Broken(_) => true,
+            Self::Nonsense(_) | Self::TooLong(_) => true,
+            Self::Request(_) | Self::Build(_) | Self::Behind | Self::Closed => false,
+            Self::Absent(_) | Self::Lost(_) | Self::Denied(..) => false,
         }
     }
 
@@ -116,6 +132,7 @@ pub(super) const FORBIDDEN: u16 = 403;
 pub(super) const GONE: u16 = 410;
 /// What a server without streamed lists says to one who asks for them (KEP-3157).
 pub(super) const INVALID: u16 = 422;
+const TOO_MANY_REQUESTS: u16 = 429;
 /// Of a refusal that is no Status this much is told, in characters.
 const MESSAGE_LEN_MAX: usize = 200;
 
@@ -141,6 +158,22 @@ mod tests {
             "not allowed: a Role in shop must grant verbs [list, watch] on resources [services] in \
              apiGroups [\"\"]",
         );
+    }
+
+    #[test]
+    fn a_stream_that_fails_leads_to_pages() {
+        let never = [401, 403, 429];
+        for code in [400, 401, 403, 404, 405, 406, 409, 410, 422, 429, 500, 502, 503, 504] {
+            let trouble = Trouble::Refused(refusal(code, None, b""));
+            assert_eq!(trouble.leads_to_pages(), !never.contains(&code), "{code}");
+        }
+        let second = Duration::from_secs(1);
+        for trouble in [Trouble::Silent(second), Trouble::Unfinished(second), Trouble::Ended] {
+            assert!(trouble.leads_to_pages(), "{trouble}");
+        }
+        for trouble in [Trouble::Behind, Trouble::Closed, Trouble::Absent(Kind::ServiceImport)] {
+            assert!(!trouble.leads_to_pages(), "{trouble}");
+        }
     }
 
     #[test]

@@ -148,7 +148,7 @@ async fn a_later_list_that_breaks_off_takes_nothing_away() {
         let list = if streams { "sendInitialEvents" } else { "limit=500" };
         api.hears(before, &["/services", list]).await;
         let again = api.requests().len();
-        api.hears(again, &["/services", list]).await; // the first has failed
+        api.hears(again, &["/services", "limit=500"]).await; // the first has failed
         api.heals("services");
         eventually(kubedns.dns, DB, "NXDOMAIN", &[]).await;
         steady.held().await;
@@ -297,4 +297,48 @@ async fn a_new_token_is_used() {
     api.apply(service("shop", "db").cluster_ip("10.0.0.9"));
     eventually(kubedns.dns, DB, "NOERROR", &[DB_ANSWER]).await;
     kubedns.end().await;
+}
+
+#[tokio::test]
+async fn a_streamed_list_that_comes_to_nothing_is_listed_in_pages() {
+    let refusals = [404, 405, 409, 410, 500, 502, 503, 504].map(Fault::RefuseStreams);
+    let faults = refusals.into_iter().chain([Fault::EndStreams, Fault::UnfinishedStreams]);
+    let worlds = faults.map(|fault| async move {
+        let api = shop().await;
+        api.fails("services", fault);
+        let kubedns = watching(&api, &["--watch-silence", "2"]).await;
+        eventually(kubedns.dns, WEB, "NOERROR", &[ANSWER]).await;
+        http::eventually(kubedns.http, "/readyz", 200, "ok").await;
+        api.apply(service("shop", "db").cluster_ip("10.0.0.9"));
+        eventually(kubedns.dns, DB, "NOERROR", &[DB_ANSWER]).await;
+        kubedns.end().await;
+    });
+    futures_util::future::join_all(worlds).await;
+}
+
+#[tokio::test]
+async fn an_object_with_odd_metadata_costs_nothing_else() {
+    for streams in [true, false] {
+        let api = shop().await;
+        if !streams {
+            api.does_not_stream();
+        }
+        let odd = |name: &str| {
+            let mut object = service("shop", name).cluster_ip("10.0.0.66");
+            object.0["metadata"]["managedFields"] =
+                serde_json::json!([{"manager": "m", "operation": "Update", "time": null}]);
+            object
+        };
+        api.apply(odd("before"));
+        let kubedns = watching(&api, &[]).await;
+        http::eventually(kubedns.http, "/readyz", 200, "ok").await;
+        api.apply(odd("after"));
+        api.apply(service("shop", "db").cluster_ip("10.0.0.9"));
+        eventually(kubedns.dns, DB, "NOERROR", &[DB_ANSWER]).await;
+        for name in ["before.shop.svc.cluster.local.", "after.shop.svc.cluster.local."] {
+            let answer = format!("{name} 30 IN A 10.0.0.66");
+            eventually(kubedns.dns, &format!("{name} A"), "NOERROR", &[&answer]).await;
+        }
+        kubedns.end().await;
+    }
 }
