@@ -3,9 +3,11 @@
 //! Core. Knows addresses; does not know routes, sockets or the cache.
 
 mod allow;
+mod cookie;
 mod rebind;
 
 pub use allow::Allowed;
+pub use cookie::Cookies;
 pub use rebind::Rebind;
 
 /// The addresses that are not on the Internet: private (RFC 1918, RFC 4193), shared (RFC 6598),

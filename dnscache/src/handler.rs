@@ -12,7 +12,7 @@ use shared::wire::{ErrorCode, Query, Reply, class, rcode, rtype};
 use crate::cache::{Cache, Lookup, Question};
 use crate::chaos::{self, Figures, Name};
 use crate::counters::{Count, Counters};
-use crate::doors::Allowed;
+use crate::doors::{Allowed, Cookies};
 use crate::forward::Renewer;
 use crate::route::{Route, Routes};
 
@@ -25,6 +25,8 @@ pub struct Answers {
     pub routes: Arc<ArcSwap<Routes>>,
     /// The clients that are answered.
     pub allowed: Allowed,
+    /// The cookies of replies to clients that send one.
+    pub cookies: Cookies,
     /// What became of each query.
     pub counters: Arc<Counters>,
     /// Each upstream as `ADDRESS SENT FAILED`, for `servers.bind`.
@@ -36,6 +38,9 @@ pub struct Answers {
 impl Handler for Answers {
     fn answer(&self, query: &Query<'_>, asked: &Asked, reply: &mut Reply<'_>) -> Verdict {
         reply.set_recursion_available(true);
+        if let Some(cookie) = query.client_cookie() {
+            reply.set_cookie(self.cookies.reply(cookie, asked.peer.ip(), asked.now));
+        }
         if !self.allowed.admits(asked.peer.ip()) {
             return self.refuse(NOT_ALLOWED, asked, reply);
         }
@@ -181,6 +186,7 @@ mod tests {
             cache: Arc::new(Cache::new(bounds)),
             routes: Arc::new(ArcSwap::from_pointee(routes)),
             allowed: Allowed::new(&[prefix::parse("192.0.2.0/24").unwrap()]),
+            cookies: Cookies::new([7; 16], 1_000),
             counters: Arc::new(Counters::new(1)),
             servers: Arc::default(),
             renewer: Renewer::new().0,

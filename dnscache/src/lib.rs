@@ -40,7 +40,7 @@ pub mod route;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use shared::addresses::Addresses;
@@ -154,6 +154,7 @@ impl Program {
             cache: Arc::clone(&cache),
             routes: Arc::clone(&routes),
             allowed: doors::Allowed::new(&config.allow),
+            cookies: cookies(),
             counters,
             servers: Arc::clone(&forwarder.board.servers),
             renewer,
@@ -172,7 +173,6 @@ impl Program {
         let stopping = || tasks.stopping();
         let target = changes::Target { cache: Arc::clone(&cache), stream };
         let follow = reload::follow(sources, routes, cache, stopping());
-        let http = shared::http::serve(listener, router, stopping());
         let directory = follower.run(stopping());
         for url in config.changes {
             let changes = changes::follow(url, target.clone(), tasks.stopping());
@@ -181,11 +181,18 @@ impl Program {
         let ending = tasks.ending();
         tasks.spawn_last("dns", serving.finished_after(async move { ending.cancelled().await }));
         tasks.spawn("forward", forwarder.finished(tasks.stopping()));
-        tasks.spawn("http", http);
+        tasks.spawn("http", shared::http::serve(listener, router, tasks.stopping()));
         tasks.spawn("config-dir", directory);
         tasks.spawn("routes", follow);
         Ok(tasks.run(stop, DRAIN_MAX).await?)
     }
+}
+
+/// Cookies under a secret of this process.
+fn cookies() -> doors::Cookies {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let booted_secs = now.as_secs().saturating_sub(serve::boot_time().secs());
+    doors::Cookies::new(rand::random(), booted_secs)
 }
 
 /// What the sockets to upstreams are made with.

@@ -32,6 +32,10 @@ pub const UDP_SIZE_MAX: usize = 1_232;
 pub const PROBE_OPTION: u16 = 65_053;
 /// The counts of an IXFR: one question, and in the authority section the SOA that the client has.
 const IXFR_COUNTS: u64 = 1 << 48 | 1 << 16;
+/// Bytes of a client's cookie (RFC 7873 section 4).
+pub const CLIENT_COOKIE_LEN: usize = 8;
+/// The cookies of a reply: the client's, and that of an interoperable server (RFC 9018 section 4).
+pub type Cookie = [u8; 24];
 /// More EDNS options than this in one query is an attack on whoever decodes them (CVE-2026-41292).
 const OPTIONS_MAX: usize = 16;
 /// More bytes of EDNS options than this in one query, likewise.
@@ -202,6 +206,8 @@ pub struct Query<'a> {
     pub serial: Option<u32>,
     /// How the query came.
     pub transport: Transport,
+    /// The COOKIE option; empty if there is none.
+    cookie: &'a [u8],
     /// The largest reply over UDP, in bytes; also what the reply advertises.
     udp_size_max: u16,
 }
@@ -213,8 +219,8 @@ impl<'a> Query<'a> {
     /// Fails with the one code that RFC 8906 and RFC 9619 ask for: opcodes other than QUERY are
     /// NOTIMP; no question, several, a compressed or overlong name, records where a query has none
     /// (the SOA of an IXFR is one it has, RFC 1995),
-    /// a broken or second OPT, too many options and trailing bytes are FORMERR; an EDNS version
-    /// above 0 is BADVERS. The Z bit, TC and AA are ignored.
+    /// a broken or second OPT, a COOKIE of a wrong length, too many options and trailing bytes are
+    /// FORMERR; an EDNS version above 0 is BADVERS. The Z bit, TC and AA are ignored.
     pub fn screen(
         message: &'a [u8],
         transport: Transport,
@@ -246,8 +252,9 @@ impl<'a> Query<'a> {
         } else {
             (question_end, None)
         };
+        let mut cookie: &[u8] = &[];
         let edns = if counts & 1 == 1 {
-            Some(read_opt(&message[end..])?)
+            Some(read_opt(&message[end..], &mut cookie)?)
         } else if message.len() > end {
             return Err(FORMERR);
         } else {
@@ -264,6 +271,7 @@ impl<'a> Query<'a> {
             edns,
             serial,
             transport,
+            cookie,
             udp_size_max: UDP_SIZE_MAX as u16,
         })
     }
@@ -279,6 +287,11 @@ impl<'a> Query<'a> {
     /// The largest reply over UDP that this server sends, in bytes.
     pub fn udp_size_max(&self) -> u16 {
         self.udp_size_max
+    }
+
+    /// The client's own cookie, if it sent one (RFC 7873 section 5.2).
+    pub fn client_cookie(&self) -> Option<[u8; CLIENT_COOKIE_LEN]> {
+        self.cookie.first_chunk().copied()
     }
 
     /// The message ID.
@@ -379,8 +392,8 @@ fn read_soa(message: &[u8], start: usize) -> Option<(usize, u32)> {
     (u16::from_be_bytes([t1, t0]) == rtype::SOA).then_some((at + 10 + rdata.len(), serial))
 }
 
-/// Reads the OPT record that must fill `record` exactly.
-fn read_opt(record: &[u8]) -> Result<Edns, Refusal> {
+/// Reads the OPT record that must fill `record` exactly; sets `cookie` if it has that option.
+fn read_opt<'a>(record: &'a [u8], cookie: &mut &'a [u8]) -> Result<Edns, Refusal> {
     const FORMERR: Refusal = Refusal::Rcode(rcode::FORMERR);
     let Some((&[root, t1, t0, s1, s0, _extended_rcode, version, flags, _, l1, l0], mut options)) =
         record.split_first_chunk::<11>()
@@ -398,6 +411,7 @@ fn read_opt(record: &[u8]) -> Result<Edns, Refusal> {
     if options_len > OPTIONS_LEN_MAX {
         return Err(FORMERR);
     }
+    const COOKIE: u16 = 10;
     const TCP_KEEPALIVE: u16 = 11;
     let (mut keepalive, mut probe) = (false, false);
     let mut count = 0;
@@ -413,6 +427,13 @@ fn read_opt(record: &[u8]) -> Result<Edns, Refusal> {
         let code = u16::from_be_bytes([c1, c0]);
         keepalive |= code == TCP_KEEPALIVE;
         probe |= code == PROBE_OPTION;
+        // Of several cookies the first one counts (RFC 7873 section 5.2).
+        if code == COOKIE && cookie.is_empty() {
+            *cookie = &rest[..length];
+            if !matches!(length, CLIENT_COOKIE_LEN | 16..=40) {
+                return Err(FORMERR);
+            }
+        }
         options = &rest[length..];
     }
     let udp_size = u16::from_be_bytes([s1, s0]);
@@ -569,6 +590,58 @@ mod tests {
                 assert_eq!(len.is_none(), refusal == Refusal::Silence, "{case}");
                 assert!(len.is_none_or(|_| out[..2] == message[..2] && out[2] & 0x80 != 0));
             }
+        }
+    }
+
+    #[test]
+    fn cookies_have_the_lengths_of_the_protocol() {
+        let formerr = Err(Refusal::Rcode(rcode::FORMERR));
+        for length in 0..=48_u8 {
+            for (before, after) in [(&b""[..], &b""[..]), (b"\0\x0b\0\0", b"\0\x0a\0\x03abc")] {
+                let data: Vec<u8> = (1..=length).collect();
+                let cookie = [&[0, 10, 0, length][..], &data].concat();
+                let options = [before, &cookie, after].concat();
+                let opt = b"\0\0\x29\x04\xd0\0\0\0\0\0";
+                let opt = [opt, &[options.len() as u8][..], &options].concat();
+                let message = message([1, 0], [1, 0, 0, 1], &[WEB, &opt]);
+                let mut name = NameBuffer::new();
+                let query = Query::screen(&message, Transport::Udp, &mut name);
+                let expected = match length {
+                    8 | 16..=40 => Ok(Some([1, 2, 3, 4, 5, 6, 7, 8])),
+                    _ => formerr,
+                };
+                assert_eq!(query.map(|query| query.client_cookie()), expected, "{length}");
+            }
+        }
+        let message = message([1, 0], [1, 0, 0, 0], &[WEB]);
+        let mut name = NameBuffer::new();
+        let query = Query::screen(&message, Transport::Udp, &mut name).unwrap();
+        assert_eq!(query.client_cookie(), None);
+    }
+
+    #[test]
+    fn a_full_reply_has_room_for_its_cookie() {
+        let opt = b"\0\0\x29\x02\x00\0\0\0\0\0\x0c\0\x0a\0\x08abcdefgh";
+        let message = message([0x01, 0], [1, 0, 0, 1], &[WEB, opt]);
+        let mut name = NameBuffer::new();
+        let query = Query::screen(&message, Transport::Udp, &mut name).unwrap();
+        for sets in 1..3 {
+            let mut buffer = [0; UDP_SIZE_MAX];
+            let mut reply = Reply::new(&query, &mut buffer);
+            for _ in 0..sets {
+                reply.set_cookie([7; 24]);
+            }
+            assert_eq!(reply.cookie(), Some([7; 24]));
+            let mut pushed = 0;
+            let rdata: &[&[u8]] = &[&[10, 0, 0, 1]];
+            while reply.push(Section::Answer, Owner::Question, rtype::A, 30, rdata).is_some() {
+                pushed += 1;
+            }
+            reply.set_error(ErrorCode::Other, "no room for this text");
+            let len = reply.finish();
+            assert_eq!((pushed, len), (27, 12 + 14 + 27 * 16 + 11 + 28));
+            assert_eq!(buffer[len - 30..len - 24], [0, 28, 0, 10, 0, 24]);
+            assert_eq!(buffer[len - 24..len], [7; 24]);
         }
     }
 

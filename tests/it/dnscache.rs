@@ -90,8 +90,11 @@ async fn queries_to_the_outside_come_from_ports_of_their_own_and_carry_nothing_o
     let mut buffer = [0; 1_500];
     let (length, _) = timeout(PATIENCE, socket.recv_from(&mut buffer)).await.unwrap().unwrap();
     assert_eq!(dns::read(&buffer[..length]).status, "NXDOMAIN");
-    // OPT ends the reply: our own size, and nothing of what the client sent.
-    assert_eq!(buffer[length - 11..length], [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+    // OPT ends the reply: our own size, the client's cookie with ours, and nothing else of what the
+    // client sent.
+    let opt = &buffer[length - 39..length];
+    assert_eq!(opt[..15], [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 28, 0, 10, 0, 24]);
+    assert_eq!(opt[15..27], [1, 2, 3, 4, 5, 6, 7, 8, 1, 0, 0, 0]);
     for number in 0..50 {
         dns::ask_udp(cache.dns, &format!("n{number}.example. A")).await;
     }

@@ -13,7 +13,7 @@ use super::mmsg::{Batch, Ends, boot_time};
 use super::sockets::Lane;
 use super::tcp::{Charge, Flight, Told};
 use crate::clock::Moment;
-use crate::wire::{MESSAGE_MAX, NameBuffer, Query, Reply, Transport, UDP_SIZE_MAX};
+use crate::wire::{Cookie, MESSAGE_MAX, NameBuffer, Query, Reply, Transport, UDP_SIZE_MAX};
 
 /// A screened query waiting for its answer.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ pub struct Deferred {
     way: Way,
     counters: Arc<Counters>,
     lane: usize,
+    cookie: Option<Cookie>,
     /// Whether a message of several has left.
     begun: bool,
 }
@@ -91,8 +92,8 @@ impl Deferred {
         let (lane, ends, size_max) = way;
         let way = Way::Udp { lane, ends, size_max };
         let (counters, lane) = counters;
-        let begun = false;
-        Self { message: message.into(), arrived, peer: ends.peer, way, counters, lane, begun }
+        let (peer, message) = (ends.peer, message.into());
+        Self { message, arrived, peer, way, counters, lane, cookie: None, begun: false }
     }
 
     pub(super) fn tcp(
@@ -103,8 +104,14 @@ impl Deferred {
         counters: (Arc<Counters>, usize),
     ) -> Self {
         let (counters, lane) = counters;
-        let way = Way::Tcp(way);
-        Self { message: message.into(), arrived, peer, way, counters, lane, begun: false }
+        let (way, message) = (Way::Tcp(way), message.into());
+        Self { message, arrived, peer, way, counters, lane, cookie: None, begun: false }
+    }
+
+    /// Has its replies carry `cookie`.
+    pub(super) fn with_cookie(mut self, cookie: Option<Cookie>) -> Self {
+        self.cookie = cookie;
+        self
     }
 
     /// The query as it came.
@@ -126,6 +133,9 @@ impl Deferred {
     /// is told how long its connection may idle.
     pub fn reply<'b>(&self, query: &Query<'_>, buffer: &'b mut [u8]) -> Reply<'b> {
         let mut reply = Reply::new(query, buffer);
+        if let Some(cookie) = self.cookie {
+            reply.set_cookie(cookie);
+        }
         if let Way::Tcp(way) = &self.way {
             promise(query, way.keepalive_tenths, &mut reply);
         }

@@ -17,7 +17,9 @@ use super::sockets::Lane;
 use super::{Asked, Handler, Verdict};
 use crate::clock::Moment;
 use crate::peer::is_peer;
-use crate::wire::{self, ErrorCode, NameBuffer, Query, Reply, Transport, UDP_SIZE_PLAIN, rcode};
+use crate::wire::{
+    self, Cookie, ErrorCode, NameBuffer, Query, Reply, Transport, UDP_SIZE_PLAIN, rcode,
+};
 
 /// What every lane of a listener shares.
 pub(super) struct Listener<H> {
@@ -61,8 +63,8 @@ impl<H> Clone for Listener<H> {
 pub(super) enum Response {
     /// Send the first so many bytes of the buffer.
     Send(usize),
-    /// The handler wants more time.
-    Later,
+    /// The handler wants more time. The later reply has these cookies.
+    Later(Option<Cookie>),
     /// Nothing.
     Nothing,
 }
@@ -89,11 +91,13 @@ impl<H: Handler> Listener<H> {
         let answer = AssertUnwindSafe(|| {
             let mut reply = Reply::new(&query, buffer);
             deferred::promise(&query, self.keepalive_tenths, &mut reply);
-            (self.handler.answer(&query, asked, &mut reply), reply.finish())
+            let verdict = self.handler.answer(&query, asked, &mut reply);
+            let cookie = reply.cookie();
+            (verdict, cookie, reply.finish())
         });
-        let (verdict, len) = catch_unwind(answer).unwrap_or_else(|_| {
+        let (verdict, cookie, len) = catch_unwind(answer).unwrap_or_else(|_| {
             self.counters.add(asked.lane, Event::Panicked, 1);
-            (Verdict::Send, failure(&query, buffer, "internal error"))
+            (Verdict::Send, None, failure(&query, buffer, "internal error"))
         });
         match verdict {
             Verdict::Send => {
@@ -102,7 +106,7 @@ impl<H: Handler> Listener<H> {
             }
             Verdict::Later => {
                 self.counters.add(asked.lane, Event::Deferred, 1);
-                Response::Later
+                Response::Later(cookie)
             }
             Verdict::Drop => {
                 self.counters.add(asked.lane, Event::Dropped, 1);
@@ -124,7 +128,9 @@ impl<H: Handler> Listener<H> {
         };
         let mut name = NameBuffer::new();
         let query = shed.query(&mut name);
-        let len = failure(&query, buffer, reason);
+        let mut reply = shed.reply(&query, buffer);
+        reply.fail(rcode::SERVFAIL, ErrorCode::Other, reason);
+        let len = reply.finish();
         self.counters.add(lane, Event::Shed, 1);
         self.counters.reply(lane, query.qtype, buffer);
         Some(len)
@@ -204,10 +210,10 @@ fn answer<H: Handler>(
     let message = datagram.bytes;
     match listener.respond(message, Transport::Udp, &asked, name, replies.buffer()) {
         Response::Send(len) => replies.commit(len, Some(&ends)),
-        Response::Later => {
+        Response::Later(cookie) => {
             let counters = (Arc::clone(&listener.counters), index);
             let way = (Arc::clone(lane), ends, listener.udp_size_max);
-            let deferred = Deferred::udp(message, now, way, counters);
+            let deferred = Deferred::udp(message, now, way, counters).with_cookie(cookie);
             if let Some(len) = listener.put_off(deferred, index, replies.buffer()) {
                 replies.commit(len, Some(&ends));
             }

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::{ErrorCode, HEADER_LEN, Query, rcode, rtype};
+use super::{Cookie, ErrorCode, HEADER_LEN, Query, rcode, rtype};
 
 /// Bytes of an OPT record without options.
 const OPT_LEN: usize = 11;
@@ -12,6 +12,9 @@ const OPT_LEN: usize = 11;
 const ERROR_TEXT_MAX: usize = 96;
 /// Bytes of the edns-tcp-keepalive option in a reply (RFC 7828 section 3.1).
 const KEEPALIVE_LEN: usize = 6;
+
+/// Bytes of the COOKIE option in a reply (RFC 9018 section 4).
+const COOKIE_LEN: usize = 4 + size_of::<Cookie>();
 
 /// The section a record goes to. Sections are filled in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +61,7 @@ pub struct Reply<'b> {
     dnssec_ok: bool,
     extended_rcode: u8,
     keepalive: Option<u16>,
+    cookie: Option<Cookie>,
     error: Option<(ErrorCode, Cow<'static, str>)>,
 }
 
@@ -86,6 +90,7 @@ impl<'b> Reply<'b> {
             dnssec_ok: query.dnssec_ok(),
             extended_rcode: 0,
             keepalive: None,
+            cookie: None,
             error: None,
         }
     }
@@ -136,6 +141,23 @@ impl<'b> Reply<'b> {
     /// only.
     pub fn set_keepalive(&mut self, tenths: u16) {
         self.keepalive = Some(tenths);
+    }
+
+    /// Attaches the cookies of the client and of this server; a query with a cookie has EDNS. Room
+    /// is set aside: call it before the first record.
+    pub fn set_cookie(&mut self, cookie: Cookie) {
+        let has_room = self.edns && self.len + COOKIE_LEN <= self.len_max;
+        match self.cookie {
+            None if !has_room => return,
+            None => self.len_max -= COOKIE_LEN,
+            Some(_) => {}
+        }
+        self.cookie = Some(cookie);
+    }
+
+    /// The cookies that the reply has.
+    pub fn cookie(&self) -> Option<Cookie> {
+        self.cookie
     }
 
     /// Makes this SERVFAIL (or another failure) with its reason and nothing else.
@@ -262,16 +284,22 @@ impl<'b> Reply<'b> {
         self.len
     }
 
-    /// Writes OPT with the options that fit: our own size, the client's DO, keepalive, the Extended
-    /// DNS Error.
+    /// Writes OPT with the options that fit: our own size, the client's DO, the cookies, for which
+    /// there is always room, keepalive, the Extended DNS Error.
     fn write_opt(&mut self) {
         let start = self.len;
-        let limit = self.len_max + OPT_LEN;
+        let mut limit = self.len_max + OPT_LEN;
         let [size1, size0] = self.udp_size.to_be_bytes();
         let flags = u8::from(self.dnssec_ok) << 7;
         let opt = [0, 0, rtype::OPT as u8, size1, size0, self.extended_rcode, 0, flags, 0, 0, 0];
         self.buffer[start..start + OPT_LEN].copy_from_slice(&opt);
         let mut end = start + OPT_LEN;
+        if let Some(cookie) = &self.cookie {
+            limit += COOKIE_LEN;
+            self.buffer[end..end + 4].copy_from_slice(&[0, 10, 0, cookie.len() as u8]);
+            self.buffer[end + 4..end + COOKIE_LEN].copy_from_slice(cookie);
+            end += COOKIE_LEN;
+        }
         if let Some(tenths) = self.keepalive
             && end + KEEPALIVE_LEN <= limit
         {

@@ -14,21 +14,26 @@ use crate::fixture::upstream::Upstream;
 /// Asks `question` from `client` over UDP, then over TCP.
 async fn ask_both(server: SocketAddr, client: &str, question: &str) -> [Answer; 2] {
     let query = dns::query(question, Some(1_232));
+    exchange_both(server, client, &query).await.map(|reply| dns::read(&reply))
+}
+
+/// Sends `query` from `client` over UDP, then over TCP; yields the replies.
+async fn exchange_both(server: SocketAddr, client: &str, query: &[u8]) -> [Vec<u8>; 2] {
     let client = SocketAddr::new(client.parse().unwrap(), 0);
-    let mut buffer = vec![0; 4_096];
+    let mut datagram = vec![0; 4_096];
     let socket = UdpSocket::bind(client).await.unwrap();
-    socket.send_to(&query, server).await.unwrap();
-    let (length, _) = timeout(PATIENCE, socket.recv_from(&mut buffer)).await.unwrap().unwrap();
-    let datagram = dns::read(&buffer[..length]);
+    socket.send_to(query, server).await.unwrap();
+    let (length, _) = timeout(PATIENCE, socket.recv_from(&mut datagram)).await.unwrap().unwrap();
+    datagram.truncate(length);
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(client).unwrap();
     let mut stream = timeout(PATIENCE, socket.connect(server)).await.unwrap().unwrap();
     stream.write_u16(query.len() as u16).await.unwrap();
-    stream.write_all(&query).await.unwrap();
+    stream.write_all(query).await.unwrap();
     let length = timeout(PATIENCE, stream.read_u16()).await.unwrap().unwrap();
-    buffer.truncate(length.into());
-    timeout(PATIENCE, stream.read_exact(&mut buffer)).await.unwrap().unwrap();
-    [datagram, dns::read(&buffer)]
+    let mut reply = vec![0; length.into()];
+    timeout(PATIENCE, stream.read_exact(&mut reply)).await.unwrap().unwrap();
+    [datagram, reply]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,4 +141,57 @@ async fn names_from_outside_have_no_addresses_inside() {
         assert_eq!(outside.asked("v6.example. AAAA"), 1 + usize::from(is_filtered), "it is kept");
         cache.stop().await;
     }
+}
+
+/// [`dns::query`] with this COOKIE option.
+fn with_cookie(question: &str, cookie: &[u8]) -> Vec<u8> {
+    let mut query = dns::query(question, Some(1_232));
+    let end = query.len();
+    query[end - 1] = cookie.len() as u8 + 4;
+    query.extend([0, 10, 0, cookie.len() as u8]);
+    query.extend(cookie);
+    query
+}
+
+/// The data of the COOKIE option in `reply`, which has no other such bytes.
+fn cookies(reply: &[u8]) -> Option<[u8; 24]> {
+    let at = reply.windows(4).position(|option| option == [0, 10, 0, 24])? + 4;
+    reply.get(at..at + 24)?.try_into().ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_gets_its_cookie_back_with_ours() {
+    let upstream = Upstream::start(FAR).await;
+    let names = ["a.example. A", "absent.example. A", "b.onion. A", "version.bind. CH TXT"];
+    upstream.answer(names[0], &["a.example. 30 A 192.0.2.1"]);
+    let cache = Running::start(&[server(&upstream)]).await;
+    let mut seen = Vec::new();
+    for question in names {
+        // The first reply to a name waits for the upstream, the second is from the cache; what a
+        // client has of our cookie, right or not, changes nothing.
+        for cookie in [&b"12345678"[..], b"12345678", b"12345678OLDCOOKIEOLDCOOK"] {
+            let [datagram, stream] =
+                exchange_both(cache.dns, "127.0.0.1", &with_cookie(question, cookie)).await;
+            for reply in [datagram, stream] {
+                let cookies = cookies(&reply).unwrap();
+                assert_eq!(cookies[..12], *b"12345678\x01\0\0\0", "{question}");
+                assert_ne!(dns::read(&reply).status, "SERVFAIL", "{question}");
+                seen.push((u32::from_be_bytes(cookies[12..16].try_into().unwrap()), cookies));
+            }
+        }
+    }
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert!(seen.iter().all(|(secs, _)| now.as_secs() as u32 - secs < 600), "{seen:?}");
+    // Without a cookie there is none in the reply, and one of another length is malformed.
+    for reply in exchange_both(cache.dns, "127.0.0.1", &dns::query(names[0], Some(1_232))).await {
+        assert_eq!(cookies(&reply), None);
+        assert_eq!(dns::read(&reply).status, "NOERROR");
+    }
+    for cookie in [&b""[..], b"1234567", b"123456789"] {
+        let query = with_cookie(names[0], cookie);
+        for reply in exchange_both(cache.dns, "127.0.0.1", &query).await {
+            assert_eq!(dns::read(&reply).status, "FORMERR", "{cookie:?}");
+        }
+    }
+    cache.stop().await;
 }

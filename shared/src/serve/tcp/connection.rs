@@ -319,12 +319,13 @@ impl<H: Handler> Connection<H> {
                 self.listener.counters.took(self.lane, boot_time().since(now), 1);
                 self.unsent.queue(out.commit(len), None);
             }
-            Response::Later => {
+            Response::Later(cookie) => {
                 let flight = Flight::new(&self.account);
                 let tenths = self.listener.keepalive_tenths;
                 let way = TcpWay::new(self.replies.0.clone(), tenths, flight);
                 let counters = (Arc::clone(&self.listener.counters), self.lane);
                 let deferred = Deferred::tcp(message, now, self.peer, way, counters);
+                let deferred = deferred.with_cookie(cookie);
                 if let Some(len) = self.listener.put_off(deferred, self.lane, out.room()) {
                     self.unsent.queue(out.commit(len), None);
                 }
