@@ -191,8 +191,8 @@ impl Program {
 /// Cookies under a secret of this process.
 fn cookies() -> doors::Cookies {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let booted_secs = now.as_secs().saturating_sub(serve::boot_time().secs());
-    doors::Cookies::new(rand::random(), booted_secs)
+    let booted = now.saturating_sub(Duration::from_nanos(serve::boot_time().nanos()));
+    doors::Cookies::new(rand::random(), booted.as_secs())
 }
 
 /// What the sockets to upstreams are made with.
