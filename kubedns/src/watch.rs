@@ -11,6 +11,7 @@
 
 pub mod cluster;
 mod decode;
+mod doubts;
 mod pace;
 pub mod progress;
 mod report;
@@ -63,6 +64,8 @@ pub async fn follow(
             api: 0,
             absences: 0,
             denials: 0,
+            hesitations: 0,
+            stuck: 0,
             well_since: None,
         };
         follower.run()
@@ -104,6 +107,10 @@ struct Follower {
     absences: u32,
     /// How often in a row the server did not allow it.
     denials: u32,
+    /// How often in a row the server refused what it had allowed before.
+    hesitations: u32,
+    /// How often in a row a watch from the same version was refused or silent.
+    stuck: u32,
     /// Since when things go well, if they do.
     well_since: Option<Moment>,
 }
@@ -121,6 +128,9 @@ impl Follower {
                         Err(trouble) => trouble,
                     }
                 }
+                Err(Trouble::Refused(status)) if status.code == FORBIDDEN && self.hesitates() => {
+                    Trouble::Hesitant(status)
+                }
                 Err(Trouble::Refused(status)) if status.code == FORBIDDEN => {
                     match self.denied(status).await {
                         Ok(trouble) => trouble,
@@ -137,10 +147,17 @@ impl Follower {
                 Trouble::Denied(..) => {
                     DENIAL_PAUSE_MAX.min(Duration::from_secs(1 << self.denials.min(10)))
                 }
+                Trouble::Hesitant(_) => HESITATION_PAUSE,
+                Trouble::Request(_) => {
+                    pace.pause(well, None, rand::random()).min(CONNECT_PAUSE_MAX)
+                }
                 _ => pace.pause(well, trouble.retry_after(), rand::random()),
             };
             self.report(&trouble, pause, now);
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.cluster.life(), if trouble.is_of_the_server() => {}
+            }
             if trouble.may_be_the_way() {
                 self.cluster.renew(boot_time()).await;
             }
@@ -191,11 +208,15 @@ impl Follower {
 
     /// A watch from where we stand, or a full list first.
     async fn turn(&mut self) -> Result<(), Trouble> {
-        if self.version.is_some() {
-            return match self.watch().await {
-                Err(Trouble::Refused(status)) if status.code == GONE => {
+        if let Some(before) = self.version.clone() {
+            let watched = self.watch().await;
+            if self.version.as_ref() != Some(&before) {
+                self.stuck = 0;
+            }
+            return match watched {
+                Err(trouble) if self.is_lost(&trouble) => {
                     self.version = None;
-                    Err(Trouble::Behind)
+                    Err(if trouble.is_gone() { Trouble::Behind } else { trouble })
                 }
                 other => other,
             };
@@ -355,6 +376,9 @@ impl Follower {
         };
         // In the middle of a list there is no place to go on from.
         if let (Some(place), Some(version)) = (&mut self.version, version) {
+            if doubts::is_before(&version, place) {
+                return Err(Trouble::WentBack);
+            }
             *place = version;
         }
         Ok(())
@@ -459,6 +483,10 @@ const WATCH_SECS_MIN: u32 = 240;
 const WATCH_SECS_SPREAD: f64 = 60.0;
 /// A kind that had objects is gone when the server says so this often, ..
 const ABSENCES_MIN: u32 = 6;
+/// The pause after a 403 for what was allowed before.
+const HESITATION_PAUSE: Duration = Duration::from_millis(300);
+/// The longest pause before another connection: a try costs little while nothing listens.
+const CONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// .. with this between: three seconds, whatever trouble there was before.
 const ABSENCE_PAUSE: Duration = Duration::from_millis(500);
 /// Between two questions about a kind that kubedns may not read and does without: somebody has to

@@ -15,6 +15,7 @@ use kube::Client;
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use shared::clock::Moment;
+use tokio::sync::Notify;
 use tower::{BoxError, ServiceExt};
 
 /// Where the API server is written down.
@@ -69,6 +70,8 @@ pub struct Cluster {
     client: ArcSwap<Client>,
     /// When it was renewed last, in nanoseconds since boot; 0 when never.
     renewed: AtomicU64,
+    /// Rings when a watch works again.
+    alive: Notify,
 }
 
 impl Cluster {
@@ -78,7 +81,17 @@ impl Cluster {
     pub async fn open(source: Source) -> Result<Self, ClusterError> {
         let client = build(source.clone()).await?;
         let client = ArcSwap::from_pointee(client);
-        Ok(Self { source, client, renewed: AtomicU64::new(0) })
+        Ok(Self { source, client, renewed: AtomicU64::new(0), alive: Notify::new() })
+    }
+
+    /// Notes that the server answers again: every watch that waits for it tries at once.
+    pub fn lives(&self) {
+        self.alive.notify_waiters();
+    }
+
+    /// Waits until the server answers another watch again.
+    pub async fn life(&self) {
+        self.alive.notified().await;
     }
 
     /// The client as it is now.

@@ -42,8 +42,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// A server may ask for this much, not for more.
 const ASKED_MAX: Duration = Duration::from_secs(60);
-/// What has gone well for this long is no part of the last trouble.
-const WELL_MIN: Duration = Duration::from_secs(10);
+/// What has gone well for this long is not a part of the last trouble.
+const WELL_MIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -59,8 +59,8 @@ mod tests {
         };
         check(0, None, 1.0, 100);
         check(0, None, 0.0, 100);
-        check(9, None, 1.0, 400);
-        check(10, None, 1.0, 100);
+        check(0, None, 1.0, 400);
+        check(1, None, 1.0, 100);
         check(0, Some(3), 0.0, 3_000);
         check(0, Some(4), 1.0, 5_000);
         check(0, Some(9_999), 0.0, 60_000);

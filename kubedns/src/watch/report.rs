@@ -15,6 +15,7 @@ impl Follower {
     pub(super) fn works(&mut self, phase: Phase) {
         let now = boot_time();
         if phase == Phase::Following {
+            self.hesitations = 0;
             self.well_since.get_or_insert(now);
         } else if !matches!(self.progress.phase(), Phase::Listing | Phase::Following) {
             return; // a list that begins is only another try
@@ -22,6 +23,7 @@ impl Follower {
         if let Some(since) = self.progress.works(phase) {
             let secs = now.since(since).as_secs();
             tracing::info!(watch = %self.progress.scope, secs, "works again");
+            self.cluster.lives();
         }
     }
 

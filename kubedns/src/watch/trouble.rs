@@ -28,6 +28,10 @@ pub(super) enum Trouble {
     Ended,
     #[error("the API server has forgotten what came after our resource version")]
     Behind,
+    #[error("the API server's data has gone back to before our resource version")]
+    WentBack,
+    #[error("the API server refuses what it allowed before: {}", .0.message)]
+    Hesitant(Status),
     #[error("the API server has no resource {}: until it has, there are none", .0.plural())]
     Absent(Kind),
     #[error("the API server has no resource {} any more", .0.plural())]
@@ -60,6 +64,46 @@ impl Trouble {
         }
     }
 
+    /// Returns whether the server has forgotten what came after our version.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Refused(status) if status.code == GONE)
+    }
+
+    /// Returns whether the server does not know our version yet: its data has gone back.
+    pub fn is_behind_us(&self) -> bool {
+        match self {
+            Self::WentBack => true,
+            Self::Refused(status) => {
+                status.code == GATEWAY_TIMEOUT
+                    && status.message.contains("Too large resource version")
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns whether it may be due to the version that was asked for. What is refused for other
+    /// reasons and what breaks on the way is not.
+    pub fn may_be_about_the_version(&self) -> bool {
+        match self {
+            Self::Silent(_) => true,
+            Self::Refused(status) => {
+                !matches!(status.code, UNAUTHORIZED | FORBIDDEN | TOO_MANY_REQUESTS)
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns whether it ends when the server is back, so that one watch that works again is a
+    /// reason for the others to try at once.
+    pub fn is_of_the_server(&self) -> bool {
+        match self {
+            Self::Request(_) | Self::Broken(_) | Self::Silent(_) | Self::Ended => true,
+            Self::Hesitant(_) => true,
+            Self::Refused(status) => status.code >= 500,
+            _ => false,
+        }
+    }
+
     /// What the server wants us to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -79,8 +123,9 @@ impl Trouble {
             }
             Self::Silent(_) | Self::Unfinished(_) | Self::Ended | Self::Broken(_) => true,
             Self::Nonsense(_) | Self::TooLong(_) => true,
-            Self::Request(_) | Self::Build(_) | Self::Behind | Self::Closed => false,
-            Self::Absent(_) | Self::Lost(_) | Self::Denied(..) => false,
+            Self::Request(_) | Self::Build(_) | Self::Behind | Self::WentBack => false,
+            Self::Absent(_) | Self::Lost(_) | Self::Denied(..) | Self::Hesitant(_) => false,
+            Self::Closed => false,
         }
     }
 
@@ -133,6 +178,8 @@ pub(super) const GONE: u16 = 410;
 /// What a server without streamed lists says to one who asks for them (KEP-3157).
 pub(super) const INVALID: u16 = 422;
 const TOO_MANY_REQUESTS: u16 = 429;
+/// Also a server that is behind our version ("Too large resource version").
+const GATEWAY_TIMEOUT: u16 = 504;
 /// Of a refusal that is no Status this much is told, in characters.
 const MESSAGE_LEN_MAX: usize = 200;
 
@@ -174,6 +221,30 @@ mod tests {
         for trouble in [Trouble::Behind, Trouble::Closed, Trouble::Absent(Kind::ServiceImport)] {
             assert!(!trouble.leads_to_pages(), "{trouble}");
         }
+    }
+
+    #[test]
+    fn a_refused_version_is_told_from_other_refusals() {
+        let too_large = r#"{"message":"Too large resource version: 1044, current: 1004"}"#;
+        let refused = |code, text: &str| Trouble::Refused(refusal(code, None, text.as_bytes()));
+        // Code and text; forgotten, behind us, maybe about the version.
+        let rows = [
+            (401, "", [false; 3]),
+            (403, "", [false; 3]),
+            (429, "", [false; 3]),
+            (410, "", [true, false, true]),
+            (504, too_large, [false, true, true]),
+            (504, "gateway", [false, false, true]),
+            (500, too_large, [false, false, true]),
+            (404, "", [false, false, true]),
+        ];
+        for (code, text, expected) in rows {
+            let trouble = refused(code, text);
+            let found =
+                [trouble.is_gone(), trouble.is_behind_us(), trouble.may_be_about_the_version()];
+            assert_eq!(found, expected, "{code} {text}");
+        }
+        assert!(Trouble::WentBack.is_behind_us() && !Trouble::Ended.is_behind_us());
     }
 
     #[test]

@@ -342,3 +342,43 @@ async fn an_object_with_odd_metadata_costs_nothing_else() {
         kubedns.end().await;
     }
 }
+
+/// A server that has just started does not know its roles yet.
+#[tokio::test]
+async fn a_watch_that_was_allowed_once_outlives_a_403() {
+    let api = shop().await;
+    let kubedns = watching(&api, &[]).await;
+    eventually(kubedns.dns, WEB, "NOERROR", &[ANSWER]).await;
+    for plural in ["services", "servicecidrs"] {
+        api.fails(plural, Fault::Refuse(403, None));
+        api.cut(plural);
+    }
+    http::eventually(kubedns.http, "/readyz?verbose", 200, "refuses what it allowed before").await;
+    for plural in ["services", "servicecidrs"] {
+        api.heals(plural);
+    }
+    api.apply(service("shop", "db").cluster_ip("10.0.0.9"));
+    eventually(kubedns.dns, DB, "NOERROR", &[DB_ANSWER]).await;
+    kubedns.end().await;
+}
+
+/// etcd that was restored from a backup: watches from our version are accepted and say nothing of
+/// what is different now.
+#[tokio::test]
+async fn an_api_server_that_goes_back_is_listed_anew() {
+    let api = shop().await;
+    let backup = api.backup();
+    let kubedns = watching(&api, &[]).await;
+    for last in 1..40 {
+        api.apply(service("shop", "gone").cluster_ip(&format!("10.0.1.{last}")));
+    }
+    let gone = "gone.shop.svc.cluster.local. A";
+    let last = "gone.shop.svc.cluster.local. 30 IN A 10.0.1.39";
+    eventually(kubedns.dns, gone, "NOERROR", &[last]).await;
+    api.restore(backup);
+    api.apply(service("shop", "db").cluster_ip("10.0.0.9"));
+    eventually(kubedns.dns, DB, "NOERROR", &[DB_ANSWER]).await;
+    eventually(kubedns.dns, gone, "NXDOMAIN", &[]).await;
+    eventually(kubedns.dns, WEB, "NOERROR", &[ANSWER]).await;
+    kubedns.end().await;
+}
