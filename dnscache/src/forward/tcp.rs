@@ -4,7 +4,7 @@
 //! place on one. Runs on the program's tokio runtime. Knows of DNS the length in front of a message
 //! and the ID in it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,9 +15,9 @@ use shared::endpoint::{Endpoint, Transport};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::act::Try;
 use super::tls::Tls;
@@ -48,7 +48,7 @@ struct Exchange {
     deadline: Instant,
     /// Connections that ended before they answered anything at all.
     failures: u8,
-    /// Its place on the link, once it has one.
+    /// Its place on a connection, once it has one.
     place: Option<OwnedSemaphorePermit>,
 }
 
@@ -86,8 +86,10 @@ impl Streams {
         let link = Link {
             endpoint: endpoint.clone(),
             shared: self.shared.clone(),
-            places: Arc::new(Semaphore::new(PIPELINED_MAX * CONNECTIONS_MAX)),
-            connections: Vec::new(),
+            queue: VecDeque::new(),
+            lanes: Vec::new(),
+            window: PIPELINED_MAX,
+            freed: Arc::new(Notify::new()),
             tasks: JoinSet::new(),
         };
         self.tasks.spawn_on(link.run(receiver), &self.runtime);
@@ -100,77 +102,126 @@ impl Streams {
 struct Link {
     endpoint: Endpoint,
     shared: Shared,
-    /// Exchanges under way on all connections.
-    places: Arc<Semaphore>,
-    /// The way to each connection; its free room is what may be added to it.
-    connections: Vec<mpsc::Sender<Exchange>>,
+    /// Exchanges that wait for a place on a connection.
+    queue: VecDeque<Exchange>,
+    lanes: Vec<Lane>,
+    /// Exchanges under way on one connection, at most: one after the server has closed a connection
+    /// with several on it, because then answers may be lost to a reset.
+    window: usize,
+    /// Rings when an exchange has ended.
+    freed: Arc<Notify>,
     tasks: JoinSet<Vec<Exchange>>,
+}
+
+/// The way to one connection.
+struct Lane {
+    exchanges: mpsc::Sender<Exchange>,
+    /// A permit for each exchange that may be added to it.
+    places: Arc<Semaphore>,
 }
 
 impl Link {
     /// Takes exchanges until none has come for a while and all have ended.
     async fn run(mut self, mut receiver: mpsc::Receiver<Exchange>) {
         loop {
+            self.send_queued();
+            let freed = Arc::clone(&self.freed);
+            let due = self.queue.front().map(|exchange| exchange.deadline);
+            let due = due.unwrap_or_else(|| Instant::now() + IDLE_MAX);
+            let is_idle = self.tasks.is_empty() && self.queue.is_empty();
             tokio::select! {
-                exchange = receiver.recv() => match exchange {
-                    Some(exchange) => self.take(exchange).await,
+                exchange = receiver.recv(), if self.queue.len() < WAITING_MAX => match exchange {
+                    Some(exchange) => self.queue.push_back(exchange),
                     None => return, // the forwarder has ended
                 },
-                Some(ended) = self.tasks.join_next() => {
-                    self.connections.retain(|connection| !connection.is_closed());
-                    // A server may close a connection at any time (RFC 7766 section 6.2.4). What it
-                    // left is sent again.
-                    for exchange in ended.unwrap_or_default() {
-                        self.send(exchange).await;
+                Some(ended) = self.tasks.join_next() => self.take_back(ended.unwrap_or_default()),
+                () = freed.notified() => {}
+                () = tokio::time::sleep_until(due) => {
+                    if is_idle {
+                        receiver.close();
+                        // What came in between is not lost.
+                        while let Some(exchange) = receiver.recv().await {
+                            finish(&self.shared, exchange, None).await;
+                        }
+                        return;
                     }
-                }
-                () = tokio::time::sleep(IDLE_MAX), if self.tasks.is_empty() => {
-                    receiver.close();
-                    // What came in between is not lost.
-                    while let Some(exchange) = receiver.recv().await {
-                        finish(&self.shared, exchange, None).await;
-                    }
-                    return;
+                    self.expire().await;
                 }
             }
         }
     }
 
-    /// Has `exchange` sent as soon as there is a place for it.
-    async fn take(&mut self, mut exchange: Exchange) {
-        let place = Arc::clone(&self.places).acquire_owned();
-        match timeout_at(exchange.deadline, place).await {
-            Ok(Ok(place)) => exchange.place = Some(place),
-            // Its time is over; a semaphore that is never closed does not fail.
-            Ok(Err(_)) | Err(_) => return finish(&self.shared, exchange, None).await,
+    /// Takes back what a connection left unanswered when it ended. A server may close a connection
+    /// at any time (RFC 7766 section 6.2.4).
+    fn take_back(&mut self, left: Vec<Exchange>) {
+        self.lanes.retain(|lane| !lane.exchanges.is_closed());
+        if left.len() > 1 {
+            self.window = 1;
         }
-        self.send(exchange).await;
+        for mut exchange in left {
+            exchange.place = None;
+            self.queue.push_front(exchange);
+        }
     }
 
-    /// Hands `exchange` to the connection with the most room, or to a new one.
-    async fn send(&mut self, exchange: Exchange) {
-        self.connections.retain(|connection| !connection.is_closed());
-        let room = self.connections.iter().max_by_key(|connection| connection.capacity());
-        let is_busy = |room: &mpsc::Sender<Exchange>| room.capacity() < PIPELINED_MAX / 2;
-        let may_open = self.connections.len() < CONNECTIONS_MAX;
-        let exchange = match room {
-            Some(room) if !(may_open && is_busy(room)) => match room.try_send(exchange) {
-                Ok(()) => return,
-                Err(error) => error.into_inner(),
-            },
-            _ => exchange,
-        };
-        let (sender, receiver) = mpsc::channel(PIPELINED_MAX);
-        if sender.try_send(exchange).is_ok() {
-            self.connections.push(sender);
+    /// Ends the queued exchanges whose time is over.
+    async fn expire(&mut self) {
+        let now = Instant::now();
+        let (over, left) = self.queue.drain(..).partition(|exchange| exchange.deadline <= now);
+        self.queue = left;
+        let over: VecDeque<Exchange> = over;
+        for exchange in over {
+            finish(&self.shared, exchange, None).await;
         }
+    }
+
+    /// Sends as many queued exchanges as there are places for.
+    fn send_queued(&mut self) {
+        while let Some(mut exchange) = self.queue.pop_front() {
+            let Some(at) = self.lane() else {
+                self.queue.push_front(exchange);
+                return;
+            };
+            let lane = &self.lanes[at];
+            exchange.place = Arc::clone(&lane.places).try_acquire_owned().ok();
+            // A connection that has just ended is not there any more the next time.
+            if let Err(error) = lane.exchanges.try_send(exchange) {
+                let mut exchange = error.into_inner();
+                exchange.place = None;
+                self.queue.push_front(exchange);
+                self.lanes.remove(at);
+            }
+        }
+    }
+
+    /// Returns the connection with the most room, a new one if that is less than half; `None` if
+    /// there is no room.
+    fn lane(&mut self) -> Option<usize> {
+        let room = |lane: &Lane| {
+            let used = PIPELINED_MAX - lane.places.available_permits();
+            self.window.saturating_sub(used)
+        };
+        let best = (0..self.lanes.len()).max_by_key(|&at| room(&self.lanes[at]));
+        let best = best.filter(|&at| room(&self.lanes[at]) > 0);
+        let is_busy = best.is_none_or(|at| room(&self.lanes[at]) < self.window.div_ceil(2));
+        if is_busy && self.lanes.len() < CONNECTIONS_MAX {
+            self.open();
+            return Some(self.lanes.len() - 1);
+        }
+        best
+    }
+
+    fn open(&mut self) {
+        let (exchanges, receiver) = mpsc::channel(PIPELINED_MAX);
         let connection = Connection {
             endpoint: self.endpoint.clone(),
             shared: self.shared.clone(),
+            freed: Arc::clone(&self.freed),
             under_way: HashMap::new(),
             next_id: 0,
         };
         self.tasks.spawn(connection.run(receiver));
+        self.lanes.push(Lane { exchanges, places: Arc::new(Semaphore::new(PIPELINED_MAX)) });
     }
 }
 
@@ -183,6 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 struct Connection {
     endpoint: Endpoint,
     shared: Shared,
+    freed: Arc<Notify>,
     /// By the ID that they have on this connection, with the ID of their query.
     under_way: HashMap<u16, (Exchange, [u8; 2])>,
     next_id: u16,
@@ -290,6 +342,7 @@ impl Connection {
         if let Some((exchange, theirs)) = self.under_way.remove(&id) {
             message[..2].copy_from_slice(&theirs);
             finish(&self.shared, exchange, Some(message)).await;
+            self.freed.notify_one();
         }
     }
 
@@ -302,6 +355,7 @@ impl Connection {
         for id in &over {
             if let Some((exchange, _)) = self.under_way.remove(id) {
                 finish(&self.shared, exchange, None).await;
+                self.freed.notify_one();
             }
         }
         over.len()

@@ -19,6 +19,14 @@ pub(super) struct Zones {
     hasher: RandomState,
 }
 
+/// How many tokens a zone has.
+#[derive(Clone, Copy, Debug)]
+struct Limit {
+    per_second: u32,
+    /// At most.
+    burst: f32,
+}
+
 /// Where the tokens of a question were taken.
 pub(super) type Places = [u16; 2];
 
@@ -30,20 +38,20 @@ struct Tokens {
 
 impl Zones {
     pub fn new() -> Self {
-        let full = Tokens { left: BURST, at: Moment::default() };
+        let full = Tokens { left: ZONE.burst, at: Moment::default() };
         Self { places: vec![full; PLACES].into(), hasher: RandomState::new() }
     }
 
     /// Takes a token of each zone of `name`, in lower-case wire form. Returns the places to give
     /// them back to; `None` if one of the zones has none left.
     pub fn take(&mut self, name: &[u8], now: Moment) -> Option<Places> {
-        let places = [(parent(name), PARENT_PER_SECOND), (zone(name), ZONE_PER_SECOND)];
-        let places = places.map(|(zone, per_second)| {
+        let places = [(parent(name), PARENT), (zone(name), ZONE)];
+        let places = places.map(|(zone, limit)| {
             // Both limits of one name are kept apart.
-            let place = self.hasher.hash_one((zone, per_second)) as usize % PLACES;
+            let place = self.hasher.hash_one((zone, limit.per_second)) as usize % PLACES;
             let tokens = &mut self.places[place];
-            let grown = now.since(tokens.at).as_secs_f32() * per_second as f32;
-            tokens.left = (tokens.left + grown).min(BURST);
+            let grown = now.since(tokens.at).as_secs_f32() * limit.per_second as f32;
+            tokens.left = (tokens.left + grown).min(limit.burst);
             tokens.at = now;
             place as u16
         });
@@ -59,8 +67,7 @@ impl Zones {
     /// Gives the tokens back: the name exists.
     pub fn give_back(&mut self, places: Places) {
         for place in places {
-            let tokens = &mut self.places[usize::from(place)];
-            tokens.left = (tokens.left + 1.0).min(BURST);
+            self.places[usize::from(place)].left += 1.0;
         }
     }
 }
@@ -87,12 +94,10 @@ fn zone(name: &[u8]) -> &[u8] {
 
 /// Places among which zones are spread.
 const PLACES: usize = 4_096;
-/// Tokens that the parent of a name gets in a second, and the domain that is likely to have one
-/// owner.
-const PARENT_PER_SECOND: u32 = 600;
-const ZONE_PER_SECOND: u32 = 900;
-/// Tokens that each has at most.
-const BURST: f32 = 200.0;
+/// The limit of the parent of a name. A page or a crawler may ask for many names at once.
+const PARENT: Limit = Limit { per_second: 500, burst: 700.0 };
+/// The limit of the domain that is likely to have one owner.
+const ZONE: Limit = Limit { per_second: 800, burst: 1_000.0 };
 
 #[cfg(test)]
 mod tests {
@@ -111,7 +116,7 @@ mod tests {
             let name = wire(&format!("x.r{number}.victim.example")).unwrap();
             passed += usize::from(zones.take(&name, now).is_some());
         }
-        let expected = 10 * ZONE_PER_SECOND as usize + BURST as usize;
+        let expected = 10 * ZONE.per_second as usize + ZONE.burst as usize;
         assert!(passed.abs_diff(expected) <= 50, "{passed}");
     }
 
@@ -141,7 +146,7 @@ mod tests {
             now = now + Duration::from_micros(200);
             passed += usize::from(zones.take(&name, now).is_some());
         }
-        let expected = 10 * PARENT_PER_SECOND as usize + BURST as usize;
+        let expected = 10 * PARENT.per_second as usize + PARENT.burst as usize;
         assert!(passed.abs_diff(expected) <= 20, "{passed}");
         let sibling = wire("x.a.victim.example").unwrap();
         assert!(zones.take(&sibling, now).is_some(), "other names of the domain have tokens");
