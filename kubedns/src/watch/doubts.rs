@@ -1,5 +1,5 @@
-//! When a watch does not believe what the API server shows: a refusal of what was allowed before, and
-//! a version that leads nowhere.
+//! When a watch does not believe what the API server shows: a refusal of what was allowed before,
+//! and a version that leads nowhere.
 //!
 //! Core. Knows troubles and how often they came; does not know what follows from them.
 
