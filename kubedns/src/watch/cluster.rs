@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::http::Request;
+use axum::http::{HeaderValue, Request, header};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::Client;
@@ -16,6 +16,7 @@ use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use shared::clock::Moment;
 use tokio::sync::Notify;
+use tower::util::MapRequestLayer;
 use tower::{BoxError, ServiceExt};
 
 /// Where the API server is written down.
@@ -54,7 +55,7 @@ pub enum ClusterError {
         cause: kube::config::InClusterError,
     },
     /// Certificates, keys or an exec plugin cannot be used.
-    #[error("cannot authenticate to the API server: {cause}")]
+    #[error("cannot authenticate to the API server: {cause}{}", hint(&cause.to_string()))]
     Client {
         /// What is wrong.
         cause: kube::Error,
@@ -62,6 +63,23 @@ pub enum ClusterError {
     /// Building the client panicked: a bug.
     #[error("building the client panicked")]
     Panicked(#[source] tokio::task::JoinError),
+}
+
+/// Returns what else a message of the TLS library may mean, to be appended to it; empty if nothing.
+pub(super) fn hint(message: &str) -> &'static str {
+    const HINTS: [(&str, &str); 2] = [
+        (
+            "invalid private key",
+            "; a client certificate of X.509 version 1 leads to this as well: issue one of version \
+             3",
+        ),
+        (
+            "UnknownIssuer",
+            "; the certificate authority of the kubeconfig did not sign the server's certificate: \
+             it must be the authority's certificate, not the server's own",
+        ),
+    ];
+    HINTS.iter().find(|(text, _)| message.contains(text)).map_or("", |(_, hint)| hint)
 }
 
 /// The way to the API server, shared by all watches.
@@ -134,12 +152,13 @@ async fn build(source: Source) -> Result<Client, ClusterError> {
     if config.proxy_url.is_some() {
         tracing::warn!("the kubeconfig or the environment names a proxy: it is passed by");
     }
-    let built = tokio::task::spawn_blocking(move || connect(&config)).await;
+    let built = tokio::task::spawn_blocking(move || connect(config)).await;
     built.map_err(ClusterError::Panicked)?.map_err(|cause| ClusterError::Client { cause })
 }
 
 /// A client that hears of every refusal: each watch has its own pace and its own words for it.
-fn connect(config: &kube::Config) -> Result<Client, kube::Error> {
+fn connect(mut config: kube::Config) -> Result<Client, kube::Error> {
+    let token_file = config.auth_info.token_file.take();
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     connector.set_connect_timeout(Some(CONNECT_MAX));
@@ -153,10 +172,43 @@ fn connect(config: &kube::Config) -> Result<Client, kube::Error> {
     let builder = ClientBuilder::new(http, config.default_namespace.clone());
     let builder = builder.with_layer(&config.extra_headers_layer()?);
     let base = config.base_uri_layer();
+    if let Some(path) = token_file {
+        let authorize = MapRequestLayer::new(move |request| authorized(request, path.as_ref()));
+        return Ok(builder.with_layer(&authorize).with_layer(&base).build());
+    }
     Ok(match config.auth_layer()? {
         Some(auth) => builder.with_layer(&auth).with_layer(&base).build(),
         None => builder.with_layer(&base).build(),
     })
+}
+
+/// Adds the token in the file `path` to `request`. It is read for each request, because the kubelet
+/// renews it and requests are rare. White space around it does not belong to it, as for kubectl.
+fn authorized(mut request: Request<Body>, path: &Path) -> Request<Body> {
+    match bearer(path) {
+        Ok(header) => drop(request.headers_mut().insert(header::AUTHORIZATION, header)),
+        Err(error) => {
+            tracing::warn!(file = %path.display(), error = shared::flags::chain(&error), "no token");
+        }
+    }
+    request
+}
+
+fn bearer(path: &Path) -> Result<HeaderValue, TokenError> {
+    let text = std::fs::read_to_string(path).map_err(TokenError::Read)?;
+    let mut header =
+        HeaderValue::from_str(&format!("Bearer {}", text.trim())).map_err(TokenError::Text)?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// Why a file has no token.
+#[derive(Debug, thiserror::Error)]
+enum TokenError {
+    #[error("cannot read it")]
+    Read(#[source] std::io::Error),
+    #[error("expected one line of printable characters")]
+    Text(#[source] axum::http::header::InvalidHeaderValue),
 }
 
 async fn from_file(
@@ -175,3 +227,35 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const BUFFER_MAX: usize = 64 << 10;
 /// Three watches fail together, and an exec plugin may be slow.
 const RENEWAL_MIN: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_what_is_between_white_space() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (text, expected) in [("abc", Some("Bearer abc")), (" abc\r\n", Some("Bearer abc"))] {
+            std::fs::write(file.path(), text).unwrap();
+            let header = bearer(file.path()).ok();
+            assert_eq!(header.as_ref().map(|header| header.to_str().unwrap()), expected);
+            assert!(header.is_some_and(|header| header.is_sensitive()));
+        }
+        std::fs::write(file.path(), "a\nb").unwrap();
+        assert!(matches!(bearer(file.path()), Err(TokenError::Text(_))));
+        assert!(matches!(bearer(Path::new("/nowhere")), Err(TokenError::Read(_))));
+    }
+
+    #[test]
+    fn messages_of_the_tls_library_are_explained() {
+        let rows = [
+            ("invalid private key", "X.509 version 1"),
+            ("invalid peer certificate: UnknownIssuer", "not the server's own"),
+            ("connection refused", ""),
+        ];
+        for (message, expected) in rows {
+            let hint = hint(message);
+            assert!(hint.contains(expected) && hint.is_empty() == expected.is_empty(), "{message}");
+        }
+    }
+}

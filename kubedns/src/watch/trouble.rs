@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::cluster::hint;
 use super::decode::Status;
 use super::split::TooLong;
 use crate::news::{Closed, Scope};
@@ -60,7 +61,10 @@ impl Trouble {
             Self::Refused(Status { code: FORBIDDEN, .. }) | Self::Denied(..) => {
                 format!("{}: {reason}", missing_rule(scope))
             }
-            _ => reason,
+            _ => {
+                let hint = hint(&reason);
+                reason + hint
+            }
         }
     }
 

@@ -286,12 +286,12 @@ async fn held_records(server: std::net::SocketAddr) -> Vec<String> {
 async fn a_new_token_is_used() {
     let api = shop().await;
     let token = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(token.path(), "old").unwrap();
+    std::fs::write(token.path(), "old\n").unwrap();
     api.demands_token("old");
     let kubeconfig = api.kubeconfig(Some(token.path()));
     let kubedns = start(&["--kubeconfig", kubeconfig.path().to_str().unwrap()]).await;
     eventually(kubedns.dns, WEB, "NOERROR", &[ANSWER]).await;
-    std::fs::write(token.path(), "new").unwrap();
+    std::fs::write(token.path(), " new \n").unwrap();
     api.demands_token("new");
     api.cut("services");
     api.apply(service("shop", "db").cluster_ip("10.0.0.9"));
