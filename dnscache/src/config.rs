@@ -24,7 +24,7 @@ pub struct Config {
     /// Addresses for DNS over UDP and TCP (repeatable); port 0 lets the system choose
     #[arg(long, value_name = "ADDR", value_parser = listen_address, default_values = LISTEN)]
     pub listen: Vec<SocketAddr>,
-    /// Address for HTTP: health, metrics, explain; [::] takes IPv4 too and becomes 0.0.0.0 on a
+    /// Address for HTTP: health, metrics, explain; :: takes IPv4 too and becomes 0.0.0.0 on a
     /// machine without IPv6
     #[arg(long, value_name = "ADDR", value_parser = listen_address, default_value = HTTP_LISTEN)]
     pub http_listen: SocketAddr,

@@ -16,7 +16,7 @@ pub use hickory_proto::rr::RecordType;
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "healthz", version)]
 pub struct Config {
-    /// Address for HTTP: health, metrics, the status page; [::] takes IPv4 too and becomes 0.0.0.0
+    /// Address for HTTP: health, metrics, the status page; :: takes IPv4 too and becomes 0.0.0.0
     /// on a machine without IPv6
     #[arg(long, value_name = "IP:PORT", default_value = "[::]:10054",
           value_parser = listen_address)]

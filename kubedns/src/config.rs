@@ -28,7 +28,7 @@ pub struct Config {
     #[arg(long, value_name = "ADDR", value_parser = flags::listen_address,
         default_values = LISTEN)]
     pub listen: Vec<SocketAddr>,
-    /// Address for HTTP: health, metrics, changes, explain; [::] takes IPv4 too and becomes 0.0.0.0
+    /// Address for HTTP: health, metrics, changes, explain; :: takes IPv4 too and becomes 0.0.0.0
     /// on a machine without IPv6
     #[arg(long, value_name = "ADDR", value_parser = flags::listen_address,
         default_value = HTTP_LISTEN)]

@@ -408,7 +408,7 @@ impl<W> Queries<W> {
     /// Lets the query in `slot`, whose `answer` ends in an alias of another route, wait for the
     /// query in `rest`.
     ///
-    /// Fails if that query waits for this one already, or if more than [`LINKS_MAX`] aliases led
+    /// Fails if that query waits for this one already, or if more than `LINKS_MAX` aliases led
     /// here.
     pub fn follow(&mut self, slot: u16, answer: &[u8], rest: u16) -> Result<(), Failure> {
         let links = self.table.get(slot).links + 1;

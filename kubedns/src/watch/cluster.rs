@@ -188,7 +188,8 @@ fn authorized(mut request: Request<Body>, path: &Path) -> Request<Body> {
     match bearer(path) {
         Ok(header) => drop(request.headers_mut().insert(header::AUTHORIZATION, header)),
         Err(error) => {
-            tracing::warn!(file = %path.display(), error = shared::flags::chain(&error), "no token");
+            let error = shared::flags::chain(&error);
+            tracing::warn!(file = %path.display(), error, "no token");
         }
     }
     request

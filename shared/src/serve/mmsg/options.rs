@@ -32,7 +32,7 @@ pub fn spread(socket: &UdpSocket, sockets: u32) -> io::Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
 }
 
-/// Whether the system parts what [`Batch::send_joined`] sends (Linux 4.18 does). Towards a network
+/// Whether the system parts what `Batch::send_joined` sends (Linux 4.18 does). Towards a network
 /// the device must compute checksums as well; loopback always does.
 pub fn can_join(socket: &UdpSocket) -> bool {
     let off: libc::c_int = 0; // for what is sent without asking
