@@ -19,7 +19,7 @@ use crate::route::{self, FlagError, ServerFlag};
 /// Answers DNS on port 53 from a bounded cache; asks kubedns, a stub domain or an upstream on a
 /// miss.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "dnscache", version)]
+#[command(name = "dnscache", version, after_help = shared::probe::HELP)]
 pub struct Config {
     /// Addresses for DNS over UDP and TCP (repeatable); port 0 lets the system choose
     #[arg(long, value_name = "ADDR", value_parser = listen_address, default_values = LISTEN)]

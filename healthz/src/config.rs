@@ -14,7 +14,7 @@ pub use hickory_proto::rr::RecordType;
 
 /// Probes the programs of a DNS pod and serves its health over HTTP.
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "healthz", version)]
+#[command(name = "healthz", version, after_help = shared::probe::HELP)]
 pub struct Config {
     /// Address for HTTP: health, metrics, the status page; :: takes IPv4 too and becomes 0.0.0.0
     /// on a machine without IPv6

@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use healthz::{Config, Error};
 
 fn main() -> ExitCode {
+    if let Some(code) = shared::probe::from_arguments("healthz") {
+        return code;
+    }
     let config = shared::flags::parse::<Config>();
     if let Err(error) = config.check() {
         return shared::flags::wrong::<Config>(&error);

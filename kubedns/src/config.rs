@@ -22,7 +22,7 @@ use crate::records::{PodMode, Zone, ZoneError};
 
 /// Answers DNS for the cluster domain from what the Kubernetes API server says.
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "kubedns", version)]
+#[command(name = "kubedns", version, after_help = shared::probe::HELP)]
 pub struct Config {
     /// Addresses for DNS over UDP and TCP (repeatable); port 0 lets the system choose
     #[arg(long, value_name = "ADDR", value_parser = flags::listen_address,

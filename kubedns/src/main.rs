@@ -3,9 +3,12 @@
 use std::process::ExitCode;
 
 use kubedns::{Config, Error};
-use shared::{descriptors, flags, log, shutdown};
+use shared::{descriptors, flags, log, probe, shutdown};
 
 fn main() -> ExitCode {
+    if let Some(code) = probe::from_arguments("kubedns") {
+        return code;
+    }
     let config: Config = flags::parse();
     if let Err(error) = config.check() {
         return flags::wrong::<Config>(&error);

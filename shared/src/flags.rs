@@ -24,7 +24,28 @@ pub use crate::peer::AddressError;
 /// `--version` print and exit with 0; a mistake is one line on stderr that names the flag or the
 /// variable, the value and what is allowed, and exits with 2.
 pub fn parse<C: Parser>() -> C {
-    match parse_from(std::env::args_os()) {
+    or_exit(parse_from(std::env::args_os()))
+}
+
+/// Reads the flags of the subcommand `name` as a `C` if that is the first argument of the process;
+/// `None` if it is not.
+///
+/// Its flag `--some-flag` is also read from `PROG_NAME_SOME_FLAG`. Help and mistakes end the
+/// process as in [`parse`].
+pub fn subcommand<C: Parser>(program: &str, name: &str) -> Option<C> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next()? != name {
+        return None;
+    }
+    let command = C::command().name(format!("{program}_{name}"));
+    let command = command.bin_name(format!("{program} {name}"));
+    let arguments = std::iter::once(OsString::from(name)).chain(arguments).collect();
+    Some(or_exit(parse_with(command, arguments, &|name| std::env::var_os(name))))
+}
+
+/// The configuration; ends the process if there is none.
+fn or_exit<C>(read: Result<C, Stop>) -> C {
+    match read {
         Ok(config) => config,
         Err(Stop::Shown(text)) => {
             // Whoever asked may have closed the pipe: nobody is left to tell.
@@ -51,17 +72,19 @@ pub enum Stop {
 pub fn parse_from<C: Parser>(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> Result<C, Stop> {
-    parse_with(arguments.into_iter().map(Into::into).collect(), &|name| std::env::var_os(name))
+    let arguments = arguments.into_iter().map(Into::into).collect();
+    parse_with(C::command(), arguments, &|name| std::env::var_os(name))
 }
 
 /// The value of an environment variable.
 type Environment<'e> = &'e dyn Fn(&str) -> Option<OsString>;
 
 fn parse_with<C: Parser>(
+    command: clap::Command,
     mut arguments: Vec<OsString>,
     environment: Environment<'_>,
 ) -> Result<C, Stop> {
-    let mut command = C::command().color(clap::ColorChoice::Auto);
+    let mut command = command.color(clap::ColorChoice::Auto);
     let variables = variables(&command, &arguments, environment);
     let is_help = |argument: &OsString| argument == "--help" || argument == "-h";
     let shows_help = arguments.iter().any(is_help);
@@ -368,7 +391,7 @@ mod tests {
             rows.find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
         };
         let arguments = ["prog"].iter().chain(arguments).map(OsString::from).collect();
-        parse_with(arguments, &value)
+        parse_with(Config::command(), arguments, &value)
     }
 
     #[test]

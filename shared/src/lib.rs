@@ -18,6 +18,7 @@
 //! interface   edge   the network interfaces by name
 //! descriptors edge   as many as the system allows
 //! plain_file  edge   a file read without waiting, if it is one
+//! probe       edge   the subcommand that asks an HTTP URL and exits with 0 or 1
 //! watcher     edge   changes of a directory, by inotify or every second
 //! config_dir  edge   the ConfigMap's files, watched; its core turns them into checked keys
 //! shutdown    edge   signals, one set of tasks, the drain
@@ -38,6 +39,7 @@ pub mod name;
 pub mod peer;
 pub mod plain_file;
 pub mod prefix;
+pub mod probe;
 pub mod ready;
 pub mod reverse;
 pub mod serve;

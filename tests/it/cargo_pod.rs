@@ -171,6 +171,8 @@ async fn the_pod_gets_ready_shows_what_is_true_and_leaves_nothing_behind() {
     assert!(why[0].ends_with(" A: NOERROR") && why[3] == "from Service shop/cart", "{why:?}");
     assert!(examples[5].0.starts_with("curl -i http://127.0.0.1:"), "{:#?}", pod.said);
     assert_eq!(examples[5].1[..2], ["HTTP/1.1 200 OK", "ok"]);
+    let url = examples[5].0.trim_start_matches("curl -i ");
+    programs.iter().for_each(|&program| probes(program, url));
 
     signal(pod.child.id(), Signal::TERM);
     assert!(pod.child.wait().unwrap().success(), "it ends in order");
@@ -182,6 +184,31 @@ async fn the_pod_gets_ready_shows_what_is_true_and_leaves_nothing_behind() {
     let programs = pod.programs();
     signal(pod.child.id(), Signal::KILL);
     all_gone(&programs);
+}
+
+/// The program behind this process id asks `url`, which is healthy, and what is beside it.
+fn probes(program: u32, url: &str) {
+    let program = std::fs::read_link(format!("/proc/{program}/exe")).unwrap();
+    let unknown = format!("{url}/no-such-label");
+    let rows = [
+        (vec!["probe", url], 0, ""),
+        (vec!["probe", &unknown], 1, "/healthz/no-such-label: 404 Not Found"),
+        (
+            vec!["probe", "--timeout=3", "http://127.0.0.1:1/"],
+            1,
+            "http://127.0.0.1:1/: cannot connect",
+        ),
+        (vec!["probe", "https://127.0.0.1/"], 2, "'https://127.0.0.1/'"),
+        (vec!["probe", "--timeout=0", url], 2, "expected whole seconds, 1 to 60"),
+        (vec!["probe"], 2, "<URL>"),
+    ];
+    for (arguments, code, part) in rows {
+        let output = Command::new(&program).args(&arguments).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{program:?} {arguments:?}: {said}");
+        assert_eq!(said.lines().count(), usize::from(code > 0), "{arguments:?}: {said}");
+        assert!(said.contains(part), "{arguments:?}: {part} is missing in {said}");
+    }
 }
 
 /// A record's data in master-file form.
