@@ -10,6 +10,7 @@ mod environment;
 mod fixture;
 mod fuzz;
 mod healthz;
+mod image;
 mod kubedns;
 mod load;
 mod model;
