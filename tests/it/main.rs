@@ -13,6 +13,7 @@ mod healthz;
 mod image;
 mod kubedns;
 mod load;
+mod manifests;
 mod model;
 mod pod;
 mod queries;

@@ -11,11 +11,11 @@
 //! manifests  flags, ports and probes against the programs' own command lines
 //! ```
 
-mod manifests;
+pub mod manifests;
 mod rust;
 mod source;
 mod text;
-mod tree;
+pub mod tree;
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ use source::Source;
 
 /// A law broken at a place.
 #[derive(Debug, PartialEq, Eq)]
-struct Breach {
+pub struct Breach {
     path: String,
     line: usize,
     law: String,
@@ -73,7 +73,7 @@ fn what_is_no_text_is_a_small_picture() {
 }
 
 /// Panics with every breach, one per line.
-fn keep(breaches: Vec<Breach>) {
+pub fn keep(breaches: Vec<Breach>) {
     let list: Vec<String> = breaches.iter().map(Breach::to_string).collect();
     assert!(list.is_empty(), "{} broken:\n{}\n", list.len(), list.join("\n"));
 }

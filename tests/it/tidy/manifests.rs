@@ -35,7 +35,10 @@ fn the_programs_listen_on_both_families_by_default() {
 
 #[test]
 fn the_objects_of_the_pod_fit_each_other() {
-    keep(fit_breaches(&objects(&tree::files(), "manifests/base/")));
+    let files = tree::files();
+    let base = objects(&files, "manifests/base/");
+    keep(fit_breaches(&base));
+    keep(owner_breaches(&base));
 }
 
 #[test]
@@ -115,6 +118,43 @@ fn liveness_by_healthz_is_about_the_program_itself() {
         let of_base = &container(&base, name)["livenessProbe"];
         assert_eq!(of_base["periodSeconds"], healthz["livenessProbe"]["periodSeconds"]);
         assert!(threshold(probe) > 2 * threshold(&healthz["livenessProbe"]), "{name}");
+    }
+}
+
+/// The pod for podman has the flags of the base, but for what it cannot have there.
+#[test]
+fn the_standalone_pod_has_the_flags_of_the_base() {
+    let parse = |text: &str| serde_saphyr::from_str::<Value>(text).unwrap();
+    let base = parse(include_str!("../../../manifests/base/deployment.yaml"));
+    let pod = parse(include_str!("../../../manifests/overlays/standalone/pod.yaml"));
+    let arguments = |container: &Value| -> Vec<String> {
+        list(&container["args"]).map(|flag| text(flag).to_owned()).collect()
+    };
+    let of_base: Vec<&Value> = list(&base["spec"]["template"]["spec"]["containers"]).collect();
+    let of_pod: Vec<&Value> = list(&pod["spec"]["containers"]).collect();
+    for (base, pod) in of_base.into_iter().zip(of_pod) {
+        let name = text(&base["name"]);
+        assert_eq!(pod["name"], *name);
+        let is_there = |flag: &String| {
+            !["--config-dir", "--snapshot"].iter().any(|word| flag.starts_with(word))
+        };
+        let mut expected: Vec<String> = arguments(base).into_iter().filter(is_there).collect();
+        for flag in &mut expected {
+            // Port 53 needs a privilege.
+            if flag.ends_with(":53") || flag.contains(":53,") {
+                *flag = flag.replace(":53", ":1053");
+            }
+        }
+        if name == "kubedns" {
+            expected.insert(expected.len() - 1, "--objects=/objects".to_owned());
+        }
+        assert_eq!(arguments(pod), expected, "{name}");
+        let flags = arguments(pod);
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let http = program(name, &flags).unwrap().http.port();
+        let url = format!("http://127.0.0.1:{http}/livez");
+        let command = serde_json::json!([format!("/{name}"), "probe", url]);
+        assert_eq!(pod["livenessProbe"]["exec"]["command"], command);
     }
 }
 
@@ -213,6 +253,7 @@ fn a_manifest_that_says_something_else_is_caught() {
         let objects = objects(&files, "");
         let mut breaches: Vec<Breach> = objects.iter().flat_map(pod_breaches).collect();
         breaches.extend(fit_breaches(&objects));
+        breaches.extend(owner_breaches(&objects));
         let list: Vec<String> = breaches.iter().map(Breach::to_string).collect();
         match law {
             "" => assert!(list.is_empty(), "{list:#?}"),
@@ -240,15 +281,17 @@ fn a_manifest_that_says_something_else_is_caught() {
     check("8081/changes", "8080/changes", "8080");
     check("kubedns,127.0.0.1:10053", "kubedns,127.0.0.1:10055", "10055");
     check("--domain=cluster.local", "--domain=example.org", "example.org");
-    check("cluster.local,5,A", "cluster.local,5,SRV", "kubernetes.default");
+    check("default.svc.cluster.local", "default.svc.example.org", "kubernetes.default");
     check("dnscache-miss,127.0.0.1:53,*.", "dnscache-miss,127.0.0.1:53,a.", "--probe");
     check("  strategy:\n", "  replicas: 2\n  strategy:\n", "replicas");
     check("port: \"10054\"", "port: \"10055\"", "metrics of healthz");
     check("port: \"9153\"", "port: \"53\"", "metrics of dnscache");
     check("port: \"8081\"", "port: \"8082\"", "metrics of kubedns");
     check("targetPort: kubedns-http", "targetPort: kubedns", "targetPort");
-    check("targetPort: dns-tcp", "targetPort: dns", "targetPort");
-    check("clusterIP: 10.96.0.10", "clusterIP: 10.96.0.11", "10.96.0.11");
+    check("protocol: TCP, targetPort: 53", "protocol: TCP, targetPort: 54", "targetPort");
+    check("targetPort: 9153", "targetPort: cache", "targetPort");
+    check("spec:\n  selector:\n    k8s-app", "spec:\n  selector:\n    app", "does not select");
+    check("clusterIP: None", "clusterIP: 10.96.0.10", "10.96.0.10");
     check(
         "- {name: config, mountPath: /etc/kube-dns",
         "- {name: config, mountPath: /etc",
@@ -259,9 +302,10 @@ fn a_manifest_that_says_something_else_is_caught() {
 }
 
 /// An object and where it is written.
-struct Object<'a> {
+pub struct Object<'a> {
     file: &'a File,
-    value: Value,
+    /// The object itself.
+    pub value: Value,
 }
 
 impl Object<'_> {
@@ -271,18 +315,19 @@ impl Object<'_> {
         Breach::new(&self.file.path, line, law)
     }
 
-    fn kind(&self) -> &str {
+    pub fn kind(&self) -> &str {
         text(&self.value["kind"])
     }
 
-    fn name(&self) -> (&str, &str) {
+    /// Namespace and name.
+    pub fn name(&self) -> (&str, &str) {
         let metadata = &self.value["metadata"];
         (text(&metadata["namespace"]), text(&metadata["name"]))
     }
 }
 
 /// Every object below `folder`. Panics, with the file, where it is not YAML.
-fn objects<'a>(files: &'a [File], folder: &str) -> Vec<Object<'a>> {
+pub fn objects<'a>(files: &'a [File], folder: &str) -> Vec<Object<'a>> {
     let mut objects = Vec::new();
     for file in files {
         if !file.path.starts_with(folder) || !file.path.ends_with(".yaml") {
@@ -346,10 +391,17 @@ fn program(name: &str, arguments: &[&str]) -> Result<Program, String> {
     .map_err(said)
 }
 
+/// Whether this is what makes pods of our programs.
+pub fn is_pod(object: &Object) -> bool {
+    let containers = list(&object.value["spec"]["template"]["spec"]["containers"]);
+    let names: Vec<&str> = containers.map(|container| text(&container["name"])).collect();
+    names.iter().any(|name| PROGRAMS.contains(name))
+}
+
 /// Where a Deployment does not fit the programs in it.
-fn pod_breaches(object: &Object) -> Vec<Breach> {
+pub fn pod_breaches(object: &Object) -> Vec<Breach> {
     let mut breaches = Vec::new();
-    if object.kind() != "Deployment" {
+    if !is_pod(object) {
         return breaches;
     }
     let pod = &object.value["spec"]["template"]["spec"];
@@ -461,40 +513,27 @@ fn mount_breaches(object: &Object, container: &Value, program: &Program) -> Vec<
     vec![object.breach("mountPath", law)]
 }
 
-/// Where Deployment and Service, or the three programs, do not fit each other.
-fn fit_breaches(objects: &[Object]) -> Vec<Breach> {
-    let one = |kind: &str| {
-        let is_it = |object: &&Object| object.kind() == kind && object.name().1 == "kube-dns";
-        objects.iter().find(is_it).expect("the pod has one of each")
-    };
-    let (deployment, service) = (one("Deployment"), one("Service"));
+/// Where Deployment and Services, or the three programs, do not fit each other.
+pub fn fit_breaches(objects: &[Object]) -> Vec<Breach> {
+    let deployment = objects.iter().find(|object| is_pod(object)).expect("a pod");
     let template = &deployment.value["spec"]["template"];
     let containers: BTreeMap<&str, &Value> = list(&template["spec"]["containers"])
         .map(|container| (text(&container["name"]), container))
         .collect();
-    let mut breaches = Vec::new();
-
-    let selector = &service.value["spec"]["selector"];
-    for labels in
-        [&template["metadata"]["labels"], &deployment.value["spec"]["selector"]["matchLabels"]]
-    {
-        if labels != selector {
-            breaches
-                .push(service.breach("selector", format!("{selector} does not select {labels}")));
-        }
-    }
+    let mut breaches = selector_breaches(objects, deployment);
     let services = objects.iter().filter(|object| object.kind() == "Service");
     for (service, port) in services
         .flat_map(|service| list(&service.value["spec"]["ports"]).map(move |port| (service, port)))
     {
         let target = &port["targetPort"];
         let is_target = |declared: &Value| {
-            declared["name"] == *target && declared["protocol"] == port["protocol"]
+            let is_it = declared["name"] == *target || declared["containerPort"] == *target;
+            is_it && declared["protocol"] == port["protocol"]
         };
         let mut declared = containers.values().flat_map(|container| list(&container["ports"]));
         if !declared.any(is_target) {
             let law = format!("targetPort {target} of {} is no container's", port["protocol"]);
-            breaches.push(service.breach(text(target), law));
+            breaches.push(service.breach("targetPort", law));
         }
     }
 
@@ -511,8 +550,10 @@ fn fit_breaches(objects: &[Object]) -> Vec<Breach> {
     let kubedns = flag("kubedns", "--listen=");
     let server = kubedns.concat().replace(':', "#");
     let domain = flag("kubedns", "--domain=").concat();
-    let routes = [&domain, "in-addr.arpa", "ip6.arpa"].map(|zone| format!("/{zone}/{server}"));
-    same("dnscache --server", flag("dnscache", "--server="), routes.to_vec());
+    let mut zones = vec![domain.clone(), "in-addr.arpa".to_owned(), "ip6.arpa".to_owned()];
+    zones.extend(flag("kubedns", "--clusterset-domain="));
+    let routes = zones.iter().map(|zone| format!("/{zone}/{server}")).collect();
+    same("dnscache --server", flag("dnscache", "--server="), routes);
     let http = flag("kubedns", "--http-listen=").concat();
     let changes = http.replace("[::]", "http://127.0.0.1") + "/changes";
     same("dnscache --changes", flag("dnscache", "--changes="), vec![changes]);
@@ -521,19 +562,44 @@ fn fit_breaches(objects: &[Object]) -> Vec<Breach> {
     let mut probes = Vec::new();
     for (label, server) in [("kubedns", kubedns.concat()), ("dnscache", dns.clone())] {
         let name = format!("kubernetes.default.svc.{domain}");
-        probes.push(format!("{label},{server},{name},5,A"));
-        probes.push(format!("{label}-tcp,tcp:{server},{name},5,A"));
+        probes.push(format!("{label},{server},{name}"));
+        probes.push(format!("{label}-tcp,tcp:{server},{name}"));
     }
-    probes.push(format!("dnscache-miss,{dns},*.default.svc.{domain},5,A"));
+    probes.push(format!("dnscache-miss,{dns},*.default.svc.{domain}"));
     same("healthz --probe", flag("healthz", "--probe="), probes);
-    let address = text(&service.value["spec"]["clusterIP"]).to_owned();
-    same("kubedns --name-server", flag("kubedns", "--name-server="), vec![address]);
-    breaches.extend(owner_breaches(objects, deployment));
+    // The address of the Service that is not headless, if the manifests fix it.
+    let services = objects.iter().filter(|object| object.kind() == "Service");
+    let addresses = services.map(|service| text(&service.value["spec"]["clusterIP"]));
+    let fixed = addresses.filter(|address| !["", "None"].contains(address)).map(str::to_owned);
+    same("kubedns --name-server", flag("kubedns", "--name-server="), fixed.collect());
+    breaches
+}
+
+/// Whatever selects pods selects those of `deployment`.
+fn selector_breaches(objects: &[Object], deployment: &Object) -> Vec<Breach> {
+    let labels = &deployment.value["spec"]["template"]["metadata"]["labels"];
+    let mut breaches = Vec::new();
+    for object in objects {
+        let spec = &object.value["spec"];
+        let selector = match object.kind() {
+            "Service" => &spec["selector"],
+            "PodDisruptionBudget" => &spec["selector"]["matchLabels"],
+            "NetworkPolicy" => &spec["podSelector"]["matchLabels"],
+            _ if std::ptr::eq(object, deployment) => &spec["selector"]["matchLabels"],
+            _ => continue,
+        };
+        let wanted = selector.as_object().into_iter().flatten();
+        if selector.is_null() || wanted.into_iter().any(|(key, value)| labels[key] != *value) {
+            breaches
+                .push(object.breach("selector", format!("{selector} does not select {labels}")));
+        }
+    }
     breaches
 }
 
 /// The base leaves out what others own, and scrapers find the metrics of all three programs.
-fn owner_breaches(objects: &[Object], deployment: &Object) -> Vec<Breach> {
+fn owner_breaches(objects: &[Object]) -> Vec<Breach> {
+    let deployment = objects.iter().find(|object| is_pod(object)).expect("a pod");
     let mut breaches = Vec::new();
     let spec = &deployment.value["spec"];
     if !spec["replicas"].is_null() {
@@ -615,6 +681,7 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
+const PROGRAMS: [&str; 3] = ["kubedns", "dnscache", "healthz"];
 const KUSTOMIZATION: &str = "kustomization.yaml";
 /// Paths that every program answers, and those of healthz.
 const PATHS: [&str; 4] = ["/livez", "/readyz", "/readiness", "/healthz"];

@@ -31,6 +31,8 @@ pub struct Part {
 pub struct Image<'i> {
     /// One of [`IMAGES`].
     pub name: &'static str,
+    /// Its tag.
+    pub tag: &'i str,
     /// What runs it.
     pub arch: Arch,
     /// When it was made, as far as others can see.
@@ -42,7 +44,7 @@ pub struct Image<'i> {
 impl Image<'_> {
     /// Name and tag.
     pub fn reference(&self) -> String {
-        format!("{}:{}", self.name, self.labels.version)
+        format!("{}:{}", self.name, self.tag)
     }
 }
 

@@ -31,6 +31,10 @@ pub struct Flags {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["arch", "profile"])]
     pub binaries: Option<PathBuf>,
 
+    /// Tag of the images: 1 to 128 of A-Z, a-z, 0-9, "_", "." and "-", not "." or "-" first
+    #[arg(long, value_name = "TAG", default_value = env!("CARGO_PKG_VERSION"), value_parser = tag)]
+    pub tag: String,
+
     /// The time of all files and of the images, in seconds since 1970
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", default_value = "0",
         value_parser = created)]
@@ -49,6 +53,16 @@ fn arch(text: &str) -> Result<Arch, String> {
     found.ok_or_else(|| "expected amd64 or arm64".to_owned())
 }
 
+/// What the distribution specification of OCI takes as a tag.
+fn tag(text: &str) -> Result<String, String> {
+    let is_allowed = |char: char| char.is_ascii_alphanumeric() || "_.-".contains(char);
+    let is_tag = (1..=128).contains(&text.len()) && text.chars().all(is_allowed);
+    if !is_tag || text.starts_with(['.', '-']) {
+        return Err("expected 1 to 128 of A-Z, a-z, 0-9, _, . and -".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 fn created(text: &str) -> Result<Timestamp, String> {
     let time = text.parse::<u32>().ok().and_then(|secs| Timestamp::from_second(secs.into()).ok());
     time.ok_or_else(|| format!("expected whole seconds, 0 to {}", u32::MAX))
@@ -60,7 +74,9 @@ mod tests {
 
     #[test]
     fn wrong_flags_say_what_is_allowed() {
-        let rows: [(&[&str], &str); 4] = [
+        let rows: [(&[&str], &str); 6] = [
+            (&["--tag=a b"], "expected 1 to 128 of"),
+            (&["--tag=.a"], "expected 1 to 128 of"),
             (&["--arch=s390x"], "expected amd64 or arm64"),
             (&["--created=-1"], "expected whole seconds, 0 to 4294967295"),
             (&["--created=today"], "expected whole seconds"),

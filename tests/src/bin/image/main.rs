@@ -105,7 +105,7 @@ fn write(toolchain: &Toolchain, folder: &Path, out: &Path, flags: &Flags) -> Res
             version: env!("CARGO_PKG_VERSION"),
             revision: toolchain.revision.as_deref(),
         };
-        let image = Image { name, arch, created: flags.created, labels };
+        let image = Image { name, tag: &flags.tag, arch, created: flags.created, labels };
         let archive = oci::archive(&programs.image(&image));
         let path = out.join(format!("{name}-{arch}.tar"));
         std::fs::write(&path, &archive).map_err(Error::file("write", &path))?;

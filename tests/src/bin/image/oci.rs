@@ -14,7 +14,7 @@ use crate::layer::{self, File, Files};
 pub struct Labels<'l> {
     /// The name.
     pub title: &'l str,
-    /// The version, which is the tag as well.
+    /// The version.
     pub version: &'l str,
     /// The commit; `None` if the source is not under version control.
     pub revision: Option<&'l str>,

@@ -1,0 +1,215 @@
+//! What `kubectl apply -k` would send to a cluster: each overlay, rendered, against what the
+//! programs accept, and against a real API server where there is one.
+//!
+//! Needs `kubectl` or `kustomize` on the PATH; else the tests say that they were skipped.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::tidy::manifests::{Object, fit_breaches, is_pod, objects, pod_breaches};
+use crate::tidy::tree::{self, File};
+use crate::tidy::{Breach, keep};
+
+mod podman;
+mod real;
+
+/// Renders the kustomization in `folder`. Panics if it is not valid.
+fn render(tool: &Tool, folder: &Path) -> File {
+    let mut command = Command::new(tool.program);
+    let output = command.arg(tool.verb).arg(folder).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{}: {said}", folder.display());
+    let text = String::from_utf8(output.stdout).unwrap();
+    File { path: format!("{}/rendered.yaml", folder.display()), text }
+}
+
+/// A program that renders kustomizations.
+struct Tool {
+    program: &'static str,
+    verb: &'static str,
+}
+
+/// The one that is installed; says that the test is skipped if there is none.
+fn tool() -> Option<Tool> {
+    let tools = [("kubectl", "kustomize"), ("kustomize", "build")];
+    let is_there = |(program, verb): &(&str, &str)| {
+        Command::new(program)
+            .args([verb, "--help"])
+            .output()
+            .is_ok_and(|help| help.status.success())
+    };
+    let Some((program, verb)) = tools.into_iter().find(is_there) else {
+        println!("skipped: there is neither kubectl nor kustomize");
+        return None;
+    };
+    Some(Tool { program, verb })
+}
+
+/// The folders below `manifests/` with a kustomization that can be applied: not components.
+fn kustomizations(root: &Path) -> Vec<PathBuf> {
+    let files = tree::files();
+    let folder = |file: &File| {
+        let folder = file.path.strip_suffix("/kustomization.yaml")?;
+        file.text.contains("kind: Kustomization").then(|| root.join(folder))
+    };
+    let folders: Vec<PathBuf> = files.iter().filter_map(folder).collect();
+    assert!(folders.len() >= 12, "{folders:?}");
+    folders
+}
+
+fn root() -> PathBuf {
+    Path::new(tree::ROOT).canonicalize().unwrap()
+}
+
+#[test]
+fn each_overlay_renders_to_a_pod_that_the_programs_accept() {
+    let Some(tool) = tool() else { return };
+    let mut breaches: Vec<Breach> = Vec::new();
+    for folder in kustomizations(&root()) {
+        let files = [render(&tool, &folder)];
+        let objects = objects(&files, "");
+        assert!(objects.iter().any(is_pod), "{}", folder.display());
+        let of_pod = objects.iter().flat_map(pod_breaches);
+        // Liveness by healthz is asked of healthz; another test knows what.
+        let is_exempt = |breach: &Breach| {
+            folder.ends_with("liveness-by-healthz") && breach.to_string().contains("livenessProbe")
+        };
+        breaches.extend(of_pod.filter(|breach| !is_exempt(breach)));
+        breaches.extend(fit_breaches(&objects));
+        assert!(!files[0].text.contains("local-config"), "{}", folder.display());
+    }
+    keep(breaches);
+}
+
+/// A copy of `manifests/` in which `from` of one file is `to`.
+fn changed(file: &str, from: &str, to: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for manifest in tree::files().iter().filter(|file| file.path.starts_with("manifests/")) {
+        let path = folder.path().join(&manifest.path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut text = manifest.text.clone();
+        if manifest.path == file {
+            assert!(text.contains(from), "{file} has no {from}");
+            text = text.replace(from, to);
+        }
+        std::fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn the_cluster_domain_is_written_once() {
+    let Some(tool) = tool() else { return };
+    let settings = "manifests/base/settings.yaml";
+    let folder = changed(settings, "domain: cluster.local", "domain: k8s.example.org");
+    for folder in kustomizations(folder.path()) {
+        let files = [render(&tool, &folder)];
+        let text = &files[0].text;
+        assert!(text.contains("--domain=k8s.example.org"), "{text}");
+        assert!(!text.contains("cluster.local"), "{}: {text}", folder.display());
+        keep(fit_breaches(&objects(&files, "")));
+    }
+}
+
+#[test]
+fn the_address_is_written_once_and_only_where_it_is_wanted() {
+    let Some(tool) = tool() else { return };
+    let settings = "manifests/overlays/fixed-address/settings.yaml";
+    let folder = changed(settings, "address: 10.96.0.10", "address: fd00:96::a");
+    for folder in kustomizations(folder.path()) {
+        let files = [render(&tool, &folder)];
+        let objects = objects(&files, "");
+        let services = objects.iter().filter(|object| object.kind() == "Service");
+        let addresses: BTreeSet<&str> = services
+            .filter_map(|service| service.value["spec"]["clusterIP"].as_str())
+            .filter(|address| *address != "None")
+            .collect();
+        let expected = if folder.ends_with("fixed-address") { &["fd00:96::a"][..] } else { &[] };
+        assert_eq!(addresses, expected.iter().copied().collect(), "{}", folder.display());
+        keep(fit_breaches(&objects));
+    }
+}
+
+/// What clusters have before: kubeadm's and GKE's names. `kubectl delete -k` deletes by name.
+const THERE_BEFORE: [(&str, &str); 11] = [
+    ("Service", "kube-dns"),
+    ("ConfigMap", "kube-dns"),
+    ("ConfigMap", "coredns"),
+    ("ConfigMap", "coredns-custom"),
+    ("Deployment", "kube-dns"),
+    ("Deployment", "coredns"),
+    ("ServiceAccount", "kube-dns"),
+    ("ServiceAccount", "coredns"),
+    ("ClusterRole", "system:coredns"),
+    ("ClusterRole", "system:kube-dns"),
+    ("PodDisruptionBudget", "kube-dns"),
+];
+
+#[test]
+fn in_place_overlays_serve_the_service_that_is_there_and_own_nothing_of_before() {
+    let Some(tool) = tool() else { return };
+    for overlay in ["in-place-coredns", "in-place-kube-dns"] {
+        let files = [render(&tool, &root().join("manifests/overlays").join(overlay))];
+        let objects = objects(&files, "");
+        let clashes = |object: &&Object| THERE_BEFORE.contains(&(object.kind(), object.name().1));
+        assert!(objects.iter().find(clashes).is_none(), "{overlay}: {}", files[0].text);
+        let pod = objects.iter().find(|object| is_pod(object)).unwrap();
+        let label = |value: &Value| value["labels"]["k8s-app"].clone();
+        let template = &pod.value["spec"]["template"];
+        // The Service selects the pods; `kubeadm upgrade` looks for Deployments.
+        assert_eq!(label(&template["metadata"]), "kube-dns");
+        assert_ne!(label(&pod.value["metadata"]), "kube-dns");
+        let own = &pod.value["spec"]["selector"]["matchLabels"]["app.kubernetes.io/name"];
+        assert_eq!(own, "kubedns", "pods of the old Deployment are not selected");
+        // What runs with rights is named alike in all places.
+        let account = &template["spec"]["serviceAccountName"];
+        let binding = objects.iter().find(|object| object.kind() == "ClusterRoleBinding").unwrap();
+        assert_eq!(binding.value["subjects"][0]["name"], *account);
+        let found = objects.iter().find(|object| object.kind() == "ServiceAccount").unwrap();
+        assert_eq!(found.name().1, account);
+        // The target ports of Services that are there.
+        let ports: Vec<&Value> = template["spec"]["containers"][1]["ports"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|port| &port["containerPort"])
+            .collect();
+        assert_eq!(ports, [53, 53, 9153]);
+    }
+}
+
+/// Each component with the base alone, as an overlay of a user has it.
+#[test]
+fn each_component_goes_with_the_base() {
+    let Some(tool) = tool() else { return };
+    let copy = changed("", "", "");
+    for component in ["autoscaler", "network-policy", "same-zone", "in-place"] {
+        let folder = overlay(copy.path(), component);
+        let files = [render(&tool, &folder)];
+        let objects = objects(&files, "");
+        keep(fit_breaches(&objects));
+        keep(objects.iter().flat_map(pod_breaches).collect());
+        let has = |text: &str| assert!(files[0].text.contains(text), "{component}: {text}");
+        match component {
+            "autoscaler" => has("--target=deployment/kube-dns"),
+            "network-policy" => has("kind: NetworkPolicy"),
+            "same-zone" => has("trafficDistribution: PreferSameZone"),
+            _ => has("name: kubedns\n"),
+        }
+    }
+}
+
+/// Writes an overlay of the base with `component` into a copy of the manifests.
+fn overlay(copy: &Path, component: &str) -> PathBuf {
+    let folder = copy.join("manifests/overlays/with").join(component);
+    std::fs::create_dir_all(&folder).unwrap();
+    let text = format!(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n\
+         resources: [../../../base]\ncomponents: [../../../components/{component}]\n"
+    );
+    std::fs::write(folder.join("kustomization.yaml"), text).unwrap();
+    folder
+}
