@@ -14,6 +14,7 @@ use shared::serve::ListenerFlags;
 use crate::cache::Bounds;
 use crate::doors::Rebind;
 use crate::lifetime::Limits;
+use crate::local::flags::LocalFlags;
 use crate::route::{self, FlagError, ServerFlag};
 
 /// Answers DNS on port 53 from a bounded cache; asks kubedns, a stub domain or an upstream on a
@@ -96,6 +97,9 @@ pub struct Config {
     /// [default: none]
     #[arg(long, value_name = "DOMAIN", value_parser = domain, requires = "rebind_protect")]
     pub rebind_ok: Vec<Box<[u8]>>,
+    /// The rules by which names are answered here or asked differently.
+    #[command(flatten)]
+    pub local: LocalFlags,
     /// The limits of DNS clients, and the end.
     #[command(flatten)]
     pub listener: ListenerFlags,

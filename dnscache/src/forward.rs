@@ -53,7 +53,7 @@ use tokio_util::sync::CancellationToken;
 use act::{Act, Try, Via};
 pub use board::{Board, Metrics, Upstream};
 use desk::Desk;
-pub use desk::Shared;
+pub use desk::{Shared, message_of};
 use queries::Question;
 use tcp::{Exchanged, Streams};
 use udp::{Received, Sockets};

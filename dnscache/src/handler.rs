@@ -14,6 +14,7 @@ use crate::chaos::{self, Figures, Name};
 use crate::counters::{Count, Counters};
 use crate::doors::{Allowed, Cookies};
 use crate::forward::Renewer;
+use crate::local::Local;
 use crate::route::{Route, Routes};
 
 /// Answers what can be answered at once.
@@ -23,6 +24,8 @@ pub struct Answers {
     pub cache: Arc<Cache>,
     /// The routes of the moment.
     pub routes: Arc<ArcSwap<Routes>>,
+    /// The rules of the moment.
+    pub local: Arc<ArcSwap<Local>>,
     /// The clients that are answered.
     pub allowed: Allowed,
     /// The cookies of replies to clients that send one.
@@ -49,7 +52,10 @@ impl Handler for Answers {
         }
         // A cache that answers without RD tells what others have asked for; the cluster's own names
         // are no secret.
-        if !query.recursion_desired() && !self.routes.load().is_owned(query.name()) {
+        if !query.recursion_desired()
+            && !self.routes.load().is_owned(query.name())
+            && !self.local.load().owns(query.name())
+        {
             return self.refuse(NOT_RECURSIVE, asked, reply);
         }
         let found = self.cache.get(query, asked.now, reply);
@@ -81,6 +87,8 @@ impl Answers {
         let owned = matches!(route, Route::Group(group) if routes.groups()[group].owned);
         self.counters.count(asked.lane, count(query, asked, Count::Miss));
         match route {
+            // The forwarder asks the rules first.
+            Route::Local(_) if !self.local.load().is_empty() => Verdict::Later,
             Route::Local(local) => {
                 local.answer(query, reply);
                 Verdict::Send
@@ -185,6 +193,7 @@ mod tests {
         Answers {
             cache: Arc::new(Cache::new(bounds)),
             routes: Arc::new(ArcSwap::from_pointee(routes)),
+            local: Arc::default(),
             allowed: Allowed::new(&[prefix::parse("192.0.2.0/24").unwrap()]),
             cookies: Cookies::new([7; 16], 1_000),
             counters: Arc::new(Counters::new(1)),

@@ -33,6 +33,7 @@ pub mod forward;
 pub mod handler;
 mod http;
 pub mod lifetime;
+pub mod local;
 pub mod normalise;
 mod reload;
 pub mod route;
@@ -56,6 +57,7 @@ use cache::Cache;
 use counters::Counters;
 use forward::Renewer;
 use handler::Answers;
+use local::keep::Keeper;
 use reload::Sources;
 use route::{Reserved, Routes};
 
@@ -95,6 +97,7 @@ pub struct Program {
     listener: shared::http::Listener,
     follower: config_dir::Follower,
     sources: Sources,
+    rules: Keeper,
 }
 
 impl Program {
@@ -110,7 +113,8 @@ impl Program {
         let (directory, follower) = open_directory(&config);
         let sources =
             Sources::new(flags, directory, config.resolv_file.clone()).with_rebind(config.rebind());
-        Ok(Self { config, sockets, listener, follower, sources })
+        let rules = Keeper::new(watch::channel(Arc::new(config.local.plan())).1);
+        Ok(Self { config, sockets, listener, follower, sources, rules })
     }
 
     /// Where DNS is served over UDP and TCP; port 0 has become a real one.
@@ -127,35 +131,23 @@ impl Program {
     ///
     /// Fails when a task ends by itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { config, sockets, listener, follower, mut sources } = self;
-        let routes = Arc::new(ArcSwap::from_pointee(sources.routes()));
-        let cache = Arc::new(Cache::new(config.bounds()));
-        let stream = Arc::new(changes::Stream::new(config.changes.len()));
-        let lane = sockets.lanes();
-        let counters = Arc::new(Counters::new(lane + 1));
+        let Self { config, sockets, listener, follower, mut sources, rules } = self;
+        let shared = share(&config, sources.routes(), &rules, sockets.lanes());
+        let (cache, routes) = (Arc::clone(&shared.cache), Arc::clone(&shared.routes));
+        let stream = Arc::clone(&shared.stream);
         let mut tasks = Tasks::with_lameduck(config.listener.lameduck);
 
         let (later, queries) = mpsc::channel(QUERIES_MAX);
         let (renewer, renewals) = Renewer::new();
-        let forwarder = forward::start(
-            forward::Shared {
-                cache: Arc::clone(&cache),
-                routes: Arc::clone(&routes),
-                limits: config.limits(),
-                patience: config.upstream_timeout,
-                counters: Arc::clone(&counters),
-                lane,
-                stream: Arc::clone(&stream),
-            },
-            (queries, renewals),
-            edge(&config, &sockets),
-        )?;
+        let channels = (queries, renewals);
+        let forwarder = forward::start(shared.clone(), channels, edge(&config, &sockets))?;
         let answers = Arc::new(Answers {
-            cache: Arc::clone(&cache),
-            routes: Arc::clone(&routes),
+            cache: shared.cache,
+            routes: shared.routes,
+            local: shared.local,
             allowed: doors::Allowed::new(&config.allow),
             cookies: cookies(),
-            counters,
+            counters: shared.counters,
             servers: Arc::clone(&forwarder.board.servers),
             renewer,
         });
@@ -165,13 +157,15 @@ impl Program {
         let serving = serve::dns(sockets, limits, tasks.stopping(), Arc::clone(&answers), later)?;
         let (board, leaving) = (Arc::clone(&forwarder.board), tasks.leaving());
         let compat = config.metrics_compat;
-        let view = View { board, stream: Arc::clone(&stream), leaving, compat };
+        let state = Arc::clone(&rules.state);
+        let view = View { board, stream: Arc::clone(&stream), leaving, compat, rules: state };
         let router = http_router(answers, &serving, &sources, view);
         tracing::info!(dns = ?addresses.dns, http = %addresses.http, "serving");
         addresses.write(config.addresses_file.as_deref())?;
 
         let stopping = || tasks.stopping();
         let target = changes::Target { cache: Arc::clone(&cache), stream };
+        let keep = rules.run(Arc::clone(&cache), stopping());
         let follow = reload::follow(sources, routes, cache, stopping());
         let directory = follower.run(stopping());
         for url in config.changes {
@@ -184,7 +178,22 @@ impl Program {
         tasks.spawn("http", shared::http::serve(listener, router, tasks.stopping()));
         tasks.spawn("config-dir", directory);
         tasks.spawn("routes", follow);
+        tasks.spawn("rules", keep);
         Ok(tasks.run(stop, DRAIN_MAX).await?)
+    }
+}
+
+/// What the forwarder shares with the rest: an empty cache, the first `routes` and rules.
+fn share(config: &Config, routes: Routes, rules: &Keeper, lanes: usize) -> forward::Shared {
+    forward::Shared {
+        cache: Arc::new(Cache::new(config.bounds())),
+        routes: Arc::new(ArcSwap::from_pointee(routes)),
+        local: Arc::clone(&rules.local),
+        limits: config.limits(),
+        patience: config.upstream_timeout,
+        counters: Arc::new(Counters::new(lanes + 1)),
+        lane: lanes,
+        stream: Arc::new(changes::Stream::new(config.changes.len())),
     }
 }
 
@@ -221,6 +230,7 @@ struct View {
     /// Cancelled once the program was told to stop.
     leaving: CancellationToken,
     compat: Option<Compat>,
+    rules: Arc<ArcSwap<local::keep::State>>,
 }
 
 /// What is served over HTTP.
@@ -230,7 +240,7 @@ fn http_router(
     sources: &Sources,
     view: View,
 ) -> axum::Router {
-    let View { board, stream, leaving, compat } = view;
+    let View { board, stream, leaving, compat, rules } = view;
     let counters = Arc::clone(&serving.counters);
     let directory = sources.directory.clone();
     let mut registry = shared::metrics::registry("dnscache", env!("CARGO_PKG_VERSION"));
@@ -241,11 +251,12 @@ fn http_router(
     registry.register_collector(Box::new(changes::Metrics(Arc::clone(&stream))));
     let upstreams = Arc::clone(&sources.upstreams);
     registry.register_collector(Box::new(reload::Metrics(Arc::clone(&upstreams))));
+    registry.register_collector(Box::new(local::keep::Metrics(Arc::clone(&rules))));
     // Routes are loaded and sockets bound before anything is served.
     let ready = move || {
         let (upstreams, directory) = (upstreams.load().check(), directory.borrow().check());
-        let checks =
-            [Check::passed("dns"), Check::passed("routes"), upstreams, stream.check(), directory];
+        let (dns, routes, stream) = (Check::passed("dns"), Check::passed("routes"), stream.check());
+        let checks = [dns, routes, upstreams, stream, directory, rules.load().check()];
         checks.into_iter().chain(Check::shutdown(&leaving)).collect()
     };
     let compat = compat.map(|Compat::Coredns| http::coredns(&answers, &counters));

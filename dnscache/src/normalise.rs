@@ -6,6 +6,7 @@
 //! the names in it that were compressed.
 
 mod message;
+mod rows;
 mod write;
 
 use std::borrow::Cow;
@@ -18,6 +19,7 @@ use shared::wire::{rcode, rtype};
 use crate::cache::Entry;
 use crate::lifetime::Limits;
 use message::{Message, Record};
+pub use rows::{Data, Row, Rows};
 use write::{Placed, Written, write};
 
 /// Why a reply is of no use.

@@ -2,6 +2,7 @@
 
 mod aliases;
 mod doors;
+mod local;
 mod routes;
 mod tls;
 

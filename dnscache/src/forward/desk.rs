@@ -4,8 +4,10 @@
 //! Edge, on the forwarder's thread. Which server is asked when is decided by the queries; sockets
 //! belong to the thread.
 
+mod errand;
 mod landing;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,19 +20,21 @@ use shared::wire::{class, rcode};
 
 use super::act::{Act, Datagram, Try, Via};
 use super::hosts::{Hosts, Inquiry};
-use super::message::{Failure, Form, addresses, read_key, write_query};
+use super::message::{Failure, Form, addresses, read_key, write_key, write_query};
 use super::outcome::Rules;
 use super::queries::{Origin, Queries, Question};
 use super::servers::{Health, Servers};
 use super::table::Ticket;
 use super::waiters::{Budget, Releases};
 use super::zones::Zones;
-use crate::cache::{Cache, Lookup};
+use crate::cache::{Cache, Entry, Lookup};
 use crate::changes::Stream;
 use crate::counters::Counters;
 use crate::lifetime::Limits;
+use crate::local::Local;
 use crate::normalise::Answer;
 use crate::route::{Route, Routes};
+use errand::{Errand, Goal};
 
 /// What the forwarder shares with the rest of the program.
 #[derive(Clone, Debug)]
@@ -39,6 +43,8 @@ pub struct Shared {
     pub cache: Arc<Cache>,
     /// The current routes.
     pub routes: Arc<ArcSwap<Routes>>,
+    /// The current rules.
+    pub local: Arc<ArcSwap<Local>>,
     /// The limits of TTLs.
     pub limits: Limits,
     /// How long a question waits for its upstreams.
@@ -59,11 +65,15 @@ enum Waiter {
     Query(Ticket),
     /// The table of stub servers.
     Hosts(Inquiry),
+    /// A question whose rules led to this one.
+    Errand(Box<Errand>),
 }
 
 /// What clients are told.
 enum Told {
     Answer(Box<Answer>),
+    /// The same with an Extended DNS Error.
+    Explained(Box<Answer>, ErrorCode, Cow<'static, str>),
     Failure(Failure, Option<Box<Answer>>),
 }
 
@@ -71,7 +81,8 @@ enum Told {
 pub(super) struct Desk {
     shared: Shared,
     routes: Arc<Routes>,
-    /// Counts the routes that were in force.
+    local: Arc<Local>,
+    /// Counts the routes and rules that were in force.
     edition: u64,
     queries: Queries<Waiter>,
     hosts: Hosts,
@@ -86,6 +97,7 @@ impl Desk {
     pub fn new(shared: Shared, draw: Box<dyn FnMut() -> u64 + Send>, now: Moment) -> Self {
         let mut desk = Self {
             routes: shared.routes.load_full(),
+            local: shared.local.load_full(),
             shared,
             edition: 0,
             queries: Queries::new(draw),
@@ -146,6 +158,7 @@ impl Desk {
     pub fn tick(&mut self, now: Moment) {
         if self.has_new_routes() {
             self.routes = self.shared.routes.load_full();
+            self.local = self.shared.local.load_full();
             self.take_routes(now);
         }
         self.queries.tick(now);
@@ -160,6 +173,7 @@ impl Desk {
         if now.since(deferred.arrived()) > AGE_MAX {
             return; // its client has asked again
         }
+        let Some(deferred) = self.by_rules(deferred, now) else { return };
         let mut name = NameBuffer::new();
         let question = Question::of(&deferred.query(&mut name));
         if let Some(server) = self.queries.comes_back(&question, now) {
@@ -188,6 +202,9 @@ impl Desk {
     /// Asks the question that `key` stands for anew, for no client in particular. If every place is
     /// taken its entry just expires.
     pub fn renew(&mut self, key: &[u8], now: Moment) {
+        if self.consult(key, Goal::Renewal, now).is_none() {
+            return;
+        }
         let question = read_key(key);
         if self.find(&question).is_none()
             && let Err(failure) = self.start_for(&question, None, now)
@@ -318,6 +335,7 @@ impl Desk {
 
     fn has_new_routes(&self) -> bool {
         !Arc::ptr_eq(&self.routes, &self.shared.routes.load())
+            || !Arc::ptr_eq(&self.local, &self.shared.local.load())
     }
 
     fn take_routes(&mut self, now: Moment) {
@@ -341,6 +359,10 @@ impl Desk {
             dnssec_ok: false,
             checking_disabled: false,
         };
+        let inquiry = match self.consult(&key(&question), Goal::Hosts(inquiry), now) {
+            Some(Goal::Hosts(inquiry)) => inquiry,
+            _ => return,
+        };
         let slot = match self.find(&question) {
             Some(slot) => Ok(slot),
             None => match self.message_at_once(&question, now) {
@@ -361,6 +383,21 @@ impl Desk {
             self.take_groups(now);
         }
     }
+}
+
+/// Returns `question` as one string of bytes, which [`read_key`] reads.
+fn key(question: &Question<'_>) -> Vec<u8> {
+    let mut key = Vec::new();
+    write_key(question, &mut key);
+    key
+}
+
+/// Returns the reply to `question` with the records of `entry`, as a whole message.
+pub fn message_of(question: &Question<'_>, entry: &Entry) -> Option<Vec<u8>> {
+    message_by(question, |query, reply| {
+        entry.emit(query, 0, u32::MAX, reply);
+        true
+    })
 }
 
 /// Puts the reply to `deferred` that `write` makes into `outbox`.

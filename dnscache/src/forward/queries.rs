@@ -213,6 +213,11 @@ impl<W> Queries<W> {
         self.table.get_mut(slot).waiters.push(waiter);
     }
 
+    /// Returns the waiters of the query in `slot`.
+    pub fn waiters_mut(&mut self, slot: u16) -> &mut Vec<W> {
+        &mut self.table.get_mut(slot).waiters
+    }
+
     /// Takes the waiters of the query in `slot`, which goes on.
     pub fn take_waiters(&mut self, slot: u16) -> Vec<W> {
         std::mem::take(&mut self.table.get_mut(slot).waiters)

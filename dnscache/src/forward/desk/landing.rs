@@ -10,7 +10,8 @@ use shared::clock::Moment;
 use shared::serve::Deferred;
 use shared::wire::{ErrorCode, Transport, rcode};
 
-use super::{Desk, EXPIRED, Shared, Told, Waiter, message_by, reply};
+use super::errand::Goal;
+use super::{Desk, EXPIRED, Shared, Told, Waiter, key, message_by, reply};
 use crate::cache::{Failed, Kept};
 use crate::counters::Count;
 use crate::forward::message::Failure;
@@ -60,14 +61,17 @@ impl Desk {
             self.zones.give_back(place);
         }
         self.store(slot, &question, &answer, now);
-        let mut parents = Vec::new();
-        let mut clients = Vec::new();
+        let (mut parents, mut clients, mut errands) = (Vec::new(), Vec::new(), Vec::new());
         for waiter in self.remove(slot) {
             match waiter {
                 Waiter::Client(deferred) => clients.push(deferred),
                 Waiter::Query(ticket) => parents.push(ticket),
                 Waiter::Hosts(inquiry) => self.learn(&inquiry, replies, now),
+                Waiter::Errand(errand) => errands.push(errand),
             }
+        }
+        for errand in errands {
+            self.come_back(*errand, &question, &answer, (origin, now));
         }
         // The answers go out after the entry is stored: a client that asks again finds it.
         let told = Told::Answer(Box::new(answer));
@@ -84,7 +88,7 @@ impl Desk {
     }
 
     /// Lands the query in `slot` with several replies.
-    fn land_chain(&mut self, slot: u16, replies: &[&[u8]], now: Moment) {
+    pub(super) fn land_chain(&mut self, slot: u16, replies: &[&[u8]], now: Moment) {
         let group = self.queries.origin(slot).group;
         let rules = Rules { routes: &self.routes, limits: &self.shared.limits };
         match reduce(replies, &self.queries.question(slot), group, &rules) {
@@ -112,7 +116,7 @@ impl Desk {
     fn store(&self, slot: u16, question: &Question<'_>, answer: &Answer, now: Moment) {
         let origin = self.queries.origin(slot);
         let is_old = || self.edition != origin.edition || self.has_new_routes();
-        if is_old() {
+        if is_old() || self.local.touches(question.name, question.qtype) {
             return;
         }
         let kept = Kept { lifetime_secs: answer.lifetime_secs, seen: origin.seen, now };
@@ -125,6 +129,11 @@ impl Desk {
 
     /// Has the answer `first` of the query in `slot` completed by that to `rest`.
     fn complete(&mut self, slot: u16, first: &[u8], rest: &Question<'_>, now: Moment) {
+        let ticket = self.queries.ticket(slot);
+        let goal = Goal::Query { ticket, first: first.to_vec() };
+        if self.consult(&key(rest), goal, now).is_none() {
+            return;
+        }
         let query = match self.find(rest) {
             Some(query) => Ok(query),
             None => match self.message_at_once(rest, now) {
@@ -132,7 +141,6 @@ impl Desk {
                 None => self.start_for(rest, None, now),
             },
         };
-        let ticket = self.queries.ticket(slot);
         let followed = query.and_then(|query| {
             self.queries.follow(slot, first, query)?;
             self.queries.attach(query, Waiter::Query(ticket));
@@ -144,7 +152,13 @@ impl Desk {
     }
 
     /// Lands the query in `slot` with `failure`, unless other servers can be asked.
-    fn land_failure(&mut self, slot: u16, failure: Failure, cut: Option<Box<Answer>>, now: Moment) {
+    pub(super) fn land_failure(
+        &mut self,
+        slot: u16,
+        failure: Failure,
+        cut: Option<Box<Answer>>,
+        now: Moment,
+    ) {
         if self.ask_beyond(slot, failure, now) {
             return;
         }
@@ -162,6 +176,7 @@ impl Desk {
                     }
                 }
                 Waiter::Hosts(inquiry) => drop(self.hosts.learn(&inquiry, None, now)),
+                Waiter::Errand(errand) => self.come_back_empty(*errand, failure, now),
             }
         }
         self.releases.add(clients, Told::Failure(failure, cut), wait, now);
@@ -208,6 +223,9 @@ impl Desk {
         let is_owned = self.routes.groups().get(group).is_some_and(|group| group.owned);
         let name = self.queries.question(slot).name.to_vec();
         let question = Question { name: &name, ..self.queries.question(slot) };
+        if self.local.touches(&name, question.qtype) {
+            return;
+        }
         if is_owned {
             return self.shared.cache.postpone(&question, now + STALE_PAUSE);
         }
@@ -242,6 +260,10 @@ impl Desk {
                         self.serve_stale(parent, now);
                     }
                 }
+                Waiter::Errand(errand) => {
+                    let errand = self.serve_stale_to(*errand, now);
+                    self.queries.attach(slot, Waiter::Errand(Box::new(errand)));
+                }
                 other => self.queries.attach(slot, other),
             }
         }
@@ -252,16 +274,27 @@ impl Desk {
         let mut releases = std::mem::replace(&mut self.releases, super::Releases::new());
         releases.run(now, |deferred, told| {
             self.budget.release(deferred.message().len());
-            match told {
-                Told::Answer(answer) => reply(&mut self.outbox, deferred, |query, reply| {
-                    answer.entry.emit(query, 0, u32::MAX, reply);
-                }),
-                Told::Failure(failure, cut) => {
-                    self.reply_failure(deferred, *failure, cut.as_deref(), now);
-                }
-            }
+            self.reply_told(deferred, told, now);
         });
         self.releases = releases;
+    }
+
+    /// Answers a client.
+    pub(super) fn reply_told(&mut self, deferred: &Deferred, told: &Told, now: Moment) {
+        match told {
+            Told::Answer(answer) => reply(&mut self.outbox, deferred, |query, reply| {
+                answer.entry.emit(query, 0, u32::MAX, reply);
+            }),
+            Told::Explained(answer, code, text) => {
+                reply(&mut self.outbox, deferred, |query, reply| {
+                    answer.entry.emit(query, 0, u32::MAX, reply);
+                    reply.set_error(*code, text.clone());
+                });
+            }
+            Told::Failure(failure, cut) => {
+                self.reply_failure(deferred, *failure, cut.as_deref(), now);
+            }
+        }
     }
 
     /// Frees `slot`. Returns its waiters.
@@ -339,7 +372,7 @@ impl Desk {
 const STALE_TTL: u32 = 30;
 const STALE_TTL_OWNED: u32 = 5;
 /// How long an expired answer is served from the cache before the question is looked at again.
-const STALE_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const STALE_PAUSE: Duration = Duration::from_millis(100);
 /// Seconds that the cluster's names are stored while their changes are not heard of.
 const UNWATCHED_SECS: u32 = 5;
 const POD_DOWN: Failure =

@@ -1,0 +1,331 @@
+//! Keeps the rules as the flags and the files say: reads the files, watches them, swaps the rules,
+//! and drops from the cache what has changed.
+//!
+//! Edge. Does not know what a line of a file means.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::fmt;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use shared::plain_file;
+use shared::ready::Check;
+use shared::watcher::Watcher;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::hosts::{Builder, Hosts, Options, Table};
+use super::{Block, Local};
+use crate::cache::Cache;
+
+/// What the rules are made of.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The rules of each zone.
+    pub blocks: Vec<BlockPlan>,
+}
+
+/// What the rules of some zones are made of.
+#[derive(Clone, Debug, Default)]
+pub struct BlockPlan {
+    /// The rules that need no file. Its `hosts` are asked after those of files.
+    pub rules: Block,
+    /// The hosts files, in the order in which they are asked.
+    pub hosts: Vec<HostsPlan>,
+}
+
+/// A table of hosts.
+#[derive(Clone, Debug, Default)]
+pub struct HostsPlan {
+    /// The file, if there is one.
+    pub file: Option<PathBuf>,
+    /// Lines that are read behind those of the file.
+    pub lines: String,
+    /// How the table is used.
+    pub options: Options,
+    /// Whether the file is read at the start only.
+    pub is_fixed: bool,
+}
+
+impl HostsPlan {
+    /// A table of `file` alone, with default options.
+    pub fn file(file: PathBuf) -> Self {
+        Self { file: Some(file), ..Self::default() }
+    }
+}
+
+/// What is known of the files, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Names in all tables.
+    names: usize,
+    /// Lines that are refused, in all files.
+    refusals: usize,
+    /// What is wrong, in one line each.
+    reasons: Vec<String>,
+}
+
+impl State {
+    /// The line `hosts` of `/readyz?verbose`: what is wrong with a file is a warning.
+    pub fn check(&self) -> Check {
+        match &self.reasons[..] {
+            [] => Check::passed(CHECK),
+            reasons => Check::warning(CHECK, reasons.join("; ")),
+        }
+    }
+}
+
+/// The metrics of the files.
+pub struct Metrics(pub Arc<ArcSwap<State>>);
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let state = self.0.load();
+        let gauges = [
+            ("hosts_names", "Names in the hosts files", state.names),
+            (
+                "hosts_refused_lines",
+                "Lines of hosts files that cannot be used, and files that cannot be read",
+                state.refusals,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value as i64);
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Keeps the rules.
+pub struct Keeper {
+    plans: watch::Receiver<Arc<Plan>>,
+    plan: Arc<Plan>,
+    /// For each hosts file of the plan, in order.
+    files: Vec<Loaded>,
+    /// The rules in force.
+    pub local: Arc<ArcSwap<Local>>,
+    /// What is known of the files.
+    pub state: Arc<ArcSwap<State>>,
+}
+
+/// A table as it was read last.
+#[derive(Clone, Debug, Default)]
+struct Loaded {
+    table: Arc<Table>,
+    /// The hash of the contents; `None` before the file could be read.
+    hash: Option<u64>,
+    refusals: usize,
+    reasons: Vec<String>,
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+impl Keeper {
+    /// Reads the files of the plan for the first time. A file that is missing has no names yet.
+    pub fn new(plans: watch::Receiver<Arc<Plan>>) -> Self {
+        let plan = Arc::clone(&plans.borrow());
+        let (local, state) = (Arc::default(), Arc::default());
+        let mut keeper = Self { plans, plan, files: Vec::new(), local, state };
+        keeper.files = read_all(&keeper.plan, Vec::new());
+        keeper.publish();
+        keeper
+    }
+
+    /// Follows the files and the plans until `stopping`.
+    pub async fn run(
+        mut self,
+        cache: Arc<Cache>,
+        stopping: CancellationToken,
+    ) -> Result<(), Infallible> {
+        let changed = Arc::new(Notify::new());
+        let mut watches = watch_directories(&self.plan, &changed);
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return Ok(()),
+                () = changed.notified() => {
+                    tokio::time::sleep(SETTLE).await;
+                    self.read(&cache).await;
+                }
+                plan = next(&mut self.plans) => {
+                    self.plan = plan;
+                    self.files.clear();
+                    self.read(&cache).await;
+                    self.publish();
+                    // Any name may have another answer now.
+                    cache.remove_below(&[0]);
+                    watches.shutdown().await;
+                    watches = watch_directories(&self.plan, &changed);
+                }
+            }
+        }
+    }
+
+    /// Reads the files, and swaps the rules if a table has changed.
+    async fn read(&mut self, cache: &Cache) {
+        let before = std::mem::take(&mut self.files);
+        let (plan, known) = (Arc::clone(&self.plan), before.clone());
+        let read = tokio::task::spawn_blocking(move || read_all(&plan, known)).await;
+        self.files = read.unwrap_or_else(|error| {
+            tracing::error!(%error, "reading the hosts files panicked");
+            before.clone()
+        });
+        let is_new = before.len() != self.files.len();
+        let tables = before.iter().zip(&self.files).map(|(a, b)| (&a.table, &b.table));
+        let changed: Vec<Box<[u8]>> = tables
+            .filter(|(before, after)| !Arc::ptr_eq(before, after))
+            .flat_map(|(before, after)| before.changed(after))
+            .collect();
+        self.publish_state();
+        if is_new || !changed.is_empty() {
+            self.publish();
+            cache.remove_below_any(&changed);
+            tracing::info!(names = changed.len(), "hosts files changed");
+        }
+    }
+
+    /// Puts the rules in force.
+    fn publish(&mut self) {
+        let mut files = self.files.iter();
+        let blocks = self.plan.blocks.iter().map(|plan| {
+            let tables = plan.hosts.iter().zip(&mut files).map(|(plan, loaded)| Hosts {
+                options: plan.options.clone(),
+                table: Arc::clone(&loaded.table),
+            });
+            let mut block = plan.rules.clone();
+            block.hosts.splice(0..0, tables);
+            block
+        });
+        self.local.store(Arc::new(Local::new(blocks.collect())));
+        self.publish_state();
+    }
+
+    fn publish_state(&self) {
+        let state = State {
+            names: self.files.iter().map(|file| file.table.len()).sum(),
+            refusals: self.files.iter().map(|file| file.refusals).sum(),
+            reasons: self.files.iter().flat_map(|file| file.reasons.clone()).collect(),
+        };
+        let before = self.state.load();
+        for reason in state.reasons.iter().filter(|reason| !before.reasons.contains(reason)) {
+            tracing::warn!("{reason}");
+        }
+        if **before != state {
+            self.state.store(Arc::new(state));
+        }
+    }
+}
+
+/// Waits for the next plan; for ever if there will be none.
+async fn next(plans: &mut watch::Receiver<Arc<Plan>>) -> Arc<Plan> {
+    if plans.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    Arc::clone(&plans.borrow_and_update())
+}
+
+/// Rings `changed` whenever the directory of a file changes, and now and then.
+fn watch_directories(plan: &Plan, changed: &Arc<Notify>) -> JoinSet<Infallible> {
+    let plans = plan.blocks.iter().flat_map(|block| &block.hosts);
+    let files = plans.filter(|plan| !plan.is_fixed).filter_map(|plan| plan.file.as_deref());
+    let parent = |file: &Path| match file.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let directories: BTreeSet<PathBuf> = files.map(parent).collect();
+    let mut watches = JoinSet::new();
+    for directory in directories {
+        let changed = Arc::clone(changed);
+        watches.spawn(async move {
+            let mut watcher = Watcher::new(&directory);
+            loop {
+                // Armed before each look: what changes after the look rings.
+                watcher.arm();
+                changed.notify_one();
+                watcher.changed().await;
+            }
+        });
+    }
+    watches
+}
+
+/// Reads every hosts file of `plan`; `known` is what was read before, or empty.
+fn read_all(plan: &Plan, known: Vec<Loaded>) -> Vec<Loaded> {
+    let mut known = known.into_iter();
+    let hosts = plan.blocks.iter().flat_map(|block| &block.hosts);
+    hosts
+        .map(|hosts| match known.next() {
+            Some(known) if hosts.is_fixed => known,
+            known => read(hosts, known.unwrap_or_default()),
+        })
+        .collect()
+}
+
+/// Reads the file of `plan`. If it cannot be read, the table of `known` stays.
+fn read(plan: &HostsPlan, known: Loaded) -> Loaded {
+    let contents = match &plan.file {
+        Some(path) => plain_file::read(path, FILE_LEN_MAX).map_err(|error| {
+            let kept = match known.hash {
+                Some(_) => "its last lines stay",
+                None => "it has no names until it can be read",
+            };
+            format!("hosts file {} cannot be read: {error}; {kept}", path.display())
+        }),
+        None => Ok(Vec::new()),
+    };
+    let contents = match contents {
+        Ok(contents) => contents,
+        Err(reason) if known.hash.is_some() => {
+            return Loaded { refusals: 1, reasons: vec![reason], ..known };
+        }
+        Err(reason) => {
+            let mut builder = Builder::default();
+            builder.add(&plan.lines);
+            let table = Arc::new(builder.build().0);
+            let table = if *table == *known.table { known.table } else { table };
+            return Loaded { table, hash: None, refusals: 1, reasons: vec![reason] };
+        }
+    };
+    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&contents);
+    if known.hash == Some(hash) && !known.reasons.iter().any(|it| it.contains("cannot be read")) {
+        return known;
+    }
+    let mut builder = Builder::default();
+    builder.add(&String::from_utf8_lossy(&contents));
+    builder.add(&plan.lines);
+    let (table, refused, refusals) = builder.build();
+    let file = plan.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+    let reasons = refused.iter().map(|it| format!("{file} line {}: {}", it.line, it.reason));
+    let mut reasons: Vec<String> = reasons.collect();
+    if refusals > reasons.len() {
+        reasons.push(format!("{file}: and {} more lines", refusals - reasons.len()));
+    }
+    let table = if table == *known.table { known.table } else { Arc::new(table) };
+    Loaded { table, hash: Some(hash), refusals, reasons }
+}
+
+/// The name of its check.
+const CHECK: &str = "hosts";
+/// Far more than a million lines, in bytes.
+const FILE_LEN_MAX: u64 = 64 << 20;
+/// How long an editor may take from its first to its last write.
+const SETTLE: Duration = Duration::from_millis(50);

@@ -1,0 +1,72 @@
+//! An answer that rules have made or altered.
+//!
+//! Core.
+
+use std::borrow::Cow;
+
+use shared::wire::{ErrorCode, rcode, rtype};
+
+use crate::lifetime::Limits;
+use crate::normalise::{Answer, Rows};
+
+/// An answer, and what it was made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// The answer.
+    pub rows: Rows,
+    /// How long it may be kept, in seconds; `None` if its own TTLs decide.
+    pub lifetime_secs: Option<u32>,
+    /// The names, in wire form, of the other questions that were asked for it.
+    pub names: Vec<Box<[u8]>>,
+    /// The Extended DNS Error that clients get with it. Such an answer is not kept.
+    pub error: Option<(ErrorCode, Cow<'static, str>)>,
+}
+
+impl Made {
+    /// An answer of these records alone.
+    pub fn new(rows: Rows) -> Self {
+        Self { rows, lifetime_secs: None, names: Vec::new(), error: None }
+    }
+
+    /// SERVFAIL for `reason`.
+    pub fn failed(reason: &'static str) -> Self {
+        let rows = Rows { rcode: rcode::SERVFAIL, ..Rows::default() };
+        Self { error: Some((ErrorCode::Other, reason.into())), ..Self::new(rows) }
+    }
+
+    /// Returns the answer to the question for `qtype` at `name`, in wire form and lower case, as
+    /// the cache keeps it. It depends on `name`, on the names that were asked for it, and on all
+    /// names in it.
+    ///
+    /// TTLs of an answer that was made here are kept within `limits`. `None` if it is longer than
+    /// any message.
+    pub fn into_answer(mut self, name: &[u8], qtype: u16, limits: &Limits) -> Option<Answer> {
+        if self.lifetime_secs.is_none() {
+            for row in &mut self.rows.records {
+                row.ttl = limits.ttl(row.ttl);
+            }
+        }
+        let is_answer = matches!(self.rows.rcode, rcode::NOERROR | rcode::NXDOMAIN);
+        let max = if self.rows.is_negative() { limits.negative_max } else { u32::MAX };
+        let lifetime_secs = match (is_answer && self.error.is_none(), self.lifetime_secs) {
+            (false, _) => 0,
+            (true, Some(secs)) => secs.min(self.rows.ttl().unwrap_or(secs)),
+            // Nothing but a change of the rules or of a file ends a denial without an SOA.
+            (true, None) => self.rows.ttl().unwrap_or(max).min(max),
+        };
+        let entry = self.rows.entry(name, qtype)?;
+        let mut names = self.names;
+        names.push(name.into());
+        // The serial of an SOA changes with every other name.
+        for row in self.rows.records.iter().filter(|row| row.rtype != rtype::SOA) {
+            names.push(row.owner.clone());
+            names.extend(row.data.names.iter().cloned());
+        }
+        for name in &mut names {
+            name.make_ascii_lowercase(); // a length byte is at most 63, below every letter
+        }
+        names.sort_unstable();
+        names.dedup();
+        Some(Answer { entry: entry.following(names), lifetime_secs, dangling: None })
+    }
+}
