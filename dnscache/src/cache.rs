@@ -145,7 +145,8 @@ impl Cache {
 
     /// Answers `query` from the cache where a fresh entry does, or one that cannot be renewed now.
     pub fn get(&self, query: &Query<'_>, now: Moment, reply: &mut Reply<'_>) -> Lookup {
-        let key = KeyBuffer::new(&Question::of(query), &self.seed);
+        let mut key = KeyBuffer::EMPTY;
+        key.write(&Question::of(query), &self.seed);
         let asked = Asked { key: &key, query, now, changed: &self.changed };
         self.shard(key.hash).lock().get(&asked, reply)
     }
@@ -159,7 +160,8 @@ impl Cache {
         ttl: u32,
         reply: &mut Reply<'_>,
     ) -> Option<u16> {
-        let key = KeyBuffer::new(&Question::of(query), &self.seed);
+        let mut key = KeyBuffer::EMPTY;
+        key.write(&Question::of(query), &self.seed);
         let asked = Asked { key: &key, query, now, changed: &self.changed };
         self.shard(key.hash).lock().get_stale(&asked, ttl, reply)
     }
@@ -179,7 +181,8 @@ impl Cache {
         if self.bounds.entries == 0 {
             return;
         }
-        let key = KeyBuffer::new(question, &self.seed);
+        let mut key = KeyBuffer::EMPTY;
+        key.write(question, &self.seed);
         let mut shard = self.shard(key.hash).lock();
         let too_large = entry.len() > shard.room() / SHARD_PART;
         self.too_large.fetch_add(u64::from(too_large), Ordering::Relaxed);
@@ -198,14 +201,16 @@ impl Cache {
         if self.bounds.entries == 0 {
             return;
         }
-        let key = KeyBuffer::new(question, &self.seed);
+        let mut key = KeyBuffer::EMPTY;
+        key.write(question, &self.seed);
         let places = self.places(failed.names);
         self.shard(key.hash).lock().fail(&key, failed, &places, (&self.changed, now));
     }
 
     /// Has the expired answer to `question` served without asking for it anew until `until`.
     pub fn postpone(&self, question: &Question<'_>, until: Moment) {
-        let key = KeyBuffer::new(question, &self.seed);
+        let mut key = KeyBuffer::EMPTY;
+        key.write(question, &self.seed);
         self.shard(key.hash).lock().postpone(&key, until);
     }
 
@@ -241,7 +246,8 @@ impl Cache {
 
     /// Drops the entry for `question`.
     pub fn remove(&self, question: &Question<'_>) {
-        let key = KeyBuffer::new(question, &self.seed);
+        let mut key = KeyBuffer::EMPTY;
+        key.write(question, &self.seed);
         self.shard(key.hash).lock().remove(key.bytes());
     }
 
@@ -270,7 +276,8 @@ impl Cache {
 
     /// What is known of the entry for `question`.
     pub fn state(&self, question: &Question<'_>, now: Moment) -> Option<State> {
-        let key = KeyBuffer::new(question, &self.seed);
+        let mut key = KeyBuffer::EMPTY;
+        key.write(question, &self.seed);
         let meta = self.shard(key.hash).lock().state(&key, &self.changed)?;
         let age_secs = meta.age(now);
         let is_flushed = meta.head.follows() && self.changed.flushed_since(meta.seen);

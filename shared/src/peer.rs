@@ -11,10 +11,10 @@ pub type Interfaces<'a> = &'a dyn Fn(&str) -> Option<u32>;
 /// exclude addresses that are not those of one host, and no DNS client or server uses the ports of
 /// services that answer whatever they receive.
 #[inline] // asked of every datagram
-pub fn is_peer(address: SocketAddr) -> bool {
+pub fn is_peer(address: &SocketAddr) -> bool {
     let ip_fits = match address {
         SocketAddr::V4(address) => is_host_v4(*address.ip()),
-        SocketAddr::V6(address) => is_host_v6(*address.ip()),
+        SocketAddr::V6(address) => is_host_v6(address.ip()),
     };
     ip_fits && !is_reflector(address.port())
 }
@@ -22,10 +22,11 @@ pub fn is_peer(address: SocketAddr) -> bool {
 /// Whether `ip` is that of one host. 240.0.0.0/4 is reserved, but some clusters use it for their
 /// pods.
 fn is_host_v4(ip: Ipv4Addr) -> bool {
-    !matches!(u32::from(ip), 0 | 0xe000_0000..=0xefff_ffff | u32::MAX)
+    matches!(u32::from(ip), 1..=0xdfff_ffff | 0xf000_0000..=0xffff_fffe)
 }
 
-fn is_host_v6(ip: Ipv6Addr) -> bool {
+#[inline(never)] // inline, it takes addresses of both families apart into bytes
+fn is_host_v6(ip: &Ipv6Addr) -> bool {
     match ip.to_ipv4_mapped() {
         Some(ip) => is_host_v4(ip),
         None => !ip.is_unspecified() && !ip.is_multicast(),
@@ -115,7 +116,7 @@ pub fn host_address(
         _ => return Err(AddressError::Server),
     };
     match port {
-        _ if is_peer(address) => Ok(address),
+        _ if is_peer(&address) => Ok(address),
         0 => Err(AddressError::PortZero),
         port if is_reflector(port) => Err(AddressError::Port(port)),
         _ => Err(AddressError::NotHost(address.ip())),
@@ -164,13 +165,13 @@ mod tests {
             ("[::ffff:224.0.0.1]:53", false),
         ];
         for (address, expected) in rows {
-            assert_eq!(is_peer(address.parse().unwrap()), expected, "{address}");
+            assert_eq!(is_peer(&address.parse().unwrap()), expected, "{address}");
         }
         for port in 0..=u16::MAX {
             let expected = ![0, 7, 9, 13, 17, 19, 37].contains(&port);
             for ip in ["10.0.0.1", "fd00::1"] {
                 let address = SocketAddr::new(ip.parse().unwrap(), port);
-                assert_eq!(is_peer(address), expected, "{address}");
+                assert_eq!(is_peer(&address), expected, "{address}");
             }
         }
     }

@@ -13,7 +13,7 @@
 
 mod reply;
 
-pub use reply::{Owner, Reply, Section};
+pub use reply::{Owner, Reply, Section, cookie_of};
 
 /// Bytes of a DNS header (RFC 1035 section 4.1.1).
 pub const HEADER_LEN: usize = 12;
@@ -276,12 +276,10 @@ impl<'a> Query<'a> {
         })
     }
 
-    /// The same query, with replies over UDP of up to `bytes` in place of [`UDP_SIZE_MAX`]; at
-    /// least [`UDP_SIZE_PLAIN`].
-    #[must_use]
-    pub fn with_udp_size_max(mut self, bytes: u16) -> Self {
+    /// Allows replies over UDP of up to `bytes` in place of [`UDP_SIZE_MAX`]; at least
+    /// [`UDP_SIZE_PLAIN`].
+    pub fn set_udp_size_max(&mut self, bytes: u16) {
         self.udp_size_max = bytes.max(UDP_SIZE_PLAIN as u16);
-        self
     }
 
     /// The largest reply over UDP that this server sends, in bytes.
@@ -631,7 +629,13 @@ mod tests {
             for _ in 0..sets {
                 reply.set_cookie([7; 24]);
             }
-            assert_eq!(reply.cookie(), Some([7; 24]));
+            let mut copy = [0; UDP_SIZE_MAX];
+            let mut empty = Reply::new(&query, &mut copy);
+            empty.set_cookie([9; 24]);
+            let len = empty.finish();
+            assert_eq!(cookie_of(&copy[..len]), Some([9; 24]));
+            let len = Reply::new(&query, &mut copy).finish();
+            assert_eq!(cookie_of(&copy[..len]), None);
             let mut pushed = 0;
             let rdata: &[&[u8]] = &[&[10, 0, 0, 1]];
             while reply.push(Section::Answer, Owner::Question, rtype::A, 30, rdata).is_some() {

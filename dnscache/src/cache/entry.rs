@@ -211,6 +211,11 @@ impl Head {
         self.flags & FOLLOWS != 0
     }
 
+    /// Whether it may be void before its time: it follows names, or is a failure.
+    pub fn ends_early(&self) -> bool {
+        self.flags & (FOLLOWS | FAILURE) != 0
+    }
+
     pub fn records(&self) -> usize {
         self.counts.iter().map(|&count| usize::from(count)).sum()
     }
@@ -234,17 +239,12 @@ impl Head {
         reply.set_authoritative(self.flags & AUTHORITATIVE != 0);
         let wants_ad = query.authentic_data() || query.dnssec_ok();
         reply.set_authentic_data(self.flags & AUTHENTIC != 0 && wants_ad);
-        if self.flags & TRUNCATED != 0 {
-            reply.set_truncated();
+        if self.flags & (TRUNCATED | FAILURE | BLOCKED) != 0 {
+            self.emit_reason(reply);
         }
-        if self.is_failure() {
-            reply.set_error(ErrorCode::CachedError, "failed a moment ago, asked again shortly");
-        }
-        if self.flags & BLOCKED != 0 {
-            reply.set_error(ErrorCode::Blocked, "an answer from outside has an address inside");
-        }
-        let (body, tail) = data[..self.data_len()].split_at(usize::from(self.body_len));
+        let (body, tail) = data.split_at(usize::from(self.body_len));
         let (ttls, sets) = tail.split_at(2 * self.records());
+        let sets = &sets[..usize::from(self.turns_len)];
         let Some(place) = reply.push_wire(self.counts, body) else {
             let turns = self.turns(ttls, sets, query);
             return self.emit_part(body, &turns, ages, reply);
@@ -255,6 +255,20 @@ impl Head {
         }
         if !sets.is_empty() {
             self.turns(ttls, sets, query).apply(place);
+        }
+    }
+
+    /// Says in `reply` what is unusual about this entry.
+    #[cold]
+    fn emit_reason(&self, reply: &mut Reply<'_>) {
+        if self.flags & TRUNCATED != 0 {
+            reply.set_truncated();
+        }
+        if self.is_failure() {
+            reply.set_error(ErrorCode::CachedError, "failed a moment ago, asked again shortly");
+        }
+        if self.flags & BLOCKED != 0 {
+            reply.set_error(ErrorCode::Blocked, "an answer from outside has an address inside");
         }
     }
 

@@ -47,21 +47,24 @@ pub(super) struct KeyBuffer {
 }
 
 impl KeyBuffer {
-    pub fn new(question: &Question<'_>, seed: &RandomState) -> Self {
+    /// Room for a key.
+    pub const EMPTY: Self = Self { bytes: [0; FIXED_LEN + NAME_MAX + 1], len: 0, hash: 0 };
+
+    /// Writes the key of `question`, in place: a returned one would be copied whole.
+    pub fn write(&mut self, question: &Question<'_>, seed: &RandomState) {
         let name_hash = seed.hash_one(question.name);
         let flags = u8::from(question.dnssec_ok) | u8::from(question.checking_disabled) << 1;
         let [t1, t0] = question.qtype.to_be_bytes();
         let [c1, c0] = question.qclass.to_be_bytes();
         let rest = u64::from_be_bytes([0, 0, 0, flags, t1, t0, c1, c0]);
         // A multiplication by an odd number loses nothing: other types of a name have other hashes.
-        let hash = name_hash ^ rest.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-        let mut bytes = [0; FIXED_LEN + NAME_MAX + 1];
-        bytes[..8].copy_from_slice(&hash.to_ne_bytes());
+        self.hash = name_hash ^ rest.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        self.len = FIXED_LEN + question.name.len();
+        self.bytes[..8].copy_from_slice(&self.hash.to_ne_bytes());
         // A name has 1 to 255 bytes.
-        bytes[8..FIXED_LEN].copy_from_slice(&[question.name.len() as u8, flags, t1, t0, c1, c0]);
-        let len = FIXED_LEN + question.name.len();
-        bytes[FIXED_LEN..len].copy_from_slice(question.name);
-        Self { bytes, len, hash }
+        let fixed = [question.name.len() as u8, flags, t1, t0, c1, c0];
+        self.bytes[8..FIXED_LEN].copy_from_slice(&fixed);
+        self.bytes[FIXED_LEN..self.len].copy_from_slice(question.name);
     }
 
     pub fn bytes(&self) -> &[u8] {

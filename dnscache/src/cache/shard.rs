@@ -273,9 +273,12 @@ fn answer(
 
 /// Returns whether the entry must not be used any more: a name that it depends on has changed since
 /// its answer was made, or it is a failure of a server that answers again.
+#[inline]
 fn is_void(stored: &Stored, meta: &Meta, changed: &Changed) -> bool {
-    (meta.head.follows() && places(stored, meta).any(|place| changed.since(meta.seen, place)))
-        || (meta.head.is_failure() && changed.recovered_since(meta.blame, meta.stored))
+    meta.head.ends_early()
+        && (meta.head.follows()
+            && places(stored, meta).any(|place| changed.since(meta.seen, place))
+            || meta.head.is_failure() && changed.recovered_since(meta.blame, meta.stored))
 }
 
 /// Returns whether any name may have changed since the answer was made, so that it counts as

@@ -122,11 +122,11 @@ impl Deferred {
     /// The query, read again; its name goes to `name`.
     pub fn query<'a>(&'a self, name: &'a mut NameBuffer) -> Query<'a> {
         let query = Query::screen(&self.message, self.transport(), name);
-        let query = query.expect("screened when it arrived");
-        match self.way {
-            Way::Udp { size_max, .. } => query.with_udp_size_max(size_max),
-            Way::Tcp(_) => query,
+        let mut query = query.expect("screened when it arrived");
+        if let Way::Udp { size_max, .. } = self.way {
+            query.set_udp_size_max(size_max);
         }
+        query
     }
 
     /// A reply to `query`, which is this one's, as [`Reply::new`] begins it; a TCP client that asks

@@ -6,15 +6,10 @@
 //!
 //! Soundness rests on three facts:
 //!
-//! 1. No pointer outlives the call that it is made for. The headers that the kernel reads are built
-//!    on the stack of [`Inbox::receive`] and [`Batch::send`], each time anew, and what the kernel
-//!    wrote into them is copied out as plain numbers. Values between calls hold no pointer, so they
-//!    may be moved, borrowed and sent to another thread as any other value.
-//! 2. Every pointer is derived from an exclusive borrow of the memory that it leads to. These
-//!    borrows are of different fields, or of different elements of one array, and nothing else uses
-//!    that memory before the call returns. This is what Stacked Borrows and Tree Borrows, the
-//!    models of aliasing that Miri checks, ask for. Pointers kept in a boxed struct beside the
-//!    buffers they lead to, which is shorter, break both: the next borrow of the struct ends them.
+//! 1. The memory that the kernel reads and writes belongs to [`Slots`], which says why the pointers
+//!    between its parts stay valid.
+//! 2. A call borrows its slots exclusively until it returns, so that nothing else reads or writes
+//!    them meanwhile.
 //! 3. The kernel gets the length of each buffer with its pointer, and lengths that it writes are
 //!    bounded by those before they are used.
 #![allow(unsafe_code)] // as above
@@ -22,6 +17,7 @@
 mod ends;
 mod joined;
 mod options;
+mod slots;
 
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -32,8 +28,9 @@ use std::ptr;
 use crate::clock::Moment;
 use crate::wire::UDP_SIZE_MAX;
 
-use ends::{CONTROL_LEN, Control, local, peer, write_local, write_name};
+use ends::{CONTROL_LEN, local, peer, write_local, write_name};
 pub use options::{ask_destination, can_join, dropped, spread};
+use slots::Slots;
 
 /// Datagrams per system call: past 16 the gain is gone, and a reply waits for its whole batch.
 pub const BATCH: usize = 16;
@@ -76,26 +73,10 @@ pub struct Datagram<'a> {
 
 /// Up to [`BATCH`] datagrams received by one call, in memory that is reused.
 pub struct Inbox {
-    /// Bytes of each buffer.
-    room: usize,
-    /// [`BATCH`] buffers, one after the other.
-    buffers: Box<[u8]>,
-    names: Box<[libc::sockaddr_storage; BATCH]>,
-    controls: Box<[Control; BATCH]>,
-    received: [Received; BATCH],
+    slots: Slots,
     addresses: bool,
     control: bool,
     used: usize,
-    /// How many the next waiting call asks for.
-    expected: usize,
-}
-
-/// What the kernel reported about one datagram.
-#[derive(Clone, Copy, Default)]
-struct Received {
-    len: usize,
-    control_len: usize,
-    truncated: bool,
 }
 
 impl Inbox {
@@ -108,86 +89,74 @@ impl Inbox {
     /// As [`Inbox::new`], for datagrams of up to `room` bytes, at least 1; longer ones are marked
     /// truncated.
     pub fn with_room(room: usize, addresses: bool, control: bool) -> Self {
-        Self {
-            room,
-            buffers: vec![0; BATCH * room].into(),
-            names: empty_names(),
-            controls: Box::new([Control::EMPTY; BATCH]),
-            received: [Received::default(); BATCH],
-            addresses,
-            control,
-            used: 0,
-            expected: BATCH,
+        let mut slots = Slots::new(room);
+        for index in 0..BATCH {
+            if addresses {
+                slots.set_name(index, |_| 0);
+            }
+            if control {
+                slots.set_control(index, |_| 0);
+            }
         }
+        // All slots are armed once; afterwards those that a call has used.
+        let mut inbox = Self { slots, addresses, control, used: BATCH };
+        inbox.arm();
+        inbox
     }
 
     /// Receives the datagrams that are there and returns how many. With `wait`, blocks for the
-    /// first one until the socket's read timeout, and takes at most twice as many as the last
-    /// time, so that a single datagram does not pay for a whole batch.
+    /// first one until the socket's read timeout.
     ///
     /// Fails as `recvmmsg` does; `WouldBlock` if no datagram came.
     pub fn receive(&mut self, socket: &UdpSocket, wait: bool) -> io::Result<usize> {
-        self.used = 0;
+        self.arm();
         let flags = if wait { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
-        let count = if wait { self.expected } else { BATCH };
-        let mut vectors = [EMPTY_VECTOR; BATCH];
-        let mut headers = [const { empty_header() }; BATCH];
-        let buffers = self.buffers.chunks_exact_mut(self.room);
-        let ends = self.names.iter_mut().zip(self.controls.iter_mut());
-        let slots = headers[..count].iter_mut().zip(&mut vectors).zip(buffers).zip(ends);
-        for (((header, vector), buffer), (name, control)) in slots {
-            *vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-            let header = &mut header.msg_hdr;
-            header.msg_iov = ptr::from_mut(vector);
-            header.msg_iovlen = 1;
-            if self.addresses {
-                header.msg_name = ptr::from_mut(name).cast();
-                header.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as u32;
-            }
-            if self.control {
-                header.msg_control = ptr::from_mut(control).cast();
-                header.msg_controllen = CONTROL_LEN as _;
-            }
-        }
-        // SAFETY: `headers` holds `count` entries. Each leads to one vector, buffer, name and
-        // control buffer of its own, with their lengths; all of them are borrowed exclusively above
-        // and outlive the call.
+        // SAFETY: there are BATCH headers. What they lead to is valid and has the lengths that
+        // `arm` and `Slots` gave; all of it is borrowed exclusively until the call returns.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
-                headers.as_mut_ptr(),
-                count as libc::c_uint,
+                self.slots.headers().as_mut_ptr(),
+                BATCH as libc::c_uint,
                 flags,
                 ptr::null_mut(),
             )
         };
-        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        for (noted, header) in self.received.iter_mut().zip(&headers[..received]) {
-            *noted = Received {
-                len: (header.msg_len as usize).min(self.room),
-                control_len: header.msg_hdr.msg_controllen.min(CONTROL_LEN),
-                truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
-            };
-        }
-        self.used = received;
-        self.expected = (received * 2).clamp(2, BATCH);
-        Ok(received)
+        self.used = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        Ok(self.used)
     }
 
     /// Returns datagram `index` of the last batch.
     ///
     /// Panics if `index` is not below what [`Inbox::receive`] returned.
+    #[inline]
     pub fn datagram(&self, index: usize) -> Datagram<'_> {
         assert!(index < self.used, "datagram {index} of {}", self.used);
-        let Received { len, control_len, truncated } = self.received[index];
+        let header = self.slots.header(index);
         let ends = if self.addresses {
-            let local = || local(&self.controls[index], control_len);
-            peer(&self.names[index])
+            // SAFETY: the kernel wrote the control messages and their length, and writes again only
+            // with `self` borrowed exclusively.
+            let local = || unsafe { local(header) };
+            peer(self.slots.name(index))
                 .map(|peer| Ends { peer, local: self.control.then(local).flatten() })
         } else {
             None
         };
-        Datagram { bytes: &self.buffers[index * self.room..][..len], truncated, ends }
+        let truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+        let bytes = self.slots.buffer(index, header.msg_len as usize);
+        Datagram { bytes, truncated, ends }
+    }
+
+    /// Sets the lengths that the last call has overwritten.
+    fn arm(&mut self) {
+        let name_len = mem::size_of::<libc::sockaddr_storage>() as u32;
+        for header in &mut self.slots.headers()[..self.used] {
+            let header = &mut header.msg_hdr;
+            header.msg_namelen = if self.addresses { name_len } else { 0 };
+            header.msg_controllen = if self.control { CONTROL_LEN as _ } else { 0 };
+            header.msg_flags = 0;
+        }
+        self.used = 0;
     }
 }
 
@@ -211,24 +180,8 @@ pub fn receive_one(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, 
 
 /// Up to [`BATCH`] datagrams sent by one call, written in place.
 pub struct Batch {
-    /// Bytes of each buffer.
-    room: usize,
-    /// [`BATCH`] buffers, one after the other.
-    buffers: Box<[u8]>,
-    names: Box<[libc::sockaddr_storage; BATCH]>,
-    controls: Box<[Control; BATCH]>,
-    committed: [Committed; BATCH],
+    slots: Slots,
     used: usize,
-}
-
-/// How much of one slot is to be sent.
-#[derive(Clone, Copy, Default)]
-struct Committed {
-    len: usize,
-    /// Bytes of the peer's address; 0 on a connected socket.
-    name_len: u32,
-    /// Bytes of the control message; 0 without one.
-    control_len: usize,
 }
 
 impl Batch {
@@ -239,14 +192,7 @@ impl Batch {
 
     /// Memory for one batch of datagrams of up to `room` bytes, at least 1.
     pub fn with_room(room: usize) -> Self {
-        Self {
-            room,
-            buffers: vec![0; BATCH * room].into(),
-            names: empty_names(),
-            controls: Box::new([Control::EMPTY; BATCH]),
-            committed: [Committed::default(); BATCH],
-            used: 0,
-        }
+        Self { slots: Slots::new(room), used: 0 }
     }
 
     /// Whether another datagram has no room before [`Batch::send`].
@@ -266,30 +212,33 @@ impl Batch {
 
     /// Bytes of the largest datagram.
     pub fn room(&self) -> usize {
-        self.room
+        self.slots.room()
     }
 
     /// The buffer of the next datagram, [`Batch::room`] bytes.
     ///
     /// Panics if the batch is full.
     pub fn buffer(&mut self) -> &mut [u8] {
-        &mut self.buffers[self.used * self.room..][..self.room]
+        self.slots.buffer_mut(self.used)
     }
 
     /// Takes the first `len` bytes of [`Batch::buffer`] as the next datagram; `ends` is `None` on
     /// connected sockets.
+    #[inline]
     pub fn commit(&mut self, len: usize, ends: Option<&Ends>) {
-        let (name_len, control_len) = match ends {
-            Some(ends) => {
-                let control = &mut self.controls[self.used];
-                let local = ends.local;
-                let control_len = local
-                    .map_or(0, |(address, interface)| write_local(control, address, interface));
-                (write_name(&mut self.names[self.used], &ends.peer), control_len)
+        let index = self.used;
+        assert!(index < BATCH, "the batch is full");
+        self.slots.set_len(index, len);
+        match ends {
+            Some(ends) => self.slots.set_name(index, |name| write_name(name, &ends.peer)),
+            None => self.slots.unlink_name(index),
+        }
+        match ends.and_then(|ends| ends.local) {
+            Some((address, interface)) => {
+                self.slots.set_control(index, |control| write_local(control, address, interface));
             }
-            None => (0, 0),
-        };
-        self.committed[self.used] = Committed { len: len.min(self.room), name_len, control_len };
+            None => self.slots.unlink_control(index),
+        }
         self.used += 1;
     }
 
@@ -299,28 +248,7 @@ impl Batch {
     /// send buffer drops the rest, as UDP may.
     pub fn send(&mut self, socket: &UdpSocket) -> usize {
         let used = mem::take(&mut self.used);
-        let mut vectors = [EMPTY_VECTOR; BATCH];
-        let mut headers = [const { empty_header() }; BATCH];
-        let buffers = self.buffers.chunks_exact_mut(self.room);
-        let ends = self.names.iter_mut().zip(self.controls.iter_mut());
-        let slots = headers.iter_mut().zip(&mut vectors).zip(buffers).zip(ends);
-        let slots = slots.zip(&self.committed[..used]);
-        for ((((header, vector), buffer), (name, control)), committed) in slots {
-            let buffer = &mut buffer[..committed.len];
-            *vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-            let header = &mut header.msg_hdr;
-            header.msg_iov = ptr::from_mut(vector);
-            header.msg_iovlen = 1;
-            if committed.name_len > 0 {
-                header.msg_name = ptr::from_mut(name).cast();
-                header.msg_namelen = committed.name_len;
-            }
-            if committed.control_len > 0 {
-                header.msg_control = ptr::from_mut(control).cast();
-                header.msg_controllen = committed.control_len as _;
-            }
-        }
-        transmit(socket, &mut headers[..used])
+        transmit(socket, &mut self.slots.headers()[..used])
     }
 }
 
@@ -372,12 +300,6 @@ const EMPTY_VECTOR: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_l
 const fn empty_header() -> libc::mmsghdr {
     // SAFETY: all zeros is a valid value of every field: integers and null pointers.
     unsafe { mem::zeroed() }
-}
-
-/// Room for an address in each slot.
-fn empty_names() -> Box<[libc::sockaddr_storage; BATCH]> {
-    // SAFETY: all zeros is a valid value of every field: integers and byte arrays.
-    Box::new(unsafe { mem::zeroed() })
 }
 
 #[cfg(test)]

@@ -17,9 +17,7 @@ use super::sockets::Lane;
 use super::{Asked, Handler, Verdict};
 use crate::clock::Moment;
 use crate::peer::is_peer;
-use crate::wire::{
-    self, Cookie, ErrorCode, NameBuffer, Query, Reply, Transport, UDP_SIZE_PLAIN, rcode,
-};
+use crate::wire::{self, ErrorCode, NameBuffer, Query, Reply, Transport, UDP_SIZE_PLAIN, rcode};
 
 /// What every lane of a listener shares.
 pub(super) struct Listener<H> {
@@ -63,8 +61,9 @@ impl<H> Clone for Listener<H> {
 pub(super) enum Response {
     /// Send the first so many bytes of the buffer.
     Send(usize),
-    /// The handler wants more time. The later reply has these cookies.
-    Later(Option<Cookie>),
+    /// The handler wants more time. The first so many bytes of the buffer are a reply without
+    /// records, whose cookies the later reply has.
+    Later(usize),
     /// Nothing.
     Nothing,
 }
@@ -81,7 +80,10 @@ impl<H: Handler> Listener<H> {
         buffer: &mut [u8],
     ) -> Response {
         let query = match Query::screen(message, transport, name) {
-            Ok(query) => query.with_udp_size_max(self.udp_size_max),
+            Ok(mut query) => {
+                query.set_udp_size_max(self.udp_size_max);
+                query
+            }
             Err(refusal) => {
                 self.counters.add(asked.lane, Event::Malformed, 1);
                 let len = wire::refuse(message, refusal, self.udp_size_max, buffer);
@@ -92,12 +94,11 @@ impl<H: Handler> Listener<H> {
             let mut reply = Reply::new(&query, buffer);
             deferred::promise(&query, self.keepalive_tenths, &mut reply);
             let verdict = self.handler.answer(&query, asked, &mut reply);
-            let cookie = reply.cookie();
-            (verdict, cookie, reply.finish())
+            (verdict, reply.finish())
         });
-        let (verdict, cookie, len) = catch_unwind(answer).unwrap_or_else(|_| {
+        let (verdict, len) = catch_unwind(answer).unwrap_or_else(|_| {
             self.counters.add(asked.lane, Event::Panicked, 1);
-            (Verdict::Send, None, failure(&query, buffer, "internal error"))
+            (Verdict::Send, failure(&query, buffer, "internal error"))
         });
         match verdict {
             Verdict::Send => {
@@ -106,7 +107,7 @@ impl<H: Handler> Listener<H> {
             }
             Verdict::Later => {
                 self.counters.add(asked.lane, Event::Deferred, 1);
-                Response::Later(cookie)
+                Response::Later(len)
             }
             Verdict::Drop => {
                 self.counters.add(asked.lane, Event::Dropped, 1);
@@ -201,21 +202,22 @@ fn answer<H: Handler>(
     now: Moment,
     (datagram, name, replies): (&Datagram<'_>, &mut NameBuffer, &mut Batch),
 ) {
-    let Some(ends) = datagram.ends else { return };
-    if datagram.truncated || !is_peer(ends.peer) {
+    let Some(ends) = &datagram.ends else { return };
+    if datagram.truncated || !is_peer(&ends.peer) {
         listener.counters.add(index, Event::Malformed, 1);
         return;
     }
     let asked = Asked { now, peer: ends.peer, lane: index };
     let message = datagram.bytes;
     match listener.respond(message, Transport::Udp, &asked, name, replies.buffer()) {
-        Response::Send(len) => replies.commit(len, Some(&ends)),
-        Response::Later(cookie) => {
+        Response::Send(len) => replies.commit(len, Some(ends)),
+        Response::Later(len) => {
+            let cookie = wire::cookie_of(&replies.buffer()[..len]);
             let counters = (Arc::clone(&listener.counters), index);
-            let way = (Arc::clone(lane), ends, listener.udp_size_max);
+            let way = (Arc::clone(lane), *ends, listener.udp_size_max);
             let deferred = Deferred::udp(message, now, way, counters).with_cookie(cookie);
             if let Some(len) = listener.put_off(deferred, index, replies.buffer()) {
-                replies.commit(len, Some(&ends));
+                replies.commit(len, Some(ends));
             }
         }
         Response::Nothing => {}

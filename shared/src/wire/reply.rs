@@ -2,9 +2,7 @@
 //!
 //! Core. Knows the layout of a reply; does not know why a record belongs in it.
 
-use std::borrow::Cow;
-
-use super::{Cookie, ErrorCode, HEADER_LEN, Query, rcode, rtype};
+use super::{Cookie, ErrorCode, HEADER_LEN, Query, name_end, rcode, rtype};
 
 /// Bytes of an OPT record without options.
 const OPT_LEN: usize = 11;
@@ -15,6 +13,8 @@ const KEEPALIVE_LEN: usize = 6;
 
 /// Bytes of the COOKIE option in a reply (RFC 9018 section 4).
 const COOKIE_LEN: usize = 4 + size_of::<Cookie>();
+/// What stands before the cookies in that option.
+const COOKIE_HEAD: [u8; 4] = [0, 10, 0, size_of::<Cookie>() as u8];
 
 /// The section a record goes to. Sections are filled in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,8 +61,17 @@ pub struct Reply<'b> {
     dnssec_ok: bool,
     extended_rcode: u8,
     keepalive: Option<u16>,
-    cookie: Option<Cookie>,
-    error: Option<(ErrorCode, Cow<'static, str>)>,
+    /// The cookies wait in the buffer behind `len_max`.
+    cookie: bool,
+    error: Option<ExtendedError>,
+}
+
+/// An Extended DNS Error. It has no destructor, so that replies need none.
+#[derive(Debug)]
+struct ExtendedError {
+    code: ErrorCode,
+    len: u8,
+    text: [u8; ERROR_TEXT_MAX],
 }
 
 impl<'b> Reply<'b> {
@@ -90,7 +99,7 @@ impl<'b> Reply<'b> {
             dnssec_ok: query.dnssec_ok(),
             extended_rcode: 0,
             keepalive: None,
-            cookie: None,
+            cookie: false,
             error: None,
         }
     }
@@ -133,8 +142,11 @@ impl<'b> Reply<'b> {
 
     /// Attaches an Extended DNS Error, sent when the query has EDNS (RFC 8914). The last one set is
     /// sent, its text cut at 96 bytes.
-    pub fn set_error(&mut self, code: ErrorCode, text: impl Into<Cow<'static, str>>) {
-        self.error = Some((code, text.into()));
+    pub fn set_error(&mut self, code: ErrorCode, text: &str) {
+        let len = text.len().min(ERROR_TEXT_MAX);
+        let mut error = ExtendedError { code, len: len as u8, text: [0; ERROR_TEXT_MAX] };
+        error.text[..len].copy_from_slice(&text.as_bytes()[..len]);
+        self.error = Some(error);
     }
 
     /// Tells the client how long this connection may idle, in units of 100 ms (RFC 7828). For TCP
@@ -146,22 +158,18 @@ impl<'b> Reply<'b> {
     /// Attaches the cookies of the client and of this server; a query with a cookie has EDNS. Room
     /// is set aside: call it before the first record.
     pub fn set_cookie(&mut self, cookie: Cookie) {
-        let has_room = self.edns && self.len + COOKIE_LEN <= self.len_max;
-        match self.cookie {
-            None if !has_room => return,
-            None => self.len_max -= COOKIE_LEN,
-            Some(_) => {}
+        if !self.cookie {
+            if !self.edns || self.len + COOKIE_LEN > self.len_max {
+                return;
+            }
+            self.cookie = true;
+            self.len_max -= COOKIE_LEN;
         }
-        self.cookie = Some(cookie);
-    }
-
-    /// The cookies that the reply has.
-    pub fn cookie(&self) -> Option<Cookie> {
-        self.cookie
+        self.buffer[self.len_max..][..cookie.len()].copy_from_slice(&cookie);
     }
 
     /// Makes this SERVFAIL (or another failure) with its reason and nothing else.
-    pub fn fail(&mut self, code: u16, reason: ErrorCode, text: impl Into<Cow<'static, str>>) {
+    pub fn fail(&mut self, code: u16, reason: ErrorCode, text: &str) {
         self.set_rcode(code);
         self.set_error(reason, text);
     }
@@ -271,8 +279,9 @@ impl<'b> Reply<'b> {
         self.counts = [0; 3];
     }
 
-    /// Writes the counts and OPT; yields the length of the whole reply in bytes.
-    pub fn finish(mut self) -> usize {
+    /// Writes the counts and OPT, and returns the length of the whole reply in bytes: to be called
+    /// last. By reference, because a move would copy the text of an error that is not there.
+    pub fn finish(&mut self) -> usize {
         for (place, count) in self.buffer[6..HEADER_LEN].chunks_exact_mut(2).zip(self.counts) {
             place.copy_from_slice(&count.to_be_bytes());
         }
@@ -289,14 +298,17 @@ impl<'b> Reply<'b> {
     fn write_opt(&mut self) {
         let start = self.len;
         let mut limit = self.len_max + OPT_LEN;
+        // Read before OPT takes their place.
+        let cookie = self.buffer[self.len_max..].first_chunk::<{ size_of::<Cookie>() }>().copied();
+        let cookie = cookie.filter(|_| self.cookie);
         let [size1, size0] = self.udp_size.to_be_bytes();
         let flags = u8::from(self.dnssec_ok) << 7;
         let opt = [0, 0, rtype::OPT as u8, size1, size0, self.extended_rcode, 0, flags, 0, 0, 0];
         self.buffer[start..start + OPT_LEN].copy_from_slice(&opt);
         let mut end = start + OPT_LEN;
-        if let Some(cookie) = &self.cookie {
+        if let Some(cookie) = &cookie {
             limit += COOKIE_LEN;
-            self.buffer[end..end + 4].copy_from_slice(&[0, 10, 0, cookie.len() as u8]);
+            self.buffer[end..end + 4].copy_from_slice(&COOKIE_HEAD);
             self.buffer[end + 4..end + COOKIE_LEN].copy_from_slice(cookie);
             end += COOKIE_LEN;
         }
@@ -307,8 +319,8 @@ impl<'b> Reply<'b> {
             self.buffer[end..end + KEEPALIVE_LEN].copy_from_slice(&[0, 11, 0, 2, t1, t0]);
             end += KEEPALIVE_LEN;
         }
-        if let Some((code, text)) = &self.error {
-            let text = &text.as_bytes()[..text.len().min(ERROR_TEXT_MAX)];
+        if let Some(ExtendedError { code, len, text }) = &self.error {
+            let text = &text[..usize::from(*len)];
             if end + 6 + text.len() <= limit {
                 let [c1, c0] = (*code as u16).to_be_bytes();
                 let [l1, l0] = (text.len() as u16 + 2).to_be_bytes();
@@ -323,4 +335,10 @@ impl<'b> Reply<'b> {
         let additional = u16::from_be_bytes([self.buffer[10], self.buffer[11]]) + 1;
         self.buffer[10..HEADER_LEN].copy_from_slice(&additional.to_be_bytes());
     }
+}
+
+/// The cookies of `reply`, which has no records; `None` if it has no cookies.
+pub fn cookie_of(reply: &[u8]) -> Option<Cookie> {
+    let options = reply.get(name_end(reply, HEADER_LEN)? + 4 + OPT_LEN..)?;
+    options.strip_prefix(&COOKIE_HEAD)?.first_chunk().copied()
 }

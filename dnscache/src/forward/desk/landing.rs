@@ -288,7 +288,7 @@ impl Desk {
             Told::Explained(answer, code, text) => {
                 reply(&mut self.outbox, deferred, |query, reply| {
                     answer.entry.emit(query, 0, u32::MAX, reply);
-                    reply.set_error(*code, text.clone());
+                    reply.set_error(*code, text);
                 });
             }
             Told::Failure(failure, cut) => {
@@ -327,7 +327,7 @@ impl Desk {
                 answer.entry.emit(query, 0, u32::MAX, reply);
                 reply.set_truncated();
             }
-            None => reply.fail(failure.rcode, failure.reason, text),
+            None => reply.fail(failure.rcode, failure.reason, &text),
         });
     }
 

@@ -5,9 +5,6 @@
 
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::ptr;
-
-use super::empty_header;
 
 /// Room for one IP_PKTINFO or IPV6_PKTINFO control message.
 pub(super) const CONTROL_LEN: usize = 64;
@@ -16,12 +13,8 @@ pub(super) const CONTROL_LEN: usize = 64;
 #[repr(C, align(8))]
 pub(super) struct Control([u8; CONTROL_LEN]);
 
-impl Control {
-    /// Without any message.
-    pub(super) const EMPTY: Self = Self([0; CONTROL_LEN]);
-}
-
 /// The address in `name`, where its family is one of ours.
+#[inline]
 pub(super) fn peer(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
     let name = &raw const *name;
     // SAFETY: sockaddr_storage is large enough and aligned for both, and the family says which one
@@ -73,17 +66,19 @@ pub(super) fn write_name(name: &mut libc::sockaddr_storage, address: &SocketAddr
     }
 }
 
-/// The local address that a received datagram's control messages name; they are the first `len`
-/// bytes of `control`.
-pub(super) fn local(control: &Control, len: usize) -> Option<(IpAddr, u32)> {
-    let mut message = empty_header().msg_hdr;
-    message.msg_control = ptr::from_ref(control).cast_mut().cast();
-    message.msg_controllen = len as _;
-    // SAFETY: the kernel wrote well-formed control messages of `len` bytes, at most CONTROL_LEN,
-    // into the buffer, and the level and type say what each one's data is. The buffer is only read,
-    // and the data without assuming alignment.
+/// The local address that the control messages of a received datagram name.
+///
+/// # Safety
+///
+/// `header` leads to control messages that the kernel wrote, `msg_controllen` bytes in all, and
+/// nothing writes them meanwhile.
+#[inline]
+pub(super) unsafe fn local(header: &libc::mmsghdr) -> Option<(IpAddr, u32)> {
+    let message = &raw const header.msg_hdr;
+    // SAFETY: the kernel writes well-formed messages, and the level and type say what each one's
+    // data is. They are only read, and the data without assuming alignment.
     unsafe {
-        let mut control = libc::CMSG_FIRSTHDR(&raw const message);
+        let mut control = libc::CMSG_FIRSTHDR(message);
         while !control.is_null() {
             match ((*control).cmsg_level, (*control).cmsg_type) {
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
@@ -100,7 +95,7 @@ pub(super) fn local(control: &Control, len: usize) -> Option<(IpAddr, u32)> {
                     let interface = if link_local { info.ipi6_ifindex as u32 } else { 0 };
                     return Some((address.into(), interface));
                 }
-                _ => control = libc::CMSG_NXTHDR(&raw const message, control),
+                _ => control = libc::CMSG_NXTHDR(message, control),
             }
         }
         None

@@ -5,7 +5,6 @@
 use std::cmp::Reverse;
 use std::mem;
 use std::net::UdpSocket;
-use std::ptr;
 
 use super::ends::write_segment;
 use super::{BATCH, Batch, EMPTY_VECTOR, empty_header, transmit};
@@ -17,10 +16,8 @@ impl Batch {
     pub fn send_joined(&mut self, socket: &UdpSocket) {
         let used = mem::take(&mut self.used);
         let mut vectors = [EMPTY_VECTOR; BATCH];
-        let buffers = self.buffers.chunks_exact_mut(self.room).zip(&self.committed[..used]);
-        for (vector, (buffer, committed)) in vectors.iter_mut().zip(buffers) {
-            let base = buffer.as_mut_ptr().cast();
-            *vector = libc::iovec { iov_base: base, iov_len: committed.len };
+        for (index, vector) in vectors[..used].iter_mut().enumerate() {
+            *vector = *self.slots.vector(index);
         }
         vectors[..used].sort_unstable_by_key(|vector| Reverse(vector.iov_len));
         let mut headers = [const { empty_header() }; BATCH];
@@ -33,9 +30,10 @@ impl Batch {
             header.msg_iov = run.as_mut_ptr();
             header.msg_iovlen = run.len() as _;
             if run.len() > 1 {
-                let control = &mut self.controls[runs];
-                header.msg_controllen = write_segment(control, len as u16) as _;
-                header.msg_control = ptr::from_mut(control).cast();
+                self.slots.set_control(runs, |control| write_segment(control, len as u16));
+                let slot = &self.slots.header(runs).msg_hdr;
+                header.msg_control = slot.msg_control;
+                header.msg_controllen = slot.msg_controllen;
             }
             (runs, rest) = (runs + 1, behind);
         }

@@ -27,7 +27,7 @@ use crate::serve::deferred::{Deferred, Message, TcpWay};
 use crate::serve::mmsg::boot_time;
 use crate::serve::udp::{Listener, Response};
 use crate::serve::{Asked, Handler};
-use crate::wire::{MESSAGE_MAX, NameBuffer, Transport};
+use crate::wire::{MESSAGE_MAX, NameBuffer, Transport, cookie_of};
 
 /// Why a connection ended.
 pub(super) enum End {
@@ -319,7 +319,8 @@ impl<H: Handler> Connection<H> {
                 self.listener.counters.took(self.lane, boot_time().since(now), 1);
                 self.unsent.queue(out.commit(len), None);
             }
-            Response::Later(cookie) => {
+            Response::Later(len) => {
+                let cookie = cookie_of(&out.room()[..len]);
                 let flight = Flight::new(&self.account);
                 let tenths = self.listener.keepalive_tenths;
                 let way = TcpWay::new(self.replies.0.clone(), tenths, flight);
