@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use shared::config_dir::Keys;
 use shared::flags::{bytes, listen_address, seconds};
 use shared::log::LogConfig;
 use shared::metrics::coredns::Compat;
@@ -15,7 +16,8 @@ use crate::cache::Bounds;
 use crate::doors::Rebind;
 use crate::lifetime::Limits;
 use crate::local::flags::LocalFlags;
-use crate::route::{self, FlagError, ServerFlag};
+use crate::local::keep::Plan;
+use crate::route::{self, FlagError, Routes, ServerFlag};
 
 /// Answers DNS on port 53 from a bounded cache; asks kubedns, a stub domain or an upstream on a
 /// miss.
@@ -117,6 +119,14 @@ impl Config {
     /// The filter of answers, if it is on.
     pub fn rebind(&self) -> Option<Rebind> {
         self.rebind_protect.then(|| Rebind::new(&self.rebind_ok))
+    }
+
+    /// The rules that flags make.
+    pub fn rules(&self) -> Plan {
+        let routes = Routes::new(&self.servers, &Keys::default(), &[]);
+        let owned = routes.groups().iter().filter(|group| group.owned);
+        let domains = owned.map(|group| group.suffix.clone());
+        self.local.plan(domains.filter(|domain| !route::is_reverse(domain)).collect())
     }
 
     /// The bounds of the cache.
@@ -263,6 +273,9 @@ mod tests {
             ("--rebind-ok=corp..example", "such as corp.example"),
             ("--rebind-ok=*.corp.example", "such as corp.example"),
             ("--allow=here", "an address or a prefix"),
+            ("--rewrite=nam a b", "\"nam\" is not continue, stop, name"),
+            ("--rewrite=name regex (a b", "\"(a\" is not a regular expression"),
+            ("--rewrite=name regex (a) {2}", "has 1 groups"),
         ];
         for (flag, allowed) in rows {
             let Err(Stop::Wrong(line)) = parse_from::<Config>(["dnscache", flag]) else {

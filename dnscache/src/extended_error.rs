@@ -63,7 +63,7 @@ pub const PASSED_ON: [ErrorCode; 12] = [
 ];
 
 /// All codes that have a name here.
-const KNOWN: [ErrorCode; 17] = [
+pub const KNOWN: [ErrorCode; 17] = [
     ErrorCode::Other,
     ErrorCode::StaleAnswer,
     ErrorCode::DnssecBogus,

@@ -113,7 +113,7 @@ impl Program {
         let (directory, follower) = open_directory(&config);
         let sources =
             Sources::new(flags, directory, config.resolv_file.clone()).with_rebind(config.rebind());
-        let rules = Keeper::new(watch::channel(Arc::new(config.local.plan())).1);
+        let rules = Keeper::new(watch::channel(Arc::new(config.rules())).1);
         Ok(Self { config, sockets, listener, follower, sources, rules })
     }
 

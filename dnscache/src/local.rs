@@ -1,32 +1,41 @@
-//! What is answered or asked differently by rules of the operator: hosts files, rewrites.
+//! What is answered or asked differently by rules of the operator: rewrites, search lists,
+//! templates, hosts files.
 //!
 //! Core, but for `keep`. Looked at on a miss, never on a hit: the finished answer is kept under the
 //! client's question, and goes when a name that it was made of changes, or the rules. A set of
 //! rules never changes; a changed file makes a new one, which is swapped in whole.
 //!
 //! ```text
-//! miss ─▶ resolve ─┬─ Pass ──────────────────────────────▶ routes
-//!                  ├─ Answer ─▶ the client
-//!                  └─ Ask: Pending ─ its question ──────▶ routes
-//!                            ▲ │                            │
-//!                            │ └─ another question          │
-//!                            └── take ◀──── the answer ─────┘
+//! miss ─▶ resolve: rewrite ─▶ autopath ─▶ template ─▶ hosts ─┬─ Pass ────────────▶ routes
+//!                                                            ├─ Answer ─▶ the client
+//!                                                            └─ Ask: Pending ────▶ routes
+//!                                                                     ▲ │             │
+//!                                                  another question ──┘ └─ take ◀─────┘
 //! ```
 
+pub mod autopath;
 pub mod flags;
 pub mod hosts;
 pub mod keep;
 pub mod made;
 pub mod name;
 pub mod pending;
+pub mod rewrite;
+pub mod template;
+mod terms;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use autopath::Autopath;
 use hosts::Hosts;
 use made::Made;
 use pending::Pending;
+use rewrite::{Rewrite, Rewritten};
+use template::{Answered, Template};
+pub use terms::{rcode_number, type_number};
 
 /// The rules of all zones.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +43,7 @@ pub struct Local {
     blocks: Vec<Block>,
     /// The index of the block for each zone.
     zones: HashMap<Box<[u8]>, usize, RandomState>,
+    is_empty: bool,
 }
 
 /// The rules for the names at and below some zones that no longer zone of another block holds.
@@ -41,12 +51,18 @@ pub struct Local {
 pub struct Block {
     /// The zones in wire form and lower case.
     pub zones: Vec<Box<[u8]>>,
+    /// Other questions in place of the client's.
+    pub rewrites: Arc<[Rewrite]>,
+    /// The search lists of pods.
+    pub autopath: Vec<Autopath>,
+    /// Templates, each asked if the one before passes.
+    pub templates: Arc<[Template]>,
     /// Hosts files, each asked if the one before passes.
     pub hosts: Vec<Hosts>,
 }
 
 /// What the rules make of a question.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Outcome {
     /// No rule applies: the question is asked as it is.
     Pass,
@@ -65,19 +81,57 @@ impl Local {
                 zones.entry(zone.clone()).or_insert(index);
             }
         }
-        Self { blocks, zones }
+        let is_empty = blocks.iter().all(Block::is_empty);
+        Self { blocks, zones, is_empty }
     }
 
     /// Returns whether there are no rules.
     pub fn is_empty(&self) -> bool {
-        self.blocks.iter().all(Block::is_empty)
+        self.is_empty || self.blocks.is_empty()
     }
 
     /// Returns what becomes of a client's question for `qtype` at `name`, in wire form and lower
     /// case.
     pub fn resolve(&self, name: &[u8], qtype: u16) -> Outcome {
-        match self.block(name) {
-            Some(block) => block.resolve(name, qtype),
+        self.resolve_at(name, qtype, 0)
+    }
+
+    /// The same for a name that `depth` aliases led to.
+    fn resolve_at(&self, name: &[u8], qtype: u16, depth: usize) -> Outcome {
+        let Some((index, block)) = self.block(name) else { return Outcome::Pass };
+        match rewrite::apply(&block.rewrites, name, qtype) {
+            Rewritten::Same => self.walk((index, depth), name, qtype),
+            Rewritten::Changed { name, qtype, changes } => {
+                let outcome = self.walk((index, depth), &name, qtype);
+                outcome.restored(name, qtype, changes)
+            }
+            Rewritten::Invalid => Outcome::Answer(Box::new(Made::failed(INVALID_NAME))),
+        }
+    }
+
+    fn walk(&self, place: (usize, usize), name: &[u8], qtype: u16) -> Outcome {
+        let autopath = &self.blocks[place.0].autopath;
+        match autopath.iter().find_map(|it| it.walk(name, qtype, place)) {
+            Some(walk) => walk.start(self),
+            None => self.source(place, name, qtype),
+        }
+    }
+
+    /// Returns what the templates and files of a block, given by its index, answer to a question
+    /// that `depth` aliases led to.
+    fn source(&self, (index, depth): (usize, usize), name: &[u8], qtype: u16) -> Outcome {
+        let block = &self.blocks[index];
+        for template in block.templates.iter() {
+            let Answered::Made(made) = template.answer(name, qtype) else { continue };
+            let Some(target) = Answered::alias(&made, qtype) else { return Outcome::Answer(made) };
+            if depth >= ALIASES_MAX {
+                return Outcome::Answer(Box::new(Made::failed(ALIAS_LOOP)));
+            }
+            let target = target.to_ascii_lowercase().into_boxed_slice();
+            return self.resolve_at(&target, qtype, depth + 1).after(made, target, qtype);
+        }
+        match block.hosts.iter().find_map(|hosts| hosts.answer(name, qtype)) {
+            Some(made) => Outcome::Answer(Box::new(made)),
             None => Outcome::Pass,
         }
     }
@@ -85,21 +139,22 @@ impl Local {
     /// Returns whether a rule applies to the question for `qtype` at `name`. If so the cache holds
     /// the outcome, and not what upstreams answer.
     pub fn touches(&self, name: &[u8], qtype: u16) -> bool {
-        !self.is_empty() && self.resolve(name, qtype) != Outcome::Pass
+        !self.is_empty() && !matches!(self.resolve(name, qtype), Outcome::Pass)
     }
 
     /// Returns whether `name`, in wire form and lower case, has records in a file: then it is no
     /// secret that it was asked for.
     pub fn owns(&self, name: &[u8]) -> bool {
-        self.block(name).is_some_and(|block| block.hosts.iter().any(|hosts| hosts.knows(name)))
+        !self.is_empty()
+            && self.block(name).is_some_and(|(_, it)| it.hosts.iter().any(|it| it.knows(name)))
     }
 
     /// Returns the block with the longest zone that `name` is at or below.
-    fn block(&self, name: &[u8]) -> Option<&Block> {
+    fn block(&self, name: &[u8]) -> Option<(usize, &Block)> {
         let mut rest = Some(name);
         while let Some(suffix) = rest {
             if let Some(&index) = self.zones.get(suffix) {
-                return self.blocks.get(index);
+                return Some((index, self.blocks.get(index)?));
             }
             rest = name::parent(suffix);
         }
@@ -110,13 +165,15 @@ impl Local {
 impl Block {
     /// Returns whether it has no rules.
     fn is_empty(&self) -> bool {
-        self.hosts.is_empty()
-    }
-
-    fn resolve(&self, name: &[u8], qtype: u16) -> Outcome {
-        match self.hosts.iter().find_map(|hosts| hosts.answer(name, qtype)) {
-            Some(made) => Outcome::Answer(Box::new(made)),
-            None => Outcome::Pass,
-        }
+        let Self { zones: _, rewrites, autopath, templates, hosts } = self;
+        rewrites.is_empty() && autopath.is_empty() && templates.is_empty() && hosts.is_empty()
     }
 }
+
+/// Aliases of templates that lead to one another.
+const ALIASES_MAX: usize = 8;
+const ALIAS_LOOP: &str = "the aliases of templates do not end";
+const INVALID_NAME: &str = "a rewrite rule makes a name that is not valid";
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ use crate::doors::Rebind;
 use crate::normalise::Answer;
 
 pub use flag::{FlagError, Resolv, ServerFlag, Target, resolv_conf, wire};
-pub use reverse::{After, Beyond};
+pub use reverse::{After, Beyond, is_reverse};
 pub use special::{Kind, Local, text};
 
 /// Who answers for a name.

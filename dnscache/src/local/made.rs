@@ -18,6 +18,8 @@ pub struct Made {
     pub lifetime_secs: Option<u32>,
     /// The names, in wire form, of the other questions that were asked for it.
     pub names: Vec<Box<[u8]>>,
+    /// Answers to other questions of the same type, that are kept with it.
+    pub also: Vec<(Box<[u8]>, Rows)>,
     /// The Extended DNS Error that clients get with it. Such an answer is not kept.
     pub error: Option<(ErrorCode, Cow<'static, str>)>,
 }
@@ -25,13 +27,27 @@ pub struct Made {
 impl Made {
     /// An answer of these records alone.
     pub fn new(rows: Rows) -> Self {
-        Self { rows, lifetime_secs: None, names: Vec::new(), error: None }
+        Self { rows, lifetime_secs: None, names: Vec::new(), also: Vec::new(), error: None }
     }
 
     /// SERVFAIL for `reason`.
     pub fn failed(reason: &'static str) -> Self {
         let rows = Rows { rcode: rcode::SERVFAIL, ..Rows::default() };
         Self { error: Some((ErrorCode::Other, reason.into())), ..Self::new(rows) }
+    }
+
+    /// Returns this answer, which ends in an alias, followed by the answer about its target. The
+    /// response code is that of the target (RFC 6604 section 3).
+    pub fn followed_by(mut self, rest: Self) -> Self {
+        let alias_ttl = self.rows.ttl().unwrap_or(0);
+        self.rows.records.retain(|row| row.section == 0);
+        self.rows.records.extend(rest.rows.records);
+        self.rows.rcode = rest.rows.rcode;
+        self.rows.truncated = rest.rows.truncated;
+        self.lifetime_secs = rest.lifetime_secs.map(|secs| secs.min(alias_ttl));
+        self.names.extend(rest.names);
+        self.error = rest.error.or(self.error);
+        self
     }
 
     /// Returns the answer to the question for `qtype` at `name`, in wire form and lower case, as

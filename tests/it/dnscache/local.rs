@@ -1,6 +1,7 @@
 //! Rules of the operator: what clients get, what upstreams are asked, and what a change does.
 
 mod hosts;
+mod rewrite;
 
 use std::time::Instant;
 

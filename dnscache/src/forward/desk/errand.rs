@@ -264,6 +264,7 @@ impl Desk {
     /// Keeps and hands out the answer `made` of `errand`.
     fn finish(&mut self, errand: Errand, mut made: Made, now: Moment) {
         let question = read_key(&errand.key);
+        let also = std::mem::take(&mut made.also);
         let error = made.error.take();
         made.lifetime_secs = if error.is_some() { Some(0) } else { made.lifetime_secs };
         let limits = &self.shared.limits;
@@ -274,6 +275,9 @@ impl Desk {
         if !is_old() {
             let kept = Kept { lifetime_secs: answer.lifetime_secs, seen: errand.seen, now };
             self.shared.cache.insert_as_of(&question, &answer.entry, kept);
+            for (name, rows) in also {
+                self.keep(&Question { name: &name, ..question }, rows, kept);
+            }
             if is_old() {
                 self.shared.cache.remove(&question);
             }
@@ -301,6 +305,17 @@ impl Desk {
             None => Told::Answer(Box::new(answer)),
         };
         self.tell(clients, told, (errand.started, errand.is_held), now);
+    }
+
+    /// Keeps `rows`, which are within the limits, as the answer to `question`.
+    fn keep(&self, question: &Question<'_>, rows: Rows, kept: Kept) {
+        let lifetime_secs = Some(rows.ttl().unwrap_or(0));
+        let made = Made { lifetime_secs, ..Made::new(rows) };
+        let limits = &self.shared.limits;
+        if let Some(answer) = made.into_answer(question.name, question.qtype, limits) {
+            let kept = Kept { lifetime_secs: answer.lifetime_secs, ..kept };
+            self.shared.cache.insert_as_of(question, &answer.entry, kept);
+        }
     }
 
     /// Fails `errand` with `failure`.

@@ -1,0 +1,277 @@
+//! The search list of a pod, walked here: of the questions that a resolver asks one after the other
+//! for one outside name, the first one is answered with an alias to the name that exists.
+//!
+//! Core. Pods are not watched: the namespace is in the question. The first name of a pod's walk is
+//! `BASE.NS.svc.Z`, then come `BASE.svc.Z`, `BASE.Z`, `BASE` below the search domains of the node,
+//! and `BASE` itself. A question is answered with an alias only if every resolver would end its own
+//! walk there:
+//!
+//! * All names before it do not exist. At a name that exists without records of the type, glibc
+//!   walks on and musl stops: then the client gets the denial of its own question, and walks.
+//! * `BASE` has two labels at least, and its last one is not a Service of the namespace. Else the
+//!   question may well be a whole name, such as that of a pod of a StatefulSet.
+//! * The name is not a later one of another walk. If a walk ends nowhere, the names on it that look
+//!   like first ones are kept as denied, because the client asks for them next.
+
+use std::collections::VecDeque;
+
+use shared::wire::{labels, rcode, rtype};
+
+use super::made::Made;
+use super::name::{self, joined};
+use super::pending::{Came, Next, Pending};
+use super::{Local, Outcome};
+use crate::normalise::{Row, Rows};
+
+/// The search lists of the pods of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Autopath {
+    /// The cluster domain in wire form and lower case.
+    pub domain: Box<[u8]>,
+    /// The search domains behind those of the cluster, likewise.
+    pub search: Vec<Box<[u8]>>,
+}
+
+/// A walk along a search list.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    /// The client's question.
+    name: Box<[u8]>,
+    qtype: u16,
+    step: Step,
+    /// The name of the step, in wire form and lower case, and what is asked to learn about it.
+    at: Box<[u8]>,
+    inner: Box<Pending>,
+    /// The names that are still to be looked at.
+    left: VecDeque<Box<[u8]>>,
+    /// The parent of the question below the namespace.
+    parent: Box<[u8]>,
+    /// The denial of the client's own question.
+    first: Option<Box<Made>>,
+    /// No alias will be sent: the client is to walk by itself.
+    is_over: bool,
+    /// How long what was found out holds, in seconds.
+    lifetime_secs: u32,
+    /// The names that were asked for.
+    asked: Vec<Box<[u8]>>,
+    /// Denials of names that look like first names of a walk.
+    denials: Vec<(Box<[u8]>, Rows)>,
+    /// What makes a name look like that.
+    shape: Autopath,
+    /// The block whose rules answer for the names of the walk, and how many aliases led here.
+    place: (usize, usize),
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// The client's own question.
+    First,
+    /// Whether the parent of the question is a Service.
+    Parent,
+    /// A name of the search list.
+    Candidate,
+    /// The other address type of a name that exists without addresses of the asked type.
+    Sibling(Box<Made>),
+}
+
+impl Autopath {
+    /// Returns the labels left of the namespace, in wire form without the root, if `name` looks
+    /// like the first one of a walk.
+    fn base<'a>(&self, name: &'a [u8]) -> Option<&'a [u8]> {
+        let mut above: [&[u8]; 2] = [&[]; 2];
+        let mut rest = name;
+        while rest.len() > self.domain.len() {
+            above = [rest, above[0]];
+            rest = name::parent(rest)?;
+        }
+        if *rest != *self.domain {
+            return None;
+        }
+        // `above` is `svc.Z` and `NS.svc.Z`.
+        let [service, namespace] = above;
+        let is_service = labels(service).next() == Some(b"svc") && !namespace.is_empty();
+        let base = &name[..name.len().checked_sub(namespace.len())?];
+        (is_service && labels(base).count() >= 2).then_some(base)
+    }
+
+    /// Returns the walk that begins with the question for `qtype` at `name`, in wire form and lower
+    /// case; `None` if it does not look like the first one of a walk.
+    pub fn walk(&self, name: &[u8], qtype: u16, place: (usize, usize)) -> Option<Walk> {
+        let base = self.base(name)?;
+        let namespace = &name[base.len()..];
+        let service = name::parent(namespace)?;
+        let root: &[u8] = &[0];
+        let suffixes = [service, &self.domain]
+            .into_iter()
+            .chain(self.search.iter().map(|domain| &**domain))
+            .chain([root]);
+        let mut left = VecDeque::new();
+        for candidate in suffixes.filter_map(|suffix| joined(base, suffix)) {
+            if *candidate != *name && !left.contains(&candidate) {
+                left.push_back(candidate);
+            }
+        }
+        let mut parent = name;
+        while name::parent(parent)? != namespace {
+            parent = name::parent(parent)?;
+        }
+        Some(Walk {
+            name: name.into(),
+            qtype,
+            step: Step::First,
+            at: name.into(),
+            inner: Box::new(Pending::Plain { name: name.into(), qtype }),
+            left,
+            parent: parent.into(),
+            first: None,
+            is_over: false,
+            lifetime_secs: u32::MAX,
+            asked: Vec::new(),
+            denials: Vec::new(),
+            shape: self.clone(),
+            place,
+        })
+    }
+}
+
+impl Walk {
+    /// Returns what is to be asked.
+    pub fn question(&self) -> (&[u8], u16) {
+        self.inner.question()
+    }
+
+    /// Asks its first question, or answers it by `rules`.
+    pub fn start(self, rules: &Local) -> Outcome {
+        let (name, qtype) = (self.name.clone(), self.qtype);
+        match self.look(rules, name, qtype) {
+            Next::Done(made) => Outcome::Answer(made),
+            Next::Ask(pending) => Outcome::Ask(pending),
+            Next::Failed => Outcome::Answer(Box::new(Made::failed(FAILED))),
+        }
+    }
+
+    /// Takes the end of the question that it asks.
+    pub fn take(mut self: Box<Self>, came: Came, rules: &Local) -> Next {
+        let inner = std::mem::replace(&mut self.inner, nothing());
+        match inner.take(came, rules) {
+            Next::Ask(inner) => {
+                self.inner = inner;
+                Next::Ask(Box::new(Pending::Walk(self)))
+            }
+            Next::Done(made) => self.learn(Some(made), rules),
+            Next::Failed => self.learn(None, rules),
+        }
+    }
+
+    /// Has the question for `qtype` at `name` asked, or goes on at once if `rules` answer it.
+    fn look(mut self, rules: &Local, name: Box<[u8]>, qtype: u16) -> Next {
+        self.at = name.clone();
+        match rules.source(self.place, &name, qtype) {
+            Outcome::Answer(made) => Box::new(self).learn(Some(made), rules),
+            other => {
+                self.inner = other.pending(name, qtype);
+                Next::Ask(Box::new(Pending::Walk(Box::new(self))))
+            }
+        }
+    }
+
+    /// Goes on with what is known of the name `at`; `None` if its question failed.
+    fn learn(mut self: Box<Self>, made: Option<Box<Made>>, rules: &Local) -> Next {
+        self.asked.push(self.at.clone());
+        if let Some(made) = &made {
+            self.asked.extend_from_slice(&made.names);
+            let lifetime = made.lifetime_secs.or(made.rows.ttl()).unwrap_or(u32::MAX);
+            self.lifetime_secs = self.lifetime_secs.min(lifetime);
+        } else {
+            self.lifetime_secs = 0;
+        }
+        let exists = made.as_ref().is_none_or(|made| made.rows.rcode != rcode::NXDOMAIN);
+        match (std::mem::replace(&mut self.step, Step::Candidate), made) {
+            (Step::First, None) => return Next::Failed,
+            (Step::First, Some(made)) if exists => return Next::Done(made),
+            (Step::First, Some(made)) => {
+                self.first = Some(made);
+                self.step = Step::Parent;
+                let parent = self.parent.clone();
+                return self.look(rules, parent, rtype::A);
+            }
+            (Step::Parent, _) => self.is_over |= exists,
+            (Step::Candidate, Some(made)) if !exists => {
+                if self.shape.base(&self.at).is_some() {
+                    self.denials.push((self.at.clone(), made.rows));
+                }
+            }
+            (Step::Candidate, Some(made)) if self.is_found(&made) => return self.found(*made),
+            (Step::Candidate, Some(made)) => {
+                let sibling = match self.qtype {
+                    rtype::A => Some(rtype::AAAA),
+                    rtype::AAAA => Some(rtype::A),
+                    _ => None,
+                };
+                let is_plain = made.rows.rcode == rcode::NOERROR && !self.is_over;
+                if let Some(sibling) = sibling.filter(|_| is_plain) {
+                    self.step = Step::Sibling(made);
+                    let at = self.at.clone();
+                    return self.look(rules, at, sibling);
+                }
+                self.is_over = true;
+            }
+            (Step::Sibling(empty), Some(made)) if self.has_address(&made.rows) => {
+                return self.found(*empty);
+            }
+            (Step::Candidate, None) | (Step::Sibling(_), _) => self.is_over = true,
+        }
+        self.go_on(rules)
+    }
+
+    /// Looks at the next name of the list; gives the client its denial if there is none.
+    fn go_on(mut self: Box<Self>, rules: &Local) -> Next {
+        while let Some(name) = self.left.pop_front() {
+            // The client walks by itself: what it asks next must not begin another walk.
+            if !self.is_over || self.shape.base(&name).is_some() {
+                let qtype = self.qtype;
+                return self.look(rules, name, qtype);
+            }
+        }
+        let Some(mut made) = self.first.take() else { return Next::Failed };
+        made.lifetime_secs = Some(self.lifetime_secs);
+        made.names = self.asked;
+        made.also = self.denials;
+        Next::Done(made)
+    }
+
+    fn is_found(&self, made: &Made) -> bool {
+        let is_of_type = |row: &Row| row.rtype == self.qtype;
+        !self.is_over && made.rows.rcode == rcode::NOERROR && made.rows.answers().any(is_of_type)
+    }
+
+    fn has_address(&self, rows: &Rows) -> bool {
+        let is_address = |row: &Row| matches!(row.rtype, rtype::A | rtype::AAAA);
+        !self.is_over && rows.rcode == rcode::NOERROR && rows.answers().any(is_address)
+    }
+
+    /// The answer: an alias from the question to the name that was found, and what is there.
+    fn found(self: Box<Self>, made: Made) -> Next {
+        let mut rows = made.rows;
+        rows.strip_dnssec();
+        let ttl = rows.ttl().unwrap_or(0);
+        rows.records.insert(0, Row::pointing(&self.name, rtype::CNAME, ttl, &self.at));
+        rows.records.retain(|row| row.section < 2);
+        rows.authoritative = false;
+        Next::Done(Box::new(Made {
+            lifetime_secs: Some(self.lifetime_secs),
+            names: self.asked,
+            ..Made::new(rows)
+        }))
+    }
+}
+
+/// Between two questions.
+fn nothing() -> Box<Pending> {
+    Box::new(Pending::Plain { name: Box::default(), qtype: 0 })
+}
+
+const FAILED: &str = "the first name of the search list cannot be answered";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! Walks of resolvers with and without the rule.

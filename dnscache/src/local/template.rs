@@ -1,0 +1,144 @@
+//! Answers made of text: records of fixed text or with parts of the question in it, response codes
+//! alone, and the filter of AAAA.
+//!
+//! Core. The rules are those of CoreDNS's plugin `template` without expressions. A template is
+//! checked when it is read; only what depends on the question can fail later.
+
+mod text;
+
+use std::borrow::Cow;
+
+use regex::bytes::Regex;
+use shared::wire::{ErrorCode, rcode, rtype};
+
+use super::made::Made;
+use super::name::{self, Zones};
+use super::rewrite::RuleError;
+use super::terms::type_name;
+use crate::normalise::{Row, Rows};
+
+pub use text::{Text, TextError};
+
+/// A template and the questions that it answers.
+#[derive(Clone, Debug, Default)]
+pub struct Template {
+    /// The type that it answers; `None` for every type.
+    pub qtype: Option<u16>,
+    /// The zones that it answers for.
+    pub zones: Zones,
+    /// Zones in them that it passes over.
+    pub except: Option<Zones>,
+    /// Names that it answers match one of these; every name if there is none.
+    pub patterns: Vec<Pattern>,
+    /// The records: the section, 0 to 2, and the text of each.
+    pub records: Vec<(usize, Text)>,
+    /// The response code.
+    pub rcode: u16,
+    /// The Extended DNS Error beside it.
+    pub error: Option<(ErrorCode, Cow<'static, str>)>,
+    /// The zones in which names that match no pattern go on to the next rule. Elsewhere they are
+    /// SERVFAIL.
+    pub fallthrough: Option<Zones>,
+}
+
+/// A regular expression for names: lower case, with a final dot.
+#[derive(Clone, Debug)]
+pub struct Pattern(Regex);
+
+impl std::str::FromStr for Pattern {
+    type Err = RuleError;
+
+    fn from_str(pattern: &str) -> Result<Self, RuleError> {
+        super::rewrite::regex(pattern).map(Self)
+    }
+}
+
+/// What a template does with a question.
+#[derive(Clone, Debug)]
+pub enum Answered {
+    /// The next rule is to answer.
+    Pass,
+    /// The answer. Its last record may be an alias whose target is asked for.
+    Made(Box<Made>),
+}
+
+impl Template {
+    /// Answers every question for AAAA with NODATA, but for those about names in `except`.
+    pub fn without_aaaa(except: Vec<Box<[u8]>>) -> Self {
+        let except = Some(Zones::new(except));
+        Self { qtype: Some(rtype::AAAA), except, ..Self::default() }
+    }
+
+    /// Fails if a text uses a group that no pattern has.
+    pub fn check(&self) -> Result<(), TextError> {
+        let default = Pattern(every_name());
+        let patterns = if self.patterns.is_empty() { &[default][..] } else { &self.patterns };
+        self.records.iter().try_for_each(|(_, text)| {
+            let regexes: Vec<&Regex> = patterns.iter().map(|pattern| &pattern.0).collect();
+            text.check(&regexes)
+        })
+    }
+
+    /// Answers the question for `qtype` at `name`, in wire form and lower case.
+    pub fn answer(&self, name: &[u8], qtype: u16) -> Answered {
+        if self.qtype.is_some_and(|own| own != qtype) {
+            return Answered::Pass;
+        }
+        let Some(zone) = self.zones.longest(name) else { return Answered::Pass };
+        if self.except.as_ref().is_some_and(|zones| zones.longest(name).is_some()) {
+            return Answered::Pass;
+        }
+        let text = name::text(name);
+        let groups = match self.patterns.iter().find_map(|it| it.0.captures(text.as_bytes())) {
+            None if self.patterns.is_empty() => None,
+            Some(groups) => Some(groups),
+            None if self.fallthrough.as_ref().is_some_and(|zones| zones.hold(name)) => {
+                return Answered::Pass;
+            }
+            None => return made(Made::failed(NO_MATCH)),
+        };
+        if self.rcode == rcode::SERVFAIL {
+            let error = self.error.clone().or(Some((ErrorCode::Other, SERVFAIL.into())));
+            return made(Made { error, ..Made::failed(SERVFAIL) });
+        }
+        let asked = text::Asked {
+            name: &text,
+            zone: &name::text(zone),
+            qtype: &type_name(qtype),
+            groups: groups.as_ref(),
+        };
+        let records: Option<Vec<Row>> =
+            self.records.iter().map(|(section, text)| text.record(&asked, *section)).collect();
+        let Some(mut records) = records else { return made(Made::failed(NO_RECORD)) };
+        records.sort_by_key(|row| row.section);
+        let rows = Rows { rcode: self.rcode, authoritative: true, records, ..Rows::default() };
+        made(Made { error: self.error.clone(), ..Made::new(rows) })
+    }
+}
+
+impl Answered {
+    /// The target of the alias that the answer to a question for `qtype` ends in.
+    pub fn alias(made: &Made, qtype: u16) -> Option<Box<[u8]>> {
+        if !matches!(qtype, rtype::A | rtype::AAAA) {
+            return None;
+        }
+        let last = made.rows.answers().last()?;
+        (last.rtype == rtype::CNAME).then(|| last.data.names.first().cloned()).flatten()
+    }
+}
+
+fn made(made: Made) -> Answered {
+    Answered::Made(Box::new(made))
+}
+
+/// The pattern of a template without one.
+fn every_name() -> Regex {
+    Regex::new(".*").expect("a valid expression")
+}
+
+const NO_MATCH: &str = "no pattern of the template matches, and there is no fallthrough";
+const SERVFAIL: &str = "a template answers SERVFAIL";
+const NO_RECORD: &str = "the text of a template is not a record for this name";
+
+#[cfg(test)]
+mod tests;
