@@ -4,6 +4,7 @@
 mod cache;
 mod cargo_load;
 mod cargo_pod;
+mod chart;
 mod conformance;
 mod dnscache;
 mod environment;

@@ -13,11 +13,12 @@ use crate::tidy::manifests::{Object, fit_breaches, is_pod, objects, pod_breaches
 use crate::tidy::tree::{self, File};
 use crate::tidy::{Breach, keep};
 
+mod monitoring;
 mod podman;
 mod real;
 
 /// Renders the kustomization in `folder`. Panics if it is not valid.
-fn render(tool: &Tool, folder: &Path) -> File {
+pub fn render(tool: &Tool, folder: &Path) -> File {
     let mut command = Command::new(tool.program);
     let output = command.arg(tool.verb).arg(folder).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -27,13 +28,13 @@ fn render(tool: &Tool, folder: &Path) -> File {
 }
 
 /// A program that renders kustomizations.
-struct Tool {
+pub struct Tool {
     program: &'static str,
     verb: &'static str,
 }
 
 /// The one that is installed; says that the test is skipped if there is none.
-fn tool() -> Option<Tool> {
+pub fn tool() -> Option<Tool> {
     let tools = [("kubectl", "kustomize"), ("kustomize", "build")];
     let is_there = |(program, verb): &(&str, &str)| {
         Command::new(program)
@@ -48,11 +49,15 @@ fn tool() -> Option<Tool> {
     Some(Tool { program, verb })
 }
 
-/// The folders below `manifests/` with a kustomization that can be applied: not components.
+/// The folders below `manifests/` with a kustomization that makes a pod: neither components nor
+/// monitoring.
 fn kustomizations(root: &Path) -> Vec<PathBuf> {
     let files = tree::files();
     let folder = |file: &File| {
         let folder = file.path.strip_suffix("/kustomization.yaml")?;
+        if folder.starts_with("manifests/monitoring") {
+            return None;
+        }
         file.text.contains("kind: Kustomization").then(|| root.join(folder))
     };
     let folders: Vec<PathBuf> = files.iter().filter_map(folder).collect();

@@ -172,7 +172,7 @@ fn the_pod_monitor_names_the_port_of_each_program() {
         let named = list(&container["ports"]).find(|port| port["containerPort"] == http).unwrap();
         ports.insert(text(&named["name"]));
     }
-    let monitors = objects(&files, "manifests/overlays/pod-monitor/pod-monitor.yaml");
+    let monitors = objects(&files, "manifests/monitoring/pod-monitor/pod-monitor.yaml");
     let [monitor] = &monitors[..] else { panic!("one object") };
     let spec = &monitor.value["spec"];
     let named = list(&spec["podMetricsEndpoints"]).map(|endpoint| text(&endpoint["port"]));

@@ -1,0 +1,143 @@
+//! The chart in `manifests/chart`, rendered by helm, against the kustomizations and the programs.
+//!
+//! Without `helm` on the PATH what needs it says that it was skipped.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::manifests::{render, tool};
+use crate::tidy::keep;
+use crate::tidy::manifests::{Object, fit_breaches, is_pod, objects, pod_breaches};
+use crate::tidy::tree::{File, ROOT};
+
+/// Renders the chart with these values; `None`, and a remark, if there is no helm.
+fn template(values: &[&str]) -> Option<Output> {
+    let mut helm = Command::new("helm");
+    helm.current_dir(ROOT).args(["template", "kube-dns", "manifests/chart"]);
+    helm.args(["--namespace", "kube-system"]);
+    helm.args(values.iter().flat_map(|value| ["--set-json", value]));
+    match helm.output() {
+        Ok(output) => Some(output),
+        Err(error) => {
+            println!("skipped: helm cannot be started: {error}");
+            None
+        }
+    }
+}
+
+/// Likewise. Panics if the chart refuses the values.
+fn rendered(values: &[&str]) -> Option<File> {
+    let output = template(values)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{values:?}: {said}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    Some(File { path: format!("chart {values:?}.yaml"), text })
+}
+
+/// The objects by kind and name.
+fn by_name(files: &[File]) -> BTreeMap<(String, String), Value> {
+    let objects = objects(files, "");
+    let named = |object: &Object| (object.kind().to_owned(), object.name().1.to_owned());
+    // helm leaves documents empty where a template yields nothing.
+    let objects = objects.into_iter().filter(|object| !object.value.is_null());
+    objects.map(|object| (named(&object), object.value)).collect()
+}
+
+#[test]
+fn default_values_are_the_base_and_in_place_is_in_place() {
+    let Some(tool) = tool() else { return };
+    let rows = [
+        (&[][..], "manifests/base"),
+        (&["install=\"in-place\""], "manifests/overlays/in-place-coredns"),
+    ];
+    for (values, folder) in rows {
+        let Some(chart) = rendered(values) else { return };
+        let (chart, kustomize) = ([chart], [render(&tool, &Path::new(ROOT).join(folder))]);
+        let (chart, kustomize) = (by_name(&chart), by_name(&kustomize));
+        assert!(chart.keys().eq(kustomize.keys()), "{:?}", chart.keys());
+        for (name, object) in &chart {
+            assert_eq!(object, &kustomize[name], "{name:?}");
+        }
+    }
+}
+
+#[test]
+fn other_values_make_pods_that_the_programs_accept() {
+    // What the text of the whole must have.
+    let rows: [(&[&str], &[&str]); 6] = [
+        (&["clusterDomain=\"k8s.example.org\""], &["/k8s.example.org/127.0.0.1#10053"]),
+        (
+            &["service={\"clusterIP\":\"10.0.0.10\",\"trafficDistribution\":\"PreferSameZone\"}"],
+            &["--name-server=10.0.0.10", "trafficDistribution: PreferSameZone"],
+        ),
+        (
+            &["replicaCount=3", "image={\"registry\":\"registry.example/dns/\",\"tag\":\"1.2\"}"],
+            &["replicas: 3", "image: registry.example/dns/kubedns:1.2"],
+        ),
+        (
+            &["kubeDns={\"stubDomains\":{\"corp.example\":[\"192.0.2.53\"]}}"],
+            &["stubDomains: \"{\\\"corp.example\\\":[\\\"192.0.2.53\\\"]}\""],
+        ),
+        (&["install=\"beside\""], &["name: kube-dns-beside", "k8s-app: kube-dns-beside"]),
+        (
+            &["prometheus={\"monitor\":{\"enabled\":true}}", "podDisruptionBudget={}"],
+            &["kind: PodMonitor"],
+        ),
+    ];
+    for (values, parts) in rows {
+        let Some(file) = rendered(values) else { return };
+        for part in parts {
+            assert!(file.text.contains(part), "{part} is missing in {}", file.text);
+        }
+        let files = [file];
+        let mut objects = objects(&files, "");
+        objects.retain(|object| !object.value.is_null());
+        assert!(objects.iter().any(is_pod));
+        keep(objects.iter().flat_map(pod_breaches).collect());
+        keep(fit_breaches(&objects));
+    }
+}
+
+#[test]
+fn values_that_mean_nothing_are_refused_by_name() {
+    let rows = [
+        ("zoneFiles=[]", "zoneFiles"),
+        ("install=\"sideways\"", "install"),
+        ("terminationGracePeriodSeconds=5", "terminationGracePeriodSeconds"),
+        ("kubeDns={\"stubDomain\":{}}", "stubDomain"),
+    ];
+    for (value, name) in rows {
+        let Some(output) = template(&[value]) else { return };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(name), "{value}: {said}");
+    }
+}
+
+/// Needs no helm: each value has a place in the schema, and the versions are those of the programs.
+#[test]
+fn values_schema_and_versions_fit() {
+    let values = include_str!("../../manifests/chart/values.yaml");
+    let values: Value = serde_saphyr::from_str(values).unwrap();
+    let schema = include_str!("../../manifests/chart/values.schema.json");
+    let schema: Value = serde_json::from_str(schema).unwrap();
+    check(&values, &schema, "values");
+    let chart = include_str!("../../manifests/chart/Chart.yaml");
+    let chart: Value = serde_saphyr::from_str(chart).unwrap();
+    assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+}
+
+/// Each key of `values` is a property of `schema`, where that allows no others.
+fn check(values: &Value, schema: &Value, path: &str) {
+    let Some(values) = values.as_object() else { return };
+    for (key, value) in values {
+        let property = &schema["properties"][key];
+        if schema["additionalProperties"] == false {
+            assert!(property.is_object(), "{path}.{key} is not in the schema");
+        }
+        check(value, property, &format!("{path}.{key}"));
+    }
+}
