@@ -1,12 +1,14 @@
 //! Every flag of dnscache: text becomes checked values here and nowhere else.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
 use shared::config_dir::Keys;
-use shared::flags::{bytes, listen_address, seconds};
+use shared::corefile::{self, Loaded, Surroundings};
+use shared::flags::{Stop, bytes, listen_address, parse_given, seconds};
 use shared::log::LogConfig;
 use shared::metrics::coredns::Compat;
 use shared::prefix::{self, Prefix};
@@ -17,7 +19,8 @@ use crate::doors::Rebind;
 use crate::lifetime::Limits;
 use crate::local::flags::LocalFlags;
 use crate::local::keep::Plan;
-use crate::route::{self, FlagError, Routes, ServerFlag};
+use crate::reload::Live;
+use crate::route::{self, AnswerFlag, FlagError, Lifetimes, Routes, ServerFlag, ZoneTtlFlag};
 
 /// Answers DNS on port 53 from a bounded cache; asks kubedns, a stub domain or an upstream on a
 /// miss.
@@ -46,9 +49,26 @@ pub struct Config {
     /// Upstreams where no plain --server is given; watched
     #[arg(long, value_name = "FILE", default_value = RESOLV_FILE)]
     pub resolv_file: PathBuf,
+    /// Response code for the names of these domains, or for all others without a server
+    /// (repeatable): SERVFAIL or REFUSED [default: none]
+    #[arg(long = "answer", value_name = "[/DOMAIN/.../]CODE")]
+    pub answers: Vec<AnswerFlag>,
     /// Directory with the keys of the kube-dns ConfigMap; watched [default: none]
     #[arg(long, value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
+    /// Corefile of CoreDNS, which stands for flags; those that are given as well win; watched.
+    /// `dnscache corefile check FILE` prints what each line becomes [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub corefile: Option<PathBuf>,
+    /// Where kubedns answers, for the zones of kubernetes in --corefile
+    #[arg(long, value_name = "ADDR", value_parser = listen_address, default_value = KUBEDNS)]
+    pub kubedns: SocketAddr,
+    /// Further addresses for HTTP with /health and /livez alone (repeatable) [default: none]
+    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
+    pub health_listen: Vec<SocketAddr>,
+    /// Further addresses for HTTP with /ready and /readyz alone (repeatable) [default: none]
+    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
+    pub ready_listen: Vec<SocketAddr>,
     /// Entries in the cache, 0 to 100000000; 0 turns caching off
     #[arg(long, value_name = "ENTRIES", value_parser = entries, default_value_t = CACHE_SIZE)]
     pub cache_size: usize,
@@ -68,6 +88,10 @@ pub struct Config {
     #[arg(long, value_name = "SECONDS", value_parser = seconds(0, NEGATIVE_TTL_MAX),
         default_value = NEGATIVE_TTL)]
     pub negative_ttl: Duration,
+    /// The same two limits for the names of these domains (repeatable), in seconds
+    /// [default: those of --max-ttl and --negative-ttl]
+    #[arg(long = "zone-ttl", value_name = "/DOMAIN/.../MAX,NEGATIVE")]
+    pub zone_ttls: Vec<ZoneTtlFlag>,
     /// Expired answers are served this long while upstreams fail, in seconds, 0 to 604800; 0 = off
     #[arg(long, value_name = "SECONDS", value_parser = seconds(0, SERVE_STALE_MAX),
         default_value = SERVE_STALE)]
@@ -108,9 +132,37 @@ pub struct Config {
     /// The log.
     #[command(flatten)]
     pub log: LogConfig,
+    /// The Corefile in force, if there is one.
+    #[arg(skip)]
+    pub loaded: Option<Loaded>,
 }
 
 impl Config {
+    /// Reads flags, beginning with the program's name, the environment, and the Corefile that they
+    /// name.
+    ///
+    /// Fails with one line for each mistake.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Stop> {
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        let (config, given) = parse_given::<Self>(&arguments)?;
+        let Some(path) = config.corefile else { return Ok(config) };
+        let surroundings = Surroundings { kubedns: config.kubedns, ..Surroundings::default() };
+        let program = corefile::Program::Dnscache;
+        let source = corefile::Source { path, program, arguments, given, surroundings };
+        let (config, loaded) = source.load::<Self>().map_err(|lines| corefile::stop(&lines))?;
+        Ok(Self { loaded: Some(loaded), ..config })
+    }
+
+    /// What a running program takes over from a changed Corefile.
+    pub fn live(&self) -> Live {
+        Live {
+            servers: self.servers.clone(),
+            answers: self.answers.clone(),
+            resolv_file: self.resolv_file.clone(),
+            lifetimes: Lifetimes::new(self.limits(), &self.zone_ttls),
+        }
+    }
+
     /// Fails on flags that contradict each other.
     pub fn check(&self) -> Result<(), route::Taken> {
         route::check(&self.servers)
@@ -197,6 +249,8 @@ fn upstream_timeout(text: &str) -> Result<Duration, UpstreamTimeoutError> {
 const LISTEN: [&str; 2] = ["0.0.0.0:53", "[::]:53"];
 /// Metrics and health where CoreDNS and node-local caches have theirs.
 const HTTP_LISTEN: &str = "[::]:9153";
+/// The port that kubedns listens on by default, in the same pod.
+const KUBEDNS: &str = "127.0.0.1:10053";
 /// The upstreams of the node, or of whatever gave the pod its file.
 const RESOLV_FILE: &str = "/etc/resolv.conf";
 /// As many as CoreDNS keeps positive answers.
@@ -233,7 +287,7 @@ const SERVE_STALE_MAX: u32 = 604_800;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::flags::{Stop, parse_from};
+    use shared::flags::parse_from;
 
     #[test]
     fn the_defaults_are_those_of_the_contract() {
@@ -276,6 +330,11 @@ mod tests {
             ("--rewrite=nam a b", "\"nam\" is not continue, stop, name"),
             ("--rewrite=name regex (a b", "\"(a\" is not a regular expression"),
             ("--rewrite=name regex (a) {2}", "has 1 groups"),
+            ("--answer=NXDOMAIN", "[/DOMAIN/.../]REFUSED"),
+            ("--zone-ttl=60,30", "/DOMAIN/.../MAX,NEGATIVE"),
+            ("--health-listen=8080", "IP:PORT"),
+            ("--ready-listen=ready", "IP:PORT"),
+            ("--kubedns=10053", "IP:PORT"),
         ];
         for (flag, allowed) in rows {
             let Err(Stop::Wrong(line)) = parse_from::<Config>(["dnscache", flag]) else {

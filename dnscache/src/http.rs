@@ -32,21 +32,29 @@ use crate::forward::Board;
 use crate::handler::Answers;
 use crate::route::{After, Beyond, Route, text, wire};
 
-/// Everything that is served over HTTP. `ready` lists the checks of `/readyz`.
-pub fn router(
-    answers: Arc<Answers>,
-    (serving, forward): (Arc<Counters>, Arc<Board>),
-    ready: impl Fn() -> Vec<Check> + Clone + Send + Sync + 'static,
-    registries: Arc<[Registry]>,
-) -> Router {
-    let live = move || {
+/// The checks of `/livez`: the threads come round.
+pub fn live(
+    serving: Arc<Counters>,
+    forward: Arc<Board>,
+) -> impl Fn() -> Vec<Check> + Clone + Send + Sync + 'static {
+    move || {
         let now = boot_time();
         let check = |name, stalled| match stalled {
             true => Check::failed(name, "a thread does not come round"),
             false => Check::passed(name),
         };
         vec![check("dns", serving.is_stalled(now)), check("forward", forward.is_stalled(now))]
-    };
+    }
+}
+
+/// Everything that is served over HTTP. `live` and `ready` list the checks of `/livez` and
+/// `/readyz`.
+pub fn router(
+    answers: Arc<Answers>,
+    live: impl Fn() -> Vec<Check> + Clone + Send + Sync + 'static,
+    ready: impl Fn() -> Vec<Check> + Clone + Send + Sync + 'static,
+    registries: Arc<[Registry]>,
+) -> Router {
     let explain = Router::new().route("/explain", get(explain)).with_state(answers);
     shared::http::standard(live, ready, registries).merge(explain)
 }

@@ -26,6 +26,7 @@ pub mod cache;
 mod changes;
 pub mod chaos;
 pub mod config;
+mod corefile;
 pub mod counters;
 pub mod doors;
 pub mod extended_error;
@@ -58,10 +59,11 @@ use counters::Counters;
 use forward::Renewer;
 use handler::Answers;
 use local::keep::Keeper;
-use reload::Sources;
+use reload::{Live, Sources};
 use route::{Reserved, Routes};
 
 pub use config::Config;
+pub use reload::Live as LiveFlags;
 
 /// Why dnscache could not start, or ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -95,9 +97,18 @@ pub struct Program {
     config: Config,
     sockets: serve::Sockets,
     listener: shared::http::Listener,
+    pages: Pages,
     follower: config_dir::Follower,
+    corefile: corefile::Corefile,
     sources: Sources,
     rules: Keeper,
+}
+
+/// Further addresses, each for one page.
+#[derive(Debug)]
+struct Pages {
+    health: Vec<shared::http::Listener>,
+    ready: Vec<shared::http::Listener>,
 }
 
 impl Program {
@@ -109,12 +120,15 @@ impl Program {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let sockets = serve::bind(&config.listen, threads.min(LANES_MAX))?;
         let listener = shared::http::bind(config.http_listen).await?;
-        let flags = config.servers.clone();
-        let (directory, follower) = open_directory(&config);
-        let sources =
-            Sources::new(flags, directory, config.resolv_file.clone()).with_rebind(config.rebind());
-        let rules = Keeper::new(watch::channel(Arc::new(config.rules())).1);
-        Ok(Self { config, sockets, listener, follower, sources, rules })
+        let pages = Pages {
+            health: listeners(&config.health_listen).await?,
+            ready: listeners(&config.ready_listen).await?,
+        };
+        let (live, rules, corefile) = corefile::open(&config);
+        let rules = Keeper::new(rules);
+        let (directory, follower) = open_directory(&config, live.clone());
+        let sources = Sources::new(live, directory).with_rebind(config.rebind());
+        Ok(Self { config, sockets, listener, pages, follower, corefile, sources, rules })
     }
 
     /// Where DNS is served over UDP and TCP; port 0 has become a real one.
@@ -127,11 +141,22 @@ impl Program {
         self.listener.address()
     }
 
+    /// Where `/health` is served besides; port 0 has become a real one.
+    pub fn health_addresses(&self) -> Vec<SocketAddr> {
+        self.pages.health.iter().map(shared::http::Listener::address).collect()
+    }
+
+    /// Where `/ready` is served besides; port 0 has become a real one.
+    pub fn ready_addresses(&self) -> Vec<SocketAddr> {
+        self.pages.ready.iter().map(shared::http::Listener::address).collect()
+    }
+
     /// Serves until `stop` resolves, then answers what it has taken on.
     ///
     /// Fails when a task ends by itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { config, sockets, listener, follower, mut sources, rules } = self;
+        let Self { config, sockets, listener, pages, follower, corefile, .. } = self;
+        let (mut sources, rules) = (self.sources, self.rules);
         let shared = share(&config, sources.routes(), &rules, sockets.lanes());
         let (cache, routes) = (Arc::clone(&shared.cache), Arc::clone(&shared.routes));
         let stream = Arc::clone(&shared.stream);
@@ -157,9 +182,10 @@ impl Program {
         let serving = serve::dns(sockets, limits, tasks.stopping(), Arc::clone(&answers), later)?;
         let (board, leaving) = (Arc::clone(&forwarder.board), tasks.leaving());
         let compat = config.metrics_compat;
-        let state = Arc::clone(&rules.state);
-        let view = View { board, stream: Arc::clone(&stream), leaving, compat, rules: state };
-        let router = http_router(answers, &serving, &sources, view);
+        let (state, file) = (Arc::clone(&rules.state), corefile.state.clone());
+        let stream_of = Arc::clone(&stream);
+        let view = View { board, stream: stream_of, leaving, compat, rules: state, file };
+        let routers = http_routers(answers, &serving, &sources, view);
         tracing::info!(dns = ?addresses.dns, http = %addresses.http, "serving");
         addresses.write(config.addresses_file.as_deref())?;
 
@@ -168,14 +194,12 @@ impl Program {
         let keep = rules.run(Arc::clone(&cache), stopping());
         let follow = reload::follow(sources, routes, cache, stopping());
         let directory = follower.run(stopping());
-        for url in config.changes {
-            let changes = changes::follow(url, target.clone(), tasks.stopping());
-            tasks.spawn("changes", changes);
-        }
+        follow_changes(config.changes, &target, &mut tasks);
         let ending = tasks.ending();
         tasks.spawn_last("dns", serving.finished_after(async move { ending.cancelled().await }));
         tasks.spawn("forward", forwarder.finished(tasks.stopping()));
-        tasks.spawn("http", shared::http::serve(listener, router, tasks.stopping()));
+        pages.serve(listener, routers, &mut tasks);
+        tasks.spawn("corefile", corefile.follower.run(tasks.stopping()));
         tasks.spawn("config-dir", directory);
         tasks.spawn("routes", follow);
         tasks.spawn("rules", keep);
@@ -189,7 +213,6 @@ fn share(config: &Config, routes: Routes, rules: &Keeper, lanes: usize) -> forwa
         cache: Arc::new(Cache::new(config.bounds())),
         routes: Arc::new(ArcSwap::from_pointee(routes)),
         local: Arc::clone(&rules.local),
-        limits: config.limits(),
         patience: config.upstream_timeout,
         counters: Arc::new(Counters::new(lanes + 1)),
         lane: lanes,
@@ -210,10 +233,46 @@ fn edge(config: &Config, sockets: &serve::Sockets) -> forward::Edge {
     forward::Edge { reserved_ports, tls_ca: config.tls_ca.clone() }
 }
 
+impl Pages {
+    /// Serves all pages on `listener`, and each page on its addresses.
+    fn serve(self, listener: shared::http::Listener, routers: Routers, tasks: &mut Tasks) {
+        let all = (vec![listener], routers.all);
+        for (listeners, router) in [all, (self.health, routers.health), (self.ready, routers.ready)]
+        {
+            for listener in listeners {
+                let serving = shared::http::serve(listener, router.clone(), tasks.stopping());
+                tasks.spawn("http", serving);
+            }
+        }
+    }
+}
+
+/// Follows kubedns's change streams.
+fn follow_changes(urls: Vec<hyper::Uri>, target: &changes::Target, tasks: &mut Tasks) {
+    for url in urls {
+        let changes = changes::follow(url, target.clone(), tasks.stopping());
+        tasks.spawn("changes", changes);
+    }
+}
+
+/// Binds each of `addresses`.
+async fn listeners(
+    addresses: &[SocketAddr],
+) -> Result<Vec<shared::http::Listener>, shared::http::BindError> {
+    let mut listeners = Vec::new();
+    for &address in addresses {
+        listeners.push(shared::http::bind(address).await?);
+    }
+    Ok(listeners)
+}
+
 /// The configuration directory, without stub domains that servers in this pod answer for.
-fn open_directory(config: &Config) -> (watch::Receiver<config_dir::State>, config_dir::Follower) {
-    let routes = Routes::new(&config.servers, &config_dir::Keys::default(), &[]);
+fn open_directory(
+    config: &Config,
+    live: watch::Receiver<Live>,
+) -> (watch::Receiver<config_dir::State>, config_dir::Follower) {
     let demand = move |keys: &mut config_dir::Keys| {
+        let routes = Routes::new(&live.borrow().servers, &config_dir::Keys::default(), &[]);
         let reserved = routes.reserved(keys);
         for Reserved { domain, .. } in &reserved {
             keys.stub_domains.remove(domain);
@@ -231,16 +290,28 @@ struct View {
     leaving: CancellationToken,
     compat: Option<Compat>,
     rules: Arc<ArcSwap<local::keep::State>>,
+    /// How the Corefile fares.
+    file: watch::Receiver<shared::corefile::State>,
+}
+
+/// The pages by address.
+struct Routers {
+    /// Everything.
+    all: axum::Router,
+    /// Whether the program lives.
+    health: axum::Router,
+    /// Whether it is ready.
+    ready: axum::Router,
 }
 
 /// What is served over HTTP.
-fn http_router(
+fn http_routers(
     answers: Arc<Answers>,
     serving: &serve::Serving,
     sources: &Sources,
     view: View,
-) -> axum::Router {
-    let View { board, stream, leaving, compat, rules } = view;
+) -> Routers {
+    let View { board, stream, leaving, compat, rules, file } = view;
     let counters = Arc::clone(&serving.counters);
     let directory = sources.directory.clone();
     let mut registry = shared::metrics::registry("dnscache", env!("CARGO_PKG_VERSION"));
@@ -252,16 +323,23 @@ fn http_router(
     let upstreams = Arc::clone(&sources.upstreams);
     registry.register_collector(Box::new(reload::Metrics(Arc::clone(&upstreams))));
     registry.register_collector(Box::new(local::keep::Metrics(Arc::clone(&rules))));
+    registry.register_collector(Box::new(shared::corefile::Metrics(file.clone())));
     // Routes are loaded and sockets bound before anything is served.
     let ready = move || {
         let (upstreams, directory) = (upstreams.load().check(), directory.borrow().check());
         let (dns, routes, stream) = (Check::passed("dns"), Check::passed("routes"), stream.check());
         let checks = [dns, routes, upstreams, stream, directory, rules.load().check()];
-        checks.into_iter().chain(Check::shutdown(&leaving)).collect()
+        let file = file.borrow().check();
+        checks.into_iter().chain(file).chain(Check::shutdown(&leaving)).collect()
     };
     let compat = compat.map(|Compat::Coredns| http::coredns(&answers, &counters));
     let registries = std::iter::once(registry).chain(compat).collect();
-    http::router(answers, (counters, board), ready, registries)
+    let live = http::live(counters, board);
+    Routers {
+        health: shared::http::health(live.clone()),
+        ready: shared::http::ready(ready.clone()),
+        all: http::router(answers, live, ready, registries),
+    }
 }
 
 /// Binds and runs in one go.

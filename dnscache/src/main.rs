@@ -8,7 +8,10 @@ fn main() -> ExitCode {
     if let Some(code) = shared::probe::from_arguments("dnscache") {
         return code;
     }
-    let config = shared::flags::parse::<Config>();
+    if let Some(code) = shared::corefile::from_arguments("dnscache") {
+        return code;
+    }
+    let config = shared::flags::or_exit(Config::read(std::env::args_os()));
     if let Err(error) = config.check() {
         return shared::flags::wrong::<Config>(&error);
     }

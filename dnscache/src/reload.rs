@@ -25,19 +25,34 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
 use crate::doors::Rebind;
-use crate::route::{self, Group, Resolv, Routes, ServerFlag};
+use crate::route::{self, AnswerFlag, Group, Lifetimes, Resolv, Routes, ServerFlag};
+
+/// The flags that a running program takes over from a changed Corefile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Live {
+    /// Servers, by domain.
+    pub servers: Vec<ServerFlag>,
+    /// Names that no server is asked about.
+    pub answers: Vec<AnswerFlag>,
+    /// The file with the servers for everything else.
+    pub resolv_file: PathBuf,
+    /// The limits of lifetimes.
+    pub lifetimes: Lifetimes,
+}
 
 /// Where the routes come from.
 #[derive(Debug)]
 pub struct Sources {
-    flags: Vec<ServerFlag>,
+    /// The flags.
+    pub live: watch::Receiver<Live>,
     /// The configuration directory.
     pub directory: watch::Receiver<config_dir::State>,
-    resolv_file: PathBuf,
     /// The filter of answers, which flags alone set.
     rebind: Option<Arc<Rebind>>,
     /// The servers that resolv.conf named last; none of them is forgotten while it names no other.
     servers: Vec<SocketAddr>,
+    /// The resolv.conf that named them.
+    resolv_file: Option<PathBuf>,
     /// How the upstreams were found.
     pub upstreams: Arc<ArcSwap<Upstreams>>,
 }
@@ -45,7 +60,7 @@ pub struct Sources {
 /// Who is asked about names that no suffix routes, and what of resolv.conf could not be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Upstreams {
-    /// How many servers are asked; `None` before the first look.
+    /// How many servers are asked; `None` before the first look, or if no server is to be asked.
     count: Option<usize>,
     /// Lines of resolv.conf that cannot be used, or why it cannot be read, with the file's name.
     /// Empty if the servers come from elsewhere.
@@ -98,18 +113,14 @@ impl Collector for Metrics {
 }
 
 impl Sources {
-    /// Routes from these flags, directory and file.
-    pub fn new(
-        flags: Vec<ServerFlag>,
-        directory: watch::Receiver<config_dir::State>,
-        resolv_file: PathBuf,
-    ) -> Self {
+    /// Routes from these flags and this directory.
+    pub fn new(live: watch::Receiver<Live>, directory: watch::Receiver<config_dir::State>) -> Self {
         Self {
-            flags,
+            live,
             directory,
-            resolv_file,
             rebind: None,
             servers: Vec::new(),
+            resolv_file: None,
             upstreams: Arc::default(),
         }
     }
@@ -123,7 +134,12 @@ impl Sources {
     /// The routes as the sources are now. What is wrong with the upstreams is logged once.
     pub fn routes(&mut self) -> Routes {
         let keys = Arc::clone(&self.directory.borrow().keys);
-        let read = read(&self.resolv_file);
+        let Live { servers: flags, answers, resolv_file, lifetimes } = self.live.borrow().clone();
+        if self.resolv_file.as_ref() != Some(&resolv_file) {
+            self.servers.clear();
+            self.resolv_file = Some(resolv_file.clone());
+        }
+        let read = read(&resolv_file);
         let (resolv, mut refused) = match read {
             Ok(Resolv { servers, refused }) => (servers, refused),
             Err(reason) => (Vec::new(), vec![reason]),
@@ -135,13 +151,15 @@ impl Sources {
         } else if refused.is_empty() && !self.servers.is_empty() {
             refused.push("it names no server any more; the last ones stay".to_owned());
         }
-        let routes = Routes::new(&self.flags, &keys, &self.servers);
+        let routes = Routes::new(&flags, &keys, &self.servers);
         let routes = routes.with_rebind(self.rebind.clone());
+        let routes = routes.with_answers(&answers).with_lifetimes(lifetimes);
+        let asks = !answers.iter().any(|answer| answer.domains.is_empty());
         let (is_used, file) =
-            (!route::names_upstreams(&self.flags, &keys), self.resolv_file.display());
+            (asks && !route::names_upstreams(&flags, &keys), resolv_file.display());
         let refused = refused.into_iter().filter(|_| is_used);
         self.note(Upstreams {
-            count: Some(routes.groups()[0].servers.len()),
+            count: asks.then(|| routes.groups()[0].servers.len()),
             refused: refused.map(|reason| format!("{file}: {reason}")).collect(),
         });
         routes
@@ -175,16 +193,22 @@ pub async fn follow(
     loop {
         let new = sources.routes();
         let before = routes.load_full();
-        if new.groups() != before.groups() {
+        if new != *before {
+            let mut suffixes = changed(before.groups(), new.groups());
+            suffixes.extend(before.changed(&new));
             routes.store(Arc::new(new));
-            let changed = changed(before.groups(), routes.load().groups());
-            tracing::info!(suffixes = changed.len(), "routes changed");
-            cache.remove_below_any(&changed);
+            tracing::info!(suffixes = suffixes.len(), "routes changed");
+            cache.remove_below_any(&suffixes);
         }
         tokio::select! {
             () = stopping.cancelled() => return Ok(()),
             changed = sources.directory.changed() => if changed.is_err() {
                 // The follower of the directory has ended, and with it the program.
+                stopping.cancelled().await;
+                return Ok(());
+            },
+            changed = sources.live.changed() => if changed.is_err() {
+                // The follower of the Corefile has ended, and with it the program.
                 stopping.cancelled().await;
                 return Ok(());
             },
@@ -278,7 +302,9 @@ mod tests {
     fn sources(flags: &[&str], path: &Path) -> Sources {
         let flags = flags.iter().map(|flag| flag.parse().unwrap()).collect();
         let (directory, _) = config_dir::open(None);
-        Sources::new(flags, directory, path.to_owned())
+        let (answers, lifetimes) = (Vec::new(), Lifetimes::default());
+        let live = Live { servers: flags, answers, resolv_file: path.to_owned(), lifetimes };
+        Sources::new(watch::channel(live).1, directory)
     }
 
     #[test]

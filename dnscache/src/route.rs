@@ -14,6 +14,7 @@
 //!                                                               are no longer special
 //! ```
 
+mod answer;
 mod flag;
 mod reverse;
 mod special;
@@ -27,6 +28,7 @@ use shared::config_dir::{Keys, Server};
 use crate::doors::Rebind;
 use crate::normalise::Answer;
 
+pub use answer::{AnswerError, AnswerFlag, Lifetimes, ZoneTtlError, ZoneTtlFlag};
 pub use flag::{FlagError, Resolv, ServerFlag, Target, resolv_conf, wire};
 pub use reverse::{After, Beyond, is_reverse};
 pub use special::{Kind, Local, text};
@@ -66,6 +68,9 @@ pub struct Routes {
     suffix_len_max: usize,
     /// What servers of names without a route of their own must not answer.
     rebind: Option<Arc<Rebind>>,
+    /// The response code for what no suffix routes, if no server is asked about it.
+    otherwise: Option<u16>,
+    lifetimes: Lifetimes,
 }
 
 /// Something for each suffix, which is in wire form and lower case.
@@ -79,6 +84,8 @@ enum Suffix {
     Local,
     /// Local unless a shorter suffix is routed.
     Special(Kind),
+    /// No server is asked: this response code.
+    Code(u16),
 }
 
 /// What the suffixes of a name lead to, the longest of each sort.
@@ -104,6 +111,8 @@ impl Routes {
             unqualified: None,
             suffix_len_max: 0,
             rebind: None,
+            otherwise: None,
+            lifetimes: Lifetimes::default(),
         };
         routes.add_group(ROOT, default_servers(flags, keys, resolv));
         routes.add_flags(flags);
@@ -124,9 +133,14 @@ impl Routes {
             }
             routes.suffixes.insert(name, Suffix::Group(group));
         }
-        let suffixes = routes.suffixes.keys().chain(routes.reverse.keys());
-        routes.suffix_len_max = suffixes.map(|suffix| suffix.len()).max().unwrap_or(0);
+        routes.measure();
         routes
+    }
+
+    /// Notes how long the longest suffix is.
+    fn measure(&mut self) {
+        let suffixes = self.suffixes.keys().chain(self.reverse.keys());
+        self.suffix_len_max = suffixes.map(|suffix| suffix.len()).max().unwrap_or(0);
     }
 
     /// Adds the filter of answers about names without a route of their own.
@@ -168,9 +182,9 @@ impl Routes {
             (Some(route), ..) => route,
             (None, Some(local), _) => Route::Local(local),
             (None, None, Some(suffix)) if shared::wire::labels(name).count() == 1 => {
-                route(suffix, name)
+                self.resolve(suffix, name)
             }
-            _ => Route::Group(DEFAULT),
+            _ => self.otherwise(),
         }
     }
 
@@ -189,7 +203,8 @@ impl Routes {
         let found = self.find(name);
         found.reverse?;
         let special = found.special.filter(|local| local.kind != Kind::Private);
-        let route = found.routed.or(special.map(Route::Local)).unwrap_or(Route::Group(DEFAULT));
+        let route = found.routed.or(special.map(Route::Local));
+        let route = route.unwrap_or_else(|| self.otherwise());
         Some(Beyond { route, after: After::of(name)? })
     }
 
@@ -232,7 +247,7 @@ impl Routes {
                         found.special.get_or_insert(Local { zone: rest, kind });
                     }
                     Some(&suffix) if found.routed.is_none() => {
-                        found.routed = Some(route(suffix, rest));
+                        found.routed = Some(self.resolve(suffix, rest));
                     }
                     Some(&Suffix::Group(group))
                         if self.reserves(group, above) && !self.is_in_pod(found.routed) =>
@@ -249,6 +264,17 @@ impl Routes {
 
     fn is_in_pod(&self, route: Option<Route<'_>>) -> bool {
         matches!(route, Some(Route::Group(group)) if self.groups[group].owned)
+    }
+
+    /// What `suffix`, found at `zone`, leads to.
+    fn resolve<'a>(&self, suffix: Suffix, zone: &'a [u8]) -> Route<'a> {
+        match suffix {
+            Suffix::Group(group) => Route::Group(group),
+            Suffix::Default => self.otherwise(),
+            Suffix::Local => Route::Local(Local { zone, kind: Kind::Absent }),
+            Suffix::Special(kind) => Route::Local(Local { zone, kind }),
+            Suffix::Code(code) => Route::Local(Local { zone, kind: Kind::Code(code) }),
+        }
     }
 
     /// Whether names below the suffix of `group` with `label` left of it are the cluster's, so that
@@ -389,15 +415,6 @@ impl Default for Routes {
     /// No server for anything.
     fn default() -> Self {
         Self::new(&[], &Keys::default(), &[])
-    }
-}
-
-fn route(suffix: Suffix, zone: &[u8]) -> Route<'_> {
-    match suffix {
-        Suffix::Group(group) => Route::Group(group),
-        Suffix::Default => Route::Group(DEFAULT),
-        Suffix::Local => Route::Local(Local { zone, kind: Kind::Absent }),
-        Suffix::Special(kind) => Route::Local(Local { zone, kind }),
     }
 }
 

@@ -5,12 +5,14 @@
 
 mod selector;
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use kube::core::Selector;
-use shared::flags;
+use shared::corefile::{self, Loaded, Surroundings};
+use shared::flags::{self, Stop};
 use shared::log::LogConfig;
 use shared::metrics::coredns::Compat;
 use shared::prefix::{self, Prefix};
@@ -98,6 +100,10 @@ pub struct Config {
     /// Directory with the keys of the kube-dns ConfigMap; applied without a restart
     #[arg(long, value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
+    /// Corefile of CoreDNS, which stands for flags; those that are given as well win; watched.
+    /// `kubedns corefile check FILE` prints what each line becomes [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub corefile: Option<PathBuf>,
     /// Threads that answer UDP, 1 to 256 [default: one per core]
     #[arg(long, value_name = "COUNT",
         value_parser = clap::value_parser!(u16).range(1..=THREADS_MAX))]
@@ -119,6 +125,9 @@ pub struct Config {
     /// The log.
     #[command(flatten)]
     pub log: LogConfig,
+    /// The Corefile in force, if there is one.
+    #[arg(skip)]
+    pub loaded: Option<Loaded>,
 }
 
 /// How names of pods are answered, as the flag spells it.
@@ -172,6 +181,20 @@ impl Scope {
 }
 
 impl Config {
+    /// Reads flags, beginning with the program's name, the environment, and the Corefile that they
+    /// name.
+    ///
+    /// Fails with one line for each mistake.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Stop> {
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        let (config, given) = flags::parse_given::<Self>(&arguments)?;
+        let Some(path) = config.corefile else { return Ok(config) };
+        let (program, surroundings) = (corefile::Program::Kubedns, Surroundings::default());
+        let source = corefile::Source { path, program, arguments, given, surroundings };
+        let (config, loaded) = source.load::<Self>().map_err(|lines| corefile::stop(&lines))?;
+        Ok(Self { loaded: Some(loaded), ..config })
+    }
+
     /// The zone that these flags describe.
     pub fn zone(&self) -> Zone {
         let text = self.domain.to_string();
@@ -309,7 +332,7 @@ const THREADS_MAX: i64 = 256;
 
 #[cfg(test)]
 mod tests {
-    use shared::flags::{Stop, parse_from};
+    use shared::flags::parse_from;
 
     use super::*;
 

@@ -23,6 +23,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use shared::clock::Moment;
 use shared::config_dir;
+use shared::corefile;
 use shared::http::{Away, Seat, standard};
 use shared::metrics::coredns::Compat;
 use shared::ready::{Check, Ready};
@@ -64,6 +65,8 @@ pub struct View {
     pub compat: Option<Compat>,
     /// How the configuration directory fares.
     pub config: watch::Receiver<config_dir::State>,
+    /// How the Corefile fares.
+    pub corefile: watch::Receiver<corefile::State>,
     /// Cancelled once the program was told to stop.
     pub leaving: CancellationToken,
 }
@@ -107,6 +110,7 @@ impl View {
         let stale = self.reader.records().is_stale();
         checks.extend(self.snapshot.as_ref().map(|state| state.borrow().check(stale, unix_ms())));
         checks.push(self.config.borrow().check());
+        checks.extend(self.corefile.borrow().check());
         checks.extend(Check::shutdown(&self.leaving));
         checks
     }

@@ -26,6 +26,7 @@
 pub mod answer;
 pub mod changes;
 pub mod config;
+mod corefile;
 pub mod explain;
 pub mod federation;
 pub mod http;
@@ -185,6 +186,7 @@ impl Program {
             counts: publisher.counts(),
             compat: config.metrics_compat,
             config: config_state.clone(),
+            corefile: corefile::start(&config, &mut tasks),
             leaving: tasks.leaving(),
         };
         let nodes = match objects {
@@ -207,8 +209,7 @@ impl Program {
         let router = http::router(view, changes_seen, stopping.clone());
         tasks.spawn("publish", publisher.run(news, stopping.clone()));
         let ending = tasks.ending();
-        let listener_end = serving.finished_after(async move { ending.cancelled().await });
-        tasks.spawn_last("dns", listener_end);
+        tasks.spawn_last("dns", serving.finished_after(async move { ending.cancelled().await }));
         tasks.spawn("transfers", transfers.run(stopping.clone()));
         tasks.spawn("config-dir", config_follower.run(stopping.clone()));
         tasks.spawn("http", shared::http::serve(listener, router, stopping));

@@ -9,7 +9,10 @@ fn main() -> ExitCode {
     if let Some(code) = probe::from_arguments("kubedns") {
         return code;
     }
-    let config: Config = flags::parse();
+    if let Some(code) = shared::corefile::from_arguments("kubedns") {
+        return code;
+    }
+    let config = flags::or_exit(Config::read(std::env::args_os()));
     if let Err(error) = config.check() {
         return flags::wrong::<Config>(&error);
     }

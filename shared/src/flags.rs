@@ -3,6 +3,7 @@
 //! Edge: reads the arguments and the environment, and may end the process. What a flag means is
 //! the business of each program's `config.rs`; this file must not know any flag by name.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 use clap::{ArgAction, CommandFactory, Parser};
 
 use crate::{interface, peer};
@@ -44,7 +46,7 @@ pub fn subcommand<C: Parser>(program: &str, name: &str) -> Option<C> {
 }
 
 /// The configuration; ends the process if there is none.
-fn or_exit<C>(read: Result<C, Stop>) -> C {
+pub fn or_exit<C>(read: Result<C, Stop>) -> C {
     match read {
         Ok(config) => config,
         Err(Stop::Shown(text)) => {
@@ -76,14 +78,54 @@ pub fn parse_from<C: Parser>(
     parse_with(C::command(), arguments, &|name| std::env::var_os(name))
 }
 
+/// The flags that the command line or the environment sets, without their hyphens, with their
+/// values as text; a switch has none.
+pub type Given = BTreeMap<String, Vec<String>>;
+
+/// [`parse_from`], and which flags were set.
+pub fn parse_given<C: Parser>(arguments: &[OsString]) -> Result<(C, Given), Stop> {
+    let environment = |name: &str| std::env::var_os(name);
+    let (matches, mut command, variables) =
+        matches(C::command(), arguments.to_vec(), &environment)?;
+    let is_set = |argument: &clap::Arg| {
+        let source = matches.value_source(argument.get_id().as_str());
+        let is_given = matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable));
+        argument.get_long().filter(|_| is_given).map(str::to_owned)
+    };
+    let mut given = Given::new();
+    for argument in command.get_arguments() {
+        let Some(long) = is_set(argument) else { continue };
+        let is_switch = matches!(argument.get_action(), ArgAction::SetTrue | ArgAction::SetFalse);
+        let values = matches.get_raw(argument.get_id().as_str()).filter(|_| !is_switch);
+        let values = values.into_iter().flatten();
+        given.insert(long, values.map(|value| value.to_string_lossy().into_owned()).collect());
+    }
+    let config = C::from_arg_matches(&matches)
+        .map_err(|error| Stop::Wrong(blame(one_line(&error.format(&mut command)), &variables)))?;
+    Ok((config, given))
+}
+
 /// The value of an environment variable.
 type Environment<'e> = &'e dyn Fn(&str) -> Option<OsString>;
 
 fn parse_with<C: Parser>(
     command: clap::Command,
-    mut arguments: Vec<OsString>,
+    arguments: Vec<OsString>,
     environment: Environment<'_>,
 ) -> Result<C, Stop> {
+    let (matches, mut command, variables) = matches(command, arguments, environment)?;
+    C::from_arg_matches(&matches)
+        .map_err(|error| Stop::Wrong(blame(one_line(&error.format(&mut command)), &variables)))
+}
+
+/// What was matched, by which command, with which variables.
+type Matched = (clap::ArgMatches, clap::Command, Vec<Variable>);
+
+fn matches(
+    command: clap::Command,
+    mut arguments: Vec<OsString>,
+    environment: Environment<'_>,
+) -> Result<Matched, Stop> {
     let mut command = command.color(clap::ColorChoice::Auto);
     let variables = variables(&command, &arguments, environment);
     let is_help = |argument: &OsString| argument == "--help" || argument == "-h";
@@ -102,13 +144,11 @@ fn parse_with<C: Parser>(
     let values = variables.iter().flat_map(|variable| variable.arguments.iter().cloned());
     let at = arguments.len().min(1);
     arguments.splice(at..at, values.collect::<Vec<_>>());
-    let read = command.try_get_matches_from_mut(arguments).and_then(|matches| {
-        C::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
-    });
-    read.map_err(|error| match error.use_stderr() {
-        false => Stop::Shown(error.render().to_string()),
-        true => Stop::Wrong(blame(one_line(&error), &variables)),
-    })
+    match command.try_get_matches_from_mut(arguments) {
+        Ok(matches) => Ok((matches, command, variables)),
+        Err(error) if error.use_stderr() => Err(Stop::Wrong(blame(one_line(&error), &variables))),
+        Err(error) => Err(Stop::Shown(error.render().to_string())),
+    }
 }
 
 /// Prints what is wrong with flags that contradict each other, one line, and yields exit code 2:

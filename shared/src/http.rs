@@ -26,7 +26,7 @@ use crate::serve::boot_time;
 use connection::Impatient;
 use seats::Seats;
 
-pub use probes::{checks, metrics, standard};
+pub use probes::{checks, health, metrics, ready, standard};
 pub use seats::{Away, Seat};
 
 /// Why a program cannot listen for HTTP.

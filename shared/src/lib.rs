@@ -20,6 +20,7 @@
 //! plain_file  edge   a file read without waiting, if it is one
 //! probe       edge   the subcommand that asks an HTTP URL and exits with 0 or 1
 //! watcher     edge   changes of a directory, by inotify or every second
+//! corefile    core   CoreDNS's configuration language, and what it means for both programs
 //! config_dir  edge   the ConfigMap's files, watched; its core turns them into checked keys
 //! shutdown    edge   signals, one set of tasks, the drain
 //! ```
@@ -27,6 +28,7 @@
 pub mod addresses;
 pub mod clock;
 pub mod config_dir;
+pub mod corefile;
 pub mod descriptors;
 pub mod durations;
 pub mod endpoint;

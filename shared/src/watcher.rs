@@ -1,4 +1,4 @@
-//! Changes of a directory: inotify while the system has it, else a look every second.
+//! Changes of directories: inotify while the system has it, else a look every second.
 //!
 //! Edge. Does not know what the files are for.
 
@@ -10,10 +10,10 @@ use std::time::Duration;
 use notify::{ErrorKind, Event, RecommendedWatcher, RecursiveMode};
 use tokio::sync::Notify;
 
-/// Watches one directory. All pods of a user on a node share its inotify instances, so the instance
+/// Watches directories. All pods of a user on a node share its inotify instances, so the instance
 /// is kept once there is one: a later one might be refused.
 pub struct Watcher {
-    directory: PathBuf,
+    directories: Vec<PathBuf>,
     make: Make,
     inner: Option<Box<dyn notify::Watcher + Send>>,
     changed: Arc<Notify>,
@@ -54,7 +54,7 @@ impl State {
 impl fmt::Debug for Watcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watcher")
-            .field("directory", &self.directory)
+            .field("directories", &self.directories)
             .field("state", &self.state)
             .finish_non_exhaustive()
     }
@@ -67,8 +67,14 @@ impl Watcher {
     }
 
     fn with(directory: &Path, make: Make) -> Self {
-        let (directory, changed) = (directory.to_owned(), Arc::new(Notify::new()));
-        Self { directory, make, inner: None, changed, state: State::Watching }
+        let (directories, changed) = (vec![directory.to_owned()], Arc::new(Notify::new()));
+        Self { directories, make, inner: None, changed, state: State::Watching }
+    }
+
+    /// Watches these directories from the next [`Watcher::arm`] on. Those from before may go on
+    /// ringing.
+    pub fn set_directories(&mut self, directories: Vec<PathBuf>) {
+        self.directories = directories;
     }
 
     /// Makes what changes from now on ring, if the system lets it; returns how changes are noticed.
@@ -78,13 +84,18 @@ impl Watcher {
     pub fn arm(&mut self) -> State {
         let watched = match self.inner.take().map_or_else(|| self.make(), Ok) {
             Ok(mut inner) => {
-                let watched = inner.watch(&self.directory, RecursiveMode::NonRecursive);
+                let watch =
+                    |directory: &PathBuf| inner.watch(directory, RecursiveMode::NonRecursive);
+                // All of them are watched; a refusal counts more than a directory that is absent.
+                let failed = self.directories.iter().map(watch).filter_map(Result::err);
+                let failed = failed.reduce(|one, other| if is_absent(&one) { other } else { one });
                 self.inner = Some(inner);
-                watched
+                failed.map_or(Ok(()), Err)
             }
             Err(error) => Err(error),
         };
-        let directory = self.directory.display();
+        let directory = self.directories.first().map(|it| it.display().to_string());
+        let directory = directory.unwrap_or_default();
         let state = match &watched {
             Ok(()) => State::Watching,
             Err(error) if is_absent(error) => State::Absent,

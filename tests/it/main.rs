@@ -6,6 +6,7 @@ mod cargo_load;
 mod cargo_pod;
 mod chart;
 mod conformance;
+mod corefile;
 mod dnscache;
 mod environment;
 mod fixture;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use dnscache::forward::act::{Act, Datagram, Try, Via};
 use dnscache::forward::queries::{End, Failure, Health, Origin, Queries, Question, Rules};
-use dnscache::lifetime::Limits;
 use dnscache::route::Routes;
 use shared::clock::Moment;
 use shared::endpoint::Endpoint;
@@ -87,7 +86,6 @@ enum Arrival {
     Stream { one: Try, bytes: Option<Vec<u8>> },
 }
 
-const LIMITS: Limits = Limits { ttl_min: 0, ttl_max: 86_400, negative_max: 300 };
 /// How long a question is under way at most.
 const PATIENCE: Duration = Duration::from_millis(4_800);
 
@@ -209,7 +207,7 @@ impl World {
             Via::Own { slot, at } => sockets.get(&(slot, at)) == Some(&socket),
             Via::Pool(_) => true,
         };
-        let rules = Rules { routes: &self.routes, limits: &LIMITS };
+        let rules = Rules { routes: &self.routes };
         match arrival {
             Arrival::Datagram { via, socket, bytes } if is_open(&self.sockets, via, socket) => {
                 let datagram = Datagram { bytes: &bytes, is_cut: bytes.len() > 2_048 };

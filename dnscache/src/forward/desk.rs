@@ -30,7 +30,6 @@ use super::zones::Zones;
 use crate::cache::{Cache, Entry, Lookup};
 use crate::changes::Stream;
 use crate::counters::Counters;
-use crate::lifetime::Limits;
 use crate::local::Local;
 use crate::normalise::Answer;
 use crate::route::{Route, Routes};
@@ -45,8 +44,6 @@ pub struct Shared {
     pub routes: Arc<ArcSwap<Routes>>,
     /// The current rules.
     pub local: Arc<ArcSwap<Local>>,
-    /// The limits of TTLs.
-    pub limits: Limits,
     /// How long a question waits for its upstreams.
     pub patience: Duration,
     /// What became of each query.
@@ -215,13 +212,13 @@ impl Desk {
 
     /// Takes a datagram in. Returns whether it ended its query.
     pub fn datagram(&mut self, via: Via, datagram: Datagram<'_>, now: Moment) -> bool {
-        let rules = Rules { routes: &self.routes, limits: &self.shared.limits };
+        let rules = Rules { routes: &self.routes };
         self.queries.datagram(via, datagram, now, &rules)
     }
 
     /// Takes the outcome of an exchange over TCP in.
     pub fn stream(&mut self, one: Try, message: Option<&[u8]>, now: Moment) {
-        let rules = Rules { routes: &self.routes, limits: &self.shared.limits };
+        let rules = Rules { routes: &self.routes };
         self.queries.stream(one, message, now, &rules);
     }
 

@@ -8,7 +8,6 @@ use shared::wire::{ErrorCode, HEADER_LEN, name_end, rcode};
 use super::message::{Failure, Match, edns_options, is_truncated, response_code};
 use crate::cache::Question;
 use crate::extended_error;
-use crate::lifetime::Limits;
 use crate::normalise::{self, Answer, Asked, Unusable};
 use crate::route::{Route, Routes};
 
@@ -30,10 +29,9 @@ pub(super) enum Outcome {
 /// The rules by which replies are judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules<'a> {
-    /// Decide which names the servers of a group may say something about.
+    /// Decide which names the servers of a group may say something about, and how long answers
+    /// may be kept.
     pub routes: &'a Routes,
-    /// The limits of TTLs.
-    pub limits: &'a Limits,
 }
 
 /// A reply that was matched to its query.
@@ -111,7 +109,8 @@ pub(super) fn reduce(
             Some(Route::Local(_)) => true,
         },
     };
-    let answer = normalise::reduce_chain(replies, &asked, rules.limits)?;
+    let limits = routes.limits(question.name);
+    let answer = normalise::reduce_chain(replies, &asked, limits)?;
     Ok(routes.filter(question.name, replies, answer))
 }
 

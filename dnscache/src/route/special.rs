@@ -30,6 +30,8 @@ pub enum Kind {
     Multicast,
     /// Every name has the loopback addresses (RFC 6761 section 6.3).
     Loopback,
+    /// No server is asked: every name gets this response code.
+    Code(u16),
 }
 
 impl Local<'_> {
@@ -39,6 +41,9 @@ impl Local<'_> {
     /// denied with the SOA of a zone above it, because a name with an SOA exists.
     pub fn answer(&self, query: &Query<'_>, reply: &mut Reply<'_>) {
         reply.set_recursion_available(true);
+        if let Kind::Code(code) = self.kind {
+            return reply.fail(code, ErrorCode::Other, "no server is asked about this name");
+        }
         reply.set_authoritative(true);
         let is_apex = query.name().len() == self.zone.len();
         let is_absent = matches!(self.kind, Kind::Absent | Kind::Multicast);

@@ -29,6 +29,7 @@ pub fn registries(view: &View) -> Arc<[Registry]> {
     let mut registry = shared::metrics::registry("kubedns", env!("CARGO_PKG_VERSION"));
     register_dns(&mut registry, view.counters.clone(), view.overflow.clone());
     register_config_dir(&mut registry, view.config.clone());
+    registry.register_collector(Box::new(shared::corefile::Metrics(view.corefile.clone())));
     registry.register_collector(Box::new(Records { view: view.clone(), tally: Mutex::new(None) }));
     let compat = view.compat.map(|Compat::Coredns| coredns::registry(view));
     std::iter::once(registry).chain(compat).collect()

@@ -18,19 +18,35 @@ use tokio::task::spawn_blocking;
 use crate::metrics::Format;
 use crate::ready::{Check, Finding};
 
-/// `/livez` and `/healthz` from `live`, `/readyz` and `/readiness` from `ready`, `/metrics` from
-/// `registries`.
+/// The pages of [`health`] and [`ready`], and `/metrics` from `registries`.
 pub fn standard<L, R>(live: L, ready: R, registries: Arc<[Registry]>) -> Router
 where
     L: Fn() -> Vec<Check> + Clone + Send + Sync + 'static,
     R: Fn() -> Vec<Check> + Clone + Send + Sync + 'static,
 {
+    health(live).merge(self::ready(ready)).route("/metrics", metrics(registries))
+}
+
+/// `/livez`, `/healthz` and, as CoreDNS has it, `/health` from `live`.
+pub fn health<L>(live: L) -> Router
+where
+    L: Fn() -> Vec<Check> + Clone + Send + Sync + 'static,
+{
     Router::new()
         .route("/livez", checks("livez", live.clone()))
-        .route("/healthz", checks("healthz", live))
+        .route("/healthz", checks("healthz", live.clone()))
+        .route("/health", checks("health", live))
+}
+
+/// `/readyz`, `/readiness` and, as CoreDNS has it, `/ready` from `ready`.
+pub fn ready<R>(ready: R) -> Router
+where
+    R: Fn() -> Vec<Check> + Clone + Send + Sync + 'static,
+{
+    Router::new()
         .route("/readyz", checks("readyz", ready.clone()))
-        .route("/readiness", checks("readiness", ready))
-        .route("/metrics", metrics(registries))
+        .route("/readiness", checks("readiness", ready.clone()))
+        .route("/ready", checks("ready", ready))
 }
 
 /// 200 while no check fails, else 503: `ok`, or one line per check where one failed or where the

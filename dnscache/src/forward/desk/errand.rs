@@ -267,7 +267,7 @@ impl Desk {
         let also = std::mem::take(&mut made.also);
         let error = made.error.take();
         made.lifetime_secs = if error.is_some() { Some(0) } else { made.lifetime_secs };
-        let limits = &self.shared.limits;
+        let limits = self.routes.limits(question.name);
         let Some(answer) = made.into_answer(question.name, question.qtype, limits) else {
             return self.give_up(errand, TOO_LONG, now);
         };
@@ -311,7 +311,7 @@ impl Desk {
     fn keep(&self, question: &Question<'_>, rows: Rows, kept: Kept) {
         let lifetime_secs = Some(rows.ttl().unwrap_or(0));
         let made = Made { lifetime_secs, ..Made::new(rows) };
-        let limits = &self.shared.limits;
+        let limits = self.routes.limits(question.name);
         if let Some(answer) = made.into_answer(question.name, question.qtype, limits) {
             let kept = Kept { lifetime_secs: answer.lifetime_secs, ..kept };
             self.shared.cache.insert_as_of(question, &answer.entry, kept);

@@ -90,7 +90,7 @@ impl Desk {
     /// Lands the query in `slot` with several replies.
     pub(super) fn land_chain(&mut self, slot: u16, replies: &[&[u8]], now: Moment) {
         let group = self.queries.origin(slot).group;
-        let rules = Rules { routes: &self.routes, limits: &self.shared.limits };
+        let rules = Rules { routes: &self.routes };
         match reduce(replies, &self.queries.question(slot), group, &rules) {
             Ok(answer) => self.land_answer(slot, answer, replies, now),
             Err(error) => {

@@ -1,0 +1,187 @@
+//! What the parser takes and what it refuses.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// Files, the place of the error, and a part of its reason.
+type Row<'r> = (&'r [(&'r str, &'r str)], &'r str, &'r str);
+
+/// Files by their paths.
+type Files = BTreeMap<String, String>;
+
+fn files(rows: &[(&str, &str)]) -> Files {
+    rows.iter().map(|&(path, text)| (path.to_owned(), text.to_owned())).collect()
+}
+
+/// Parses `Corefile` of `files`; `*` in the last part of a path matches any text.
+fn parse_files(files: &Files) -> Result<Corefile, Error> {
+    let mut read = |path: &str| match path.split_once('*') {
+        None => match files.get(path) {
+            Some(text) => Ok(vec![Text { path: path.to_owned(), text: text.clone() }]),
+            None => Err("No such file".to_owned()),
+        },
+        Some((begin, end)) => {
+            let fits = |path: &&String| path.starts_with(begin) && path.ends_with(end);
+            let found = files.keys().filter(fits);
+            Ok(found.map(|path| Text { path: path.clone(), text: files[path].clone() }).collect())
+        }
+    };
+    let variable = |name: &str| match name {
+        "ZONE" => Some("a.example".to_owned()),
+        "NAME" => Some("cache".to_owned()),
+        "TWO" => Some("a b".to_owned()),
+        _ => None,
+    };
+    parse("Corefile", Outside { read: &mut read, variable: &variable })
+}
+
+/// One line for each line of the configuration: `KEYS | DIRECTIVE ARGUMENT...`, options behind `>`.
+fn shown(corefile: &Corefile) -> Vec<String> {
+    let words = |tokens: &[Token]| {
+        tokens.iter().map(|token| token.text.as_str()).collect::<Vec<_>>().join(",")
+    };
+    let line = |line: &Line| [&line.name.text, ":", &words(&line.arguments)].concat();
+    let mut lines = Vec::new();
+    for block in &corefile.blocks {
+        lines.push(words(&block.keys));
+        for directive in &block.directives {
+            lines.push(format!("  {}", line(&directive.line)));
+            lines.extend(directive.options.iter().map(|option| format!("    {}", line(option))));
+        }
+    }
+    lines
+}
+
+#[track_caller]
+fn check(rows: &[(&str, &str)], expected: &[&str]) {
+    match parse_files(&files(rows)) {
+        Ok(corefile) => assert_eq!(shown(&corefile), expected, "{rows:?}"),
+        Err(error) => panic!("{rows:?}: {error}"),
+    }
+}
+
+#[test]
+fn blocks_directives_and_options() {
+    check(&[("Corefile", "")], &[]);
+    check(&[("Corefile", "# nothing\n")], &[]);
+    check(
+        &[("Corefile", ".:53 {\n errors\n cache 30 {\n  success 9984 30\n  prefetch 1\n }\n}\n")],
+        &[".:53", "  errors:", "  cache:30", "    success:9984,30", "    prefetch:1"],
+    );
+    check(
+        &[("Corefile", "a.example b.example,\nc.example {\n}\nd.example {\n whoami\n}")],
+        &["a.example,b.example,c.example", "d.example", "  whoami:"],
+    );
+    check(&[("Corefile", "a.example\nerrors\ncache 5")], &["a.example", "  errors:", "  cache:5"]);
+    check(&[("Corefile", "a.example")], &["a.example"]);
+    check(&[("Corefile", ".\n{\n errors\n}")], &[".", "  errors:"]);
+    check(&[("Corefile", ". {\n cache {\n }\n health\n}")], &[".", "  cache:", "  health:"]);
+    check(&[("Corefile", ". {\n log \"a b\" c\n}")], &[".", "  log:a b,c"]);
+    check(
+        &[("Corefile", "{$ZONE}:53 {\n {%NAME%} {$UNSET} {$TWO}\n}")],
+        &["a.example:53", "  cache:,a b"],
+    );
+}
+
+#[test]
+fn snippets_and_imports_stand_for_their_lines() {
+    check(
+        &[("Corefile", "(s) {\n errors\n cache 5 {\n  prefetch 1\n }\n}\n. {\n import s\n log\n}")],
+        &[".", "  errors:", "  cache:5", "    prefetch:1", "  log:"],
+    );
+    check(
+        &[("Corefile", "(o) {\n prefetch 1\n}\n. {\n cache {\n  import o\n  keepttl\n }\n}")],
+        &[".", "  cache:", "    prefetch:1", "    keepttl:"],
+    );
+    check(
+        &[("d/x", "whoami"), ("Corefile", ". {\n import d/x\n}\n"), ("x", "errors")],
+        &[".", "  whoami:"],
+    );
+    check(
+        &[
+            ("Corefile", "import d/a.conf\n. {\n import in-b\n}"),
+            ("d/a.conf", "import b.conf\na.example {\n errors\n}"),
+            ("d/b.conf", "(in-b) {\n log\n import c.conf\n}"),
+            ("d/c.conf", "loop"),
+        ],
+        &["a.example", "  errors:", ".", "  log:", "  loop:"],
+    );
+    check(
+        &[("Corefile", ". {\n import *.on\n}"), ("b.on", "log"), ("a.on", "errors")],
+        &[".", "  errors:", "  log:"],
+    );
+    check(&[("Corefile", ". {\n import *.none\n}")], &["."]);
+    let unmatched = parse_files(&files(&[("Corefile", ". {\n import *.none\n}")])).unwrap();
+    assert_eq!(unmatched.unmatched[0].text, "*.none");
+    let twice = "(s) {\n log\n}\n. {\n import s\n import s\n}";
+    check(&[("Corefile", twice)], &[".", "  log:", "  log:"]);
+}
+
+#[test]
+fn places_are_those_of_the_file_that_has_the_word() {
+    let rows = [("Corefile", ". {\n import d/x\n errors\n}"), ("d/x", "\n  cache 5\n")];
+    let corefile = parse_files(&files(&rows)).unwrap();
+    let lines: Vec<_> = corefile.blocks[0].directives.iter().map(|it| &it.line).collect();
+    let places: Vec<_> = lines.iter().map(|line| line.name.place.to_string()).collect();
+    assert_eq!(places, ["d/x:2:3", "Corefile:3:2"]);
+    assert_eq!(lines.iter().map(|line| line.index).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn errors_have_the_place_and_what_is_allowed() {
+    let rows: [Row; 24] = [
+        (&[], "Corefile:1:1: ", "No such file"),
+        (&[("Corefile", ". {\n errors\n")], "Corefile:2:2: ", "expected a '}'"),
+        (&[("Corefile", ". {\n cache {\n a\n")], "Corefile:3:2: ", "inside the block of cache"),
+        (&[("Corefile", "}\n")], "Corefile:1:1: ", "'}' without"),
+        (&[("Corefile", ". {\n}\n}\n")], "Corefile:3:1: ", "'}' without"),
+        (&[("Corefile", ". {\n cache 30{\n }\n}\n")], "Corefile:4:1: ", "'}' without"),
+        (&[("Corefile", "{\n errors\n}\n")], "Corefile:1:1: ", "without a zone"),
+        (&[("Corefile", "a, {\n}\n")], "Corefile:1:4: ", "expected another zone"),
+        (&[("Corefile", "a,\n")], "Corefile:1:1: ", "expected another zone"),
+        (&[("Corefile", ". {\n cache { success 1 }\n}")], "Corefile:2:20: ", "line of its own"),
+        (&[("Corefile", ". {\n cache { }\n}\n. {\n cache { } }")], "Corefile:5:12: ", "new line"),
+        (&[("Corefile", ". {\n cache {\n a {\n }\n}")], "Corefile:3:4: ", "block of its own"),
+        (&[("Corefile", ". {\n {\n }\n}")], "Corefile:2:2: ", "without a directive"),
+        (&[("Corefile", ". {\n import\n}")], "Corefile:2:2: ", "without a name"),
+        (&[("Corefile", ". {\n import a b\n}")], "Corefile:2:11: ", "too much"),
+        (&[("Corefile", ". {\n import \"\"\n}")], "Corefile:2:9: ", "empty name"),
+        (&[("Corefile", ". {\n import a\n}")], "Corefile:2:9: ", "cannot import a: No such file"),
+        (&[("Corefile", ". {\n import a*b*\n}")], "Corefile:2:9: ", "at most one *"),
+        (&[("Corefile", "import Corefile")], "Corefile:1:8: ", "imports itself"),
+        (&[("Corefile", "import a"), ("a", "import b"), ("b", "import a")], "b:1:8: ", "itself"),
+        (&[("Corefile", "(s) {\n import s\n}\n. {\n import s\n}")], "Corefile:2:9: ", "s imports"),
+        (&[("Corefile", "(s)\nlog")], "Corefile:1:1: ", "no braces"),
+        (&[("Corefile", "(s) {\n")], "Corefile:1:1: ", "not closed"),
+        (&[("Corefile", "(s) {\n}\n(s) {\n}")], "Corefile:3:1: ", "defined twice"),
+    ];
+    for (rows, place, reason) in rows {
+        let error = parse_files(&files(rows)).expect_err(&format!("{rows:?}")).to_string();
+        assert!(error.starts_with(place) && error.contains(reason), "{rows:?}: {error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn large_configurations_end_with_one_error() {
+    let braces = "{ ".repeat(5 << 20);
+    let words = "a ".repeat(TOKENS_MAX + 1);
+    let snippet =
+        format!("(s) {{\n{}}}\n. {{\n{}}}", "a\n".repeat(2_000), "import s\n".repeat(2_000));
+    let imports = format!("(s) {{\n}}\n. {{\n{}}}", "import s\n".repeat(IMPORTS_MAX + 1));
+    let deep: String =
+        (0..200).map(|at| format!("(s{}) {{\n import s{at}\n}}\n", at + 1)).collect();
+    let deep = format!("(s0) {{\n}}\n{deep}\n. {{\n import s200\n}}");
+    for (text, reason) in [
+        (braces, "more than 500000 words"),
+        (words, "more than 500000 words"),
+        (snippet, "more than 500000 words"),
+        (imports, "more than 10000 imports"),
+        (deep, "more than 100 deep"),
+    ] {
+        let parsed = parse_files(&files(&[("Corefile", &text)]));
+        let error = parsed.map(|_| ()).expect_err(reason).to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+}

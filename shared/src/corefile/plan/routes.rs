@@ -1,0 +1,225 @@
+//! Who is asked about which names: `kubernetes` and the lines `forward` of every block, as the
+//! longest suffix that dnscache routes by.
+//!
+//! Core. In CoreDNS a query goes to the block with the longest zone, and there to the first line
+//! that is about its name. Falling through never leaves a block.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use super::super::keys::Zone;
+use super::super::plugins::{Cache, Forward, Server, To};
+use super::{Program, Rows, Surroundings};
+
+/// Maps the routes of all blocks.
+pub fn map(servers: &[Server], surroundings: Surroundings, rows: &mut Rows) {
+    let zones: BTreeSet<&Zone> = servers.iter().flat_map(Server::zones).collect();
+    let mut plan = Routes { zones, rows, files: BTreeMap::new() };
+    for server in servers {
+        for zone in server.zones() {
+            plan.map_zone(server, zone, surroundings);
+        }
+        plan.map_unreached(server);
+    }
+    if !plan.zones.iter().any(|zone| zone.is_root())
+        && let Some(server) = servers.first()
+    {
+        plan.rows.set(server.index, (Program::Dnscache, "answer"), "REFUSED");
+    }
+    lifetimes(servers, rows);
+}
+
+struct Routes<'p> {
+    /// The zones of all blocks.
+    zones: BTreeSet<&'p Zone>,
+    rows: &'p mut Rows,
+    /// Lines that are about names at all, with the file that they name.
+    files: BTreeMap<usize, Option<&'p str>>,
+}
+
+impl<'p> Routes<'p> {
+    /// Maps what `server` answers for its zone `zone`.
+    fn map_zone(&mut self, server: &'p Server, zone: &Zone, surroundings: Surroundings) {
+        let mut suffixes: BTreeSet<Zone> = BTreeSet::from([zone.clone()]);
+        let forwards = server.forwards.iter();
+        let named = forwards.flat_map(|it| std::iter::once(&it.from).chain(&it.except));
+        suffixes.extend(named.filter(|it| it.is_within(zone)).cloned());
+        suffixes.retain(|suffix| self.is_answered_by(suffix, zone));
+        for suffix in &suffixes {
+            self.map_suffix(server, suffix, suffix == zone);
+        }
+        let kubedns = surroundings.kubedns;
+        let kubedns = format!("{}#{}", kubedns.ip(), kubedns.port());
+        let mut to_kubedns = |index: usize, its: &Zone| {
+            let suffix = if zone.is_within(its) { zone } else { its };
+            if suffix.is_within(zone) && self.is_answered_by(suffix, zone) {
+                let value = format!("/{suffix}/{kubedns}");
+                self.rows.set(index, (Program::Dnscache, "server"), value);
+            }
+        };
+        if let Some(kubernetes) = &server.kubernetes {
+            let zones = kubernetes.domain.iter().chain(&kubernetes.reverse);
+            zones.for_each(|its| to_kubedns(kubernetes.index, its));
+            if let Some((index, its)) = &kubernetes.clusterset {
+                to_kubedns(*index, its);
+            }
+        }
+        if let Some(multicluster) = &server.multicluster {
+            to_kubedns(multicluster.index, &multicluster.zone);
+        }
+        self.map_fallthrough(server);
+    }
+
+    /// Whether names at `suffix` go to the block of `zone`, and not to one with a longer zone.
+    fn is_answered_by(&self, suffix: &Zone, zone: &Zone) -> bool {
+        let mut longer = self.zones.iter().filter(|it| it.depth() > zone.depth());
+        !longer.any(|longer| suffix.is_within(longer))
+    }
+
+    /// Maps the first line that is about `suffix`; `is_zone` if that is the zone of the block.
+    fn map_suffix(&mut self, server: &'p Server, suffix: &Zone, is_zone: bool) {
+        let is_about = |forward: &&Forward| {
+            let is_excepted = |it: &Zone| suffix.is_within(it) && forward.from != *suffix;
+            suffix.is_within(&forward.from) && !forward.except.iter().any(is_excepted)
+        };
+        if let Some(forward) = server.forwards.iter().find(is_about) {
+            return self.map_forward(forward, suffix);
+        }
+        let is_cluster = server
+            .kubernetes
+            .as_ref()
+            .is_some_and(|it| it.domain.iter().chain(&it.reverse).any(|its| suffix.is_within(its)));
+        if is_cluster {
+            return;
+        }
+        let except = server.forwards.iter().find(|it| it.except.contains(suffix));
+        let index = except.filter(|_| !is_zone).map_or(server.index, |it| it.index);
+        let value = match suffix.is_root() {
+            true => "SERVFAIL".to_owned(),
+            false => format!("/{suffix}/SERVFAIL"),
+        };
+        self.rows.set(index, (Program::Dnscache, "answer"), value);
+    }
+
+    fn map_forward(&mut self, forward: &'p Forward, suffix: &Zone) {
+        self.files.insert(forward.index, None);
+        let route = if suffix.is_root() { String::new() } else { format!("/{suffix}/") };
+        for to in &forward.to {
+            match to {
+                To::Server { address, tls } => {
+                    let server = endpoint(forward, *address, tls.as_ref());
+                    let value = format!("{route}{server}");
+                    self.rows.set(forward.index, (Program::Dnscache, "server"), value);
+                }
+                To::File(_) if forward.to.len() > 1 => self.rows.refuse(
+                    forward.index,
+                    "a file cannot stand beside other servers; write one or the other",
+                ),
+                To::File(file) if suffix.is_root() => {
+                    self.rows.set(forward.index, (Program::Dnscache, "resolv-file"), file);
+                    if forward.is_tcp || forward.source.is_some() {
+                        let reason = "the servers of a file are asked over UDP, from any address; \
+                            write their addresses here";
+                        self.rows.refuse(forward.index, reason);
+                    }
+                }
+                To::File(_) => {
+                    let value = format!("{route}#");
+                    self.rows.set(forward.index, (Program::Dnscache, "server"), value);
+                    self.files.insert(forward.index, Some(""));
+                }
+            }
+        }
+    }
+
+    /// Refuses what kubedns cannot leave to the next plugin.
+    fn map_fallthrough(&mut self, server: &Server) {
+        let Some(kubernetes) = &server.kubernetes else { return };
+        let Some(domain) = &kubernetes.domain else { return };
+        for (index, zones) in &kubernetes.fallthrough {
+            if zones.iter().any(|it| domain.is_within(it)) {
+                let reason = format!(
+                    "missing names of {domain} are denied, and asked of no other server; write \
+                     fallthrough in-addr.arpa ip6.arpa"
+                );
+                self.rows.refuse(*index, reason);
+            } else {
+                let text = "addresses that are not the cluster's are asked of the upstreams";
+                self.rows.build_in(*index, text);
+            }
+        }
+    }
+
+    /// Notes lines that are about no name.
+    fn map_unreached(&mut self, server: &Server) {
+        for forward in &server.forwards {
+            if !self.files.contains_key(&forward.index) {
+                let text = "never reached: a line above or another block has all its names";
+                self.rows.build_in(forward.index, text);
+            }
+        }
+    }
+}
+
+/// A server as `--server` has it.
+fn endpoint(forward: &Forward, address: SocketAddr, tls: Option<&Option<String>>) -> String {
+    let (ip, port) = (address.ip(), address.port());
+    let scheme = match tls {
+        Some(_) => "tls://",
+        None if forward.is_tcp => "tcp://",
+        None => "",
+    };
+    let after = match (tls, forward.source) {
+        (Some(Some(name)), _) => format!("@{name}"),
+        (None, Some(source)) => format!("@{source}"),
+        _ => String::new(),
+    };
+    let default = if tls.is_some() { 853 } else { 53 };
+    let port = if port == default { String::new() } else { format!("#{port}") };
+    format!("{scheme}{ip}{port}{after}")
+}
+
+/// Maps the lifetimes of each zone.
+fn lifetimes(servers: &[Server], rows: &mut Rows) {
+    let whole = servers.iter().find(|server| server.zones().any(Zone::is_root));
+    let whole = whole.and_then(|server| server.cache.as_ref());
+    let whole = whole.filter(|it| it.zones.is_empty() || it.zones.iter().any(Zone::is_root));
+    if let Some(Cache { success, denial, .. }) = whole {
+        rows.set(success.0, (Program::Dnscache, "max-ttl"), success.1);
+        rows.set(denial.0, (Program::Dnscache, "negative-ttl"), denial.1.min(NEGATIVE_SECS_MAX));
+    }
+    let of = |cache: Option<&Cache>| {
+        cache.map_or((TTL_SECS, NEGATIVE_SECS), |it| (it.success.1, it.denial.1))
+    };
+    for server in servers {
+        let cache = server.cache.as_ref();
+        let (success, denial) = of(cache);
+        let named = cache.map_or(&[][..], |cache| &cache.zones[..]);
+        let zones: Vec<&Zone> = match named {
+            [] => server.zones().collect(),
+            named => named.iter().collect(),
+        };
+        for zone in zones.into_iter().filter(|zone| !zone.is_root()) {
+            let index = cache.map_or(server.index, |cache| cache.index);
+            if (success, denial) != of(whole) {
+                let value = format!("/{zone}/{success},{}", denial.min(NEGATIVE_SECS_MAX));
+                rows.set(index, (Program::Dnscache, "zone-ttl"), value);
+            }
+        }
+        if let Some(cache) = cache {
+            let text = "the lifetimes of the block of . are the same";
+            for &(index, _) in [&cache.success, &cache.denial] {
+                if !rows.is_settled(index) {
+                    rows.build_in(index, text);
+                }
+            }
+        }
+    }
+}
+
+/// As the defaults of the flags, for zones without a cache.
+const TTL_SECS: u32 = 86_400;
+/// As the defaults of the flags, for zones without a cache.
+const NEGATIVE_SECS: u32 = 300;
+/// As `--negative-ttl`.
+const NEGATIVE_SECS_MAX: u32 = 10_800;

@@ -1,0 +1,228 @@
+//! What lines of several blocks mean together: addresses, the cluster, lifetimes.
+//!
+//! Core.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::super::keys::{Scheme, Zone};
+use super::super::plugins::{Kubernetes, Server};
+use super::{Program, Rows, Surroundings};
+
+/// Refuses keys that cannot be served, or that two blocks have.
+pub fn check_listeners(servers: &[Server], rows: &mut Rows) {
+    let mut taken: BTreeMap<(&Zone, u16, Option<IpAddr>), usize> = BTreeMap::new();
+    let mut ports_of: BTreeMap<&Zone, BTreeSet<u16>> = BTreeMap::new();
+    for server in servers {
+        for key in &server.keys {
+            if key.scheme != Scheme::Dns {
+                let reason = format!("there is no listener for {}", key.scheme.prefix());
+                rows.refuse(server.index, reason + "; expected dns:// or no scheme");
+                continue;
+            }
+            let port = key.port.unwrap_or(key.scheme.port());
+            let binds = server.listening.bind.iter().map(|&(_, address)| Some(address));
+            let mut binds: BTreeSet<Option<IpAddr>> = binds.collect();
+            if binds.is_empty() {
+                binds.insert(None);
+            }
+            for zone in &key.zones {
+                for &bind in &binds {
+                    let other = *taken.entry((zone, port, bind)).or_insert(server.index);
+                    if other != server.index {
+                        let reason = format!("{zone}:{port} is served by another block already");
+                        rows.refuse(server.index, reason + "; remove one of the two keys");
+                    }
+                }
+                let ports = ports_of.entry(zone).or_default();
+                ports.insert(port);
+                let elsewhere = servers.iter().any(|other| {
+                    other.index < server.index && other.zones().any(|its| its == zone)
+                });
+                if ports.len() > 1 && elsewhere {
+                    let reason = format!(
+                        "{zone} has another block on another port; dnscache answers alike on all \
+                         its ports, so write one block with both keys"
+                    );
+                    rows.refuse(server.index, reason);
+                }
+            }
+        }
+    }
+}
+
+/// Maps what is said once for the whole program.
+pub fn map_servers(servers: &[Server], surroundings: Surroundings, rows: &mut Rows) {
+    for server in servers {
+        for address in addresses(server) {
+            let index = server.listening.bind.first().map_or(server.index, |&(index, _)| index);
+            rows.set(index, (Program::Dnscache, "listen"), address);
+        }
+    }
+    map_metrics(servers, rows);
+    map_cluster(servers, surroundings, rows);
+    map_cache(servers, rows);
+    map_tls(servers, rows);
+}
+
+/// Where a block listens.
+fn addresses(server: &Server) -> Vec<SocketAddr> {
+    let every = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    let bind: Vec<IpAddr> = match &server.listening.bind[..] {
+        [] => every.to_vec(),
+        bind => bind.iter().map(|&(_, address)| address).collect(),
+    };
+    let mut addresses = Vec::new();
+    for key in server.keys.iter().filter(|key| key.scheme == Scheme::Dns) {
+        let port = key.port.unwrap_or(key.scheme.port());
+        for &ip in &bind {
+            let address = SocketAddr::new(ip, port);
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+    }
+    addresses
+}
+
+/// dnscache has one address for metrics.
+fn map_metrics(servers: &[Server], rows: &mut Rows) {
+    let mut first = None;
+    for &(index, address) in servers.iter().flat_map(|server| &server.listening.metrics) {
+        let first = *first.get_or_insert(address);
+        if first != address {
+            let reason = format!("metrics are served on {first} already; write one address");
+            rows.refuse(index, reason);
+            continue;
+        }
+        rows.set(index, (Program::Dnscache, "http-listen"), address);
+        for program in [Program::Kubedns, Program::Dnscache] {
+            rows.set(index, (program, "metrics-compat"), "coredns");
+        }
+    }
+}
+
+fn map_cluster(servers: &[Server], surroundings: Surroundings, rows: &mut Rows) {
+    let mut domain: Option<&Zone> = None;
+    let mut clusterset: Option<&Zone> = None;
+    for (at, server) in servers.iter().enumerate() {
+        if let Some(kubernetes) = &server.kubernetes {
+            if let Some(before) = servers[..at].iter().find_map(|it| it.kubernetes.as_ref()) {
+                let reason = match (&before.domain, &kubernetes.domain) {
+                    (Some(one), Some(other)) if one != other => {
+                        format!("kubedns serves one cluster domain, and that is {one}")
+                    }
+                    _ => "kubernetes has a line in another block; write both keys there".to_owned(),
+                };
+                rows.refuse(kubernetes.index, reason);
+                continue;
+            }
+            domain = kubernetes.domain.as_ref();
+            map_kubernetes(kubernetes, surroundings, rows);
+        }
+        let ours = server.kubernetes.as_ref().and_then(|it| it.clusterset.as_ref());
+        let ours = ours.map(|(index, zone)| (*index, zone));
+        let external = server.multicluster.as_ref().map(|it| (it.index, &it.zone));
+        for (index, zone) in ours.into_iter().chain(external) {
+            match clusterset {
+                Some(before) if before != zone => {
+                    let reason = format!("kubedns serves one clusterset, and that is {before}");
+                    rows.refuse(index, reason);
+                }
+                _ => rows.set(index, (Program::Kubedns, "clusterset-domain"), zone),
+            }
+            clusterset = Some(zone);
+        }
+    }
+    if let (Some(domain), Some(clusterset)) = (domain, clusterset)
+        && (domain.is_within(clusterset) || clusterset.is_within(domain))
+    {
+        for server in servers {
+            let ours = server.kubernetes.as_ref().and_then(|it| it.clusterset.as_ref());
+            let external = server.multicluster.as_ref().map(|it| it.index);
+            for index in ours.map(|(index, _)| *index).into_iter().chain(external) {
+                let reason = format!("one of {domain} and {clusterset} is within the other");
+                rows.refuse(index, reason);
+            }
+        }
+    }
+}
+
+fn map_kubernetes(kubernetes: &Kubernetes, surroundings: Surroundings, rows: &mut Rows) {
+    let index = kubernetes.index;
+    if let Some(domain) = &kubernetes.domain {
+        if domain.is_root() {
+            rows.refuse(index, "the cluster domain cannot be the root; write cluster.local");
+            return;
+        }
+        rows.set(index, (Program::Kubedns, "domain"), domain);
+    }
+    for prefix in &kubernetes.prefixes {
+        rows.set(index, (Program::Kubedns, "cluster-cidr"), prefix);
+    }
+    let fallthrough = kubernetes.fallthrough.iter().flat_map(|(_, zones)| zones);
+    let falls_through = |zone: &Zone| fallthrough.clone().any(|it| zone.is_within(it));
+    // Every address is the cluster's where nothing else may answer.
+    for (zone, all) in [("in-addr.arpa", "0.0.0.0/0"), ("ip6.arpa", "::/0")] {
+        let zone = Zone::parse(zone).unwrap_or_else(Zone::root);
+        if kubernetes.reverse.contains(&zone) && !falls_through(&zone) {
+            rows.set(index, (Program::Kubedns, "cluster-cidr"), all);
+        }
+    }
+    let changes = format!("http://{}/changes", surroundings.changes);
+    rows.set(index, (Program::Dnscache, "changes"), changes);
+}
+
+/// The cache of dnscache is one; its size is that of all together.
+fn map_cache(servers: &[Server], rows: &mut Rows) {
+    let caches = || servers.iter().filter_map(|server| server.cache.as_ref());
+    let sizes = || caches().flat_map(|cache| [cache.answers, cache.denials]);
+    let all: u64 = sizes().map(|size| u64::from(size.map_or(ENTRIES, |(_, size)| size))).sum();
+    for (index, _) in sizes().flatten() {
+        rows.set(index, (Program::Dnscache, "cache-size"), all.min(ENTRIES_MAX));
+    }
+    for server in servers {
+        let Some(cache) = &server.cache else { continue };
+        let cluster = server.kubernetes.as_ref();
+        for disabled in &cache.disabled {
+            let is_cluster = |zone: &Zone| {
+                let domain = cluster.and_then(|it| it.domain.as_ref());
+                let reverse = cluster.map_or(&[][..], |it| &it.reverse[..]);
+                domain.into_iter().chain(reverse).any(|its| zone.is_within(its))
+            };
+            match disabled.zones.iter().find(|zone| !is_cluster(zone)) {
+                None => rows.build_in(
+                    disabled.index,
+                    "kubedns reports what changes, and dnscache drops it at once",
+                ),
+                Some(zone) if disabled.denials && zone.is_root() => {
+                    rows.set(disabled.index, (Program::Dnscache, "negative-ttl"), 0);
+                }
+                Some(zone) => {
+                    let reason = format!("names of {zone} are cached for their TTL; remove it");
+                    rows.refuse(disabled.index, reason);
+                }
+            }
+        }
+    }
+}
+
+/// One file verifies all servers.
+fn map_tls(servers: &[Server], rows: &mut Rows) {
+    let mut first: Option<&String> = None;
+    let forwards = servers.iter().flat_map(|server| &server.forwards);
+    for (index, file) in forwards.filter_map(|forward| forward.tls_ca.as_ref()) {
+        let first = *first.get_or_insert(file);
+        if first == file {
+            rows.set(*index, (Program::Dnscache, "tls-ca"), file);
+        } else {
+            let reason = format!("{first} verifies all servers already; put both into one file");
+            rows.refuse(*index, reason);
+        }
+    }
+}
+
+/// CoreDNS's default, of answers and of denials each.
+const ENTRIES: u32 = 9_984;
+/// As `--cache-size`.
+const ENTRIES_MAX: u64 = 100_000_000;

@@ -1,0 +1,269 @@
+//! The plugin `forward`, and `proxy`, which it replaced.
+//!
+//! Core.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::super::keys::Zone;
+use super::super::lexer::Token;
+use super::super::parser::{Directive, Line};
+use super::arguments::{duration, none, number, one, zones};
+use super::{Fate, Said, Server, file, settle, unknown_option};
+use crate::corefile::plan::Rows;
+use crate::peer::{AddressError, host_address, server_address};
+
+/// A line `forward`.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// The index of the line.
+    pub index: usize,
+    /// The names that it is about are in this zone.
+    pub from: Zone,
+    /// Who is asked.
+    pub to: Vec<To>,
+    /// Zones that it is not about.
+    pub except: Vec<Zone>,
+    /// Whether all queries go over TCP.
+    pub is_tcp: bool,
+    /// The address from which queries are sent.
+    pub source: Option<IpAddr>,
+    /// The file with the certificates that verify servers over TLS, and its line.
+    pub tls_ca: Option<(usize, String)>,
+}
+
+/// Who is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum To {
+    /// A server.
+    Server {
+        /// Its address.
+        address: SocketAddr,
+        /// Over TLS: the name in its certificate.
+        tls: Option<Option<String>>,
+    },
+    /// The servers of a file such as `/etc/resolv.conf`.
+    File(String),
+}
+
+/// `forward FROM TO... { ... }`
+pub fn read(directive: &Directive, server: &mut Server, rows: &mut Rows) {
+    let Some(mut forward) = begin(directive, server, rows) else { return };
+    let mut name = None;
+    for option in &directive.options {
+        let said = match option.name.text.as_str() {
+            "tls_servername" => one(option, "a host name").and_then(|text| {
+                name = Some(text.to_owned());
+                is_host(text).map(|()| Fate::BuiltIn("see the servers in the line above"))
+            }),
+            _ => read_option(option, &mut forward, server),
+        };
+        settle(option, said, rows);
+    }
+    if let Some(name) = name {
+        for to in &mut forward.to {
+            if let To::Server { tls: Some(own), .. } = to {
+                match own {
+                    None => *own = Some(name.clone()),
+                    Some(_) => rows.refuse(
+                        forward.index,
+                        "a server name stands behind % and in tls_servername; write one of them",
+                    ),
+                }
+            }
+        }
+    }
+    server.forwards.push(forward);
+}
+
+/// `proxy FROM TO...`
+pub fn proxy(directive: &Directive, server: &mut Server, rows: &mut Rows) {
+    for option in &directive.options {
+        rows.refuse(option.index, "proxy was replaced by forward; write forward with its options");
+    }
+    if let Some(forward) = begin(directive, server, rows) {
+        server.forwards.push(forward);
+    }
+}
+
+/// Reads the line without its options; `None` if it is refused.
+fn begin(directive: &Directive, server: &Server, rows: &mut Rows) -> Option<Forward> {
+    let line = &directive.line;
+    let Some((from, to)) = line.arguments.split_first().filter(|(_, to)| !to.is_empty()) else {
+        rows.refuse(line.index, "expected a zone and at least one server, such as . 10.0.0.1");
+        return None;
+    };
+    let mut found = Vec::new();
+    let mut is_right = true;
+    for token in to {
+        match target(token, server) {
+            Ok(to) if found.contains(&to) => {}
+            Ok(to) => found.push(to),
+            Err(reason) => {
+                rows.refuse(line.index, reason);
+                is_right = false;
+            }
+        }
+    }
+    if found.len() > SERVERS_MAX {
+        rows.refuse(line.index, format!("more than {SERVERS_MAX} servers; expected fewer"));
+    }
+    let zones = match zones([from]) {
+        Ok(zones) => zones,
+        Err(reason) => {
+            rows.refuse(line.index, reason);
+            return None;
+        }
+    };
+    if zones.len() > 1 {
+        let reason = format!("{:?} stands for several zones; write a line for each", from.text);
+        rows.refuse(line.index, reason);
+    }
+    let from = zones.into_iter().next()?;
+    let (except, tls_ca) = (Vec::new(), None);
+    let forward =
+        Forward { index: line.index, from, to: found, except, is_tcp: false, source: None, tls_ca };
+    is_right.then_some(forward)
+}
+
+/// A server or a file.
+fn target(token: &Token, server: &Server) -> Result<To, String> {
+    let text = token.text.as_str();
+    let error = |error: AddressError| match error {
+        AddressError::Server => format!(
+            "{text:?} is neither an address nor the path of a file; expected an address, such as \
+             10.0.0.1, tls://9.9.9.9 or /etc/resolv.conf"
+        ),
+        error => format!("{text:?}: {error}"),
+    };
+    let interface = |_: &str| Some(1); // looked up by the program that runs here
+    if let Some(rest) = text.strip_prefix("tls://") {
+        let (address, tls) = match rest.split_once('%') {
+            None => (server_address(rest, TLS_PORT, &interface), None),
+            Some((host, name)) => {
+                let host = host.trim_matches(['[', ']']);
+                let (name, port) = match name.rsplit_once(':') {
+                    Some((name, port)) => (name, port.parse().unwrap_or(0)),
+                    None => (name, TLS_PORT),
+                };
+                is_host(name)?;
+                (host_address(host, port, &interface), Some(name.to_owned()))
+            }
+        };
+        return Ok(To::Server { address: address.map_err(error)?, tls: Some(tls) });
+    }
+    if let Some(scheme) =
+        ["https://", "quic://", "grpc://"].iter().find(|it| text.starts_with(**it))
+    {
+        return Err(format!(
+            "servers over {scheme} are not asked; use tls:// or the plain address"
+        ));
+    }
+    let plain = text.strip_prefix("dns://").unwrap_or(text);
+    match server_address(plain, PORT, &interface) {
+        Ok(address) => Ok(To::Server { address, tls: None }),
+        Err(AddressError::Server) if text.contains('/') && plain == text => {
+            Ok(To::File(file(text, server)))
+        }
+        Err(reason) => Err(error(reason)),
+    }
+}
+
+fn read_option(option: &Line, forward: &mut Forward, server: &Server) -> Said {
+    let one_number = |text: &str| number(text, 0..=u32::MAX).map(drop);
+    match option.name.text.as_str() {
+        "except" => {
+            let except = zones(&option.arguments)?;
+            if except.is_empty() {
+                return Err("no argument; expected zones".to_owned());
+            }
+            forward.except.extend(except);
+            Ok(Fate::BuiltIn("these names are left to the lines below"))
+        }
+        "force_tcp" => none(option).map(|()| {
+            forward.is_tcp = true;
+            Fate::BuiltIn("see the servers in the line above")
+        }),
+        "prefer_udp" => none(option).map(|()| Fate::BuiltIn(UDP)),
+        "policy" => match one(option, "random, round_robin or sequential")? {
+            "random" | "round_robin" | "sequential" => Ok(Fate::BuiltIn(POLICY)),
+            other => Err(format!("{other:?}: expected random, round_robin or sequential")),
+        },
+        "max_fails" => one(option, "a number").and_then(one_number).map(|()| Fate::BuiltIn(HEALTH)),
+        "failfast_all_unhealthy_upstreams" => none(option).map(|()| Fate::BuiltIn(HEALTH)),
+        "health_check" => health_check(option),
+        "expire" | "max_age" | "read_timeout" => {
+            one(option, "a duration").and_then(duration).map(|_| Fate::BuiltIn(TIMES))
+        }
+        "max_idle_conns" | "max_connect_attempts" => {
+            one(option, "a number").and_then(one_number).map(|()| Fate::BuiltIn(TIMES))
+        }
+        "max_concurrent" => {
+            one(option, "a number").and_then(one_number).map(|()| Fate::BuiltIn(CONCURRENT))
+        }
+        "tls" => match &option.arguments[..] {
+            [] => Ok(Fate::BuiltIn("the certificates of the system verify servers")),
+            [ca] => {
+                forward.tls_ca = Some((option.index, file(&ca.text, server)));
+                Ok(Fate::Kept)
+            }
+            _ => Err("certificates of ours are not shown to servers; write tls CA".to_owned()),
+        },
+        "source_address" => {
+            let text = one(option, "an address")?;
+            let source = text.parse().map_err(|_| format!("{text:?} is not an address"))?;
+            forward.source = Some(source);
+            Ok(Fate::BuiltIn("see the servers in the line above"))
+        }
+        "failover" => failover(option),
+        "next" | "next_on_nodata" => {
+            Err("a reply is an answer, and no other line is tried; remove the line".to_owned())
+        }
+        "doh_method" => Err("servers over https:// are not asked; remove the line".to_owned()),
+        "resolver" => Err("servers are given by address; remove the line".to_owned()),
+        _ => Err(unknown_option(option, OPTIONS)),
+    }
+}
+
+/// `health_check INTERVAL [no_rec] [domain NAME]`
+fn health_check(line: &Line) -> Said {
+    let words: Vec<&str> = line.arguments.iter().map(|token| token.text.as_str()).collect();
+    let [interval, rest @ ..] = &words[..] else { return Err("expected a duration".to_owned()) };
+    duration(interval)?;
+    match rest {
+        [] | ["no_rec"] | ["domain", _] | ["no_rec", "domain", _] | ["domain", _, "no_rec"] => {
+            Ok(Fate::BuiltIn(HEALTH))
+        }
+        _ => Err("expected INTERVAL [no_rec] [domain NAME]".to_owned()),
+    }
+}
+
+/// `failover RCODE...`
+fn failover(line: &Line) -> Said {
+    if line.arguments.is_empty() {
+        return Err("no argument; expected response codes".to_owned());
+    }
+    for token in &line.arguments {
+        if !["SERVFAIL", "REFUSED"].contains(&token.text.to_ascii_uppercase().as_str()) {
+            return Err("another server is asked after SERVFAIL and REFUSED alone".to_owned());
+        }
+    }
+    Ok(Fate::BuiltIn("the next server is asked after SERVFAIL and REFUSED"))
+}
+
+fn is_host(text: &str) -> Result<(), String> {
+    let is_name = crate::name::domain(text).is_some() && text.parse::<IpAddr>().is_err();
+    if is_name { Ok(()) } else { Err(format!("{text:?} is not the name of a host")) }
+}
+
+const PORT: u16 = 53;
+const TLS_PORT: u16 = 853;
+/// As in CoreDNS.
+const SERVERS_MAX: usize = 15;
+const UDP: &str = "UDP is used unless a reply is truncated";
+const POLICY: &str = "the fastest server that answers is asked, the others if it is slow or fails";
+const HEALTH: &str = "servers that fail are avoided and probed until they answer";
+const TIMES: &str = "connections and tries have limits of their own, and --upstream-timeout in all";
+const CONCURRENT: &str = "questions that wait are bounded in all, and for each client and zone";
+const OPTIONS: &str = "except, force_tcp, prefer_udp, policy, max_fails, health_check, expire, \
+    max_age, max_idle_conns, read_timeout, max_connect_attempts, max_concurrent, tls, \
+    tls_servername, source_address, failover, failfast_all_unhealthy_upstreams";

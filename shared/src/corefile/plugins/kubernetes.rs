@@ -1,0 +1,231 @@
+//! The plugins `kubernetes` and `multicluster`: kubedns.
+//!
+//! Core.
+
+use super::super::keys::{Key, Zone};
+use super::super::lexer::Token;
+use super::super::parser::{Directive, Line};
+use super::arguments::{duration, none, number, one, zones};
+use super::{Fate, Said, Server, settle, unknown_option};
+use crate::corefile::plan::{Program, Rows};
+use crate::prefix::Prefix;
+
+/// The cluster of a block.
+#[derive(Clone, Debug)]
+pub struct Kubernetes {
+    /// The index of the line.
+    pub index: usize,
+    /// The cluster domain; `None` if the line has none.
+    pub domain: Option<Zone>,
+    /// Its reverse zones.
+    pub reverse: Vec<Zone>,
+    /// Prefixes that are written as such.
+    pub prefixes: Vec<Prefix>,
+    /// Zones whose missing names are left to the next plugin, with the line that says so; the root
+    /// stands for all.
+    pub fallthrough: Vec<(usize, Vec<Zone>)>,
+    /// The clusterset's domain, and its line.
+    pub clusterset: Option<(usize, Zone)>,
+}
+
+/// The external plugin `multicluster`.
+#[derive(Clone, Debug)]
+pub struct Multicluster {
+    /// The index of the line.
+    pub index: usize,
+    /// The clusterset's domain.
+    pub zone: Zone,
+}
+
+/// `kubernetes [ZONES...] { ... }`
+pub fn read(directive: &Directive, server: &mut Server, rows: &mut Rows) {
+    let line = &directive.line;
+    let mut keys = Vec::new();
+    for token in &line.arguments {
+        match Key::parse(&token.text) {
+            Ok(key) => keys.push(key),
+            Err(error) => rows.refuse(line.index, error.to_string()),
+        }
+    }
+    if line.arguments.is_empty() {
+        keys.clone_from(&server.keys);
+    }
+    let all = || keys.iter().flat_map(|key| key.zones.iter().cloned());
+    let forward: Vec<Zone> = all().filter(|zone| !zone.is_reverse()).collect();
+    if let Some(further) = forward.get(1) {
+        let reason = format!("kubedns serves one cluster domain; remove {further}");
+        rows.refuse(line.index, reason);
+    }
+    if forward.is_empty() {
+        rows.refuse(line.index, "no zone that is not a reverse zone; add the cluster domain");
+    }
+    let mut kubernetes = Kubernetes {
+        index: line.index,
+        domain: forward.into_iter().next(),
+        reverse: all().filter(Zone::is_reverse).collect(),
+        prefixes: keys.iter().filter_map(|key| key.prefix).collect(),
+        fallthrough: Vec::new(),
+        clusterset: None,
+    };
+    let has = |name: &str| directive.options.iter().any(|option| option.name.text == name);
+    if !has("ttl") {
+        rows.set(line.index, (Program::Kubedns, "ttl"), TTL_SECS);
+    }
+    if !has("pods") {
+        rows.set(line.index, (Program::Kubedns, "pods"), "disabled");
+    }
+    for option in &directive.options {
+        let said = read_option(option, &mut kubernetes, rows);
+        settle(option, said, rows);
+    }
+    server.kubernetes = Some(kubernetes);
+}
+
+fn read_option(option: &Line, kubernetes: &mut Kubernetes, rows: &mut Rows) -> Said {
+    let mut set = |flag: &'static str, value: String| {
+        rows.set(option.index, (Program::Kubedns, flag), value);
+        Ok(Fate::Kept)
+    };
+    match option.name.text.as_str() {
+        "pods" => match one(option, "disabled, insecure or verified")? {
+            mode @ ("disabled" | "insecure" | "verified") => set("pods", mode.to_owned()),
+            other => Err(format!("{other:?}: expected disabled, insecure or verified")),
+        },
+        "ttl" => {
+            let seconds = number(one(option, "0 to 3600 seconds")?, 0..=3_600)?;
+            set("ttl", seconds.to_string())
+        }
+        "namespaces" => namespaces(option, rows),
+        "labels" => {
+            if option.arguments.is_empty() {
+                return Err("no argument; expected a selector, such as app=web".to_owned());
+            }
+            set("service-selector", joined(&option.arguments))
+        }
+        "kubeconfig" => {
+            let (file, context) = match &option.arguments[..] {
+                [file] => (file, None),
+                [file, context] => (file, Some(context)),
+                _ => return Err("expected a file, and a context if need be".to_owned()),
+            };
+            if let Some(context) = context {
+                set("context", context.text.clone())?;
+            }
+            set("kubeconfig", file.text.clone())
+        }
+        "fallthrough" => {
+            let mut zones = zones(&option.arguments)?;
+            if zones.is_empty() {
+                zones.push(Zone::root());
+            }
+            kubernetes.fallthrough.push((option.index, zones));
+            Ok(Fate::Kept)
+        }
+        "multicluster" => match &zones(&option.arguments)?[..] {
+            [zone] => {
+                kubernetes.clusterset = Some((option.index, zone.clone()));
+                Ok(Fate::Kept)
+            }
+            _ => Err("kubedns serves one clusterset; write its zone".to_owned()),
+        },
+        "ignore" => match one(option, "empty_service")? {
+            "empty_service" => switch(option.index, "ignore-empty-service", rows),
+            other => Err(format!("{other:?}: expected empty_service")),
+        },
+        "endpoint_pod_names" => {
+            none(option)?;
+            switch(option.index, "endpoint-pod-names", rows)
+        }
+        "zonal" => {
+            none(option)?;
+            switch(option.index, "zonal", rows)
+        }
+        _ => without_flag(option),
+    }
+}
+
+/// `namespaces NAME...`
+fn namespaces(option: &Line, rows: &mut Rows) -> Said {
+    if option.arguments.is_empty() {
+        return Err("no argument; expected namespaces".to_owned());
+    }
+    for token in &option.arguments {
+        is_namespace(&token.text)?;
+    }
+    for token in &option.arguments {
+        rows.set(option.index, (Program::Kubedns, "namespace"), &token.text);
+    }
+    Ok(Fate::Kept)
+}
+
+/// Options that no flag stands for.
+fn without_flag(option: &Line) -> Said {
+    match option.name.text.as_str() {
+        "startup_timeout" => one(option, "a duration")
+            .and_then(duration)
+            .map(|_| Fate::BuiltIn("names are answered with SERVFAIL until everything is listed")),
+        "resyncperiod" => one(option, "a duration")
+            .and_then(duration)
+            .map(|_| Fate::BuiltIn("watches are renewed without a period")),
+        "upstream" => Ok(Fate::BuiltIn("targets of ExternalNames are looked up by dnscache")),
+        "apiserver_qps" | "apiserver_burst" | "apiserver_max_inflight" => one(option, "a number")
+            .and_then(|text| number(text, 0..=u32::MAX))
+            .map(|_| Fate::BuiltIn("kubedns watches and does not poll")),
+        "endpoint" | "tls" => Err(
+            "write the address and the certificates into a kubeconfig, and kubeconfig FILE here"
+                .to_owned(),
+        ),
+        "namespace_labels" => Err("name the namespaces, with namespaces NAME...".to_owned()),
+        "noendpoints" => Err("endpoints are always answered; remove the line".to_owned()),
+        "transfer" => Err("write the plugin transfer beside kubernetes".to_owned()),
+        _ => Err(unknown_option(option, OPTIONS)),
+    }
+}
+
+fn switch(index: usize, flag: &'static str, rows: &mut Rows) -> Said {
+    rows.map(index, (Program::Kubedns, flag), None);
+    Ok(Fate::Kept)
+}
+
+/// `multicluster [ZONES...] { kubeconfig FILE; noendpoints; fallthrough [ZONES...] }`
+pub fn multicluster(directive: &Directive, server: &mut Server, rows: &mut Rows) {
+    let line = &directive.line;
+    match zones(&line.arguments).as_deref() {
+        Ok([zone]) => {
+            let zone = zone.clone();
+            server.multicluster = Some(Multicluster { index: line.index, zone });
+        }
+        Ok(_) => rows.refuse(line.index, "kubedns serves one clusterset; write its zone"),
+        Err(reason) => rows.refuse(line.index, reason.clone()),
+    }
+    for option in &directive.options {
+        let said = match option.name.text.as_str() {
+            "kubeconfig" => Err("the API server is that of kubernetes; remove the line".to_owned()),
+            "noendpoints" => Err("endpoints are always answered; remove the line".to_owned()),
+            "fallthrough" => {
+                Err("missing names of the clusterset are denied; remove the line".to_owned())
+            }
+            _ => Err(unknown_option(option, "none")),
+        };
+        settle(option, said, rows);
+    }
+}
+
+/// A namespace's name, as `--namespace` takes it.
+fn is_namespace(text: &str) -> Result<(), String> {
+    let edges = text.starts_with('-') || text.ends_with('-');
+    let is_allowed = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    match (1..=63).contains(&text.len()) && !edges && text.bytes().all(is_allowed) {
+        true => Ok(()),
+        false => Err(format!("{text:?} is not the name of a namespace")),
+    }
+}
+
+fn joined(tokens: &[Token]) -> String {
+    tokens.iter().map(|token| token.text.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+/// CoreDNS's default; kubeadm writes 30.
+const TTL_SECS: u32 = 5;
+const OPTIONS: &str = "pods, ttl, namespaces, labels, kubeconfig, fallthrough, multicluster, \
+    ignore, endpoint_pod_names, zonal, startup_timeout";

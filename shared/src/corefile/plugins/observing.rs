@@ -1,0 +1,153 @@
+//! Plugins that change no answer: logs, reloads, limits.
+//!
+//! Core.
+
+use std::time::Duration;
+
+use super::super::parser::{Directive, Line};
+use super::arguments::{duration, none, number, one, optional};
+use super::{Fate, Said, Server, refuse_options, settle, unknown_option};
+use crate::corefile::plan::Rows;
+
+/// A plugin without arguments and without effect here.
+pub fn without_effect(directive: &Directive, _: &mut Server, rows: &mut Rows) {
+    let said = none(&directive.line).map(|()| Fate::BuiltIn("makes no difference to answers"));
+    settle(&directive.line, said, rows);
+    refuse_options(directive, rows);
+}
+
+/// `loop`
+pub fn without_loops(directive: &Directive, _: &mut Server, rows: &mut Rows) {
+    let text = "forwarding loops end with SERVFAIL and a log line; the program goes on";
+    let said = none(&directive.line).map(|()| Fate::BuiltIn(text));
+    settle(&directive.line, said, rows);
+    refuse_options(directive, rows);
+}
+
+/// `errors [stdout] { stacktrace; consolidate DURATION REGEX [LEVEL] [show_first] }`
+pub fn errors(directive: &Directive, _: &mut Server, rows: &mut Rows) {
+    let built_in = "errors are logged, with a limit for those that repeat";
+    let said = optional(&directive.line, "stdout or nothing").and_then(|target| match target {
+        None | Some("stdout") => Ok(Fate::BuiltIn(built_in)),
+        Some(other) => Err(format!("{other:?} is not allowed; expected stdout")),
+    });
+    settle(&directive.line, said, rows);
+    for option in &directive.options {
+        let said = match option.name.text.as_str() {
+            "stacktrace" => none(option),
+            "consolidate" => consolidate(option),
+            _ => Err(unknown_option(option, "stacktrace, consolidate")),
+        };
+        settle(option, said.map(|()| Fate::BuiltIn(built_in)), rows);
+    }
+}
+
+fn consolidate(line: &Line) -> Result<(), String> {
+    let words: Vec<&str> = line.arguments.iter().map(|token| token.text.as_str()).collect();
+    let [every, _pattern, rest @ ..] = &words[..] else {
+        return Err("expected a duration and a pattern, such as 5m \".*\"".to_owned());
+    };
+    duration(every)?;
+    let known = ["warning", "error", "info", "debug", "show_first"];
+    match rest.iter().find(|word| !known.contains(word)) {
+        None => Ok(()),
+        Some(word) => Err(format!("{word:?} is not allowed; expected one of {}", known.join(", "))),
+    }
+}
+
+/// `log [NAMES...] [FORMAT] { class CLASS... }`
+pub fn log(directive: &Directive, _: &mut Server, rows: &mut Rows) {
+    let text = "queries are counted, not logged, and answers are the same; see /metrics";
+    rows.build_in(directive.line.index, text);
+    for option in &directive.options {
+        settle(option, class(option), rows);
+    }
+}
+
+fn class(line: &Line) -> Said {
+    if line.name.text != "class" {
+        return Err(unknown_option(line, "class"));
+    }
+    let known = ["success", "denial", "error", "all"];
+    if line.arguments.is_empty() {
+        return Err(format!("no argument; expected one or more of {}", known.join(", ")));
+    }
+    for token in &line.arguments {
+        if !known.contains(&token.text.as_str()) {
+            let text = &token.text;
+            return Err(format!("{text:?} is not allowed; expected {}", known.join(", ")));
+        }
+    }
+    Ok(Fate::BuiltIn("see the line above"))
+}
+
+/// `reload [off | INTERVAL [JITTER]]`
+pub fn reload(directive: &Directive, _: &mut Server, rows: &mut Rows) {
+    let built_in =
+        Fate::BuiltIn("the file and its imports are watched, changes are applied at once");
+    let words: Vec<&str> =
+        directive.line.arguments.iter().map(|token| token.text.as_str()).collect();
+    let interval = |text| match duration(text)? {
+        every if every >= Duration::from_secs(2) => Ok(()),
+        _ => Err(format!("{text:?} is not allowed; expected 2s or more")),
+    };
+    let jitter = |text| match duration(text)? {
+        jitter if jitter.is_zero() || jitter >= Duration::from_secs(1) => Ok(()),
+        _ => Err(format!("{text:?} is not allowed; expected 0 or 1s and more")),
+    };
+    let said = match &words[..] {
+        [] | ["off"] => Ok(()),
+        [every] => interval(every),
+        [every, spread] => interval(every).and_then(|()| jitter(spread)),
+        [_, _, third, ..] => Err(format!("{third:?} is too much; expected INTERVAL JITTER")),
+    };
+    settle(&directive.line, said.map(|()| built_in), rows);
+    refuse_options(directive, rows);
+}
+
+/// `cancel [TIMEOUT]`
+pub fn cancel(directive: &Directive, _: &mut Server, rows: &mut Rows) {
+    let said = optional(&directive.line, "a duration").and_then(|text| {
+        text.map_or(Ok(Duration::ZERO), duration)?;
+        Ok(Fate::BuiltIn("each query ends after --upstream-timeout"))
+    });
+    settle(&directive.line, said, rows);
+    refuse_options(directive, rows);
+}
+
+/// `timeouts { read|write|idle DURATION }`
+pub fn timeouts(directive: &Directive, _: &mut Server, rows: &mut Rows) {
+    let built_in = "connections over TCP have limits of their own";
+    settle(&directive.line, none(&directive.line).map(|()| Fate::BuiltIn(built_in)), rows);
+    for option in &directive.options {
+        let said = match option.name.text.as_str() {
+            "read" | "write" | "idle" => one(option, "a duration").and_then(duration),
+            _ => Err(unknown_option(option, "read, write, idle")),
+        };
+        settle(option, said.map(|_| Fate::BuiltIn(built_in)), rows);
+    }
+}
+
+/// `multisocket [COUNT]`
+pub fn multisocket(directive: &Directive, _: &mut Server, rows: &mut Rows) {
+    let said = optional(&directive.line, "a number of sockets").and_then(|text| {
+        text.map_or(Ok(1), |text| number(text, 1..=1_024))?;
+        Ok(Fate::BuiltIn("each core has a socket of its own"))
+    });
+    settle(&directive.line, said, rows);
+    refuse_options(directive, rows);
+}
+
+/// `pprof [ADDRESS] { block [RATE] }`
+pub fn pprof(directive: &Directive, _: &mut Server, rows: &mut Rows) {
+    let built_in = "there are no profiles; makes no difference to answers";
+    let said = optional(&directive.line, "an address").map(|_| Fate::BuiltIn(built_in));
+    settle(&directive.line, said, rows);
+    for option in &directive.options {
+        let said = match option.name.text.as_str() {
+            "block" => optional(option, "a rate").map(|_| Fate::BuiltIn(built_in)),
+            _ => Err(unknown_option(option, "block")),
+        };
+        settle(option, said, rows);
+    }
+}

@@ -1,0 +1,320 @@
+//! Lines of each plugin, and what becomes of them.
+
+use super::super::parser::{Outside, Text, parse};
+use super::super::plan::{Plan, Row, Surroundings, plan};
+use super::*;
+
+/// The plan of one block for all names with these lines.
+fn planned(lines: &str) -> Plan {
+    let text = format!(".:53 {{\n{lines}\n}}\n");
+    let mut read = |path: &str| Ok(vec![Text { path: path.to_owned(), text: text.clone() }]);
+    let outside = Outside { read: &mut read, variable: &|_| None };
+    let corefile = parse("Corefile", outside).unwrap_or_else(|error| panic!("{lines}: {error}"));
+    plan(&corefile, Surroundings::default())
+}
+
+/// What becomes of a row, in one line.
+fn said(row: &Row) -> String {
+    if !row.refused.is_empty() {
+        return format!("refused: {}", row.refused.join("; "));
+    }
+    let flag =
+        |it: &super::super::plan::Setting| format!("{} {}", it.program.name(), it.argument());
+    let flags: Vec<String> = row.settings.iter().map(flag).collect();
+    if flags.is_empty() {
+        format!("built in: {}", row.built_in.join("; "))
+    } else {
+        flags.join(" ")
+    }
+}
+
+/// The last line of `lines` becomes `expected`, or something with it.
+#[track_caller]
+fn check(lines: &str, expected: &str) {
+    let plan = planned(lines);
+    // A block without a name for kubernetes has a row of its own.
+    let row = plan.rows.last().unwrap();
+    let said = said(row);
+    assert!(said.contains(expected), "{lines}: {said}");
+    for row in &plan.rows {
+        let is_settled =
+            !(row.settings.is_empty() && row.built_in.is_empty() && row.refused.is_empty());
+        assert!(is_settled, "{lines}: nothing becomes of {:?}", row.text);
+    }
+}
+
+/// The last option of a block of `directive` becomes `expected`.
+#[track_caller]
+fn check_option(directive: &str, option: &str, expected: &str) {
+    check(&format!("{directive} {{\n{option}\n}}"), expected);
+}
+
+#[test]
+fn every_plugin_of_coredns_is_known() {
+    // plugin.cfg of CoreDNS 1.14.7, and plugins that came and went.
+    let names = "root metadata geoip cancel proxyproto quic grpc_server https https3 timeouts \
+        multisocket reload nsid bufsize bind debug trace ready health pprof shed prometheus errors \
+        log dnstap local dns64 any chaos loadbalance tsig rewrite autopath acl cache header dnssec \
+        tls minimal template transfer hosts route53 azure clouddns k8s_external kubernetes file \
+        auto secondary etcd loop forward grpc erratic whoami on sign view nomad proxy federation \
+        multicluster";
+    for name in names.split_whitespace() {
+        let is_read = PLUGINS.iter().any(|plugin| plugin.name == name);
+        let is_refused = REFUSED.iter().any(|(refused, _)| *refused == name);
+        assert!(is_read != is_refused, "{name}");
+    }
+    assert_eq!(names.split_whitespace().count(), PLUGINS.len() + REFUSED.len());
+    // Those that are read stand in the order of plugin.cfg, but for old and external ones.
+    let place = |name: &str| names.split_whitespace().position(|it| it == name).unwrap();
+    let places: Vec<usize> = PLUGINS
+        .iter()
+        .filter(|it| !["multicluster", "proxy"].contains(&it.name))
+        .map(|it| place(it.name))
+        .collect();
+    assert!(places.is_sorted(), "{places:?}");
+    check("hosst", "refused: there is no plugin \"hosst\"");
+}
+
+#[test]
+fn plugins_that_change_no_answer_check_their_arguments() {
+    for lines in [
+        "errors",
+        "errors stdout",
+        "log",
+        "log . {combined}",
+        "debug",
+        "metadata",
+        "cancel",
+        "cancel 5s",
+        "reload",
+        "reload off",
+        "reload 2s 1s",
+        "reload 30s 0",
+        "loop",
+        "loadbalance",
+        "loadbalance round_robin",
+        "local",
+        "chaos",
+        "any",
+        "multisocket 4",
+        "pprof",
+        "minimal",
+        "root /etc",
+        "timeouts",
+    ] {
+        check(lines, "built in: ");
+    }
+    for lines in [
+        "errors stderr",
+        "debug x",
+        "cancel x",
+        "reload 1s",
+        "reload 5",
+        "reload 2s 5ms",
+        "reload 2s 1s 1s",
+        "loop 1",
+        "loadbalance weighted f",
+        "loadbalance a b",
+        "chaos 1.0",
+        "any x",
+        "multisocket 0",
+        "root",
+        "root a b",
+        "errors\nerrors",
+        "loop\nloop",
+    ] {
+        check(lines, "refused: ");
+    }
+    for (directive, option, expected) in [
+        ("errors", "stacktrace", "built in"),
+        ("errors", "consolidate 5m \".* timeout$\" warning show_first", "built in"),
+        ("errors", "consolidate 5m", "refused: expected a duration and a pattern"),
+        ("errors", "consolidate 5 x", "refused: \"5\" is not a duration"),
+        ("errors", "consolidate 5m x fatal", "refused: \"fatal\""),
+        ("errors", "class all", "refused: unknown option \"class\"; expected one of: stacktrace"),
+        ("log", "class denial error", "built in"),
+        ("log", "class some", "refused: \"some\""),
+        ("log", "class", "refused: no argument"),
+        ("timeouts", "idle 30s", "built in"),
+        ("timeouts", "idle", "refused: no argument; expected a duration"),
+        ("pprof", "block 1", "built in"),
+        ("loop", "x", "refused: loop has no options"),
+        ("loadbalance", "prefer 10.0.0.0/8", "refused: no prefix"),
+        ("local", "localhost_prefix off", "built in"),
+        ("local", "localhost_prefix on", "refused: "),
+        ("header", "response set ra", "built in"),
+        ("header", "response set aa", "refused: "),
+    ] {
+        check_option(directive, option, expected);
+    }
+}
+
+#[test]
+fn addresses_of_the_block_and_of_pages() {
+    check("health", "dnscache --health-listen=[::]:8080");
+    check("health localhost:8081", "--health-listen=127.0.0.1:8081");
+    check("health 8080", "refused: \"8080\" is not allowed; expected IP:PORT or :PORT");
+    check_option("health", "lameduck 5s", "kubedns --lameduck=5 dnscache --lameduck=5");
+    check_option("health", "lameduck 1500ms", "dnscache --lameduck=2");
+    check_option("health", "lameduck 5", "refused: \"5\" is not a duration");
+    check_option("health", "lameduck 1h", "refused: \"1h\" is not allowed; expected at most 120s");
+    check("ready", "dnscache --ready-listen=[::]:8181");
+    check_option("ready", "monitor continuously", "built in");
+    check_option("ready", "monitor", "refused");
+    check("prometheus :9153", "--http-listen=[::]:9153");
+    check("prometheus", "--http-listen=127.0.0.1:9153");
+    check("prometheus :9153", "dnscache --metrics-compat=coredns");
+    check("prometheus :9153 b", "refused: \"b\" is too much");
+    check_option("prometheus", "tls web.yml", "refused");
+    check_option("prometheus", "runtime_metrics", "built in");
+    check("bind 127.0.0.1 ::1", "dnscache --listen=127.0.0.1:53 dnscache --listen=[::1]:53");
+    check("bind eth0", "refused: \"eth0\" is not an address");
+    check("bufsize", "dnscache --udp-size=1232");
+    check("bufsize 4096", "dnscache --udp-size=4096");
+    check("bufsize 100", "refused: \"100\" is not allowed; expected a number from 512 to 4096");
+    check("acl {\nallow net 10.0.0.0/8 fd00::/8\nblock\n}", "built in: clients that are not");
+    check_option("acl", "allow net 10.0.0.0/8", "refused: write lines");
+    check("acl {\nallow net 10.0.0.7/8\nfilter\n}", "refused: write lines");
+    check("acl {\nallow type A net *\nblock\n}", "built in");
+}
+
+#[test]
+fn the_cluster_is_kubedns() {
+    check("kubernetes cluster.local", "kubedns --ttl=5 kubedns --pods=disabled");
+    check("kubernetes cluster.local", "kubedns --domain=cluster.local dnscache --changes=http://");
+    check("kubernetes cluster.local", "dnscache --server=/cluster.local/127.0.0.1#10053");
+    check("kubernetes a.b in-addr.arpa", "dnscache --server=/in-addr.arpa/127.0.0.1#10053");
+    check("kubernetes a.b in-addr.arpa", "kubedns --cluster-cidr=0.0.0.0/0");
+    check("kubernetes a.b 10.0.0.7/24", "kubedns --cluster-cidr=10.0.0.0/24");
+    check("kubernetes a.b 10.0.0.7/24", "--server=/0.0.10.in-addr.arpa/");
+    check("kubernetes in-addr.arpa", "refused: no zone that is not a reverse zone");
+    check("kubernetes a.b c.d", "refused: kubedns serves one cluster domain; remove c.d");
+    check("kubernetes", "refused: the cluster domain cannot be the root");
+    check("kubernetes a..b", "refused: \"a..b\" is not a zone");
+    let cluster = "kubernetes cluster.local in-addr.arpa ip6.arpa";
+    for (option, expected) in [
+        ("ttl 30", "kubedns --ttl=30"),
+        ("ttl 3601", "refused: \"3601\" is not allowed; expected a number from 0 to 3600"),
+        ("ttl", "refused: no argument; expected 0 to 3600 seconds"),
+        ("pods insecure", "kubedns --pods=insecure"),
+        ("pods all", "refused: \"all\": expected disabled, insecure or verified"),
+        ("namespaces a b", "kubedns --namespace=a kubedns --namespace=b"),
+        ("namespaces A", "refused: \"A\""),
+        ("labels app in (a, b)", "kubedns --service-selector=app in (a, b)"),
+        ("kubeconfig /f prod", "kubedns --context=prod kubedns --kubeconfig=/f"),
+        ("endpoint_pod_names", "kubedns --endpoint-pod-names"),
+        ("zonal", "kubedns --zonal"),
+        ("ignore empty_service", "kubedns --ignore-empty-service"),
+        ("multicluster clusterset.local", "kubedns --clusterset-domain=clusterset.local"),
+        ("multicluster set.cluster.local", "refused: one of cluster.local and set.cluster.local"),
+        ("fallthrough in-addr.arpa ip6.arpa", "built in"),
+        ("fallthrough", "refused: missing names of cluster.local are denied"),
+        ("startup_timeout 5s", "built in"),
+        ("resyncperiod 5m", "built in"),
+        ("upstream", "built in"),
+        ("upstream 1.1.1.1", "built in"),
+        ("apiserver_qps 10", "built in"),
+        ("endpoint https://a", "refused: write the address"),
+        ("namespace_labels a=b", "refused: "),
+        ("noendpoints", "refused: "),
+        ("ttls 5", "refused: unknown option \"ttls\""),
+    ] {
+        check_option(cluster, option, expected);
+    }
+    check("multicluster clusterset.local", "kubedns --clusterset-domain=clusterset.local");
+    check("transfer {\nto *\n}", "kubedns --transfer=0.0.0.0/0 kubedns --transfer=::/0");
+    check("transfer a.b {\nto 10.0.0.1 10.0.0.2:53 ::1\n}", "--transfer=10.0.0.2/32");
+    check("transfer {\nto 10.0.0.1\nsource 10.0.0.2\n}", "refused: NOTIFY");
+    check("transfer", "refused: no line `to`");
+}
+
+#[test]
+fn upstreams_are_servers() {
+    for (line, expected) in [
+        ("forward . 10.0.0.1", "dnscache --server=10.0.0.1"),
+        (
+            "forward . 10.0.0.1:5353 [fd00::1]:53",
+            "--server=10.0.0.1#5353 dnscache --server=fd00::1",
+        ),
+        ("forward . fdaa::3", "dnscache --server=fdaa::3"),
+        ("forward . dns://10.0.0.1", "dnscache --server=10.0.0.1"),
+        ("forward . /etc/resolv.conf", "dnscache --resolv-file=/etc/resolv.conf"),
+        ("forward . tls://9.9.9.9", "dnscache --server=tls://9.9.9.9"),
+        ("forward . tls://9.9.9.9%dns.quad9.net", "--server=tls://9.9.9.9@dns.quad9.net"),
+        ("forward . tls://9.9.9.9%a.b:8853", "--server=tls://9.9.9.9#8853@a.b"),
+        ("forward a.example 10.0.0.1", "dnscache --server=/a.example/10.0.0.1"),
+        ("forward 10.0.0.0/24 10.0.0.1", "dnscache --server=/0.0.10.in-addr.arpa/10.0.0.1"),
+        ("forward 10.0.0.0/17 10.0.0.1", "refused: \"10.0.0.0/17\" stands for several zones"),
+        ("forward a.example /etc/resolv.conf", "dnscache --server=/a.example/#"),
+        ("forward . 10.0.0.1 /etc/resolv.conf", "refused: a file cannot stand beside"),
+        ("forward . NAMESERVER", "refused: \"NAMESERVER\" is neither an address nor the path"),
+        ("forward . https://1.1.1.1", "refused: servers over https://"),
+        ("forward . 0.0.0.0", "refused: \"0.0.0.0\": "),
+        ("forward .", "refused: expected a zone and at least one server"),
+        ("forward", "refused: expected a zone and at least one server"),
+        ("proxy . 10.0.0.1", "dnscache --server=10.0.0.1"),
+    ] {
+        check(line, expected);
+    }
+    for (option, expected) in [
+        ("except a.example", "built in"),
+        ("except", "refused: no argument"),
+        ("policy sequential", "built in"),
+        ("policy best", "refused: \"best\""),
+        ("max_concurrent 1000", "built in"),
+        ("max_concurrent x", "refused: \"x\""),
+        ("prefer_udp", "built in"),
+        ("health_check 5s no_rec domain a.example", "built in"),
+        ("health_check 5", "refused: \"5\" is not a duration"),
+        ("expire 10s", "built in"),
+        ("failover SERVFAIL REFUSED", "built in"),
+        ("failover NXDOMAIN", "refused: another server is asked after SERVFAIL"),
+        ("next NXDOMAIN", "refused: "),
+        ("tls /ca.pem", "dnscache --tls-ca=/ca.pem"),
+        ("tls c k ca", "refused: certificates of ours"),
+        ("max_fail 1", "refused: unknown option \"max_fail\""),
+    ] {
+        check_option("forward . 10.0.0.1", option, expected);
+    }
+    let first = |lines: &str, expected: &str| {
+        let said = said(&planned(lines).rows[1]);
+        assert!(said.contains(expected), "{lines}: {said}");
+    };
+    first("forward . 10.0.0.1 {\nforce_tcp\n}", "dnscache --server=tcp://10.0.0.1");
+    first("forward . 10.0.0.1 {\nsource_address 10.0.0.2\n}", "--server=10.0.0.1@10.0.0.2");
+    first("forward . tls://9.9.9.9 {\ntls_servername a.b\n}", "--server=tls://9.9.9.9@a.b");
+    first("forward . tls://9.9.9.9%c.d {\ntls_servername a.b\n}", "refused: a server name stands");
+}
+
+#[test]
+fn lifetimes_are_limits() {
+    check("cache 30", "dnscache --max-ttl=30 dnscache --negative-ttl=30");
+    check("cache", "dnscache --max-ttl=3600 dnscache --negative-ttl=1800");
+    check("cache 0", "refused: \"0\" is not allowed");
+    check("cache 30 a..b", "refused: \"a..b\" is not a zone");
+    check("cache 30 a.example", "dnscache --zone-ttl=/a.example/30,30");
+    for (option, expected) in [
+        ("success 10000", "dnscache --cache-size=19984"),
+        ("success 10000 60", "dnscache --cache-size=19984 dnscache --max-ttl=60"),
+        ("denial 9984 5 0", "dnscache --cache-size=19968 dnscache --negative-ttl=5"),
+        ("success", "refused: expected CAPACITY"),
+        ("success x", "refused: \"x\""),
+        ("prefetch 10 1m 20%", "built in"),
+        ("prefetch 10 1m 20", "refused: expected a percentage"),
+        ("prefetch 10 1m 95%", "refused: \"95\""),
+        ("serve_stale", "dnscache --serve-stale=3600"),
+        ("serve_stale 2h verify 1s", "dnscache --serve-stale=7200"),
+        ("serve_stale later", "refused: \"later\""),
+        ("servfail 0", "built in"),
+        ("servfail 10m", "refused: \"10m\""),
+        ("keepttl", "refused: "),
+        ("disable denial", "dnscache --negative-ttl=0"),
+        ("disable success", "refused: names of . are cached"),
+        ("disable both", "refused: \"both\""),
+        ("ttl 5", "refused: unknown option \"ttl\""),
+    ] {
+        check_option("cache 30", option, expected);
+    }
+    let both = "kubernetes cluster.local\ncache 30 {\ndisable success cluster.local\n}";
+    check(both, "built in: kubedns reports what changes");
+}

@@ -1,0 +1,349 @@
+//! kubedns and dnscache configured by one Corefile.
+//!
+//! Knows what operators of CoreDNS know: the file, answers and pages.
+
+mod changes;
+mod command;
+mod differential;
+mod files;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use tempfile::{NamedTempFile, TempDir};
+use tests::api_server::ApiServer;
+use tests::objects::{endpoint_slice, namespace, service};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::fixture::dns::{self, PATIENCE, eventually};
+use crate::fixture::dnscache::FAR;
+use crate::fixture::http;
+use crate::fixture::upstream::Upstream;
+
+/// The Corefile that kubeadm installs.
+const KUBEADM: &str = include_str!("corefile/kubeadm.Corefile");
+
+/// A running program.
+struct Running {
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<()>,
+}
+
+impl Running {
+    async fn end(self) {
+        self.stop.send(()).expect("it still runs");
+        timeout(PATIENCE, self.ended).await.expect("it ends in time").expect("no panic");
+    }
+}
+
+/// Both programs, an API server and an upstream, with one Corefile.
+struct Pod {
+    directory: TempDir,
+    api: ApiServer,
+    _kubeconfig: NamedTempFile,
+    words: [(&'static str, String); 3],
+    upstream: Upstream,
+    dns: SocketAddr,
+    kubedns: SocketAddr,
+    http: SocketAddr,
+    kubedns_http: SocketAddr,
+    health: Vec<SocketAddr>,
+    ready: Vec<SocketAddr>,
+    programs: [Running; 2],
+}
+
+/// The command line of `program`.
+fn arguments(program: &str, flags: &[String]) -> Vec<OsString> {
+    std::iter::once(program).chain(flags.iter().map(String::as_str)).map(OsString::from).collect()
+}
+
+/// An API server with Services of several kinds in the namespace shop.
+async fn api_server() -> ApiServer {
+    let api = ApiServer::start().await;
+    api.apply(namespace("default"));
+    api.apply(namespace("shop"));
+    api.apply(service("default", "kubernetes").cluster_ip("10.96.0.1").port("https", 443));
+    api.apply(service("shop", "web").cluster_ip("10.96.0.7").port("http", 80));
+    api.apply(service("shop", "db").cluster_ip("None").port("sql", 5_432));
+    api.apply(service("shop", "ext").external_name("www.example.org"));
+    let slice = endpoint_slice("shop", "db").port("sql", 5_432);
+    api.apply(slice.host("10.244.0.5", "db-0").ready("10.244.0.6"));
+    api
+}
+
+impl Pod {
+    /// Starts it with this Corefile, in which `UPSTREAM` is the address of the upstream, and with
+    /// further flags for dnscache.
+    async fn start(corefile: &str, flags: &[String]) -> Self {
+        let (api, upstream) = (api_server().await, Upstream::start(FAR).await);
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("Corefile");
+        let kubeconfig = api.kubeconfig(None);
+        let hosts = directory.path().join("hosts");
+        write(&hosts, "192.0.2.90 node-1 node-1.example.org\n2001:db8::90 node-1\n");
+        let words = [
+            ("UPSTREAM", upstream.address.to_string()),
+            ("KUBECONFIG", kubeconfig.path().display().to_string()),
+            ("HOSTS", hosts.display().to_string()),
+        ];
+        write(&path, &filled(&words, corefile));
+        let file = format!("--corefile={}", path.display());
+        let local = ["--listen=127.0.0.1:0", "--http-listen=127.0.0.1:0"].map(str::to_owned);
+        let lameduck = ["--lameduck=0".to_owned()];
+
+        let own = [file.clone(), format!("--kubeconfig={}", kubeconfig.path().display())];
+        let all = [&local[..], &lameduck, &own, &["--threads=1".to_owned()]].concat();
+        let config = kubedns::Config::read(arguments("kubedns", &all)).unwrap();
+        let program = kubedns::Program::bind(config).await.unwrap();
+        let (kubedns, kubedns_http) = (program.dns_addresses()[0], program.http_address());
+        let records = run(|stop| program.run(stop));
+
+        let own = [
+            file,
+            format!("--kubedns={kubedns}"),
+            format!("--changes=http://{kubedns_http}/changes"),
+        ];
+        let pages =
+            ["--health-listen=127.0.0.1:0", "--ready-listen=127.0.0.1:0"].map(str::to_owned);
+        let all = [&local[..], &lameduck, &pages, &own, flags].concat();
+        let config = dnscache::Config::read(arguments("dnscache", &all)).unwrap();
+        let program = dnscache::Program::bind(config).await.unwrap();
+        let (dns, http) = (program.dns_addresses()[0], program.http_address());
+        let (health, ready) = (program.health_addresses(), program.ready_addresses());
+        let programs = [records, run(|stop| program.run(stop))];
+        Self {
+            directory,
+            api,
+            _kubeconfig: kubeconfig,
+            words,
+            upstream,
+            dns,
+            kubedns,
+            http,
+            kubedns_http,
+            health,
+            ready,
+            programs,
+        }
+    }
+
+    /// `text` with what stands for paths and addresses of this pod.
+    fn filled(&self, text: &str) -> String {
+        filled(&self.words, text)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("Corefile")
+    }
+
+    /// Asks dnscache until the answer is this.
+    async fn answers(&self, question: &str, status: &str, answers: &[&str]) {
+        eventually(self.dns, question, status, answers).await;
+    }
+
+    async fn end(self) {
+        let [kubedns, dnscache] = self.programs;
+        dnscache.end().await;
+        kubedns.end().await;
+    }
+}
+
+/// Runs what `program` yields until it is told to stop.
+fn run<E: std::error::Error, F: Future<Output = Result<(), E>> + Send + 'static>(
+    program: impl FnOnce(std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) -> F,
+) -> Running {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = program(Box::pin(async { drop(stopped.await) }));
+    let ended = tokio::spawn(async move { running.await.expect("it ends in order") });
+    Running { stop, ended }
+}
+
+/// `text` with each of `words` replaced.
+fn filled(words: &[(&str, String)], text: &str) -> String {
+    words.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value))
+}
+
+/// Writes a file as a whole.
+fn write(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, path).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_corefile_of_kubeadm_runs_in_both_programs() {
+    let corefile = KUBEADM.replace("/etc/resolv.conf", "UPSTREAM");
+    let pod = Pod::start(&corefile, &[]).await;
+    pod.upstream.answer("www.example.org. A", &["www.example.org. 300 A 192.0.2.80"]);
+    pod.upstream.answer(
+        "80.2.0.192.in-addr.arpa. PTR",
+        &["80.2.0.192.in-addr.arpa. 300 PTR www.example.org."],
+    );
+    let rows: [(&str, &str, &[&str]); 10] = [
+        (
+            "web.shop.svc.cluster.local. A",
+            "NOERROR",
+            &["web.shop.svc.cluster.local. 30 IN A 10.96.0.7"],
+        ),
+        (
+            "db.shop.svc.cluster.local. A",
+            "NOERROR",
+            &[
+                "db.shop.svc.cluster.local. 30 IN A 10.244.0.5",
+                "db.shop.svc.cluster.local. 30 IN A 10.244.0.6",
+            ],
+        ),
+        (
+            "db-0.db.shop.svc.cluster.local. A",
+            "NOERROR",
+            &["db-0.db.shop.svc.cluster.local. 30 IN A 10.244.0.5"],
+        ),
+        ("web.shop.svc.cluster.local. AAAA", "NODATA", &[]),
+        ("no.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
+        (
+            "10-1-2-3.shop.pod.cluster.local. A",
+            "NOERROR",
+            &["10-1-2-3.shop.pod.cluster.local. 30 IN A 10.1.2.3"],
+        ),
+        (
+            "7.0.96.10.in-addr.arpa. PTR",
+            "NOERROR",
+            &["7.0.96.10.in-addr.arpa. 30 IN PTR web.shop.svc.cluster.local."],
+        ),
+        // An address that is not the cluster's falls through, and the cache has a limit of 30.
+        (
+            "80.2.0.192.in-addr.arpa. PTR",
+            "NOERROR",
+            &["80.2.0.192.in-addr.arpa. 30 IN PTR www.example.org."],
+        ),
+        ("www.example.org. A", "NOERROR", &["www.example.org. 30 IN A 192.0.2.80"]),
+        ("no.example.org. A", "NXDOMAIN", &[]),
+    ];
+    for (question, status, answers) in rows {
+        pod.answers(question, status, answers).await;
+    }
+    assert_eq!(http::get(pod.health[0], "/health").await, (200, "ok".to_owned()));
+    assert_eq!(http::get(pod.ready[0], "/ready").await, (200, "ok".to_owned()));
+    assert_eq!(http::get(pod.health[0], "/ready").await.0, 404, "each address has its page");
+    assert_eq!(http::get(pod.ready[0], "/metrics").await.0, 404, "each address has its page");
+    let (_, metrics) = http::get(pod.http, "/metrics").await;
+    for name in ["coredns_dns_requests_total", "dnscache_corefile_ok 1"] {
+        assert!(metrics.contains(name), "{name} is missing");
+    }
+    for server in [pod.http, pod.kubedns_http] {
+        http::eventually(server, "/readyz?verbose", 200, "[+]corefile ok").await;
+    }
+
+    // A name of the cluster that is cached is right as soon as the Service changes.
+    pod.api.apply(service("shop", "web").cluster_ip("10.96.0.8").port("http", 80));
+    let now = &["web.shop.svc.cluster.local. 30 IN A 10.96.0.8"];
+    pod.answers("web.shop.svc.cluster.local. A", "NOERROR", now).await;
+    let answer = dns::ask(pod.kubedns, "www.example.org. A").await;
+    assert_eq!(answer.status, "REFUSED", "kubedns serves the cluster alone");
+    pod.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_are_chosen_by_the_longest_zone() {
+    let corefile = ".:53 {
+        forward . UPSTREAM {
+            except hole.example left.example
+        }
+        forward left.example UPSTREAM
+        cache 30
+    }
+    stub.example sub.stub.example:53 {
+        forward sub.stub.example UPSTREAM
+        cache 5
+    }
+    ";
+    let pod = Pod::start(corefile, &[]).await;
+    for name in ["a", "a.left", "a.sub.stub"] {
+        let name = format!("{name}.example.");
+        pod.upstream.answer(&format!("{name} A"), &[&format!("{name} 300 A 192.0.2.80")]);
+    }
+    let rows = [
+        ("a.example.", "NOERROR", "30"),
+        ("a.left.example.", "NOERROR", "30"),
+        ("a.sub.stub.example.", "NOERROR", "5"),
+        ("hole.example.", "SERVFAIL", ""),
+        ("a.stub.example.", "SERVFAIL", ""),
+    ];
+    for (name, status, ttl) in rows {
+        let answer = format!("{name} {ttl} IN A 192.0.2.80");
+        let answers: &[&str] = if ttl.is_empty() { &[] } else { &[&answer] };
+        pod.answers(&format!("{name} A"), status, answers).await;
+    }
+    assert_eq!(pod.upstream.seen("hole.example.").len(), 0);
+    assert_eq!(pod.upstream.seen("a.stub.example.").len(), 0);
+    pod.end().await;
+
+    // Without a block for all names the others are refused.
+    let pod = Pod::start("stub.example {\n forward . UPSTREAM\n}\n", &[]).await;
+    pod.upstream.answer("a.stub.example. A", &["a.stub.example. 300 A 192.0.2.80"]);
+    pod.answers("a.stub.example. A", "NOERROR", &["a.stub.example. 300 IN A 192.0.2.80"]).await;
+    pod.answers("a.example. A", "REFUSED", &[]).await;
+    pod.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_are_asked_before_the_cluster_and_the_upstreams() {
+    let corefile = ".:53 {
+        kubernetes cluster.local
+        hosts HOSTS {
+            192.0.2.91 node-2 web.shop.svc.cluster.local
+            ttl 20
+            fallthrough
+        }
+        forward . UPSTREAM
+    }
+    other.example {
+        forward . UPSTREAM
+        hosts HOSTS other.example {
+            192.0.2.92 a.other.example
+        }
+    }
+    ";
+    let pod = Pod::start(corefile, &[]).await;
+    pod.upstream.answer("www.example.org. A", &["www.example.org. 300 A 192.0.2.80"]);
+    pod.upstream.answer("b.other.example. A", &["b.other.example. 300 A 192.0.2.80"]);
+    let rows: [(&str, &str, &[&str]); 7] = [
+        ("node-1. A", "NOERROR", &["node-1. 20 IN A 192.0.2.90"]),
+        ("node-1. AAAA", "NOERROR", &["node-1. 20 IN AAAA 2001:db8::90"]),
+        ("node-2. A", "NOERROR", &["node-2. 20 IN A 192.0.2.91"]),
+        (
+            "web.shop.svc.cluster.local. A",
+            "NOERROR",
+            &["web.shop.svc.cluster.local. 20 IN A 192.0.2.91"],
+        ),
+        ("www.example.org. A", "NOERROR", &["www.example.org. 300 IN A 192.0.2.80"]),
+        ("a.other.example. A", "NOERROR", &["a.other.example. 3600 IN A 192.0.2.92"]),
+        // Without fallthrough a name that is not there fails, as in CoreDNS.
+        ("b.other.example. A", "SERVFAIL", &[]),
+    ];
+    for (question, status, answers) in rows {
+        pod.answers(question, status, answers).await;
+    }
+    // A changed table, and then a changed line, are followed.
+    write(&pod.directory.path().join("hosts"), "192.0.2.95 node-1\n");
+    pod.answers("node-1. A", "NOERROR", &["node-1. 20 IN A 192.0.2.95"]).await;
+    write(&pod.path(), &pod.filled(corefile).replace("ttl 20", "ttl 10"));
+    pod.answers("node-1. A", "NOERROR", &["node-1. 10 IN A 192.0.2.95"]).await;
+    pod.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flags_beside_the_file_win() {
+    let outside = Upstream::start(FAR).await;
+    outside.answer("www.example.org. A", &["www.example.org. 300 A 192.0.2.81"]);
+    let server = format!("--server={}#{}", outside.address.ip(), outside.address.port());
+    let pod = Pod::start(KUBEADM, &[server, "--max-ttl=60".to_owned()]).await;
+    let answer = ["www.example.org. 60 IN A 192.0.2.81"];
+    pod.answers("www.example.org. A", "NOERROR", &answer).await;
+    let cluster = ["web.shop.svc.cluster.local. 30 IN A 10.96.0.7"];
+    pod.answers("web.shop.svc.cluster.local. A", "NOERROR", &cluster).await;
+    pod.end().await;
+}

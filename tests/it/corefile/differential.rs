@@ -1,0 +1,253 @@
+//! CoreDNS beside both programs, over the same Corefiles, API server and upstream.
+//!
+//! Runs if the environment variable `COREDNS` names the program. Each file of `files/` that both
+//! run is asked the same questions; response codes, records and TTLs must be the same, except for
+//! differences that are listed with a reason.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use shared::corefile::plan::{Surroundings, plan};
+use shared::corefile::{Corefile, Look};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::process::{Child, Command};
+
+use super::{Pod, files, write};
+use crate::fixture::dns::{self, Answer, PATIENCE};
+
+/// Answers that may differ: a part of the question, and why ours is right.
+const DIFFERENT: &[(&str, &str)] = &[];
+
+/// A CoreDNS that ends with the test.
+struct Coredns {
+    address: SocketAddr,
+    _child: Child,
+}
+
+impl Coredns {
+    /// Starts it with the Corefile `text`, in which `PORT` is its port. `None` if it refuses the
+    /// file.
+    async fn start(program: &std::ffi::OsStr, pod: &Pod, text: &str) -> Option<Self> {
+        let path = pod.directory.path().join("coredns.Corefile");
+        for _ in 0..STARTS_MAX {
+            let address = free_address().await;
+            write(&path, &text.replace("PORT", &address.port().to_string()));
+            let log = std::fs::File::create(pod.directory.path().join("coredns.log")).unwrap();
+            let mut command = Command::new(program);
+            command.arg("-conf").arg(&path).kill_on_drop(true).stdin(Stdio::null());
+            command.stdout(log.try_clone().unwrap()).stderr(log);
+            let mut child = command.spawn().unwrap();
+            let begin = Instant::now();
+            while begin.elapsed() < PATIENCE {
+                if child.try_wait().unwrap().is_some() {
+                    break;
+                }
+                let answer = dns::ask_once(address, "version.bind. CH TXT").await;
+                if answer.status != "TIMEOUT" {
+                    return Some(Self { address, _child: child });
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let said = std::fs::read_to_string(pod.directory.path().join("coredns.log")).unwrap();
+            if !said.contains("address already in use") {
+                println!("  CoreDNS refuses it: {}", said.lines().last().unwrap_or_default());
+                return None;
+            }
+        }
+        None
+    }
+}
+
+/// An address on loopback that is free for UDP and TCP.
+async fn free_address() -> SocketAddr {
+    loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = udp.local_addr().unwrap();
+        if TcpListener::bind(address).await.is_ok() {
+            return address;
+        }
+    }
+}
+
+/// The file with ports, servers, files and the API server of the test; what CoreDNS has dropped is
+/// written as it wants it today.
+async fn adapted(text: &str) -> String {
+    let mut lines = String::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let brace = if words.last() == Some(&"{") { " {" } else { "" };
+        let new = match &words[..] {
+            ["loop" | "reload", ..] | ["upstream", ..] | ["kubeconfig", ..] => continue,
+            ["tls_servername", ..] | ["health_check", ..] | ["import", ..] => continue,
+            [name @ ("health" | "ready" | "prometheus"), ..] => {
+                format!("{name} {}{brace}", free_address().await)
+            }
+            ["forward" | "proxy", from, ..] => format!("forward {from} UPSTREAM{brace}"),
+            ["hosts", file, ..] if file.starts_with('/') => format!("hosts HOSTS{brace}"),
+            ["kubernetes", ..] => {
+                let option = "kubeconfig KUBECONFIG";
+                let close = if brace.is_empty() { "\n}" } else { "" };
+                format!("{} {{\n{option}{close}", line.trim_end_matches(['{', ' ']))
+            }
+            [keys @ .., "{"] if !line.starts_with(char::is_whitespace) => {
+                let host =
+                    |key: &&str| key.rsplit_once(':').map_or(*key, |(host, _)| host).to_owned();
+                let keys: Vec<String> = keys.iter().map(|key| host(key) + ":PORT").collect();
+                format!("{} {{", keys.join(" "))
+            }
+            _ => line.to_owned(),
+        };
+        writeln!(lines, "{new}").unwrap();
+    }
+    lines
+}
+
+/// The cluster domain of the file; a name that is not there if it has none.
+fn domain(corefile: &Corefile) -> String {
+    let directives = corefile.blocks.iter().flat_map(|block| &block.directives);
+    let mut kubernetes = directives.filter(|it| it.line.name.text == "kubernetes");
+    let zone = kubernetes.next().and_then(|it| it.line.arguments.first());
+    zone.map_or("cluster.local".to_owned(), |zone| zone.text.trim_end_matches('.').to_owned())
+}
+
+/// 200 questions about services, endpoints, pods, addresses, names outside and stub domains.
+fn questions(domain: &str) -> Vec<String> {
+    let services = [
+        "web.shop.svc",
+        "db.shop.svc",
+        "db-0.db.shop.svc",
+        "10-244-0-6.db.shop.svc",
+        "_http._tcp.web.shop.svc",
+        "_sql._tcp.db.shop.svc",
+        "_sql._udp.db.shop.svc",
+        "ext.shop.svc",
+        "no.shop.svc",
+        "web.none.svc",
+        "shop.svc",
+        "none.svc",
+        "svc",
+        "kubernetes.default.svc",
+        "_https._tcp.kubernetes.default.svc",
+        "10-1-2-3.shop.pod",
+        "10-244-0-5.shop.pod",
+        "10-1-2-3.none.pod",
+        "shop.pod",
+        "pod",
+        "none",
+        "a.b.c.web.shop.svc",
+    ];
+    let mut names: Vec<String> = services.iter().map(|name| format!("{name}.{domain}.")).collect();
+    names.push(format!("dns-version.{domain}."));
+    let outside = [
+        "www.example.org.",
+        "alias.example.org.",
+        "no.example.org.",
+        "host.z1.example.",
+        "n1.z1.example.",
+        "n2.z2.example.",
+        "a.consul.",
+        "web.shop.",
+        "cluster-local.example.",
+    ];
+    names.extend(outside.map(str::to_owned));
+    let types = ["A", "AAAA", "SRV", "TXT", "CNAME", "MX"];
+    let mut questions: Vec<String> = types
+        .iter()
+        .flat_map(|rtype| names.iter().map(move |name| format!("{name} {rtype}")))
+        .collect();
+    for address in
+        ["7.0.96.10", "1.0.96.10", "5.0.244.10", "6.0.244.10", "80.2.0.192", "81.2.0.192"]
+    {
+        questions.push(format!("{address}.in-addr.arpa. PTR"));
+    }
+    questions.truncate(QUESTIONS);
+    questions
+}
+
+/// What is compared: the code and the records with their TTLs. Serials of SOA records are those of
+/// each server.
+fn compared(answer: &Answer) -> (String, Vec<String>) {
+    let records = answer.answers.iter().map(|record| match record.split_once(" IN SOA ") {
+        Some((begin, _)) => format!("{begin} IN SOA"),
+        None => record.clone(),
+    });
+    (answer.status.clone(), records.collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn coredns_gives_the_same_answers() {
+    let Some(program) = std::env::var_os("COREDNS") else {
+        println!("skipped: the environment variable COREDNS names no CoreDNS");
+        return;
+    };
+    let (mut equal, mut all, mut asked) = (0, 0, 0);
+    let mut differences: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in files::paths() {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let look = Look::new(&path);
+        let corefile = look.corefile().unwrap();
+        if !plan(corefile, Surroundings::default()).refusals().is_empty() {
+            continue;
+        }
+        println!("{name}");
+        let text = adapted(&std::fs::read_to_string(&path).unwrap()).await;
+        let pod = Pod::start(&text, &[]).await;
+        let text = pod.filled(&text);
+        let Some(coredns) = Coredns::start(&program, &pod, &text).await else {
+            pod.end().await;
+            continue;
+        };
+        prepare(&pod, &coredns, &domain(corefile)).await;
+        all += 1;
+        let mut is_equal = true;
+        for question in questions(&domain(corefile)) {
+            let (theirs, ours) =
+                tokio::join!(dns::ask(coredns.address, &question), dns::ask(pod.dns, &question));
+            asked += 1;
+            let (theirs, ours) = (compared(&theirs), compared(&ours));
+            if theirs != ours && !DIFFERENT.iter().any(|(part, _)| question.contains(part)) {
+                is_equal = false;
+                let line = format!("{question}: CoreDNS {theirs:?}, ours {ours:?}");
+                differences.entry(line).or_default().push(name.clone());
+            }
+        }
+        equal += usize::from(is_equal);
+        pod.end().await;
+    }
+    println!("{equal} of {all} files with the same answers to {asked} questions");
+    for (line, files) in &differences {
+        println!("{line} in {}", files.join(" "));
+    }
+    assert!(differences.is_empty(), "{} differences", differences.len());
+}
+
+/// Waits until both know the cluster, and scripts the upstream.
+async fn prepare(pod: &Pod, coredns: &Coredns, domain: &str) {
+    let upstream = &pod.upstream;
+    for name in ["www.example.org.", "host.z1.example.", "a.consul."] {
+        upstream.answer(&format!("{name} A"), &[&format!("{name} 300 A 192.0.2.80")]);
+    }
+    upstream.answer("www.example.org. AAAA", &["www.example.org. 3 AAAA 2001:db8::80"]);
+    let alias =
+        ["alias.example.org. 20 CNAME www.example.org.", "www.example.org. 300 A 192.0.2.80"];
+    upstream.answer("alias.example.org. A", &alias);
+    let reverse = "80.2.0.192.in-addr.arpa.";
+    upstream.answer(&format!("{reverse} PTR"), &[&format!("{reverse} 300 PTR www.example.org.")]);
+    let begin = Instant::now();
+    let question = format!("warm.default.svc.{domain}. TXT");
+    for server in [coredns.address, pod.dns] {
+        // Without kubernetes the upstream answers.
+        while dns::ask(server, &question).await.status != "NXDOMAIN" {
+            assert!(begin.elapsed() < PATIENCE, "{server} never knows the cluster");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Of each file.
+const QUESTIONS: usize = 200;
+/// Ports that another program takes first.
+const STARTS_MAX: usize = 5;
