@@ -9,7 +9,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::tidy::manifests::{Object, fit_breaches, is_pod, objects, pod_breaches};
+use crate::tidy::manifests::{Object, arguments, fit_breaches, is_pod, objects, pod_breaches};
 use crate::tidy::tree::{self, File};
 use crate::tidy::{Breach, keep};
 
@@ -65,6 +65,12 @@ fn kustomizations(root: &Path) -> Vec<PathBuf> {
     folders
 }
 
+/// Where the three programs of one pod do not fit each other. On each node they are no one pod:
+/// another test holds those against each other.
+fn fit(folder: &Path, objects: &[Object]) -> Vec<Breach> {
+    if folder.ends_with("per-node") { Vec::new() } else { fit_breaches(objects) }
+}
+
 fn root() -> PathBuf {
     Path::new(tree::ROOT).canonicalize().unwrap()
 }
@@ -83,7 +89,7 @@ fn each_overlay_renders_to_a_pod_that_the_programs_accept() {
             folder.ends_with("liveness-by-healthz") && breach.to_string().contains("livenessProbe")
         };
         breaches.extend(of_pod.filter(|breach| !is_exempt(breach)));
-        breaches.extend(fit_breaches(&objects));
+        breaches.extend(fit(&folder, &objects));
         assert!(!files[0].text.contains("local-config"), "{}", folder.display());
     }
     keep(breaches);
@@ -115,7 +121,7 @@ fn the_cluster_domain_is_written_once() {
         let text = &files[0].text;
         assert!(text.contains("--domain=k8s.example.org"), "{text}");
         assert!(!text.contains("cluster.local"), "{}: {text}", folder.display());
-        keep(fit_breaches(&objects(&files, "")));
+        keep(fit(&folder, &objects(&files, "")));
     }
 }
 
@@ -132,10 +138,53 @@ fn the_address_is_written_once_and_only_where_it_is_wanted() {
             .filter_map(|service| service.value["spec"]["clusterIP"].as_str())
             .filter(|address| *address != "None")
             .collect();
-        let expected = if folder.ends_with("fixed-address") { &["fd00:96::a"][..] } else { &[] };
+        let expected = match folder.file_name().and_then(|name| name.to_str()) {
+            Some("fixed-address") => &["fd00:96::a"][..],
+            Some("per-node") => &["10.96.0.11"],
+            _ => &[],
+        };
         assert_eq!(addresses, expected.iter().copied().collect(), "{}", folder.display());
-        keep(fit_breaches(&objects));
+        keep(fit(&folder, &objects));
     }
+}
+
+/// The caches of all nodes ask the one kubedns, for the domain that it has, and clients ask them.
+#[test]
+fn the_caches_of_nodes_ask_the_one_kubedns() {
+    let Some(tool) = tool() else { return };
+    let folder = changed("manifests/base/settings.yaml", "cluster.local", "k8s.example.org");
+    let files = [render(&tool, &folder.path().join("manifests/overlays/per-node"))];
+    let objects = objects(&files, "");
+    let one = |kind: &str, name: &str| {
+        let is_it = |object: &&Object| object.kind() == kind && object.name().1 == name;
+        &objects.iter().find(is_it).unwrap_or_else(|| panic!("no {kind} {name}")).value["spec"]
+    };
+    let (caches, kubedns) = (one("DaemonSet", "kube-dns-node"), one("Deployment", "kubedns"));
+    let (front, behind) = (one("Service", "kube-dns"), one("Service", "kubedns"));
+    let labels = |pod: &Value| pod["template"]["metadata"]["labels"].clone();
+    assert_eq!(front["selector"], labels(caches));
+    assert_eq!(front["trafficDistribution"], "PreferSameNode");
+    assert_eq!(behind["selector"], labels(kubedns));
+
+    let container =
+        |pod: &Value, index: usize| arguments(&pod["template"]["spec"]["containers"][index]);
+    let records = container(kubedns, 0);
+    for flag in ["--domain=k8s.example.org", "--listen=0.0.0.0:10053", "--http-listen=[::]:8081"] {
+        assert!(records.iter().any(|found| found == flag), "{flag}: {records:?}");
+    }
+    let ports = behind["ports"].as_array().unwrap().iter();
+    let ports: Vec<u64> = ports.map(|port| port["targetPort"].as_u64().unwrap()).collect();
+    assert_eq!(ports, [10_053, 10_053, 8_081]);
+    let address = behind["clusterIP"].as_str().unwrap();
+    let cache = container(caches, 0);
+    let zones = ["k8s.example.org", "in-addr.arpa", "ip6.arpa"];
+    let mut expected = zones.map(|zone| format!("--server=/{zone}/{address}#10053")).to_vec();
+    expected.push(format!("--changes=http://{address}:8081/changes"));
+    for flag in expected {
+        assert!(cache.contains(&flag), "{flag}: {cache:?}");
+    }
+    let probes = container(caches, 1);
+    assert!(probes.iter().all(|flag| !flag.contains("cluster.local")), "{probes:?}");
 }
 
 /// What clusters have before: kubeadm's and GKE's names. `kubectl delete -k` deletes by name.

@@ -398,6 +398,16 @@ pub fn is_pod(object: &Object) -> bool {
     names.iter().any(|name| PROGRAMS.contains(name))
 }
 
+/// The flags of a container, `$(NAME)` replaced by its environment as the kubelet does it.
+pub fn arguments(container: &Value) -> Vec<String> {
+    let expand = |flag: &str| {
+        list(&container["env"]).fold(flag.to_owned(), |flag, variable| {
+            flag.replace(&format!("$({})", text(&variable["name"])), text(&variable["value"]))
+        })
+    };
+    list(&container["args"]).map(|flag| expand(text(flag))).collect()
+}
+
 /// Where a Deployment does not fit the programs in it.
 pub fn pod_breaches(object: &Object) -> Vec<Breach> {
     let mut breaches = Vec::new();
@@ -407,7 +417,8 @@ pub fn pod_breaches(object: &Object) -> Vec<Breach> {
     let pod = &object.value["spec"]["template"]["spec"];
     for container in list(&pod["containers"]) {
         let name = text(&container["name"]);
-        let arguments: Vec<&str> = list(&container["args"]).map(text).collect();
+        let arguments = arguments(container);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         match program(name, &arguments) {
             Err(said) => breaches.push(object.breach(&format!("name: {name}"), said)),
             Ok(program) => {
