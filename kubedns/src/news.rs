@@ -14,6 +14,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::project::{self, Change, Input, Kind, Metadata, ObjectId, Rejected, Written};
+use crate::watch::decode::Event;
 
 /// What one list and watch covers: a kind of object, in one namespace or in all.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +72,18 @@ pub enum News {
 }
 
 impl News {
+    /// What `event` means for the records; `None` if it is not about an object.
+    pub fn of(event: &Event) -> Option<Self> {
+        match event {
+            Event::Applied(input) => Some(Self::applied(input)),
+            Event::Deleted(input) => Some(Self::deleted(input)),
+            Event::Unreadable { object, reason, .. } => {
+                Some(Self::Unreadable { object: object.clone(), reason: reason.clone() })
+            }
+            Event::Bookmark { .. } | Event::Refused(_) => None,
+        }
+    }
+
     /// That `input` is there as it is now.
     pub fn applied(input: &Input) -> Self {
         let (change, rejected) = project::change(input);

@@ -30,14 +30,14 @@ use crate::name::push_label;
 use crate::records::{Key, Namespace, Pod, Service};
 
 pub(crate) use endpoint_slice::topology_zone;
-pub use endpoint_slice::{EndpointSliceObject, Slices};
+pub use endpoint_slice::{Conditions, EndpointObject, EndpointSliceObject, Slices, TargetRef};
 pub use namespace::NamespaceObject;
-pub use node::{NodeFacts, NodeObject};
-pub use pod::PodObject;
+pub use node::{NodeFacts, NodeObject, NodeSpec};
+pub use pod::{PodIp, PodObject, PodStatus};
 use reason::LeftOut;
 pub use reason::{Reason, Rejected};
-pub use service::ServiceObject;
-pub use service_cidr::ServiceCidrObject;
+pub use service::{ServiceObject, ServiceSpec};
+pub use service_cidr::{ServiceCidrObject, ServiceCidrSpec};
 pub use service_import::ServiceImportObject;
 pub use written::{ManagedFields, Written};
 

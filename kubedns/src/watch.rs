@@ -10,20 +10,22 @@
 //! ```
 
 pub mod cluster;
-mod decode;
+pub mod decode;
 mod doubts;
 mod pace;
 pub mod progress;
+pub mod protobuf;
 mod report;
 mod scopes;
 pub(crate) mod split;
+mod stream;
 mod trouble;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::Request;
+use axum::http::{HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use kube::core::params::{ListParams, WatchParams};
@@ -40,7 +42,8 @@ use cluster::Cluster;
 use decode::{Envelope, Event, Status};
 use pace::Pace;
 use progress::{Count, Phase, Progress};
-use split::{Items, Lines};
+use split::Items;
+use stream::Stream;
 use trouble::{BAD_REQUEST, FORBIDDEN, GONE, INVALID, NOT_FOUND, Trouble, refusal};
 
 pub use scopes::scopes;
@@ -61,6 +64,7 @@ pub async fn follow(
             progress,
             version: None,
             in_pages: false,
+            in_json: false,
             api: 0,
             absences: 0,
             denials: 0,
@@ -101,6 +105,8 @@ struct Follower {
     version: Option<String>,
     /// The next full list comes in pages: the server does not stream.
     in_pages: bool,
+    /// Watches come in JSON: what came as protobuf made no sense.
+    in_json: bool,
     /// Which of the kind's versions of the API is asked, by its place.
     api: usize,
     /// How often in a row the server knew the kind in none of them.
@@ -265,15 +271,20 @@ impl Follower {
             send_initial_events: self.version.is_none(),
         };
         let version = self.version.clone().unwrap_or_default();
-        let request = self.request().watch(&params, &version).map_err(Trouble::Build)?;
+        let mut request = self.request().watch(&params, &version).map_err(Trouble::Build)?;
+        let accepted = stream::accepted(self.progress.scope.kind, self.in_json);
+        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(accepted));
         let start = boot_time();
-        let mut body = self.ask(request).await?;
+        let response = self.ask(request).await?;
+        let content_type = response.headers().get(header::CONTENT_TYPE);
+        let content_type = content_type.and_then(|text| text.to_str().ok());
+        let mut stream = Stream::of(content_type.unwrap_or_default());
+        let mut body = response.into_body();
         if self.version.is_none() {
             say(&self.sink, News::Listing(self.progress.scope.clone())).await?;
         } else {
             self.works(Phase::Following);
         }
-        let mut lines = Lines::default();
         let list_wait = LIST_WAIT_MAX.min(self.options.silence_max);
         let mut moved = boot_time();
         loop {
@@ -282,12 +293,11 @@ impl Follower {
                 None => list_wait.saturating_sub(boot_time().since(moved)),
                 Some(_) => Duration::MAX,
             };
-            let read = timeout(wait, self.read(&mut body, |bytes| lines.push(bytes))).await;
+            let read = timeout(wait, self.read(&mut body, |bytes| stream.push(bytes))).await;
             if !read.unwrap_or(Err(Trouble::Unfinished(list_wait)))? {
                 break;
             }
-            while let Some(line) = lines.take()? {
-                let event = decode::event(self.progress.scope.kind, line)?;
+            while let Some(event) = self.next(&mut stream)? {
                 let is_object = !matches!(event, Event::Bookmark { .. });
                 self.tell(event).await?;
                 if is_object && self.version.is_none() {
@@ -297,6 +307,13 @@ impl Follower {
         }
         let in_order = self.version.is_some() && boot_time().since(start) >= WATCH_MIN;
         if in_order { Ok(()) } else { Err(Trouble::Ended) }
+    }
+
+    /// The next event that has come. What makes no sense in protobuf is asked for in JSON.
+    fn next(&mut self, stream: &mut Stream) -> Result<Option<Event>, Trouble> {
+        let event = stream.take(self.progress.scope.kind);
+        self.in_json |= matches!(event, Err(Trouble::Malformed(_)));
+        event
     }
 
     /// A full list in pages. Where the server forgets the pages on the way, it is asked for all at
@@ -331,7 +348,7 @@ impl Follower {
 
     async fn page(&mut self, params: &ListParams) -> Result<Envelope, Trouble> {
         let request = self.request().list(params).map_err(Trouble::Build)?;
-        let mut body = self.ask(request).await?;
+        let mut body = self.ask(request).await?.into_body();
         let mut items = Items::default();
         while self.read(&mut body, |bytes| items.push(bytes)).await? {
             while let Some(text) = items.take()? {
@@ -343,27 +360,24 @@ impl Follower {
     }
 
     /// Says what `event` means, and then notes how far we have come.
-    async fn tell(&mut self, event: Event) -> Result<(), Trouble> {
+    async fn tell(&mut self, mut event: Event) -> Result<(), Trouble> {
+        if let (Event::Applied(input), true) = (&mut event, self.options.pod_names) {
+            input.name_by_pods();
+        }
+        if let Some(news) = News::of(&event) {
+            say(&self.sink, news).await?;
+        }
         let version = match event {
-            Event::Applied(mut input) => {
+            Event::Applied(input) => {
                 self.progress.add(Count::Applied);
-                if self.options.pod_names {
-                    input.name_by_pods();
-                }
                 self.note_lag(input.metadata());
-                say(&self.sink, News::applied(&input)).await?;
                 input.metadata().resource_version.clone()
             }
             Event::Deleted(input) => {
                 self.progress.add(Count::Deleted);
-                say(&self.sink, News::deleted(&input)).await?;
                 input.metadata().resource_version.clone()
             }
-            Event::Unreadable { object, version, error } => {
-                let reason = error.to_string();
-                say(&self.sink, News::Unreadable { object, reason }).await?;
-                version
-            }
+            Event::Unreadable { version, .. } => version,
             Event::Bookmark { version, ends_initial } => {
                 self.progress.add(Count::Bookmark);
                 if ends_initial && self.version.is_none() {
@@ -402,8 +416,8 @@ impl Follower {
         Ok(())
     }
 
-    /// The body of the answer to `request`; an answer that is no success is trouble.
-    async fn ask(&self, request: Request<Vec<u8>>) -> Result<Body, Trouble> {
+    /// The answer to `request`; one that is no success is trouble.
+    async fn ask(&self, request: Request<Vec<u8>>) -> Result<Response<Body>, Trouble> {
         let client = self.cluster.client();
         let asked = client.send(request.map(Body::from));
         let response = match timeout(self.options.silence_max, asked).await {
@@ -412,7 +426,7 @@ impl Follower {
         };
         self.progress.heard(boot_time());
         if response.status().is_success() {
-            return Ok(response.into_body());
+            return Ok(response);
         }
         let code = response.status().as_u16();
         let retry_after = response.headers().get("retry-after");
@@ -441,22 +455,7 @@ impl Follower {
 
     /// The collection that is asked for.
     fn request(&self) -> kube::core::Request {
-        use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
-        use kube::Resource;
-        let namespace = self.progress.scope.namespace.as_deref();
-        let kind = self.progress.scope.kind;
-        kube::core::Request::new(match kind {
-            Kind::Service => core::Service::url_path(&(), namespace),
-            Kind::EndpointSlice => discovery::EndpointSlice::url_path(&(), namespace),
-            Kind::Namespace => core::Namespace::url_path(&(), None),
-            Kind::Pod => core::Pod::url_path(&(), namespace),
-            Kind::Node => core::Node::url_path(&(), None),
-            Kind::ServiceImport | Kind::ServiceCidr => {
-                let namespaces = namespace.map(|name| format!("namespaces/{name}/"));
-                let (version, plural) = (kind.api_versions()[self.api], kind.plural());
-                format!("/apis/{version}/{}{plural}", namespaces.unwrap_or_default())
-            }
-        })
+        kube::core::Request::new(scopes::path(&self.progress.scope, self.api))
     }
 
     fn label_selector(&self) -> Option<String> {

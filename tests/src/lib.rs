@@ -13,6 +13,7 @@
 pub mod api_server;
 pub mod build;
 pub mod objects;
+pub mod protobuf;
 pub mod real_api;
 pub mod tether;
 pub mod upstream;

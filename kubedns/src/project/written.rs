@@ -52,6 +52,14 @@ pub struct ManagedFields {
     newest_ms: Option<u64>,
 }
 
+impl ManagedFields {
+    /// Takes the time of one of them.
+    pub fn note(&mut self, time: Option<jiff::Timestamp>) {
+        let ms = time.and_then(|time| u64::try_from(time.as_millisecond()).ok());
+        self.newest_ms = self.newest_ms.max(ms);
+    }
+}
+
 impl<'de> Deserialize<'de> for ManagedFields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Newest)

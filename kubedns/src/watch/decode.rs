@@ -1,4 +1,4 @@
-//! One JSON text of the API server becomes one event.
+//! One JSON text of the API server becomes one event: a line of a watch, or an item of a list.
 //!
 //! Core. Knows the events of a watch and the envelope of a list; does not know connections, nor
 //! what the objects mean.
@@ -34,8 +34,8 @@ pub enum Event {
         object: ObjectId,
         /// Its resource version.
         version: Option<String>,
-        /// What is wrong with it.
-        error: serde_json::Error,
+        /// What is wrong with it, in one line.
+        reason: String,
     },
 }
 
@@ -101,7 +101,7 @@ pub fn event(kind: Kind, line: &[u8]) -> Result<Event, serde_json::Error> {
         Err(error) => match serde_json::from_slice::<Line<Value>>(line)? {
             Line { r#type: Type::Error, .. } => refusal(line),
             Line { r#type: Type::Bookmark, .. } => bookmark(line),
-            Line { object, .. } => Ok(unreadable(kind, &object, error)),
+            Line { object, .. } => Ok(unreadable_json(kind, &object, &error)),
         },
     }
 }
@@ -126,7 +126,7 @@ pub fn item(kind: Kind, text: &[u8]) -> Result<Event, serde_json::Error> {
             if !object.is_object() {
                 return Err(error);
             }
-            Ok(unreadable(kind, &object, error))
+            Ok(unreadable_json(kind, &object, &error))
         }
     }
 }
@@ -170,13 +170,25 @@ fn refusal(line: &[u8]) -> Result<Event, serde_json::Error> {
     Ok(Event::Refused(serde_json::from_slice::<Line<Status>>(line)?.object))
 }
 
-/// Returns the event of an object that cannot be read. Its name, namespace and version are read
-/// apart from everything else: nothing in an object may stop the watch of all others.
-fn unreadable(kind: Kind, object: &Value, error: serde_json::Error) -> Event {
+/// Reads name, namespace and version of `object` apart from everything else: nothing in an object
+/// may stop the watch of all others.
+fn unreadable_json(kind: Kind, object: &Value, error: &serde_json::Error) -> Event {
     let text = |field: &str| object["metadata"][field].as_str().filter(|text| !text.is_empty());
-    let namespace = if kind.is_namespaced() { text("namespace").unwrap_or("default") } else { "" };
-    let object = ObjectId::new(kind, namespace, text("name").unwrap_or_default());
-    Event::Unreadable { object, version: text("resourceVersion").map(str::to_owned), error }
+    let version = text("resourceVersion").map(str::to_owned);
+    unreadable(kind, (text("namespace"), text("name")), version, error)
+}
+
+/// Returns the event of an object that cannot be read because of `error`. It is known by namespace
+/// and name, as far as these can be read.
+pub(super) fn unreadable(
+    kind: Kind,
+    (namespace, name): (Option<&str>, Option<&str>),
+    version: Option<String>,
+    error: &dyn std::error::Error,
+) -> Event {
+    let namespace = if kind.is_namespaced() { namespace.unwrap_or("default") } else { "" };
+    let object = ObjectId::new(kind, namespace, name.unwrap_or_default());
+    Event::Unreadable { object, version, reason: error.to_string() }
 }
 
 fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -188,7 +200,7 @@ where
 }
 
 /// The annotation of the bookmark that ends a streamed list (KEP-3157).
-const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+pub(super) const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 #[cfg(test)]
 mod tests {

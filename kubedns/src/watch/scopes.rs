@@ -1,6 +1,9 @@
-//! Which lists and watches there are.
+//! Which lists and watches there are, and where.
 //!
 //! Core. Knows what is exposed; does not know the API server.
+
+use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+use kube::Resource;
 
 use crate::config;
 use crate::news::Scope;
@@ -18,6 +21,24 @@ pub fn scopes(exposed: &config::Scope) -> Vec<Scope> {
                 .collect(),
         })
         .collect()
+}
+
+/// The path of the collection of `scope`. `api` is the place of the version that is asked, among
+/// those of the kind.
+pub(super) fn path(scope: &Scope, api: usize) -> String {
+    let namespace = scope.namespace.as_deref();
+    match scope.kind {
+        Kind::Service => core::Service::url_path(&(), namespace),
+        Kind::EndpointSlice => discovery::EndpointSlice::url_path(&(), namespace),
+        Kind::Namespace => core::Namespace::url_path(&(), None),
+        Kind::Pod => core::Pod::url_path(&(), namespace),
+        Kind::Node => core::Node::url_path(&(), None),
+        Kind::ServiceImport | Kind::ServiceCidr => {
+            let namespaces = namespace.map(|name| format!("namespaces/{name}/"));
+            let (version, plural) = (scope.kind.api_versions()[api], scope.kind.plural());
+            format!("/apis/{version}/{}{plural}", namespaces.unwrap_or_default())
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Bytes as they come from the network become whole JSON texts, one at a time.
 //!
-//! Core. Knows the frame of a watch (a line per event) and of a list (an array called `items`);
+//! Core. Knows the frame of a watch (a line per event) and of a list (an array called `items`), and
+//! that of a watch in protobuf (a length before each event);
 //! does not know what an object is. Holds at most one object and what has come behind it.
 
 /// Cuts a watch into lines.
@@ -34,6 +35,36 @@ impl Lines {
             }
             self.waiting.take(1);
         }
+    }
+}
+
+/// Cuts a watch in protobuf into frames, each behind its length in 4 bytes.
+#[derive(Debug, Default)]
+pub struct Frames {
+    waiting: Waiting,
+}
+
+impl Frames {
+    /// Takes what came next.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.waiting.push(bytes);
+    }
+
+    /// Returns the next whole frame without its length; `None` until more has come.
+    ///
+    /// Fails if a frame is longer than [`TEXT_MAX`].
+    pub fn take(&mut self) -> Result<Option<&[u8]>, TooLong> {
+        let Some((&prefix, rest)) = self.waiting.unread().split_first_chunk() else {
+            return Ok(None);
+        };
+        let len = u32::from_be_bytes(prefix) as usize;
+        if len > TEXT_MAX {
+            return Err(TooLong);
+        }
+        if rest.len() < len {
+            return Ok(None);
+        }
+        Ok(Some(&self.waiting.take(prefix.len() + len)[prefix.len()..]))
     }
 }
 
@@ -256,6 +287,25 @@ mod tests {
         for step in 1..12 {
             assert_eq!(lines("{\"a\":1}\n\n{}\n{\"cut", step), ["{\"a\":1}", "{}"]);
         }
+    }
+
+    #[test]
+    fn a_watch_in_protobuf_is_cut_into_frames() {
+        let bytes = b"\0\0\0\x03abc\0\0\0\0\0\0\0\x01d\0\0\0\x02e";
+        for step in 1..=bytes.len() {
+            let mut frames = Frames::default();
+            let mut read = Vec::new();
+            for chunk in bytes.chunks(step) {
+                frames.push(chunk);
+                while let Some(frame) = frames.take().unwrap() {
+                    read.push(frame.to_vec());
+                }
+            }
+            assert_eq!(read, [&b"abc"[..], b"", b"d"], "in steps of {step}");
+        }
+        let mut frames = Frames::default();
+        frames.push(b"{\"type\"");
+        assert_eq!(frames.take(), Err(TooLong), "JSON is not taken for a frame");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::cluster::hint;
 use super::decode::Status;
+use super::protobuf::{self, Malformed};
 use super::split::TooLong;
 use crate::news::{Closed, Scope};
 use crate::project::Kind;
@@ -41,6 +42,8 @@ pub(super) enum Trouble {
     Denied(Kind, Status),
     #[error("the answer of the API server makes no sense")]
     Nonsense(#[from] serde_json::Error),
+    #[error("the answer of the API server makes no sense, so that it is asked for JSON")]
+    Malformed(#[from] Malformed),
     #[error("the answer of the API server has no bound")]
     TooLong(#[from] TooLong),
     #[error("nobody listens any more")]
@@ -126,7 +129,7 @@ impl Trouble {
                 !matches!(status.code, UNAUTHORIZED | FORBIDDEN | TOO_MANY_REQUESTS)
             }
             Self::Silent(_) | Self::Unfinished(_) | Self::Ended | Self::Broken(_) => true,
-            Self::Nonsense(_) | Self::TooLong(_) => true,
+            Self::Nonsense(_) | Self::Malformed(_) | Self::TooLong(_) => true,
             Self::Request(_) | Self::Build(_) | Self::Behind | Self::WentBack => false,
             Self::Absent(_) | Self::Lost(_) | Self::Denied(..) | Self::Hesitant(_) => false,
             Self::Closed => false,
@@ -159,7 +162,8 @@ fn missing_rule(scope: &Scope) -> String {
 
 /// What a refusal says; a proxy may say it without a Status.
 pub(super) fn refusal(code: u16, retry_after: Option<u32>, text: &[u8]) -> Status {
-    let mut status = serde_json::from_slice(text).unwrap_or_else(|_| {
+    let read = protobuf::refusal(text).or_else(|| serde_json::from_slice(text).ok());
+    let mut status = read.unwrap_or_else(|| {
         let text = String::from_utf8_lossy(text);
         let message = text.chars().filter(|c| !c.is_control()).take(MESSAGE_LEN_MAX).collect();
         Status { message, ..Status::default() }

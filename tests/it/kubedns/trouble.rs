@@ -302,7 +302,11 @@ async fn a_new_token_is_used() {
 #[tokio::test]
 async fn a_streamed_list_that_comes_to_nothing_is_listed_in_pages() {
     let refusals = [404, 405, 409, 410, 500, 502, 503, 504].map(Fault::RefuseStreams);
-    let faults = refusals.into_iter().chain([Fault::EndStreams, Fault::UnfinishedStreams]);
+    let faults = refusals.into_iter().chain([
+        Fault::EndStreams,
+        Fault::UnfinishedStreams,
+        Fault::NonsenseFrames,
+    ]);
     let worlds = faults.map(|fault| async move {
         let api = shop().await;
         api.fails("services", fault);
