@@ -17,7 +17,7 @@ use crate::news::{News, Scope};
 use crate::programming::{Programming, Waiting};
 use crate::project::{Change, Kind, ObjectId};
 use crate::snapshot::unix_ms;
-use crate::store::{Relist, Writer};
+use crate::store::{Published, Relist, Writer};
 
 /// What the publisher counts.
 #[derive(Debug, Default)]
@@ -96,11 +96,12 @@ impl Publisher {
                 return Ok(());
             }
             burst.drain(..).for_each(|news| self.take(news));
-            self.publish();
+            self.publish(); // what changed is in `changes`
         }
     }
 
-    fn take(&mut self, news: News) {
+    /// Takes one piece of news. Nobody sees it before the next [`Publisher::publish`].
+    pub fn take(&mut self, news: News) {
         match news {
             News::Listing(scope) => {
                 let relist = self.writer.begin_relist(scope.kind, scope.namespace.as_deref());
@@ -139,12 +140,15 @@ impl Publisher {
         }
     }
 
-    fn publish(&mut self) {
+    /// Publishes all that was taken. Returns what that changed; `None` if it changed nothing, or if
+    /// not everything was listed.
+    pub fn publish(&mut self) -> Option<Published> {
         let ranges = Arc::clone(self.writer.draft().ranges());
         self.writer.prepare();
         self.waiting.retain(|waiting| self.writer.touches(&waiting.key));
-        if let Some(published) = self.writer.publish(self.revision) {
-            self.changes.send_modify(|changes| changes.push(&published));
+        let published = self.writer.publish(self.revision);
+        if let Some(published) = &published {
+            self.changes.send_modify(|changes| changes.push(published));
             let now_ms = unix_ms();
             for change in &self.waiting {
                 self.counts.programming.count(change, self.writer.draft(), now_ms);
@@ -174,6 +178,7 @@ impl Publisher {
                 );
             }
         }
+        published
     }
 
     /// Whether a list is under way that may bring `object`, however old it is.

@@ -118,6 +118,15 @@ impl Place {
     pub fn id(&self) -> ObjectId {
         ObjectId::new(self.kind, self.namespace, self.name)
     }
+
+    /// No more than which object it is.
+    pub fn json(&self) -> Value {
+        let metadata = match self.namespace {
+            "" => json!({"name": self.name}),
+            namespace => json!({"name": self.name, "namespace": namespace}),
+        };
+        json!({"kind": self.kind.name(), "metadata": metadata})
+    }
 }
 
 impl Object {
