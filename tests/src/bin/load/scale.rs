@@ -1,5 +1,5 @@
 //! `cargo load scale`: kubedns at the size of large clusters. How long it takes to start, what it
-//! holds in memory, what an answer costs, how soon a change shows.
+//! holds in memory, what an answer costs, how soon a change shows. CoreDNS may start beside it.
 //!
 //! Edge. The real program runs as a process against the fake API server over HTTP, or a real one.
 //!
@@ -29,6 +29,8 @@ use api::Api;
 use cluster::Cluster;
 use process::Process;
 use propagation::Propagation;
+
+use crate::proc::Memory;
 
 /// The flags of `cargo load scale`.
 #[derive(Debug, clap::Args)]
@@ -68,6 +70,14 @@ pub struct Flags {
     /// The kubedns to run [default: built with the profile of this tool].
     #[arg(long, value_name = "FILE")]
     pub kubedns: Option<PathBuf>,
+    /// A CoreDNS to start on the same clusters, in turns with kubedns: starts and memory
+    /// [default: none].
+    #[arg(long, env = "COREDNS", value_name = "FILE")]
+    pub coredns: Option<PathBuf>,
+    /// Leave every process on all cores. By default the servers have a core of their own, and the
+    /// API server and the load have the others.
+    #[arg(long)]
+    pub all_cores: bool,
     /// Print the figures as JSON.
     #[arg(long)]
     pub json: bool,
@@ -98,8 +108,8 @@ pub enum Error {
     Runtime(io::Error),
     #[error("a server cannot be started: {0}")]
     Start(io::Error),
-    #[error("kubedns does not become ready; it says:\n{said}")]
-    NotReady { said: String },
+    #[error("{} does not become ready; its log is:\n{log}", program.display())]
+    NotReady { program: PathBuf, log: String },
     #[error("/proc does not say what the server uses: {0}")]
     Proc(io::Error),
     #[error("asking failed: {0}")]
@@ -128,18 +138,22 @@ pub struct Measured {
 pub struct Size {
     /// How large it is.
     pub cluster: Cluster,
-    /// Each start.
+    /// Each start of kubedns.
     pub starts: Vec<Start>,
+    /// Each start of CoreDNS, if there is one.
+    pub coredns: Vec<Start>,
     /// The most memory while everything was listed once more, in bytes; nothing where the API
     /// server cannot be made to forget.
     pub relist_peak: Option<u64>,
 }
 
-/// One start of kubedns.
+/// One start of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Start {
-    /// From its start to a `/readyz` of 200.
+    /// From its start to a `/readyz` of 200, which is `/ready` for CoreDNS.
     pub ready: Duration,
+    /// User and system time until then.
+    pub cpu: Duration,
     /// Resident bytes once it has come to rest.
     pub steady: u64,
     /// The most there was, in bytes.
@@ -169,7 +183,10 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
         Some(path) => path.clone(),
         None => runtime()?.block_on(build::programs())?.join("kubedns"),
     };
-    let core = tether::part_cores().map_err(|reason| reason.to_string());
+    let core = match flags.all_cores {
+        true => Err("--all-cores".to_owned()),
+        false => tether::part_cores().map_err(|reason| reason.to_string()),
+    };
     let runtime = runtime()?; // its thread stays where this one is kept
     let mut measured = Measured { core, sizes: Vec::new(), costs: Vec::new(), propagation: None };
     let mut loaded = Vec::new();
@@ -230,19 +247,29 @@ fn load(
 ) -> Result<(Loaded, Size), Error> {
     let api = Api::start(runtime, flags, cluster);
     let kubeconfig = api.kubeconfig();
-    let mut starts = Vec::new();
+    let (mut starts, mut coredns) = (Vec::new(), Vec::new());
     loop {
+        if let Some(program) = &flags.coredns {
+            let (process, ready) = Process::coredns(program, &kubeconfig, core)?;
+            coredns.push(start(&process, "CoreDNS", ready)?);
+        }
         let (process, http, ready) = Process::kubedns(program, &kubeconfig, core)?;
-        std::thread::sleep(REST);
-        let memory = process.memory()?;
-        eprintln!("  ready after {:.3} s", ready.as_secs_f64());
-        starts.push(Start { ready, steady: memory.resident, peak: memory.peak });
+        starts.push(start(&process, "kubedns", ready)?);
         if starts.len() == usize::from(flags.rounds) {
             let loaded = Loaded { cluster, api, process, http };
             let relist_peak = relist(&loaded)?;
-            return Ok((loaded, Size { cluster, starts, relist_peak }));
+            return Ok((loaded, Size { cluster, starts, coredns, relist_peak }));
         }
     }
+}
+
+/// Returns what the start of `process`, which has just become ready, took.
+fn start(process: &Process, name: &str, ready: Duration) -> Result<Start, Error> {
+    let cpu = process.cpu()?;
+    std::thread::sleep(REST);
+    let Memory { resident, peak } = process.memory()?;
+    eprintln!("  {name} ready after {:.3} s", ready.as_secs_f64());
+    Ok(Start { ready, cpu, steady: resident, peak })
 }
 
 /// Ends every watch with 410, so that all is listed again; the most memory while that lasts.

@@ -4,9 +4,9 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ::tests::tether;
@@ -38,55 +38,83 @@ impl Process {
         Ok(Self { dns, child })
     }
 
-    /// `program`, a kubedns, against the API server of `kubeconfig`; comes back with how long it
-    /// took from its start to a `/readyz` of 200, and where it answers HTTP.
+    /// Starts `program`, a kubedns, against the API server of `kubeconfig`. Returns where it
+    /// answers HTTP as well, and how long it took from its start to a `/readyz` of 200.
     pub fn kubedns(
         program: &Path,
         kubeconfig: &Path,
         core: Option<usize>,
     ) -> Result<(Self, SocketAddr, Duration), Error> {
-        let log = kubeconfig.with_extension("log");
-        let output = fs::File::create(&log).map_err(Error::Start)?;
         let addresses = kubeconfig.with_extension("addresses");
         let mut command = tether::command(program, core);
         command.args(["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
         command.arg("--addresses-file").arg(&addresses);
         command.args(["--threads", "1", "--log-format", "text", "--kubeconfig"]).arg(kubeconfig);
+        let ready = Self::ready(command, program, kubeconfig, |process| {
+            let Addresses { dns, http } = Addresses::read(&addresses)?;
+            process.dns = dns[0];
+            is_ready(http, "/readyz").then_some(http)
+        });
+        // Its directory is not ours to clean up but for these files.
+        drop(fs::remove_file(&addresses));
+        ready
+    }
+
+    /// Starts `program`, a CoreDNS, likewise, until `/ready` is 200. It has one processor of its
+    /// runtime per core that it may use, as in a container.
+    pub fn coredns(
+        program: &Path,
+        kubeconfig: &Path,
+        core: Option<usize>,
+    ) -> Result<(Self, Duration), Error> {
+        let [dns, http] = [free_port()?, free_port()?];
+        let corefile = kubeconfig.with_extension("Corefile");
+        let text = format!(
+            ".:{dns} {{\n bind 127.0.0.1\n ready 127.0.0.1:{http}\n \
+             kubernetes cluster.local in-addr.arpa ip6.arpa {{\n \
+             kubeconfig {}\n pods insecure\n }}\n}}\n",
+            kubeconfig.display()
+        );
+        fs::write(&corefile, text).map_err(Error::Start)?;
+        let mut command = tether::command(program, core);
+        command.arg("-conf").arg(&corefile);
+        let http = ([127, 0, 0, 1], http).into();
+        let ready = Self::ready(command, program, kubeconfig, |process| {
+            process.dns = ([127, 0, 0, 1], dns).into();
+            is_ready(http, "/ready").then_some(())
+        });
+        drop(fs::remove_file(&corefile));
+        ready.map(|(process, (), took)| (process, took))
+    }
+
+    /// Starts `command`, which runs `program`, and waits until `is_ready` has something. Returns
+    /// that, and how long it took.
+    fn ready<T>(
+        mut command: Command,
+        program: &Path,
+        kubeconfig: &Path,
+        mut is_ready: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Result<(Self, T, Duration), Error> {
+        let log = kubeconfig.with_extension("log");
+        let output = fs::File::create(&log).map_err(Error::Start)?;
         command.stdin(Stdio::null()).stderr(output.try_clone().map_err(Error::Start)?);
         let start = Instant::now();
         let child = command.stdout(output).spawn().map_err(Error::Start)?;
         let mut process = Self { dns: ([127, 0, 0, 1], 0).into(), child };
-        let ready = process.wait_until_ready(&addresses, start);
-        let said = fs::read_to_string(&log).unwrap_or_default();
-        // Its directory is not ours to clean up but for these files.
-        drop(fs::remove_file(&log));
-        drop(fs::remove_file(&addresses));
-        match ready {
-            Some((http, took)) => Ok((process, http, took)),
-            None => Err(Error::NotReady { said }),
-        }
-    }
-
-    /// Where it answers HTTP, and how long it took until it was ready.
-    fn wait_until_ready(
-        &mut self,
-        addresses: &Path,
-        start: Instant,
-    ) -> Option<(SocketAddr, Duration)> {
-        let mut bound = None;
-        while start.elapsed() < READY_MAX && self.child.try_wait().is_ok_and(|end| end.is_none()) {
-            bound = bound.or_else(|| Addresses::read(addresses));
-            let is_ready =
-                |http| get(http, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.0 200"));
-            if let Some(Addresses { dns, http }) = &bound
-                && is_ready(*http)
-            {
-                self.dns = dns[0];
-                return Some((*http, start.elapsed()));
-            }
+        let mut found = None;
+        while found.is_none()
+            && start.elapsed() < READY_MAX
+            && process.child.try_wait().is_ok_and(|end| end.is_none())
+        {
             std::thread::sleep(READY_EVERY);
+            found = is_ready(&mut process);
         }
-        None
+        let took = start.elapsed();
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        drop(fs::remove_file(&log));
+        let program = program.to_owned();
+        let found = found.ok_or(Error::NotReady { program, log: text })?;
+        Ok((process, found, took))
     }
 
     /// User and system time it has used so far.
@@ -111,6 +139,18 @@ impl Drop for Process {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+fn is_ready(http: SocketAddr, path: &str) -> bool {
+    get(http, path).is_ok_and(|answer| {
+        answer.split(' ').nth(1) == Some("200") // HTTP/1.0 or HTTP/1.1
+    })
+}
+
+/// A port of loopback that was free a moment ago: CoreDNS does not tell which ones it got.
+fn free_port() -> Result<u16, Error> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(Error::Start)?;
+    Ok(listener.local_addr().map_err(Error::Start)?.port())
 }
 
 /// How many full lists the kubedns behind `http` has taken in.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Cost, Flags, Lists, Measured, Size};
+use super::{Cost, Flags, Lists, Measured, Size, Start};
 
 /// The figures for people.
 pub fn text(flags: &Flags, measured: &Measured) -> String {
@@ -14,8 +14,14 @@ pub fn text(flags: &Flags, measured: &Measured) -> String {
     let mut line = |line: String| writeln!(text, "{}", line.trim_end()).expect("a string grows");
     line(conditions(flags, measured));
     line(format!(
-        "\n{:>9}{:>11}{:>22}{:>12}{:>12}{:>24}",
-        "services", "endpoints", "start s", "steady MB", "peak MB", "relist MB (x steady)"
+        "\n{:>9}{:>11}{:>22}{:>22}{:>12}{:>12}{:>24}",
+        "services",
+        "endpoints",
+        "start s",
+        "its CPU s",
+        "steady MB",
+        "peak MB",
+        "relist MB (x steady)"
     ));
     for size in &measured.sizes {
         let relist = match (size.relist_peak, size.relist_growth()) {
@@ -23,13 +29,16 @@ pub fn text(flags: &Flags, measured: &Measured) -> String {
             _ => "–".to_owned(),
         };
         line(format!(
-            "{:>9}{:>11}{:>22}{:>12.1}{:>12.1}{relist:>24}",
+            "{:>9}{:>11}{}{relist:>24}",
             size.cluster.services,
             size.cluster.all_endpoints(),
-            size.start().text(),
-            size.steady().median,
-            size.peak().median,
+            Starts::of(&size.starts).text(),
         ));
+        if !size.coredns.is_empty() {
+            let ratio = size.over_coredns();
+            let coredns = Starts::of(&size.coredns).text();
+            line(format!("{:>20}{coredns}  kubedns starts in {ratio:.2} x", "CoreDNS"));
+        }
     }
     if !measured.costs.is_empty() {
         line(
@@ -70,15 +79,16 @@ pub fn text(flags: &Flags, measured: &Measured) -> String {
 /// The figures for programs.
 pub fn json(flags: &Flags, measured: &Measured) -> Value {
     let sizes = measured.sizes.iter().map(|size| {
-        json!({
-            "services": size.cluster.services,
-            "endpoints": size.cluster.all_endpoints(),
-            "start_seconds": size.start().json(),
-            "steady_megabytes": size.steady().json(),
-            "peak_megabytes": size.peak().json(),
-            "relist_peak_megabytes": size.relist_peak.map(megabytes),
-            "relist_growth": size.relist_growth(),
-        })
+        let mut figures = Starts::of(&size.starts).json();
+        figures["services"] = json!(size.cluster.services);
+        figures["endpoints"] = json!(size.cluster.all_endpoints());
+        figures["relist_peak_megabytes"] = json!(size.relist_peak.map(megabytes));
+        figures["relist_growth"] = json!(size.relist_growth());
+        if !size.coredns.is_empty() {
+            figures["coredns"] = Starts::of(&size.coredns).json();
+            figures["over_coredns"] = json!(size.over_coredns());
+        }
+        figures
     });
     let costs = measured.costs.iter().map(|cost| {
         let cpu = cost.cpu();
@@ -126,17 +136,46 @@ fn conditions(flags: &Flags, measured: &Measured) -> String {
     )
 }
 
+/// Several starts of one program.
+struct Starts {
+    ready: Spread,
+    cpu: Spread,
+    steady: Spread,
+    peak: Spread,
+}
+
+impl Starts {
+    fn of(starts: &[Start]) -> Self {
+        let spread = |value: fn(&Start) -> f64| Spread::of(starts.iter().map(value));
+        Self {
+            ready: spread(|start| start.ready.as_secs_f64()),
+            cpu: spread(|start| start.cpu.as_secs_f64()),
+            steady: spread(|start| megabytes(start.steady)),
+            peak: spread(|start| megabytes(start.peak)),
+        }
+    }
+
+    fn text(&self) -> String {
+        let Self { ready, cpu, steady, peak } = self;
+        let (ready, cpu) = (ready.text(), cpu.text());
+        format!("{ready:>22}{cpu:>22}{:>12.1}{:>12.1}", steady.median, peak.median)
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "start_seconds": self.ready.json(),
+            "start_cpu_seconds": self.cpu.json(),
+            "steady_megabytes": self.steady.json(),
+            "peak_megabytes": self.peak.json(),
+        })
+    }
+}
+
 impl Size {
-    fn start(&self) -> Spread {
-        Spread::of(self.starts.iter().map(|start| start.ready.as_secs_f64()))
-    }
-
-    fn steady(&self) -> Spread {
-        Spread::of(self.starts.iter().map(|start| megabytes(start.steady)))
-    }
-
-    fn peak(&self) -> Spread {
-        Spread::of(self.starts.iter().map(|start| megabytes(start.peak)))
+    /// How long kubedns takes to start over how long CoreDNS takes: the median over rounds.
+    fn over_coredns(&self) -> f64 {
+        let rounds = self.starts.iter().zip(&self.coredns);
+        Spread::of(rounds.map(|(own, other)| own.ready.div_duration_f64(other.ready))).median
     }
 
     /// The peak of a relist over what the same process, the last that was started, held before.
