@@ -221,13 +221,8 @@ impl<const N: usize> Made<N> {
 
     /// The number in decimal, without leading zeros.
     fn push_decimal(&mut self, number: u8) {
-        if number >= 100 {
-            self.push(&[b'0' + number / 100]);
-        }
-        if number >= 10 {
-            self.push(&[b'0' + number / 10 % 10]);
-        }
-        self.push(&[b'0' + number % 10]);
+        let [digits @ .., len] = &DECIMALS[usize::from(number)];
+        self.push(&digits[..usize::from(*len)]);
     }
 
     /// In wire form.
@@ -244,20 +239,26 @@ impl<const N: usize> Made<N> {
 /// Two addresses never share a label.
 pub fn dashed(address: IpAddr) -> Made<LABEL_LEN> {
     let mut label = Made::new();
-    label.push(&[0]);
+    label.len = 1;
     match address {
-        IpAddr::V4(address) => {
-            for (index, octet) in address.octets().into_iter().enumerate() {
-                if index > 0 {
-                    label.push(b"-");
-                }
-                label.push_decimal(octet);
-            }
-        }
+        IpAddr::V4(address) => push_dashed_v4(&mut label, address.octets()),
         IpAddr::V6(address) => push_dashed_v6(&mut label, address.segments()),
     }
     label.bytes[0] = (label.len - 1) as u8;
     label
+}
+
+/// The octets in decimal, without leading zeros.
+#[inline]
+fn push_dashed_v4(label: &mut Made<LABEL_LEN>, octets: [u8; 4]) {
+    for octet in octets {
+        let decimal = DECIMALS[usize::from(octet)];
+        label.bytes[label.len..label.len + 4].copy_from_slice(&decimal);
+        label.len += usize::from(decimal[3]);
+        label.bytes[label.len] = b'-'; // behind the last number it is not counted
+        label.len += 1;
+    }
+    label.len -= 1;
 }
 
 /// RFC 5952: the longest run of two or more zero groups, the first of equals, is left out.
@@ -295,12 +296,12 @@ fn push_dashed_v6(label: &mut Made<LABEL_LEN>, groups: [u16; 8]) {
 /// The address that `label`, without its length byte and in lower case, writes with dashes, in any
 /// textual form that is unambiguous; this is how pod names are read.
 pub fn parse_dashed(label: &[u8]) -> Option<IpAddr> {
-    let mut text = [0; IPV6_TEXT_MAX];
-    let text = text.get_mut(..label.len())?;
-    text.copy_from_slice(label);
     if !label.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-')) {
         return None;
     }
+    let mut text = [0; IPV6_TEXT_MAX];
+    let text = text.get_mut(..label.len())?;
+    text.copy_from_slice(label);
     let dashes = label.iter().filter(|&&byte| byte == b'-').count();
     let v4 = dashes == 3 && label.iter().all(|byte| !byte.is_ascii_alphabetic());
     let separator = if v4 && !label.windows(2).any(|pair| pair == b"--") { b'.' } else { b':' };
@@ -312,7 +313,27 @@ pub fn parse_dashed(label: &[u8]) -> Option<IpAddr> {
 
 /// The address whose generated label this is, exactly: what an endpoint's name is read by.
 pub fn parse_generated(label: &[u8]) -> Option<IpAddr> {
+    if let Some(octets) = parse_generated_v4(label) {
+        return Some(IpAddr::from(octets));
+    }
     parse_dashed(label).filter(|&address| dashed(address).wire()[1..] == *label)
+}
+
+/// The same of IPv4: four numbers without leading zeros.
+fn parse_generated_v4(label: &[u8]) -> Option<[u8; 4]> {
+    let (mut octets, mut at) = ([0_u8; 4], 0);
+    let mut digits = 0;
+    for &byte in label {
+        match byte {
+            b'0'..=b'9' if digits == 0 || octets[at] > 0 => {
+                octets[at] = octets[at].checked_mul(10)?.checked_add(byte - b'0')?;
+                digits += 1;
+            }
+            b'-' if digits > 0 && at < 3 => (at, digits) = (at + 1, 0),
+            _ => return None,
+        }
+    }
+    (digits > 0 && at == 3).then_some(octets)
 }
 
 /// The reverse name of `address` in wire form (RFC 1035 section 3.5, RFC 3596 section 2.5).
@@ -353,6 +374,22 @@ const LABEL_LEN: usize = 1 + IPV6_TEXT_MAX;
 /// The longest reverse name: 32 nibbles and `ip6.arpa.`.
 const REVERSE_LEN: usize = 32 * 2 + 10;
 const HEX: &[u8; 16] = b"0123456789abcdef";
+/// The digits of each number, from the first byte on, and how many there are.
+static DECIMALS: [[u8; 4]; 256] = {
+    let mut decimals = [[0; 4]; 256];
+    let mut number = 0;
+    while number < 256 {
+        let hundreds = b'0' + (number / 100) as u8;
+        let (tens, ones) = (b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8);
+        decimals[number] = match number {
+            0..10 => [ones, 0, 0, 1],
+            10..100 => [tens, ones, 0, 2],
+            _ => [hundreds, tens, ones, 3],
+        };
+        number += 1;
+    }
+    decimals
+};
 
 #[cfg(test)]
 mod tests {

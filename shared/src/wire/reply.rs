@@ -188,23 +188,19 @@ impl<'b> Reply<'b> {
         rdata: &[&[u8]],
     ) -> Option<usize> {
         debug_assert!(self.counts[section as usize + 1..].iter().all(|&n| n == 0), "section order");
-        let pointer;
-        let owner: &[u8] = match owner {
-            Owner::Question => &[0xc0, HEADER_LEN as u8],
-            Owner::At(offset) => {
-                pointer = (0xc000 | offset).to_be_bytes();
-                &pointer
-            }
-            Owner::Name(name) => name,
-        };
+        let owner_len = if let Owner::Name(name) = owner { name.len() } else { 2 };
         let rdata_len: usize = rdata.iter().map(|part| part.len()).sum();
-        let rdata_at = self.len + owner.len() + 10;
+        let rdata_at = self.len + owner_len + 10;
         if rdata_at + rdata_len > self.len_max {
             return None;
         }
         let out = &mut self.buffer[self.len..rdata_at + rdata_len];
-        let (name, out) = out.split_at_mut(owner.len());
-        name.copy_from_slice(owner);
+        let (name, out) = out.split_at_mut(owner_len);
+        match owner {
+            Owner::Question => name.copy_from_slice(&[0xc0, HEADER_LEN as u8]),
+            Owner::At(offset) => name.copy_from_slice(&(0xc000 | offset).to_be_bytes()),
+            Owner::Name(owner) => name.copy_from_slice(owner),
+        }
         let (fixed, mut out) = out.split_at_mut(10);
         fixed[..2].copy_from_slice(&rtype.to_be_bytes());
         fixed[2..4].copy_from_slice(&super::class::IN.to_be_bytes());
