@@ -35,9 +35,9 @@ use crate::proc::Memory;
 /// The flags of `cargo load scale`.
 #[derive(Debug, clap::Args)]
 pub struct Flags {
-    /// Services of each cluster, ascending, with commas between.
+    /// Services of each cluster, ascending, with commas between; one in ten is headless.
     #[arg(long, value_name = "COUNT,..", value_delimiter = ',', default_value = "100,1000,10000",
-        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     pub services: Vec<u32>,
     /// Endpoints of the largest cluster's services; the others have as many per service.
     #[arg(long, default_value_t = 130_000,
@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_mistake_is_refused() {
-        for flags in [["--seconds", "-1"], ["--seconds", "x"], ["--services", "0"]] {
+        for flags in [["--seconds", "-1"], ["--seconds", "x"], ["--services", "9"]] {
             assert!(Alone::try_parse_from(["scale"].iter().chain(&flags)).is_err(), "{flags:?}");
         }
     }

@@ -79,11 +79,18 @@ impl Cluster {
     }
 
     /// What is asked about it: every kind of query with its questions.
-    pub fn queries(self) -> [Query; 5] {
+    pub fn queries(self) -> [Query; 8] {
+        let repeat = Workload::Repeat;
         let with_address = || (0..self.services).filter(|&index| !is_headless(index));
-        let each = |write: &dyn Fn(usize) -> Message| {
-            Workload::Repeat(with_address().map(write).collect())
+        let each = |write: &dyn Fn(usize) -> Message| repeat(with_address().map(write).collect());
+        let headless = || (0..self.services).filter(|&index| is_headless(index));
+        let port = |name: String| question(&format!("_http._tcp.{name}"), SRV);
+        let endpoint = |index: usize| {
+            let number = index * self.endpoints_each();
+            let label = endpoint_address(number).to_string().replace('.', "-");
+            question(&format!("{label}.{}", self.name(index)), A)
         };
+        let host = |index| question(&format!("{LARGE}-{index}.{LARGE}.ns-0.svc.cluster.local"), A);
         let searched = |index: usize| {
             let namespace = self.namespace_of(index);
             let asker = self.namespace_of(index + 1);
@@ -95,15 +102,22 @@ impl Cluster {
             query("A, cluster IP", NOERROR, each(&|index| question(&self.name(index), A))),
             query("AAAA, NODATA", NOERROR, each(&|index| question(&self.name(index), AAAA))),
             query("A, NXDOMAIN of a search path", NXDOMAIN, each(&searched)),
+            query("SRV of a port", NOERROR, each(&|index| port(self.name(index)))),
             query(
-                "SRV of a port",
+                "SRV, headless service",
                 NOERROR,
-                each(&|index| question(&format!("_http._tcp.{}", self.name(index)), SRV)),
+                repeat(headless().map(|index| with_edns(&port(self.name(index)))).collect()),
+            ),
+            query("A, name of an endpoint", NOERROR, repeat(headless().map(endpoint).collect())),
+            query(
+                "A, hostname of an endpoint",
+                NOERROR,
+                repeat((0..self.headless).map(host).collect()),
             ),
             query(
                 "A, large headless service",
                 NOERROR,
-                Workload::Repeat([with_edns(&large)].into_iter().collect()),
+                repeat([with_edns(&large)].into_iter().collect()),
             ),
         ]
     }
