@@ -1,25 +1,23 @@
 //! A query and the records become a reply.
 //!
-//! Core. Knows which records answer which type at each kind of name, chains, negative answers and
-//! truncation; does not know sockets, objects, nor how names are found. Allocates nothing, decodes
-//! nothing; what it costs follows the reply and not the size of a Service, but for wildcards. Never
-//! fails: what goes wrong is a response code.
+//! Core. Knows chains, negative answers, truncation and which records come with others; does not
+//! know sockets, objects, how names are found, nor which records a name has. Allocates nothing,
+//! decodes nothing; what it costs follows the reply and not the size of a Service, but for
+//! wildcards. Never fails: what goes wrong is a response code.
 
-mod federation;
-mod services;
 #[cfg(test)]
 mod tests;
 mod wildcard;
 
 use std::net::IpAddr;
+use std::ops::Range;
 
-use shared::wire::{ErrorCode, HEADER_LEN, Owner, Query, Reply, Section, class, rcode, rtype};
+use shared::wire::{
+    ErrorCode, HEADER_LEN, NAME_MAX, Owner, Query, Reply, Section, class, rcode, rtype,
+};
 
-use crate::name::dashed;
-use crate::records::{Among, Label, Node, PortName, Records};
+use crate::records::{Entry, Federated, Named, Node, Place, Records, TYPES, Target, Walk};
 
-pub(crate) use federation::NOWHERE;
-pub(crate) use services::WEIGHT;
 pub(crate) use wildcard::{Pattern, Search};
 
 /// Writes the reply to `query` into `reply`, which has its question and flags already.
@@ -43,36 +41,30 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
         return reply.fail(rcode::SERVFAIL, ErrorCode::NotReady, INCOMPLETE);
     }
     reply.set_authoritative(true);
-    let mut spot = Spot { at: HEADER_LEN, apex: found.apex, is_reverse: found.is_reverse };
+    let spot = Spot { at: HEADER_LEN, apex: found.apex, is_reverse: found.is_reverse };
     let mut node = found.node;
     let ttl_secs = records.ttl_secs();
-    let mut writing = Writing { query, records: found.records, turn, reply, ttl_secs };
+    let mut writing = Writing { query, records: found.records, spot, turn, reply, ttl_secs };
     writing.note_stale();
     if let Some(pattern) = Pattern::of(query.name(), &found) {
         writing.ttl_secs = 0;
         match pattern.alias(query.transport) {
             Some(alias) => node = alias,
-            None => return writing.wild(spot, &pattern),
+            None => return writing.wild(&pattern),
         }
     }
     for _ in 0..CHAIN_MAX {
-        let Node::Alias(_, target) = node else { return writing.end(spot, node) };
-        let cname = &[target.wire()];
-        let Some(target_at) = writing.push(Section::Answer, spot.at, rtype::CNAME, cname) else {
-            return writing.truncate();
-        };
-        if matches!(query.qtype, rtype::CNAME | rtype::ANY) {
-            return;
-        }
+        let Node::Alias(_, target) = node else { return writing.end(node) };
+        let Some(target_at) = writing.alias(node) else { return };
         let Some(found) = records.find(target.wire()) else {
-            return; // whoever asked knows the way to other zones: dnscache follows
+            return; // the client knows the way to other zones: dnscache follows
         };
         if !found.records.is_complete() {
             return writing.give_up(ErrorCode::NotReady, INCOMPLETE);
         }
         writing.records = found.records;
         writing.note_stale();
-        spot = Spot { at: target_at, apex: found.apex, is_reverse: found.is_reverse };
+        writing.spot = Spot { at: target_at, apex: found.apex, is_reverse: found.is_reverse };
         node = found.node;
     }
     writing.give_up(ErrorCode::Other, "a chain of ExternalName Services has no end");
@@ -94,13 +86,15 @@ struct Writing<'w, 'b> {
     query: &'w Query<'w>,
     /// Of the zone that is answered from: a chain may lead to another.
     records: &'w Records,
+    /// The name that is answered: that of the question, or the end of a chain so far.
+    spot: Spot,
     turn: u32,
     reply: &'w mut Reply<'b>,
     ttl_secs: u32,
 }
 
-impl Writing<'_, '_> {
-    /// Says so where the answer comes from records of an earlier process.
+impl<'w> Writing<'w, '_> {
+    /// Adds an Extended DNS Error if the answer comes from records of an earlier process.
     fn note_stale(&mut self) {
         if self.records.is_stale() {
             self.reply.set_error(ErrorCode::StaleAnswer, STALE);
@@ -114,181 +108,187 @@ impl Writing<'_, '_> {
         self.reply.fail(rcode::SERVFAIL, code, text);
     }
 
-    /// Answers at the end of the chain: records, or SOA with NXDOMAIN or NODATA (RFC 2308, RFC
-    /// 6604).
-    fn end(&mut self, spot: Spot, node: Node<'_>) {
-        if let Node::Federated(federated) = node {
-            return self.federated(spot, federated);
+    /// Writes the CNAME record of `node`. Returns where its target is, or `None` if the reply ends
+    /// with it.
+    fn alias(&mut self, node: Node<'_>) -> Option<usize> {
+        let target_at = self.reply.len() + RECORD_HEAD_LEN;
+        let fits = self.write(Section::Answer, self.owner(), &node, rtype::CNAME);
+        if !fits {
+            self.reply.set_truncated();
         }
-        let answered = match self.query.qtype {
-            // One RRset is enough for whoever asks for any (RFC 8482).
-            rtype::ANY => ANY_ORDER.iter().any(|&qtype| self.records_of(spot, node, qtype)),
-            qtype => self.records_of(spot, node, qtype),
-        };
-        if !answered {
-            self.negative(spot, !matches!(node, Node::Missing));
+        let is_asked = matches!(self.query.qtype, rtype::CNAME | rtype::ANY);
+        (fits && !is_asked).then_some(target_at)
+    }
+
+    /// Writes the CNAME record of a federated name, and what it leads to if that is in this zone:
+    /// the client knows the way to other zones.
+    fn federated(&mut self, federated: Federated<'_>) {
+        if let Federated::Nowhere = federated {
+            // No answer is better than the name of a wrong cluster.
+            return self.give_up(ErrorCode::NotReady, NOWHERE);
+        }
+        if let Some(target_at) = self.alias(Node::Federated(federated))
+            && let Federated::Here(entry) = federated
+        {
+            let apex = entry.key().len() + SVC_LEN;
+            self.spot = Spot { at: target_at, apex, is_reverse: false };
+            self.end(Node::Service(entry));
         }
     }
 
-    /// SOA behind whatever there is, with NXDOMAIN where the name does not exist.
-    fn negative(&mut self, spot: Spot, exists: bool) {
+    /// Answers at the end of the chain: records, or SOA with NXDOMAIN or NODATA (RFC 2308, RFC
+    /// 6604).
+    fn end(&mut self, node: Node<'_>) {
+        if let Node::Federated(federated) = node {
+            return self.federated(federated);
+        }
+        let answered = match self.query.qtype {
+            // One RRset is enough for a client that asks for any (RFC 8482).
+            rtype::ANY => TYPES.iter().any(|&qtype| self.records_of(&node, qtype)),
+            qtype => self.records_of(&node, qtype),
+        };
+        if !answered {
+            self.negative(!matches!(node, Node::Missing));
+        }
+    }
+
+    /// Writes SOA behind the other records, with NXDOMAIN if the name does not exist. Its TTL is
+    /// that of all records: how long a negative answer may be cached (RFC 2308 section 5).
+    fn negative(&mut self, exists: bool) {
         if !exists {
             self.reply.set_rcode(rcode::NXDOMAIN);
             if self.records.is_stale() {
                 self.reply.set_error(ErrorCode::StaleNxdomainAnswer, STALE);
             }
         }
-        if self.push_soa(Section::Authority, spot).is_none() {
-            self.truncate();
+        let owner = Owner::At((self.spot.at + self.spot.apex) as u16);
+        if !self.write(Section::Authority, owner, &Node::Apex, rtype::SOA) {
+            self.reply.set_truncated();
         }
     }
 
-    /// Writes the records of `qtype` at `node`; whether there are any.
-    fn records_of(&mut self, spot: Spot, node: Node<'_>, qtype: u16) -> bool {
-        match (node, qtype) {
-            (Node::Service(entry), rtype::A) => self.service_addresses(spot, entry, false),
-            (Node::Service(entry), rtype::AAAA) => self.service_addresses(spot, entry, true),
-            (Node::Service(entry), rtype::SRV) => self.srv(spot, entry, PortName::Any),
-            (Node::Zonal(entry, zone), rtype::A | rtype::AAAA) => {
-                self.places(spot, entry, Among::Zone(zone), qtype == rtype::AAAA)
-            }
-            (Node::Zonal(entry, zone), rtype::SRV) => {
-                self.srv_of_endpoints(spot, entry, Among::Zone(zone), PortName::Any)
-            }
-            (Node::Port(entry, port), rtype::SRV) => self.srv(spot, entry, port),
-            (Node::Endpoint(_, named), rtype::A) => self.endpoint(spot, named, false),
-            (Node::Endpoint(_, named), rtype::AAAA) => self.endpoint(spot, named, true),
-            (Node::Pod(address, _), _) => self.addresses(spot, &[address], qtype),
-            (Node::NameServer, _) => self.addresses(spot, &self.records.zone().name_server, qtype),
-            (Node::Reverse(address), rtype::PTR) => self.pointers(spot, address),
-            (Node::Apex, rtype::SOA) => {
-                if self.push_soa(Section::Answer, spot).is_none() {
-                    self.truncate();
-                }
-                true
-            }
-            (Node::Apex, rtype::NS) => self.name_server(spot),
-            (Node::Version, rtype::TXT) => {
-                let version = self.records.zone().schema().version();
-                if self.push(Section::Answer, spot.at, rtype::TXT, &[version]).is_none() {
-                    self.truncate();
-                }
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Those of `addresses` that are of the family of `qtype`.
-    fn addresses(&mut self, spot: Spot, addresses: &[IpAddr], qtype: u16) -> bool {
-        let mut any = false;
-        for address in addresses.iter().filter(|&&address| address_type(address) == qtype) {
-            any = true;
-            if self.push_address(Section::Answer, spot.at, *address).is_none() {
-                self.truncate();
-                break;
-            }
-        }
-        any
-    }
-
-    /// NS of the apex, the name server's addresses behind it.
-    fn name_server(&mut self, spot: Spot) -> bool {
-        let zone = self.records.zone();
-        let pointer = pointer(spot.at + spot.apex);
-        let rdata: &[&[u8]] =
-            if spot.is_reverse { &[NS, zone.apex().wire()] } else { &[NS, &pointer] };
-        let Some(target_at) = self.push(Section::Answer, spot.at, rtype::NS, rdata) else {
-            self.truncate();
+    /// Writes the records of `qtype` at `node`, and the addresses that the client needs next.
+    /// Returns whether there are any.
+    ///
+    /// If not all fit, TC is set: a UDP client then retries over TCP, and a TCP client does not
+    /// take a part of an RRset for the whole (RFC 2181 sections 5 and 9).
+    fn records_of(&mut self, node: &Node<'_>, qtype: u16) -> bool {
+        let begin = self.reply.len();
+        if !self.write(Section::Answer, self.owner(), node, qtype) {
+            self.reply.set_truncated();
             return true;
+        }
+        if self.reply.len() == begin {
+            return false;
+        }
+        match qtype {
+            rtype::SRV => self.targets(node, begin),
+            rtype::NS => {
+                let owner = Owner::At((begin + RECORD_HEAD_LEN) as u16);
+                let types = [rtype::A, rtype::AAAA];
+                types.into_iter().all(|rtype| self.family(owner, &Node::NameServer, rtype));
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// Writes the addresses of the targets of the SRV records at `node`, the first of which is at
+    /// `record_at`, as far as they fit: if not, that is no truncation (RFC 2782; RFC 2181 section
+    /// 9).
+    fn targets(&mut self, node: &Node<'_>, mut record_at: usize) {
+        self.walk(&[]).targets(node, &mut |target| {
+            let record_end = self.record_end(record_at);
+            let name = record_at + SRV_TARGET_AT..record_end;
+            match target {
+                Target::Service(entry) => {
+                    let (owner, node) = (Owner::At(name.start as u16), Node::Service(entry));
+                    // The Service prefers the family of its first address (KEP-563).
+                    let mut addresses = entry.cluster_ips().iter();
+                    addresses.all(|&address| self.family(owner, &node, address_type(address)))
+                }
+                Target::Endpoint(entry, place, count) => {
+                    record_at += count * (record_end - record_at);
+                    self.endpoint(name, entry, place)
+                }
+            }
+        });
+    }
+
+    /// Writes the addresses at the name of an endpoint, which is in the message already. Returns
+    /// whether all fitted.
+    fn endpoint(&mut self, at: Range<usize>, entry: &Entry, place: Place<'_>) -> bool {
+        let name;
+        let owner = if at.start <= POINTER_MAX {
+            Owner::At(at.start as u16)
+        } else {
+            name = self.name_at(at.clone());
+            Owner::Name(&name[..at.len()])
         };
-        for v6 in [false, true] {
-            let mark = self.reply.mark();
-            let mut family = zone.name_server.iter().filter(|address| address.is_ipv6() == v6);
-            let mut push = |&address| self.push_address(Section::Additional, target_at, address);
-            if family.any(|address| push(address).is_none()) {
-                self.reply.rewind(mark);
-                break;
-            }
+        if !entry.shares_labels() {
+            let rtype = if place.is_v6() { rtype::AAAA } else { rtype::A };
+            return self.family(owner, &Node::Endpoint(entry, Named::One(place)), rtype);
         }
-        true
+        let records = self.records;
+        let named = place.with_label(|label| records.named(entry, label));
+        let Some(node) = named.map(|named| Node::Endpoint(entry, named)) else { return true };
+        [rtype::A, rtype::AAAA].into_iter().all(|rtype| self.family(owner, &node, rtype))
     }
 
-    /// PTR of an address (DNS specification sections 2.3.3 and 2.4.3).
-    fn pointers(&mut self, spot: Spot, address: IpAddr) -> bool {
-        let (records, generated) = (self.records, dashed(address));
-        for claim in records.claims(address) {
-            let label = match claim.label {
-                Label::None => &[],
-                Label::Host(host) => host,
-                Label::Generated => generated.wire(),
-            };
-            let rdata = &[label, claim.key, claim.zone.services()];
-            if self.push(Section::Answer, spot.at, rtype::PTR, rdata).is_none() {
-                self.truncate();
-                break;
-            }
+    /// Writes the addresses of one family at `node` behind the answers, all or none (RFC 2181
+    /// section 9). Returns whether all fitted.
+    fn family(&mut self, owner: Owner<'_>, node: &Node<'_>, rtype: u16) -> bool {
+        let mark = self.reply.mark();
+        let fits = self.write(Section::Additional, owner, node, rtype);
+        if !fits {
+            self.reply.rewind(mark);
         }
-        true
+        fits
     }
 
-    /// SOA of the zone, its TTL that of all records: how long a negative answer may be kept (RFC
-    /// 2308 section 5).
-    fn push_soa(&mut self, section: Section, spot: Spot) -> Option<usize> {
-        let zone = self.records.zone();
-        let apex_at = spot.at + spot.apex;
-        let pointer = pointer(apex_at);
-        let apex = if spot.is_reverse { zone.apex().wire() } else { &pointer };
-        let numbers = soa_numbers(self.records.serial(), self.ttl_secs);
-        self.push(section, apex_at, rtype::SOA, &[NS, apex, HOSTMASTER, apex, &numbers])
+    /// Writes the records of type `rtype` at `node`, which is the name `owner`, as far as they fit.
+    /// Returns whether all fitted.
+    fn write(&mut self, section: Section, owner: Owner<'_>, node: &Node<'_>, rtype: u16) -> bool {
+        let pointer = pointer(self.spot.at + self.spot.apex);
+        let is_reverse = self.spot.is_reverse;
+        let apex = if is_reverse { self.records.zone().apex().wire() } else { &pointer };
+        let ttl_secs = self.ttl_secs;
+        self.walk(apex).rrset(node, rtype, &mut |record| {
+            self.reply.push(section, owner, record.rtype, ttl_secs, record.rdata).is_some()
+        })
     }
 
-    /// A or AAAA of `address` at the name that stands at `owner_at`.
-    fn push_address(
-        &mut self,
-        section: Section,
-        owner_at: usize,
-        address: IpAddr,
-    ) -> Option<usize> {
-        match address {
-            IpAddr::V4(address) => self.push(section, owner_at, rtype::A, &[&address.octets()]),
-            IpAddr::V6(address) => self.push(section, owner_at, rtype::AAAA, &[&address.octets()]),
-        }
+    /// Returns a walk over the records of the zone, whose apex is written like this.
+    fn walk<'a>(&self, apex: &'a [u8]) -> Walk<'a>
+    where
+        'w: 'a,
+    {
+        Walk { records: self.records, turn: self.turn, apex, minimum_secs: self.ttl_secs }
     }
 
-    /// A record at the name that stands at `owner_at`, which a pointer can reach.
-    fn push(
-        &mut self,
-        section: Section,
-        owner_at: usize,
-        rtype: u16,
-        rdata: &[&[u8]],
-    ) -> Option<usize> {
-        debug_assert!(owner_at <= POINTER_MAX);
-        let owner = Owner::At(owner_at as u16);
-        self.reply.push(section, owner, rtype, self.ttl_secs, rdata)
+    /// The name that is answered.
+    fn owner(&self) -> Owner<'static> {
+        debug_assert!(self.spot.at <= POINTER_MAX);
+        Owner::At(self.spot.at as u16)
     }
 
-    /// There are more answers than fit: over UDP more are to be had over TCP, and there nobody
-    /// shall take a part of an RRset for the whole (RFC 2181 sections 5 and 9).
-    fn truncate(&mut self) {
-        self.reply.set_truncated();
+    /// The name at `at` in the message, in which it is written in full.
+    fn name_at(&self, at: Range<usize>) -> [u8; NAME_MAX] {
+        let mut name = [0; NAME_MAX];
+        name[..at.len()].copy_from_slice(&self.reply.bytes()[at]);
+        name
+    }
+
+    /// Where the record that begins at `at` ends. Its owner is a pointer.
+    fn record_end(&self, at: usize) -> usize {
+        let bytes = self.reply.bytes();
+        at + RECORD_HEAD_LEN + usize::from(u16::from_be_bytes([bytes[at + 10], bytes[at + 11]]))
     }
 }
 
 /// The type of record that holds `address`.
 fn address_type(address: IpAddr) -> u16 {
     if address.is_ipv4() { rtype::A } else { rtype::AAAA }
-}
-
-/// The end of an SOA record's rdata (RFC 1035 section 3.3.13); `minimum` in seconds.
-pub(crate) fn soa_numbers(serial: u32, minimum: u32) -> [u8; 20] {
-    let mut numbers = [0; 20];
-    let values = [serial, REFRESH_SECS, RETRY_SECS, EXPIRE_SECS, minimum];
-    for (place, value) in numbers.chunks_exact_mut(4).zip(values) {
-        place.copy_from_slice(&value.to_be_bytes());
-    }
-    numbers
 }
 
 /// A compression pointer to `at` (RFC 1035 section 4.1.4).
@@ -299,9 +299,6 @@ fn pointer(at: usize) -> [u8; 2] {
 
 /// Why a zone is not transferred.
 const TRANSFER_OFF: &str = "zone transfer is off, or not for this client";
-/// In which order types are tried for a query of type ANY.
-const ANY_ORDER: [u16; 7] =
-    [rtype::A, rtype::AAAA, rtype::SRV, rtype::PTR, rtype::TXT, rtype::SOA, rtype::NS];
 /// More CNAMEs than this in a row are a loop or a mistake.
 pub(crate) const CHAIN_MAX: usize = 8;
 /// The farthest offset that a compression pointer reaches.
@@ -310,11 +307,11 @@ const POINTER_MAX: usize = 0x3fff;
 const INCOMPLETE: &str = "the cluster has not been listed completely yet";
 /// Why an answer may be out of date.
 const STALE: &str = "from the snapshot: the API server has not been heard since the start";
-/// The name server's name, relative to the apex of the cluster domain.
-pub(crate) const NS: &[u8] = b"\x02ns\x03dns";
-/// The mailbox of the SOA record, relative to the apex of the cluster domain.
-pub(crate) const HOSTMASTER: &[u8] = b"\x0ahostmaster";
-/// Numbers of the SOA record that only zone transfers would use.
-const REFRESH_SECS: u32 = 7_200;
-const RETRY_SECS: u32 = 1_800;
-const EXPIRE_SECS: u32 = 86_400;
+/// Why a federated name has no answer.
+pub(crate) const NOWHERE: &str = "no Node says zone and region: labels topology.kubernetes.io/";
+/// The label `svc` with its length.
+const SVC_LEN: usize = 4;
+/// Bytes before the data of a record whose owner is a pointer.
+const RECORD_HEAD_LEN: usize = 12;
+/// Bytes of an SRV record before its target: priority, weight and port are the last.
+const SRV_TARGET_AT: usize = RECORD_HEAD_LEN + 6;

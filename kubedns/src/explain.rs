@@ -16,7 +16,7 @@ use shared::wire::{Transport, rtype};
 
 use crate::answer::{Pattern, Search};
 use crate::name::{Name, Text};
-use crate::records::{Node, Records};
+use crate::records::{Node, Records, TYPES};
 
 use rows::{ROWS_MAX, Rows};
 
@@ -33,7 +33,7 @@ pub struct Explanation {
     pub reason: String,
     /// The answer section, in master-file form.
     pub records: Vec<Explained>,
-    /// How many endpoints, ports and names were not looked at because enough records are shown.
+    /// How many more records there are, of which none is shown because enough others are.
     pub omitted: usize,
     /// Which publication of the records this is about.
     pub generation: u64,
@@ -112,9 +112,10 @@ fn follow(records: &Records, name: &Name, qtype: u16, explanation: &mut Explanat
         let Node::Alias(entry, target) = alias.unwrap_or(found.node) else {
             return end(found.records, name, found.node, qtype, explanation);
         };
-        let object = rows::service(records, entry);
-        explanation.push(name, (format!("CNAME {target}"), object.clone()));
+        let alias = Node::Alias(entry, target);
+        explanation.extend(name, rows::at(found.records, alias, rtype::CNAME));
         if matches!(qtype, rtype::CNAME | rtype::ANY) {
+            let object = rows::service(found.records.zone(), entry);
             explanation.reason = format!("{object} is an alias");
             return;
         }
@@ -132,7 +133,7 @@ fn end(records: &Records, name: &Name, node: Node<'_>, qtype: u16, explanation: 
     }
     let at = |qtype| rows::at(records, node, qtype);
     let rows = match qtype {
-        rtype::ANY => TYPES.iter().map(|&(qtype, _)| at(qtype)).find(|rows| !rows.rows.is_empty()),
+        rtype::ANY => TYPES.into_iter().map(at).find(|rows| !rows.rows.is_empty()),
         qtype => Some(at(qtype)),
     };
     let rows = rows.unwrap_or_default();
@@ -151,14 +152,11 @@ fn end(records: &Records, name: &Name, node: Node<'_>, qtype: u16, explanation: 
         return;
     }
     explanation.status = if is_alias { "NOERROR" } else { "NODATA" };
-    let types: Vec<&str> = TYPES
-        .iter()
-        .filter(|(qtype, _)| !at(*qtype).rows.is_empty())
-        .map(|(_, text)| *text)
-        .collect();
+    let owned = TYPES.into_iter().filter(|&qtype| !at(qtype).rows.is_empty());
+    let types: Vec<String> = owned.map(type_text).collect();
     explanation.reason = match (&types[..], node) {
         ([], Node::Zonal(entry, zone)) => {
-            let object = rows::service(records, entry);
+            let object = rows::service(records.zone(), entry);
             format!("no published endpoint of {object} is in the topology zone {}", text(zone))
         }
         ([], _) => format!("{name} owns nothing; names below it do, or may"),
@@ -187,20 +185,14 @@ fn wild(
     let at = |qtype| {
         let (mut seen, mut all) = (BTreeSet::new(), Rows::default());
         for &node in &nodes {
-            if all.rows.len() >= ROWS_MAX {
-                all.more += 1;
-                continue;
-            }
             let Rows { rows, more } = rows::at(records, node, qtype);
             all.rows.extend(rows.into_iter().filter(|(rdata, _)| seen.insert(rdata.clone())));
-            all.more += more;
+            all.more += more + all.rows.len().saturating_sub(ROWS_MAX);
+            all.rows.truncate(ROWS_MAX);
         }
         all
     };
-    let rows = match qtype {
-        rtype::ANY => TYPES.iter().map(|&(qtype, _)| at(qtype)).find(|rows| !rows.rows.is_empty()),
-        qtype => Some(at(qtype)),
-    };
+    let rows = Pattern::types(qtype).map(at).find(|rows| !rows.rows.is_empty());
     explanation.extend(name, rows.unwrap_or_default());
     explanation.reason = format!("{} names match the wildcard", nodes.len());
     explanation.status = match (nodes.len(), explanation.records.len()) {
@@ -231,7 +223,7 @@ impl fmt::Display for Explanation {
         }
         match self.omitted {
             0 => Ok(()),
-            omitted => writeln!(f, "  {omitted} more endpoints, ports or names are not shown"),
+            omitted => writeln!(f, "  {omitted} more records are not shown"),
         }
     }
 }
@@ -239,13 +231,13 @@ impl fmt::Display for Explanation {
 /// The number of a type by its mnemonic or as `TYPE65` (RFC 3597), in any case.
 pub fn parse_type(text: &str) -> Option<u16> {
     let text = text.to_ascii_uppercase();
-    let known = TYPES.iter().chain(&OTHER_TYPES).find(|(_, mnemonic)| *mnemonic == text);
+    let known = MNEMONICS.iter().find(|(_, mnemonic)| *mnemonic == text);
     let number = || text.strip_prefix("TYPE").and_then(|number| number.parse().ok());
     known.map(|&(number, _)| number).or_else(number)
 }
 
 fn type_text(qtype: u16) -> String {
-    let known = TYPES.iter().chain(&OTHER_TYPES).find(|(number, _)| *number == qtype);
+    let known = MNEMONICS.iter().find(|(number, _)| *number == qtype);
     known.map_or_else(|| format!("TYPE{qtype}"), |(_, mnemonic)| (*mnemonic).to_owned())
 }
 
@@ -256,8 +248,8 @@ fn text(labels: &[u8]) -> String {
     text
 }
 
-/// The types of records there are, in the order in which a query of type ANY tries them.
-const TYPES: [(u16, &str); 7] = [
+/// The types that people ask for.
+const MNEMONICS: [(u16, &str); 15] = [
     (rtype::A, "A"),
     (rtype::AAAA, "AAAA"),
     (rtype::SRV, "SRV"),
@@ -265,9 +257,6 @@ const TYPES: [(u16, &str); 7] = [
     (rtype::TXT, "TXT"),
     (rtype::SOA, "SOA"),
     (rtype::NS, "NS"),
-];
-/// Types that people ask for beside them.
-const OTHER_TYPES: [(u16, &str); 8] = [
     (rtype::CNAME, "CNAME"),
     (rtype::ANY, "ANY"),
     (rtype::AXFR, "AXFR"),
@@ -277,6 +266,7 @@ const OTHER_TYPES: [(u16, &str); 8] = [
     (64, "SVCB"),
     (65, "HTTPS"),
 ];
+
 #[cfg(test)]
 mod tests {
     use super::*;

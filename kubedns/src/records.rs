@@ -23,6 +23,7 @@ mod named;
 mod ports;
 mod ranges;
 mod round;
+mod rrsets;
 mod settle;
 mod slice;
 mod zonal;
@@ -38,8 +39,8 @@ use shared::prefix::Prefix;
 
 use crate::name::{Name, Text};
 
-pub(crate) use claims::Claimant;
-pub use claims::{Claim, Label};
+pub use claims::Claim;
+pub(crate) use claims::{Claimant, Label};
 pub use entry::{Entry, Held, Place};
 pub use federation::{Federated, Locality};
 pub use find::{Found, Node, PortName};
@@ -47,11 +48,13 @@ pub use named::Named;
 pub use ports::{Port, Ports, Protocol};
 pub use ranges::{Ranges, ReverseZone, Source};
 pub use round::{Group, Round};
+pub use rrsets::{Origin, Record, Target, Walk};
 pub use slice::{Endpoint, Slice, State};
 pub use zonal::Among;
 
 pub(crate) use draft::{Draft, Touched};
 pub(crate) use federation::Federation;
+pub(crate) use rrsets::{NS, TYPES, scale};
 pub(crate) use zonal::ZONE_LABEL;
 
 /// A Service's place in the zone: its label and its namespace's label in wire form, side by side as

@@ -1,15 +1,14 @@
 //! The whole of a zone, record by record (AXFR, RFC 5936).
 //!
 //! Core. Knows which zones there are and how records fill messages; does not know who may have
-//! them nor how messages leave. A zone is never built: its records are made one after the other
-//! from a snapshot, as the client takes them.
+//! them nor how messages leave. A zone is never built: its records are made name by name from a
+//! snapshot, as the client takes them.
 //!
 //! ```text
 //! query ── begin ──▶ Apex ── records ──▶ SOA, NS, .., SOA ── fill ──▶ message, message, ..
 //!            └─────▶ NOTAUTH, SERVFAIL, FORMERR
 //! ```
 
-mod services;
 mod tally;
 mod zone;
 
@@ -69,12 +68,6 @@ pub struct Record {
     owner: Arc<[u8]>,
     rtype: u16,
     rdata: Box<[u8]>,
-}
-
-impl Record {
-    fn new(owner: &Arc<[u8]>, rtype: u16, rdata: &[&[u8]]) -> Self {
-        Self { owner: Arc::clone(owner), rtype, rdata: rdata.concat().into() }
-    }
 }
 
 /// Records of a zone, in the order in which they leave.

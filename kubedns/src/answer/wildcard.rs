@@ -6,14 +6,14 @@
 //! answer have TTL 0: no list of changed names could say when it changes.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use shared::wire::{ErrorCode, Section, Transport, rtype};
 
-use super::services::scale;
-use super::{ANY_ORDER, Spot, Writing, address_type};
+use super::Writing;
 use crate::name::Labels;
-use crate::records::{Among, Entry, Found, Node, PortName, Protocol, Records, Schema, Shape};
+use crate::records::{
+    Entry, Found, Node, PortName, Protocol, Records, Schema, Shape, TYPES, scale,
+};
 
 /// A name below the cluster domain, or that of a clusterset, with at least one wild label.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +107,13 @@ impl<'a> Pattern<'a> {
             only.is_some()
         });
         only.filter(|_| search == Search::Complete)
+    }
+
+    /// The types of which a query of type `qtype` can find records, in order. CNAME is left out, as
+    /// aliases are: only they own such records.
+    pub fn types(qtype: u16) -> impl Iterator<Item = u16> {
+        let is_asked = move |rtype: &u16| matches!(qtype, rtype::ANY) || qtype == *rtype;
+        TYPES.into_iter().filter(|&rtype| rtype != rtype::CNAME).filter(is_asked)
     }
 
     /// Visits what stands at each name that matches, in no order, until `visit` has enough.
@@ -206,7 +213,7 @@ impl<'a> Depth<'a> {
 impl<'w> Writing<'w, '_> {
     /// Answers with the records of all that matches `pattern`, in an order that turns from query to
     /// query.
-    pub(super) fn wild(&mut self, spot: Spot, pattern: &Pattern<'w>) {
+    pub(super) fn wild(&mut self, pattern: &Pattern<'w>) {
         let transport = self.query.transport;
         let mut nodes = Vec::new();
         let search = pattern.visit(transport, |node| {
@@ -219,50 +226,26 @@ impl<'w> Writing<'w, '_> {
         }
         let start = scale(self.turn, nodes.len() as u32);
         nodes.rotate_left(start as usize);
-        let types: &[u16] =
-            if self.query.qtype == rtype::ANY { &ANY_ORDER } else { &[self.query.qtype] };
-        for &qtype in types {
+        for qtype in Pattern::types(self.query.qtype) {
             let mut seen = BTreeSet::new();
-            let fits = nodes.iter().all(|&node| self.wild_records(spot, node, qtype, &mut seen));
+            let fits = nodes.iter().all(|&node| self.wild_records(node, qtype, &mut seen));
             if is_cut || !fits {
-                return self.truncate();
+                return self.reply.set_truncated();
             }
             if !self.reply.is_empty() {
                 return;
             }
         }
-        self.negative(spot, !nodes.is_empty());
+        self.negative(!nodes.is_empty());
     }
 
-    /// Writes the records of `qtype` at `node`, addresses that are `seen` left out. Whether all
+    /// Writes the records of `qtype` at `node` whose data is not `seen` yet. Returns whether all
     /// fitted.
-    fn wild_records(
-        &mut self,
-        spot: Spot,
-        node: Node<'w>,
-        qtype: u16,
-        seen: &mut BTreeSet<IpAddr>,
-    ) -> bool {
-        let v6 = match (node, qtype) {
-            (Node::Service(entry), rtype::SRV) => {
-                return self.srv_alone(spot, entry, PortName::Any);
-            }
-            (Node::Port(entry, port), rtype::SRV) => return self.srv_alone(spot, entry, port),
-            (_, rtype::A | rtype::AAAA) => qtype == rtype::AAAA,
-            _ => return true,
-        };
-        let turn = self.turn;
-        let addresses: Box<dyn Iterator<Item = IpAddr>> = match node {
-            Node::Service(entry) if entry.is_headless() => {
-                let round = entry.addresses(v6, Among::All, |count| scale(turn, count));
-                Box::new(round.map(|place| place.address()))
-            }
-            Node::Service(entry) => Box::new(entry.cluster_ips().iter().copied()),
-            Node::Endpoint(_, named) => Box::new(named.of(v6).map(|place| place.address())),
-            _ => return true,
-        };
-        addresses.filter(|&address| address_type(address) == qtype).all(|address| {
-            !seen.insert(address) || self.push_address(Section::Answer, spot.at, address).is_some()
+    fn wild_records(&mut self, node: Node<'w>, qtype: u16, seen: &mut BTreeSet<Vec<u8>>) -> bool {
+        let (owner, ttl_secs) = (self.owner(), self.ttl_secs);
+        self.walk(&[]).rrset(&node, qtype, &mut |record| {
+            !seen.insert(record.rdata.concat())
+                || self.reply.push(Section::Answer, owner, qtype, ttl_secs, record.rdata).is_some()
         })
     }
 }

@@ -17,27 +17,22 @@ pub(super) fn explain(
     qtype: u16,
     explanation: &mut Explanation,
 ) {
-    match federated {
-        Federated::Here(entry) => {
-            let services = Text(records.zone().services());
-            let target = format!("{}{services}", Text(entry.key()));
-            let object = rows::service(records, entry);
-            explanation.reason = format!("{object} of this cluster has endpoints");
-            explanation.push(name, (format!("CNAME {target}"), object));
-            let is_asked = matches!(qtype, rtype::CNAME | rtype::ANY);
-            if let (false, Ok(target)) = (is_asked, Name::parse(&target)) {
-                end(records, &target, Node::Service(entry), qtype, explanation);
-            }
-        }
-        Federated::Away(labels, suffix) => {
-            let target = format!("CNAME {}{suffix}", Text(labels));
-            explanation.push(name, (target, "the key federations, and Nodes".to_owned()));
-            explanation.reason = "this cluster has no endpoints for it: another may".to_owned();
-        }
-        Federated::Nowhere => {
-            explanation.status = "SERVFAIL";
-            explanation.reason = NOWHERE.to_owned();
-            explanation.records.clear();
-        }
+    if let Federated::Nowhere = federated {
+        explanation.status = "SERVFAIL";
+        explanation.reason = NOWHERE.to_owned();
+        explanation.records.clear();
+        return;
+    }
+    explanation.extend(name, rows::at(records, Node::Federated(federated), rtype::CNAME));
+    let Federated::Here(entry) = federated else {
+        explanation.reason = "this cluster has no endpoints for it: another may".to_owned();
+        return;
+    };
+    let object = rows::service(records.zone(), entry);
+    explanation.reason = format!("{object} of this cluster has endpoints");
+    let target = format!("{}{}", Text(entry.key()), Text(records.zone().services()));
+    let is_asked = matches!(qtype, rtype::CNAME | rtype::ANY);
+    if let (false, Ok(target)) = (is_asked, Name::parse(&target)) {
+        end(records, &target, Node::Service(entry), qtype, explanation);
     }
 }

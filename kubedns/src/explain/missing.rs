@@ -46,7 +46,7 @@ fn missing_namespace(records: &Records, labels: &Labels<'_>) -> String {
 /// Label 0 is the Service, label 1 its namespace.
 fn missing_service(records: &Records, labels: &Labels<'_>) -> String {
     let (name, namespace) = (text(labels.wire(0, 1)), text(labels.wire(1, 2)));
-    let service_kind = kind(records);
+    let service_kind = kind(records.zone());
     let Some(entry) = records.entry(labels.wire(0, 2)) else {
         return format!("there is no {service_kind} {name} in namespace {namespace}");
     };
@@ -59,7 +59,7 @@ fn missing_service(records: &Records, labels: &Labels<'_>) -> String {
         );
     };
     let kind = if found.shape == Shape::Headless { "headless" } else { "without endpoints" };
-    format!("{} is {kind} and {}", service(records, entry), endpoints_text(entry))
+    format!("{} is {kind} and {}", service(records.zone(), entry), endpoints_text(entry))
 }
 
 /// Why none of its endpoints is published.
@@ -81,7 +81,7 @@ fn below_service(records: &Records, labels: &Labels<'_>, at: usize) -> String {
     let Some(entry) = records.entry(labels.wire(at, at + 2)) else {
         return missing_service(records, labels);
     };
-    let object = service(records, entry);
+    let object = service(records.zone(), entry);
     let shape = entry.service().map(|service| &service.shape);
     if matches!(shape, Some(Shape::ExternalName(_))) {
         return format!("{object} is an ExternalName: there are no names below it");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::{Entry, Holder, Key, Place, Ranges, Records, Zone};
+use super::{Entry, Holder, Place, Ranges, Records, Zone};
 
 /// A name that an address points to.
 #[derive(Clone, Copy, Debug)]
@@ -16,14 +16,14 @@ pub struct Claim<'a> {
     /// The zone of the Service.
     pub zone: &'a Zone,
     /// The Service.
-    pub key: &'a Key,
-    /// What stands left of the Service's name.
-    pub label: Label<'a>,
+    pub entry: &'a Entry,
+    /// The endpoint, or `None` if the address is a cluster IP.
+    pub place: Option<Place<'a>>,
 }
 
 /// What stands left of a Service's name in the name that an address points to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Label<'a> {
+pub(crate) enum Label<'a> {
     /// Nothing: the address is a cluster IP.
     None,
     /// The endpoint's hostname, in wire form.
@@ -33,10 +33,12 @@ pub enum Label<'a> {
 }
 
 impl<'a> Label<'a> {
-    fn of(place: Place<'a>) -> Self {
-        match place.host() {
-            [] => Self::Generated,
-            host => Self::Host(host),
+    /// That of an endpoint, or of the Service itself.
+    fn of(place: Option<Place<'a>>) -> Self {
+        match place.map(|place| place.host()) {
+            None => Self::None,
+            Some([]) => Self::Generated,
+            Some(host) => Self::Host(host),
         }
     }
 }
@@ -83,11 +85,7 @@ impl Records {
 
     /// Those who hold an address were put in order when it changed hands.
     fn own_claims<'a>(&'a self, address: IpAddr) -> impl Iterator<Item = Claim<'a>> {
-        let claim = |entry: &'a Entry, label: Label<'a>| Claim {
-            zone: self.zone(),
-            key: &entry.key,
-            label,
-        };
+        let claim = |entry: &'a Entry, place| Claim { zone: self.zone(), entry, place };
         let (one, several) = match self.holder_of(address) {
             None | Some(Holder::Free) => (None, &[][..]),
             Some(Holder::Service(key)) => (self.entry(key), &[][..]),
@@ -95,7 +93,7 @@ impl Records {
         };
         let owned = self.ranges.hold(address, address);
         let one = one.into_iter().flat_map(move |entry| {
-            entry.names_of(address, owned, &self.hasher).map(move |label| claim(entry, label))
+            entry.names_of(address, owned, &self.hasher).map(move |place| claim(entry, place))
         });
         let several = several.iter().map_while(move |claimant| {
             let entry = self.entry_of(claimant.number)?;
@@ -119,10 +117,10 @@ impl Records {
         for number in numbers {
             match ranked(number).zip(winner) {
                 Some(((rank, entry), winner)) if winner.is_level_with(rank) => {
-                    let labels = entry.names_of(address, owned, &self.hasher);
-                    names.extend((0..).zip(labels).map(|(name, label)| {
+                    let places = entry.names_of(address, owned, &self.hasher);
+                    names.extend((0..).zip(places).map(|(name, place)| {
                         let claimant = Claimant { number: *number, name: Some(name) };
-                        (label, rank.created, entry.key(), claimant)
+                        (Label::of(place), rank.created, entry.key(), claimant)
                     }));
                 }
                 _ => others.push(Claimant { number: *number, name: None }),
@@ -134,27 +132,27 @@ impl Records {
 }
 
 impl Entry {
-    /// The names that the Service gives `address`, in order; `owned` says that the address is the
-    /// cluster's.
+    /// The endpoints by whose names `address` is known, in order, or `None` for the Service's own
+    /// name; `owned` means that the address is the cluster's.
     fn names_of<'a>(
         &'a self,
         address: IpAddr,
         owned: bool,
         hasher: &RandomState,
-    ) -> impl Iterator<Item = Label<'a>> + use<'a> {
-        let own = self.cluster_ips().contains(&address).then_some(Label::None);
+    ) -> impl Iterator<Item = Option<Place<'a>>> + use<'a> {
+        let own = self.cluster_ips().contains(&address).then_some(None);
         let (plain, listed) = match &self.lists {
             _ if !self.is_headless() => (None, None),
             None => (self.plain_pointer(address, owned), None),
             Some(lists) => (None, Some(lists.pointers(self, hasher, address))),
         };
-        own.into_iter().chain(plain.into_iter().chain(listed.into_iter().flatten()).map(Label::of))
+        own.into_iter().chain(plain.into_iter().chain(listed.into_iter().flatten()).map(Some))
     }
 
     /// The endpoint of a plain headless Service that `address` points to.
     fn plain_pointer(&self, address: IpAddr, owned: bool) -> Option<Place<'_>> {
         self.held(address.is_ipv6()).iter().find_map(|held| {
-            let index = held.slice.with_address(address, held.published).next()?;
+            let index = held.slice.index_of(address, held.published)?;
             (owned || held.slice.is_of_pods()).then_some(Place { held, index })
         })
     }
@@ -190,11 +188,9 @@ impl Entry {
                     || ranges.hold(place.address(), place.address())
             };
             let places = plain.into_iter().flatten().chain(listed.into_iter().flatten());
-            names.extend(
-                places.filter(is_named).map(|place| {
-                    (place.address(), place.held.slice.is_of_pods(), Label::of(place))
-                }),
-            );
+            names.extend(places.filter(is_named).map(|place| {
+                (place.address(), place.held.slice.is_of_pods(), Label::of(Some(place)))
+            }));
         }
         names.sort_by_key(|name| name.0); // stable
         names

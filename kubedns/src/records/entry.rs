@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::lists::Lists;
-use super::{Key, Port, Ports, Protocol, Schema, Service, Shape, Slice, State, Zone};
+use super::ports::PortLists;
+use super::{Key, Named, Port, Protocol, Schema, Service, Shape, Slice, State, Zone};
 
 /// What stands at a Service's place: the Service, the slices that name it, or one of them only.
 ///
@@ -79,9 +80,19 @@ pub struct Place<'r> {
 }
 
 impl<'r> Place<'r> {
+    /// What tells it from every other endpoint of every slice.
+    pub fn id(&self) -> (*const Held, usize) {
+        (self.held, self.index)
+    }
+
     /// Its address.
     pub fn address(&self) -> IpAddr {
         self.held.slice.address(self.index)
+    }
+
+    /// Its address as rdata of A or AAAA.
+    pub fn rdata(&self) -> &'r [u8] {
+        self.held.slice.rdata(self.index)
     }
 
     /// Whether its address is IPv6, else IPv4.
@@ -92,6 +103,14 @@ impl<'r> Place<'r> {
     /// Its hostname in wire form, empty if it has none.
     pub fn host(&self) -> &'r [u8] {
         self.held.slice.host(self.index)
+    }
+
+    /// Whether its label is that of `other`.
+    pub fn has_label_of(&self, other: Place<'_>) -> bool {
+        match (self.host(), other.host()) {
+            ([], []) => self.address() == other.address(), // no two share a generated label
+            _ => self.with_label(|label| other.with_label(|other| label == other)),
+        }
     }
 
     /// Hands its label in wire form to `read`.
@@ -194,25 +213,24 @@ impl Entry {
         self.published_of(false) + self.published_of(true)
     }
 
-    /// Whether one of the Service's ports, or of its published endpoints' ports if it is headless,
-    /// passes `wanted`.
+    /// Whether one of the ports passes `wanted`.
     pub fn has_port(&self, wanted: impl Fn(Port<'_>) -> bool) -> bool {
-        let Some(service) = &self.service else { return false };
-        match service.shape {
-            Shape::ClusterIp(_) => service.ports.iter().any(wanted),
-            Shape::ExternalName(_) => false,
-            Shape::Headless => self.port_lists().any(|ports| ports.iter().any(&wanted)),
-        }
+        !self.port_lists().all(|ports| !ports.iter().any(&wanted))
     }
 
-    /// The ports of the published slices, equal ones once.
-    pub(crate) fn port_lists(&self) -> impl Iterator<Item = &Ports> {
-        let (plain, listed) = match &self.lists {
-            None => (self.all_held().next(), &[][..]),
-            Some(lists) => (None, lists.port_lists()),
-        };
-        let listed = listed.iter().map(|&at| self.held_at(at));
-        plain.into_iter().chain(listed).map(|held| held.slice.ports())
+    /// The ports of the Service, or those of its published slices if it is headless.
+    #[inline]
+    pub(crate) fn port_lists(&self) -> PortLists<'_> {
+        match (&self.service, &self.lists) {
+            (Some(service), _) if service.shape != Shape::Headless => {
+                PortLists::One(&service.ports)
+            }
+            (_, Some(lists)) => PortLists::Several(self, lists.port_lists()),
+            (_, None) => match self.all_held().next() {
+                Some(held) => PortLists::One(held.slice.ports()),
+                None => PortLists::Several(self, &[]),
+            },
+        }
     }
 
     /// Whether some label of its endpoints has several addresses.
@@ -220,13 +238,14 @@ impl Entry {
         self.lists.as_ref().is_some_and(|lists| lists.shares_labels())
     }
 
-    /// Every published endpoint, one for each label and address.
-    pub(crate) fn distinct(&self) -> impl Iterator<Item = Place<'_>> {
+    /// The published endpoints of each label.
+    pub(crate) fn all_named(&self) -> impl Iterator<Item = Named<'_>> {
         let (plain, listed) = match &self.lists {
-            None => (Some(self.places()), None),
+            None => (Some(self.places().map(Named::One)), None),
             Some(lists) => (None, Some(lists.all_named(self))),
         };
-        plain.into_iter().flatten().chain(listed.into_iter().flatten())
+        let listed = listed.into_iter().flatten();
+        plain.into_iter().flatten().chain(listed.map(|rows| Named::several(self, rows)))
     }
 
     /// The published slice number `at`, IPv4 first.

@@ -347,10 +347,11 @@ fn below(labels: &Labels<'_>, apex: &[u8]) -> Option<usize> {
     if labels.tail(0)[at..] != *apex {
         return None;
     }
-    (0..=labels.count())
-        .rev()
-        .find(|&count| labels.start(count) <= at)
-        .filter(|&count| labels.start(count) == at)
+    let mut count = labels.count();
+    while count > 0 && labels.start(count - 1) >= at {
+        count -= 1;
+    }
+    (labels.start(count) == at).then_some(count)
 }
 
 /// The first `count` labels, from right to left.

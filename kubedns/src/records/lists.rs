@@ -123,15 +123,24 @@ impl Lists {
     ) -> [&'e [Row]; 2] {
         let rows = with_hash(&self.names, label_hash(hasher, label));
         let order = |row: &Row| entry.place(row.number).with_label(|other| other.cmp(label));
-        let rows = equal(rows, order);
-        let count_v4 = rows.partition_point(|row| !entry.place(row.number).is_v6());
-        let (v4, v6) = rows.split_at(count_v4);
-        [v4, v6]
+        let rows = match rows {
+            // Nearly always.
+            [row] => {
+                if order(row).is_eq() {
+                    rows
+                } else {
+                    &[]
+                }
+            }
+            _ => equal(rows, order),
+        };
+        families(entry, rows)
     }
 
-    /// Every label with each of its addresses, in no order.
-    pub fn all_named<'e>(&'e self, entry: &'e Entry) -> impl Iterator<Item = Place<'e>> {
-        self.names.iter().map(|row| entry.place(row.number))
+    /// The same for every label, in no order.
+    pub fn all_named<'e>(&'e self, entry: &'e Entry) -> impl Iterator<Item = [&'e [Row]; 2]> {
+        let is_same = |a: &Row, b: &Row| is_same_label(entry, *a, *b);
+        self.names.chunk_by(is_same).map(|rows| families(entry, rows))
     }
 
     /// The endpoints whose names `address` points to, in order.
@@ -168,6 +177,16 @@ fn equal(rows: &[Row], order: impl Fn(&Row) -> Ordering) -> &[Row] {
         _ => rows.partition_point(|row| order(row).is_eq()),
     };
     &rows[..end]
+}
+
+/// Those of IPv4 and those of IPv6 among the endpoints of one label.
+fn families<'e>(entry: &Entry, rows: &'e [Row]) -> [&'e [Row]; 2] {
+    let (v4, v6) = rows.split_at(rows.partition_point(|row| !entry.place(row.number).is_v6()));
+    [v4, v6]
+}
+
+fn is_same_label(entry: &Entry, a: Row, b: Row) -> bool {
+    a.hash == b.hash && entry.place(a.number).has_label_of(entry.place(b.number))
 }
 
 fn label_hash(hasher: &RandomState, label: &[u8]) -> u32 {
@@ -282,8 +301,7 @@ impl<'e> Builder<'e> {
     }
 
     fn is_same_label(&self, a: Row, b: Row) -> bool {
-        let (mine, other) = (self.entry.place(a.number), self.entry.place(b.number));
-        a.hash == b.hash && mine.with_label(|mine| other.with_label(|other| mine == other))
+        is_same_label(self.entry, a, b)
     }
 
     /// The endpoints of each topology zone.

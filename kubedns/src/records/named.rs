@@ -6,7 +6,7 @@ use super::lists::Row;
 use super::{Entry, Place, Records};
 use crate::name::parse_generated;
 
-/// The published endpoints of a Service that have one label, at least one: one for each address.
+/// The published endpoints of a Service that have one label: at least one, one for each address.
 #[derive(Clone, Copy, Debug)]
 pub enum Named<'a> {
     /// This one.
@@ -23,17 +23,31 @@ pub struct Rows<'a> {
 }
 
 impl<'a> Named<'a> {
-    /// Those of one family.
+    /// The endpoints of `entry` in `families`.
+    pub(super) fn several(entry: &'a Entry, families: [&'a [Row]; 2]) -> Self {
+        Self::Several(Rows { entry, families })
+    }
+
+    /// The first of them.
+    pub(crate) fn first(self) -> Place<'a> {
+        match self {
+            Self::One(place) => place,
+            Self::Several(Rows { entry, families: [v4, v6] }) => {
+                let row = v4.first().unwrap_or_else(|| &v6[0]);
+                entry.place(row.number)
+            }
+        }
+    }
+
+    /// Visits those of one family until `visit` returns `false`, and returns whether it never did.
     #[inline]
-    pub fn of(self, v6: bool) -> impl Iterator<Item = Place<'a>> + Clone {
-        let (one, several) = match self {
-            Self::One(place) => (Some(place).filter(|place| place.is_v6() == v6), None),
-            Self::Several(rows) => (None, Some(rows)),
-        };
-        let several = several.into_iter().flat_map(move |Rows { entry, families }| {
-            families[usize::from(v6)].iter().map(|row| entry.place(row.number))
-        });
-        one.into_iter().chain(several)
+    pub fn each(self, v6: bool, mut visit: impl FnMut(Place<'a>) -> bool) -> bool {
+        match self {
+            Self::One(place) => place.is_v6() != v6 || visit(place),
+            Self::Several(Rows { entry, families }) => {
+                families[usize::from(v6)].iter().all(|row| visit(entry.place(row.number)))
+            }
+        }
     }
 }
 
@@ -45,7 +59,7 @@ impl Records {
         let Some(lists) = &entry.lists else { return plain(entry, label).map(Named::One) };
         let families = lists.named(entry, &self.hasher, label);
         let is_any = families.iter().any(|rows| !rows.is_empty());
-        is_any.then_some(Named::Several(Rows { entry, families }))
+        is_any.then(|| Named::several(entry, families))
     }
 }
 
@@ -54,8 +68,9 @@ impl Records {
 fn plain<'a>(entry: &'a Entry, label: &[u8]) -> Option<Place<'a>> {
     if let Some(address) = parse_generated(&label[1..]) {
         for held in entry.held(address.is_ipv6()) {
-            let mut found = held.slice.with_address(address, held.published);
-            if let Some(index) = found.find(|&index| held.slice.host(index).is_empty()) {
+            // Each address of a plain Service is there once.
+            let index = held.slice.index_of(address, held.published);
+            if let Some(index) = index.filter(|&index| held.slice.host(index).is_empty()) {
                 return Some(Place { held, index });
             }
         }

@@ -2,10 +2,10 @@
 //!
 //! Core. Knows their labels in SRV names; does not know which endpoints have them.
 
-use super::looks;
+use super::{Entry, PortName, looks};
 
 /// A transport protocol that a port can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
     /// TCP.
     Tcp,
@@ -111,9 +111,160 @@ impl Ports {
     }
 }
 
+/// The ports of a Service, or of the slices that some of its endpoints are in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PortLists<'e> {
+    /// These.
+    One(&'e Ports),
+    /// Those of the published slices of the Service with these numbers.
+    Several(&'e Entry, &'e [u32]),
+}
+
+impl<'e> PortLists<'e> {
+    /// Visits each list until `visit` returns `false`, and returns whether it never did.
+    #[inline]
+    pub fn all(self, mut visit: impl FnMut(&'e Ports) -> bool) -> bool {
+        match self {
+            Self::One(ports) => visit(ports),
+            Self::Several(entry, slices) => {
+                slices.iter().all(|&at| visit(entry.held_at(at).slice.ports()))
+            }
+        }
+    }
+}
+
+/// The numbers of ports, each once.
+#[derive(Debug)]
+pub(super) struct Numbers<'p> {
+    lists: PortLists<'p>,
+    wanted: PortName<'p>,
+    /// The first of them.
+    first: [u16; FIRST_MAX],
+    /// How many of them there are, at most one more than `first` has room for.
+    count: usize,
+}
+
+impl<'p> Numbers<'p> {
+    /// Those of the ports in `lists` that are wanted.
+    #[inline]
+    pub fn of(lists: PortLists<'p>, wanted: PortName<'p>) -> Self {
+        let (mut first, mut count) = ([0; FIRST_MAX], 0);
+        all_matching(lists, wanted, |number| {
+            if !first[..count].contains(&number) {
+                match first.get_mut(count) {
+                    Some(place) => *place = number,
+                    None => {
+                        count = FIRST_MAX + 1;
+                        return false;
+                    }
+                }
+                count += 1;
+            }
+            true
+        });
+        Self { lists, wanted, first, count }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        let mut count = self.count;
+        if count > FIRST_MAX {
+            count = 0;
+            self.each(|_| {
+                count += 1;
+                true
+            });
+        }
+        count
+    }
+
+    /// Visits each until `visit` returns `false`, and returns whether it never did.
+    #[inline]
+    pub fn each(&self, mut visit: impl FnMut(u16) -> bool) -> bool {
+        if self.count <= FIRST_MAX {
+            return self.first[..self.count].iter().all(|&number| visit(number));
+        }
+        let mut index = 0;
+        all_matching(self.lists, self.wanted, |number| {
+            let is_repeated = self.is_among_first(index, number);
+            index += 1;
+            is_repeated || visit(number)
+        })
+    }
+
+    /// Whether `number` is one of the first `count` that match.
+    fn is_among_first(&self, count: usize, number: u16) -> bool {
+        let mut left = count;
+        let mut is_found = false;
+        all_matching(self.lists, self.wanted, |other| {
+            is_found = left > 0 && other == number;
+            left = left.saturating_sub(1);
+            left > 0 && !is_found
+        });
+        is_found
+    }
+}
+
+/// Visits the number of each port that is wanted, as often as it is in lists, until `visit` returns
+/// `false`. Returns whether it never did.
+#[inline]
+fn all_matching(
+    lists: PortLists<'_>,
+    wanted: PortName<'_>,
+    mut visit: impl FnMut(u16) -> bool,
+) -> bool {
+    lists.all(|ports| ports.iter().all(|port| !wanted.matches(port) || visit(port.number)))
+}
+
+/// Numbers of ports that are kept for one answer: more than nearly every Service has.
+const FIRST_MAX: usize = 8;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_visited_once() {
+        let check = |numbers: &[u16]| {
+            let labels = [b"\x02_a", b"\x02_b"];
+            let port =
+                |(&number, label): (&u16, &&[u8; 3])| (label.to_vec(), Protocol::Tcp, number);
+            let ports = numbers.iter().zip(labels.iter().cycle()).map(port);
+            let ports = Ports::pack(&ports.collect::<Vec<_>>());
+            for (wanted, some) in [
+                (PortName::Any, true),
+                (PortName::Wild(None, Some(Protocol::Tcp)), true),
+                (PortName::Named(b"_c", Protocol::Tcp), false),
+            ] {
+                let mut expected: Vec<u16> = Vec::new();
+                for number in numbers.iter().filter(|_| some) {
+                    if !expected.contains(number) {
+                        expected.push(*number);
+                    }
+                }
+                let mut visited = Vec::new();
+                let found = Numbers::of(PortLists::One(&ports), wanted);
+                assert!(found.each(|number| {
+                    visited.push(number);
+                    true
+                }));
+                assert_eq!(visited, expected);
+                assert_eq!((found.is_empty(), found.len()), (visited.is_empty(), visited.len()));
+            }
+        };
+        check(&[]);
+        check(&[80]);
+        check(&[80, 80]);
+        check(&[80, 81, 80, 82]);
+        check(&(1..=8).chain(1..=8).collect::<Vec<_>>());
+        check(&(1..=9).chain(1..=9).collect::<Vec<_>>());
+        check(&(1..=40).chain(7..=60).collect::<Vec<_>>());
+    }
 
     #[test]
     fn ports_are_packed_once() {

@@ -2,7 +2,8 @@
 //!
 //! Core. Knows where a round begins; does not know what is written of an endpoint.
 
-use super::{Among, Entry, Held, Place, Ports};
+use super::ports::PortLists;
+use super::{Among, Entry, Held, Place};
 
 /// Numbers of published endpoints, counted through all slices of a Service, IPv4 first.
 #[derive(Clone, Copy, Debug)]
@@ -38,15 +39,8 @@ struct Run<'e> {
 #[derive(Clone, Copy, Debug)]
 pub struct Group<'e> {
     entry: &'e Entry,
-    /// Slices with the ports, by number.
-    ports: GroupPorts<'e>,
+    ports: PortLists<'e>,
     pick: Pick<'e>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum GroupPorts<'e> {
-    Of(&'e Held),
-    OfAll(&'e [u32]),
 }
 
 impl Pick<'_> {
@@ -101,13 +95,8 @@ impl<'e> Group<'e> {
     }
 
     /// The ports of each of its endpoints.
-    pub fn ports(self) -> impl Iterator<Item = &'e Ports> + Clone {
-        let (one, all) = match self.ports {
-            GroupPorts::Of(held) => (Some(held), &[][..]),
-            GroupPorts::OfAll(all) => (None, all),
-        };
-        let all = all.iter().map(move |&at| self.entry.held_at(at));
-        one.into_iter().chain(all).map(|held| held.slice.ports())
+    pub(super) fn ports(&self) -> PortLists<'e> {
+        self.ports
     }
 }
 
@@ -164,7 +153,8 @@ impl Entry {
         let count = self.published();
         let plain = match (&self.lists, self.all_held().next(), among) {
             (None, Some(held), Among::All) => {
-                Some(Group { entry: self, ports: GroupPorts::Of(held), pick: Pick::All(0, count) })
+                let ports = PortLists::One(held.slice.ports());
+                Some(Group { entry: self, ports, pick: Pick::All(0, count) })
             }
             _ => None,
         };
@@ -172,7 +162,7 @@ impl Entry {
         let groups = view.map_or(&[][..], |view| view.groups());
         let listed = groups.iter().map(move |group| Group {
             entry: self,
-            ports: GroupPorts::OfAll(group.ports()),
+            ports: PortLists::Several(self, group.ports()),
             pick: group.labels().map_or(Pick::All(0, count), Pick::List),
         });
         plain.into_iter().chain(listed)

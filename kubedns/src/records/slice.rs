@@ -253,28 +253,17 @@ impl Slice {
         (0..prefix).filter(move |&index| self.host(index) == label)
     }
 
-    /// The endpoints among the first `prefix` that have `address`.
-    pub fn with_address(&self, address: IpAddr, prefix: u32) -> impl Iterator<Item = usize> {
-        let address_v4;
-        let address_v6;
-        let (v4, v6): (&[[u8; 4]], &[[u8; 16]]) = match &self.addresses {
-            Addresses::V4(addresses) => (&addresses[..prefix as usize], &[]),
-            Addresses::V6(addresses) => (&[], &addresses[..prefix as usize]),
-        };
-        match address {
-            IpAddr::V4(address) => (address_v4, address_v6) = (Some(address.octets()), None),
-            IpAddr::V6(address) => (address_v4, address_v6) = (None, Some(address.octets())),
+    /// The first of the first `prefix` endpoints that has `address`.
+    pub fn index_of(&self, address: IpAddr, prefix: u32) -> Option<usize> {
+        match (&self.addresses, address) {
+            (Addresses::V4(all), IpAddr::V4(address)) => {
+                position(&all[..prefix as usize], &address.octets())
+            }
+            (Addresses::V6(all), IpAddr::V6(address)) => {
+                position(&all[..prefix as usize], &address.octets())
+            }
+            _ => None,
         }
-        let is_v4 = move |&(_, octets): &(usize, &[u8; 4])| {
-            looks::count();
-            Some(*octets) == address_v4
-        };
-        let is_v6 = move |&(_, octets): &(usize, &[u8; 16])| {
-            looks::count();
-            Some(*octets) == address_v6
-        };
-        let v4 = v4.iter().enumerate().filter(is_v4).map(|(index, _)| index);
-        v4.chain(v6.iter().enumerate().filter(is_v6).map(|(index, _)| index))
     }
 }
 
@@ -331,6 +320,14 @@ impl Words {
             Some(&at) => &self.bytes[usize::from(at) * unit_of(self.bytes.len())..],
         }
     }
+}
+
+/// The index of the first of `all` that is `wanted`.
+fn position<const N: usize>(all: &[[u8; N]], wanted: &[u8; N]) -> Option<usize> {
+    all.iter().position(|octets| {
+        looks::count();
+        octets == wanted
+    })
 }
 
 /// The unit in which places are counted, in bytes, so that 16 bits reach through words of `len`
@@ -391,12 +388,11 @@ mod tests {
         assert_eq!(of_host(b"\x05web-0", 3), [1]);
         assert_eq!(of_host(b"\x05web-0", 5), [1, 3]);
         assert_eq!(of_host(b"\x05web-9", 5), [0; 0]);
-        let of = |address: &str, prefix| {
-            slice.with_address(address.parse().unwrap(), prefix).collect::<Vec<_>>()
-        };
-        assert_eq!(of("10.0.0.1", 5), [0, 1]);
-        assert_eq!(of("10.0.0.9", 4), [0; 0]);
-        assert_eq!(of("fd00::1", 5), [0; 0]);
+        let of = |address: &str, prefix| slice.index_of(address.parse().unwrap(), prefix);
+        assert_eq!(of("10.0.0.1", 5), Some(0));
+        assert_eq!(of("10.0.0.9", 4), None);
+        assert_eq!(of("10.0.0.9", 5), Some(4));
+        assert_eq!(of("fd00::1", 5), None);
         slice.with_label(4, |label| assert_eq!(label, b"\x0810-0-0-9"));
         slice.with_label(0, |label| assert_eq!(label, b"\x05other"));
     }

@@ -1,12 +1,11 @@
-//! How many records of each type there are: what a transfer would hold, counted without making it.
+//! How many records of each type there are: what a transfer holds, counted without making it.
 //!
-//! Core. Goes through the same Services, endpoints and addresses as the rows beside it; a property
-//! test holds the two together.
+//! Core. Does not know which records a name has.
 
-use std::net::IpAddr;
+use shared::wire::rtype;
 
-use super::services::port_sets;
-use crate::records::{Among, Entry, Group, PodMode, Records, Service, Shape};
+use super::{Apex, zone};
+use crate::records::{Origin, Record, Records, Shape, TYPES, Walk};
 
 /// How many Services there are of each kind, and how many records of each type follow from the
 /// objects: all but those of the zones themselves.
@@ -39,69 +38,47 @@ impl Tally {
     /// the largest.
     pub fn of(records: &Records) -> Self {
         let mut tally = Self::default();
-        tally.add_services(records);
+        [tally.cluster_ip, tally.headless, tally.external_name] = shapes(records);
         if let Some(clusterset) = records.clusterset() {
-            let mut imported = Self::default();
-            imported.add_services(clusterset);
-            tally.clusterset_ip = imported.cluster_ip;
-            tally.clusterset_headless = imported.headless;
-            tally.a += imported.a;
-            tally.aaaa += imported.aaaa;
-            tally.srv += imported.srv;
+            [tally.clusterset_ip, tally.clusterset_headless, _] = shapes(clusterset);
         }
-        if records.zone().pods == PodMode::Verified {
-            records.pod_addresses().for_each(|(_, address)| tally.add_address(address));
-        }
-        for v6 in [false, true] {
-            let claims = records.named_addresses(v6).map(|address| records.claims(address).count());
-            tally.ptr += claims.sum::<usize>();
+        for apex in [Apex::Cluster, Apex::Clusterset, Apex::V4, Apex::V6] {
+            let Some(zone) = apex.zone(records) else { continue };
+            let walk = Walk::whole(zone);
+            for (_, node) in zone::names(records, apex) {
+                for rtype in TYPES {
+                    walk.rrset(&node, rtype, &mut |record| tally.add(&record));
+                }
+            }
         }
         tally
     }
 
-    fn add_services(&mut self, records: &Records) {
-        for entry in records.entries() {
-            if let Some(service) = entry.service() {
-                self.add_service(records, entry, service);
-            }
-        }
-    }
-
-    fn add_service(&mut self, records: &Records, entry: &Entry, service: &Service) {
-        let exists = entry.exists(records.zone());
-        match &service.shape {
-            Shape::ExternalName(_) => {
-                self.external_name += 1;
-                self.cname += 1;
-                return;
-            }
-            Shape::ClusterIp(addresses) => {
-                self.cluster_ip += 1;
-                if exists {
-                    addresses.iter().for_each(|&address| self.add_address(address));
-                }
-            }
-            Shape::Headless => {
-                self.headless += 1;
-                let all = [false, true].map(|v6| entry.addresses(v6, Among::All, |_| 0));
-                all.into_iter().flatten().for_each(|place| self.add_address(place.address()));
-            }
-        }
-        if !exists {
-            return;
-        }
-        let sets = |group: Group<'_>| group.labels() as usize * port_sets(group.ports()).len();
-        self.srv += match entry.is_headless() {
-            true => entry.groups(Among::All).map(sets).sum(),
-            false => port_sets(std::iter::once(&service.ports)).len(),
+    /// Counts `record`, unless it is one of the zone's own.
+    fn add(&mut self, record: &Record<'_>) -> bool {
+        let count = match record.rtype {
+            rtype::A => &mut self.a,
+            rtype::AAAA => &mut self.aaaa,
+            rtype::CNAME => &mut self.cname,
+            rtype::PTR => &mut self.ptr,
+            rtype::SRV => &mut self.srv,
+            _ => return true,
         };
-        entry.distinct().for_each(|place| self.add_address(place.address()));
+        *count += usize::from(!matches!(record.origin, Origin::Configuration));
+        true
     }
+}
 
-    fn add_address(&mut self, address: IpAddr) {
-        match address {
-            IpAddr::V4(_) => self.a += 1,
-            IpAddr::V6(_) => self.aaaa += 1,
-        }
+/// How many Services have cluster IPs, are headless, and are aliases.
+fn shapes(records: &Records) -> [usize; 3] {
+    let mut counts = [0; 3];
+    for service in records.entries().filter_map(|entry| entry.service()) {
+        let shape = match service.shape {
+            Shape::ClusterIp(_) => 0,
+            Shape::Headless => 1,
+            Shape::ExternalName(_) => 2,
+        };
+        counts[shape] += 1;
     }
+    counts
 }

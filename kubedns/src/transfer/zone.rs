@@ -1,81 +1,95 @@
-//! The records of each zone, from SOA to SOA.
+//! The names of each zone, and their records from SOA to SOA.
 //!
 //! Core. Leaves out what is made up when it is asked for: pod names of addresses nobody has seen,
-//! wildcards and topology zones.
+//! wildcards and topology zones. Does not know which records a name has.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use shared::wire::rtype;
-
-use super::{Apex, Record, Rows, services};
-use crate::answer::{HOSTMASTER, NS, soa_numbers};
+use super::{Apex, Record, Rows};
 use crate::name::{IN_ADDR_ARPA, IP6_ARPA, dashed, reverse};
-use crate::records::{Label, PodMode, Records};
+use crate::records::{Entry, NS, Node, PodMode, PortName, Records, Shape, TYPES, Walk};
+
+/// A name that owns records: its labels left of the apex, in wire form, and its node.
+type Named<'r> = (Arc<[u8]>, Node<'r>);
+type Names<'r> = Box<dyn Iterator<Item = Named<'r>> + Send + 'r>;
 
 /// Every record of the zone at `apex`, its SOA first and last (RFC 5936 section 2.2).
 pub fn records(records: &Records, apex: Apex) -> Rows<'_> {
-    let Some(records) = apex.zone(records) else { return Box::new(std::iter::empty()) };
-    let zone = records.zone();
-    let root: Arc<[u8]> = Arc::default();
-    let domain = zone.apex().wire();
-    let numbers = soa_numbers(records.serial(), records.ttl_secs());
-    let soa = Record::new(&root, rtype::SOA, &[NS, domain, HOSTMASTER, domain, &numbers]);
-    let head = [soa.clone(), Record::new(&root, rtype::NS, &[NS, domain])];
-    let body: Rows<'_> = match apex {
-        Apex::Cluster | Apex::Clusterset => {
-            let entries = records.entries().filter(|entry| entry.exists(records.zone()));
-            let services = entries.flat_map(|entry| services::rows(records, entry));
-            Box::new(own(records).into_iter().chain(services).chain(pods(records)))
+    let Some(zone) = apex.zone(records) else { return Box::new(std::iter::empty()) };
+    let walk = Walk::whole(zone);
+    let rows = move |(owner, node): Named<'_>| {
+        let mut rows = Vec::new();
+        for rtype in TYPES {
+            walk.rrset(&node, rtype, &mut |record| {
+                let rdata = record.rdata.concat().into();
+                rows.push(Record { owner: Arc::clone(&owner), rtype, rdata });
+                true
+            });
         }
-        Apex::V4 => pointers(records, false),
-        Apex::V6 => pointers(records, true),
+        rows
     };
-    Box::new(head.into_iter().chain(body).chain([soa]))
+    let soa = rows((Arc::default(), Node::Apex)).into_iter().take(1);
+    Box::new(names(records, apex).flat_map(rows).chain(soa))
 }
 
-/// The name server's addresses and the version.
-fn own(records: &Records) -> Vec<Record> {
-    let (name_server, version) = (Arc::from(NS), Arc::from(*b"\x0bdns-version"));
-    let mut own: Vec<Record> =
-        records.zone().name_server.iter().map(|&ip| address(&name_server, ip)).collect();
-    own.push(Record::new(&version, rtype::TXT, &[records.zone().schema().version()]));
-    own
+/// Every name of the zone at `apex` that owns records, the apex first.
+pub(super) fn names(records: &Records, apex: Apex) -> Names<'_> {
+    let Some(records) = apex.zone(records) else { return Box::new(std::iter::empty()) };
+    let own = |labels: &[u8], node| std::iter::once((labels.into(), node));
+    let root = own(&[], Node::Apex);
+    match apex {
+        Apex::Cluster | Apex::Clusterset => {
+            let own = own(NS, Node::NameServer).chain(own(b"\x0bdns-version", Node::Version));
+            let entries = records.entries().filter(|entry| entry.exists(records.zone()));
+            Box::new(root.chain(own).chain(entries.flat_map(of_service)).chain(pods(records)))
+        }
+        Apex::V4 => Box::new(root.chain(pointers(records, false))),
+        Apex::V6 => Box::new(root.chain(pointers(records, true))),
+    }
+}
+
+/// The name of a Service, of its ports, and of its endpoints.
+fn of_service(entry: &Entry) -> Names<'_> {
+    let own: Arc<[u8]> = [entry.key(), &b"\x03svc"[..]].concat().into();
+    if let Some(Shape::ExternalName(target)) = entry.service().map(|service| &service.shape) {
+        return Box::new(std::iter::once((own, Node::Alias(entry, target))));
+    }
+    let mut ports = BTreeSet::new();
+    entry.port_lists().all(|list| {
+        let labelled = list.iter().filter(|port| !port.label.is_empty());
+        ports.extend(labelled.map(|port| (port.label, port.protocol)));
+        true
+    });
+    let service = std::iter::once((Arc::clone(&own), Node::Service(entry)));
+    let below = Arc::clone(&own);
+    let ports = ports.into_iter().map(move |(label, protocol)| {
+        let owner = [&[label.len() as u8], label, protocol.label(), &below].concat().into();
+        (owner, Node::Port(entry, PortName::Named(label, protocol)))
+    });
+    let endpoints = entry.all_named().map(move |named| {
+        let owner = named.first().with_label(|label| [label, &own].concat().into());
+        (owner, Node::Endpoint(entry, named))
+    });
+    Box::new(service.chain(ports).chain(endpoints))
 }
 
 /// Pods that are known to exist.
-fn pods(records: &Records) -> impl Iterator<Item = Record> + Send {
-    let verified = records.zone().pods == PodMode::Verified;
-    let pods = verified.then(|| records.pod_addresses()).into_iter().flatten();
-    pods.map(|(namespace, ip)| {
-        let owner = [dashed(ip).wire(), namespace, b"\x03pod"].concat().into();
-        address(&owner, ip)
+fn pods(records: &Records) -> impl Iterator<Item = Named<'_>> + Send {
+    let is_verified = records.zone().pods == PodMode::Verified;
+    let pods = is_verified.then(|| records.pod_addresses()).into_iter().flatten();
+    pods.map(|(namespace, address)| {
+        let owner = [dashed(address).wire(), namespace, b"\x03pod"].concat().into();
+        (owner, Node::Pod(address, true))
     })
 }
 
-/// PTR of every address of one family.
-fn pointers(records: &Records, v6: bool) -> Rows<'_> {
+/// The reverse name of every address of one family that points to a name.
+fn pointers(records: &Records, v6: bool) -> impl Iterator<Item = Named<'_>> + Send {
     let suffix = if v6 { IP6_ARPA } else { IN_ADDR_ARPA };
-    let rows = move |ip: IpAddr| {
-        let (name, generated) = (reverse(ip), dashed(ip));
-        let owner: Arc<[u8]> = name.wire()[..name.wire().len() - suffix.len()].into();
-        let pointer = |claim: crate::records::Claim<'_>| {
-            let label = match claim.label {
-                Label::None => &[],
-                Label::Host(host) => host,
-                Label::Generated => generated.wire(),
-            };
-            Record::new(&owner, rtype::PTR, &[label, claim.key, claim.zone.services()])
-        };
-        records.claims(ip).map(pointer).collect::<Vec<_>>()
-    };
-    Box::new(records.named_addresses(v6).flat_map(rows))
-}
-
-/// A or AAAA.
-pub(super) fn address(owner: &Arc<[u8]>, address: IpAddr) -> Record {
-    match address {
-        IpAddr::V4(address) => Record::new(owner, rtype::A, &[&address.octets()]),
-        IpAddr::V6(address) => Record::new(owner, rtype::AAAA, &[&address.octets()]),
-    }
+    records.named_addresses(v6).map(move |address| {
+        let name = reverse(address);
+        let owner = name.wire()[..name.wire().len() - suffix.len()].into();
+        (owner, Node::Reverse(address))
+    })
 }
