@@ -3,6 +3,7 @@
 //! Without `helm` on the PATH what needs it says that it was skipped.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use crate::manifests::{render, tool};
 use crate::tidy::keep;
-use crate::tidy::manifests::{Object, fit_breaches, is_pod, objects, pod_breaches};
+use crate::tidy::manifests::{Object, arguments, fit_breaches, is_pod, objects, pod_breaches};
 use crate::tidy::tree::{File, ROOT};
 
 /// Renders the chart with these values; `None`, and a remark, if there is no helm.
@@ -51,7 +52,7 @@ fn default_values_are_the_base_and_in_place_is_in_place() {
     let Some(tool) = tool() else { return };
     let rows = [
         (&[][..], "manifests/base"),
-        (&["install=\"in-place\""], "manifests/overlays/in-place-coredns"),
+        (&["install=\"in-place\""], "manifests/overlays/in-place-kube-dns"),
     ];
     for (values, folder) in rows {
         let Some(chart) = rendered(values) else { return };
@@ -101,10 +102,58 @@ fn other_values_make_pods_that_the_programs_accept() {
     }
 }
 
+/// `servers` becomes a Corefile that both programs take, beside the flags of the chart.
+#[test]
+fn servers_become_a_corefile_that_the_programs_take() {
+    let kubernetes = "{\"name\":\"kubernetes\",\"parameters\":\"k8s.example.org in-addr.arpa \
+        ip6.arpa\",\"configBlock\":\"pods insecure\\nfallthrough in-addr.arpa ip6.arpa\\nttl 30\"}";
+    let plain = |name: &str, parameters: &str| {
+        format!("{{\"name\":\"{name}\",\"parameters\":\"{parameters}\"}}")
+    };
+    let first = [
+        plain("health", "").replace(",\"parameters\":\"\"", ""),
+        kubernetes.to_owned(),
+        plain("forward", ". 192.0.2.1"),
+        plain("cache", "30"),
+    ];
+    let second = [plain("forward", ". 192.0.2.53"), plain("cache", "10")];
+    let servers = format!(
+        "servers=[{{\"zones\":[{{\"zone\":\".\"}}],\"port\":53,\"plugins\":[{}]}},\
+         {{\"zones\":[{{\"zone\":\"corp.example\"}}],\"port\":53,\"plugins\":[{}]}}]",
+        first.join(","),
+        second.join(",")
+    );
+    let Some(file) = rendered(&[&servers]) else { return };
+    let files = [file];
+    let objects = by_name(&files);
+    let map = &objects[&("ConfigMap".to_owned(), "kube-dns-corefile".to_owned())];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("Corefile");
+    std::fs::write(&path, map["data"]["Corefile"].as_str().unwrap()).unwrap();
+    let pod = &objects[&("Deployment".to_owned(), "kube-dns".to_owned())]["spec"]["template"];
+    let read = |index: usize| {
+        let container = &pod["spec"]["containers"][index];
+        let name = container["name"].as_str().unwrap().to_owned();
+        let here = format!("--corefile={}", path.display());
+        let flags = arguments(container)
+            .into_iter()
+            .map(|flag| if flag.starts_with("--corefile=") { here.clone() } else { flag });
+        std::iter::once(name).chain(flags).map(OsString::from).collect::<Vec<_>>()
+    };
+    let kubedns = kubedns::Config::read(read(0)).unwrap();
+    assert_eq!(kubedns.zone().apex().to_string(), "k8s.example.org.");
+    let dnscache = dnscache::Config::read(read(1)).unwrap();
+    let servers = format!("{:?}", dnscache.servers);
+    for server in ["127.0.0.1:10053", "192.0.2.1:53", "192.0.2.53:53"] {
+        assert!(servers.contains(server), "{server} is missing in {servers}");
+    }
+}
+
 #[test]
 fn values_that_mean_nothing_are_refused_by_name() {
     let rows = [
-        ("zoneFiles=[]", "zoneFiles"),
+        ("hpa={}", "hpa"),
+        ("servers=[{\"plugin\":[]}]", "plugin"),
         ("install=\"sideways\"", "install"),
         ("terminationGracePeriodSeconds=5", "terminationGracePeriodSeconds"),
         ("kubeDns={\"stubDomain\":{}}", "stubDomain"),

@@ -95,3 +95,40 @@ livenessProbe:
   timeoutSeconds: 5
   failureThreshold: 5
 {{- end -}}
+
+{{/* The text of a Corefile. A port is written after the last zone of a block, as the coredns chart
+does it. */}}
+{{- define "kube-dns.corefile" -}}
+{{- range $name, $config := .Values.extraConfig }}
+{{ $name }} {{ $config.parameters }}
+{{- end }}
+{{- range .Values.servers }}
+{{- $zones := list }}
+{{- range .zones }}
+{{- $zones = append $zones (printf "%s%s" (default "" .scheme) (default "." .zone)) }}
+{{- end }}
+{{ join " " (default (list ".") $zones) }}{{ with .port }}:{{ . }}{{ end }} {
+{{- range .plugins }}
+    {{ .name }}
+    {{- if not (kindIs "invalid" .parameters) }} {{ .parameters }}{{ end }}
+    {{- with .configBlock }} {
+{{ . | indent 8 }}
+    }
+    {{- end }}
+{{- end }}
+}
+{{- end }}
+{{- end -}}
+
+{{/* Where the configuration is mounted, and the flag that names it. */}}
+{{- define "kube-dns.mount" -}}
+{{ if .Values.servers }}/etc/coredns{{ else }}/etc/kube-dns{{ end }}
+{{- end -}}
+
+{{- define "kube-dns.config" -}}
+{{- if .Values.servers -}}
+--corefile=/etc/coredns/Corefile
+{{- else -}}
+--config-dir=/etc/kube-dns
+{{- end -}}
+{{- end -}}

@@ -352,6 +352,7 @@ struct Program {
     dns: Vec<SocketAddr>,
     http: SocketAddr,
     config_dir: Option<String>,
+    corefile: Option<String>,
     /// The directory of the snapshot.
     snapshot_dir: Option<String>,
     drain: Duration,
@@ -369,6 +370,7 @@ fn program(name: &str, arguments: &[&str]) -> Result<Program, String> {
             dns: config.listen,
             http: config.http_listen,
             config_dir: path(config.config_dir),
+            corefile: path(config.corefile),
             snapshot_dir: path(config.snapshot.map(|file| file.with_file_name(""))),
             drain: config.listener.lameduck + config.drain,
         }),
@@ -376,6 +378,7 @@ fn program(name: &str, arguments: &[&str]) -> Result<Program, String> {
             dns: config.listen,
             http: config.http_listen,
             config_dir: path(config.config_dir),
+            corefile: path(config.corefile),
             snapshot_dir: None,
             drain: config.listener.lameduck + DRAIN_OF_OTHERS,
         }),
@@ -383,6 +386,7 @@ fn program(name: &str, arguments: &[&str]) -> Result<Program, String> {
             dns: Vec::new(),
             http: config.http_listen,
             config_dir: path(config.config_dir),
+            corefile: None,
             snapshot_dir: None,
             drain: DRAIN_OF_OTHERS,
         }),
@@ -514,9 +518,13 @@ fn mount_breaches(object: &Object, container: &Value, program: &Program) -> Vec<
     let mounts: Vec<(&str, bool)> = list(&container["volumeMounts"])
         .map(|mount| (text(&mount["mountPath"]), mount["readOnly"] == true))
         .collect();
-    let read = program.config_dir.as_deref().map(|path| (path, true));
+    // The Corefile imports from the directory below its own.
+    let corefile = program.corefile.as_deref().and_then(|path| path.strip_suffix("/Corefile"));
+    let custom = corefile.map(|path| format!("{path}/custom"));
+    let read = [program.config_dir.as_deref(), corefile, custom.as_deref()];
+    let read = read.into_iter().flatten().map(|path| (path, true));
     let written = program.snapshot_dir.as_deref().map(|path| (path.trim_end_matches('/'), false));
-    let wanted: Vec<(&str, bool)> = read.into_iter().chain(written).collect();
+    let wanted: Vec<(&str, bool)> = read.chain(written).collect();
     if mounts == wanted {
         return Vec::new();
     }
@@ -560,10 +568,16 @@ pub fn fit_breaches(objects: &[Object]) -> Vec<Breach> {
     };
     let kubedns = flag("kubedns", "--listen=");
     let server = kubedns.concat().replace(':', "#");
-    let domain = flag("kubedns", "--domain=").concat();
+    // A Corefile has the domain and the routes; the probes of healthz have the domain too.
+    let corefile = flag("kubedns", "--corefile=");
+    let probed = flag("healthz", "--probe=").concat();
+    let probed = probed.split(".default.svc.").last().unwrap_or_default().to_owned();
+    let domain = if corefile.is_empty() { flag("kubedns", "--domain=").concat() } else { probed };
     let mut zones = vec![domain.clone(), "in-addr.arpa".to_owned(), "ip6.arpa".to_owned()];
     zones.extend(flag("kubedns", "--clusterset-domain="));
+    zones.retain(|_| corefile.is_empty());
     let routes = zones.iter().map(|zone| format!("/{zone}/{server}")).collect();
+    same("dnscache --corefile", flag("dnscache", "--corefile="), corefile);
     same("dnscache --server", flag("dnscache", "--server="), routes);
     let http = flag("kubedns", "--http-listen=").concat();
     let changes = http.replace("[::]", "http://127.0.0.1") + "/changes";
