@@ -137,6 +137,21 @@ pub struct Config {
     pub loaded: Option<Loaded>,
 }
 
+/// Why flags contradict each other.
+#[derive(Debug, thiserror::Error)]
+pub enum Conflict {
+    /// A domain belongs to servers in this pod.
+    #[error(transparent)]
+    Taken(#[from] route::Taken),
+    /// It is not known which domain is the cluster's.
+    #[error(
+        "invalid value for '--autopath': no server in this pod answers for a domain; expected \
+         --server=/DOMAIN/ADDR with the cluster domain, such as \
+         --server=/cluster.local/127.0.0.1#10053"
+    )]
+    NoClusterDomain,
+}
+
 impl Config {
     /// Reads flags, beginning with the program's name, the environment, and the Corefile that they
     /// name.
@@ -164,8 +179,20 @@ impl Config {
     }
 
     /// Fails on flags that contradict each other.
-    pub fn check(&self) -> Result<(), route::Taken> {
-        route::check(&self.servers)
+    pub fn check(&self) -> Result<(), Conflict> {
+        route::check(&self.servers)?;
+        match self.local.autopath && self.cluster_domains().is_empty() {
+            true => Err(Conflict::NoClusterDomain),
+            false => Ok(()),
+        }
+    }
+
+    /// The domains, in wire form and lower case, that servers in this pod answer for.
+    fn cluster_domains(&self) -> Vec<Box<[u8]>> {
+        let routes = Routes::new(&self.servers, &Keys::default(), &[]);
+        let owned = routes.groups().iter().filter(|group| group.owned);
+        let domains = owned.map(|group| group.suffix.clone());
+        domains.filter(|domain| !route::is_reverse(domain)).collect()
     }
 
     /// The filter of answers, if it is on.
@@ -175,10 +202,7 @@ impl Config {
 
     /// The rules that flags make.
     pub fn rules(&self) -> Plan {
-        let routes = Routes::new(&self.servers, &Keys::default(), &[]);
-        let owned = routes.groups().iter().filter(|group| group.owned);
-        let domains = owned.map(|group| group.suffix.clone());
-        self.local.plan(domains.filter(|domain| !route::is_reverse(domain)).collect())
+        self.local.plan(self.cluster_domains(), &self.resolv_file)
     }
 
     /// The bounds of the cache.
@@ -327,6 +351,7 @@ mod tests {
             ("--rebind-ok=corp..example", "such as corp.example"),
             ("--rebind-ok=*.corp.example", "such as corp.example"),
             ("--allow=here", "an address or a prefix"),
+            ("--dns64=64:ff9b::/95", "of 32, 40, 48, 56, 64 or 96 bits"),
             ("--rewrite=nam a b", "\"nam\" is not continue, stop, name"),
             ("--rewrite=name regex (a b", "\"(a\" is not a regular expression"),
             ("--rewrite=name regex (a) {2}", "has 1 groups"),
@@ -342,5 +367,16 @@ mod tests {
             };
             assert!(line.contains(allowed) && !line.contains('\n'), "{flag}: {line}");
         }
+    }
+
+    #[test]
+    fn search_lists_need_the_domain_of_the_cluster() {
+        let check = |flags: &[&str]| {
+            let flags = ["dnscache", "--autopath"].iter().chain(flags);
+            parse_from::<Config>(flags.copied()).unwrap_or_else(|_| panic!("valid")).check()
+        };
+        let error = check(&["--server=192.0.2.1"]).expect_err("no cluster domain").to_string();
+        assert!(error.contains("--server=/DOMAIN/ADDR") && !error.contains('\n'), "{error}");
+        check(&["--server=/cluster.local/127.0.0.1#10053"]).unwrap();
     }
 }

@@ -1,5 +1,5 @@
 //! What is answered or asked differently by rules of the operator: rewrites, search lists,
-//! templates, hosts files.
+//! templates, hosts files, NAT64.
 //!
 //! Core, but for `keep`. Looked at on a miss, never on a hit: the finished answer is kept under the
 //! client's question, and goes when a name that it was made of changes, or the rules. A set of
@@ -14,6 +14,7 @@
 //! ```
 
 pub mod autopath;
+pub mod dns64;
 pub mod flags;
 pub mod hosts;
 pub mod keep;
@@ -28,8 +29,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use shared::wire::rtype;
 
 use autopath::Autopath;
+use dns64::Dns64;
 use hosts::Hosts;
 use made::Made;
 use pending::Pending;
@@ -51,6 +54,8 @@ pub struct Local {
 pub struct Block {
     /// The zones in wire form and lower case.
     pub zones: Vec<Box<[u8]>>,
+    /// The translation of IPv4 addresses.
+    pub dns64: Option<Dns64>,
     /// Other questions in place of the client's.
     pub rewrites: Arc<[Rewrite]>,
     /// The search lists of pods.
@@ -93,6 +98,15 @@ impl Local {
     /// Returns what becomes of a client's question for `qtype` at `name`, in wire form and lower
     /// case.
     pub fn resolve(&self, name: &[u8], qtype: u16) -> Outcome {
+        let outcome = self.resolve_untranslated(name, qtype);
+        match self.block(name).and_then(|(_, block)| block.dns64) {
+            Some(rule) if qtype == rtype::AAAA => rule.outcome(outcome, name, self),
+            _ => outcome,
+        }
+    }
+
+    /// The same without the translation of addresses: for clients that validate.
+    pub fn resolve_untranslated(&self, name: &[u8], qtype: u16) -> Outcome {
         self.resolve_at(name, qtype, 0)
     }
 
@@ -165,8 +179,9 @@ impl Local {
 impl Block {
     /// Returns whether it has no rules.
     fn is_empty(&self) -> bool {
-        let Self { zones: _, rewrites, autopath, templates, hosts } = self;
-        rewrites.is_empty() && autopath.is_empty() && templates.is_empty() && hosts.is_empty()
+        let Self { zones: _, dns64, rewrites, autopath, templates, hosts } = self;
+        let has_names = !hosts.is_empty() || !templates.is_empty();
+        dns64.is_none() && rewrites.is_empty() && autopath.is_empty() && !has_names
     }
 }
 

@@ -32,6 +32,20 @@ pub struct Autopath {
     pub search: Vec<Box<[u8]>>,
 }
 
+/// Returns the search domains of a resolv.conf: those of its last line `search` or `domain`.
+pub fn search_domains(text: &str) -> Vec<Box<[u8]>> {
+    let mut domains = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        if matches!(words.next(), Some("search" | "domain")) {
+            let words = words.take_while(|word| !word.starts_with(['#', ';']));
+            domains = words.filter_map(name::parse).take(SEARCH_MAX).collect();
+        }
+    }
+    domains.retain(|domain| domain.len() > 1);
+    domains
+}
+
 /// A walk along a search list.
 #[derive(Clone, Debug)]
 pub struct Walk {
@@ -44,6 +58,8 @@ pub struct Walk {
     inner: Box<Pending>,
     /// The names that are still to be looked at.
     left: VecDeque<Box<[u8]>>,
+    /// Names that are looked at once no alias will be sent.
+    later: Vec<Box<[u8]>>,
     /// The parent of the question below the namespace.
     parent: Box<[u8]>,
     /// The denial of the client's own question.
@@ -91,7 +107,27 @@ impl Autopath {
         let [service, namespace] = above;
         let is_service = labels(service).next() == Some(b"svc") && !namespace.is_empty();
         let base = &name[..name.len().checked_sub(namespace.len())?];
-        (is_service && labels(base).count() >= 2).then_some(base)
+        (is_service && LABELS.contains(&labels(base).count())).then_some(base)
+    }
+
+    /// Returns the names that a client asks for behind the first one, `name`.
+    fn names_behind(&self, name: &[u8]) -> Vec<Box<[u8]>> {
+        let Some(base) = self.base(name) else { return Vec::new() };
+        let service = name::parent(&name[base.len()..]).unwrap_or(&[0]);
+        let root: &[u8] = &[0];
+        // This program may itself run in a pod with the search list of one.
+        let of_node = |domain: &&[u8]| !domain.ends_with(&self.domain);
+        let suffixes = [service, &self.domain]
+            .into_iter()
+            .chain(self.search.iter().map(|domain| &**domain).filter(of_node))
+            .chain([root]);
+        let mut names = Vec::new();
+        for candidate in suffixes.filter_map(|suffix| joined(base, suffix)) {
+            if *candidate != *name && !names.contains(&candidate) {
+                names.push(candidate);
+            }
+        }
+        names
     }
 
     /// Returns the walk that begins with the question for `qtype` at `name`, in wire form and lower
@@ -99,18 +135,7 @@ impl Autopath {
     pub fn walk(&self, name: &[u8], qtype: u16, place: (usize, usize)) -> Option<Walk> {
         let base = self.base(name)?;
         let namespace = &name[base.len()..];
-        let service = name::parent(namespace)?;
-        let root: &[u8] = &[0];
-        let suffixes = [service, &self.domain]
-            .into_iter()
-            .chain(self.search.iter().map(|domain| &**domain))
-            .chain([root]);
-        let mut left = VecDeque::new();
-        for candidate in suffixes.filter_map(|suffix| joined(base, suffix)) {
-            if *candidate != *name && !left.contains(&candidate) {
-                left.push_back(candidate);
-            }
-        }
+        let left = self.names_behind(name).into();
         let mut parent = name;
         while name::parent(parent)? != namespace {
             parent = name::parent(parent)?;
@@ -122,6 +147,7 @@ impl Autopath {
             at: name.into(),
             inner: Box::new(Pending::Plain { name: name.into(), qtype }),
             left,
+            later: Vec::new(),
             parent: parent.into(),
             first: None,
             is_over: false,
@@ -188,7 +214,13 @@ impl Walk {
         let exists = made.as_ref().is_none_or(|made| made.rows.rcode != rcode::NXDOMAIN);
         match (std::mem::replace(&mut self.step, Step::Candidate), made) {
             (Step::First, None) => return Next::Failed,
-            (Step::First, Some(made)) if exists => return Next::Done(made),
+            (Step::First, Some(made)) if exists && !made.rows.is_negative() => {
+                return Next::Done(made);
+            }
+            (Step::First, Some(made)) if exists => {
+                self.first = Some(made);
+                self.is_over = true; // glibc walks on
+            }
             (Step::First, Some(made)) => {
                 self.first = Some(made);
                 self.step = Step::Parent;
@@ -199,9 +231,14 @@ impl Walk {
             (Step::Candidate, Some(made)) if !exists => {
                 if self.shape.base(&self.at).is_some() {
                     self.denials.push((self.at.clone(), made.rows));
+                    // It will be denied without a walk, after which its client asks on.
+                    let behind = self.shape.names_behind(&self.at);
+                    self.later.extend(behind.into_iter().filter(|it| !self.asked.contains(it)));
                 }
             }
-            (Step::Candidate, Some(made)) if self.is_found(&made) => return self.found(*made),
+            (Step::Candidate, Some(made)) if self.is_found(&made) => {
+                return Next::Done(Box::new(self.alias(*made)));
+            }
             (Step::Candidate, Some(made)) => {
                 let sibling = match self.qtype {
                     rtype::A => Some(rtype::AAAA),
@@ -217,7 +254,8 @@ impl Walk {
                 self.is_over = true;
             }
             (Step::Sibling(empty), Some(made)) if self.has_address(&made.rows) => {
-                return self.found(*empty);
+                self.first = Some(Box::new(self.alias(*empty)));
+                self.is_over = true; // glibc walks on if it asks for this type alone
             }
             (Step::Candidate, None) | (Step::Sibling(_), _) => self.is_over = true,
         }
@@ -226,9 +264,15 @@ impl Walk {
 
     /// Looks at the next name of the list; gives the client its denial if there is none.
     fn go_on(mut self: Box<Self>, rules: &Local) -> Next {
-        while let Some(name) = self.left.pop_front() {
+        while !self.left.is_empty() || !self.later.is_empty() {
+            let Some(name) = self.left.pop_front() else {
+                self.is_over = true;
+                self.left.extend(std::mem::take(&mut self.later));
+                continue;
+            };
             // The client walks by itself: what it asks next must not begin another walk.
-            if !self.is_over || self.shape.base(&name).is_some() {
+            let begins = self.shape.base(&name).is_some() && !self.asked.contains(&name);
+            if !self.is_over || begins {
                 let qtype = self.qtype;
                 return self.look(rules, name, qtype);
             }
@@ -236,7 +280,16 @@ impl Walk {
         let Some(mut made) = self.first.take() else { return Next::Failed };
         made.lifetime_secs = Some(self.lifetime_secs);
         made.names = self.asked;
-        made.also = self.denials;
+        // A client that asks for both address types must not find one of them without the other.
+        let types = match self.qtype {
+            rtype::A | rtype::AAAA => vec![rtype::A, rtype::AAAA],
+            qtype => vec![qtype],
+        };
+        let denials = self.denials.into_iter();
+        let each = |(name, rows): (Box<[u8]>, Rows)| {
+            types.iter().map(move |&qtype| (name.clone(), qtype, rows.clone())).collect::<Vec<_>>()
+        };
+        made.also = denials.flat_map(each).collect();
         Next::Done(made)
     }
 
@@ -250,19 +303,19 @@ impl Walk {
         !self.is_over && rows.rcode == rcode::NOERROR && rows.answers().any(is_address)
     }
 
-    /// The answer: an alias from the question to the name that was found, and what is there.
-    fn found(self: Box<Self>, made: Made) -> Next {
+    /// The answer: an alias from the question to the name `at`, and what is there.
+    fn alias(&self, made: Made) -> Made {
         let mut rows = made.rows;
         rows.strip_dnssec();
         let ttl = rows.ttl().unwrap_or(0);
         rows.records.insert(0, Row::pointing(&self.name, rtype::CNAME, ttl, &self.at));
         rows.records.retain(|row| row.section < 2);
         rows.authoritative = false;
-        Next::Done(Box::new(Made {
+        Made {
             lifetime_secs: Some(self.lifetime_secs),
-            names: self.asked,
+            names: self.asked.clone(),
             ..Made::new(rows)
-        }))
+        }
     }
 }
 
@@ -271,6 +324,10 @@ fn nothing() -> Box<Pending> {
     Box::new(Pending::Plain { name: Box::default(), qtype: 0 })
 }
 
+/// Labels of names that pods look up; reverse names are not among them.
+const LABELS: std::ops::RangeInclusive<usize> = 2..=24;
+/// Search domains that are looked at: as many as Kubernetes allows.
+const SEARCH_MAX: usize = 32;
 const FAILED: &str = "the first name of the search list cannot be answered";
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! The flags of the rules.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::Block;
-use super::keep::{BlockPlan, HostsPlan, Plan};
+use super::dns64::{Dns64, PrefixError};
+use super::keep::{AutopathPlan, BlockPlan, HostsPlan, Plan};
 use super::rewrite::{Rewrite, RuleError};
 use super::template::Template;
 
@@ -25,6 +26,19 @@ pub struct LocalFlags {
     /// IPv6 [default: off]
     #[arg(long)]
     pub filter_aaaa: bool,
+    /// Walk the search list of pods here: the first question for an outside name is answered with
+    /// an alias to it. The search domains behind those of the cluster are those of --resolv-file
+    /// [default: off]
+    #[arg(long)]
+    pub autopath: bool,
+    /// Prefix of a NAT64, such as 64:ff9b::/96, of 32, 40, 48, 56, 64 or 96 bits: names without
+    /// IPv6 addresses get theirs translated, for every client (RFC 6147) [default: none]
+    #[arg(long, value_name = "PREFIX", value_parser = dns64)]
+    pub dns64: Option<Dns64>,
+}
+
+fn dns64(text: &str) -> Result<Dns64, PrefixError> {
+    text.parse()
 }
 
 fn rewrite(text: &str) -> Result<Rewrite, RuleError> {
@@ -33,16 +47,19 @@ fn rewrite(text: &str) -> Result<Rewrite, RuleError> {
 
 impl LocalFlags {
     /// The rules that the flags make, for names of all zones. `domains` are those of the cluster,
-    /// in wire form and lower case.
-    pub fn plan(&self, domains: Vec<Box<[u8]>>) -> Plan {
+    /// in wire form and lower case; `resolv_file` has the search domains of the node.
+    pub fn plan(&self, domains: Vec<Box<[u8]>>, resolv_file: &Path) -> Plan {
+        let walk = |domain: Box<[u8]>| AutopathPlan { domain, resolv_file: resolv_file.to_owned() };
+        let autopath = domains.iter().filter(|_| self.autopath).cloned().map(walk).collect();
         let filter = self.filter_aaaa.then(|| Template::without_aaaa(domains));
         let rules = Block {
             zones: vec![[0].into()],
+            dns64: self.dns64,
             rewrites: self.rewrites.clone().into(),
             templates: filter.into_iter().collect(),
             ..Block::default()
         };
         let hosts = self.hosts.iter().map(|file| HostsPlan::file(file.clone())).collect();
-        Plan { blocks: vec![BlockPlan { rules, hosts }] }
+        Plan { blocks: vec![BlockPlan { rules, autopath, hosts }] }
     }
 }

@@ -23,6 +23,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::autopath::{self, Autopath};
 use super::hosts::{Builder, Hosts, Options, Table};
 use super::{Block, Local};
 use crate::cache::Cache;
@@ -39,8 +40,19 @@ pub struct Plan {
 pub struct BlockPlan {
     /// The rules that need no file. Its `hosts` are asked after those of files.
     pub rules: Block,
+    /// The search lists of pods.
+    pub autopath: Vec<AutopathPlan>,
     /// The hosts files, in the order in which they are asked.
     pub hosts: Vec<HostsPlan>,
+}
+
+/// The search lists of the pods of a cluster.
+#[derive(Clone, Debug)]
+pub struct AutopathPlan {
+    /// The cluster domain in wire form and lower case.
+    pub domain: Box<[u8]>,
+    /// The resolv.conf with the search domains that kubelet appends to those of the cluster.
+    pub resolv_file: PathBuf,
 }
 
 /// A table of hosts.
@@ -118,6 +130,8 @@ pub struct Keeper {
     plan: Arc<Plan>,
     /// For each hosts file of the plan, in order.
     files: Vec<Loaded>,
+    /// For each autopath of the plan, in order, the search domains of the node.
+    searches: Vec<Vec<Box<[u8]>>>,
     /// The rules in force.
     pub local: Arc<ArcSwap<Local>>,
     /// What is known of the files.
@@ -145,8 +159,10 @@ impl Keeper {
     pub fn new(plans: watch::Receiver<Arc<Plan>>) -> Self {
         let plan = Arc::clone(&plans.borrow());
         let (local, state) = (Arc::default(), Arc::default());
-        let mut keeper = Self { plans, plan, files: Vec::new(), local, state };
+        let mut keeper =
+            Self { plans, plan, files: Vec::new(), searches: Vec::new(), local, state };
         keeper.files = read_all(&keeper.plan, Vec::new());
+        keeper.searches = read_searches(&keeper.plan, &[]);
         keeper.publish();
         keeper
     }
@@ -169,6 +185,7 @@ impl Keeper {
                 plan = next(&mut self.plans) => {
                     self.plan = plan;
                     self.files.clear();
+                    self.searches.clear();
                     self.read(&cache).await;
                     self.publish();
                     // Any name may have another answer now.
@@ -189,6 +206,13 @@ impl Keeper {
             tracing::error!(%error, "reading the hosts files panicked");
             before.clone()
         });
+        let searches = read_searches(&self.plan, &self.searches);
+        if std::mem::replace(&mut self.searches, searches) != self.searches {
+            self.publish();
+            // Any walk may end elsewhere now.
+            cache.remove_below(&[0]);
+            tracing::info!("the search domains of the node changed");
+        }
         let is_new = before.len() != self.files.len();
         let tables = before.iter().zip(&self.files).map(|(a, b)| (&a.table, &b.table));
         let changed: Vec<Box<[u8]>> = tables
@@ -206,6 +230,7 @@ impl Keeper {
     /// Puts the rules in force.
     fn publish(&mut self) {
         let mut files = self.files.iter();
+        let mut searches = self.searches.iter();
         let blocks = self.plan.blocks.iter().map(|plan| {
             let tables = plan.hosts.iter().zip(&mut files).map(|(plan, loaded)| Hosts {
                 options: plan.options.clone(),
@@ -213,6 +238,11 @@ impl Keeper {
             });
             let mut block = plan.rules.clone();
             block.hosts.splice(0..0, tables);
+            let walks = plan.autopath.iter().zip(&mut searches);
+            block.autopath.extend(walks.map(|(plan, search)| Autopath {
+                domain: plan.domain.clone(),
+                search: search.clone(),
+            }));
             block
         });
         self.local.store(Arc::new(Local::new(blocks.collect())));
@@ -246,7 +276,9 @@ async fn next(plans: &mut watch::Receiver<Arc<Plan>>) -> Arc<Plan> {
 /// Rings `changed` whenever the directory of a file changes, and now and then.
 fn watch_directories(plan: &Plan, changed: &Arc<Notify>) -> JoinSet<Infallible> {
     let plans = plan.blocks.iter().flat_map(|block| &block.hosts);
-    let files = plans.filter(|plan| !plan.is_fixed).filter_map(|plan| plan.file.as_deref());
+    let hosts = plans.filter(|plan| !plan.is_fixed).filter_map(|plan| plan.file.as_deref());
+    let walks = plan.blocks.iter().flat_map(|block| &block.autopath);
+    let files = hosts.chain(walks.map(|plan| plan.resolv_file.as_path()));
     let parent = |file: &Path| match file.parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
         _ => PathBuf::from("."),
@@ -276,6 +308,19 @@ fn read_all(plan: &Plan, known: Vec<Loaded>) -> Vec<Loaded> {
         .map(|hosts| match known.next() {
             Some(known) if hosts.is_fixed => known,
             known => read(hosts, known.unwrap_or_default()),
+        })
+        .collect()
+}
+
+/// Reads the search domains for every autopath of `plan`. If a file cannot be read, those `known`
+/// stay.
+fn read_searches(plan: &Plan, known: &[Vec<Box<[u8]>>]) -> Vec<Vec<Box<[u8]>>> {
+    let walks = plan.blocks.iter().flat_map(|block| &block.autopath);
+    walks
+        .enumerate()
+        .map(|(index, plan)| match plain_file::read(&plan.resolv_file, RESOLV_LEN_MAX) {
+            Ok(bytes) => autopath::search_domains(&String::from_utf8_lossy(&bytes)),
+            Err(_) => known.get(index).cloned().unwrap_or_default(),
         })
         .collect()
 }
@@ -327,5 +372,7 @@ fn read(plan: &HostsPlan, known: Loaded) -> Loaded {
 const CHECK: &str = "hosts";
 /// Far more than a million lines, in bytes.
 const FILE_LEN_MAX: u64 = 64 << 20;
+/// Far more than any resolv.conf has, in bytes.
+const RESOLV_LEN_MAX: u64 = 1 << 20;
 /// How long an editor may take from its first to its last write.
 const SETTLE: Duration = Duration::from_millis(50);

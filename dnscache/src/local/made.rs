@@ -18,8 +18,8 @@ pub struct Made {
     pub lifetime_secs: Option<u32>,
     /// The names, in wire form, of the other questions that were asked for it.
     pub names: Vec<Box<[u8]>>,
-    /// Answers to other questions of the same type, that are kept with it.
-    pub also: Vec<(Box<[u8]>, Rows)>,
+    /// Answers to other questions that are kept with it: name, type and answer.
+    pub also: Vec<(Box<[u8]>, u16, Rows)>,
     /// The Extended DNS Error that clients get with it. Such an answer is not kept.
     pub error: Option<(ErrorCode, Cow<'static, str>)>,
 }

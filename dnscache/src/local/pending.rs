@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::autopath::Walk;
+use super::dns64::Translation;
 use super::made::Made;
 use super::rewrite::{self, Change};
 use super::{Local, Outcome};
@@ -33,6 +34,13 @@ pub enum Pending {
         first: Box<Made>,
         /// The question about its target.
         inner: Box<Pending>,
+    },
+    /// The answer is translated to IPv6 addresses.
+    Translated {
+        /// What is asked.
+        inner: Box<Pending>,
+        /// How far the translation has come.
+        state: Box<Translation>,
     },
     /// The answer decides about the next name of a search list.
     Walk(Box<Walk>),
@@ -63,7 +71,9 @@ impl Pending {
     pub fn question(&self) -> (&[u8], u16) {
         match self {
             Self::Plain { name, qtype } => (name, *qtype),
-            Self::Restored { inner, .. } | Self::Completed { inner, .. } => inner.question(),
+            Self::Restored { inner, .. }
+            | Self::Completed { inner, .. }
+            | Self::Translated { inner, .. } => inner.question(),
             Self::Walk(walk) => walk.question(),
         }
     }
@@ -100,6 +110,7 @@ impl Pending {
                 Next::Ask(inner) => Next::Ask(Box::new(Self::Completed { first, inner })),
                 Next::Failed => Next::Failed,
             },
+            Self::Translated { inner, state } => state.advance(*inner, came, rules),
             Self::Walk(walk) => walk.take(came, rules),
         }
     }

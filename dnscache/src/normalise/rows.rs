@@ -119,6 +119,13 @@ impl Rows {
     }
 }
 
+impl Data {
+    /// What is behind the names; everything in data without names.
+    pub fn tail(&self) -> &[u8] {
+        &self.tail
+    }
+}
+
 impl Row {
     /// A record of the answer section whose `data` has no names that were ever compressed.
     pub fn new(owner: &[u8], rtype: u16, ttl: u32, data: &[u8]) -> Self {

@@ -1,5 +1,6 @@
 //! Rules of the operator: what clients get, what upstreams are asked, and what a change does.
 
+mod autopath;
 mod hosts;
 mod rewrite;
 

@@ -170,6 +170,7 @@ const CORE: &[&str] = &[
     "dnscache/src/lifetime.rs",
     "dnscache/src/local.rs",
     "dnscache/src/local/autopath.rs",
+    "dnscache/src/local/dns64.rs",
     "dnscache/src/local/hosts.rs",
     "dnscache/src/local/made.rs",
     "dnscache/src/local/name.rs",
