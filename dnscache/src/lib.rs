@@ -328,9 +328,10 @@ fn http_routers(
     let ready = move || {
         let (upstreams, directory) = (upstreams.load().check(), directory.borrow().check());
         let (dns, routes, stream) = (Check::passed("dns"), Check::passed("routes"), stream.check());
-        let checks = [dns, routes, upstreams, stream, directory, rules.load().check()];
+        let checks = [dns, routes, upstreams, stream, directory];
+        let checks = checks.into_iter().chain(rules.load().checks());
         let file = file.borrow().check();
-        checks.into_iter().chain(file).chain(Check::shutdown(&leaving)).collect()
+        checks.chain(file).chain(Check::shutdown(&leaving)).collect()
     };
     let compat = compat.map(|Compat::Coredns| http::coredns(&answers, &counters));
     let registries = std::iter::once(registry).chain(compat).collect();

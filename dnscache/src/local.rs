@@ -1,5 +1,5 @@
 //! What is answered or asked differently by rules of the operator: rewrites, search lists,
-//! templates, hosts files, NAT64.
+//! templates, hosts files, zone files, NAT64.
 //!
 //! Core, but for `keep`. Looked at on a miss, never on a hit: the finished answer is kept under the
 //! client's question, and goes when a name that it was made of changes, or the rules. A set of
@@ -24,6 +24,7 @@ pub mod pending;
 pub mod rewrite;
 pub mod template;
 mod terms;
+pub mod zone;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use pending::Pending;
 use rewrite::{Rewrite, Rewritten};
 use template::{Answered, Template};
 pub use terms::{rcode_number, type_number};
+use zone::ZoneFile;
 
 /// The rules of all zones.
 #[derive(Clone, Debug, Default)]
@@ -64,6 +66,8 @@ pub struct Block {
     pub templates: Arc<[Template]>,
     /// Hosts files, each asked if the one before passes.
     pub hosts: Vec<Hosts>,
+    /// Zone files, each asked if the one before passes.
+    pub zone_files: Vec<ZoneFile>,
 }
 
 /// What the rules make of a question.
@@ -137,17 +141,25 @@ impl Local {
         let block = &self.blocks[index];
         for template in block.templates.iter() {
             let Answered::Made(made) = template.answer(name, qtype) else { continue };
-            let Some(target) = Answered::alias(&made, qtype) else { return Outcome::Answer(made) };
-            if depth >= ALIASES_MAX {
-                return Outcome::Answer(Box::new(Made::failed(ALIAS_LOOP)));
-            }
-            let target = target.to_ascii_lowercase().into_boxed_slice();
-            return self.resolve_at(&target, qtype, depth + 1).after(made, target, qtype);
+            return self.completed(made, qtype, depth);
         }
-        match block.hosts.iter().find_map(|hosts| hosts.answer(name, qtype)) {
-            Some(made) => Outcome::Answer(Box::new(made)),
+        if let Some(made) = block.hosts.iter().find_map(|hosts| hosts.answer(name, qtype)) {
+            return Outcome::Answer(Box::new(made));
+        }
+        match block.zone_files.iter().find_map(|zone| zone.answer(name, qtype)) {
+            Some(made) => self.completed(Box::new(made), qtype, depth),
             None => Outcome::Pass,
         }
+    }
+
+    /// Returns the answer `made`, with what its last alias leads to.
+    fn completed(&self, made: Box<Made>, qtype: u16, depth: usize) -> Outcome {
+        let Some(target) = made.alias(qtype) else { return Outcome::Answer(made) };
+        if depth >= ALIASES_MAX {
+            return Outcome::Answer(Box::new(Made::failed(ALIAS_LOOP)));
+        }
+        let target = target.to_ascii_lowercase().into_boxed_slice();
+        self.resolve_at(&target, qtype, depth + 1).after(made, target, qtype)
     }
 
     /// Returns whether a rule applies to the question for `qtype` at `name`. If so the cache holds
@@ -159,8 +171,9 @@ impl Local {
     /// Returns whether `name`, in wire form and lower case, has records in a file: then it is no
     /// secret that it was asked for.
     pub fn owns(&self, name: &[u8]) -> bool {
-        !self.is_empty()
-            && self.block(name).is_some_and(|(_, it)| it.hosts.iter().any(|it| it.knows(name)))
+        let Some((_, block)) = self.block(name).filter(|_| !self.is_empty()) else { return false };
+        block.hosts.iter().any(|hosts| hosts.knows(name))
+            || block.zone_files.iter().any(|zone| zone.knows(name))
     }
 
     /// Returns the block with the longest zone that `name` is at or below.
@@ -179,15 +192,15 @@ impl Local {
 impl Block {
     /// Returns whether it has no rules.
     fn is_empty(&self) -> bool {
-        let Self { zones: _, dns64, rewrites, autopath, templates, hosts } = self;
-        let has_names = !hosts.is_empty() || !templates.is_empty();
+        let Self { zones: _, dns64, rewrites, autopath, templates, hosts, zone_files } = self;
+        let has_names = !hosts.is_empty() || !templates.is_empty() || !zone_files.is_empty();
         dns64.is_none() && rewrites.is_empty() && autopath.is_empty() && !has_names
     }
 }
 
-/// Aliases of templates that lead to one another.
+/// Aliases of templates and zone files that lead to one another.
 const ALIASES_MAX: usize = 8;
-const ALIAS_LOOP: &str = "the aliases of templates do not end";
+const ALIAS_LOOP: &str = "the aliases of templates and zone files do not end";
 const INVALID_NAME: &str = "a rewrite rule makes a name that is not valid";
 
 #[cfg(test)]

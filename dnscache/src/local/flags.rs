@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Block;
 use super::dns64::{Dns64, PrefixError};
-use super::keep::{AutopathPlan, BlockPlan, HostsPlan, Plan};
+use super::keep::{AutopathPlan, BlockPlan, HostsPlan, Plan, ZoneFileError, ZonePlan};
 use super::rewrite::{Rewrite, RuleError};
 use super::template::Template;
 
@@ -17,6 +17,10 @@ pub struct LocalFlags {
     /// 3600 seconds; names that it does not have are asked as ever; watched [default: none]
     #[arg(long = "hosts", value_name = "FILE")]
     pub hosts: Vec<PathBuf>,
+    /// Zone whose names are answered from a master file (repeatable), in the form of RFC 1035;
+    /// watched [default: none]
+    #[arg(long = "zone-file", value_name = "ZONE=FILE", value_parser = zone_file)]
+    pub zone_files: Vec<ZonePlan>,
     /// Rule that asks another question in place of the client's (repeatable, in order), as in
     /// Corefiles: [continue|stop] name|type|ttl|rcode ..., such as "name suffix .corp.example
     /// .svc.cluster.local answer auto" [default: none]
@@ -41,6 +45,10 @@ fn dns64(text: &str) -> Result<Dns64, PrefixError> {
     text.parse()
 }
 
+fn zone_file(text: &str) -> Result<ZonePlan, ZoneFileError> {
+    text.parse()
+}
+
 fn rewrite(text: &str) -> Result<Rewrite, RuleError> {
     text.parse()
 }
@@ -60,6 +68,8 @@ impl LocalFlags {
             ..Block::default()
         };
         let hosts = self.hosts.iter().map(|file| HostsPlan::file(file.clone())).collect();
-        Plan { blocks: vec![BlockPlan { rules, autopath, hosts }] }
+        Plan {
+            blocks: vec![BlockPlan { rules, autopath, hosts, zone_files: self.zone_files.clone() }],
+        }
     }
 }

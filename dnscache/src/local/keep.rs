@@ -3,6 +3,8 @@
 //!
 //! Edge. Does not know what a line of a file means.
 
+mod zones;
+
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt;
@@ -27,6 +29,8 @@ use super::autopath::{self, Autopath};
 use super::hosts::{Builder, Hosts, Options, Table};
 use super::{Block, Local};
 use crate::cache::Cache;
+use zones::LoadedZone;
+pub use zones::{ZoneFileError, ZonePlan};
 
 /// What the rules are made of.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +48,8 @@ pub struct BlockPlan {
     pub autopath: Vec<AutopathPlan>,
     /// The hosts files, in the order in which they are asked.
     pub hosts: Vec<HostsPlan>,
+    /// The zone files, in the order in which they are asked.
+    pub zone_files: Vec<ZonePlan>,
 }
 
 /// The search lists of the pods of a cluster.
@@ -82,17 +88,22 @@ pub struct State {
     names: usize,
     /// Lines that are refused, in all files.
     refusals: usize,
-    /// What is wrong, in one line each.
+    /// What is wrong with hosts files, in one line each.
     reasons: Vec<String>,
+    /// What is wrong with zone files, in one line each.
+    zone_reasons: Vec<String>,
 }
 
 impl State {
-    /// The line `hosts` of `/readyz?verbose`: what is wrong with a file is a warning.
-    pub fn check(&self) -> Check {
-        match &self.reasons[..] {
-            [] => Check::passed(CHECK),
-            reasons => Check::warning(CHECK, reasons.join("; ")),
-        }
+    /// The lines `hosts` and `zone-files` of `/readyz?verbose`: what is wrong with a file is a
+    /// warning.
+    pub fn checks(&self) -> [Check; 2] {
+        [("hosts", &self.reasons), ("zone-files", &self.zone_reasons)].map(|(name, reasons)| {
+            match &reasons[..] {
+                [] => Check::passed(name),
+                reasons => Check::warning(name, reasons.join("; ")),
+            }
+        })
     }
 }
 
@@ -115,6 +126,7 @@ impl Collector for Metrics {
                 "Lines of hosts files that cannot be used, and files that cannot be read",
                 state.refusals,
             ),
+            ("zone_files_refused", "Zone files that cannot be used", state.zone_reasons.len()),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value as i64);
@@ -130,6 +142,8 @@ pub struct Keeper {
     plan: Arc<Plan>,
     /// For each hosts file of the plan, in order.
     files: Vec<Loaded>,
+    /// For each zone file of the plan, in order.
+    zones: Vec<LoadedZone>,
     /// For each autopath of the plan, in order, the search domains of the node.
     searches: Vec<Vec<Box<[u8]>>>,
     /// The rules in force.
@@ -159,8 +173,9 @@ impl Keeper {
     pub fn new(plans: watch::Receiver<Arc<Plan>>) -> Self {
         let plan = Arc::clone(&plans.borrow());
         let (local, state) = (Arc::default(), Arc::default());
-        let mut keeper =
-            Self { plans, plan, files: Vec::new(), searches: Vec::new(), local, state };
+        let zones = zones::read(&plan, Vec::new());
+        let searches = Vec::new();
+        let mut keeper = Self { plans, plan, files: Vec::new(), zones, searches, local, state };
         keeper.files = read_all(&keeper.plan, Vec::new());
         keeper.searches = read_searches(&keeper.plan, &[]);
         keeper.publish();
@@ -185,6 +200,7 @@ impl Keeper {
                 plan = next(&mut self.plans) => {
                     self.plan = plan;
                     self.files.clear();
+                    self.zones.clear();
                     self.searches.clear();
                     self.read(&cache).await;
                     self.publish();
@@ -213,6 +229,7 @@ impl Keeper {
             cache.remove_below(&[0]);
             tracing::info!("the search domains of the node changed");
         }
+        self.read_zones(cache);
         let is_new = before.len() != self.files.len();
         let tables = before.iter().zip(&self.files).map(|(a, b)| (&a.table, &b.table));
         let changed: Vec<Box<[u8]>> = tables
@@ -227,10 +244,30 @@ impl Keeper {
         }
     }
 
+    /// Reads the zone files, and swaps the rules if a zone has changed.
+    fn read_zones(&mut self, cache: &Cache) {
+        let zones = zones::read(&self.plan, self.zones.clone());
+        let before = std::mem::replace(&mut self.zones, zones);
+        let plans = self.plan.blocks.iter().flat_map(|block| &block.zone_files);
+        let states = before.iter().zip(&self.zones).zip(plans);
+        let is_same = |one: &LoadedZone, two: &LoadedZone| match (&one.zone, &two.zone) {
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two),
+            (one, two) => one.is_none() && two.is_none(),
+        };
+        let changed = states.filter(|((one, two), _)| !is_same(one, two));
+        let changed: Vec<Box<[u8]>> = changed.map(|(_, plan)| plan.origin.clone()).collect();
+        if !changed.is_empty() {
+            self.publish();
+            cache.remove_below_any(&changed);
+            tracing::info!(zones = changed.len(), "zone files changed");
+        }
+    }
+
     /// Puts the rules in force.
     fn publish(&mut self) {
         let mut files = self.files.iter();
         let mut searches = self.searches.iter();
+        let mut zones = self.zones.iter();
         let blocks = self.plan.blocks.iter().map(|plan| {
             let tables = plan.hosts.iter().zip(&mut files).map(|(plan, loaded)| Hosts {
                 options: plan.options.clone(),
@@ -243,6 +280,7 @@ impl Keeper {
                 domain: plan.domain.clone(),
                 search: search.clone(),
             }));
+            block.zone_files.extend(zones::files(&plan.zone_files, &mut zones));
             block
         });
         self.local.store(Arc::new(Local::new(blocks.collect())));
@@ -254,9 +292,13 @@ impl Keeper {
             names: self.files.iter().map(|file| file.table.len()).sum(),
             refusals: self.files.iter().map(|file| file.refusals).sum(),
             reasons: self.files.iter().flat_map(|file| file.reasons.clone()).collect(),
+            zone_reasons: self.zones.iter().filter_map(|zone| zone.reason.clone()).collect(),
         };
         let before = self.state.load();
-        for reason in state.reasons.iter().filter(|reason| !before.reasons.contains(reason)) {
+        let is_new = |reason: &&String| {
+            !before.reasons.contains(reason) && !before.zone_reasons.contains(reason)
+        };
+        for reason in state.reasons.iter().chain(&state.zone_reasons).filter(is_new) {
             tracing::warn!("{reason}");
         }
         if **before != state {
@@ -278,7 +320,9 @@ fn watch_directories(plan: &Plan, changed: &Arc<Notify>) -> JoinSet<Infallible> 
     let plans = plan.blocks.iter().flat_map(|block| &block.hosts);
     let hosts = plans.filter(|plan| !plan.is_fixed).filter_map(|plan| plan.file.as_deref());
     let walks = plan.blocks.iter().flat_map(|block| &block.autopath);
-    let files = hosts.chain(walks.map(|plan| plan.resolv_file.as_path()));
+    let zones = plan.blocks.iter().flat_map(|block| &block.zone_files);
+    let zones = zones.filter(|plan| !plan.is_fixed).map(|plan| plan.file.as_path());
+    let files = hosts.chain(zones).chain(walks.map(|plan| plan.resolv_file.as_path()));
     let parent = |file: &Path| match file.parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
         _ => PathBuf::from("."),
@@ -368,8 +412,6 @@ fn read(plan: &HostsPlan, known: Loaded) -> Loaded {
     Loaded { table, hash: Some(hash), refusals, reasons }
 }
 
-/// The name of its check.
-const CHECK: &str = "hosts";
 /// Far more than a million lines, in bytes.
 const FILE_LEN_MAX: u64 = 64 << 20;
 /// Far more than any resolv.conf has, in bytes.

@@ -36,6 +36,16 @@ impl Made {
         Self { error: Some((ErrorCode::Other, reason.into())), ..Self::new(rows) }
     }
 
+    /// Returns the target of the alias that this answer to a question for addresses ends in.
+    pub fn alias(&self, qtype: u16) -> Option<Box<[u8]>> {
+        if !matches!(qtype, rtype::A | rtype::AAAA) || self.rows.rcode != rcode::NOERROR {
+            return None;
+        }
+        let last = self.rows.records.last()?;
+        let is_alias = last.section == 0 && last.rtype == rtype::CNAME;
+        is_alias.then(|| last.data.names.first().cloned()).flatten()
+    }
+
     /// Returns this answer, which ends in an alias, followed by the answer about its target. The
     /// response code is that of the target (RFC 6604 section 3).
     pub fn followed_by(mut self, rest: Self) -> Self {

@@ -17,6 +17,7 @@ use super::rewrite::RuleError;
 use super::terms::type_name;
 use crate::normalise::{Row, Rows};
 
+pub(super) use text::row;
 pub use text::{Text, TextError};
 
 /// A template and the questions that it answers.
@@ -113,17 +114,6 @@ impl Template {
         records.sort_by_key(|row| row.section);
         let rows = Rows { rcode: self.rcode, authoritative: true, records, ..Rows::default() };
         made(Made { error: self.error.clone(), ..Made::new(rows) })
-    }
-}
-
-impl Answered {
-    /// The target of the alias that the answer to a question for `qtype` ends in.
-    pub fn alias(made: &Made, qtype: u16) -> Option<Box<[u8]>> {
-        if !matches!(qtype, rtype::A | rtype::AAAA) {
-            return None;
-        }
-        let last = made.rows.answers().last()?;
-        (last.rtype == rtype::CNAME).then(|| last.data.names.first().cloned()).flatten()
     }
 }
 

@@ -3,6 +3,7 @@
 mod autopath;
 mod hosts;
 mod rewrite;
+mod zones;
 
 use std::time::Instant;
 

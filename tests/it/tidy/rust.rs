@@ -179,6 +179,8 @@ const CORE: &[&str] = &[
     "dnscache/src/local/rewrite/",
     "dnscache/src/local/template.rs",
     "dnscache/src/local/template/",
+    "dnscache/src/local/zone.rs",
+    "dnscache/src/local/zone/",
     "dnscache/src/normalise.rs",
     "dnscache/src/normalise/",
     "dnscache/src/route.rs",

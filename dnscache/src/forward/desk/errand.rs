@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use shared::clock::Moment;
 use shared::serve::Deferred;
-use shared::wire::{ErrorCode, NameBuffer};
+use shared::wire::{ErrorCode, NameBuffer, rcode};
 
 use super::{CROWDED, Desk, EXPIRED, Told, Waiter, key, message_of, read_key};
 use crate::cache::Kept;
@@ -163,7 +163,9 @@ impl Desk {
         let message = self.message_at_once(question, now)?;
         let rows = Rows::read(&message).ok()?;
         let lifetime_secs = Some(rows.ttl().unwrap_or(0));
-        Some(Box::new(Made { lifetime_secs, ..Made::new(rows) }))
+        let has_failed = !matches!(rows.rcode, rcode::NOERROR | rcode::NXDOMAIN);
+        let error = has_failed.then(|| (ErrorCode::CachedError, FAILED_BEFORE.into()));
+        Some(Box::new(Made { lifetime_secs, error, ..Made::new(rows) }))
     }
 
     /// Lets `errand` wait for the query in `slot`, together with others of the same question.
@@ -386,6 +388,7 @@ impl Desk {
 
 /// Questions that one client's question may lead to.
 const STEPS_MAX: usize = 96;
+const FAILED_BEFORE: &str = "failed a moment ago, asked again shortly";
 const LOOP_OF_RULES: Failure =
     Failure::servfail(ErrorCode::Other, "the rules lead to too many questions");
 const UNREADABLE: Failure =

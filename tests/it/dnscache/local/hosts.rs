@@ -8,7 +8,7 @@ use crate::fixture::upstream::Upstream;
 use crate::fixture::{dns, http};
 
 /// Replaces `path` as a whole.
-fn write(path: &Path, text: &str) {
+pub fn write(path: &Path, text: &str) {
     let new = path.with_extension("new");
     std::fs::write(&new, text).unwrap();
     std::fs::rename(new, path).unwrap();

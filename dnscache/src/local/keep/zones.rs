@@ -1,0 +1,129 @@
+//! Zone files as they were read last.
+//!
+//! Edge.
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use shared::plain_file;
+
+use super::Plan;
+use crate::local::name::{self, Zones};
+use crate::local::zone::{Zone, ZoneError, ZoneFile};
+
+/// A zone file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZonePlan {
+    /// The file, in the form of RFC 1035 section 5.
+    pub file: PathBuf,
+    /// The name of the zone in wire form and lower case.
+    pub origin: Box<[u8]>,
+    /// The zones in which names that it does not have are asked as ever.
+    pub fallthrough: Option<Zones>,
+    /// Whether the file is read at the start only.
+    pub is_fixed: bool,
+}
+
+/// Why a zone file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ZoneFileError {
+    /// The flag has another form.
+    #[error("expected ZONE=FILE, such as corp.example=/etc/dnscache/corp.zone")]
+    Form,
+    /// The file cannot be read.
+    #[error("zone file {0} cannot be read: {1}")]
+    Read(String, std::io::Error),
+    /// The file is not a zone.
+    #[error("zone file {0}: {1}")]
+    Zone(String, ZoneError),
+}
+
+impl std::str::FromStr for ZonePlan {
+    type Err = ZoneFileError;
+
+    /// Reads `ZONE=FILE`. Fails if the file is not a zone as it is now.
+    fn from_str(text: &str) -> Result<Self, ZoneFileError> {
+        let (origin, file) = text.split_once('=').ok_or(ZoneFileError::Form)?;
+        let origin = name::parse(origin).ok_or(ZoneFileError::Form)?;
+        let plan = Self { file: file.into(), origin, fallthrough: None, is_fixed: false };
+        plan.read().map(|_| plan)
+    }
+}
+
+impl ZonePlan {
+    /// Reads and parses the file.
+    pub fn read(&self) -> Result<Zone, ZoneFileError> {
+        self.parse(&self.bytes()?)
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>, ZoneFileError> {
+        plain_file::read(&self.file, FILE_LEN_MAX)
+            .map_err(|error| ZoneFileError::Read(self.file.display().to_string(), error))
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<Zone, ZoneFileError> {
+        Zone::parse(&String::from_utf8_lossy(bytes), &self.origin)
+            .map_err(|error| ZoneFileError::Zone(self.file.display().to_string(), error))
+    }
+}
+
+/// A zone, and what is wrong with its file as it is now.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LoadedZone {
+    pub zone: Option<Arc<Zone>>,
+    pub reason: Option<String>,
+    /// The hash of the contents.
+    hash: Option<u64>,
+}
+
+/// Reads every zone file of `plan`. If one cannot be used, the zone in `known` stays.
+pub(super) fn read(plan: &Plan, known: Vec<LoadedZone>) -> Vec<LoadedZone> {
+    let mut known = known.into_iter();
+    let plans = plan.blocks.iter().flat_map(|block| &block.zone_files);
+    plans.map(|plan| read_one(plan, known.next().unwrap_or_default())).collect()
+}
+
+fn read_one(plan: &ZonePlan, known: LoadedZone) -> LoadedZone {
+    if plan.is_fixed && known.zone.is_some() {
+        return known;
+    }
+    let read = plan.bytes().map(|bytes| {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&bytes);
+        (bytes, Some(hash))
+    });
+    let (parsed, hash) = match read {
+        Ok((_, hash)) if hash == known.hash => return known,
+        Ok((bytes, hash)) => (plan.parse(&bytes), hash),
+        Err(error) => (Err(error), None),
+    };
+    match parsed {
+        Ok(zone) if known.zone.as_deref() == Some(&zone) => {
+            LoadedZone { reason: None, hash, ..known }
+        }
+        Ok(zone) => LoadedZone { zone: Some(Arc::new(zone)), reason: None, hash },
+        Err(error) => {
+            let kept = match known.zone {
+                Some(_) => "the last good zone stays",
+                None => "its names are SERVFAIL",
+            };
+            LoadedZone { reason: Some(format!("{error}; {kept}")), hash, ..known }
+        }
+    }
+}
+
+/// The zones of a block as its rules use them; takes as many of `loaded` as the block has.
+pub(super) fn files<'l>(
+    plans: &[ZonePlan],
+    loaded: &mut impl Iterator<Item = &'l LoadedZone>,
+) -> Vec<ZoneFile> {
+    let file = |(plan, loaded): (&ZonePlan, &LoadedZone)| ZoneFile {
+        origin: plan.origin.clone(),
+        fallthrough: plan.fallthrough.clone(),
+        zone: loaded.zone.clone(),
+    };
+    plans.iter().zip(loaded).map(file).collect()
+}
+
+/// Bytes of a zone file.
+const FILE_LEN_MAX: u64 = 64 << 20;
