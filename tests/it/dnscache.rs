@@ -5,6 +5,7 @@ mod doors;
 mod local;
 mod routes;
 mod tls;
+mod tls_peers;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

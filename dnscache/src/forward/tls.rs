@@ -2,11 +2,13 @@
 //!
 //! Edge. Knows certificates and names; does not know DNS.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -21,11 +23,13 @@ pub(super) struct Tls {
     ca: Option<PathBuf>,
     /// Made when the first connection needs it; `None` if there is no certificate.
     connector: OnceLock<Option<TlsConnector>>,
+    /// The servers whose certificates are not accepted, so that each is logged once.
+    refused: Mutex<HashSet<IpAddr>>,
 }
 
 impl Tls {
     pub fn new(ca: Option<PathBuf>) -> Self {
-        Self { ca, connector: OnceLock::new() }
+        Self { ca, connector: OnceLock::new(), refused: Mutex::default() }
     }
 
     /// Sets TLS up over `stream` with the server at `address`, whose certificate must be valid for
@@ -48,7 +52,23 @@ impl Tls {
             Some(name) => ServerName::try_from(name.to_owned()).map_err(io::Error::other)?,
             None => ServerName::from(address),
         };
-        connector.connect(name, stream).await
+        let connected = connector.connect(name, stream).await;
+        self.note(address, connected.as_ref().err());
+        connected
+    }
+
+    /// Logs a certificate that is not accepted, unless that is known of the server.
+    fn note(&self, server: IpAddr, error: Option<&io::Error>) {
+        let reason = error.and_then(io::Error::get_ref).and_then(|it| it.downcast_ref());
+        match (error, reason) {
+            (None, _) => drop(self.refused.lock().remove(&server)),
+            (_, Some(rustls::Error::InvalidCertificate(error)))
+                if self.refused.lock().insert(server) =>
+            {
+                tracing::warn!(%server, %error, "the certificate of an upstream is refused");
+            }
+            _ => {}
+        }
     }
 }
 
