@@ -161,7 +161,7 @@ impl Config {
         let arguments: Vec<OsString> = arguments.into_iter().collect();
         let (config, given) = parse_given::<Self>(&arguments)?;
         let Some(path) = config.corefile else { return Ok(config) };
-        let surroundings = Surroundings { kubedns: config.kubedns, ..Surroundings::default() };
+        let surroundings = Surroundings { kubedns: config.kubedns, ..crate::surroundings() };
         let program = corefile::Program::Dnscache;
         let source = corefile::Source { path, program, arguments, given, surroundings };
         let (config, loaded) = source.load::<Self>().map_err(|lines| corefile::stop(&lines))?;

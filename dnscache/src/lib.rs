@@ -63,6 +63,7 @@ use reload::{Live, Sources};
 use route::{Reserved, Routes};
 
 pub use config::Config;
+pub use corefile::surroundings;
 pub use reload::Live as LiveFlags;
 
 /// Why dnscache could not start, or ended before it was told to.

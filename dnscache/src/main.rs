@@ -8,7 +8,7 @@ fn main() -> ExitCode {
     if let Some(code) = shared::probe::from_arguments("dnscache") {
         return code;
     }
-    if let Some(code) = shared::corefile::from_arguments("dnscache") {
+    if let Some(code) = shared::corefile::from_arguments("dnscache", dnscache::surroundings()) {
         return code;
     }
     let config = shared::flags::or_exit(Config::read(std::env::args_os()));

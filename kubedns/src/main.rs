@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     if let Some(code) = probe::from_arguments("kubedns") {
         return code;
     }
-    if let Some(code) = shared::corefile::from_arguments("kubedns") {
+    if let Some(code) = shared::corefile::from_arguments("kubedns", Default::default()) {
         return code;
     }
     let config = flags::or_exit(Config::read(std::env::args_os()));

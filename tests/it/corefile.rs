@@ -336,6 +336,48 @@ async fn hosts_are_asked_before_the_cluster_and_the_upstreams() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn questions_are_rewritten_and_answered_from_templates() {
+    let corefile = ".:53 {
+        rewrite name exact shop.example.org web.shop.svc.cluster.local
+        rewrite stop {
+            name regex (.*)\\.old\\.example {1}.new.example
+            answer name (.*)\\.new\\.example {1}.old.example
+        }
+        kubernetes cluster.local
+        template IN AAAA z6.example {
+            rcode NOERROR
+        }
+        template IN A pool.example {
+            match ^p-(?P<last>[0-9]+)\\.pool\\.example\\.$
+            answer \"{{ .Name }} 60 IN A 10.0.0.{{ .Group.last }}\"
+            fallthrough
+        }
+        forward . UPSTREAM
+    }
+    ";
+    let pod = Pod::start(corefile, &[]).await;
+    pod.upstream.answer("a.new.example. A", &["a.new.example. 300 A 192.0.2.80"]);
+    pod.upstream.answer("www.z6.example. AAAA", &["www.z6.example. 300 AAAA 2001:db8::80"]);
+    pod.upstream.answer("q.pool.example. A", &["q.pool.example. 300 A 192.0.2.81"]);
+    let rows: [(&str, &str, &[&str]); 5] = [
+        ("shop.example.org. A", "NOERROR", &["shop.example.org. 5 IN A 10.96.0.7"]),
+        ("a.old.example. A", "NOERROR", &["a.old.example. 300 IN A 192.0.2.80"]),
+        ("www.z6.example. AAAA", "NODATA", &[]),
+        ("p-7.pool.example. A", "NOERROR", &["p-7.pool.example. 60 IN A 10.0.0.7"]),
+        ("q.pool.example. A", "NOERROR", &["q.pool.example. 300 IN A 192.0.2.81"]),
+    ];
+    for (question, status, answers) in rows {
+        pod.answers(question, status, answers).await;
+    }
+    // A rule that is wrong is named with its line, and the rules stay.
+    write(&pod.path(), &pod.filled(corefile).replace("name exact shop", "name regex (shop"));
+    http::eventually(pod.http, "/readyz?verbose", 200, "Corefile:2: rewrite name regex (shop")
+        .await;
+    pod.answers("shop.example.org. A", "NOERROR", &["shop.example.org. 5 IN A 10.96.0.7"]).await;
+    pod.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn flags_beside_the_file_win() {
     let outside = Upstream::start(FAR).await;
     outside.answer("www.example.org. A", &["www.example.org. 300 A 192.0.2.81"]);

@@ -88,3 +88,8 @@ fn any_reply_of_an_upstream_is_refused_or_comes_out_as_it_went_in() {
 fn any_query_gets_a_reply_from_kubedns() {
     drive(targets::answer, include_str!("../fuzz/seeds/answer.hex"));
 }
+
+#[test]
+fn any_text_is_a_corefile_or_an_error_with_its_place() {
+    drive(targets::corefile, include_str!("../fuzz/seeds/corefile.hex"));
+}

@@ -44,7 +44,7 @@ enum Format {
 
 /// Runs the subcommand if the first argument of the process is `corefile`; returns its exit code,
 /// `None` if it is something else.
-pub fn from_arguments(program: &str) -> Option<ExitCode> {
+pub fn from_arguments(program: &str, surroundings: Surroundings) -> Option<ExitCode> {
     let Command { action: Action::Check { file, output } } =
         flags::subcommand(program, "corefile")?;
     let look = Look::new(&file);
@@ -54,7 +54,7 @@ pub fn from_arguments(program: &str) -> Option<ExitCode> {
             return Some(ExitCode::from(WRONG));
         }
         Ok(corefile) => {
-            let plan = plan::plan(corefile, Surroundings::default());
+            let plan = plan::plan(corefile, surroundings);
             let text = match output {
                 Format::Text => plan::table(&plan),
                 Format::Json => format!("{:#}\n", plan::json(&plan)),

@@ -98,11 +98,17 @@ pub struct Surroundings {
     pub kubedns: SocketAddr,
     /// Where kubedns serves HTTP, with the names that change.
     pub changes: SocketAddr,
+    /// Judges the rules of dnscache. Only dnscache reads them.
+    pub judge: Option<Judge>,
 }
+
+/// Returns what is wrong with the rules of a block: the index of the line, and the reason.
+pub type Judge = fn(&Server) -> Vec<(usize, String)>;
 
 impl Default for Surroundings {
     fn default() -> Self {
-        Self { kubedns: ([127, 0, 0, 1], 10_053).into(), changes: ([127, 0, 0, 1], 8_081).into() }
+        let here = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self { kubedns: here(10_053), changes: here(8_081), judge: None }
     }
 }
 
@@ -114,6 +120,11 @@ pub fn plan(corefile: &Corefile, surroundings: Surroundings) -> Plan {
     whole::check_listeners(&servers, &mut rows);
     whole::map_servers(&servers, surroundings, &mut rows);
     routes::map(&servers, surroundings, &mut rows);
+    for (index, reason) in
+        surroundings.judge.iter().flat_map(|judge| servers.iter().flat_map(judge))
+    {
+        rows.refuse(index, reason);
+    }
     Plan { rows: rows.finish(), servers }
 }
 
@@ -147,4 +158,16 @@ impl Row {
 }
 
 /// Flags of dnscache that it applies while it runs.
-const LIVE: [&str; 6] = ["server", "answer", "resolv-file", "max-ttl", "negative-ttl", "zone-ttl"];
+const LIVE: [&str; 11] = [
+    "server",
+    "answer",
+    "resolv-file",
+    "max-ttl",
+    "negative-ttl",
+    "zone-ttl",
+    "hosts",
+    "rewrite",
+    "filter-aaaa",
+    "autopath",
+    "dns64",
+];

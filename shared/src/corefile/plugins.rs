@@ -12,6 +12,7 @@ mod kubernetes;
 mod listening;
 mod observing;
 mod replies;
+mod rewrite;
 mod zones;
 
 use super::keys::{Key, Zone};
@@ -24,6 +25,7 @@ pub use forward::{Forward, To};
 pub use hosts::Hosts;
 pub use kubernetes::{Kubernetes, Multicluster};
 pub use listening::Listening;
+pub use rewrite::{Rewrite, Template};
 
 /// A server block with what its lines say.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +42,10 @@ pub struct Server {
     pub multicluster: Option<Multicluster>,
     /// The upstreams, in the order of the file.
     pub forwards: Vec<Forward>,
+    /// Other questions in place of those of clients, in the order of the file.
+    pub rewrites: Vec<Rewrite>,
+    /// Answers made from a text, in the order of the file.
+    pub templates: Vec<Template>,
     /// The hosts that are answered.
     pub hosts: Option<Hosts>,
     /// Lifetimes.
@@ -186,10 +192,12 @@ pub const PLUGINS: &[Plugin] = &[
     plugin("any", true, replies::any),
     plugin("chaos", true, replies::chaos),
     plugin("loadbalance", true, replies::loadbalance),
+    plugin("rewrite", true, rewrite::rewrite),
     plugin("acl", true, replies::acl),
     plugin("cache", false, cache::read),
     plugin("header", true, replies::header),
     plugin("minimal", true, observing::without_effect),
+    plugin("template", true, rewrite::template),
     plugin("transfer", true, zones::transfer),
     plugin("hosts", false, hosts::read),
     plugin("kubernetes", false, kubernetes::read),
@@ -231,7 +239,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("on", "commands are not run; remove the line"),
     ("proxyproto", "the PROXY protocol is not read; remove the line"),
     ("quic", "there is no listener for QUIC; remove the line"),
-    ("rewrite", "questions are not rewritten; remove the line"),
     ("route53", "cloud zones are not read; forward the zone to a server that has it"),
     (
         "secondary",
@@ -240,7 +247,6 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("shed", "queries are dropped in the kernel if there are too many; remove the line"),
     ("sign", "answers are not signed; forward the zone to a server that signs it"),
-    ("template", "answers are not made from templates; remove the line"),
     ("tls", "there is no listener for DNS over TLS; remove the line"),
     ("trace", "queries are not traced; remove the line"),
     ("tsig", "signed queries are not read; remove the line"),

@@ -8,8 +8,10 @@
 //! screen   a datagram           ─▶ a query or a refusal
 //! cache    an upstream's reply  ─▶ reduced, kept, aged, truncated
 //! answer   a query              ─▶ kubedns's reply
+//! corefile a configuration      ─▶ its blocks, and what becomes of each line
 //! ```
 
+mod corefile;
 mod shop;
 mod walk;
 
@@ -24,6 +26,8 @@ use shared::wire::{
     HEADER_LEN, MESSAGE_MAX, NameBuffer, Query, Refusal, Reply, Transport, UDP_SIZE_MAX,
     UDP_SIZE_PLAIN, labels, name_end, refuse,
 };
+
+pub use corefile::corefile;
 
 /// A query is what both decoders read alike; everything else is refused in a reply that can be
 /// decoded, or in silence.

@@ -12,7 +12,6 @@ use shared::flags::Given;
 /// Files that cannot be run, by a part of the reason.
 const REFUSED: &[(&str, &str)] = &[
     ("003 007 010 011 027 035", "search lists are not walked"),
-    ("010", "answers are not made from templates"),
     // Words that a script was to replace; CoreDNS refuses most of them as well.
     ("012 042 053 054 055 056 057 058", "is not a zone"),
     ("012 042 052 053 054 055 056 057 058", "no zone that is not a reverse zone"),
@@ -21,7 +20,6 @@ const REFUSED: &[(&str, &str)] = &[
     // A blank is missing between the zone and the file.
     ("026", "expected a zone and at least one server"),
     ("029", "records in etcd are not read"),
-    ("030 031 032 059", "questions are not rewritten"),
     ("036 037 038 048 049 068", "external addresses of Services are not answered"),
     // Two blocks have the same zone and port, which CoreDNS refuses as well.
     ("039", "is served by another block already"),

@@ -185,3 +185,154 @@ fn large_configurations_end_with_one_error() {
         assert!(error.contains(reason), "{error}");
     }
 }
+
+/// Words in lines: a directive with its options.
+type Lines = Vec<Vec<String>>;
+
+/// A configuration as it is meant: words in lines.
+struct Model {
+    /// Keys, and directives with their options.
+    blocks: Vec<(Vec<String>, Vec<Lines>)>,
+}
+
+/// xorshift64: the same configurations each time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) % bound
+    }
+
+    fn is_one_of(&mut self, count: u64) -> bool {
+        self.below(count) == 0
+    }
+
+    fn word(&mut self) -> String {
+        let words = [
+            "a",
+            "cache",
+            "30",
+            ".",
+            "10.0.0.0/8",
+            "with blank",
+            "",
+            "#",
+            "a\"b",
+            "\"",
+            "é",
+            "a\\n",
+            "line\nbreak",
+            "*",
+            "a}",
+            "{b",
+            "(c)",
+            "x,",
+        ];
+        words[self.below(words.len() as u64) as usize].to_owned()
+    }
+
+    fn words(&mut self) -> Vec<String> {
+        let names = ["errors", "forward", "log", "é", "x.y", "(z"];
+        let name = names[self.below(names.len() as u64) as usize].to_owned();
+        let count = self.below(4);
+        std::iter::once(name).chain((0..count).map(|_| self.word())).collect()
+    }
+
+    fn model(&mut self) -> Model {
+        let key = |random: &mut Self| format!("z{}.example:53", random.below(9));
+        let directive = |random: &mut Self| {
+            let count = random.below(3) + 1;
+            (0..count).map(|_| random.words()).collect()
+        };
+        let block = |random: &mut Self| {
+            let (keys, directives) = (random.below(3) + 1, random.below(4));
+            let keys = (0..keys).map(|_| key(random)).collect();
+            (keys, (0..directives).map(|_| directive(random)).collect())
+        };
+        let count = self.below(4);
+        Model { blocks: (0..count).map(|_| block(self)).collect() }
+    }
+
+    /// A word as text: in quotes if it needs them, or at random.
+    fn written(&mut self, word: &str) -> String {
+        let is_plain = !word.is_empty()
+            && !word.starts_with('"')
+            && !word.contains(|c: char| c.is_whitespace() || c == '#');
+        if is_plain && !self.is_one_of(4) && !word.ends_with('\\') {
+            return word.to_owned();
+        }
+        format!("\"{}\"", word.replace('"', "\\\""))
+    }
+
+    fn line(&mut self, words: &[String]) -> String {
+        let words: Vec<String> = words.iter().map(|word| self.written(word)).collect();
+        words.join([" ", "\t", "   "][self.below(3) as usize])
+    }
+
+    /// Blank lines and comments.
+    fn gap(&mut self) -> &'static str {
+        ["\n", "\r\n", "\n\n", " # a comment { \"\n", "\n# } another\n"][self.below(5) as usize]
+    }
+
+    /// `model` as files: parts of it are snippets and imported files.
+    fn files(&mut self, model: &Model) -> Files {
+        let (mut files, mut text, mut snippets) = (Files::new(), String::new(), String::new());
+        for (keys, directives) in &model.blocks {
+            let comma = [" ", ", ", ",\n"][self.below(3) as usize];
+            text += &format!("{} {{{}", keys.join(comma), self.gap());
+            for lines in directives {
+                let mut part = format!("  {}", self.line(&lines[0]));
+                if lines.len() > 1 || self.is_one_of(3) {
+                    let gap = self.gap();
+                    part += &format!(" {{{gap}");
+                    for option in &lines[1..] {
+                        part += &format!("    {}{}", self.line(option), self.gap());
+                    }
+                    part += "  }";
+                }
+                part += self.gap();
+                match self.below(4) {
+                    0 => {
+                        let name = format!("s{}", snippets.len());
+                        snippets += &format!("({name}) {{\n{part}}}\n");
+                        text += &format!("import {name}{}", self.gap());
+                    }
+                    1 => {
+                        let name = format!("f{}", files.len());
+                        files.insert(name.clone(), part);
+                        text += &format!("import {name}{}", self.gap());
+                    }
+                    _ => text += &part,
+                }
+            }
+            text += &format!("}}{}", self.gap());
+        }
+        files.insert("Corefile".to_owned(), snippets + &text);
+        files
+    }
+}
+
+#[test]
+fn generated_configurations_are_read_as_they_are_meant() {
+    let mut random = Random(0x5eed_f00d);
+    for round in 0..3_000 {
+        let model = random.model();
+        let files = random.files(&model);
+        let parsed =
+            parse_files(&files).unwrap_or_else(|error| panic!("{round}: {error} {files:?}"));
+        let texts = |tokens: &[Token]| -> Vec<String> {
+            tokens.iter().map(|token| token.text.clone()).collect()
+        };
+        let words = |line: &Line| [vec![line.name.text.clone()], texts(&line.arguments)].concat();
+        let lines =
+            |it: &Directive| std::iter::once(&it.line).chain(&it.options).map(words).collect();
+        let blocks = parsed.blocks.iter();
+        let blocks: Vec<(Vec<String>, Vec<Lines>)> = blocks
+            .map(|block| (texts(&block.keys), block.directives.iter().map(lines).collect()))
+            .collect();
+        assert_eq!(blocks, model.blocks, "{round}: {files:?}");
+    }
+}

@@ -20,7 +20,8 @@ fn said(row: &Row) -> String {
     }
     let flag =
         |it: &super::super::plan::Setting| format!("{} {}", it.program.name(), it.argument());
-    let flags: Vec<String> = row.settings.iter().map(flag).collect();
+    let flags = row.settings.iter().map(flag);
+    let flags: Vec<String> = flags.chain(row.rules.iter().cloned()).collect();
     if flags.is_empty() {
         format!("built in: {}", row.built_in.join("; "))
     } else {
@@ -37,8 +38,8 @@ fn check(lines: &str, expected: &str) {
     let said = said(row);
     assert!(said.contains(expected), "{lines}: {said}");
     for row in &plan.rows {
-        let is_settled =
-            !(row.settings.is_empty() && row.built_in.is_empty() && row.refused.is_empty());
+        let texts = [&row.rules, &row.built_in, &row.refused];
+        let is_settled = !row.settings.is_empty() || texts.iter().any(|it| !it.is_empty());
         assert!(is_settled, "{lines}: nothing becomes of {:?}", row.text);
     }
 }
@@ -284,6 +285,63 @@ fn upstreams_are_servers() {
     first("forward . 10.0.0.1 {\nsource_address 10.0.0.2\n}", "--server=10.0.0.1@10.0.0.2");
     first("forward . tls://9.9.9.9 {\ntls_servername a.b\n}", "--server=tls://9.9.9.9@a.b");
     first("forward . tls://9.9.9.9%c.d {\ntls_servername a.b\n}", "refused: a server name stands");
+}
+
+#[test]
+fn hosts_are_rules() {
+    check("hosts", "hosts table of /etc/hosts");
+    check("hosts /etc/coredns/NodeHosts a.example", "hosts table of /etc/coredns/NodeHosts");
+    check("root /srv\nhosts table", "hosts table of /srv/table");
+    check("hosts f a..b", "refused: \"a..b\" is not a zone");
+    for (option, expected) in [
+        ("192.168.4.11 master m", "a rule of the hosts table"),
+        ("fd00::1 six", "a rule of the hosts table"),
+        ("fallthrough a.example", "a rule of the hosts table"),
+        ("no_reverse", "a rule of the hosts table"),
+        ("ttl 60", "a rule of the hosts table"),
+        ("ttl 0", "refused: \"0\" is not allowed"),
+        ("reload 15s", "built in: the file is watched"),
+        ("reload soon", "refused: \"soon\" is not a duration"),
+        ("10.0.0.1", "refused: an address without a name"),
+        ("host 10.0.0.1", "refused: \"host\" is neither an address nor one of"),
+        ("fallthrough\n10.0.0.1 a", "refused: addresses must be above fallthrough"),
+    ] {
+        check_option("hosts", option, expected);
+    }
+    let plan = planned("hosts f {\n10.0.0.1 a  b\nttl 60\nreload 0\nfallthrough\n}");
+    let hosts = plan.servers[0].hosts.as_ref().unwrap();
+    assert_eq!((&hosts.lines[..], hosts.ttl), (&["10.0.0.1 a b".to_owned()][..], 60));
+    assert!(hosts.is_fixed && hosts.fallthrough == [Zone::root()]);
+}
+
+#[test]
+fn rewrites_and_templates_are_rules() {
+    check("rewrite name a.example b.example", "rewrite rules, in the order of the file");
+    check("rewrite continue ttl a.example 30-", "rewrite rules");
+    check("rewrite stop {\nname regex a b\nanswer name c d\n}", "rewrite rule above");
+    check("rewrite", "refused: expected a rule");
+    check("rewrite edns0 local set 0xffee abcd", "refused: queries to upstreams have no options");
+    check("rewrite names a b", "refused: \"names\" is not allowed");
+    let plan = planned("rewrite stop {\nname regex a b\nanswer name c d\n}");
+    let words = plan.servers[0].rewrites[0].words.join(" ");
+    assert_eq!(words, "stop name regex a b answer name c d");
+    check("template ANY AAAA", "templates, in the order of the file");
+    check("template IN", "refused: expected CLASS TYPE");
+    check("template CH A", "refused: \"CH\"");
+    for (option, expected) in [
+        ("rcode NOERROR", "template above"),
+        ("match .*", "template above"),
+        ("answer \"{{ .Name }} 60 IN A 10.0.0.1\"", "template above"),
+        ("ederror 15 \"not here\"", "template above"),
+        ("ederror x", "refused: expected a number"),
+        ("fallthrough", "template above"),
+        ("upstream", "built in"),
+        ("answer", "refused: no argument"),
+        ("expr a", "refused: expressions"),
+        ("reply a", "refused: unknown option"),
+    ] {
+        check_option("template IN A", option, expected);
+    }
 }
 
 #[test]
