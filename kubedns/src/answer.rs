@@ -16,7 +16,7 @@ use shared::wire::{
     ErrorCode, HEADER_LEN, NAME_MAX, Owner, Query, Reply, Section, class, rcode, rtype,
 };
 
-use crate::records::{Entry, Federated, Named, Node, Place, Records, TYPES, Target, Walk};
+use crate::records::{Entry, Federated, Found, Named, Node, Place, Records, TYPES, Target, Walk};
 
 pub(crate) use wildcard::{Pattern, Search};
 
@@ -41,13 +41,12 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
         return reply.fail(rcode::SERVFAIL, ErrorCode::NotReady, INCOMPLETE);
     }
     reply.set_authoritative(true);
-    let spot = Spot { at: HEADER_LEN, apex: found.apex, is_reverse: found.is_reverse };
+    let walk = Walk { records, turn, apex: None, ttl_secs: records.ttl_secs() };
+    let mut writing = Writing { query, walk, at: HEADER_LEN, apex_at: HEADER_LEN, reply };
+    writing.go_to(HEADER_LEN, &found);
     let mut node = found.node;
-    let ttl_secs = records.ttl_secs();
-    let mut writing = Writing { query, records: found.records, spot, turn, reply, ttl_secs };
-    writing.note_stale();
     if let Some(pattern) = Pattern::of(query.name(), &found) {
-        writing.ttl_secs = 0;
+        writing.walk.ttl_secs = 0;
         match pattern.alias(query.transport) {
             Some(alias) => node = alias,
             None => return writing.wild(&pattern),
@@ -62,41 +61,33 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
         if !found.records.is_complete() {
             return writing.give_up(ErrorCode::NotReady, INCOMPLETE);
         }
-        writing.records = found.records;
-        writing.note_stale();
-        writing.spot = Spot { at: target_at, apex: found.apex, is_reverse: found.is_reverse };
+        writing.go_to(target_at, &found);
         node = found.node;
     }
     writing.give_up(ErrorCode::Other, "a chain of ExternalName Services has no end");
 }
 
-/// Where in the message the name stands that is being answered.
-#[derive(Clone, Copy)]
-struct Spot {
-    /// The offset of the name.
-    at: usize,
-    /// The offset of its zone's apex within it.
-    apex: usize,
-    /// Whether that is a reverse zone.
-    is_reverse: bool,
-}
-
 /// One reply being written.
 struct Writing<'w, 'b> {
     query: &'w Query<'w>,
-    /// Of the zone that is answered from: a chain may lead to another.
-    records: &'w Records,
-    /// The name that is answered: that of the question, or the end of a chain so far.
-    spot: Spot,
-    turn: u32,
+    /// Over the zone that is answered from: a chain may lead to another.
+    walk: Walk<'w>,
+    /// Where in the message the name is that is answered: that of the question, or the end of a
+    /// chain so far.
+    at: usize,
+    /// Where in the message its apex is.
+    apex_at: usize,
     reply: &'w mut Reply<'b>,
-    ttl_secs: u32,
 }
 
 impl<'w> Writing<'w, '_> {
-    /// Adds an Extended DNS Error if the answer comes from records of an earlier process.
-    fn note_stale(&mut self) {
-        if self.records.is_stale() {
+    /// Goes on with the name at `at` in the message, which was `found`. Adds an Extended DNS Error
+    /// if the answer comes from records of an earlier process.
+    fn go_to(&mut self, at: usize, found: &Found<'w>) {
+        (self.at, self.apex_at) = (at, at + found.apex);
+        self.walk.records = found.records;
+        self.walk.apex = (!found.is_reverse).then(|| pointer(self.apex_at));
+        if found.records.is_stale() {
             self.reply.set_error(ErrorCode::StaleAnswer, STALE);
         }
     }
@@ -122,7 +113,7 @@ impl<'w> Writing<'w, '_> {
 
     /// Writes the CNAME record of a federated name, and what it leads to if that is in this zone:
     /// the client knows the way to other zones.
-    fn federated(&mut self, federated: Federated<'_>) {
+    fn federated(&mut self, federated: Federated<'w>) {
         if let Federated::Nowhere = federated {
             // No answer is better than the name of a wrong cluster.
             return self.give_up(ErrorCode::NotReady, NOWHERE);
@@ -130,22 +121,24 @@ impl<'w> Writing<'w, '_> {
         if let Some(target_at) = self.alias(Node::Federated(federated))
             && let Federated::Here(entry) = federated
         {
-            let apex = entry.key().len() + SVC_LEN;
-            self.spot = Spot { at: target_at, apex, is_reverse: false };
-            self.end(Node::Service(entry));
+            let (apex, node) = (entry.key().len() + SVC_LEN, Node::Service(entry));
+            self.go_to(
+                target_at,
+                &Found { apex, records: self.walk.records, is_reverse: false, node },
+            );
+            self.end(node);
         }
     }
 
     /// Answers at the end of the chain: records, or SOA with NXDOMAIN or NODATA (RFC 2308, RFC
     /// 6604).
-    fn end(&mut self, node: Node<'_>) {
-        if let Node::Federated(federated) = node {
-            return self.federated(federated);
-        }
-        let answered = match self.query.qtype {
+    fn end(&mut self, node: Node<'w>) {
+        let answered = match (node, self.query.qtype) {
+            (Node::Missing | Node::Empty, _) => false,
+            (Node::Federated(federated), _) => return self.federated(federated),
             // One RRset is enough for a client that asks for any (RFC 8482).
-            rtype::ANY => TYPES.iter().any(|&qtype| self.records_of(&node, qtype)),
-            qtype => self.records_of(&node, qtype),
+            (_, rtype::ANY) => TYPES.iter().any(|&qtype| self.records_of(&node, qtype)),
+            (_, qtype) => self.records_of(&node, qtype),
         };
         if !answered {
             self.negative(!matches!(node, Node::Missing));
@@ -157,11 +150,11 @@ impl<'w> Writing<'w, '_> {
     fn negative(&mut self, exists: bool) {
         if !exists {
             self.reply.set_rcode(rcode::NXDOMAIN);
-            if self.records.is_stale() {
+            if self.walk.records.is_stale() {
                 self.reply.set_error(ErrorCode::StaleNxdomainAnswer, STALE);
             }
         }
-        let owner = Owner::At((self.spot.at + self.spot.apex) as u16);
+        let owner = Owner::At(self.apex_at as u16);
         if !self.write(Section::Authority, owner, &Node::Apex, rtype::SOA) {
             self.reply.set_truncated();
         }
@@ -197,7 +190,8 @@ impl<'w> Writing<'w, '_> {
     /// `record_at`, as far as they fit: if not, that is no truncation (RFC 2782; RFC 2181 section
     /// 9).
     fn targets(&mut self, node: &Node<'_>, mut record_at: usize) {
-        self.walk(&[]).targets(node, &mut |target| {
+        let walk = self.walk;
+        walk.targets(node, &mut |target| {
             let record_end = self.record_end(record_at);
             let name = record_at + SRV_TARGET_AT..record_end;
             match target {
@@ -229,7 +223,7 @@ impl<'w> Writing<'w, '_> {
             let rtype = if place.is_v6() { rtype::AAAA } else { rtype::A };
             return self.family(owner, &Node::Endpoint(entry, Named::One(place)), rtype);
         }
-        let records = self.records;
+        let records = self.walk.records;
         let named = place.with_label(|label| records.named(entry, label));
         let Some(node) = named.map(|named| Node::Endpoint(entry, named)) else { return true };
         [rtype::A, rtype::AAAA].into_iter().all(|rtype| self.family(owner, &node, rtype))
@@ -249,27 +243,16 @@ impl<'w> Writing<'w, '_> {
     /// Writes the records of type `rtype` at `node`, which is the name `owner`, as far as they fit.
     /// Returns whether all fitted.
     fn write(&mut self, section: Section, owner: Owner<'_>, node: &Node<'_>, rtype: u16) -> bool {
-        let pointer = pointer(self.spot.at + self.spot.apex);
-        let is_reverse = self.spot.is_reverse;
-        let apex = if is_reverse { self.records.zone().apex().wire() } else { &pointer };
-        let ttl_secs = self.ttl_secs;
-        self.walk(apex).rrset(node, rtype, &mut |record| {
-            self.reply.push(section, owner, record.rtype, ttl_secs, record.rdata).is_some()
+        let walk = self.walk;
+        walk.rrset(node, rtype, &mut |record| {
+            self.reply.push(section, owner, record.rtype, walk.ttl_secs, record.rdata).is_some()
         })
-    }
-
-    /// Returns a walk over the records of the zone, whose apex is written like this.
-    fn walk<'a>(&self, apex: &'a [u8]) -> Walk<'a>
-    where
-        'w: 'a,
-    {
-        Walk { records: self.records, turn: self.turn, apex, minimum_secs: self.ttl_secs }
     }
 
     /// The name that is answered.
     fn owner(&self) -> Owner<'static> {
-        debug_assert!(self.spot.at <= POINTER_MAX);
-        Owner::At(self.spot.at as u16)
+        debug_assert!(self.at <= POINTER_MAX);
+        Owner::At(self.at as u16)
     }
 
     /// The name at `at` in the message, in which it is written in full.

@@ -224,7 +224,7 @@ impl<'w> Writing<'w, '_> {
         if is_cut && transport == Transport::Tcp {
             return self.give_up(ErrorCode::Other, "more Services than a wildcard may look at");
         }
-        let start = scale(self.turn, nodes.len() as u32);
+        let start = scale(self.walk.turn, nodes.len() as u32);
         nodes.rotate_left(start as usize);
         for qtype in Pattern::types(self.query.qtype) {
             let mut seen = BTreeSet::new();
@@ -242,10 +242,13 @@ impl<'w> Writing<'w, '_> {
     /// Writes the records of `qtype` at `node` whose data is not `seen` yet. Returns whether all
     /// fitted.
     fn wild_records(&mut self, node: Node<'w>, qtype: u16, seen: &mut BTreeSet<Vec<u8>>) -> bool {
-        let (owner, ttl_secs) = (self.owner(), self.ttl_secs);
-        self.walk(&[]).rrset(&node, qtype, &mut |record| {
+        let (owner, walk) = (self.owner(), self.walk);
+        walk.rrset(&node, qtype, &mut |record| {
             !seen.insert(record.rdata.concat())
-                || self.reply.push(Section::Answer, owner, qtype, ttl_secs, record.rdata).is_some()
+                || self
+                    .reply
+                    .push(Section::Answer, owner, qtype, walk.ttl_secs, record.rdata)
+                    .is_some()
         })
     }
 }

@@ -19,10 +19,11 @@ pub struct Walk<'w> {
     /// Where the records of Services begin: neighbouring turns begin far apart. Turn 0 begins with
     /// the first one.
     pub turn: u32,
-    /// The apex as the data of SOA and NS ends: in full, or as a compression pointer.
-    pub apex: &'w [u8],
-    /// How long a negative answer may be cached, in seconds: MINIMUM of the SOA record.
-    pub minimum_secs: u32,
+    /// The compression pointer by which names in the data of SOA and NS end; `None` to write the
+    /// apex in full.
+    pub apex: Option<[u8; 2]>,
+    /// TTL of all records, in seconds: MINIMUM of the SOA record as well.
+    pub ttl_secs: u32,
 }
 
 /// A record as a walk meets it. Its owner is the name that is walked, its class IN.
@@ -66,12 +67,7 @@ pub enum Origin<'r> {
 impl<'w> Walk<'w> {
     /// Over all records of `records`, from the first, in full.
     pub fn whole(records: &'w Records) -> Self {
-        Self {
-            records,
-            turn: 0,
-            apex: records.zone().apex().wire(),
-            minimum_secs: records.ttl_secs(),
-        }
+        Self { records, turn: 0, apex: None, ttl_secs: records.ttl_secs() }
     }
 
     /// Visits the records of type `rtype` at `node` until `visit` returns `false`. Returns whether
@@ -134,14 +130,16 @@ impl<'w> Walk<'w> {
         rtype: u16,
         visit: &mut impl FnMut(Record<'_>) -> bool,
     ) -> bool {
+        let zone = self.records.zone();
+        let apex = self.apex.as_ref().map_or(zone.apex().wire(), |pointer| pointer);
         let numbers;
         let rdata: &[&[u8]] = match (*node, rtype) {
             (Node::Apex, rtype::SOA) => {
-                numbers = soa_numbers(self.records.serial(), self.minimum_secs);
-                &[NS, self.apex, HOSTMASTER, self.apex, &numbers]
+                numbers = soa_numbers(self.records.serial(), self.ttl_secs);
+                &[NS, apex, HOSTMASTER, apex, &numbers]
             }
-            (Node::Apex, rtype::NS) => &[NS, self.apex],
-            (Node::Version, rtype::TXT) => &[self.records.zone().schema().version()],
+            (Node::Apex, rtype::NS) => &[NS, apex],
+            (Node::Version, rtype::TXT) => &[zone.schema().version()],
             _ => return true,
         };
         visit(Record { rtype, rdata, origin: Origin::Zone })
