@@ -36,6 +36,7 @@ use foldhash::fast::RandomState;
 use imbl::shared_ptr::DefaultSharedPtr;
 use imbl::{GenericHashMap, OrdMap, Vector};
 use shared::prefix::Prefix;
+use smallvec::SmallVec;
 
 use crate::name::{Name, Text};
 
@@ -237,7 +238,7 @@ pub struct Service {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// It has addresses of its own, at most one of each family.
-    ClusterIp(Box<[IpAddr]>),
+    ClusterIp(SmallVec<[IpAddr; 2]>),
     /// It has those of its endpoints.
     Headless,
     /// It is an alias.

@@ -81,7 +81,7 @@ impl ServiceObject {
             ["None"] => Ok(Shape::Headless),
             _ => {
                 let addresses = address::parse_all("spec.clusterIPs", texts, left_out)?;
-                Ok(Shape::ClusterIp(addresses.into()))
+                Ok(Shape::ClusterIp(addresses.into_iter().collect()))
             }
         }
     }

@@ -47,7 +47,7 @@ impl ServiceImportObject {
                 let texts = spec.ips.iter().map(String::as_str);
                 match address::parse_all("spec.ips", texts, left_out)? {
                     addresses if addresses.is_empty() => return Ok(None),
-                    addresses => Shape::ClusterIp(addresses.into()),
+                    addresses => Shape::ClusterIp(addresses.into_iter().collect()),
                 }
             }
             Some(other) => return Err(Reason::ImportType { value: other.to_owned() }),

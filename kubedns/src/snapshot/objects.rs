@@ -17,6 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use shared::prefix::Prefix;
+use smallvec::SmallVec;
 
 use super::bytes::{Cursor, put_text};
 use crate::name::{Name, Text, push_label, push_port_label};
@@ -167,7 +168,7 @@ fn take_service(key: Key, cursor: &mut Cursor<'_>) -> Option<Service> {
     let shape = match cursor.take_u8()? {
         CLUSTER_IP => {
             let count = cursor.take_u8()?;
-            let addresses: Option<Box<[IpAddr]>> =
+            let addresses: Option<SmallVec<[IpAddr; 2]>> =
                 (0..count).map(|_| take_address(cursor)).collect();
             Shape::ClusterIp(addresses.filter(|addresses| !addresses.is_empty())?)
         }
