@@ -210,14 +210,10 @@ pub const PLUGINS: &[Plugin] = &[
 /// Plugins that there are, and why they cannot be run.
 const REFUSED: &[(&str, &str)] = &[
     ("auto", "zone files cannot be found by pattern; remove the line"),
-    (
-        "autopath",
-        "search lists are not walked on behalf of clients; remove the line, or lower \
-        ndots in the pods",
-    ),
+    ("autopath", "not read from a Corefile; remove the line, and start dnscache with --autopath"),
     ("azure", "cloud zones are not read; forward the zone to a server that has it"),
     ("clouddns", "cloud zones are not read; forward the zone to a server that has it"),
-    ("dns64", "addresses are not translated; remove the line"),
+    ("dns64", "not read from a Corefile; remove the line, and start dnscache with --dns64"),
     ("dnssec", "answers are not signed; forward the zone to a server that signs it"),
     ("dnstap", "there is no dnstap stream; remove the line"),
     ("erratic", "faults are not made on purpose; remove the line"),
@@ -227,7 +223,7 @@ const REFUSED: &[(&str, &str)] = &[
         "write the federations into the key `federations` of the ConfigMap kube-dns, \
         and remove the line",
     ),
-    ("file", "zone files are not read; forward the zone to a server that has it"),
+    ("file", "not read from a Corefile; remove the line, and start dnscache with --zone-file"),
     ("geoip", "places of clients are not known; remove the line"),
     ("grpc", "upstreams over gRPC are not asked; use forward"),
     ("grpc_server", "there is no listener for gRPC; remove the line"),
