@@ -21,7 +21,7 @@ fn a_small_cluster_is_measured_from_start_to_last_change() {
     assert_eq!((&size["services"], &size["endpoints"]), (&20.into(), &1_360.into()));
     assert!(size["start_seconds"]["median"].as_f64().unwrap() > 0.0, "{size}");
     assert!(size["peak_megabytes"]["median"].as_f64().unwrap() > 1.0, "{size}");
-    assert_eq!(figures["answers"].as_array().unwrap().len(), 5);
+    assert_eq!(figures["answers"].as_array().unwrap().len(), 8);
     for answers in figures["answers"].as_array().unwrap() {
         assert!(answers["over_floor"].as_f64().unwrap() > 0.0, "{answers}");
     }
