@@ -3,6 +3,7 @@
 //! Core. The rules are those of CoreDNS's lexer, whose oddities are part of the language: a quote
 //! opens only at the beginning of a word, and a `#` inside a word hides the rest of that word.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -30,7 +31,24 @@ pub struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+        write!(f, "{}:{}", self.in_file(), self.column)
+    }
+}
+
+impl Place {
+    /// The file and the line.
+    pub fn in_file(&self) -> String {
+        format!("{}:{}", printable(&self.file), self.line)
+    }
+}
+
+/// Returns `text` in one line: control characters, which names of files may have as well, become
+/// blanks.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) {
+        text.replace(char::is_control, " ").into()
+    } else {
+        text.into()
     }
 }
 

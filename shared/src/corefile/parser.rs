@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::lexer::{Place, Token, tokens};
+use super::lexer::{Place, Token, printable, tokens};
 use super::variables::{self, Variable};
 
 /// A parsed Corefile: imports, snippets and variables are replaced.
@@ -56,7 +56,7 @@ pub struct Line {
 
 /// Why a file is not a Corefile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{place}: {reason}")]
+#[error("{place}: {}", printable(reason))]
 pub struct Error {
     /// Where.
     pub place: Place,

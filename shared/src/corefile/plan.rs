@@ -138,9 +138,8 @@ impl Plan {
 
     /// What cannot be run: one line for each reason, with file and line.
     pub fn refusals(&self) -> Vec<String> {
-        let line = |row: &Row, reason: &String| {
-            format!("{}:{}: {}: {reason}", row.place.file, row.place.line, row.text)
-        };
+        let line =
+            |row: &Row, reason: &String| format!("{}: {}: {reason}", row.place.in_file(), row.text);
         let rows = self.rows.iter();
         rows.flat_map(|row| row.refused.iter().map(move |reason| line(row, reason))).collect()
     }

@@ -10,7 +10,9 @@ pub fn corefile(bytes: &[u8]) {
     let (main, other) = text.split_once('\0').unwrap_or((&text, ""));
     let parsed = match read(main, other) {
         Ok(parsed) => parsed,
-        Err(Error { place, reason }) => {
+        Err(error) => {
+            assert!(!error.to_string().contains('\n'), "{error:?}");
+            let Error { place, reason } = error;
             let lines = main.lines().count().max(other.lines().count()).max(1);
             assert!((1..=lines).contains(&(place.line as usize)), "{place}: {reason}");
             assert!(place.column > 0 && !reason.is_empty());

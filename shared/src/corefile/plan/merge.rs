@@ -27,7 +27,7 @@ pub fn merge(plan: &Plan, program: Program, given: &Given) -> Merged {
             Some(_) if is_same(plan, program, (setting, given)) => {}
             Some(flag) => merged.conflicts.push(format!(
                 "{}: {} gives way to {flag} of the command line or the environment",
-                place(row),
+                row.place.in_file(),
                 setting.argument()
             )),
         }
@@ -44,7 +44,7 @@ pub fn restarts(before: &[String], plan: &Plan, program: Program, given: &Given)
     for (row, setting) in plan.settings(program).filter(|(_, setting)| needs(setting)) {
         let argument = setting.argument();
         if !before.contains(&argument) && !now.contains(&argument) {
-            let place = place(row);
+            let place = row.place.in_file();
             lines
                 .push(format!("{place}: {argument} is applied by a restart of {}", program.name()));
         }
@@ -63,11 +63,6 @@ pub fn restarts(before: &[String], plan: &Plan, program: Program, given: &Given)
         format!("{argument} is no longer set, which a restart of {} applies", program.name())
     }));
     lines
-}
-
-/// `FILE:LINE`
-fn place(row: &Row) -> String {
-    format!("{}:{}", row.place.file, row.place.line)
 }
 
 /// The flag of `given` that wins over `setting`.

@@ -10,7 +10,7 @@ use super::{Plan, Program, Row, Setting, is_live};
 
 /// The plan as a table: file and line, the words, and what becomes of them.
 pub fn table(plan: &Plan) -> String {
-    let place = |row: &Row| format!("{}:{}", row.place.file, row.place.line);
+    let place = |row: &Row| row.place.in_file();
     let words = |row: &Row| format!("{}{}", if row.is_option { "  " } else { "" }, row.text);
     let width = |text: &dyn Fn(&Row) -> String, max: usize| {
         plan.rows.iter().map(|row| text(row).chars().count()).max().unwrap_or(0).min(max)

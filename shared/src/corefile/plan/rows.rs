@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::lexer::{Place, Token};
+use super::super::lexer::{Place, Token, printable};
 use super::super::parser::{Block, Line};
 use super::{Program, Row, Setting};
 
@@ -65,7 +65,7 @@ impl Rows {
 
     /// Notes why the line cannot be run.
     pub fn refuse(&mut self, index: usize, reason: impl Into<String>) {
-        let reason = reason.into();
+        let reason = printable(&reason.into()).into_owned();
         if let Some(row) = self.rows.get_mut(&index)
             && !row.refused.contains(&reason)
         {
@@ -95,7 +95,7 @@ impl Rows {
 /// Words in one line, quoted if they have blanks.
 fn words<'t>(tokens: impl IntoIterator<Item = &'t Token>) -> String {
     let word = |token: &Token| {
-        let text = token.text.replace(|c: char| c.is_control(), " ");
+        let text = printable(&token.text).into_owned();
         let is_plain = !text.is_empty() && !text.contains(char::is_whitespace);
         if is_plain { text } else { format!("\"{}\"", text.replace('"', "\\\"")) }
     };
