@@ -186,9 +186,9 @@ impl<'w> Writing<'w, '_> {
         true
     }
 
-    /// Writes the addresses of the targets of the SRV records at `node`, the first of which is at
-    /// `record_at`, as far as they fit: if not, that is no truncation (RFC 2782; RFC 2181 section
-    /// 9).
+    /// Writes the addresses of the targets of the SRV records at `node`. The first SRV record is at
+    /// `record_at`. Addresses that do not fit are left out without setting TC (RFC 2782; RFC 2181
+    /// section 9).
     fn targets(&mut self, node: &Node<'_>, mut record_at: usize) {
         let walk = self.walk;
         walk.targets(node, &mut |target| {

@@ -100,7 +100,7 @@ impl Publisher {
         }
     }
 
-    /// Takes one piece of news. Nobody sees it before the next [`Publisher::publish`].
+    /// Adds one change. Readers see it after the next [`Publisher::publish`].
     pub fn take(&mut self, news: News) {
         match news {
             News::Listing(scope) => {

@@ -416,7 +416,7 @@ impl Follower {
         Ok(())
     }
 
-    /// The answer to `request`; one that is no success is trouble.
+    /// Sends `request` and returns the response. Fails if its status is not a success.
     async fn ask(&self, request: Request<Vec<u8>>) -> Result<Response<Body>, Trouble> {
         let client = self.cluster.client();
         let asked = client.send(request.map(Body::from));

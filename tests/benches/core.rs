@@ -84,16 +84,14 @@ fn cache_hit(bencher: Bencher<'_, '_>, addresses: u8) {
 fn reduce_reply(bencher: Bencher<'_, '_>, addresses: u8) {
     let said = reply("web.example.test", addresses);
     let name = Name::parse("web.example.test").expect("a name");
-    let asked = Asked {
-        name: name.wire(),
-        qtype: rtype::A,
-        dnssec_ok: false,
-        owned: false,
-        is_theirs: &|_, _| true,
-    };
+    bench_reduce(bencher, &said, &name, rtype::A);
+}
+
+fn bench_reduce(bencher: Bencher<'_, '_>, said: &[u8], name: &Name, qtype: u16) {
+    let asked =
+        Asked { name: name.wire(), qtype, dnssec_ok: false, owned: false, is_theirs: &|_, _| true };
     let limits = Limits { ttl_min: 0, ttl_max: 86_400, negative_max: 300 };
-    bencher
-        .bench_local(|| reduce(black_box(&said), &asked, &limits).map(|reply| reply.entry.len()));
+    bencher.bench_local(|| reduce(black_box(said), &asked, &limits).map(|reply| reply.entry.len()));
 }
 
 /// The dearest replies of 64 KiB: 4,000 records whose owner, by a pointer, is a name of 110 labels,
@@ -115,16 +113,7 @@ fn reduce_crafted(bencher: Bencher<'_, '_>, place: &str) {
     (said[2], said[3], said[11]) = (0x81, 0x80, 0);
     said[6..8].copy_from_slice(&4_000_u16.to_be_bytes());
     let name = Name::parse(question).expect("a name");
-    let asked = Asked {
-        name: name.wire(),
-        qtype: rtype::TXT,
-        dnssec_ok: false,
-        owned: false,
-        is_theirs: &|_, _| true,
-    };
-    let limits = Limits { ttl_min: 0, ttl_max: 86_400, negative_max: 300 };
-    bencher
-        .bench_local(|| reduce(black_box(&said), &asked, &limits).map(|reply| reply.entry.len()));
+    bench_reduce(bencher, &said, &name, rtype::TXT);
 }
 
 fn service(index: usize, spec: Value) -> Input {

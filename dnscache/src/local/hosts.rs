@@ -356,7 +356,7 @@ const NAMES_LEN_MAX: usize = 64 << 20;
 const REFUSED_MAX: usize = 10;
 /// Characters of a description.
 const REASON_LEN_MAX: usize = 200;
-const NOT_A_HOST: &str = "the hosts table does not have this name, and there is no fallthrough";
+const NOT_A_HOST: &str = "this name is not in the hosts table, and fallthrough is not set";
 
 #[cfg(test)]
 mod tests;

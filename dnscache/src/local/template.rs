@@ -126,7 +126,7 @@ fn every_name() -> Regex {
     Regex::new(".*").expect("a valid expression")
 }
 
-const NO_MATCH: &str = "no pattern of the template matches, and there is no fallthrough";
+const NO_MATCH: &str = "this name matches no pattern of the template, and fallthrough is not set";
 const SERVFAIL: &str = "a template answers SERVFAIL";
 const NO_RECORD: &str = "the text of a template is not a record for this name";
 

@@ -10,7 +10,6 @@ const OPT_LEN: usize = 11;
 const ERROR_TEXT_MAX: usize = 96;
 /// Bytes of the edns-tcp-keepalive option in a reply (RFC 7828 section 3.1).
 const KEEPALIVE_LEN: usize = 6;
-
 /// Bytes of the COOKIE option in a reply (RFC 9018 section 4).
 const COOKIE_LEN: usize = 4 + size_of::<Cookie>();
 /// What stands before the cookies in that option.

@@ -54,7 +54,7 @@ pub(super) struct Asked<'a, 'h> {
     pub name: &'a str,
     pub zone: &'a str,
     pub qtype: &'a str,
-    /// The groups of the pattern that matched; `None` if there is no pattern.
+    /// What each group of the pattern matched; `None` if the template has no pattern.
     pub groups: Option<&'a Captures<'h>>,
 }
 

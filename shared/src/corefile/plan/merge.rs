@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Plan, Program, Row, Setting, is_live};
+use super::{Plan, Program, Setting, is_live};
 
 pub use crate::flags::Given;
 
