@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use shared::clock::Moment;
-use shared::wire::{Query, Reply};
+use shared::wire::{Query, Reply, with_ancestors};
 
 pub use changed::Blame;
 use changed::Changed;
@@ -332,14 +332,6 @@ impl Cache {
         places.dedup();
         if places.len() > PLACES_MAX { vec![changed::ANY] } else { places }
     }
-}
-
-/// `name` and every name above it, the root last, all in wire form.
-fn with_ancestors(name: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::successors(Some(name), |name| {
-        let (&length, rest) = name.split_first()?;
-        if length == 0 { None } else { rest.get(usize::from(length)..) }
-    })
 }
 
 /// Below this many entries a shard's bound would be too coarse.

@@ -30,7 +30,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use shared::wire::rtype;
+use shared::wire::{rtype, with_ancestors};
 
 use autopath::Autopath;
 use dns64::Dns64;
@@ -178,14 +178,8 @@ impl Local {
 
     /// Returns the block with the longest zone that `name` is at or below.
     fn block(&self, name: &[u8]) -> Option<(usize, &Block)> {
-        let mut rest = Some(name);
-        while let Some(suffix) = rest {
-            if let Some(&index) = self.zones.get(suffix) {
-                return Some((index, self.blocks.get(index)?));
-            }
-            rest = name::parent(suffix);
-        }
-        None
+        let index = *with_ancestors(name).find_map(|zone| self.zones.get(zone))?;
+        Some((index, self.blocks.get(index)?))
     }
 }
 

@@ -48,7 +48,7 @@ pub struct Answer {
     pub lifetime_secs: u32,
     /// The alias at which the answer ends without records of the asked type, in wire form and lower
     /// case: its target may be somebody else's to answer.
-    pub dangling: Option<Vec<u8>>,
+    pub dangling: Option<Box<[u8]>>,
 }
 
 /// What is asked, and of whom: as much as decides what may be believed.
@@ -289,8 +289,8 @@ impl<'m> Chain<'m> {
             let target = record.target().filter(|_| record.rtype == rtype::SRV);
             [Some(&record.owner), target].into_iter().flatten().map(wire).collect::<Vec<_>>()
         };
-        let mut names: Vec<Box<[u8]>> = records.flat_map(of_record).map(Into::into).collect();
-        names.push(wire(&self.end).into());
+        let mut names: Vec<Box<[u8]>> = records.flat_map(of_record).collect();
+        names.push(wire(&self.end));
         names.sort_unstable();
         names.dedup();
         names
@@ -298,13 +298,9 @@ impl<'m> Chain<'m> {
 }
 
 /// `name` in wire form and lower case.
-fn wire(name: &Name) -> Vec<u8> {
-    let mut wire = Vec::with_capacity(name.len());
-    for label in name.iter() {
-        wire.push(label.len() as u8); // a label has 63 bytes at most
-        wire.extend(label.iter().map(u8::to_ascii_lowercase));
-    }
-    wire.push(0);
+fn wire(name: &Name) -> Box<[u8]> {
+    let mut wire = rows::wire(name);
+    wire.make_ascii_lowercase(); // a length byte is at most 63, below every letter
     wire
 }
 

@@ -372,6 +372,14 @@ pub fn labels(name: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     })
 }
 
+/// Returns `name`, in wire form, and the names above it; the root is the last one.
+pub fn with_ancestors(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(name), |name| {
+        let (&length, rest) = name.split_first()?;
+        if length == 0 { None } else { rest.get(usize::from(length)..) }
+    })
+}
+
 /// Reads the SOA record at `start`; yields the offset behind it and its serial.
 fn read_soa(message: &[u8], start: usize) -> Option<(usize, u32)> {
     let mut at = start;

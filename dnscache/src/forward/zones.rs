@@ -10,7 +10,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use shared::clock::Moment;
-use shared::wire::labels;
+use shared::wire::{labels, with_ancestors};
 
 /// The tokens of all zones; several zones share a place if their hashes meet.
 #[derive(Debug)]
@@ -74,8 +74,7 @@ impl Zones {
 
 /// Returns the name above `name`; `name` itself if it has one label.
 fn parent(name: &[u8]) -> &[u8] {
-    let label = name.first().map_or(0, |&len| usize::from(len));
-    name.get(1 + label..).filter(|rest| rest.len() > 1).unwrap_or(name)
+    with_ancestors(name).nth(1).filter(|parent| parent.len() > 1).unwrap_or(name)
 }
 
 /// Returns the part of `name` that is likely to belong to one owner: its last two labels, three if

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use shared::wire::{NAME_MAX, labels};
+use shared::wire::{NAME_MAX, labels, with_ancestors};
 
 /// Returns `name`, in wire form, as text in lower case with a final dot.
 pub fn text(name: &[u8]) -> String {
@@ -73,8 +73,7 @@ fn close(name: &mut [u8], start: usize) -> bool {
 
 /// Returns `name` without its first label; `None` for the root.
 pub fn parent(name: &[u8]) -> Option<&[u8]> {
-    let (&length, rest) = name.split_first()?;
-    if length == 0 { None } else { rest.get(usize::from(length)..) }
+    with_ancestors(name).nth(1)
 }
 
 /// Returns the name that `labels`, in wire form without the root label, and `suffix` make; `None`
@@ -106,14 +105,7 @@ impl Zones {
 
     /// Returns the longest of the zones that `name`, in wire form and lower case, is at or below.
     pub fn longest<'a>(&self, name: &'a [u8]) -> Option<&'a [u8]> {
-        let mut rest = Some(name);
-        while let Some(suffix) = rest {
-            if self.0.iter().any(|zone| **zone == *suffix) {
-                return Some(suffix);
-            }
-            rest = parent(suffix);
-        }
-        None
+        with_ancestors(name).find(|suffix| self.0.iter().any(|zone| **zone == **suffix))
     }
 
     /// Returns whether `name`, in wire form and lower case, is at or below one of the zones.

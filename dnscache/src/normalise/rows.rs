@@ -168,7 +168,7 @@ impl Row {
 }
 
 /// `name` in wire form, in its own case.
-fn wire(name: &Name) -> Box<[u8]> {
+pub(super) fn wire(name: &Name) -> Box<[u8]> {
     let mut wire = Vec::with_capacity(name.len());
     for label in name.iter() {
         wire.push(label.len() as u8); // a label has 63 bytes at most

@@ -6,7 +6,7 @@
 use std::str::FromStr;
 
 use shared::name::domain;
-use shared::wire::rcode;
+use shared::wire::{rcode, with_ancestors};
 
 use super::flag::wire;
 use super::{DEFAULT, Kind, Local, ROOT, Route, Routes, Suffix};
@@ -195,12 +195,7 @@ impl Lifetimes {
 
 /// Whether `name` is `zone` or below it, both in wire form and lower case.
 fn is_within(name: &[u8], zone: &[u8]) -> bool {
-    let mut rest = name;
-    while rest.len() > zone.len() {
-        let Some((length, tail)) = rest.split_first() else { return false };
-        rest = tail.get(usize::from(*length)..).unwrap_or_default();
-    }
-    rest == zone
+    with_ancestors(name).any(|it| it == zone)
 }
 
 /// As `--max-ttl`.

@@ -2,7 +2,9 @@
 //!
 //! Core. Knows the lists of the RFCs; does not know which of the names are routed after all.
 
-use shared::wire::{ErrorCode, HEADER_LEN, Owner, Query, Reply, Section, labels, rcode, rtype};
+use shared::wire::{
+    ErrorCode, HEADER_LEN, Owner, Query, Reply, Section, labels, rcode, rtype, with_ancestors,
+};
 
 use super::flag::wire;
 
@@ -80,8 +82,7 @@ impl Local<'_> {
 
 /// The name above `name`; the root is above itself.
 fn parent(name: &[u8]) -> &[u8] {
-    let label = name.first().map_or(0, |&length| usize::from(length));
-    name.get(1 + label..).filter(|rest| !rest.is_empty()).unwrap_or(name)
+    with_ancestors(name).nth(1).unwrap_or(name)
 }
 
 /// The zones of the lists in wire form.
