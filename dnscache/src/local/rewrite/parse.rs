@@ -139,13 +139,6 @@ impl Rewrite {
         words.end()?;
         Ok(Self { goes_on, act })
     }
-
-    /// Returns whether answers keep the rewritten name as their owner, which stub resolvers may
-    /// refuse.
-    pub fn leaves_owner(&self) -> bool {
-        let Act::Name { auto, answers, .. } = &self.act else { return false };
-        !auto && !answers.iter().any(|change| matches!(change, Change::Owner(..)))
-    }
 }
 
 fn refused(field: &str, reason: &'static str) -> RuleError {

@@ -188,18 +188,3 @@ fn a_hard_expression_takes_linear_time() {
     let name = format!("{0}.{0}.{0}", "a".repeat(63));
     assert_eq!(asked(&rules, &name, 1), "same");
 }
-
-#[test]
-fn rules_that_leave_another_owner_are_known() {
-    let rows = [
-        ("name a b", false),
-        ("name suffix a b", true),
-        ("name suffix a b answer auto", false),
-        ("name regex a b answer value a b", true),
-        ("name regex a b answer name a b", false),
-        ("ttl a 5", false),
-    ];
-    for (line, expected) in rows {
-        assert_eq!(rules(&[line])[0].leaves_owner(), expected, "{line}");
-    }
-}
