@@ -2,21 +2,20 @@
 //!
 //! Edge. What a Corefile means is the business of [`shared::corefile`].
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use shared::corefile::plugins::{self, Hosts, Rewrite as Words, Server};
+use shared::corefile::plugins::{self, Hosts, Kubernetes, Server, ZoneFile};
 use shared::corefile::{Follower, Merged, Plan, Source, State, Surroundings, Zone, open as follow};
 use shared::flags::chain;
-use shared::wire::ErrorCode;
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::local::dns64::Dns64;
 use crate::local::hosts::Options;
-use crate::local::keep::{self, BlockPlan, HostsPlan};
+use crate::local::keep::{self, AutopathPlan, BlockPlan, HostsPlan, ZoneFileError, ZonePlan};
 use crate::local::name::Zones;
-use crate::local::rewrite::{Rewrite, RuleError};
-use crate::local::template::{Template, Text};
-use crate::local::{rcode_number, type_number};
+use crate::local::template::Template;
 use crate::reload::Live;
 use crate::route::{ROOT, wire};
 
@@ -68,51 +67,30 @@ pub fn surroundings() -> Surroundings {
     Surroundings { judge: Some(judge), ..Surroundings::default() }
 }
 
-/// What is wrong with the rules of a block.
+/// What is wrong with the zone files of a block. A file that cannot be read is no mistake of the
+/// Corefile: it may be added later.
 fn judge(server: &Server) -> Vec<(usize, String)> {
-    let rewrites = server.rewrites.iter();
-    let rewrites = rewrites.filter_map(|it| Some((it.index, chain(&rewrite(it).err()?))));
-    let templates = server.templates.iter();
-    let templates = templates.filter_map(|it| Some((it.index, template(it, server).err()?)));
-    rewrites.chain(templates).collect()
-}
-
-fn rewrite(rule: &Words) -> Result<Rewrite, RuleError> {
-    Rewrite::parse(&rule.words.iter().map(String::as_str).collect::<Vec<_>>())
-}
-
-/// Makes a template. Fails with the reason.
-fn template(rule: &plugins::Template, server: &Server) -> Result<Template, String> {
-    let word = |what: &str, text: &str| format!("{text:?} is not {what}");
-    let qtype = rule.qtype.as_ref();
-    let qtype = qtype.map(|text| type_number(text).ok_or_else(|| word("a type", text)));
-    let rcode = rule.rcode.as_deref().unwrap_or("NOERROR");
-    let rcode = rcode_number(rcode).ok_or_else(|| word("a response code", rcode))?;
-    let patterns = rule.matches.iter().map(|text| text.parse().map_err(|it: RuleError| chain(&it)));
-    let records = rule.records.iter().map(|(section, text)| match text.parse::<Text>() {
-        Ok(text) => Ok((*section, text)),
-        Err(error) => Err(chain(&error)),
+    let files = server.files.iter().flat_map(|it| {
+        let plans = zone_files(it, server).into_iter();
+        plans.filter_map(|plan| match plan.read() {
+            Err(error @ ZoneFileError::Zone(..)) => Some((it.index, chain(&error))),
+            _ => None,
+        })
     });
-    let error = match &rule.error {
-        None => None,
-        Some((code, text)) => {
-            let known = ERROR_CODES.iter().find(|it| **it as u16 == *code);
-            let known = known.ok_or_else(|| word("an Extended DNS Error", &code.to_string()))?;
-            Some((*known, text.clone().into()))
-        }
-    };
-    let template = Template {
-        qtype: qtype.transpose()?,
+    files.collect()
+}
+
+fn template(rule: &plugins::Template, server: &Server) -> Template {
+    Template {
+        qtype: rule.qtype,
         zones: own_zones(&rule.zones, server),
         except: None,
-        patterns: patterns.collect::<Result<_, _>>()?,
-        records: records.collect::<Result<_, _>>()?,
-        rcode,
-        error,
+        patterns: rule.patterns.clone(),
+        records: rule.records.clone(),
+        rcode: rule.rcode,
+        error: rule.error.clone().map(|(code, text)| (code, text.into())),
         fallthrough: fallthrough(&rule.fallthrough),
-    };
-    template.check().map_err(|error| chain(&error))?;
-    Ok(template)
+    }
 }
 
 /// The rules of flags and Corefile.
@@ -130,12 +108,14 @@ fn plan_with(config: &Config, servers: &[Server]) -> keep::Plan {
     let block = |server: &Server| {
         let mut block = of_flags.first().cloned().unwrap_or_default();
         block.rules.zones = server.zones().map(name).collect();
-        // Those that are wrong were refused before.
-        let own = server.rewrites.iter().filter_map(|it| rewrite(it).ok());
+        let own = server.rewrites.iter().cloned();
         block.rules.rewrites = block.rules.rewrites.iter().cloned().chain(own).collect();
-        let own = server.templates.iter().filter_map(|it| template(it, server).ok());
+        let own = server.templates.iter().map(|it| template(it, server));
         block.rules.templates = block.rules.templates.iter().cloned().chain(own).collect();
         block.hosts.extend(server.hosts.iter().map(|it| hosts(it, server)));
+        block.autopath.extend(autopath(server, config));
+        block.zone_files.extend(server.files.iter().flat_map(|it| zone_files(it, server)));
+        block.rules.dns64 = server.dns64.as_ref().and_then(dns64).or(block.rules.dns64);
         block
     };
     let mut blocks: Vec<BlockPlan> = servers.iter().map(block).collect();
@@ -171,19 +151,36 @@ fn hosts(hosts: &Hosts, server: &Server) -> HostsPlan {
     }
 }
 
+/// The search lists of the pods of the cluster of `server`.
+fn autopath(server: &Server, config: &Config) -> Option<AutopathPlan> {
+    let autopath = server.autopath.as_ref()?;
+    let domain = name(server.kubernetes.as_ref()?.domain.as_ref()?);
+    let resolv_file =
+        autopath.file.as_ref().map_or_else(|| config.resolv_file.clone(), PathBuf::from);
+    Some(AutopathPlan { domain, resolv_file, zones: own_zones(&autopath.zones, server) })
+}
+
+fn dns64(rule: &plugins::Dns64) -> Option<Dns64> {
+    let mut parsed: Dns64 = rule.prefix.parse().ok()?;
+    parsed.translate_all = rule.translate_all;
+    Some(parsed)
+}
+
+/// A plan for each zone of a line `file`. What kubernetes answers for is not taken from the file.
+fn zone_files(rule: &ZoneFile, server: &Server) -> Vec<ZonePlan> {
+    let kubernetes = server.kubernetes.iter().flat_map(Kubernetes::zones);
+    let except = Zones::new(kubernetes.map(name).collect());
+    let plan = |zone| ZonePlan {
+        file: rule.file.clone().into(),
+        origin: name(zone),
+        fallthrough: fallthrough(&rule.fallthrough),
+        except: Some(except.clone()),
+        is_fixed: rule.is_fixed,
+    };
+    rule.zones.iter().map(plan).collect()
+}
+
 /// A zone in wire form and lower case.
 fn name(zone: &Zone) -> Box<[u8]> {
     wire(zone.as_str()).unwrap_or_else(|| ROOT.into())
 }
-
-/// What a template can say beside its answer (RFC 8914 section 4).
-const ERROR_CODES: [ErrorCode; 8] = [
-    ErrorCode::Other,
-    ErrorCode::Blocked,
-    ErrorCode::Censored,
-    ErrorCode::Filtered,
-    ErrorCode::Prohibited,
-    ErrorCode::NotAuthoritative,
-    ErrorCode::NotSupported,
-    ErrorCode::NetworkError,
-];

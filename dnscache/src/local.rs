@@ -19,17 +19,16 @@ pub mod flags;
 pub mod hosts;
 pub mod keep;
 pub mod made;
-pub mod name;
 pub mod pending;
 pub mod rewrite;
 pub mod template;
-mod terms;
 pub mod zone;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+pub use shared::rules::name;
 use shared::wire::{rtype, with_ancestors};
 
 use autopath::Autopath;
@@ -39,7 +38,6 @@ use made::Made;
 use pending::Pending;
 use rewrite::{Rewrite, Rewritten};
 use template::{Answered, Template};
-pub use terms::{rcode_number, type_number};
 use zone::ZoneFile;
 
 /// The rules of all zones.

@@ -44,6 +44,7 @@ pub mod prefix;
 pub mod probe;
 pub mod ready;
 pub mod reverse;
+pub mod rules;
 pub mod serve;
 pub mod shutdown;
 pub mod watcher;

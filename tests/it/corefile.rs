@@ -44,7 +44,7 @@ struct Pod {
     directory: TempDir,
     api: ApiServer,
     _kubeconfig: NamedTempFile,
-    words: [(&'static str, String); 3],
+    words: [(&'static str, String); 4],
     upstream: Upstream,
     dns: SocketAddr,
     kubedns: SocketAddr,
@@ -78,8 +78,20 @@ impl Pod {
     /// Starts it with this Corefile, in which `UPSTREAM` is the address of the upstream, and with
     /// further flags for dnscache.
     async fn start(corefile: &str, flags: &[String]) -> Self {
-        let (api, upstream) = (api_server().await, Upstream::start(FAR).await);
+        Self::start_in(TempDir::new().unwrap(), corefile, flags).await
+    }
+
+    /// The same with files beside the Corefile, whose directory is `DIRECTORY`.
+    async fn start_with(corefile: &str, files: &[(&str, &str)]) -> Self {
         let directory = TempDir::new().unwrap();
+        for (name, text) in files {
+            write(&directory.path().join(name), text);
+        }
+        Self::start_in(directory, corefile, &[]).await
+    }
+
+    async fn start_in(directory: TempDir, corefile: &str, flags: &[String]) -> Self {
+        let (api, upstream) = (api_server().await, Upstream::start(FAR).await);
         let path = directory.path().join("Corefile");
         let kubeconfig = api.kubeconfig(None);
         let hosts = directory.path().join("hosts");
@@ -88,6 +100,7 @@ impl Pod {
             ("UPSTREAM", upstream.address.to_string()),
             ("KUBECONFIG", kubeconfig.path().display().to_string()),
             ("HOSTS", hosts.display().to_string()),
+            ("DIRECTORY", directory.path().display().to_string()),
         ];
         write(&path, &filled(&words, corefile));
         let file = format!("--corefile={}", path.display());
@@ -374,6 +387,64 @@ async fn questions_are_rewritten_and_answered_from_templates() {
     http::eventually(pod.http, "/readyz?verbose", 200, "Corefile:2: rewrite name regex (shop")
         .await;
     pod.answers("shop.example.org. A", "NOERROR", &["shop.example.org. 5 IN A 10.96.0.7"]).await;
+    pod.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn search_lists_zone_files_and_nat64_are_those_of_the_file() {
+    let corefile = ".:53 {
+        kubernetes cluster.local in-addr.arpa {
+            fallthrough in-addr.arpa
+        }
+        autopath @kubernetes
+        forward . UPSTREAM
+    }
+    z.example:53 {
+        file DIRECTORY/db.z {
+            fallthrough below.z.example
+        }
+        forward . UPSTREAM
+        dns64 64:1337::/96
+    }
+    ";
+    const ZONE: &str = "@ 300 IN SOA ns mail 7 60 60 60 30\n@ NS ns\nns 60 A 192.0.2.53\n\
+        *.wild 60 A 192.0.2.54\nsub NS ns.sub\nns.sub 60 A 192.0.2.55\n";
+    let pod = Pod::start_with(corefile, &[("db.z", ZONE)]).await;
+    pod.upstream.answer("www.example.org. A", &["www.example.org. 300 A 192.0.2.80"]);
+    pod.upstream.answer("a.below.z.example. A", &["a.below.z.example. 300 A 192.0.2.81"]);
+    let walked = [
+        "www.example.org. 300 IN A 192.0.2.80",
+        "www.example.org.shop.svc.cluster.local. 300 IN CNAME www.example.org.",
+    ];
+    let rows: [(&str, &str, &[&str]); 7] = [
+        ("www.example.org.shop.svc.cluster.local. A", "NOERROR", &walked),
+        ("ns.z.example. A", "NOERROR", &["ns.z.example. 60 IN A 192.0.2.53"]),
+        ("a.wild.z.example. A", "NOERROR", &["a.wild.z.example. 60 IN A 192.0.2.54"]),
+        ("a.wild.z.example. AAAA", "NOERROR", &["a.wild.z.example. 60 IN AAAA 64:1337::c000:236"]),
+        ("a.below.z.example. A", "NOERROR", &["a.below.z.example. 300 IN A 192.0.2.81"]),
+        ("no.z.example. A", "NXDOMAIN", &[]),
+        (
+            "web.shop.svc.cluster.local. A",
+            "NOERROR",
+            &["web.shop.svc.cluster.local. 5 IN A 10.96.0.7"],
+        ),
+    ];
+    for (question, status, answers) in rows {
+        pod.answers(question, status, answers).await;
+    }
+    assert_eq!(pod.upstream.seen("no.z.example.").len(), 0);
+
+    // A changed zone file is followed. A broken one keeps the last good zone.
+    let file = pod.directory.path().join("db.z");
+    write(&file, &ZONE.replace("192.0.2.54", "192.0.2.56"));
+    pod.answers("a.wild.z.example. A", "NOERROR", &["a.wild.z.example. 60 IN A 192.0.2.56"]).await;
+    write(&file, "nonsense\n");
+    http::eventually(pod.http, "/readyz?verbose", 200, "db.z: line 1: ").await;
+    pod.answers("ns.z.example. A", "NOERROR", &["ns.z.example. 60 IN A 192.0.2.53"]).await;
+    // A Corefile that names a broken file is refused with its line.
+    write(&pod.path(), &pod.filled(corefile).replace("autopath @kubernetes", ""));
+    let page = http::eventually(pod.http, "/readyz?verbose", 200, "Corefile:9: file ").await;
+    assert!(page.contains("db.z: line 1: "), "{page}");
     pod.end().await;
 }
 

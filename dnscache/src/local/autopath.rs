@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use shared::wire::{labels, rcode, rtype};
 
 use super::made::Made;
-use super::name::{self, joined};
+use super::name::{self, Zones, joined};
 use super::pending::{Came, Next, Pending};
 use super::{Local, Outcome};
 use crate::normalise::{Row, Rows};
@@ -30,6 +30,8 @@ pub struct Autopath {
     pub domain: Box<[u8]>,
     /// The search domains behind those of the cluster, likewise.
     pub search: Vec<Box<[u8]>>,
+    /// The zones in which a walk begins.
+    pub zones: Zones,
 }
 
 /// Returns the search domains of a resolv.conf: those of its last line `search` or `domain`.
@@ -133,7 +135,7 @@ impl Autopath {
     /// Returns the walk that begins with the question for `qtype` at `name`, in wire form and lower
     /// case; `None` if it does not look like the first one of a walk.
     pub fn walk(&self, name: &[u8], qtype: u16, place: (usize, usize)) -> Option<Walk> {
-        let base = self.base(name)?;
+        let base = self.base(name).filter(|_| self.zones.hold(name))?;
         let namespace = &name[base.len()..];
         let left = self.names_behind(name).into();
         let mut parent = name;

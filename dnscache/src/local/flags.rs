@@ -7,6 +7,7 @@ use clap::Args;
 use super::Block;
 use super::dns64::{Dns64, PrefixError};
 use super::keep::{AutopathPlan, BlockPlan, HostsPlan, Plan, ZoneFileError, ZonePlan};
+use super::name::Zones;
 use super::rewrite::{Rewrite, RuleError};
 use super::template::Template;
 
@@ -57,7 +58,12 @@ impl LocalFlags {
     /// The rules that the flags make, for names of all zones. `domains` are those of the cluster,
     /// in wire form and lower case; `resolv_file` has the search domains of the node.
     pub fn plan(&self, domains: Vec<Box<[u8]>>, resolv_file: &Path) -> Plan {
-        let walk = |domain: Box<[u8]>| AutopathPlan { domain, resolv_file: resolv_file.to_owned() };
+        let resolv_file = || resolv_file.to_owned();
+        let walk = |domain: Box<[u8]>| AutopathPlan {
+            domain,
+            resolv_file: resolv_file(),
+            zones: Zones::all(),
+        };
         let autopath = domains.iter().filter(|_| self.autopath).cloned().map(walk).collect();
         let filter = self.filter_aaaa.then(|| Template::without_aaaa(domains));
         let rules = Block {

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::autopath::{self, Autopath};
 use super::hosts::{Builder, Hosts, Options, Table};
+use super::name::Zones;
 use super::{Block, Local};
 use crate::cache::Cache;
 use zones::LoadedZone;
@@ -59,6 +60,8 @@ pub struct AutopathPlan {
     pub domain: Box<[u8]>,
     /// The resolv.conf with the search domains that kubelet appends to those of the cluster.
     pub resolv_file: PathBuf,
+    /// The zones in which a walk begins.
+    pub zones: Zones,
 }
 
 /// A table of hosts.
@@ -279,6 +282,7 @@ impl Keeper {
             block.autopath.extend(walks.map(|(plan, search)| Autopath {
                 domain: plan.domain.clone(),
                 search: search.clone(),
+                zones: plan.zones.clone(),
             }));
             block.zone_files.extend(zones::files(&plan.zone_files, &mut zones));
             block

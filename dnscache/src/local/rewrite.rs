@@ -1,74 +1,16 @@
 //! Rules that ask another question in place of the client's, and turn its answer back.
 //!
-//! Core. The rules are those of CoreDNS's plugin `rewrite`: they work on the text of a name, in
-//! lower case with a final dot. Each rule is looked at once, in order, so rules cannot loop. Rules
-//! about answers run in the opposite order.
+//! Core. Each rule is looked at once, in order, so rules cannot loop. Rules about answers run in
+//! the opposite order.
 
-mod parse;
-
-use regex::bytes::{Captures, Regex};
+use shared::rules::name;
+use shared::rules::rewrite::{Act, fill};
 use shared::wire::rtype;
 
 use super::made::Made;
-use super::name;
 use crate::normalise::{Row, Rows};
 
-pub(super) use parse::regex;
-pub use parse::{RuleError, words};
-
-/// A rule.
-#[derive(Clone, Debug)]
-pub struct Rewrite {
-    /// Rules behind it are looked at as well after it was applied.
-    goes_on: bool,
-    act: Act,
-}
-
-/// What a rule does.
-#[derive(Clone, Debug)]
-enum Act {
-    Name { matches: Matches, to: Box<str>, auto: bool, answers: Box<[Change]> },
-    Type { from: u16, to: u16 },
-    Ttl { matches: Matches, change: Change },
-    Rcode { matches: Matches, change: Change },
-}
-
-/// Which names a rule is about.
-#[derive(Clone, Debug)]
-enum Matches {
-    Exact(Box<str>),
-    Prefix(Box<str>),
-    Suffix(Box<str>),
-    Substring(Box<str>),
-    Regex(Regex),
-}
-
-/// What is changed in an answer.
-#[derive(Clone, Debug)]
-pub enum Change {
-    /// The name `from` and names below it become `to` and names below that, as owners and targets.
-    Below {
-        /// As text.
-        from: Box<str>,
-        /// As text.
-        to: Box<str>,
-    },
-    /// The end `from` of owners and targets becomes `to`.
-    End {
-        /// As text.
-        from: Box<str>,
-        /// As text.
-        to: Box<str>,
-    },
-    /// Owners that match become `to`.
-    Owner(Regex, Box<str>),
-    /// Targets that match become `to`.
-    Target(Regex, Box<str>),
-    /// TTLs are kept within these bounds, in seconds.
-    Ttl(u32, u32),
-    /// The first response code becomes the second.
-    Rcode(u16, u16),
-}
+pub use shared::rules::rewrite::{Change, Rewrite, RuleError};
 
 /// A question after the rules.
 #[derive(Clone, Debug)]
@@ -116,7 +58,7 @@ pub fn apply(rules: &[Rewrite], name: &[u8], qtype: u16) -> Rewritten {
                     true
                 }
             }
-            Act::Ttl { matches, change } | Act::Rcode { matches, change } => {
+            Act::Answer { matches, change } => {
                 matches.hold(&text) && {
                     changes.push(change.clone());
                     true
@@ -138,66 +80,34 @@ pub fn apply(rules: &[Rewrite], name: &[u8], qtype: u16) -> Rewritten {
 /// Makes `changes`, in the order of their rules, to the answer `made`.
 pub fn restore(changes: &[Change], mut made: Made) -> Made {
     for change in changes.iter().rev() {
-        change.apply(&mut made.rows);
+        apply_to(change, &mut made.rows);
     }
     made
 }
 
-impl Matches {
-    fn hold(&self, name: &str) -> bool {
-        match self {
-            Self::Exact(text) => name == &**text,
-            Self::Prefix(text) => name.starts_with(&**text),
-            Self::Suffix(text) => name.ends_with(&**text),
-            Self::Substring(text) => name.contains(&**text),
-            Self::Regex(regex) => regex.is_match(name.as_bytes()),
-        }
-    }
-
-    /// Returns `name` with what matches replaced by `to`; `None` if it does not match.
-    fn replaced(&self, name: &str, to: &str) -> Option<String> {
-        match self {
-            Self::Exact(text) => (name == &**text).then(|| to.to_owned()),
-            Self::Prefix(text) => name.strip_prefix(&**text).map(|rest| format!("{to}{rest}")),
-            Self::Suffix(text) => name.strip_suffix(&**text).map(|rest| format!("{rest}{to}")),
-            Self::Substring(text) => name.contains(&**text).then(|| name.replace(&**text, to)),
-            Self::Regex(regex) => regex.captures(name.as_bytes()).map(|groups| fill(to, &groups)),
-        }
-    }
-
-    /// What turns answers about `after` back to `before`.
-    fn reversal(&self, before: &str, after: &str, to: &str) -> Change {
-        match self {
-            Self::Suffix(text) => Change::End { from: to.into(), to: text.clone() },
-            _ => Change::Below { from: after.into(), to: before.into() },
-        }
-    }
-}
-
-impl Change {
-    fn apply(&self, rows: &mut Rows) {
-        match self {
-            Self::Below { from, to } => rename(rows, true, true, |name| {
-                let rest = name.strip_suffix(&**from)?;
-                (rest.is_empty() || rest.ends_with('.')).then(|| format!("{rest}{to}"))
-            }),
-            Self::End { from, to } => rename(rows, true, true, |name| {
-                name.strip_suffix(&**from).map(|rest| format!("{rest}{to}"))
-            }),
-            Self::Owner(regex, to) => rename(rows, true, false, |name| {
-                regex.captures(name.as_bytes()).map(|groups| fill(to, &groups))
-            }),
-            Self::Target(regex, to) => rename(rows, false, true, |name| {
-                regex.captures(name.as_bytes()).map(|groups| fill(to, &groups))
-            }),
-            Self::Ttl(min, max) => {
-                for row in &mut rows.records {
-                    row.ttl = row.ttl.clamp(*min, *max);
-                }
+/// Makes `change` to `rows`.
+fn apply_to(change: &Change, rows: &mut Rows) {
+    match change {
+        Change::Below { from, to } => rename(rows, true, true, |name| {
+            let rest = name.strip_suffix(&**from)?;
+            (rest.is_empty() || rest.ends_with('.')).then(|| format!("{rest}{to}"))
+        }),
+        Change::End { from, to } => rename(rows, true, true, |name| {
+            name.strip_suffix(&**from).map(|rest| format!("{rest}{to}"))
+        }),
+        Change::Owner(regex, to) => rename(rows, true, false, |name| {
+            regex.captures(name.as_bytes()).map(|groups| fill(to, &groups))
+        }),
+        Change::Target(regex, to) => rename(rows, false, true, |name| {
+            regex.captures(name.as_bytes()).map(|groups| fill(to, &groups))
+        }),
+        Change::Ttl(min, max) => {
+            for row in &mut rows.records {
+                row.ttl = row.ttl.clamp(*min, *max);
             }
-            Self::Rcode(from, to) if rows.rcode == *from => rows.rcode = *to,
-            Self::Rcode(..) => {}
         }
+        Change::Rcode(from, to) if rows.rcode == *from => rows.rcode = *to,
+        Change::Rcode(..) => {}
     }
 }
 
@@ -238,33 +148,6 @@ fn has_target(row: &Row) -> bool {
     const NAPTR: u16 = 35;
     use rtype::{CNAME, DNAME, NS, PTR, SOA, SRV};
     matches!(row.rtype, CNAME | DNAME | SOA | SRV | MX | NAPTR | NS | PTR)
-}
-
-/// Returns `template` with `{N}` replaced by group N; a group that did not take part is empty.
-fn fill(template: &str, groups: &Captures<'_>) -> String {
-    let mut filled = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some(start) = rest.find('{') {
-        let (before, tail) = rest.split_at(start);
-        filled.push_str(before);
-        let group = tail[1..].split_once('}').and_then(|(number, after)| {
-            let group: usize = number.parse().ok()?;
-            (group < groups.len()).then(|| (groups.get(group), after))
-        });
-        match group {
-            Some((group, after)) => {
-                let group = group.map(|group| group.as_bytes()).unwrap_or_default();
-                filled.push_str(&String::from_utf8_lossy(group));
-                rest = after;
-            }
-            None => {
-                filled.push('{');
-                rest = &tail[1..];
-            }
-        }
-    }
-    filled.push_str(rest);
-    filled
 }
 
 #[cfg(test)]

@@ -4,21 +4,20 @@
 //! Core. The rules are those of CoreDNS's plugin `template` without expressions. A template is
 //! checked when it is read; only what depends on the question can fail later.
 
-mod text;
-
 use std::borrow::Cow;
 
-use regex::bytes::Regex;
+use hickory_proto::op::{Message, OpCode};
+use hickory_proto::rr::Record;
+use shared::rules::name;
+use shared::rules::text::{Asked, record};
+use shared::rules::type_name;
 use shared::wire::{ErrorCode, rcode, rtype};
 
 use super::made::Made;
-use super::name::{self, Zones};
-use super::rewrite::RuleError;
-use super::terms::type_name;
+use super::name::Zones;
 use crate::normalise::{Row, Rows};
 
-pub(super) use text::row;
-pub use text::{Text, TextError};
+pub use shared::rules::text::{Pattern, Text, TextError};
 
 /// A template and the questions that it answers.
 #[derive(Clone, Debug, Default)]
@@ -42,18 +41,6 @@ pub struct Template {
     pub fallthrough: Option<Zones>,
 }
 
-/// A regular expression for names: lower case, with a final dot.
-#[derive(Clone, Debug)]
-pub struct Pattern(Regex);
-
-impl std::str::FromStr for Pattern {
-    type Err = RuleError;
-
-    fn from_str(pattern: &str) -> Result<Self, RuleError> {
-        super::rewrite::regex(pattern).map(Self)
-    }
-}
-
 /// What a template does with a question.
 #[derive(Clone, Debug)]
 pub enum Answered {
@@ -72,12 +59,7 @@ impl Template {
 
     /// Fails if a text uses a group that no pattern has.
     pub fn check(&self) -> Result<(), TextError> {
-        let default = Pattern(every_name());
-        let patterns = if self.patterns.is_empty() { &[default][..] } else { &self.patterns };
-        self.records.iter().try_for_each(|(_, text)| {
-            let regexes: Vec<&Regex> = patterns.iter().map(|pattern| &pattern.0).collect();
-            text.check(&regexes)
-        })
+        self.records.iter().try_for_each(|(_, text)| text.check(&self.patterns))
     }
 
     /// Answers the question for `qtype` at `name`, in wire form and lower case.
@@ -90,7 +72,7 @@ impl Template {
             return Answered::Pass;
         }
         let text = name::text(name);
-        let groups = match self.patterns.iter().find_map(|it| it.0.captures(text.as_bytes())) {
+        let groups = match self.patterns.iter().find_map(|it| it.captures(&text)) {
             None if self.patterns.is_empty() => None,
             Some(groups) => Some(groups),
             None if self.fallthrough.as_ref().is_some_and(|zones| zones.hold(name)) => {
@@ -102,14 +84,17 @@ impl Template {
             let error = self.error.clone().or(Some((ErrorCode::Other, SERVFAIL.into())));
             return made(Made { error, ..Made::failed(SERVFAIL) });
         }
-        let asked = text::Asked {
+        let asked = Asked {
             name: &text,
             zone: &name::text(zone),
             qtype: &type_name(qtype),
             groups: groups.as_ref(),
         };
-        let records: Option<Vec<Row>> =
-            self.records.iter().map(|(section, text)| text.record(&asked, *section)).collect();
+        let records = self.records.iter().map(|(section, text)| {
+            let row = row(&record(&text.filled(&asked)?).ok()?)?;
+            Some(Row { section: *section, ..row })
+        });
+        let records: Option<Vec<Row>> = records.collect();
         let Some(mut records) = records else { return made(Made::failed(NO_RECORD)) };
         records.sort_by_key(|row| row.section);
         let rows = Rows { rcode: self.rcode, authoritative: true, records, ..Rows::default() };
@@ -121,9 +106,12 @@ fn made(made: Made) -> Answered {
     Answered::Made(Box::new(made))
 }
 
-/// The pattern of a template without one.
-fn every_name() -> Regex {
-    Regex::new(".*").expect("a valid expression")
+/// `record` as a row of the answer section.
+pub(super) fn row(record: &Record) -> Option<Row> {
+    let mut message = Message::response(0, OpCode::Query);
+    message.add_query(hickory_proto::op::Query::default());
+    message.add_answer(record.clone());
+    Rows::read(&message.to_vec().ok()?).ok()?.records.pop()
 }
 
 const NO_MATCH: &str = "this name matches no pattern of the template, and fallthrough is not set";

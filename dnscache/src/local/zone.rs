@@ -24,6 +24,8 @@ pub struct ZoneFile {
     pub origin: Box<[u8]>,
     /// The zones in which names that it does not have go on to the next rule.
     pub fallthrough: Option<Zones>,
+    /// Zones in it that others answer for.
+    pub except: Option<Zones>,
     /// The zone; `None` while its file could not be read yet.
     pub zone: Option<Arc<Zone>>,
 }
@@ -189,7 +191,7 @@ impl ZoneFile {
     /// Returns the answer to a question for `qtype` at `name`, in wire form and lower case; `None`
     /// if the next rule is to answer.
     pub fn answer(&self, name: &[u8], qtype: u16) -> Option<Made> {
-        if !Zones::new(vec![self.origin.clone()]).hold(name) {
+        if !self.holds(name) {
             return None;
         }
         let Some(zone) = &self.zone else { return Some(Made::failed(NOT_LOADED)) };
@@ -201,7 +203,12 @@ impl ZoneFile {
 
     /// Returns whether `name`, in wire form and lower case, is in the zone.
     pub fn knows(&self, name: &[u8]) -> bool {
-        self.zone.is_some() && Zones::new(vec![self.origin.clone()]).hold(name)
+        self.zone.is_some() && self.holds(name)
+    }
+
+    fn holds(&self, name: &[u8]) -> bool {
+        let is_others = self.except.as_ref().is_some_and(|zones| zones.hold(name));
+        Zones::new(vec![self.origin.clone()]).hold(name) && !is_others
     }
 }
 

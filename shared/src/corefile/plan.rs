@@ -11,6 +11,7 @@ mod merge;
 mod report;
 mod routes;
 mod rows;
+mod rules;
 mod whole;
 
 use std::net::SocketAddr;
@@ -120,6 +121,7 @@ pub fn plan(corefile: &Corefile, surroundings: Surroundings) -> Plan {
     whole::check_listeners(&servers, &mut rows);
     whole::map_servers(&servers, surroundings, &mut rows);
     routes::map(&servers, surroundings, &mut rows);
+    rules::check(&servers, &mut rows);
     for (index, reason) in
         surroundings.judge.iter().flat_map(|judge| servers.iter().flat_map(judge))
     {

@@ -4,6 +4,7 @@
 //! Core. Lines that stand for themselves get their row here; what depends on other lines is kept in
 //! [`Server`] for the plan.
 
+mod answers;
 mod arguments;
 mod cache;
 mod forward;
@@ -18,14 +19,17 @@ mod zones;
 use super::keys::{Key, Zone};
 use super::parser::{Block, Directive, Line};
 use super::plan::Rows;
+use crate::rules::rewrite::Rewrite;
 
+pub use answers::{Autopath, Dns64};
 pub use arguments::{duration, zones as parse_zones};
 pub use cache::Cache;
 pub use forward::{Forward, To};
 pub use hosts::Hosts;
 pub use kubernetes::{Kubernetes, Multicluster};
 pub use listening::Listening;
-pub use rewrite::{Rewrite, Template};
+pub use rewrite::Template;
+pub use zones::ZoneFile;
 
 /// A server block with what its lines say.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +52,12 @@ pub struct Server {
     pub templates: Vec<Template>,
     /// The hosts that are answered.
     pub hosts: Option<Hosts>,
+    /// The search lists that are walked along.
+    pub autopath: Option<Autopath>,
+    /// The translation of IPv4 addresses.
+    pub dns64: Option<Dns64>,
+    /// Zones from master files, in the order of the file.
+    pub files: Vec<ZoneFile>,
     /// Lifetimes.
     pub cache: Option<Cache>,
     /// The directory of relative file names.
@@ -189,10 +199,12 @@ pub const PLUGINS: &[Plugin] = &[
     plugin("errors", false, observing::errors),
     plugin("log", true, observing::log),
     plugin("local", true, replies::local),
+    plugin("dns64", true, answers::dns64),
     plugin("any", true, replies::any),
     plugin("chaos", true, replies::chaos),
     plugin("loadbalance", true, replies::loadbalance),
     plugin("rewrite", true, rewrite::rewrite),
+    plugin("autopath", true, answers::autopath),
     plugin("acl", true, replies::acl),
     plugin("cache", false, cache::read),
     plugin("header", true, replies::header),
@@ -202,6 +214,7 @@ pub const PLUGINS: &[Plugin] = &[
     plugin("hosts", false, hosts::read),
     plugin("kubernetes", false, kubernetes::read),
     plugin("multicluster", false, kubernetes::multicluster),
+    plugin("file", true, zones::file),
     plugin("loop", false, observing::without_loops),
     plugin("forward", true, forward::read),
     plugin("proxy", true, forward::proxy),
@@ -210,10 +223,8 @@ pub const PLUGINS: &[Plugin] = &[
 /// Plugins that there are, and why they cannot be run.
 const REFUSED: &[(&str, &str)] = &[
     ("auto", "zone files cannot be found by pattern; remove the line"),
-    ("autopath", "not read from a Corefile; remove the line, and start dnscache with --autopath"),
     ("azure", "cloud zones are not read; forward the zone to a server that has it"),
     ("clouddns", "cloud zones are not read; forward the zone to a server that has it"),
-    ("dns64", "not read from a Corefile; remove the line, and start dnscache with --dns64"),
     ("dnssec", "answers are not signed; forward the zone to a server that signs it"),
     ("dnstap", "there is no dnstap stream; remove the line"),
     ("erratic", "faults are not made on purpose; remove the line"),
@@ -223,7 +234,6 @@ const REFUSED: &[(&str, &str)] = &[
         "write the federations into the key `federations` of the ConfigMap kube-dns, \
         and remove the line",
     ),
-    ("file", "not read from a Corefile; remove the line, and start dnscache with --zone-file"),
     ("geoip", "places of clients are not known; remove the line"),
     ("grpc", "upstreams over gRPC are not asked; use forward"),
     ("grpc_server", "there is no listener for gRPC; remove the line"),

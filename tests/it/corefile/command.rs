@@ -32,6 +32,8 @@ async fn a_check_prints_what_each_line_becomes() {
     };
     let good = file("good", KUBEADM);
     let bad = file("bad", ".:53 {\n forward . NAMESERVERS\n whoami\n}\n");
+    let rules = ".:53 {\n rewrite name regex (a b\n template IN A {\n answer x\n }\n}\n";
+    let rules = file("rules", rules);
     let broken = file("broken", ".:53 {\n errors\n");
     let mut tables = Vec::new();
     for program in ["kubedns", "dnscache"] {
@@ -58,6 +60,14 @@ async fn a_check_prints_what_each_line_becomes() {
         let line = &report["lines"][1];
         assert_eq!((&line["line"], &line["result"]), (&2.into(), &"refused".into()), "{line}");
         assert!(line["reasons"][0].as_str().unwrap().contains("NAMESERVERS"), "{line}");
+
+        // Both programs judge rules that dnscache alone applies.
+        let output = run(program, &["corefile", "check", &rules]).await;
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        let table = text(&output.stdout);
+        for part in ["\"(a\" is not a regular expression", "\"x\" is not a record", "2 lines"] {
+            assert!(table.contains(part), "{part:?} is missing in\n{table}");
+        }
 
         for missing in [&broken, "/nonexistent/Corefile"] {
             let output = run(program, &["corefile", "check", missing]).await;

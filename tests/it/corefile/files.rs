@@ -11,7 +11,6 @@ use shared::flags::Given;
 
 /// Files that cannot be run, by a part of the reason.
 const REFUSED: &[(&str, &str)] = &[
-    ("003 007 010 011 027 035", "start dnscache with --autopath"),
     // Words that a script was to replace; CoreDNS refuses most of them as well.
     ("012 042 053 054 055 056 057 058", "is not a zone"),
     ("012 042 052 053 054 055 056 057 058", "no zone that is not a reverse zone"),
@@ -24,7 +23,6 @@ const REFUSED: &[(&str, &str)] = &[
     // Two blocks have the same zone and port, which CoreDNS refuses as well.
     ("039", "is served by another block already"),
     ("039", "kubernetes has a line in another block"),
-    ("039", "start dnscache with --autopath"),
 ];
 
 fn folder() -> PathBuf {

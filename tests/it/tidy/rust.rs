@@ -173,7 +173,6 @@ const CORE: &[&str] = &[
     "dnscache/src/local/dns64.rs",
     "dnscache/src/local/hosts.rs",
     "dnscache/src/local/made.rs",
-    "dnscache/src/local/name.rs",
     "dnscache/src/local/pending.rs",
     "dnscache/src/local/rewrite.rs",
     "dnscache/src/local/rewrite/",
@@ -198,6 +197,8 @@ const CORE: &[&str] = &[
     "shared/src/clock.rs",
     "shared/src/prefix.rs",
     "shared/src/reverse.rs",
+    "shared/src/rules.rs",
+    "shared/src/rules/",
     "shared/src/wire.rs",
     "shared/src/wire/",
 ];

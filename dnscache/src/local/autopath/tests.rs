@@ -11,7 +11,7 @@ const DOMAIN: &str = "z.";
 
 fn autopath() -> Autopath {
     let search = vec![parse("corp").unwrap(), parse("b.corp").unwrap()];
-    Autopath { domain: parse(DOMAIN).unwrap(), search }
+    Autopath { domain: parse(DOMAIN).unwrap(), search, zones: Zones::all() }
 }
 
 fn rules() -> Local {

@@ -21,6 +21,8 @@ pub struct ZonePlan {
     pub origin: Box<[u8]>,
     /// The zones in which names that it does not have are asked as ever.
     pub fallthrough: Option<Zones>,
+    /// Zones in it that others answer for.
+    pub except: Option<Zones>,
     /// Whether the file is read at the start only.
     pub is_fixed: bool,
 }
@@ -46,7 +48,8 @@ impl std::str::FromStr for ZonePlan {
     fn from_str(text: &str) -> Result<Self, ZoneFileError> {
         let (origin, file) = text.split_once('=').ok_or(ZoneFileError::Form)?;
         let origin = name::parse(origin).ok_or(ZoneFileError::Form)?;
-        let plan = Self { file: file.into(), origin, fallthrough: None, is_fixed: false };
+        let plan =
+            Self { file: file.into(), origin, fallthrough: None, except: None, is_fixed: false };
         plan.read().map(|_| plan)
     }
 }
@@ -120,6 +123,7 @@ pub(super) fn files<'l>(
     let file = |(plan, loaded): (&ZonePlan, &LoadedZone)| ZoneFile {
         origin: plan.origin.clone(),
         fallthrough: plan.fallthrough.clone(),
+        except: plan.except.clone(),
         zone: loaded.zone.clone(),
     };
     plans.iter().zip(loaded).map(file).collect()

@@ -50,7 +50,7 @@ fn answer(zone: &ZoneFile, name: &str, qtype: u16) -> String {
 fn zone(fallthrough: Option<Zones>) -> ZoneFile {
     let origin = parse("x").unwrap();
     let zone = Some(Arc::new(Zone::parse(FILE, &origin).unwrap()));
-    ZoneFile { origin, fallthrough, zone }
+    ZoneFile { origin, fallthrough, except: None, zone }
 }
 
 #[test]

@@ -28,6 +28,13 @@ pub struct Kubernetes {
     pub clusterset: Option<(usize, Zone)>,
 }
 
+impl Kubernetes {
+    /// The cluster domain and the reverse zones.
+    pub fn zones(&self) -> impl Iterator<Item = &Zone> {
+        self.domain.iter().chain(&self.reverse)
+    }
+}
+
 /// The external plugin `multicluster`.
 #[derive(Clone, Debug)]
 pub struct Multicluster {

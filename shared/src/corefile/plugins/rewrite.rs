@@ -1,39 +1,33 @@
 //! The plugins `rewrite` and `template`: rules of dnscache.
 //!
-//! Core. Keeps the words; dnscache reads the rules in them, and judges them for the plan.
+//! Core. The syntax of the rules is that of [`rules`](crate::rules); dnscache applies them.
 
 use super::super::keys::Zone;
 use super::super::parser::{Directive, Line};
 use super::arguments::{one, zones};
 use super::{Fate, Said, Server, settle, unknown_option};
 use crate::corefile::plan::Rows;
-
-/// A line `rewrite`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rewrite {
-    /// The index of the line.
-    pub index: usize,
-    /// The words of the rule.
-    pub words: Vec<String>,
-}
+use crate::flags::chain;
+use crate::rules::rewrite::Rewrite;
+use crate::rules::text::{Pattern, Text};
+use crate::rules::{rcode_number, type_number};
+use crate::wire::{ErrorCode, rcode};
 
 /// A line `template`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Template {
-    /// The index of the line.
-    pub index: usize,
     /// The type that it answers; `None` for every type.
-    pub qtype: Option<String>,
+    pub qtype: Option<u16>,
     /// The zones that it answers for; those of the block if there are none.
     pub zones: Vec<Zone>,
     /// Patterns of names.
-    pub matches: Vec<String>,
+    pub patterns: Vec<Pattern>,
     /// The records: the section, 0 to 2, and the text of each.
-    pub records: Vec<(usize, String)>,
+    pub records: Vec<(usize, Text)>,
     /// The response code.
-    pub rcode: Option<String>,
+    pub rcode: u16,
     /// The Extended DNS Error: its code and text.
-    pub error: Option<(u16, String)>,
+    pub error: Option<(ErrorCode, String)>,
     /// The zones in which names that match no pattern are left to the next plugin; the root stands
     /// for all.
     pub fallthrough: Vec<Zone>,
@@ -48,24 +42,13 @@ pub fn rewrite(directive: &Directive, server: &mut Server, rows: &mut Rows) {
         words.extend(tokens.map(|token| token.text.clone()));
         rows.rule(option.index, "rewrite rule above");
     }
-    let field = words.iter().find(|word| !["continue", "stop"].contains(&word.as_str()));
-    match field.map(String::as_str) {
-        None => rows.refuse(line.index, "expected a rule, such as name exact a.example b.example"),
-        Some("name" | "type" | "ttl" | "rcode") => {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match Rewrite::parse(&words) {
+        Ok(rule) => {
             rows.rule(line.index, "rewrite rules, in the order of the file");
-            server.rewrites.push(Rewrite { index: line.index, words });
+            server.rewrites.push(rule);
         }
-        Some("class") => rows.refuse(line.index, "only class IN is answered; remove the line"),
-        Some("edns0") => {
-            rows.refuse(line.index, "queries to upstreams have no options; remove the line");
-        }
-        Some("cname") => {
-            rows.refuse(line.index, "aliases are not asked for; write a rule for name");
-        }
-        Some(other) => {
-            let reason = format!("{other:?} is not allowed; expected name, type, ttl or rcode");
-            rows.refuse(line.index, reason);
-        }
+        Err(error) => rows.refuse(line.index, chain(&error)),
     }
 }
 
@@ -83,13 +66,16 @@ pub fn template(directive: &Directive, server: &mut Server, rows: &mut Rows) {
         Err(reason) => return rows.refuse(line.index, reason),
     };
     let is_any = qtype.text.eq_ignore_ascii_case("ANY");
+    let number = type_number(&qtype.text);
+    if number.is_none() {
+        return rows.refuse(line.index, format!("{:?} is not a type, such as A", qtype.text));
+    }
     let mut template = Template {
-        index: line.index,
-        qtype: (!is_any).then(|| qtype.text.to_ascii_uppercase()),
+        qtype: number.filter(|_| !is_any),
         zones,
-        matches: Vec::new(),
+        patterns: Vec::new(),
         records: Vec::new(),
-        rcode: None,
+        rcode: rcode::NOERROR,
         error: None,
         fallthrough: Vec::new(),
     };
@@ -99,25 +85,47 @@ pub fn template(directive: &Directive, server: &mut Server, rows: &mut Rows) {
             said => settle(option, said, rows),
         }
     }
+    let mut texts = template.records.iter().map(|(_, text)| text.check(&template.patterns));
+    if let Some(error) = texts.find_map(Result::err) {
+        rows.refuse(line.index, chain(&error));
+    }
     rows.rule(line.index, "templates, in the order of the file");
     server.templates.push(template);
 }
 
 fn template_option(option: &Line, template: &mut Template) -> Said {
-    let words = || option.arguments.iter().map(|token| token.text.clone());
+    let words = || option.arguments.iter().map(|token| token.text.as_str());
     if option.arguments.is_empty() && !["fallthrough", "upstream"].contains(&&*option.name.text) {
         return Err("no argument; expected the value of the option".to_owned());
     }
+    let mut records = |section| {
+        words().try_for_each(|text| {
+            let text = text.parse().map_err(|error| chain(&error))?;
+            template.records.push((section, text));
+            Ok::<(), String>(())
+        })
+    };
     match option.name.text.as_str() {
-        "match" => template.matches.extend(words()),
-        "answer" => template.records.extend(words().map(|text| (0, text))),
-        "authority" => template.records.extend(words().map(|text| (1, text))),
-        "additional" => template.records.extend(words().map(|text| (2, text))),
-        "rcode" => template.rcode = Some(one(option, "a response code")?.to_ascii_uppercase()),
+        "match" => {
+            for text in words() {
+                template.patterns.push(text.parse().map_err(|error| chain(&error))?);
+            }
+        }
+        "answer" => records(0)?,
+        "authority" => records(1)?,
+        "additional" => records(2)?,
+        "rcode" => {
+            let text = one(option, "a response code")?;
+            let number = rcode_number(text);
+            template.rcode = number.ok_or_else(|| format!("{text:?} is not a response code"))?;
+        }
         "ederror" => {
-            let code = option.arguments[0].text.parse();
-            let code = code.map_err(|_| "expected a number from 0 to 65535, and a text")?;
-            template.error = Some((code, words().skip(1).collect::<Vec<_>>().join(" ")));
+            let text = option.arguments[0].text.as_str();
+            let number: u16 =
+                text.parse().map_err(|_| "expected a number from 0 to 65535, and a text")?;
+            let known = ERROR_CODES.iter().find(|code| **code as u16 == number);
+            let code = known.ok_or_else(|| format!("{text:?} is not an Extended DNS Error"))?;
+            template.error = Some((*code, words().skip(1).collect::<Vec<_>>().join(" ")));
         }
         "fallthrough" => {
             let mut zones = zones(&option.arguments)?;
@@ -135,3 +143,14 @@ fn template_option(option: &Line, template: &mut Template) -> Said {
 
 const TEMPLATE_OPTIONS: &str =
     "match, answer, authority, additional, rcode, ederror, fallthrough, upstream";
+/// What a template can add to its answer (RFC 8914 section 4).
+const ERROR_CODES: [ErrorCode; 8] = [
+    ErrorCode::Other,
+    ErrorCode::Blocked,
+    ErrorCode::Censored,
+    ErrorCode::Filtered,
+    ErrorCode::Prohibited,
+    ErrorCode::NotAuthoritative,
+    ErrorCode::NotSupported,
+    ErrorCode::NetworkError,
+];

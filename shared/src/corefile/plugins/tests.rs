@@ -319,21 +319,29 @@ fn rewrites_and_templates_are_rules() {
     check("rewrite name a.example b.example", "rewrite rules, in the order of the file");
     check("rewrite continue ttl a.example 30-", "rewrite rules");
     check("rewrite stop {\nname regex a b\nanswer name c d\n}", "rewrite rule above");
-    check("rewrite", "refused: expected a rule");
-    check("rewrite edns0 local set 0xffee abcd", "refused: queries to upstreams have no options");
-    check("rewrite names a b", "refused: \"names\" is not allowed");
+    check("rewrite", "refused: the rule ends early");
+    check("rewrite edns0 local set 0xffee abcd", "queries to upstreams have no options");
+    check("rewrite names a b", "refused: \"names\" is not ");
+    check("rewrite name regex (a b", "refused: \"(a\" is not a regular expression");
+    check("rewrite name regex (a) {2}", "refused: \"{2}\" uses group 2");
+    check("rewrite type A B", "refused: \"B\" is not a type");
     let plan = planned("rewrite stop {\nname regex a b\nanswer name c d\n}");
-    let words = plan.servers[0].rewrites[0].words.join(" ");
-    assert_eq!(words, "stop name regex a b answer name c d");
+    assert_eq!(plan.servers[0].rewrites.len(), 1);
     check("template ANY AAAA", "templates, in the order of the file");
     check("template IN", "refused: expected CLASS TYPE");
     check("template CH A", "refused: \"CH\"");
+    check("template IN AB", "refused: \"AB\" is not a type");
     for (option, expected) in [
         ("rcode NOERROR", "template above"),
         ("match .*", "template above"),
         ("answer \"{{ .Name }} 60 IN A 10.0.0.1\"", "template above"),
         ("ederror 15 \"not here\"", "template above"),
         ("ederror x", "refused: expected a number"),
+        ("ederror 9999 x", "refused: \"9999\" is not an Extended DNS Error"),
+        ("match (a", "refused: \"(a\" is not a regular expression"),
+        ("rcode NO", "refused: \"NO\" is not a response code"),
+        ("answer nonsense", "refused: \"nonsense\" is not a record"),
+        ("answer \"{{ .Name | x }}\"", "refused: {{ .Name | x }} is not supported"),
         ("fallthrough", "template above"),
         ("upstream", "built in"),
         ("answer", "refused: no argument"),
@@ -342,6 +350,64 @@ fn rewrites_and_templates_are_rules() {
     ] {
         check_option("template IN A", option, expected);
     }
+}
+
+#[test]
+fn answers_are_made_of_others() {
+    let cluster = "kubernetes cluster.local in-addr.arpa {\nfallthrough in-addr.arpa\n}";
+    check(&format!("{cluster}\nautopath @kubernetes"), "walk along the search list of pods");
+    check(&format!("{cluster}\nautopath cluster.local /etc/resolv.conf"), "walk along");
+    check("autopath @kubernetes", "refused: the search lists of pods begin with the cluster");
+    check("autopath", "refused: no argument");
+    check("autopath @etcd", "refused: \"@etcd\" has no search list");
+    check("autopath a..b @kubernetes", "refused: \"a..b\" is not a zone");
+    let plan = planned(&format!("{cluster}\nautopath a.b file\nautopath cluster.local f"));
+    let autopath = plan.servers[0].autopath.as_ref().unwrap();
+    assert_eq!(autopath.file.as_deref(), Some("f"), "the last line counts");
+    check("dns64", "translation to 64:ff9b::/96");
+    check("dns64 64:1337::/96", "translation to 64:1337::/96");
+    for prefix in ["64:ff9b::/95", "64:ff9b::1/96", "10.0.0.0/32", "64:ff9b::", "x"] {
+        check(&format!("dns64 {prefix}"), &format!("refused: {prefix:?} is not allowed"));
+    }
+    check("dns64 64:ff9b::/96 x", "refused: \"x\" is too much");
+    check_option("dns64", "allow_ipv4", "built in");
+    check_option("dns64", "prefix", "refused: no argument");
+    check_option("dns64", "mode x", "refused: unknown option");
+    let plan = planned("dns64 {\nprefix 64:1337::/96\ntranslate_all\n}");
+    let expected = Dns64 { prefix: "64:1337::/96".to_owned(), translate_all: true };
+    assert_eq!(plan.servers[0].dns64, Some(expected));
+}
+
+#[test]
+fn zone_files_are_rules() {
+    check("file db.example a.example b.example", "zone file db.example for a.example b.example");
+    check("root /srv\nfile db", "zone file /srv/db for .");
+    check("file", "refused: no argument");
+    check("file db a..b", "refused: \"a..b\" is not a zone");
+    for (option, expected) in [
+        ("reload 30s", "built in: the file is watched"),
+        ("reload soon", "refused: \"soon\" is not a duration"),
+        ("reload_by_mtime", "built in"),
+        ("fallthrough", "a rule of the zone file"),
+        ("upstream 10.0.0.1", "built in"),
+        ("ttl 5", "refused: unknown option"),
+    ] {
+        check_option("file db a.example", option, expected);
+    }
+    let plan = planned("file db a.example {\nreload 0\nfallthrough b.a.example\n}");
+    let file = &plan.servers[0].files[0];
+    assert!(file.is_fixed && file.fallthrough == [Zone::parse("b.a.example").unwrap()]);
+    // kubernetes is asked before a file.
+    let cluster = "kubernetes cluster.local in-addr.arpa {\nfallthrough in-addr.arpa\n}";
+    let last = |lines: &str, expected: &str| {
+        let plan = planned(&format!("{lines}\n{cluster}"));
+        let said = format!("{:?}", plan.rows[1]);
+        assert!(said.contains(expected), "{lines}: {said}");
+    };
+    last("file db a.cluster.local", "names of cluster.local are answered by kubernetes");
+    last("file db local", "names of cluster.local are answered by kubernetes");
+    last("file db 10.in-addr.arpa", "kubernetes is asked before the file");
+    last("file db a.example", "refused: []");
 }
 
 #[test]

@@ -1,11 +1,81 @@
-//! Zones beside the cluster: `transfer`.
+//! Zones beside the cluster: `file`, and `transfer`.
 //!
 //! Core.
 
-use super::super::parser::Directive;
-use super::arguments::{prefix, zones};
-use super::{Server, unknown_option};
+use std::time::Duration;
+
+use super::super::keys::Zone;
+use super::super::parser::{Directive, Line};
+use super::arguments::{duration, none, one, prefix, zones};
+use super::{Fate, Said, Server, file as path_of, settle, unknown_option};
 use crate::corefile::plan::{Program, Rows};
+
+/// A line `file`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneFile {
+    /// The index of the line.
+    pub index: usize,
+    /// The master file.
+    pub file: String,
+    /// The zones that it is for.
+    pub zones: Vec<Zone>,
+    /// Whether the file is read once.
+    pub is_fixed: bool,
+    /// The zones in which names that it does not have are left to the next plugin; the root stands
+    /// for all.
+    pub fallthrough: Vec<Zone>,
+}
+
+/// `file FILE [ZONES...] { reload DURATION; reload_by_mtime; fallthrough [ZONES...]; upstream }`
+pub fn file(directive: &Directive, server: &mut Server, rows: &mut Rows) {
+    let line = &directive.line;
+    let Some((path, names)) = line.arguments.split_first() else {
+        return rows.refuse(line.index, "no argument; expected a master file, and zones");
+    };
+    let own = match zones(names) {
+        Ok(zones) if zones.is_empty() => server.zones().cloned().collect(),
+        Ok(zones) => zones,
+        Err(reason) => return rows.refuse(line.index, reason),
+    };
+    let mut zone = ZoneFile {
+        index: line.index,
+        file: path_of(&path.text, server),
+        zones: own,
+        is_fixed: false,
+        fallthrough: Vec::new(),
+    };
+    for option in &directive.options {
+        match file_option(option, &mut zone) {
+            Ok(Fate::Kept) => rows.rule(option.index, "a rule of the zone file"),
+            said => settle(option, said, rows),
+        }
+    }
+    let names: Vec<&str> = zone.zones.iter().map(Zone::as_str).collect();
+    rows.rule(line.index, format!("zone file {} for {}", zone.file, names.join(" ")));
+    server.files.push(zone);
+}
+
+fn file_option(option: &Line, zone: &mut ZoneFile) -> Said {
+    match option.name.text.as_str() {
+        "reload" => {
+            zone.is_fixed = duration(one(option, "a duration, or 0")?)? == Duration::ZERO;
+            Ok(Fate::BuiltIn("the file is watched, unless this is 0"))
+        }
+        "reload_by_mtime" => {
+            none(option).map(|()| Fate::BuiltIn("a file is read again if its contents change"))
+        }
+        "upstream" => Ok(Fate::BuiltIn("targets of aliases are always looked up")),
+        "fallthrough" => {
+            let mut zones = zones(&option.arguments)?;
+            if zones.is_empty() {
+                zones.push(Zone::root());
+            }
+            zone.fallthrough.extend(zones);
+            Ok(Fate::Kept)
+        }
+        _ => Err(unknown_option(option, "reload, reload_by_mtime, fallthrough, upstream")),
+    }
+}
 
 /// `transfer [ZONES...] { to ADDRESS...|* }`
 pub fn transfer(directive: &Directive, _: &mut Server, rows: &mut Rows) {

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use shared::wire::{NAME_MAX, labels, with_ancestors};
+use crate::wire::{NAME_MAX, labels, with_ancestors};
 
 /// Returns `name`, in wire form, as text in lower case with a final dot.
 pub fn text(name: &[u8]) -> String {

@@ -1,12 +1,92 @@
-//! Rewrite rules read from words, in the syntax of Corefiles.
+//! Rewrite rules read from words, in the syntax of Corefiles, and which names they are about.
 //!
-//! Core.
+//! Core. The rules are those of CoreDNS's plugin `rewrite`: they work on the text of a name, in
+//! lower case with a final dot.
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::{Captures, Regex, RegexBuilder};
 
-use super::{Act, Change, Matches, Rewrite};
-use crate::local::name;
-use crate::local::terms::{rcode_number, type_number};
+use super::{name, rcode_number, type_number};
+
+/// A rule.
+#[derive(Clone, Debug)]
+pub struct Rewrite {
+    /// Rules behind it are looked at as well after it was applied.
+    pub goes_on: bool,
+    /// What it does.
+    pub act: Act,
+}
+
+/// What a rule does.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Another name is asked for.
+    Name {
+        /// The names.
+        matches: Matches,
+        /// What they become.
+        to: Box<str>,
+        /// Whether the names in the answer are turned back.
+        auto: bool,
+        /// Further changes of the answer.
+        answers: Box<[Change]>,
+    },
+    /// Another type is asked for.
+    Type {
+        /// The client's.
+        from: u16,
+        /// The one that is asked for.
+        to: u16,
+    },
+    /// The answer is changed.
+    Answer {
+        /// The names.
+        matches: Matches,
+        /// What becomes of the answer.
+        change: Change,
+    },
+}
+
+/// Which names a rule is about: text in lower case with a final dot.
+#[derive(Clone, Debug)]
+pub enum Matches {
+    /// This name.
+    Exact(Box<str>),
+    /// Names that begin so.
+    Prefix(Box<str>),
+    /// Names that end so.
+    Suffix(Box<str>),
+    /// Names with this in them.
+    Substring(Box<str>),
+    /// Names that match.
+    Regex(Regex),
+}
+
+/// What is changed in an answer.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// The name `from` and names below it become `to` and names below that, as owners and targets.
+    Below {
+        /// As text.
+        from: Box<str>,
+        /// As text.
+        to: Box<str>,
+    },
+    /// The end `from` of owners and targets becomes `to`.
+    End {
+        /// As text.
+        from: Box<str>,
+        /// As text.
+        to: Box<str>,
+    },
+    /// Owners that match become `to`.
+    Owner(Regex, Box<str>),
+    /// Targets that match become `to`.
+    Target(Regex, Box<str>),
+    /// TTLs are kept within these bounds, in seconds.
+    Ttl(u32, u32),
+    /// The first response code becomes the second.
+    Rcode(u16, u16),
+}
 
 /// Why a rule cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +139,38 @@ impl std::str::FromStr for Rewrite {
     fn from_str(text: &str) -> Result<Self, RuleError> {
         let words = words(text)?;
         Self::parse(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
+
+impl Matches {
+    /// Returns whether the rule is about `name`.
+    pub fn hold(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(text) => name == &**text,
+            Self::Prefix(text) => name.starts_with(&**text),
+            Self::Suffix(text) => name.ends_with(&**text),
+            Self::Substring(text) => name.contains(&**text),
+            Self::Regex(regex) => regex.is_match(name.as_bytes()),
+        }
+    }
+
+    /// Returns `name` with what matches replaced by `to`; `None` if it does not match.
+    pub fn replaced(&self, name: &str, to: &str) -> Option<String> {
+        match self {
+            Self::Exact(text) => (name == &**text).then(|| to.to_owned()),
+            Self::Prefix(text) => name.strip_prefix(&**text).map(|rest| format!("{to}{rest}")),
+            Self::Suffix(text) => name.strip_suffix(&**text).map(|rest| format!("{rest}{to}")),
+            Self::Substring(text) => name.contains(&**text).then(|| name.replace(&**text, to)),
+            Self::Regex(regex) => regex.captures(name.as_bytes()).map(|groups| fill(to, &groups)),
+        }
+    }
+
+    /// What turns answers about `after` back to `before`.
+    pub fn reversal(&self, before: &str, after: &str, to: &str) -> Change {
+        match self {
+            Self::Suffix(text) => Change::End { from: to.into(), to: text.clone() },
+            _ => Change::Below { from: after.into(), to: before.into() },
+        }
     }
 }
 
@@ -123,12 +235,12 @@ impl Rewrite {
             "ttl" => {
                 let matches = matches(&mut words, 1)?;
                 let (min, max) = ttl_bounds(words.next("seconds, or MIN-MAX in seconds")?)?;
-                Act::Ttl { matches, change: Change::Ttl(min, max) }
+                Act::Answer { matches, change: Change::Ttl(min, max) }
             }
             "rcode" => {
                 let matches = matches(&mut words, 2)?;
                 let [from, to] = [rcode_word(&mut words)?, rcode_word(&mut words)?];
-                Act::Rcode { matches, change: Change::Rcode(from, to) }
+                Act::Answer { matches, change: Change::Rcode(from, to) }
             }
             "class" => return Err(refused(field, "only class IN is answered")),
             "edns0" => return Err(refused(field, "queries to upstreams have no options")),
@@ -234,7 +346,7 @@ fn dotted(text: &str) -> Box<str> {
 /// Compiles `pattern`, which then matches in linear time and bounded memory.
 ///
 /// Fails if it is too long or too large.
-pub(in crate::local) fn regex(pattern: &str) -> Result<Regex, RuleError> {
+pub fn regex(pattern: &str) -> Result<Regex, RuleError> {
     let error = |reason: String| RuleError::Regex {
         pattern: pattern.chars().take(PATTERN_SHOWN_MAX).collect(),
         reason,
@@ -287,6 +399,33 @@ fn ttl_bounds(text: &str) -> Result<(u32, u32), RuleError> {
         (Some(min), Some(max)) if min <= max => Ok((min, max)),
         _ => Err(error()),
     }
+}
+
+/// Returns `template` with `{N}` replaced by group N; a group that did not take part is empty.
+pub fn fill(template: &str, groups: &Captures<'_>) -> String {
+    let mut filled = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some(start) = rest.find('{') {
+        let (before, tail) = rest.split_at(start);
+        filled.push_str(before);
+        let group = tail[1..].split_once('}').and_then(|(number, after)| {
+            let group: usize = number.parse().ok()?;
+            (group < groups.len()).then(|| (groups.get(group), after))
+        });
+        match group {
+            Some((group, after)) => {
+                let group = group.map(|group| group.as_bytes()).unwrap_or_default();
+                filled.push_str(&String::from_utf8_lossy(group));
+                rest = after;
+            }
+            None => {
+                filled.push('{');
+                rest = &tail[1..];
+            }
+        }
+    }
+    filled.push_str(rest);
+    filled
 }
 
 /// The longest regular expression in bytes.

@@ -1,13 +1,39 @@
-//! The text of a record with places for parts of the question.
+//! The text of a record with places for parts of the question, and patterns of names.
 //!
 //! Core.
 
-use hickory_proto::op::Message;
 use hickory_proto::rr::{Name, Record};
 use hickory_proto::serialize::txt::Parser;
 use regex::bytes::{Captures, Regex};
 
-use crate::normalise::{Row, Rows};
+use super::rewrite::{RuleError, regex};
+
+/// A regular expression for names: lower case, with a final dot.
+#[derive(Clone, Debug)]
+pub struct Pattern(Regex);
+
+impl std::str::FromStr for Pattern {
+    type Err = RuleError;
+
+    fn from_str(pattern: &str) -> Result<Self, RuleError> {
+        regex(pattern).map(Self)
+    }
+}
+
+impl Pattern {
+    /// Returns the groups of the first match in `name`.
+    pub fn captures<'h>(&self, name: &'h str) -> Option<Captures<'h>> {
+        self.0.captures(name.as_bytes())
+    }
+
+    /// Whether it has a group of this number, or of this name.
+    fn has(&self, group: &str) -> bool {
+        match group.parse::<usize>() {
+            Ok(number) => number < self.0.captures_len(),
+            Err(_) => self.0.capture_names().any(|name| name == Some(group)),
+        }
+    }
+}
 
 /// The text of one record in the form of master files, such as `{{ .Name }} 60 IN A 10.0.0.1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,9 +76,13 @@ pub enum TextError {
 }
 
 /// A question as the texts see it.
-pub(super) struct Asked<'a, 'h> {
+#[derive(Debug)]
+pub struct Asked<'a, 'h> {
+    /// Its name.
     pub name: &'a str,
+    /// The zone of the template.
     pub zone: &'a str,
+    /// Its type.
     pub qtype: &'a str,
     /// What each group of the pattern matched; `None` if the template has no pattern.
     pub groups: Option<&'a Captures<'h>>,
@@ -77,7 +107,7 @@ impl std::str::FromStr for Text {
         parts.push(Part::Plain(rest.to_owned()));
         if let [Part::Plain(text)] = &parts[..] {
             let error = |reason| TextError::Record { text: text.clone(), reason };
-            read(text).map_err(error)?;
+            record(text).map_err(error)?;
         }
         Ok(Self(parts.into()))
     }
@@ -112,34 +142,25 @@ fn is_identifier(name: &str) -> bool {
 }
 
 impl Text {
-    /// Fails if it uses a group that none of `patterns` has.
-    pub(super) fn check(&self, patterns: &[&Regex]) -> Result<(), TextError> {
+    /// Fails if it uses a group that none of `patterns` has. A template without a pattern has the
+    /// group 0.
+    pub fn check(&self, patterns: &[Pattern]) -> Result<(), TextError> {
         self.0.iter().try_for_each(|part| {
-            let has = |number: usize| patterns.iter().any(|regex| number < regex.captures_len());
-            let is_known = match part {
-                Part::Match(number) => has(*number),
-                Part::Group(name) => match name.parse() {
-                    Ok(number) => has(number),
-                    Err(_) => {
-                        let named = |regex: &&Regex| {
-                            regex.capture_names().any(|it| it == Some(name.as_str()))
-                        };
-                        patterns.iter().any(named)
-                    }
-                },
-                _ => true,
+            let group = match part {
+                Part::Match(number) => &number.to_string(),
+                Part::Group(name) => name,
+                _ => return Ok(()),
             };
-            let name = match part {
-                Part::Match(number) => number.to_string(),
-                Part::Group(name) => name.clone(),
-                _ => String::new(),
-            };
-            if is_known { Ok(()) } else { Err(TextError::Group(name)) }
+            let is_whole = patterns.is_empty() && group == "0";
+            match is_whole || patterns.iter().any(|pattern| pattern.has(group)) {
+                true => Ok(()),
+                false => Err(TextError::Group(group.clone())),
+            }
         })
     }
 
-    /// Returns the record for `asked` in `section`; `None` if the text is not one.
-    pub(super) fn record(&self, asked: &Asked<'_, '_>, section: usize) -> Option<Row> {
+    /// Returns the text for `asked`; `None` if the pattern that matched lacks a group of it.
+    pub fn filled(&self, asked: &Asked<'_, '_>) -> Option<String> {
         let mut text = String::new();
         for part in &self.0 {
             match part {
@@ -152,9 +173,7 @@ impl Text {
                 Part::Group(name) => text.push_str(&group(asked, name.parse().ok(), name)?),
             }
         }
-        let mut row = read(&text).ok()?;
-        row.section = section;
-        Some(row)
+        Some(text)
     }
 }
 
@@ -174,7 +193,9 @@ fn group(asked: &Asked<'_, '_>, number: Option<usize>, name: &str) -> Option<Str
 }
 
 /// Reads one record. Without a TTL it has 3600 seconds.
-fn read(text: &str) -> Result<Row, String> {
+///
+/// Fails with the reason if `text` is not exactly one record.
+pub fn record(text: &str) -> Result<Record, String> {
     // No line of its own may follow, and no file be named.
     if text.trim_start().starts_with('$') || text.contains(['\n', '\r', '(', ')']) {
         return Err("it is not one line of a record".to_owned());
@@ -183,16 +204,8 @@ fn read(text: &str) -> Result<Row, String> {
     let (_, sets) =
         Parser::new(zone, None, Some(Name::root())).parse().map_err(|error| error.to_string())?;
     let mut records = sets.values().flat_map(|set| set.records_without_rrsigs());
-    let (Some(record), None) = (records.next(), records.next()) else {
-        return Err("it is empty".to_owned());
-    };
-    row(record).ok_or_else(|| "it is too long".to_owned())
-}
-
-/// `record` as a row of the answer section.
-pub(in crate::local) fn row(record: &Record) -> Option<Row> {
-    let mut message = Message::response(0, hickory_proto::op::OpCode::Query);
-    message.add_query(hickory_proto::op::Query::default());
-    message.add_answer(record.clone());
-    Rows::read(&message.to_vec().ok()?).ok()?.records.pop()
+    match (records.next(), records.next()) {
+        (Some(record), None) => Ok(record.clone()),
+        _ => Err("it is empty".to_owned()),
+    }
 }
