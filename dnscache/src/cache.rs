@@ -145,7 +145,7 @@ impl Cache {
 
     /// Answers `query` from the cache where a fresh entry does, or one that cannot be renewed now.
     pub fn get(&self, query: &Query<'_>, now: Moment, reply: &mut Reply<'_>) -> Lookup {
-        let mut key = KeyBuffer::EMPTY;
+        let mut key = KeyBuffer::new();
         key.write(&Question::of(query), &self.seed);
         let asked = Asked { key: &key, query, now, changed: &self.changed };
         self.shard(key.hash).lock().get(&asked, reply)
@@ -160,7 +160,7 @@ impl Cache {
         ttl: u32,
         reply: &mut Reply<'_>,
     ) -> Option<u16> {
-        let mut key = KeyBuffer::EMPTY;
+        let mut key = KeyBuffer::new();
         key.write(&Question::of(query), &self.seed);
         let asked = Asked { key: &key, query, now, changed: &self.changed };
         self.shard(key.hash).lock().get_stale(&asked, ttl, reply)
@@ -181,7 +181,7 @@ impl Cache {
         if self.bounds.entries == 0 {
             return;
         }
-        let mut key = KeyBuffer::EMPTY;
+        let mut key = KeyBuffer::new();
         key.write(question, &self.seed);
         let mut shard = self.shard(key.hash).lock();
         let too_large = entry.len() > shard.room() / SHARD_PART;
@@ -201,7 +201,7 @@ impl Cache {
         if self.bounds.entries == 0 {
             return;
         }
-        let mut key = KeyBuffer::EMPTY;
+        let mut key = KeyBuffer::new();
         key.write(question, &self.seed);
         let places = self.places(failed.names);
         self.shard(key.hash).lock().fail(&key, failed, &places, (&self.changed, now));
@@ -209,7 +209,7 @@ impl Cache {
 
     /// Has the expired answer to `question` served without asking for it anew until `until`.
     pub fn postpone(&self, question: &Question<'_>, until: Moment) {
-        let mut key = KeyBuffer::EMPTY;
+        let mut key = KeyBuffer::new();
         key.write(question, &self.seed);
         self.shard(key.hash).lock().postpone(&key, until);
     }
@@ -246,7 +246,7 @@ impl Cache {
 
     /// Drops the entry for `question`.
     pub fn remove(&self, question: &Question<'_>) {
-        let mut key = KeyBuffer::EMPTY;
+        let mut key = KeyBuffer::new();
         key.write(question, &self.seed);
         self.shard(key.hash).lock().remove(key.bytes());
     }
@@ -276,7 +276,7 @@ impl Cache {
 
     /// What is known of the entry for `question`.
     pub fn state(&self, question: &Question<'_>, now: Moment) -> Option<State> {
-        let mut key = KeyBuffer::EMPTY;
+        let mut key = KeyBuffer::new();
         key.write(question, &self.seed);
         let meta = self.shard(key.hash).lock().state(&key, &self.changed)?;
         let age_secs = meta.age(now);

@@ -6,6 +6,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 
+use arrayvec::ArrayVec;
 use foldhash::quality::RandomState;
 use shared::wire::{NAME_MAX, Query};
 
@@ -40,15 +41,16 @@ impl<'a> Question<'a> {
 
 /// A key written for a look-up: its hash, the length of its name, flags, type and class, the name.
 pub(super) struct KeyBuffer {
-    bytes: [u8; FIXED_LEN + NAME_MAX + 1],
-    len: usize,
+    bytes: ArrayVec<u8, KEY_MAX>,
     /// The hash of everything in it.
     pub hash: u64,
 }
 
 impl KeyBuffer {
-    /// Room for a key.
-    pub const EMPTY: Self = Self { bytes: [0; FIXED_LEN + NAME_MAX + 1], len: 0, hash: 0 };
+    /// Room for a key, which is not zeroed first: that would cost as much as to write the key.
+    pub fn new() -> Self {
+        Self { bytes: ArrayVec::new(), hash: 0 }
+    }
 
     /// Writes the key of `question`, in place: a returned one would be copied whole.
     pub fn write(&mut self, question: &Question<'_>, seed: &RandomState) {
@@ -59,16 +61,18 @@ impl KeyBuffer {
         let rest = u64::from_be_bytes([0, 0, 0, flags, t1, t0, c1, c0]);
         // A multiplication by an odd number loses nothing: other types of a name have other hashes.
         self.hash = name_hash ^ rest.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-        self.len = FIXED_LEN + question.name.len();
-        self.bytes[..8].copy_from_slice(&self.hash.to_ne_bytes());
+        let [h0, h1, h2, h3, h4, h5, h6, h7] = self.hash.to_ne_bytes();
         // A name has 1 to 255 bytes.
-        let fixed = [question.name.len() as u8, flags, t1, t0, c1, c0];
-        self.bytes[8..FIXED_LEN].copy_from_slice(&fixed);
-        self.bytes[FIXED_LEN..self.len].copy_from_slice(question.name);
+        let len = question.name.len() as u8;
+        let fixed = [h0, h1, h2, h3, h4, h5, h6, h7, len, flags, t1, t0, c1, c0];
+        self.bytes.clear();
+        for part in [&fixed[..], question.name] {
+            self.bytes.try_extend_from_slice(part).expect("a name has at most 255 bytes");
+        }
     }
 
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        &self.bytes
     }
 }
 
@@ -117,3 +121,5 @@ impl Hasher for Carried {
 
 /// Bytes before the name.
 const FIXED_LEN: usize = 14;
+/// Bytes of the longest key.
+const KEY_MAX: usize = FIXED_LEN + NAME_MAX;
