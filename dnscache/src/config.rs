@@ -15,6 +15,7 @@ use shared::prefix::{self, Prefix};
 use shared::serve::ListenerFlags;
 
 use crate::cache::Bounds;
+use crate::changes::Source;
 use crate::doors::Rebind;
 use crate::lifetime::Limits;
 use crate::local::flags::LocalFlags;
@@ -42,8 +43,8 @@ pub struct Config {
     #[arg(long, value_name = "SERVER", value_enum, hide_possible_values = true)]
     pub metrics_compat: Option<Compat>,
     /// Upstream, or the servers of the named domains (repeatable): ADDR, ADDR@SOURCE, tcp://ADDR,
-    /// or tls://ADDR@NAME, which is verified for NAME, or for ADDR without it [default: those of
-    /// --resolv-file]
+    /// or tls://ADDR@NAME, which is verified for NAME, or for ADDR without it; for domains also a
+    /// host name, which is resolved along the other routes [default: those of --resolv-file]
     #[arg(long = "server", value_name = "[/DOMAIN/.../]ADDR[#PORT]", value_parser = server)]
     pub servers: Vec<ServerFlag>,
     /// Upstreams where no plain --server is given; watched
@@ -105,10 +106,11 @@ pub struct Config {
     /// [default: those of the system]
     #[arg(long, value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
-    /// kubedns's change stream, such as http://127.0.0.1:8081/changes (repeatable)
-    /// [default: none]
-    #[arg(long, value_name = "URL", value_parser = url)]
-    pub changes: Vec<hyper::Uri>,
+    /// kubedns's change stream, such as http://127.0.0.1:8081/changes (repeatable). Of a host name
+    /// every address is followed, up to 8 of each family, and the name is resolved again every 10
+    /// seconds and when a stream is lost [default: none]
+    #[arg(long, value_name = "URL")]
+    pub changes: Vec<Source>,
     /// Prefix of the clients that are answered (repeatable); others get REFUSED. 127.0.0.1 and ::1
     /// are always answered; 0.0.0.0/0 and ::/0 answer everyone
     /// [default: private, shared, loopback and link-local addresses]
@@ -140,12 +142,18 @@ pub struct Config {
 /// Why flags contradict each other.
 #[derive(Debug, thiserror::Error)]
 pub enum Conflict {
-    /// A domain belongs to servers in this pod.
+    /// A domain belongs to kubedns.
     #[error(transparent)]
     Taken(#[from] route::Taken),
+    /// The host of a server cannot be resolved.
+    #[error(transparent)]
+    Circular(#[from] route::Circular),
+    /// Changes are followed of a server that is not asked.
+    #[error(transparent)]
+    Unasked(#[from] route::Unasked),
     /// It is not known which domain is the cluster's.
     #[error(
-        "invalid value for '--autopath': no server in this pod answers for a domain; expected \
+        "invalid value for '--autopath': kubedns answers for no domain; expected \
          --server=/DOMAIN/ADDR with the cluster domain, such as \
          --server=/cluster.local/127.0.0.1#10053"
     )]
@@ -171,7 +179,7 @@ impl Config {
     /// What a running program takes over from a changed Corefile.
     pub fn live(&self) -> Live {
         Live {
-            servers: self.servers.clone(),
+            servers: self.servers(),
             answers: self.answers.clone(),
             resolv_file: self.resolv_file.clone(),
             lifetimes: Lifetimes::new(self.limits(), &self.zone_ttls),
@@ -180,19 +188,29 @@ impl Config {
 
     /// Fails on flags that contradict each other.
     pub fn check(&self) -> Result<(), Conflict> {
-        route::check(&self.servers)?;
+        let servers = self.servers();
+        route::check(&servers)?;
+        route::Circular::check(&servers)?;
+        route::Unasked::check(&servers, &self.changes)?;
         match self.local.autopath && self.cluster_domains().is_empty() {
             true => Err(Conflict::NoClusterDomain),
             false => Ok(()),
         }
     }
 
-    /// The domains, in wire form and lower case, that servers in this pod answer for.
+    /// The servers, with those marked that are kubedns.
+    fn servers(&self) -> Vec<ServerFlag> {
+        self.servers.iter().map(|server| server.clone().mark(&self.changes)).collect()
+    }
+
+    /// The domains, in wire form and lower case, that kubedns answers for.
     fn cluster_domains(&self) -> Vec<Box<[u8]>> {
-        let routes = Routes::new(&self.servers, &Keys::default(), &[]);
+        let routes = Routes::new(&self.servers(), &Keys::default(), &[]);
         let owned = routes.groups().iter().filter(|group| group.owned);
         let domains = owned.map(|group| group.suffix.clone());
-        domains.filter(|domain| !route::is_reverse(domain)).collect()
+        // The hosts of kubedns's replicas have a route of their own.
+        let hosts = self.changes.iter().filter_map(Source::host_name).collect::<Vec<_>>();
+        domains.filter(|name| !route::is_reverse(name) && !hosts.contains(name)).collect()
     }
 
     /// The filter of answers, if it is on.
@@ -245,17 +263,6 @@ pub struct DomainError;
 
 fn domain(text: &str) -> Result<Box<[u8]>, DomainError> {
     route::wire(text).ok_or(DomainError)
-}
-
-/// Why a text is no URL of a change stream.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected http://ADDR:PORT/changes; TLS is not for a stream inside the pod")]
-pub struct UrlError;
-
-fn url(text: &str) -> Result<hyper::Uri, UrlError> {
-    let url: hyper::Uri = text.parse().map_err(|_| UrlError)?;
-    let http = url.scheme_str() == Some("http") && url.host().is_some();
-    if http { Ok(url) } else { Err(UrlError) }
 }
 
 /// Why a text is not a time to wait for upstreams.

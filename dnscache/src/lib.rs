@@ -160,7 +160,7 @@ impl Program {
         let (mut sources, rules) = (self.sources, self.rules);
         let shared = share(&config, sources.routes(), &rules, sockets.lanes());
         let (cache, routes) = (Arc::clone(&shared.cache), Arc::clone(&shared.routes));
-        let stream = Arc::clone(&shared.stream);
+        let streams = Arc::clone(&shared.streams);
         let mut tasks = Tasks::with_lameduck(config.listener.lameduck);
 
         let (later, queries) = mpsc::channel(QUERIES_MAX);
@@ -184,18 +184,18 @@ impl Program {
         let (board, leaving) = (Arc::clone(&forwarder.board), tasks.leaving());
         let compat = config.metrics_compat;
         let (state, file) = (Arc::clone(&rules.state), corefile.state.clone());
-        let stream_of = Arc::clone(&stream);
-        let view = View { board, stream: stream_of, leaving, compat, rules: state, file };
+        let streams_of = Arc::clone(&streams);
+        let view = View { board, streams: streams_of, leaving, compat, rules: state, file };
         let routers = http_routers(answers, &serving, &sources, view);
         tracing::info!(dns = ?addresses.dns, http = %addresses.http, "serving");
         addresses.write(config.addresses_file.as_deref())?;
 
         let stopping = || tasks.stopping();
-        let target = changes::Target { cache: Arc::clone(&cache), stream };
+        let target = changes::Target { cache: Arc::clone(&cache), streams };
         let keep = rules.run(Arc::clone(&cache), stopping());
         let follow = reload::follow(sources, routes, cache, stopping());
         let directory = follower.run(stopping());
-        follow_changes(config.changes, &target, &mut tasks);
+        tasks.spawn("changes", changes::follow(target, tasks.stopping()));
         let ending = tasks.ending();
         tasks.spawn_last("dns", serving.finished_after(async move { ending.cancelled().await }));
         tasks.spawn("forward", forwarder.finished(tasks.stopping()));
@@ -217,7 +217,7 @@ fn share(config: &Config, routes: Routes, rules: &Keeper, lanes: usize) -> forwa
         patience: config.upstream_timeout,
         counters: Arc::new(Counters::new(lanes + 1)),
         lane: lanes,
-        stream: Arc::new(changes::Stream::new(config.changes.len())),
+        streams: Arc::new(changes::Streams::new(config.changes.clone())),
     }
 }
 
@@ -248,14 +248,6 @@ impl Pages {
     }
 }
 
-/// Follows kubedns's change streams.
-fn follow_changes(urls: Vec<hyper::Uri>, target: &changes::Target, tasks: &mut Tasks) {
-    for url in urls {
-        let changes = changes::follow(url, target.clone(), tasks.stopping());
-        tasks.spawn("changes", changes);
-    }
-}
-
 /// Binds each of `addresses`.
 async fn listeners(
     addresses: &[SocketAddr],
@@ -267,7 +259,7 @@ async fn listeners(
     Ok(listeners)
 }
 
-/// The configuration directory, without stub domains that servers in this pod answer for.
+/// The configuration directory, without stub domains that kubedns answers for.
 fn open_directory(
     config: &Config,
     live: watch::Receiver<Live>,
@@ -286,7 +278,7 @@ fn open_directory(
 /// What the pages show beside the answers and where these come from.
 struct View {
     board: Arc<forward::Board>,
-    stream: Arc<changes::Stream>,
+    streams: Arc<changes::Streams>,
     /// Cancelled once the program was told to stop.
     leaving: CancellationToken,
     compat: Option<Compat>,
@@ -312,7 +304,7 @@ fn http_routers(
     sources: &Sources,
     view: View,
 ) -> Routers {
-    let View { board, stream, leaving, compat, rules, file } = view;
+    let View { board, streams, leaving, compat, rules, file } = view;
     let counters = Arc::clone(&serving.counters);
     let directory = sources.directory.clone();
     let mut registry = shared::metrics::registry("dnscache", env!("CARGO_PKG_VERSION"));
@@ -320,7 +312,7 @@ fn http_routers(
     shared::metrics::register_config_dir(&mut registry, directory.clone());
     registry.register_collector(Box::new(forward::Metrics(Arc::clone(&board))));
     registry.register_collector(Box::new(http::Metrics(Arc::clone(&answers))));
-    registry.register_collector(Box::new(changes::Metrics(Arc::clone(&stream))));
+    registry.register_collector(Box::new(changes::Metrics(Arc::clone(&streams))));
     let upstreams = Arc::clone(&sources.upstreams);
     registry.register_collector(Box::new(reload::Metrics(Arc::clone(&upstreams))));
     registry.register_collector(Box::new(local::keep::Metrics(Arc::clone(&rules))));
@@ -328,8 +320,8 @@ fn http_routers(
     // Routes are loaded and sockets bound before anything is served.
     let ready = move || {
         let (upstreams, directory) = (upstreams.load().check(), directory.borrow().check());
-        let (dns, routes, stream) = (Check::passed("dns"), Check::passed("routes"), stream.check());
-        let checks = [dns, routes, upstreams, stream, directory];
+        let (dns, routes) = (Check::passed("dns"), Check::passed("routes"));
+        let checks = [dns, routes, upstreams, streams.check(), directory];
         let checks = checks.into_iter().chain(rules.load().checks());
         let file = file.borrow().check();
         checks.chain(file).chain(Check::shutdown(&leaving)).collect()

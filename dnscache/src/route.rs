@@ -15,6 +15,7 @@
 //! ```
 
 mod answer;
+mod check;
 mod flag;
 mod reverse;
 mod special;
@@ -29,6 +30,7 @@ use crate::doors::Rebind;
 use crate::normalise::Answer;
 
 pub use answer::{AnswerError, AnswerFlag, Lifetimes, ZoneTtlError, ZoneTtlFlag};
+pub use check::{Circular, Taken, Unasked, check};
 pub use flag::{FlagError, Resolv, ServerFlag, Target, resolv_conf, wire};
 pub use reverse::{After, Beyond, is_reverse};
 pub use special::{Kind, Local, text};
@@ -49,9 +51,9 @@ pub struct Group {
     pub suffix: Box<[u8]>,
     /// The servers, each once, in the order given.
     pub servers: Vec<Server>,
-    /// The suffix is routed by flags, and all its servers run in this pod: kubedns. It is
-    /// authoritative for what it answers, and its names are served to clients that do not want
-    /// recursion.
+    /// The suffix is routed by flags, and all its servers are kubedns: see
+    /// [`ServerFlag::is_kubedns`]. It is authoritative for what it answers, and its names are
+    /// served to clients that do not want recursion.
     pub owned: bool,
 }
 
@@ -60,7 +62,7 @@ pub struct Group {
 pub struct Routes {
     groups: Vec<Group>,
     suffixes: Table<Suffix>,
-    /// Reverse zones whose servers in this pod are asked before all others, by suffix.
+    /// Reverse zones of which kubedns is asked before all others, by suffix.
     reverse: Table<usize>,
     /// For names of one label.
     unqualified: Option<Suffix>,
@@ -161,7 +163,7 @@ impl Routes {
         }
     }
 
-    /// The stub domains of `keys` that servers in this pod answer for: a line of configuration must
+    /// The stub domains of `keys` that kubedns answers for: a line of configuration must
     /// not take the cluster's names away.
     ///
     /// Reverse zones are not reserved: their servers are asked about addresses that are not the
@@ -250,7 +252,7 @@ impl Routes {
                         found.routed = Some(self.resolve(suffix, rest));
                     }
                     Some(&Suffix::Group(group))
-                        if self.reserves(group, above) && !self.is_in_pod(found.routed) =>
+                        if self.reserves(group, above) && !self.is_kubedns(found.routed) =>
                     {
                         found.routed = Some(Route::Group(group));
                     }
@@ -262,7 +264,7 @@ impl Routes {
         found
     }
 
-    fn is_in_pod(&self, route: Option<Route<'_>>) -> bool {
+    fn is_kubedns(&self, route: Option<Route<'_>>) -> bool {
         matches!(route, Some(Route::Group(group)) if self.groups[group].owned)
     }
 
@@ -283,7 +285,7 @@ impl Routes {
         self.groups[group].owned && CLUSTER_LABELS.contains(&label)
     }
 
-    /// The group of servers in this pod that answers for the domain `name`, or for names above it
+    /// The group of kubedns that answers for the domain `name`, or for names above it
     /// in a way that nothing else may answer for it. `None` for reverse zones.
     fn owner(&self, name: &[u8]) -> Option<&Group> {
         if reverse::is_reverse(name) {
@@ -307,51 +309,52 @@ impl Routes {
     /// Adds what `flags` say about domains: reverse zones last, because who answers for the cluster
     /// domain decides who is kubedns there.
     fn add_flags(&mut self, flags: &[ServerFlag]) {
-        let rules = || {
-            flags.iter().flat_map(|flag| {
-                flag.domains.iter().map(|domain| (domain.clone(), flag.target.clone()))
-            })
-        };
-        for (domain, target) in rules().filter(|(domain, _)| !reverse::is_reverse(domain)) {
-            self.add_flag(&domain, target);
+        let rules =
+            || flags.iter().flat_map(|flag| flag.domains.iter().map(move |domain| (domain, flag)));
+        for (domain, flag) in rules().filter(|(domain, _)| !reverse::is_reverse(domain)) {
+            self.add_flag(domain, flag);
         }
-        self.mark_owned();
         let owned = self.groups.iter().filter(|group| group.owned);
         let kubedns: Vec<Server> = owned.flat_map(|group| group.servers.clone()).collect();
-        for (domain, target) in rules().filter(|(domain, _)| reverse::is_reverse(domain)) {
-            match target {
+        for (domain, flag) in rules().filter(|(domain, _)| reverse::is_reverse(domain)) {
+            match &flag.target {
                 Target::Server(server)
-                    if is_in_pod(&server) && (kubedns.is_empty() || kubedns.contains(&server)) =>
+                    if flag.is_kubedns && (kubedns.is_empty() || kubedns.contains(server)) =>
                 {
-                    let group = match self.reverse.get(&domain) {
+                    let group = match self.reverse.get(domain) {
                         Some(&group) => group,
-                        None => self.add_group(&domain, Vec::new()),
+                        None => self.add_group(domain, Vec::new()),
                     };
-                    push_once(&mut self.groups[group].servers, server);
-                    self.reverse.insert(domain, group);
+                    push_once(&mut self.groups[group].servers, server.clone());
+                    self.groups[group].owned = true;
+                    self.reverse.insert(domain.clone(), group);
                 }
-                target => self.add_flag(&domain, target),
+                _ => self.add_flag(domain, flag),
             }
         }
-        self.mark_owned();
     }
 
     /// Adds what one `--server` says about `domain`. Servers of the same domain add up; of what
     /// contradicts itself the last counts.
-    fn add_flag(&mut self, domain: &[u8], target: Target) {
+    fn add_flag(&mut self, domain: &[u8], flag: &ServerFlag) {
         let is_unqualified = domain.is_empty();
         let before = match is_unqualified {
             true => self.unqualified,
             false => self.suffixes.get(domain).copied(),
         };
-        let suffix = match (target, before) {
+        let suffix = match (&flag.target, before) {
             (Target::Default, _) => Suffix::Default,
             (Target::Local, _) => Suffix::Local,
             (Target::Server(server), Some(Suffix::Group(group))) => {
-                push_once(&mut self.groups[group].servers, server);
+                push_once(&mut self.groups[group].servers, server.clone());
+                self.groups[group].owned &= flag.is_kubedns;
                 Suffix::Group(group)
             }
-            (Target::Server(server), _) => Suffix::Group(self.add_group(domain, vec![server])),
+            (Target::Server(server), _) => {
+                let group = self.add_group(domain, vec![server.clone()]);
+                self.groups[group].owned = flag.is_kubedns;
+                Suffix::Group(group)
+            }
         };
         match is_unqualified {
             true => self.unqualified = Some(suffix),
@@ -363,51 +366,17 @@ impl Routes {
         self.groups.push(Group { suffix: suffix.into(), servers, owned: false });
         self.groups.len() - 1
     }
-
-    /// Notes which of the groups that flags made are in this pod.
-    fn mark_owned(&mut self) {
-        for group in self.groups.iter_mut().filter(|group| *group.suffix != *ROOT) {
-            group.owned = group.servers.iter().all(is_in_pod);
-        }
-    }
 }
 
-/// Fails where one of `flags` names servers outside the pod for names of the cluster, which another
-/// one gives to servers in the pod.
-pub fn check(flags: &[ServerFlag]) -> Result<(), Taken> {
-    let routes = Routes::new(flags, &Keys::default(), &[]);
-    let is_outside = |flag: &&ServerFlag| match &flag.target {
-        Target::Server(server) => !is_in_pod(server),
-        Target::Default | Target::Local => true,
-    };
-    for domain in flags.iter().filter(is_outside).flat_map(|flag| &flag.domains) {
-        if let Some(owner) = routes.owner(domain).filter(|owner| owner.suffix != *domain) {
-            return Err(Taken { domain: text(domain), owner: text(&owner.suffix) });
-        }
-    }
-    Ok(())
-}
-
-/// A stub domain that servers in this pod answer for.
+/// A stub domain that kubedns answers for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "stubDomains: {domain} is answered in this pod, by --server=/{owner}/...; it is left out, \
+    "stubDomains: {domain} is answered by kubedns, with --server=/{owner}/...; it is left out, \
      expected another domain"
 )]
 pub struct Reserved {
     /// The domain as the keys have it.
     pub domain: String,
-    owner: String,
-}
-
-/// A flag about names that servers in this pod answer for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "invalid value '/{domain}/...' for '--server': the names below {domain} are answered in this \
-     pod, by --server=/{owner}/...; expected another domain"
-)]
-pub struct Taken {
-    domain: String,
     owner: String,
 }
 
@@ -449,11 +418,6 @@ fn default_servers(flags: &[ServerFlag], keys: &Keys, resolv: &[SocketAddr]) -> 
         }
     }
     servers
-}
-
-/// Returns whether `server` runs in this pod.
-fn is_in_pod(server: &Server) -> bool {
-    matches!(server, Server::Address(address) if address.ip().is_loopback())
 }
 
 fn push_once(servers: &mut Vec<Server>, server: Server) {
@@ -621,7 +585,7 @@ mod tests {
             let keys = shared::config_dir::parse(&files).unwrap();
             let said = routes(&[CLUSTER], &[], "").reserved(&keys).pop();
             let said = said.map(|reserved| reserved.to_string());
-            let reason = format!("{domain} is answered in this pod, by --server=/cluster.local/");
+            let reason = format!("{domain} is answered by kubedns, with --server=/cluster.local/");
             assert_eq!(said.is_some(), is_refused, "{domain}");
             assert!(said.is_none_or(|said| said.contains(&reason)), "{domain}");
             let flag = format!("/{domain}/10.0.0.9");

@@ -3,6 +3,7 @@
 mod aliases;
 mod doors;
 mod local;
+mod replicas;
 mod routes;
 mod tls;
 mod tls_peers;
@@ -504,7 +505,7 @@ async fn no_configuration_takes_the_clusters_names_away() {
     let flags =
         [stub("cluster.local", &kubedns), format!("--config-dir={}", directory.path().display())];
     let cache = Running::start(&flags).await;
-    let said = "stubDomains: cluster.local is answered in this pod, by --server=/cluster.local/";
+    let said = "stubDomains: cluster.local is answered by kubedns, with --server=/cluster.local/";
     http::eventually(cache.http, "/readyz?verbose", 200, said).await;
     let answer = dns::ask_udp(cache.dns, web).await;
     assert_eq!(answer.answers, ["web.shop.svc.cluster.local. 0 IN A 10.96.0.7"]);

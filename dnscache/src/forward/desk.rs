@@ -28,7 +28,7 @@ use super::table::Ticket;
 use super::waiters::{Budget, Releases};
 use super::zones::Zones;
 use crate::cache::{Cache, Entry, Lookup};
-use crate::changes::Stream;
+use crate::changes::Streams;
 use crate::counters::Counters;
 use crate::local::Local;
 use crate::normalise::Answer;
@@ -50,8 +50,8 @@ pub struct Shared {
     pub counters: Arc<Counters>,
     /// The forwarder's lane of the counters.
     pub lane: usize,
-    /// Whether changes of the cluster's names are heard of.
-    pub stream: Arc<Stream>,
+    /// Which replicas of kubedns are followed.
+    pub streams: Arc<Streams>,
 }
 
 /// Who waits for a query.
@@ -81,6 +81,8 @@ pub(super) struct Desk {
     local: Arc<Local>,
     /// Counts the routes and rules that were in force.
     edition: u64,
+    /// The edition of the streams that the groups are made with.
+    streams_edition: u64,
     queries: Queries<Waiter>,
     hosts: Hosts,
     budget: Budget,
@@ -97,6 +99,7 @@ impl Desk {
             local: shared.local.load_full(),
             shared,
             edition: 0,
+            streams_edition: 0,
             queries: Queries::new(draw),
             hosts: Hosts::default(),
             budget: Budget::new(),
@@ -157,6 +160,10 @@ impl Desk {
             self.routes = self.shared.routes.load_full();
             self.local = self.shared.local.load_full();
             self.take_routes(now);
+        }
+        if self.shared.streams.edition() != self.streams_edition {
+            self.hosts.hurry(now);
+            self.take_groups(now);
         }
         self.queries.tick(now);
         while let Some(inquiry) = self.hosts.ask(now) {
@@ -337,12 +344,20 @@ impl Desk {
 
     fn take_routes(&mut self, now: Moment) {
         self.edition += 1;
-        self.hosts.follow(&self.routes);
+        self.hosts.follow(&self.routes, self.shared.streams.hosts());
         self.take_groups(now);
     }
 
+    /// Takes the servers of each group. Replicas of kubedns are expected to be followed before they
+    /// can be asked.
     fn take_groups(&mut self, now: Moment) {
-        let groups: Vec<Vec<Endpoint>> = self.hosts.groups(&self.routes);
+        let streams = &self.shared.streams;
+        for host in streams.hosts() {
+            streams.expect(host, &self.hosts.addresses(host));
+        }
+        self.streams_edition = streams.edition();
+        let follows = |address| streams.follows(address);
+        let groups: Vec<Vec<Endpoint>> = self.hosts.groups(&self.routes, follows);
         self.queries.set_groups(&groups, now);
     }
 

@@ -11,7 +11,7 @@ use shared::config_dir::Server;
 use shared::endpoint::Endpoint;
 use shared::wire::rtype;
 
-use crate::route::{self, Routes};
+use crate::route::{self, Route, Routes};
 
 /// A question about a host, told from others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,40 +33,84 @@ struct Host {
     addresses: Vec<IpAddr>,
     due: Moment,
     asked: bool,
+    /// Its addresses are replicas of kubedns, whose changes are followed.
+    is_followed: bool,
 }
 
 impl Hosts {
-    /// Keeps what is known of hosts that `routes` still name, and takes in new ones.
-    pub fn follow(&mut self, routes: &Routes) {
+    /// Keeps what is known of hosts that `routes` still name, and takes in new ones. The hosts
+    /// `followed` are always kept.
+    pub fn follow(&mut self, routes: &Routes, followed: &[Box<[u8]>]) {
         let servers = routes.groups().iter().flat_map(|group| &group.servers);
-        let names: Vec<Box<[u8]>> = servers.filter_map(host_name).collect();
+        let mut names = followed.to_vec();
+        names.extend(servers.filter_map(host_name));
         self.0.retain(|host| names.contains(&host.inquiry.name));
         for name in names {
             for qtype in [rtype::A, rtype::AAAA] {
                 let inquiry = Inquiry { name: name.clone(), qtype };
                 if !self.0.iter().any(|host| host.inquiry == inquiry) {
-                    let due = Moment::default();
-                    self.0.push(Host { inquiry, addresses: Vec::new(), due, asked: false });
+                    let (due, addresses) = (Moment::default(), Vec::new());
+                    let is_followed = followed.contains(&name);
+                    self.0.push(Host { inquiry, addresses, due, asked: false, is_followed });
                 }
             }
         }
     }
 
     /// Returns the endpoints of each group of `routes`, in order, hosts replaced by all of theirs.
-    pub fn groups(&self, routes: &Routes) -> Vec<Vec<Endpoint>> {
-        let addresses = |server: &Server| match server {
+    ///
+    /// Of the replicas of kubedns those are asked for which `follows` returns `true`, or all if
+    /// there is none. A group of kubedns whose hosts have no address yet has the servers that
+    /// resolve them.
+    pub fn groups(&self, routes: &Routes, follows: impl Fn(IpAddr) -> bool) -> Vec<Vec<Endpoint>> {
+        let group = |group: &route::Group| {
+            let mut endpoints = self.endpoints(group);
+            if !group.owned {
+                return endpoints;
+            }
+            if endpoints.is_empty() {
+                let hosts = group.servers.iter().filter_map(host_name);
+                let resolving = hosts.filter_map(|host| match routes.route(&host) {
+                    Route::Group(group) => Some(self.endpoints(&routes.groups()[group])),
+                    Route::Local(_) => None,
+                });
+                endpoints = resolving.flatten().collect();
+            }
+            let is_followed = |endpoint: &Endpoint| follows(endpoint.address.ip());
+            if endpoints.iter().any(is_followed) {
+                endpoints.retain(is_followed);
+            }
+            endpoints
+        };
+        routes.groups().iter().map(group).collect()
+    }
+
+    /// Returns the endpoints of the servers of `group`.
+    fn endpoints(&self, group: &route::Group) -> Vec<Endpoint> {
+        let endpoints = |server: &Server| match server {
             Server::Address(address) => vec![Endpoint::from(*address)],
             Server::Endpoint(endpoint) => vec![endpoint.clone()],
             Server::Name { port, .. } => {
-                let name = host_name(server);
-                let hosts = self.0.iter().filter(|host| Some(&host.inquiry.name) == name.as_ref());
-                let addresses = hosts.flat_map(|host| &host.addresses);
-                let addresses = addresses.map(|&address| SocketAddr::new(address, *port));
+                let addresses = host_name(server).map(|name| self.addresses(&name));
+                let addresses = addresses.into_iter().flatten();
+                let addresses = addresses.map(|address| SocketAddr::new(address, *port));
                 addresses.map(Endpoint::from).collect()
             }
         };
-        let group = |group: &route::Group| group.servers.iter().flat_map(addresses).collect();
-        routes.groups().iter().map(group).collect()
+        group.servers.iter().flat_map(endpoints).collect()
+    }
+
+    /// Returns the addresses of the host `name`, in lower-case wire form, of both families.
+    pub fn addresses(&self, name: &[u8]) -> Vec<IpAddr> {
+        let hosts = self.0.iter().filter(|host| *host.inquiry.name == *name);
+        hosts.flat_map(|host| &host.addresses).copied().collect()
+    }
+
+    /// Has the replicas of kubedns looked up at once.
+    pub fn hurry(&mut self, now: Moment) {
+        for host in self.0.iter_mut().filter(|host| host.is_followed) {
+            host.due = host.due.min(now);
+        }
     }
 
     /// A question that is due, now counted as asked.
@@ -89,17 +133,25 @@ impl Hosts {
         outcome: Option<(Vec<IpAddr>, Duration)>,
         now: Moment,
     ) -> bool {
+        let is_other = |host: &Host| host.inquiry.name == inquiry.name && host.inquiry != *inquiry;
+        let has_other = self.0.iter().any(|host| is_other(host) && !host.addresses.is_empty());
         let Some(host) = self.0.iter_mut().find(|host| host.inquiry == *inquiry) else {
             return false;
         };
         host.asked = false;
-        let Some((mut addresses, ttl)) = outcome else {
+        // kubedns's last replicas stay: they may be the ones that answered.
+        let is_last = |outcome: &(Vec<IpAddr>, Duration)| {
+            host.is_followed && outcome.0.is_empty() && !host.addresses.is_empty() && !has_other
+        };
+        let Some((mut addresses, ttl)) = outcome.filter(|outcome| !is_last(outcome)) else {
             host.due = now + FAILURE_PAUSE;
             return false;
         };
-        host.due = now + ttl.clamp(TTL_MIN, TTL_MAX);
-        addresses.truncate(ADDRESSES_MAX);
+        let ttl_max = if host.is_followed { FOLLOWED_TTL_MAX } else { TTL_MAX };
+        host.due = now + ttl.clamp(TTL_MIN, ttl_max);
+        // Sorted first: the same addresses are left, in whatever order they come.
         addresses.sort();
+        addresses.truncate(ADDRESSES_MAX);
         let changed = host.addresses != addresses;
         host.addresses = addresses;
         changed
@@ -118,12 +170,15 @@ const ADDRESSES_MAX: usize = 8;
 /// A host is not looked up more often, and not less often either.
 const TTL_MIN: Duration = Duration::from_secs(5);
 const TTL_MAX: Duration = Duration::from_secs(300);
+/// Replicas of kubedns are looked up at least as often as this.
+const FOLLOWED_TTL_MAX: Duration = Duration::from_secs(10);
 /// After a failure it is looked up again soon: the server may just be starting.
 const FAILURE_PAUSE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::ServerFlag;
     use shared::config_dir::Keys;
 
     #[test]
@@ -134,9 +189,9 @@ mod tests {
         keys.stub_domains.insert("corp.example".into(), vec![host, fixed]);
         let routes = Routes::new(&[], &keys, &[]);
         let mut hosts = Hosts::default();
-        hosts.follow(&routes);
+        hosts.follow(&routes, &[]);
         let addresses = |hosts: &Hosts| -> Vec<SocketAddr> {
-            hosts.groups(&routes)[1].iter().map(|endpoint| endpoint.address).collect()
+            hosts.groups(&routes, |_| false)[1].iter().map(|endpoint| endpoint.address).collect()
         };
         assert_eq!(addresses(&hosts), ["192.0.2.1:53".parse().unwrap()]);
         let now = Moment::from_nanos(1);
@@ -152,7 +207,41 @@ mod tests {
         assert_eq!(hosts.next_due(), Some(now + FAILURE_PAUSE));
         assert!(!hosts.learn(&v4, None, now), "a failure forgets nothing");
         assert!(!hosts.learn(&v4, outcome, now), "the same again is no change");
-        hosts.follow(&Routes::new(&[], &Keys::default(), &[]));
+        hosts.follow(&Routes::new(&[], &Keys::default(), &[]), &[]);
         assert_eq!(hosts.next_due(), None);
+    }
+
+    #[test]
+    fn of_the_replicas_of_kubedns_those_are_asked_that_are_followed() {
+        let source = "http://dns.svc.cluster.local:8081/changes".parse().unwrap();
+        let flags = ["/cluster.local/dns.svc.cluster.local#53", "/dns.svc.cluster.local/10.96.0.7"];
+        let flags = flags.map(|flag| flag.parse::<ServerFlag>().unwrap());
+        let flags = flags.map(|flag| flag.mark(std::slice::from_ref(&source)));
+        let routes = Routes::new(&flags, &Keys::default(), &[]);
+        let followed = [route::wire("dns.svc.cluster.local").unwrap()];
+        let mut hosts = Hosts::default();
+        hosts.follow(&routes, &followed);
+        let asked = |hosts: &Hosts, followed: &[&str]| -> Vec<String> {
+            let follows = |address: IpAddr| followed.contains(&&*address.to_string());
+            let groups = hosts.groups(&routes, follows);
+            assert_eq!(groups[2], ["10.96.0.7:53".parse::<SocketAddr>().unwrap().into()]);
+            groups[1].iter().map(|endpoint| endpoint.address.ip().to_string()).collect()
+        };
+        assert_eq!(asked(&hosts, &[]), ["10.96.0.7"], "whoever resolves the host is kubedns, too");
+        let now = Moment::from_nanos(1);
+        let inquiry = hosts.ask(now).unwrap();
+        let all: Vec<IpAddr> = (0..12).rev().map(|last| IpAddr::from([10, 0, 0, last])).collect();
+        assert!(hosts.learn(&inquiry, Some((all.clone(), Duration::from_secs(300))), now));
+        let first: Vec<String> = (0..8).map(|last| format!("10.0.0.{last}")).collect();
+        assert_eq!(asked(&hosts, &[]), first, "without a followed replica all are asked");
+        assert_eq!(asked(&hosts, &["10.0.0.3", "10.0.0.9"]), ["10.0.0.3"]);
+        let later = all.into_iter().rev().collect();
+        assert!(!hosts.learn(&inquiry, Some((later, Duration::from_secs(300))), now));
+        hosts.ask(now).unwrap();
+        assert_eq!(hosts.next_due(), Some(now + FOLLOWED_TTL_MAX), "whatever the TTL is");
+        hosts.hurry(now);
+        assert_eq!(hosts.next_due(), Some(now));
+        assert!(!hosts.learn(&inquiry, Some((Vec::new(), Duration::ZERO)), now));
+        assert_eq!(asked(&hosts, &[]), first, "the last replicas stay");
     }
 }

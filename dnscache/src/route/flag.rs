@@ -7,11 +7,14 @@ use std::str::FromStr;
 
 use shared::config_dir::Server;
 use shared::endpoint::{Endpoint, Transport};
-use shared::name::domain;
+use shared::name::{domain, host_name};
 use shared::peer::{AddressError, Interfaces, host_address, server_address};
 use shared::wire::NAME_MAX;
 
-/// One `--server`: `[/DOMAIN/.../][tcp://|tls://]ADDR[#PORT][@SOURCE|@NAME]`.
+use crate::changes::{Host, Source, canonical};
+
+/// One `--server`: `[/DOMAIN/.../][tcp://|tls://]ADDR[#PORT][@SOURCE|@NAME]`, or
+/// `/DOMAIN/.../HOST[#PORT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerFlag {
     /// The suffixes it is about, in wire form and lower case; an empty one is about names of one
@@ -19,6 +22,9 @@ pub struct ServerFlag {
     pub domains: Vec<Box<[u8]>>,
     /// Who is asked.
     pub target: Target,
+    /// The server is kubedns: it runs in this pod, or dnscache follows its changes. See
+    /// [`ServerFlag::mark`].
+    pub is_kubedns: bool,
 }
 
 /// What a rule's names lead to.
@@ -56,10 +62,10 @@ pub enum FlagError {
     /// The port is no number from 1 to 65535.
     #[error("port {0:?} is not allowed, expected 1 to 65535")]
     Port(String),
-    /// The address is none; host names belong into `stubDomains`.
+    /// The address is not valid. Host names need domains.
     #[error(
-        "expected [/DOMAIN/.../][tcp://|tls://]ADDR[#PORT][@NAME], such as 10.0.0.1, fd00::1#5353, \
-         tls://9.9.9.9@dns.quad9.net or /a.example/#"
+        "expected [/DOMAIN/.../][tcp://|tls://]ADDR[#PORT][@NAME] or /DOMAIN/.../HOST[#PORT], such \
+         as 10.0.0.1, fd00::1#5353, tls://9.9.9.9@dns.quad9.net or /a.example/#"
     )]
     Address,
     /// The address is one that no DNS server can have, or its interface is missing.
@@ -81,7 +87,7 @@ impl ServerFlag {
     pub fn parse(text: &str, interfaces: Interfaces<'_>) -> Result<Self, FlagError> {
         let Some(rest) = text.strip_prefix('/') else {
             let target = Target::Server(server(text, interfaces)?);
-            return Ok(Self { domains: Vec::new(), target });
+            return Ok(Self { domains: Vec::new(), target, is_kubedns: false });
         };
         let scheme = SCHEMES.iter().find_map(|(scheme, _)| rest.find(&format!("/{scheme}")));
         let (domains, text) = match scheme {
@@ -99,10 +105,48 @@ impl ServerFlag {
         let target = match text {
             "" => Target::Local,
             "#" => Target::Default,
-            text => Target::Server(server(text, interfaces)?),
+            text => match (server(text, interfaces), named(text)) {
+                (Err(FlagError::Address), Some(server)) => Target::Server(server),
+                (server, _) => Target::Server(server?),
+            },
         };
-        Ok(Self { domains, target })
+        let is_kubedns = matches!(&target, Target::Server(Server::Address(address))
+            if address.ip().is_loopback());
+        Ok(Self { domains, target, is_kubedns })
     }
+
+    /// Notes that the server is kubedns if changes are followed of the replica at its address, or
+    /// of the replicas of its host, and if the domain is such a host: kubedns alone knows the
+    /// addresses of its own replicas.
+    #[must_use]
+    pub fn mark(mut self, sources: &[Source]) -> Self {
+        let is_followed = |server: &Server| {
+            sources.iter().any(|source| match (server, &source.host) {
+                (Server::Address(server), Host::Address(address)) => {
+                    canonical(server.ip()) == canonical(*address)
+                }
+                (Server::Name { host, .. }, Host::Name(name)) => host == name,
+                _ => false,
+            })
+        };
+        let is_host = |domain: &[u8]| {
+            sources.iter().any(|source| source.host_name().as_deref() == Some(domain))
+        };
+        if let Target::Server(server) = &self.target {
+            let is_ours = is_followed(server) || self.domains.iter().any(|domain| is_host(domain));
+            self.is_kubedns |= is_ours && !self.domains.is_empty();
+        }
+        self
+    }
+}
+
+/// Parses `HOST[#PORT]`, a server by its name.
+fn named(text: &str) -> Option<Server> {
+    let (host, port) = match text.split_once('#') {
+        Some((host, port)) => (host, port.parse().ok().filter(|&port| port != 0)?),
+        None => (text, PORT),
+    };
+    Some(Server::Name { host: host_name(host)?, port })
 }
 
 /// Parses `[tcp://|tls://]ADDR[#PORT][@SOURCE|@NAME]`.
@@ -241,8 +285,9 @@ mod tests {
             "" => Box::default(),
             text => wire(text).unwrap(),
         };
-        let expected = ServerFlag { domains: domains.iter().map(name).collect(), target };
-        assert_eq!(text.parse(), Ok(expected), "{text}");
+        let domains: Vec<Box<[u8]>> = domains.iter().map(name).collect();
+        let flag: ServerFlag = text.parse().unwrap();
+        assert_eq!((flag.domains, flag.target), (domains, target), "{text}");
     }
 
     #[test]
@@ -268,6 +313,36 @@ mod tests {
         check("/a.example/", &["a.example"], Target::Local);
         check("//10.0.0.1", &[""], at("10.0.0.1:53"));
         check("//", &[""], Target::Local);
+        let host = |host: &str, port| Target::Server(Server::Name { host: host.into(), port });
+        check("/a.example/NS.b.example", &["a.example"], host("ns.b.example", 53));
+        check(
+            "/a.example/b.example/c/ns.#5353",
+            &["a.example", "b.example", "c"],
+            host("ns", 5353),
+        );
+    }
+
+    #[test]
+    fn kubedns_runs_in_the_pod_or_its_changes_are_followed() {
+        let sources = ["http://10.0.0.1:8081/changes", "http://dns.svc.cluster.local:1/changes"];
+        let sources: Vec<Source> = sources.iter().map(|source| source.parse().unwrap()).collect();
+        let rows = [
+            ("/cluster.local/127.0.0.1#10053", true, true),
+            ("/cluster.local/10.0.0.1#10053", false, true),
+            ("/cluster.local/::ffff:10.0.0.1#53", false, true),
+            ("/cluster.local/10.0.0.2#10053", false, false),
+            ("/cluster.local/10.in-addr.arpa/dns.svc.cluster.local#10053", false, true),
+            ("/cluster.local/other.svc.cluster.local#10053", false, false),
+            ("/dns.svc.cluster.local/10.96.0.7#10053", false, true),
+            ("/cluster.local/", false, false),
+            ("/cluster.local/#", false, false),
+            ("10.0.0.1", false, false),
+        ];
+        for (text, alone, marked) in rows {
+            let flag: ServerFlag = text.parse().unwrap();
+            assert_eq!((flag.is_kubedns, flag.clone().mark(&[]).is_kubedns), (alone, alone));
+            assert_eq!(flag.mark(&sources).is_kubedns, marked, "{text}");
+        }
     }
 
     #[test]
@@ -328,6 +403,10 @@ mod tests {
             ("/a.example", "expected a / behind"),
             ("/a..example/10.0.0.1", "\"a..example\" is not a domain name"),
             ("/*.example/10.0.0.1", "\"*.example\" is not a domain name"),
+            ("/a.example/10.0.0.256", "expected [/DOMAIN/"),
+            ("/a.example/ns..b", "expected [/DOMAIN/"),
+            ("/a.example/ns#0", "expected [/DOMAIN/"),
+            ("/a.example/tcp://ns", "expected [/DOMAIN/"),
             ("/a b/10.0.0.1", "\"a b\" is not a domain name"),
             (long.as_str(), "is not a domain name"),
         ];

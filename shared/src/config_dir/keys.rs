@@ -12,7 +12,7 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::endpoint::Endpoint;
-use crate::name::domain;
+use crate::name::{domain, host_name};
 use crate::peer::{AddressError, Interfaces, server_address};
 
 use super::Files;
@@ -365,9 +365,7 @@ fn stub_host(text: &str) -> Option<Server> {
         Some((host, port)) => (host, port.parse().ok().filter(|&port| port != 0)?),
         None => (text, DNS_PORT),
     };
-    // Digits and dots alone are a mistyped address, never a host (RFC 1123 section 2.1).
-    let named = host.bytes().any(|byte| !byte.is_ascii_digit() && byte != b'.');
-    Some(Server::Name { host: domain(host).filter(|_| named)?, port })
+    Some(Server::Name { host: host_name(host)?, port })
 }
 
 /// A JSON object as a list: a name that is given twice is not lost.

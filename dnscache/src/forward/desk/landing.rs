@@ -53,7 +53,7 @@ impl Desk {
             // kubedns may get the address later, and announces that.
             answer.entry = answer.entry.following(vec![name.clone().into()]);
         }
-        if self.routes.is_owned(&name) && !self.shared.stream.is_up() {
+        if self.routes.is_owned(&name) && !self.is_watched(&name) {
             answer.lifetime_secs = answer.lifetime_secs.min(UNWATCHED_SECS);
             answer.entry = answer.entry.with_ttl_max(UNWATCHED_SECS);
         }
@@ -85,6 +85,13 @@ impl Desk {
                 self.land_chain(parent, &chain, now);
             }
         }
+    }
+
+    /// Returns whether every change of `name`, which is kubedns's, is reported by the replica that
+    /// was asked. The names of the replicas themselves are asked of any replica.
+    fn is_watched(&self, name: &[u8]) -> bool {
+        let streams = &self.shared.streams;
+        streams.is_up() && !streams.hosts().iter().any(|host| **host == *name)
     }
 
     /// Lands the query in `slot` with several replies.
@@ -373,7 +380,7 @@ const STALE_TTL: u32 = 30;
 const STALE_TTL_OWNED: u32 = 5;
 /// How long an expired answer is served from the cache before the question is looked at again.
 pub(super) const STALE_PAUSE: Duration = Duration::from_millis(100);
-/// Seconds that the cluster's names are stored while their changes are not heard of.
+/// Seconds that the cluster's names are stored while their changes are not reported.
 const UNWATCHED_SECS: u32 = 5;
 const POD_DOWN: Failure =
     Failure::servfail(ErrorCode::NoReachableAuthority, "the servers in the pod are down");

@@ -1,0 +1,69 @@
+//! The lines of a change stream, and what they remove from the cache.
+//!
+//! Core. Knows no connection and no cache.
+
+use serde::Deserialize;
+
+use crate::route;
+
+/// One line of the stream.
+#[derive(Debug, Deserialize)]
+pub(super) struct Line {
+    /// The generation of kubedns's records, with the changes of this line.
+    pub generation: u64,
+    /// The names whose records changed. Each stands for every name below it, too.
+    #[serde(default)]
+    names: Vec<String>,
+    /// Any name may have changed.
+    #[serde(default)]
+    flush: bool,
+}
+
+/// What several lines remove together.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Drops {
+    /// The names in lower-case wire form.
+    pub names: Vec<Box<[u8]>>,
+    /// Every name of the cluster.
+    pub everything: bool,
+}
+
+impl Drops {
+    /// Adds what `line` removes.
+    pub fn add(&mut self, line: &Line) {
+        self.everything |= line.flush;
+        for name in &line.names {
+            match route::wire(name) {
+                Some(name) => self.names.push(name),
+                // A name without a wire form here: better too much than too little.
+                None => self.everything = true,
+            }
+        }
+        self.everything |= self.names.len() > NAMES_MAX;
+    }
+}
+
+/// More names than this are removed as if every name had changed.
+const NAMES_MAX: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_add_up() {
+        let rows: [(&str, &[&str], bool); 5] = [
+            (r#"{"generation":1}"#, &[], false),
+            (r#"{"generation":1,"names":["a.b.","C."]}"#, &["a.b", "c"], false),
+            (r#"{"generation":1,"names":["a..b."]}"#, &[], true),
+            (r#"{"generation":1,"flush":true}"#, &[], true),
+            (r#"{"generation":1,"cut":"too slow","new":{}}"#, &[], false),
+        ];
+        for (line, names, everything) in rows {
+            let mut drops = Drops::default();
+            drops.add(&serde_json::from_str(line).unwrap());
+            let names = names.iter().map(|name| route::wire(name).unwrap()).collect();
+            assert_eq!(drops, Drops { names, everything }, "{line}");
+        }
+    }
+}
