@@ -104,6 +104,9 @@ impl Renewer {
 pub struct Edge {
     /// Ports of this program's listeners: no query leaves from them.
     pub reserved_ports: Vec<u16>,
+    /// Sockets over UDP to servers outside the pod at the same time; a query that needs one more
+    /// gets SERVFAIL.
+    pub sockets_max: usize,
     /// A file with the certificates that upstreams are verified with over TLS; `None` for those of
     /// the system.
     pub tls_ca: Option<PathBuf>,
@@ -144,7 +147,7 @@ pub fn start(
     edge: Edge,
 ) -> Result<Forwarder, Error> {
     let (queries, renewals) = channels;
-    let sockets = Sockets::new(random()?, edge.reserved_ports).map_err(Error::Wait)?;
+    let sockets = Sockets::new(random()?, &edge).map_err(Error::Wait)?;
     let told = Arc::new(AtomicBool::new(false));
     let stop = Stop { told: Arc::clone(&told), waker: sockets.waker() };
     let (streams, outcomes) = Streams::new(Handle::current(), edge.tls_ca);
@@ -371,6 +374,9 @@ fn is_ours(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
+/// Sockets over UDP to servers outside the pod, if the limit of descriptors allows as many: two for
+/// each query that can be under way.
+pub const SOCKETS_MAX: usize = 2 * table::QUERIES_MAX;
 /// Queries taken in one turn.
 const QUERIES_PER_TURN: usize = 256;
 /// Renewals that may wait for their turn.

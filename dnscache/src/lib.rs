@@ -46,11 +46,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use shared::addresses::Addresses;
-use shared::config_dir;
 use shared::metrics::coredns::Compat;
 use shared::ready::Check;
 use shared::serve;
 use shared::shutdown::{TaskError, Tasks};
+use shared::{config_dir, descriptors};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -166,7 +166,12 @@ impl Program {
         let (later, queries) = mpsc::channel(QUERIES_MAX);
         let (renewer, renewals) = Renewer::new();
         let channels = (queries, renewals);
-        let forwarder = forward::start(shared.clone(), channels, edge(&config, &sockets))?;
+        let mut limits = config.listener.limits();
+        let wanted = [limits.connections_max, forward::SOCKETS_MAX];
+        let [connections_max, sockets_max] = descriptors::share(wanted, DESCRIPTORS_RESERVED);
+        limits.connections_max = connections_max;
+        let edge = edge(&config, &sockets, sockets_max);
+        let forwarder = forward::start(shared.clone(), channels, edge)?;
         let answers = Arc::new(Answers {
             cache: shared.cache,
             routes: shared.routes,
@@ -179,7 +184,6 @@ impl Program {
         });
         let addresses =
             Addresses { dns: sockets.local_addresses().to_vec(), http: listener.address() };
-        let limits = config.listener.limits();
         let serving = serve::dns(sockets, limits, tasks.stopping(), Arc::clone(&answers), later)?;
         let (board, leaving) = (Arc::clone(&forwarder.board), tasks.leaving());
         let compat = config.metrics_compat;
@@ -229,9 +233,9 @@ fn cookies() -> doors::Cookies {
 }
 
 /// What the sockets to upstreams are made with.
-fn edge(config: &Config, sockets: &serve::Sockets) -> forward::Edge {
+fn edge(config: &Config, sockets: &serve::Sockets, sockets_max: usize) -> forward::Edge {
     let reserved_ports = sockets.local_addresses().iter().map(SocketAddr::port).collect();
-    forward::Edge { reserved_ports, tls_ca: config.tls_ca.clone() }
+    forward::Edge { reserved_ports, sockets_max, tls_ca: config.tls_ca.clone() }
 }
 
 impl Pages {
@@ -343,8 +347,9 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
     Program::bind(config).await?.run(stop).await
 }
 
-/// Descriptors in use at most: clients over TCP, sockets to upstreams, and a few more.
-pub const DESCRIPTORS_MAX: u64 = 15_000;
+/// Descriptors beside those of clients over TCP and of sockets to upstreams: 320 exchanges with
+/// upstreams over TCP, 64 connections for each of at most two pages, and files.
+const DESCRIPTORS_RESERVED: usize = 512;
 /// UDP threads: beyond so many one socket's lock and the cache's memory are the limit.
 const LANES_MAX: usize = 8;
 /// Queries between the lanes and the forwarder; more are refused with SERVFAIL.

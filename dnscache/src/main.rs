@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         return shared::flags::wrong::<Config>(&error);
     }
     shared::log::start(&config.log);
-    shared::descriptors::raise(dnscache::DESCRIPTORS_MAX);
+    shared::descriptors::raise();
     shared::log::exit_code(serve(config))
 }
 

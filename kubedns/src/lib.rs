@@ -47,9 +47,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use shared::addresses::{Addresses, WriteError};
-use shared::config_dir;
 use shared::serve::{BindError, Sockets, boot_time};
 use shared::shutdown::{TaskError, Tasks};
+use shared::{config_dir, descriptors};
 use tokio::sync::mpsc;
 
 use crate::news::{Scope, Sink};
@@ -165,8 +165,8 @@ impl Program {
         let (dns, http) = (sockets.local_addresses().to_vec(), listener.address());
         let handler = Arc::new(serve::Answers::new(reader.clone(), &config.transfer[..]));
         let (later, transfers) = serve::transfers::new(reader.clone());
-        let limits = config.listener.limits();
-        let serving = shared::serve::dns(sockets, limits, stopping.clone(), handler, later)?;
+        let serving =
+            shared::serve::dns(sockets, limits(&config), stopping.clone(), handler, later)?;
 
         let scopes = objects.scopes(&config.scope());
         let (ready, blockers) = shared::ready::new(awaited(&scopes));
@@ -237,6 +237,14 @@ fn watch_cluster(
     nodes
 }
 
+/// What clients may take: as many connections as the limit of descriptors allows.
+fn limits(config: &Config) -> shared::serve::Limits {
+    let mut limits = config.listener.limits();
+    let wanted = [limits.connections_max];
+    [limits.connections_max] = descriptors::share(wanted, DESCRIPTORS_RESERVED);
+    limits
+}
+
 /// Logs where the program listens, and writes it to the file that the flags name.
 fn announce(config: &Config, addresses: Addresses) -> Result<(), WriteError> {
     let Addresses { dns, http } = &addresses;
@@ -264,5 +272,5 @@ fn progresses(scopes: Vec<Scope>) -> Vec<Arc<Progress>> {
     scopes.into_iter().map(|scope| Arc::new(Progress::new(scope, now))).collect()
 }
 
-/// Descriptors in use at most: clients over TCP, and a few more.
-pub const DESCRIPTORS_MAX: u64 = 10_500;
+/// Descriptors beside those of clients over TCP: watches, followers of changes, pages and files.
+const DESCRIPTORS_RESERVED: usize = 512;

@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         return flags::wrong::<Config>(&error);
     }
     log::start(&config.log);
-    descriptors::raise(kubedns::DESCRIPTORS_MAX);
+    descriptors::raise();
     log::exit_code(run(config))
 }
 

@@ -1,23 +1,47 @@
 //! The limit of open descriptors: connections and sockets to upstreams are many, and the limit that
 //! a shell or a container runtime sets by default is often for programs that use `select`.
 //!
-//! Edge.
+//! Edge. The core is `shares`.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the soft limit of open descriptors to the hard one, which is the operator's to set. Says
-/// so in the log where that is less than `wanted`, the most that the program ever uses.
-pub fn raise(wanted: u64) {
+/// Raises the soft limit of open descriptors to the hard one, which is the operator's to set.
+pub fn raise() {
     let limit = getrlimit(Resource::Nofile);
-    // No limit is written as no number.
-    let hard = limit.maximum.unwrap_or(u64::MAX);
     let raised = Rlimit { current: limit.maximum, ..limit };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, soft = limit.current, hard, "cannot raise the limit of descriptors");
-    } else if hard < wanted {
-        tracing::warn!(hard, wanted, "few descriptors: beyond them connections are not accepted");
+        let (soft, hard) = (limit.current, limit.maximum);
+        tracing::warn!(%error, soft, hard, "cannot raise the limit of descriptors");
     }
 }
+
+/// Returns how many descriptors each of `wanted` may take, so that `reserved` are left for the rest
+/// of the program: probes, metrics and files work whatever clients do. If the limit is too low for
+/// that, the log says so.
+pub fn share<const N: usize>(wanted: [usize; N], reserved: usize) -> [usize; N] {
+    // No limit is written as no number.
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let shares = shares(limit, wanted, reserved);
+    if shares != wanted {
+        let needed = wanted.iter().sum::<usize>() + reserved;
+        tracing::warn!(limit, needed, "few descriptors: fewer TCP connections at the same time");
+    }
+    shares
+}
+
+/// The shares of `limit`: what is wanted, or equal parts of what `reserved` leaves, at least
+/// [`SHARE_MIN`].
+fn shares<const N: usize>(limit: usize, wanted: [usize; N], reserved: usize) -> [usize; N] {
+    let free = limit.saturating_sub(reserved);
+    if wanted.iter().sum::<usize>() <= free {
+        return wanted;
+    }
+    wanted.map(|wanted| wanted.min((free / N).max(SHARE_MIN)))
+}
+
+/// A program with fewer is of no use; below, it runs short as it would have without shares.
+const SHARE_MIN: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -25,8 +49,18 @@ mod tests {
 
     #[test]
     fn the_soft_limit_becomes_the_hard_one() {
-        raise(0);
+        raise();
         let limit = getrlimit(Resource::Nofile);
         assert_eq!(limit.current, limit.maximum);
+    }
+
+    #[test]
+    fn what_is_wanted_is_shared_out_equally_if_it_is_too_much() {
+        assert_eq!(shares(1_048_576, [10_000, 8_192], 448), [10_000, 8_192]);
+        assert_eq!(shares(18_640, [10_000, 8_192], 448), [10_000, 8_192]);
+        assert_eq!(shares(18_639, [10_000, 8_192], 448), [9_095, 8_192]);
+        assert_eq!(shares(1_024, [10_000, 8_192], 448), [288, 288]);
+        assert_eq!(shares(1_024, [100, 8_192], 448), [100, 288]);
+        assert_eq!(shares(256, [10_000], 448), [16]);
     }
 }

@@ -7,6 +7,7 @@ mod cargo_pod;
 mod chart;
 mod conformance;
 mod corefile;
+mod descriptors;
 mod dnscache;
 mod environment;
 mod fixture;

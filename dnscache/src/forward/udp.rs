@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
+use rustix::io::Errno;
 use shared::endpoint::Endpoint;
 use shared::serve::{BATCH, Batch, DATAGRAM_MAX, Inbox, receive_one};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::Edge;
 use super::act::{Datagram, Try, Via};
 use super::queries::SERVERS_MAX;
 
@@ -36,6 +38,9 @@ pub(super) struct Sockets {
     pools: Vec<Option<Pool>>,
     /// By slot and try.
     own: Vec<Option<UdpSocket>>,
+    /// How many of them there are, and may be.
+    open: usize,
+    open_max: usize,
     /// Ports of this program's listeners, which are never a source port.
     reserved: Vec<u16>,
     inbox: Inbox,
@@ -52,11 +57,11 @@ struct Pool {
 }
 
 impl Sockets {
-    /// No sockets yet. `draw` yields unpredictable numbers: source ports come from it, all but
-    /// `reserved`.
+    /// No sockets yet. `draw` returns unpredictable numbers: source ports come from it, all but
+    /// those that `edge` reserves.
     ///
     /// Fails if the system has no descriptor left.
-    pub fn new(draw: Box<dyn FnMut() -> u64 + Send>, reserved: Vec<u16>) -> io::Result<Self> {
+    pub fn new(draw: Box<dyn FnMut() -> u64 + Send>, edge: &Edge) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         Ok(Self {
@@ -65,7 +70,9 @@ impl Sockets {
             waker,
             pools: Vec::new(),
             own: Vec::new(),
-            reserved,
+            open: 0,
+            open_max: edge.sockets_max,
+            reserved: edge.reserved_ports.clone(),
             inbox: Inbox::new(false, false),
             buffer: Box::new([0; DATAGRAM_MAX]),
             ready: Vec::new(),
@@ -180,7 +187,7 @@ impl Sockets {
 
     /// Sends `message` to `endpoint` from the socket of `one`, which is opened if there is none.
     ///
-    /// Fails if there is no descriptor or no route.
+    /// Fails if there is no route, and with EMFILE if as many sockets are open as may be.
     pub fn send_own(&mut self, one: Try, endpoint: &Endpoint, message: &[u8]) -> io::Result<()> {
         let key = key(one.ticket.slot, one.at);
         if key >= self.own.len() {
@@ -189,18 +196,23 @@ impl Sockets {
         if let Some(socket) = &self.own[key] {
             return socket.send(message).map(drop);
         }
+        if self.open >= self.open_max {
+            return Err(Errno::MFILE.into());
+        }
         let socket = self.open_random(endpoint)?;
         let source = socket.as_raw_fd();
         self.poll.registry().register(&mut SourceFd(&source), Token(key), Interest::READABLE)?;
         socket.send(message)?;
         self.own[key] = Some(socket);
+        self.open += 1;
         Ok(())
     }
 
     /// Closes the socket of `one`; epoll forgets it with its descriptor.
     pub fn close(&mut self, one: Try) {
-        if let Some(socket) = self.own.get_mut(key(one.ticket.slot, one.at)) {
-            *socket = None;
+        let own = self.own.get_mut(key(one.ticket.slot, one.at));
+        if own.and_then(Option::take).is_some() {
+            self.open -= 1;
         }
     }
 
