@@ -20,11 +20,12 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
+use shared::clock::boot_time;
 use shared::config_dir::Server;
 use shared::http::Seat;
 use shared::metrics::coredns;
 use shared::ready::Check;
-use shared::serve::{Counters, boot_time};
+use shared::serve::Counters;
 
 use crate::cache::Question;
 use crate::counters::{COUNTS, Count};

@@ -42,10 +42,11 @@ pub mod route;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use shared::addresses::Addresses;
+use shared::clock::{boot_time, unix_ms};
 use shared::metrics::coredns::Compat;
 use shared::ready::Check;
 use shared::serve;
@@ -227,9 +228,8 @@ fn share(config: &Config, routes: Routes, rules: &Keeper, lanes: usize) -> forwa
 
 /// Cookies under a secret of this process.
 fn cookies() -> doors::Cookies {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let booted = now.saturating_sub(Duration::from_nanos(serve::boot_time().nanos()));
-    doors::Cookies::new(rand::random(), booted.as_secs())
+    let booted_secs = (unix_ms() / 1_000).saturating_sub(boot_time().secs());
+    doors::Cookies::new(rand::random(), booted_secs)
 }
 
 /// What the sockets to upstreams are made with.

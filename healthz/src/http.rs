@@ -23,10 +23,10 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use prometheus_client::registry::Registry;
+use shared::clock::boot_time;
 use shared::config_dir;
 use shared::http::{checks, metrics};
 use shared::ready::Finding;
-use shared::serve::boot_time;
 use tokio::sync::watch;
 
 use crate::page::page;

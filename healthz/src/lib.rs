@@ -30,8 +30,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::addresses::Addresses;
+use shared::clock::boot_time;
 use shared::config_dir;
-use shared::serve::boot_time;
 use shared::shutdown::{TaskError, Tasks};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

@@ -12,8 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use shared::clock::boot_time;
 use shared::config_dir;
-use shared::serve::boot_time;
 use tokio::sync::watch;
 
 use crate::status::{Outcome, State, Status, overall};

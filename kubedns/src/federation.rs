@@ -9,8 +9,8 @@ use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use shared::clock::boot_time;
 use shared::config_dir;
-use shared::serve::boot_time;
 use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
 

@@ -22,19 +22,20 @@ use axum::routing::get;
 use bytes::Bytes;
 use futures_util::stream;
 use shared::clock::Moment;
+use shared::clock::{boot_time, unix_ms};
 use shared::config_dir;
 use shared::corefile;
 use shared::http::{Away, Seat, standard};
 use shared::metrics::coredns::Compat;
 use shared::ready::{Check, Ready};
-use shared::serve::{Counters, Overflow, boot_time};
+use shared::serve::{Counters, Overflow};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::changes::{Changes, Line, Since};
 use crate::objects;
 use crate::publish;
-use crate::snapshot::{self, unix_ms};
+use crate::snapshot;
 use crate::store::Reader;
 use crate::watch::progress::{Phase, Progress};
 

@@ -47,7 +47,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use shared::addresses::{Addresses, WriteError};
-use shared::serve::{BindError, Sockets, boot_time};
+use shared::clock::boot_time;
+use shared::serve::{BindError, Sockets};
 use shared::shutdown::{TaskError, Tasks};
 use shared::{config_dir, descriptors};
 use tokio::sync::mpsc;

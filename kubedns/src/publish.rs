@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use shared::clock::unix_ms;
 use shared::ready::Blocker;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,6 @@ use crate::changes::Changes;
 use crate::news::{News, Scope};
 use crate::programming::{Programming, Waiting};
 use crate::project::{Change, Kind, ObjectId};
-use crate::snapshot::unix_ms;
 use crate::store::{Published, Relist, Writer};
 
 /// What the publisher counts.

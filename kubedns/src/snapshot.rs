@@ -19,10 +19,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use shared::clock::{boot_time, unix_ms};
 use shared::ready::Check;
-use shared::serve::boot_time;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -353,12 +353,6 @@ fn remove_leftovers(path: &Path) {
             drop(fs::remove_file(entry.path())); // what cannot be removed does no harm
         }
     }
-}
-
-/// Milliseconds since 1970, for what lasts longer than the process.
-pub(crate) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The end of the name of a file that is being written.

@@ -30,13 +30,12 @@ use http_body_util::BodyExt;
 use kube::client::Body;
 use kube::core::params::{ListParams, WatchParams};
 use shared::clock::Moment;
-use shared::serve::boot_time;
+use shared::clock::{boot_time, unix_ms};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::news::{Closed, News, Scope, Sink, say};
 use crate::project::{Kind, Metadata};
-use crate::snapshot::unix_ms;
 
 use cluster::Cluster;
 use decode::{Envelope, Event, Status};

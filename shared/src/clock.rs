@@ -1,7 +1,23 @@
 //! Points in time as every core takes them: read at the edge once per batch, passed in as a value.
+//!
+//! Core, but for [`boot_time`] and [`unix_ms`]: the only readers of a clock, which only edges call.
 
 use std::ops::{Add, Sub};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Returns the current [`Moment`], from CLOCK_BOOTTIME. The kernel is not entered.
+pub fn boot_time() -> Moment {
+    let time = clock_gettime(ClockId::Boottime);
+    Moment::from_nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+/// Returns the milliseconds since 1970 by the wall clock, which can jump; 0 before 1970.
+pub fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// Nanoseconds since the machine booted, time asleep included: wall-clock jumps change nothing, a
 /// suspended laptop's cache is as old as it should be.
@@ -24,7 +40,7 @@ impl Moment {
         self.0 / 1_000_000_000
     }
 
-    /// How long after `earlier` this is; zero where it is not after it.
+    /// How long after `earlier` this is; zero if it is not after it.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -43,5 +59,16 @@ impl Sub<Duration> for Moment {
 
     fn sub(self, earlier: Duration) -> Self {
         Self(self.0.saturating_sub(u64::try_from(earlier.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_goes_forward() {
+        let earlier = boot_time();
+        assert!(boot_time() >= earlier && earlier.nanos() > 0);
     }
 }

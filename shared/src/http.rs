@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::serve::boot_time;
+use crate::clock::boot_time;
 use connection::Impatient;
 use seats::Seats;
 

@@ -6,7 +6,7 @@
 //! peer        core   which addresses can be the other end of DNS, and how servers are written
 //! reverse     core   which addresses a reverse name stands for
 //! prefix      core   ranges of addresses as text, and those that are not global
-//! clock       core   points in time, read at the edge and passed in
+//! clock       core   points in time, passed in; the only reader of clocks
 //! serve       edge   DNS over UDP and TCP: batches, bounds, framing, drain; calls one handler
 //! durations   plain  how long things took, counted without waiting
 //! addresses   edge   the bound addresses in a file, for the program that started this one

@@ -27,15 +27,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Moment;
+use crate::clock::{Moment, boot_time};
 use crate::wire::{Query, Reply};
 
 pub use counters::{Counters, Event, Place, RCODES, Snapshot, TYPES};
 pub use deferred::{Deferred, Outbox};
 pub use flags::ListenerFlags;
-pub use mmsg::{
-    BATCH, Batch, DATAGRAM_MAX, Datagram, Ends, Inbox, boot_time, can_join, receive_one,
-};
+pub use mmsg::{BATCH, Batch, DATAGRAM_MAX, Datagram, Ends, Inbox, can_join, receive_one};
 pub(crate) use sockets::is_missing_ipv6;
 pub use sockets::{BindError, Sockets, bind};
 pub use tcp::Limits;

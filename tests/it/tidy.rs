@@ -147,7 +147,7 @@ fn a_law_catches_who_breaks_it_and_spares_who_keeps_it() {
     let tested = "#[cfg(test)]\nmod tests { use std::sync::Mutex; }\n";
     check(core, &format!("{page}{tested}"), "");
     check(lib, "//! A page.\n//!\n//! Core. No sockets.\nuse tokio::time;\n", "core file");
-    for word in ["async fn f() {}", "fn f() { Instant::now(); }", "use tokio::time;"] {
+    for word in ["async fn f() {}", "fn f() { boot_time(); }", "use tokio::time;"] {
         check(core, &format!("{page}{word}\n"), "core file");
         check(lib, &format!("{page}{word}\n"), "");
     }
@@ -155,6 +155,10 @@ fn a_law_catches_who_breaks_it_and_spares_who_keeps_it() {
         check(core, &format!("{page}use a::{word};\n"), "core file");
     }
     check(core, &format!("{page}fn f() {{ tracing::warn!(\"a\"); }}\n"), "core file");
+
+    bad("fn f() { let a = std::time::Instant::now(); }\n", "clock");
+    bad("fn f() { SystemTime::now(); }\n", "clock");
+    good("fn f() { boot_time(); }\n#[cfg(test)]\nmod tests { fn f() { Instant::now(); } }\n");
 
     check("README.md", "Runs anywhere.\n", "");
     check("README.md", &["See /", "work/x\n"].concat(), "path of one machine");

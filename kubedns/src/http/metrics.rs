@@ -12,15 +12,14 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use shared::clock::Moment;
+use shared::clock::{boot_time, unix_ms};
 use shared::durations::Bounds;
 use shared::metrics::coredns::Compat;
 use shared::metrics::{counters, histograms, register_config_dir, register_dns};
-use shared::serve::boot_time;
 
 use super::{View, coredns};
 use crate::programming::SERVICE_KINDS;
 use crate::project::Kind;
-use crate::snapshot::unix_ms;
 use crate::transfer::Tally;
 use crate::watch::progress::COUNTS;
 

@@ -32,7 +32,7 @@ impl Input {
             Some(manager) => manager == CONTROLLER,
             None => triggered.is_some(),
         };
-        let at_ms = triggered.and_then(unix_ms).or_else(|| metadata.written_ms())?;
+        let at_ms = triggered.and_then(parse_ms).or_else(|| metadata.written_ms())?;
         Some(Written { at_ms, from_selector })
     }
 }
@@ -41,7 +41,7 @@ impl Metadata {
     /// When the object was written last, in milliseconds since 1970: by its managed fields, or when
     /// it was created where it has none.
     pub fn written_ms(&self) -> Option<u64> {
-        let created = || self.creation_timestamp.as_deref().and_then(unix_ms);
+        let created = || self.creation_timestamp.as_deref().and_then(parse_ms);
         self.managed_fields.newest_ms.or_else(created)
     }
 }
@@ -84,7 +84,7 @@ impl<'de> Visitor<'de> for Newest {
         let mut newest_ms = None;
         while let Some(field) = list.next_element::<Option<ManagedField<'_>>>()? {
             let time = field.and_then(|ManagedField { time }| time);
-            newest_ms = newest_ms.max(time.and_then(|Text(time)| unix_ms(&time)));
+            newest_ms = newest_ms.max(time.and_then(|Text(time)| parse_ms(&time)));
         }
         Ok(ManagedFields { newest_ms })
     }
@@ -102,7 +102,7 @@ struct ManagedField<'a> {
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// A time as the API writes it (RFC 3339), in milliseconds since 1970; nothing where it is none.
-fn unix_ms(text: &str) -> Option<u64> {
+fn parse_ms(text: &str) -> Option<u64> {
     u64::try_from(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()).ok()
 }
 

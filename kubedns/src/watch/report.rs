@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use shared::clock::Moment;
-use shared::serve::boot_time;
+use shared::clock::boot_time;
 
 use super::Follower;
 use super::progress::Phase;

@@ -11,8 +11,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use tokio::sync::Notify;
 
-use crate::clock::Moment;
-use crate::serve::boot_time;
+use crate::clock::{Moment, boot_time};
 
 /// The place of a connection among those allowed at the same time; in the extensions of every
 /// request.

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::counters::{Counters, Event};
-use super::mmsg::{Batch, Ends, boot_time};
+use super::mmsg::{Batch, Ends};
 use super::sockets::Lane;
 use super::tcp::{Charge, Flight, Told};
-use crate::clock::Moment;
+use crate::clock::{Moment, boot_time};
 use crate::wire::{Cookie, MESSAGE_MAX, NameBuffer, Query, Reply, Transport, UDP_SIZE_MAX};
 
 /// A screened query waiting for its answer.

@@ -20,12 +20,11 @@ mod options;
 mod slots;
 
 use std::io;
-use std::mem::{self, MaybeUninit};
+use std::mem;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
-use crate::clock::Moment;
 use crate::wire::UDP_SIZE_MAX;
 
 use ends::{CONTROL_LEN, local, peer, write_local, write_name};
@@ -36,18 +35,6 @@ use slots::Slots;
 pub const BATCH: usize = 16;
 /// The largest datagram received whole by [`Inbox::new`]; a longer one is marked truncated.
 pub const DATAGRAM_MAX: usize = 2_048;
-
-/// The current [`Moment`]: CLOCK_BOOTTIME, read without entering the kernel.
-pub fn boot_time() -> Moment {
-    let mut time = MaybeUninit::<libc::timespec>::uninit();
-    // SAFETY: the pointer is valid for a timespec; CLOCK_BOOTTIME exists on every Linux we build
-    // for, so it is filled.
-    let time = unsafe {
-        libc::clock_gettime(libc::CLOCK_BOOTTIME, time.as_mut_ptr());
-        time.assume_init()
-    };
-    Moment::from_nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
-}
 
 /// The other end of a datagram, and the local address it was sent to where the socket is bound to a
 /// wildcard.
@@ -427,11 +414,5 @@ mod tests {
             let (len, from) = client.recv_from(&mut buffer).unwrap();
             assert_eq!((&buffer[..len], from), (&[turn; 5][..], to));
         }
-    }
-
-    #[test]
-    fn the_clock_goes_forward() {
-        let earlier = boot_time();
-        assert!(boot_time() >= earlier && earlier.nanos() > 0);
     }
 }

@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Handler;
 use super::counters::Event;
-use super::mmsg::boot_time;
 use super::udp::Listener;
+use crate::clock::boot_time;
 use crate::wire::UDP_SIZE_MAX;
 
 pub(super) use budget::{Account, Charge, Flight, Told};

@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 
 use super::counters::{Counters, Event};
 use super::deferred::{self, Deferred};
-use super::mmsg::{BATCH, Batch, Datagram, Inbox, boot_time};
+use super::mmsg::{BATCH, Batch, Datagram, Inbox};
 use super::sockets::Lane;
 use super::{Asked, Handler, Verdict};
-use crate::clock::Moment;
+use crate::clock::{Moment, boot_time};
 use crate::peer::is_peer;
 use crate::wire::{self, ErrorCode, NameBuffer, Query, Reply, Transport, UDP_SIZE_PLAIN, rcode};
 
