@@ -1,5 +1,5 @@
-//! Answers DNS for a Kubernetes cluster domain from what the API server, or a directory of files,
-//! says there is.
+//! Answers DNS for a Kubernetes cluster domain from the objects of the API server, or of a
+//! directory of files.
 //!
 //! ```text
 //! API server ─ watch ─┐                                       ┌─▶ serve ◀─ answer ◀─ clients
@@ -11,17 +11,19 @@
 //!
 //! * `project`, `records`, `answer`, `transfer`, `changes`: core. Objects in, records out; a query
 //!   in, a reply out.
-//! * `store`: seam. One writer, readers that never wait. A publication lands whole.
-//! * `watch`, `objects`, `snapshot`, `http`: edges. They know connections, files and clients, and
-//!   no rule of DNS.
+//! * `store`: seam. One writer, and readers that never wait. A publication is seen whole or not at
+//!   all.
+//! * `watch`, `objects`, `snapshot`, `http`: edges. They handle connections, files and clients, and
+//!   contain no rule of DNS.
 //!
-//! What holds, whatever happens outside:
+//! Guarantees, whatever happens outside:
 //!
-//! * Before everything was listed once, every answer is SERVFAIL: no NXDOMAIN for what is not known
-//!   yet, no half set of endpoints.
-//! * What a snapshot says is answered whole and marked as stale, until everything was listed.
-//! * A later full list is applied as a difference, and takes nothing away before it is complete.
-//! * Whatever the API server does, what is known goes on being answered.
+//! * Until everything was listed once, every answer is SERVFAIL: a name that is not yet known must
+//!   not get NXDOMAIN, and a set of endpoints must not be half complete.
+//! * The records of a snapshot are answered in full and marked as stale until everything was
+//!   listed.
+//! * A later full list is applied as a difference. Objects are removed only after it is complete.
+//! * If the API server fails or misbehaves, kubedns keeps answering from the objects that it has.
 
 pub mod answer;
 pub mod changes;
@@ -62,13 +64,13 @@ use crate::watch::progress::Progress;
 
 pub use config::Config;
 
-/// Serves until `stop` resolves, then drains. Ends early, with an error, when any task ends by
+/// Serves until `stop` resolves, then drains. Returns early with an error if any task ends by
 /// itself.
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), Error> {
     Program::bind(config).await?.run(stop).await
 }
 
-/// Why the program cannot start, or ended before it was told to.
+/// Why the program cannot start, or why it ended before `stop` resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The runtime cannot be started.
@@ -86,7 +88,7 @@ pub enum Error {
     /// The file for the addresses cannot be written.
     #[error(transparent)]
     Addresses(#[from] WriteError),
-    /// There is no API server to ask.
+    /// No API server can be found in the configuration.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// The objects cannot be read.
@@ -100,7 +102,7 @@ pub enum Error {
     Task(#[from] TaskError),
 }
 
-/// Everything bound and read, nothing served yet.
+/// The program with all sockets bound and all files read, before it serves.
 pub struct Program {
     config: Config,
     sockets: Sockets,
@@ -115,7 +117,7 @@ enum Origin {
 }
 
 impl Origin {
-    /// What is listed of what `exposed` says.
+    /// Returns the scopes to list for `exposed`.
     fn scopes(&self, exposed: &config::Scope) -> Vec<Scope> {
         match self {
             Self::Cluster(_) => watch::scopes(exposed),
@@ -125,10 +127,11 @@ impl Origin {
 }
 
 impl Program {
-    /// Binds the sockets, and reads what says where objects come from; asks nobody yet.
+    /// Binds the sockets, and reads the files that locate the objects. Does not connect to the API
+    /// server.
     ///
-    /// Fails on addresses that are taken and on files that cannot be read. An API server that is
-    /// away is no failure: it may come back.
+    /// Fails if an address is taken or a file cannot be read. An API server that cannot be reached
+    /// is not a failure: it may come back.
     pub async fn bind(config: Config) -> Result<Self, Error> {
         let sockets = shared::serve::bind(&config.listen, config.threads())?;
         let listener = shared::http::bind(config.http_listen).await?;
@@ -145,17 +148,17 @@ impl Program {
         Ok(Self { config, sockets, listener, objects })
     }
 
-    /// The addresses of DNS, in the order of the flags; port 0 has become a real one.
+    /// Returns the addresses of DNS, in the order of the flags, with real port numbers for port 0.
     pub fn dns_addresses(&self) -> &[SocketAddr] {
         self.sockets.local_addresses()
     }
 
-    /// The address of HTTP; port 0 has become a real one.
+    /// Returns the address of HTTP, with a real port number for port 0.
     pub fn http_address(&self) -> SocketAddr {
         self.listener.address()
     }
 
-    /// Serves until `stop` resolves, then drains. Ends early, with an error, when any task ends by
+    /// Serves until `stop` resolves, then drains. Returns early with an error if any task ends by
     /// itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
         let Self { config, sockets, listener, objects } = self;
@@ -219,8 +222,8 @@ impl Program {
     }
 }
 
-/// Starts to follow `watches` and what says which addresses are the cluster's, of which readiness
-/// does not wait. Returns how Nodes are watched.
+/// Starts to follow `watches`, and the ServiceCIDRs if they give the cluster's ranges. Readiness
+/// does not wait for the latter. Returns how Nodes are watched.
 fn watch_cluster(
     tasks: &mut Tasks,
     cluster: Arc<Cluster>,
@@ -253,7 +256,8 @@ fn announce(config: &Config, addresses: Addresses) -> Result<(), WriteError> {
     addresses.write(config.addresses_file.as_deref())
 }
 
-/// What readiness waits for: the kinds that say which names exist, as far as they are listed.
+/// Returns the kinds that readiness waits for: those that decide which names exist, if they are
+/// listed.
 fn awaited(scopes: &[Scope]) -> impl Iterator<Item = &'static str> {
     let kinds = Kind::ALL.into_iter().filter(|&kind| scopes.iter().any(|s| s.kind == kind));
     kinds.map(Kind::plural)

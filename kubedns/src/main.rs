@@ -1,4 +1,4 @@
-//! The kubedns program: reads flags, starts the log, runs until told to stop.
+//! The kubedns program: reads flags, starts the log, runs until it gets a signal to stop.
 
 use std::process::ExitCode;
 
@@ -21,7 +21,8 @@ fn main() -> ExitCode {
     log::exit_code(run(config))
 }
 
-/// One thread for watching, TCP and HTTP: their memory comes from one place. UDP has its own.
+/// Runs watching, TCP and HTTP on one thread, so that their memory comes from one place. UDP has its
+/// own threads.
 fn run(config: Config) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::Runtime)?;

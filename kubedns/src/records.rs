@@ -1,5 +1,4 @@
-//! Every record there is, as one immutable snapshot: what stands at a name, and whether a name
-//! exists.
+//! All records as one immutable snapshot: which records a name has, and whether a name exists.
 //!
 //! Core. Knows Services, their slices and the addresses they hold; does not know how they got here
 //! nor how a reply is written. A snapshot costs a pointer, a change costs a path: the maps are
@@ -69,37 +68,37 @@ pub struct Zone {
     schema: Schema,
     /// `svc.` and the apex, in wire form: the end of every Service's name.
     services: Box<[u8]>,
-    /// The domain of Multi-Cluster Services (KEP-1645), another zone; nothing where they are off.
+    /// The domain of Multi-Cluster Services (KEP-1645), another zone; `None` if they are off.
     pub clusterset: Option<Name>,
-    /// TTL of every record, in seconds; 0 means that nobody keeps them.
+    /// TTL of every record, in seconds; with 0 clients must not cache.
     pub ttl_secs: u32,
     /// How pod names are answered.
     pub pods: PodMode,
     /// The addresses of the zone's name server, `ns.dns.` below the apex.
     pub name_server: Box<[IpAddr]>,
-    /// Which addresses are the cluster's, if a flag says so; else none, and they follow from what
-    /// is known of the cluster: [`Records::ranges`].
+    /// The addresses that are the cluster's, if a flag sets them. If empty, they follow from the
+    /// objects of the cluster: [`Records::ranges`].
     pub cidrs: Box<[Prefix]>,
     /// Whether replies set RA.
     pub recursion_available: bool,
-    /// Whether a headless Service without ready endpoints answers those that drain: terminating,
-    /// still serving.
+    /// Whether a headless Service without ready endpoints answers with endpoints that are
+    /// terminating but still serving.
     pub terminating_fallback: bool,
     /// Whether a Service with cluster IPs but no ready endpoint does not exist, so that clients
     /// search on.
     pub ignore_empty_service: bool,
-    /// Whether labels `*` and `any` stand for whatever label there is, where no name is spelt so.
+    /// Whether the labels `*` and `any` match any label, if no name has them literally.
     pub wildcards: bool,
     /// Whether headless Services have names of topology zones below them.
     pub zonal: bool,
 }
 
 impl Zone {
-    /// The zone `domain` with a TTL of 30 s, insecure pod names, no name server addresses, RA 0 and
-    /// no option.
+    /// Returns the zone `domain` with a TTL of 30 s, insecure pod names, no name server addresses,
+    /// RA 0 and no option.
     ///
-    /// Fails where `domain` is no name, or so long that not every endpoint's name would fit below
-    /// it.
+    /// Fails if `domain` is not a valid name, or so long that not every endpoint's name would fit
+    /// below it.
     pub fn new(domain: &str) -> Result<Self, ZoneError> {
         let apex = Name::parse(domain).map_err(|source| ZoneError::Name { source })?;
         if apex.wire().len() > APEX_LEN_MAX {
@@ -128,9 +127,9 @@ impl Zone {
         &self.apex
     }
 
-    /// The zone of Multi-Cluster Services beside this one. It has neither pods, nor topology zones,
-    /// nor Services that exist only with endpoints: those of a ClusterSetIP may be known to other
-    /// clusters alone.
+    /// Returns the zone of Multi-Cluster Services next to this one. It has no pods, no topology
+    /// zones, and no rule that Services without endpoints do not exist: only other clusters may
+    /// have the endpoints of a ClusterSetIP.
     fn of_clusterset(&self) -> Option<Self> {
         let apex = self.clusterset.clone()?;
         Some(Self {
@@ -145,18 +144,18 @@ impl Zone {
         })
     }
 
-    /// The specification that its names follow.
+    /// Returns the specification that the zone's names follow.
     pub fn schema(&self) -> Schema {
         self.schema
     }
 
-    /// How many bytes the labels of a port and its protocol may take below the Service at `key`, so
-    /// that their name fits (RFC 1035 section 2.3.4).
+    /// Returns how many bytes the labels of a port and its protocol can have below the Service at
+    /// `key`, so that their name fits (RFC 1035 section 2.3.4).
     fn room_for_port(&self, key: &Key) -> usize {
         shared::wire::NAME_MAX.saturating_sub(key.len() + self.services.len())
     }
 
-    /// `svc.` and the apex in wire form: what follows the labels of a [`Key`] in a name.
+    /// Returns `svc.` and the apex in wire form: what follows the labels of a [`Key`] in a name.
     pub fn services(&self) -> &[u8] {
         &self.services
     }
@@ -173,7 +172,7 @@ pub enum Schema {
 }
 
 impl Schema {
-    /// Its version, as rdata of TXT.
+    /// Returns its version, as rdata of TXT.
     pub fn version(self) -> &'static [u8] {
         match self {
             Self::Cluster => b"\x051.1.0",
@@ -185,7 +184,7 @@ impl Schema {
 /// Why a text cannot be the cluster domain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ZoneError {
-    /// It is no name.
+    /// It is not a valid name.
     #[error("the cluster domain is no name")]
     Name {
         /// Why.
@@ -194,7 +193,7 @@ pub enum ZoneError {
     /// Names of endpoints would be longer than 255 bytes.
     #[error("the cluster domain is longer than {max} characters: names below it would not fit")]
     Long {
-        /// The most characters it may have.
+        /// The most characters that it can have.
         max: usize,
     },
 }
@@ -205,54 +204,54 @@ pub enum ZoneError {
 pub enum PodMode {
     /// They do not exist.
     Disabled,
-    /// Any address in any namespace that exists.
+    /// Any address in any namespace that exists has a name.
     #[default]
     Insecure,
-    /// Addresses of Pods of that namespace.
+    /// Only addresses of Pods in that namespace have names.
     Verified,
 }
 
 impl PodMode {
-    /// Whether names of pods exist at all.
+    /// Returns whether names of pods exist at all.
     pub fn is_enabled(self) -> bool {
         self != Self::Disabled
     }
 }
 
-/// What the records keep of a Service.
+/// The part of a Service that the records keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Its place in the zone.
     pub key: Key,
     /// When it was created; grows with time. Decides between namespaces that claim one address.
     pub created: u64,
-    /// What it answers with.
+    /// How its name is answered.
     pub shape: Shape,
-    /// Its ports; none for an ExternalName.
+    /// Its ports; empty for an ExternalName.
     pub ports: Ports,
-    /// Whether endpoints count before they are ready.
+    /// Whether endpoints are published before they are ready.
     pub publish_not_ready: bool,
 }
 
 /// The three shapes of a Service (DNS specification sections 2.3 to 2.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// It has addresses of its own, at most one of each family.
+    /// It has its own addresses, at most one of each family.
     ClusterIp(SmallVec<[IpAddr; 2]>),
-    /// It has those of its endpoints.
+    /// It has the addresses of its endpoints.
     Headless,
     /// It is an alias.
     ExternalName(Name),
 }
 
-/// What the records keep of a Namespace.
+/// The part of a Namespace that the records keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
     /// Its label in wire form.
     pub label: Arc<[u8]>,
 }
 
-/// What the records keep of a Pod.
+/// The part of a Pod that the records keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     /// Its namespace's label in wire form.
@@ -266,7 +265,7 @@ type Map<K, V> = GenericHashMap<K, V, RandomState, DefaultSharedPtr>;
 
 /// All records at one moment.
 ///
-/// A function of the current objects alone: no order of events, gap or relist leaves a trace.
+/// They depend on the current objects alone, not on the order of events, on gaps or on relists.
 #[derive(Clone)]
 pub struct Records {
     zone: Arc<Zone>,
@@ -276,7 +275,7 @@ pub struct Records {
     serial: u32,
     services: Map<Key, Arc<Entry>>,
     namespaces: Map<Arc<[u8]>, Known>,
-    /// Who holds an address, by number.
+    /// The holders of addresses, by number.
     holders: Vector<Holder>,
     /// The number of the holder of each address that has PTR records.
     v4: OrdMap<u32, u32>,
@@ -287,12 +286,12 @@ pub struct Records {
     counts: Counts,
     federations: Arc<[Federation]>,
     ranges: Arc<Ranges>,
-    /// The zone of Multi-Cluster Services, of the same moment; nothing where there is none.
+    /// The zone of Multi-Cluster Services at the same moment; `None` if it is off.
     clusterset: Option<Arc<Records>>,
 }
 
 impl Records {
-    /// No record yet, and not complete: nothing is answered but SERVFAIL.
+    /// Returns a snapshot without records that is not complete: every answer is SERVFAIL.
     pub fn empty(zone: Zone) -> Self {
         let clusterset = zone.of_clusterset().map(|zone| Arc::new(Self::empty(zone)));
         Self {
@@ -320,56 +319,58 @@ impl Records {
         &self.zone
     }
 
-    /// Whether every kind of object has been listed: only then does a missing name not exist.
+    /// Returns whether every kind of object has been listed. Only then does a missing name not
+    /// exist.
     pub fn is_complete(&self) -> bool {
         self.complete
     }
 
-    /// Whether these are the records of an earlier process, nothing of which has been seen to hold
-    /// since (RFC 8767).
+    /// Returns whether these are the records of an earlier process that this one has not confirmed
+    /// yet (RFC 8767).
     pub fn is_stale(&self) -> bool {
         self.stale
     }
 
-    /// Whether all there is was seen by this process, in both zones.
+    /// Returns whether this process has listed every kind of object, for both zones.
     pub fn is_known(&self) -> bool {
         let clusterset = self.clusterset.as_ref().is_none_or(|records| records.is_known());
         self.complete && !self.stale && clusterset
     }
 
-    /// TTL of every record and of negative answers, in seconds.
+    /// Returns the TTL of every record and of negative answers, in seconds.
     pub fn ttl_secs(&self) -> u32 {
         if self.stale { self.zone.ttl_secs.min(STALE_TTL_SECS) } else { self.zone.ttl_secs }
     }
 
-    /// The federations there are; none in most clusters.
+    /// Returns the federations. Most clusters have no federation.
     pub(crate) fn federations(&self) -> &[Federation] {
         &self.federations
     }
 
-    /// The same records with other federations.
+    /// Returns the same records with other federations.
     pub(crate) fn with_federations(mut self, federations: Arc<[Federation]>) -> Self {
         self.federations = federations;
         self
     }
 
-    /// Which addresses are the cluster's: no reverse name of theirs exists but what is known here.
+    /// Returns the ranges that are the cluster's. A reverse name in them exists only if it is known
+    /// here.
     pub fn ranges(&self) -> &Arc<Ranges> {
         &self.ranges
     }
 
-    /// The records of the zone of Multi-Cluster Services; nothing where there is none.
+    /// Returns the records of the zone of Multi-Cluster Services, or `None` if it is off.
     pub fn clusterset(&self) -> Option<&Arc<Self>> {
         self.clusterset.as_ref()
     }
 
-    /// The same records beside other ones of Multi-Cluster Services.
+    /// Returns the same records with other records of Multi-Cluster Services.
     pub(crate) fn with_clusterset(mut self, clusterset: Option<Arc<Self>>) -> Self {
         self.clusterset = clusterset;
         self
     }
 
-    /// How many times records have been published before and with this snapshot.
+    /// Returns how many times records have been published, including this snapshot.
     pub fn generation(&self) -> u64 {
         self.generation
     }
@@ -379,7 +380,7 @@ impl Records {
         self.serial
     }
 
-    /// How many objects the records are made of.
+    /// Returns how many objects the records are made of.
     pub fn counts(&self) -> Counts {
         self.counts
     }
@@ -408,27 +409,27 @@ pub struct Counts {
     pub endpoint_slices: usize,
     /// Namespaces.
     pub namespaces: usize,
-    /// Pods with addresses; none where pod names are not verified.
+    /// Pods with addresses; 0 if pod names are not verified.
     pub pods: usize,
 }
 
-/// Who holds an address in a way that gives it a name.
+/// The holder of an address that has a name.
 #[derive(Clone, Debug)]
 pub(crate) enum Holder {
-    /// Nobody: the number is free.
+    /// The number is free.
     Free,
     /// The Service with this key.
     Service(Key),
-    /// Several Services, those that the address points to first.
+    /// Several Services. The ones whose names the address points to are first.
     Several(Arc<[Claimant]>),
 }
 
-/// What is known about a namespace.
+/// The state of a namespace.
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
-    /// Stands for the namespace in other maps.
+    /// Represents the namespace in other maps.
     number: u32,
-    /// Its Namespace object is there.
+    /// Whether its Namespace object exists.
     declared: bool,
     /// Services in it.
     services: u32,
@@ -437,26 +438,26 @@ struct Known {
 }
 
 impl Known {
-    /// A namespace exists when its object says so, or when something lives in it: whoever may not
-    /// list Namespaces still knows those that matter.
+    /// Returns whether the namespace exists: its object exists, or it contains Services or Pods. If
+    /// kubedns may not list Namespaces, it can still find those that matter.
     fn exists(self) -> bool {
         self.declared || self.services > 0 || self.pods > 0
     }
 }
 
-/// A Service's key as text: `service.namespace`.
+/// Returns a Service's key as text: `service.namespace`.
 pub fn key_text(key: &[u8]) -> String {
     let mut text = Text(key).to_string();
     text.pop();
     text
 }
 
-/// Stale records are kept for at most this long (RFC 8767 section 5).
+/// The longest time that clients can keep stale records (RFC 8767 section 5).
 const STALE_TTL_SECS: u32 = 30;
-/// Hostname, Service and namespace of 63 bytes each and `svc` must fit before the apex.
+/// A hostname, a Service and a namespace of 63 bytes each and `svc` must fit before the apex.
 const APEX_LEN_MAX: usize = shared::wire::NAME_MAX - (LABELS_LEN_MAX + 4);
-/// Bytes that the labels left of `svc` take at most, in wire form: three of the longest. The four
-/// of an imported endpoint are held to it when they are read.
+/// The most bytes that the labels left of `svc` can have, in wire form: three of the longest. The
+/// four labels of an imported endpoint are checked against it when they are read.
 pub(crate) const LABELS_LEN_MAX: usize = 3 * 64;
 
 #[cfg(test)]

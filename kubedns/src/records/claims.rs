@@ -1,4 +1,4 @@
-//! Which names an address points back to: who may claim it, and in which order.
+//! Which names an address points back to: which endpoints can claim it, and in which order.
 //!
 //! Core. Knows Services and endpoints that hold an address; does not know how PTR records are
 //! written.
@@ -21,10 +21,10 @@ pub struct Claim<'a> {
     pub place: Option<Place<'a>>,
 }
 
-/// What stands left of a Service's name in the name that an address points to.
+/// The label left of a Service's name in the name that an address points to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Label<'a> {
-    /// Nothing: the address is a cluster IP.
+    /// No label: the address is a cluster IP.
     None,
     /// The endpoint's hostname, in wire form.
     Host(&'a [u8]),
@@ -33,7 +33,7 @@ pub(crate) enum Label<'a> {
 }
 
 impl<'a> Label<'a> {
-    /// That of an endpoint, or of the Service itself.
+    /// Returns the label of an endpoint, or of the Service itself.
     fn of(place: Option<Place<'a>>) -> Self {
         match place.map(|place| place.host()) {
             None => Self::None,
@@ -43,8 +43,8 @@ impl<'a> Label<'a> {
     }
 }
 
-/// Who wins, the least first: cluster IPs before endpoints, endpoints with a Pod behind them before
-/// those without, then the namespace whose Service was there first.
+/// The order of claims, the winner first: cluster IPs before endpoints, endpoints of Pods before
+/// those without a Pod, then the namespace whose Service is older.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank<'a> {
     class: u8,
@@ -53,7 +53,7 @@ struct Rank<'a> {
 }
 
 impl Rank<'_> {
-    /// Whether both are claims of the same kind from the same namespace.
+    /// Returns whether both are claims of the same kind from the same namespace.
     fn is_level_with(self, other: Rank<'_>) -> bool {
         (self.class, self.namespace) == (other.class, other.namespace)
     }
@@ -65,25 +65,26 @@ pub(crate) struct Claimant {
     /// The Service's number.
     pub number: u32,
     /// Which of the names that the Service gives the address, counted from 0; `None` if the address
-    /// points to none of them, because others come first.
+    /// points to none of them, because other claims win.
     pub name: Option<u32>,
 }
 
 impl Records {
-    /// The names that `address` points to, in an order that does not turn.
+    /// Returns the names that `address` points to, in an order that does not rotate.
     ///
-    /// All are of one namespace, so that nobody can put a name on another's address: a cluster IP
-    /// belongs to its Service; else endpoints that have a Pod behind them come first, then the
+    /// All are of one namespace, so that no tenant can put a name on the address of another: a
+    /// cluster IP belongs to its Service; else endpoints of Pods win over others, then the
     /// namespace with the oldest Service. Within it every endpoint of a headless Service has its
-    /// record (DNS specification section 2.4.3), hostnames before generated labels; those of other
-    /// Services have none. An address that nobody in the cluster holds has the name that it has in
-    /// the clusterset: KEP-1645 asks for none, and forbids none.
+    /// record (DNS specification section 2.4.3), hostnames before generated labels. Endpoints of
+    /// other Services have no record. If no Service of the cluster holds the address, it has the
+    /// name that it has in the clusterset; KEP-1645 neither requires nor forbids that.
     pub fn claims(&self, address: IpAddr) -> impl Iterator<Item = Claim<'_>> {
         let imported = self.clusterset().filter(|_| !self.holds(address));
         imported.map_or(self, |records| records).own_claims(address)
     }
 
-    /// Those who hold an address were put in order when it changed hands.
+    /// Returns the claims in this zone. The holders of an address are sorted when one of them
+    /// changes.
     fn own_claims<'a>(&'a self, address: IpAddr) -> impl Iterator<Item = Claim<'a>> {
         let claim = |entry: &'a Entry, place| Claim { zone: self.zone(), entry, place };
         let (one, several) = match self.holder_of(address) {
@@ -103,8 +104,8 @@ impl Records {
         one.chain(several)
     }
 
-    /// Who of `numbers`, the Services that hold `address`, gives it which names: those that it
-    /// points to first, in their order.
+    /// Returns which of `numbers`, the Services that hold `address`, give it which names. The names
+    /// that it points to are first, in their order.
     pub(super) fn claimants(&self, address: IpAddr, numbers: &[u32]) -> Arc<[Claimant]> {
         let owned = self.ranges.hold(address, address);
         let ranked = |&number: &u32| {
@@ -132,8 +133,8 @@ impl Records {
 }
 
 impl Entry {
-    /// The endpoints by whose names `address` is known, in order, or `None` for the Service's own
-    /// name; `owned` means that the address is the cluster's.
+    /// Returns the endpoints whose names `address` points to, in order, or `None` for the Service's
+    /// own name. `owned` means that the address is the cluster's.
     fn names_of<'a>(
         &'a self,
         address: IpAddr,
@@ -149,7 +150,7 @@ impl Entry {
         own.into_iter().chain(plain.into_iter().chain(listed.into_iter().flatten()).map(Some))
     }
 
-    /// The endpoint of a plain headless Service that `address` points to.
+    /// Returns the endpoint of a plain headless Service that `address` points to.
     fn plain_pointer(&self, address: IpAddr, owned: bool) -> Option<Place<'_>> {
         self.held(address.is_ipv6()).iter().find_map(|held| {
             let index = held.slice.index_of(address, held.published)?;
@@ -157,7 +158,8 @@ impl Entry {
         })
     }
 
-    /// Where the Service stands among those that hold `address`; `None` if it does not.
+    /// Returns the rank of the Service among those that hold `address`; `None` if it does not hold
+    /// it.
     fn rank(&self, address: IpAddr, owned: bool, hasher: &RandomState) -> Option<Rank<'_>> {
         let class = if self.cluster_ips().contains(&address) {
             0
@@ -172,8 +174,8 @@ impl Entry {
         Some(Rank { class, created: self.service()?.created, namespace })
     }
 
-    /// Every address that the Service gives names if `ranges` are the cluster's, whether a Pod is
-    /// behind it, and a name: in the order of the addresses, and of the names that each has.
+    /// Returns every address that the Service would name if `ranges` were the cluster's, whether a
+    /// Pod has it, and a name. They are sorted by address, then by the order of the names of each.
     pub(super) fn all_names(&self, ranges: &Ranges) -> Vec<(IpAddr, bool, Label<'_>)> {
         let mut names: Vec<_> =
             self.cluster_ips().iter().map(|&address| (address, false, Label::None)).collect();

@@ -1,5 +1,5 @@
-//! Records under change: one object comes or goes, and what depends on it is derived again from the
-//! current objects.
+//! Records under change: one object is added or removed, and what depends on it is derived again
+//! from the current objects.
 //!
 //! Core. Collects changes of Services and slices until they are settled (`settle.rs`); does not
 //! know relists, nor when a snapshot is published.
@@ -17,9 +17,9 @@ use super::{Entry, Federation, Holder, Key, Known, Pod, Ranges, Records, Service
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(super) records: Records,
-    /// Entries that are open to changes, as they were before; `None` if there was none.
+    /// Entries that are open to changes, as they were before; `None` if there was no entry.
     pub(super) pending: HashMap<Key, Option<Arc<Entry>>, RandomState>,
-    /// The ranges by which everything else is settled.
+    /// The ranges that the settled entries were derived with.
     pub(super) settled_by: Arc<Ranges>,
     /// Numbers of holders that are free again.
     free: Vec<u32>,
@@ -33,25 +33,25 @@ pub(crate) struct Draft {
 pub(crate) struct Touched {
     /// Services whose names, or names below them, changed.
     pub services: BTreeSet<Key>,
-    /// Namespaces, by label, that came to exist or ceased to.
+    /// Namespaces, by label, that began or ceased to exist.
     pub namespaces: BTreeSet<Arc<[u8]>>,
     /// Namespaces, by label, whose pod names changed.
     pub pods: BTreeSet<Arc<[u8]>>,
     /// Addresses whose PTR records may have changed.
     pub addresses: BTreeSet<IpAddr>,
-    /// The federations, or where this cluster is.
+    /// Whether the federations or the locality of this cluster changed.
     pub federations: bool,
-    /// Which addresses are the cluster's.
+    /// Whether the cluster's ranges changed.
     pub ranges: bool,
 }
 
 impl Touched {
-    /// Whether nothing changed.
+    /// Returns whether there is no change.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many things changed.
+    /// Returns how many things changed.
     pub fn len(&self) -> usize {
         let flags = usize::from(self.federations) + usize::from(self.ranges);
         let names = self.services.len() + self.namespaces.len() + self.pods.len();
@@ -60,7 +60,7 @@ impl Touched {
 }
 
 impl Draft {
-    /// Begins with `records`, which are empty.
+    /// Starts a draft with `records`, which must be empty.
     pub fn new(records: Records) -> Self {
         Self {
             pending: HashMap::default(),
@@ -72,36 +72,36 @@ impl Draft {
         }
     }
 
-    /// The records as they stand. Answers need them settled.
+    /// Returns the records in their current state. They must be settled before they can answer.
     pub fn records(&self) -> &Records {
         &self.records
     }
 
-    /// What changed since it was last taken.
+    /// Returns what changed since the last call.
     pub fn take_touched(&mut self) -> Touched {
         std::mem::take(&mut self.touched)
     }
 
-    /// Notes a change. Before the records are complete nobody has seen any, and there is nothing
-    /// to note.
+    /// Notes a change. Before the records are complete no client has seen any, so no change is
+    /// noted.
     pub(super) fn touch(&mut self, note: impl FnOnce(&mut Touched) -> bool) {
         if self.records.complete {
             note(&mut self.touched);
         }
     }
 
-    /// What changed so far.
+    /// Returns what changed so far.
     pub fn touched(&self) -> &Touched {
         &self.touched
     }
 
-    /// From now on a missing name does not exist.
+    /// Marks the records as complete: from now on a missing name does not exist.
     pub fn set_complete(&mut self) {
         self.settle();
         self.records.complete = true;
     }
 
-    /// These are the records of an earlier process, whose last serial was `serial`.
+    /// Marks the records as those of an earlier process whose last serial was `serial`.
     pub fn set_stale(&mut self, serial: u32) {
         self.settle();
         self.records.complete = true;
@@ -109,20 +109,20 @@ impl Draft {
         self.records.serial = serial;
     }
 
-    /// What there is has been listed in full: nothing is stale any more.
+    /// Marks the records as fresh, after every kind was listed in full.
     pub fn set_fresh(&mut self) {
         self.records.stale = false;
     }
 
-    /// Counts one more publication, whose SOA serial is `serial` or, where that would not grow, one
-    /// more than the last.
+    /// Counts one more publication. Its SOA serial is `serial`, or one more than the last if
+    /// `serial` would not be greater.
     pub fn advance(&mut self, serial: u32) {
         self.records.generation += 1;
         let grown = serial.wrapping_sub(self.records.serial) as i32 > 0; // RFC 1982
         self.records.serial = if grown { serial } else { self.records.serial.wrapping_add(1) };
     }
 
-    /// Takes over which federations there are.
+    /// Replaces the federations.
     pub fn set_federations(&mut self, federations: Vec<Federation>) {
         if *self.records.federations != *federations {
             self.records.federations = federations.into();
@@ -133,8 +133,7 @@ impl Draft {
         }
     }
 
-    /// Takes over which addresses are the cluster's, and with them which endpoints have PTR
-    /// records.
+    /// Replaces the cluster's ranges. They decide which endpoints have PTR records.
     pub fn set_ranges(&mut self, ranges: &Arc<Ranges>) {
         if self.records.ranges == *ranges {
             return;
@@ -144,7 +143,7 @@ impl Draft {
             touched.ranges = true;
             true
         });
-        // The endpoints of Pods have their records wherever they are.
+        // Endpoints of Pods have PTR records wherever they are.
         let depends = |entry: &&Arc<Entry>| {
             entry.is_headless() && entry.all_held().any(|held| !held.slice.is_of_pods())
         };
@@ -154,7 +153,7 @@ impl Draft {
         }
     }
 
-    /// The Service at `key` is now `service`.
+    /// Sets the Service at `key`, or removes it.
     pub fn set_service(&mut self, key: &Key, mut service: Option<Service>) {
         if let Some(service) = &mut service {
             service.ports.fit(self.records.zone.room_for_port(key));
@@ -173,8 +172,8 @@ impl Draft {
         }
     }
 
-    /// The slice is there; `number` is that of the Service to which it belonged before. Yields the
-    /// number of its Service.
+    /// Adds or replaces the slice. `number` is that of the Service to which it belonged before.
+    /// Returns the number of its Service.
     pub fn set_slice(&mut self, number: Option<u32>, mut slice: Slice) -> u32 {
         if !self.records.zone.zonal {
             slice.forget_zones();
@@ -200,7 +199,7 @@ impl Draft {
         entry.number
     }
 
-    /// The slice `name` of the Service with this number is gone.
+    /// Removes the slice `name` of the Service with this number.
     pub fn remove_slice(&mut self, number: u32, name: &str) {
         let Some(entry) = self.records.entry_of(number) else { return };
         let (Some(slice), key) = (entry.slice(name), entry.key.clone()) else { return };
@@ -210,7 +209,8 @@ impl Draft {
         self.open(&key).remove_slice(name);
     }
 
-    /// The entry at `key`, which exists from now on, open to changes until it is settled.
+    /// Returns the entry at `key`, open to changes until it is settled. Creates it if it is
+    /// missing.
     fn open(&mut self, key: &Key) -> &mut Entry {
         if !self.pending.contains_key(key) {
             let old = self.records.services.get(key).cloned();
@@ -227,7 +227,7 @@ impl Draft {
         }
     }
 
-    /// The Namespace object `label` is there, or gone.
+    /// Sets whether the Namespace object `label` exists.
     pub fn set_namespace(&mut self, label: &Arc<[u8]>, declared: bool) {
         if self.records.namespaces.get(label).is_some_and(|known| known.declared) != declared {
             self.with_namespace(label, |known| known.declared = declared);
@@ -235,7 +235,7 @@ impl Draft {
         }
     }
 
-    /// A Pod's addresses came.
+    /// Adds the addresses of a Pod.
     pub fn add_pod(&mut self, pod: &Pod) {
         let number = self.with_namespace(&pod.namespace, |known| known.pods += 1);
         for &address in &pod.addresses {
@@ -248,7 +248,7 @@ impl Draft {
         self.records.counts.pods += 1;
     }
 
-    /// A Pod's addresses went.
+    /// Removes the addresses of a Pod.
     pub fn remove_pod(&mut self, pod: &Pod) {
         let number = self.with_namespace(&pod.namespace, |known| known.pods -= 1);
         for &address in &pod.addresses {
@@ -263,8 +263,9 @@ impl Draft {
         self.records.counts.pods -= 1;
     }
 
-    /// Notes that the namespace of `pod` has a Pod at `address` now, or none any more. Outside the
-    /// cluster's ranges that decides whose the address is, if names of Pods are verified.
+    /// Notes that the namespace of `pod` now has a Pod at `address`, or no longer has one. Outside
+    /// the cluster's ranges that decides whether the address is ours, if names of Pods are
+    /// verified.
     fn touch_pod(&mut self, pod: &Pod, address: IpAddr) {
         self.touch(|touched| touched.pods.insert(pod.namespace.clone()));
         if !self.records.ranges.hold(address, address) {
@@ -272,7 +273,7 @@ impl Draft {
         }
     }
 
-    /// Changes what is known about a namespace; yields its number.
+    /// Changes the state of a namespace. Returns its number.
     fn with_namespace(&mut self, label: &Arc<[u8]>, change: impl FnOnce(&mut Known)) -> u32 {
         let old = self.records.namespaces.get(label).copied();
         let mut known = old.unwrap_or_else(|| {
@@ -291,7 +292,7 @@ impl Draft {
         known.number
     }
 
-    /// Gives `holder` a number.
+    /// Stores `holder` and returns its number.
     pub(super) fn allot(&mut self, holder: Holder) -> u32 {
         if let Some(number) = self.free.pop() {
             self.records.holders.set(number as usize, holder);
@@ -307,7 +308,7 @@ impl Draft {
     }
 }
 
-/// One more or one less.
+/// Adds or subtracts one.
 fn step<N: Copy + std::ops::Add<Output = N> + std::ops::Sub<Output = N> + From<bool>>(
     count: &mut N,
     up: bool,

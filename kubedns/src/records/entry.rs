@@ -1,7 +1,7 @@
 //! A Service and its slices: what one lookup finds.
 //!
 //! Core. Knows which endpoints are published; does not know which of them repeat each other
-//! (`lists.rs`), nor in which order they are gone through (`round.rs`).
+//! (`lists.rs`), nor the order in which they are visited (`round.rs`).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,27 +10,27 @@ use super::lists::Lists;
 use super::ports::PortLists;
 use super::{Key, Named, Port, Protocol, Schema, Service, Shape, Slice, State, Zone};
 
-/// What stands at a Service's place: the Service, the slices that name it, or one of them only.
+/// A Service's place: the Service, the slices that name it, or one of them only.
 ///
-/// Answers need an entry that is settled. A change puts all slices back among those that are not
-/// published, until the entry is settled again.
+/// Only a settled entry can answer. A change moves all slices back to those that are not published,
+/// until the entry is settled again.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub(super) key: Key,
     pub(super) service: Option<Service>,
     /// The number under which it holds addresses.
     pub(super) number: u32,
-    /// IPv4 slices of which a part is published, by name.
+    /// IPv4 slices with at least one published endpoint, by name.
     pub(super) v4: Family,
-    /// IPv6 slices of which a part is published, by name.
+    /// IPv6 slices with at least one published endpoint, by name.
     pub(super) v6: Family,
-    /// Slices of which nothing is published, by name.
+    /// Slices without published endpoints, by name.
     pub(super) idle: Box<[Arc<Slice>]>,
     /// `None` if the Service is plain: see [`Lists`].
     pub(super) lists: Option<Box<Lists>>,
 }
 
-/// Slices of one family. Nearly every Service has one at most, which costs no memory of its own.
+/// Slices of one family. Nearly every Service has at most one, which needs no allocation.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Family {
     #[default]
@@ -59,7 +59,7 @@ impl Family {
     }
 }
 
-/// A slice as its Service sees it.
+/// A slice, with the part of it that its Service publishes.
 #[derive(Clone, Debug)]
 pub struct Held {
     /// The slice.
@@ -80,7 +80,7 @@ pub struct Place<'r> {
 }
 
 impl<'r> Place<'r> {
-    /// What tells it from every other endpoint of every slice.
+    /// Returns what distinguishes it from every other endpoint of every slice.
     pub fn id(&self) -> (*const Held, usize) {
         (self.held, self.index)
     }
@@ -90,22 +90,22 @@ impl<'r> Place<'r> {
         self.held.slice.address(self.index)
     }
 
-    /// Its address as rdata of A or AAAA.
+    /// Returns its address as rdata of A or AAAA.
     pub fn rdata(&self) -> &'r [u8] {
         self.held.slice.rdata(self.index)
     }
 
-    /// Whether its address is IPv6, else IPv4.
+    /// Returns whether its address is IPv6, else it is IPv4.
     pub fn is_v6(&self) -> bool {
         self.held.slice.is_v6()
     }
 
-    /// Its hostname in wire form, empty if it has none.
+    /// Returns its hostname in wire form, empty if it has none.
     pub fn host(&self) -> &'r [u8] {
         self.held.slice.host(self.index)
     }
 
-    /// Whether its label is that of `other`.
+    /// Returns whether its label is that of `other`.
     pub fn has_label_of(&self, other: Place<'_>) -> bool {
         match (self.host(), other.host()) {
             ([], []) => self.address() == other.address(), // no two share a generated label
@@ -113,14 +113,14 @@ impl<'r> Place<'r> {
         }
     }
 
-    /// Hands its label in wire form to `read`.
+    /// Passes its label in wire form to `read`, and returns the result.
     pub fn with_label<T>(&self, read: impl FnOnce(&[u8]) -> T) -> T {
         self.held.slice.with_label(self.index, read)
     }
 }
 
 impl Entry {
-    /// Nothing stands at `key` yet, which holds addresses under `number`.
+    /// Returns an entry without Service and slices for `key`, which holds addresses under `number`.
     pub(super) fn empty(key: Key, number: u32) -> Self {
         Self {
             key,
@@ -133,7 +133,7 @@ impl Entry {
         }
     }
 
-    /// Whether neither a Service nor a slice stands here.
+    /// Returns whether the entry has neither a Service nor a slice.
     pub(super) fn is_empty(&self) -> bool {
         self.service.is_none() && self.slices().next().is_none()
     }
@@ -143,17 +143,17 @@ impl Entry {
         &self.key
     }
 
-    /// The Service, if there is one.
+    /// Returns the Service, if there is one.
     pub fn service(&self) -> Option<&Service> {
         self.service.as_ref()
     }
 
-    /// Whether the Service is there and headless.
+    /// Returns whether there is a Service and it is headless.
     pub fn is_headless(&self) -> bool {
         self.service.as_ref().is_some_and(|service| service.shape == Shape::Headless)
     }
 
-    /// The Service's own addresses.
+    /// Returns the Service's own addresses.
     pub fn cluster_ips(&self) -> &[IpAddr] {
         match &self.service {
             Some(Service { shape: Shape::ClusterIp(addresses), .. }) => addresses,
@@ -161,8 +161,8 @@ impl Entry {
         }
     }
 
-    /// Whether the Service's name exists: a headless Service without a published endpoint does not
-    /// (DNS specification section 2.4.1).
+    /// Returns whether the Service's name exists: a headless Service without a published endpoint
+    /// does not (DNS specification section 2.4.1).
     pub fn exists(&self, zone: &Zone) -> bool {
         match self.service.as_ref().map(|service| &service.shape) {
             None => false,
@@ -172,23 +172,23 @@ impl Entry {
         }
     }
 
-    /// The published slices of one family.
+    /// Returns the published slices of one family.
     #[inline]
     pub(super) fn held(&self, v6: bool) -> &[Held] {
         if v6 { self.v6.held() } else { self.v4.held() }
     }
 
-    /// The published slices, IPv4 first.
+    /// Returns the published slices, IPv4 first.
     pub(super) fn all_held(&self) -> impl Iterator<Item = &Held> + Clone {
         self.v4.held().iter().chain(self.v6.held())
     }
 
-    /// Every slice, those of which nothing is published last.
+    /// Returns every slice. Those without published endpoints are last.
     pub fn slices(&self) -> impl Iterator<Item = &Arc<Slice>> {
         self.all_held().map(|held| &held.slice).chain(&self.idle)
     }
 
-    /// The slice called `name`.
+    /// Returns the slice called `name`.
     pub(super) fn slice(&self, name: &str) -> Option<&Arc<Slice>> {
         let held =
             |held: &'_ [Held]| held.binary_search_by(|other| (**other.slice.name()).cmp(name));
@@ -201,24 +201,24 @@ impl Entry {
         }
     }
 
-    /// How many endpoints of one family are published, counted as often as they stand in slices.
+    /// Returns how many endpoints of one family are published. Repeated endpoints count each time.
     #[inline]
     pub fn published_of(&self, v6: bool) -> u32 {
         self.held(v6).last().map_or(0, |last| last.end)
     }
 
-    /// How many endpoints are published.
+    /// Returns how many endpoints are published.
     #[inline]
     pub fn published(&self) -> u32 {
         self.published_of(false) + self.published_of(true)
     }
 
-    /// Whether one of the ports passes `wanted`.
+    /// Returns whether one of the ports passes `wanted`.
     pub fn has_port(&self, wanted: impl Fn(Port<'_>) -> bool) -> bool {
         !self.port_lists().all(|ports| !ports.iter().any(&wanted))
     }
 
-    /// The ports of the Service, or those of its published slices if it is headless.
+    /// Returns the ports of the Service, or those of its published slices if it is headless.
     #[inline]
     pub(crate) fn port_lists(&self) -> PortLists<'_> {
         match (&self.service, &self.lists) {
@@ -233,12 +233,12 @@ impl Entry {
         }
     }
 
-    /// Whether some label of its endpoints has several addresses.
+    /// Returns whether a label of its endpoints has several addresses.
     pub(crate) fn shares_labels(&self) -> bool {
         self.lists.as_ref().is_some_and(|lists| lists.shares_labels())
     }
 
-    /// The published endpoints of each label.
+    /// Returns the published endpoints of each label.
     pub(crate) fn all_named(&self) -> impl Iterator<Item = Named<'_>> {
         let (plain, listed) = match &self.lists {
             None => (Some(self.places().map(Named::One)), None),
@@ -248,13 +248,14 @@ impl Entry {
         plain.into_iter().flatten().chain(listed.map(|rows| Named::several(self, rows)))
     }
 
-    /// The published slice number `at`, IPv4 first.
+    /// Returns the published slice number `at`, IPv4 first.
     pub(super) fn held_at(&self, at: u32) -> &Held {
         let (at, v4) = (at as usize, self.v4.held());
         v4.get(at).unwrap_or_else(|| &self.v6.held()[at - v4.len()])
     }
 
-    /// Whether a published endpoint is of a cluster whose labels end with these, in wire form.
+    /// Returns whether a published endpoint is of a cluster whose labels, in wire form, end with
+    /// these.
     pub(crate) fn has_cluster(&self, labels: &[u8]) -> bool {
         match &self.lists {
             None => self.all_held().any(|held| held.slice.is_of_cluster_below(labels)),
@@ -265,13 +266,13 @@ impl Entry {
         }
     }
 
-    /// Whether a port with a name has this protocol: only then does the name `_PROTOCOL` below the
-    /// Service exist.
+    /// Returns whether a port with a name has this protocol. Only then does the name `_PROTOCOL`
+    /// below the Service exist.
     pub fn has_protocol(&self, protocol: Protocol) -> bool {
         self.has_port(|port| !port.label.is_empty() && port.protocol == protocol)
     }
 
-    /// The same Service and slices, open to changes.
+    /// Returns the same Service and slices, open to changes.
     pub(super) fn unsettled(&self) -> Self {
         let mut slices: Vec<_> = self.slices().cloned().collect();
         slices.sort_unstable_by(|a, b| a.name().cmp(b.name()));
@@ -279,7 +280,7 @@ impl Entry {
         Self { service, idle: slices.into(), ..Self::empty(self.key.clone(), self.number) }
     }
 
-    /// Puts `slice` in the place of the one that is called so. For unsettled entries.
+    /// Adds `slice`, in place of one with the same name. The entry must be unsettled.
     pub(super) fn put_slice(&mut self, mut slice: Slice) {
         slice.share_key(&self.key);
         let mut slices = std::mem::take(&mut self.idle).into_vec();
@@ -290,18 +291,20 @@ impl Entry {
         self.idle = slices.into();
     }
 
-    /// Removes the slice called `name`. For unsettled entries.
+    /// Removes the slice called `name`. The entry must be unsettled.
     pub(super) fn remove_slice(&mut self, name: &str) {
         let slices = std::mem::take(&mut self.idle).into_vec();
         self.idle = slices.into_iter().filter(|slice| **slice.name() != *name).collect();
     }
 
-    /// Sorts the slices by what of them is published, a function of the Service and all slices.
+    /// Splits the slices into published and idle ones. The result depends on the Service and all
+    /// slices.
     pub(super) fn publish(&mut self, zone: &Zone) {
         let state = match &self.service {
             None => None,
             Some(Service { shape: Shape::ExternalName(_), .. }) => None,
-            // Nothing may point to the endpoints of one cluster (KEP-1645, specification 2.3.4).
+            // A name must not point to the endpoints of one cluster (KEP-1645, specification
+            // 2.3.4).
             Some(Service { shape: Shape::ClusterIp(_), .. })
                 if zone.schema() == Schema::Clusterset =>
             {
@@ -328,7 +331,8 @@ impl Entry {
         (self.v4, self.v6, self.idle) = (Family::of(v4), Family::of(v6), idle.into());
     }
 
-    /// Whether `other` has the same answers, reverse names aside. Both must be settled.
+    /// Returns whether `other` has the same answers, except for reverse names. Both must be
+    /// settled.
     pub(super) fn answers_as(&self, other: &Self) -> bool {
         let own = |entry: &Self| {
             entry.service.as_ref().map(|service| (service.shape.clone(), service.ports.clone()))
@@ -342,7 +346,7 @@ impl Entry {
 }
 
 impl Held {
-    /// Whether the published endpoints of `other` are the same.
+    /// Returns whether the published endpoints of `other` are the same.
     fn answers_as(&self, other: &Self) -> bool {
         if self.published != other.published {
             return false;

@@ -1,7 +1,7 @@
-//! Federations: names of Services that stand for the same Service in whichever cluster has it.
+//! Federations: names of Services that refer to the same Service in any cluster that has it.
 //!
-//! Core. Knows `SERVICE.NAMESPACE.FEDERATION.svc.` names; does not know where federations are
-//! configured, nor Nodes beyond where they are.
+//! Core. Knows `SERVICE.NAMESPACE.FEDERATION.svc.` names; does not know the configuration that
+//! lists federations, nor Nodes beyond their locality.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use shared::wire::NAME_MAX;
 use super::{Entry, Node, Records};
 use crate::name::{Labels, Name, push_label};
 
-/// Where a Node is: `ZONE.REGION.` as a name.
+/// The locality of a Node: `ZONE.REGION.` as a name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Locality(pub Name);
 
@@ -19,25 +19,25 @@ pub struct Locality(pub Name);
 pub(crate) struct Federation {
     /// Its label in wire form.
     pub label: Box<[u8]>,
-    /// `ZONE.REGION.DOMAIN.`; nothing as long as no Node says where this cluster is.
+    /// `ZONE.REGION.DOMAIN.`; `None` until a Node has the locality of this cluster.
     suffix: Option<Name>,
 }
 
-/// What a federated name stands for.
+/// What a federated name refers to.
 #[derive(Clone, Copy, Debug)]
 pub enum Federated<'a> {
     /// The Service of this cluster: it has endpoints.
     Here(&'a Entry),
     /// The name outside that begins with these labels, in wire form, and ends so.
     Away(&'a [u8], &'a Name),
-    /// A name outside, but no Node says where this cluster is.
+    /// A name outside, but no Node has the locality of this cluster.
     Nowhere,
 }
 
 impl Federation {
-    /// Those that `domains` names, for a cluster that is at `locality`.
+    /// Returns the federations in `domains`, for a cluster at `locality`.
     ///
-    /// One whose names would not fit behind any Service has none.
+    /// A federation is left out if its names would not fit for any Service.
     pub fn of(domains: &BTreeMap<String, String>, locality: Option<&Locality>) -> Vec<Self> {
         let federation = |(name, domain): (&String, &String)| {
             let mut label = Vec::with_capacity(name.len() + 1);
@@ -53,11 +53,11 @@ impl Federation {
 }
 
 impl Records {
-    /// What stands at a name of which `count` labels, the last of them `svc`, are left of the apex,
-    /// where no Service stands there.
+    /// Returns the node at a name with `count` labels left of the apex, the last of them `svc`, if
+    /// it is not the name of a Service.
     ///
-    /// Every Service's name exists below a federation, as far as the API allows it: other clusters
-    /// may have it. So do its ancestors.
+    /// Every Service name that the API allows exists below a federation, because another cluster
+    /// may have the Service. So do its ancestors.
     pub(super) fn find_federated<'a>(&'a self, labels: &Labels<'a>, count: usize) -> Node<'a> {
         let Some(at) = count.checked_sub(2).filter(|&at| at <= 2) else { return Node::Missing };
         let label = labels.wire(at, at + 1);
@@ -72,7 +72,7 @@ impl Records {
         }
     }
 
-    /// Labels 0 and 1 are a Service's key. Nothing where the name outside would be too long.
+    /// Labels 0 and 1 are a Service's key. Returns `None` if the name outside would be too long.
     fn federated<'a>(
         &'a self,
         labels: &Labels<'a>,
@@ -89,8 +89,8 @@ impl Records {
     }
 }
 
-/// Whether a Namespace or a Service can be called so (RFC 1123; a Service that begins with a digit
-/// since KEP-5311).
+/// Returns whether a Namespace or a Service can have this label as its name (RFC 1123; a Service
+/// can begin with a digit since KEP-5311).
 fn is_label(label: &[u8]) -> bool {
     let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let inner = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';

@@ -1,7 +1,7 @@
-//! What stands at a name: the one rule by which names exist.
+//! The node at a name: the one rule by which names exist.
 //!
-//! Core. Reads labels from the right and looks up once; does not know which type was asked for nor
-//! how it is answered. A name exists when it owns a record or is an ancestor of one that does.
+//! Core. Reads labels from the right and looks up once; does not know the type of the query nor how
+//! it is answered. A name exists if it owns a record or is an ancestor of one that does.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -23,16 +23,16 @@ pub struct Found<'a> {
     pub records: &'a Records,
     /// Whether the zone is a reverse zone, else the cluster domain or that of a clusterset.
     pub is_reverse: bool,
-    /// What stands there.
+    /// The node at the name.
     pub node: Node<'a>,
 }
 
-/// What stands at a name.
+/// What exists at a name.
 #[derive(Clone, Copy, Debug)]
 pub enum Node<'a> {
-    /// Nothing, and nothing below: NXDOMAIN.
+    /// No record here or below: NXDOMAIN.
     Missing,
-    /// Nothing, but there is something below: an empty non-terminal.
+    /// No record here, but at least one below: an empty non-terminal.
     Empty,
     /// The apex: SOA and NS.
     Apex,
@@ -46,31 +46,31 @@ pub enum Node<'a> {
     Service(&'a Entry),
     /// A named port of a Service: SRV.
     Port(&'a Entry, PortName<'a>),
-    /// Endpoints of a Service by what stands left of its name: A and AAAA.
+    /// Endpoints of a Service by the labels left of its name: A and AAAA.
     Endpoint(&'a Entry, Named<'a>),
     /// Endpoints of a Service by the labels of their topology zone, in wire form: A, AAAA and SRV.
     Zonal(&'a Entry, &'a [u8]),
-    /// A pod, and whether there is one: A or AAAA.
+    /// A pod, and whether it is verified to exist: A or AAAA.
     Pod(IpAddr, bool),
-    /// The name of an address that somebody holds: PTR.
+    /// The name of an address that a Service holds: PTR.
     Reverse(IpAddr),
     /// A Service in a federation of clusters: CNAME.
     Federated(Federated<'a>),
 }
 
-/// Which ports an SRV name stands for.
+/// Which ports an SRV name refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortName<'a> {
     /// Those with this label and protocol.
     Named(&'a [u8], Protocol),
     /// All: the bare name of a Service.
     Any,
-    /// Those that have a label: this one and this protocol, as far as they are not wild.
+    /// Those that have a label and match this label and this protocol; `None` matches any.
     Wild(Option<&'a [u8]>, Option<Protocol>),
 }
 
 impl PortName<'_> {
-    /// Whether `port` is one of them.
+    /// Returns whether `port` is one of them.
     pub fn matches(self, port: Port<'_>) -> bool {
         match self {
             Self::Named(label, protocol) => port.label == label && port.protocol == protocol,
@@ -85,12 +85,13 @@ impl PortName<'_> {
 }
 
 impl Records {
-    /// What stands at `name`, in wire form and lower case; nothing where it is in none of our
-    /// zones.
+    /// Returns what exists at `name`, which must be in wire form and lower case; `None` if it is in
+    /// none of our zones.
     ///
-    /// The zones: the cluster domain, that of Multi-Cluster Services, and `in-addr.arpa` and
-    /// `ip6.arpa` as far as the cluster's addresses go. An address that is not the cluster's has a
-    /// name here only while somebody holds it; else it is for others to know, once we know that.
+    /// The zones are the cluster domain, that of Multi-Cluster Services, and the parts of
+    /// `in-addr.arpa` and `ip6.arpa` that are the cluster's. An address outside has a name here
+    /// only while a Service holds it; else other servers answer for it, once the records are
+    /// complete.
     pub fn find<'a>(&'a self, name: &'a [u8]) -> Option<Found<'a>> {
         let labels = Labels::of(name);
         if let Some(count) = below(&labels, self.zone.apex().wire()) {
@@ -111,7 +112,7 @@ impl Records {
         Some(Found { apex: labels.start(count), records: self, is_reverse: true, node })
     }
 
-    /// What stands at a name in the zone itself: `count` labels stand left of the apex.
+    /// Returns what exists at a name in the zone itself, with `count` labels left of the apex.
     #[inline]
     fn find_forward<'a>(&'a self, labels: &Labels<'a>, count: usize) -> Found<'a> {
         let mut node = self.find_in_zone(labels, count);
@@ -124,7 +125,7 @@ impl Records {
         Found { apex: labels.start(count), records: self, is_reverse: false, node }
     }
 
-    /// `count` labels stand left of the apex.
+    /// Returns the node at a name with `count` labels left of the apex.
     fn find_in_zone<'a>(&'a self, labels: &Labels<'a>, count: usize) -> Node<'a> {
         let Some(last) = count.checked_sub(1) else { return Node::Apex };
         match (labels.label(last), count) {
@@ -140,23 +141,24 @@ impl Records {
         }
     }
 
-    /// The namespace is label 0.
+    /// Returns the node of the namespace at label 0.
     fn find_namespace<'a>(&'a self, labels: &Labels<'a>) -> Node<'a> {
         if self.has_namespace(labels.wire(0, 1)) { Node::Empty } else { Node::Missing }
     }
 
-    /// Whether the namespace with this label, in wire form, exists.
+    /// Returns whether the namespace with this label, in wire form, exists.
     pub(crate) fn has_namespace(&self, label: &[u8]) -> bool {
         self.namespaces.get(label).is_some_and(|known| known.exists())
     }
 
-    /// The label of each namespace that exists, in wire form, in no order.
+    /// Returns the label of each namespace that exists, in wire form, in no order.
     pub(crate) fn namespaces(&self) -> impl Iterator<Item = &[u8]> {
         let exists = self.namespaces.iter().filter(|(_, known)| known.exists());
         exists.map(|(label, _)| &**label)
     }
 
-    /// The Service is label `at`, its namespace the next.
+    /// Returns the node of the Service at label `at`, whose namespace is the next label, or below
+    /// it.
     fn find_service<'a>(&'a self, labels: &Labels<'a>, at: usize) -> Node<'a> {
         let Some(entry) = self.entry(labels.wire(at, at + 2)) else { return Node::Missing };
         if !entry.exists(&self.zone) {
@@ -172,8 +174,8 @@ impl Records {
         }
     }
 
-    /// The first `at` labels are a protocol, a port and a protocol, or an endpoint; in a
-    /// clusterset, an endpoint and its cluster, or a cluster.
+    /// The first `at` labels are a protocol, a port and a protocol, or an endpoint. In a clusterset
+    /// they can also be an endpoint and its cluster, or a cluster.
     fn find_below_service<'a>(
         &'a self,
         entry: &'a Entry,
@@ -206,7 +208,7 @@ impl Records {
         };
         match self.zone.pods {
             PodMode::Insecure => Node::Pod(address, false),
-            // IPv4 written as IPv6 is no Pod's address, though it is kept so.
+            // IPv4 written as IPv6 is not a Pod's address, though the map keys have that form.
             PodMode::Verified
                 if address.to_canonical() == address
                     && self.pods.contains_key(&(mapped(address), known.number)) =>
@@ -217,7 +219,7 @@ impl Records {
         }
     }
 
-    /// Nothing where the name is not ours.
+    /// Returns `None` if the name is not ours.
     fn find_reverse<'a>(&'a self, read: Reverse) -> Option<Node<'a>> {
         let (first, last, is_below) = match read {
             Reverse::Address(address) if self.points_somewhere(address) => {
@@ -234,8 +236,9 @@ impl Records {
         (is_ours || !self.complete).then_some(Node::Missing)
     }
 
-    /// Whether some name below this one, the ancestor of the reverse names from `first` to `last`,
-    /// owns a PTR record. The one lookup that allocates: a cursor of some 100 bytes.
+    /// Returns whether a name below this one, the ancestor of the reverse names from `first` to
+    /// `last`, owns a PTR record. This is the only lookup that allocates: a cursor of some 100
+    /// bytes.
     pub(crate) fn holds_any(&self, first: IpAddr, last: IpAddr) -> bool {
         let here = match (first, last) {
             (IpAddr::V4(first), IpAddr::V4(last)) => {
@@ -249,17 +252,17 @@ impl Records {
         here || self.clusterset().is_some_and(|records| records.holds_any(first, last))
     }
 
-    /// Whether anybody holds `address` in a way that gives it a name.
+    /// Returns whether a Service of either zone holds `address` in a way that gives it a name.
     fn points_somewhere(&self, address: IpAddr) -> bool {
         self.holds(address) || self.clusterset().is_some_and(|records| records.holds(address))
     }
 
-    /// Likewise, by a name of this zone.
+    /// Returns the same for names of this zone only.
     pub(super) fn holds(&self, address: IpAddr) -> bool {
         self.number_of(address).is_some()
     }
 
-    /// The number of the holder of `address`.
+    /// Returns the number of the holder of `address`.
     pub(super) fn number_of(&self, address: IpAddr) -> Option<u32> {
         match address {
             IpAddr::V4(address) => self.v4.get(&address.to_bits()).copied(),
@@ -267,12 +270,12 @@ impl Records {
         }
     }
 
-    /// Who holds `address` in a way that gives it a name.
+    /// Returns the holder of `address` that gives it a name.
     pub(super) fn holder_of(&self, address: IpAddr) -> Option<&Holder> {
         self.holders.get(self.number_of(address)? as usize)
     }
 
-    /// The Service with this number.
+    /// Returns the Service with this number.
     pub(super) fn entry_of(&self, number: u32) -> Option<&Entry> {
         match self.holders.get(number as usize)? {
             Holder::Service(key) => self.entry(key),
@@ -280,7 +283,7 @@ impl Records {
         }
     }
 
-    /// Whether names of Pods are verified and a Pod has `address`.
+    /// Returns whether names of Pods are verified and a Pod has `address`.
     fn has_pod(&self, address: IpAddr) -> bool {
         let (first, last) = ((mapped(address), 0), (mapped(address), u32::MAX));
         self.zone.pods == PodMode::Verified
@@ -288,22 +291,22 @@ impl Records {
             && self.pods.range(first..=last).next().is_some()
     }
 
-    /// What stands at a Service's key.
+    /// Returns the entry at a Service's key.
     pub fn entry(&self, key: &[u8]) -> Option<&Entry> {
         self.services.get(key).map(|entry| &**entry)
     }
 
-    /// What stands at each Service's key, in no order.
+    /// Returns the entry at each Service's key, in no order.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.services.values().map(|entry| &**entry)
     }
 
-    /// The label of each Namespace whose object is there, in no order.
+    /// Returns the label of each Namespace whose object exists, in no order.
     pub fn declared_namespaces(&self) -> impl Iterator<Item = &Arc<[u8]>> {
         self.namespaces.iter().filter(|(_, known)| known.declared).map(|(label, _)| label)
     }
 
-    /// Each address that Pods have, with their namespace's label, in the order of the addresses.
+    /// Returns each address that Pods have, with their namespace's label, sorted by address.
     pub fn pod_addresses(&self) -> impl Iterator<Item = (&Arc<[u8]>, IpAddr)> {
         let mut labels = HashMap::new();
         if !self.pods.is_empty() {
@@ -314,13 +317,13 @@ impl Records {
         })
     }
 
-    /// Each address of one family that has a name, once.
+    /// Returns each address of one family that has a name, once.
     pub(crate) fn named_addresses(&self, v6: bool) -> impl Iterator<Item = IpAddr> + Send + '_ {
         let imported = self.clusterset().into_iter().flat_map(move |other| other.held(v6));
         self.held(v6).chain(imported.filter(|&address| !self.holds(address)))
     }
 
-    /// Likewise by a name of this zone, in order.
+    /// Returns the same for names of this zone only, sorted.
     fn held(&self, v6: bool) -> Box<dyn Iterator<Item = IpAddr> + Send + '_> {
         if v6 {
             Box::new(self.v6.keys().map(|&octets| Ipv6Addr::from(octets).into()))
@@ -330,7 +333,7 @@ impl Records {
     }
 }
 
-/// `label` may be that of a port.
+/// Returns the node for a label that can be that of a port.
 fn find_port<'a>(entry: &'a Entry, label: &'a [u8], protocol: Protocol) -> Node<'a> {
     let port = PortName::Named(label, protocol);
     if entry.has_port(|other| port.matches(other)) {
@@ -340,7 +343,8 @@ fn find_port<'a>(entry: &'a Entry, label: &'a [u8], protocol: Protocol) -> Node<
     }
 }
 
-/// How many labels of the name stand left of `apex`; nothing where it is not `apex` nor below.
+/// Returns how many labels of the name are left of `apex`; `None` if it is neither `apex` nor
+/// below.
 fn below(labels: &Labels<'_>, apex: &[u8]) -> Option<usize> {
     let length = labels.tail(0).len();
     let at = length.checked_sub(apex.len())?;
@@ -354,12 +358,12 @@ fn below(labels: &Labels<'_>, apex: &[u8]) -> Option<usize> {
     (labels.start(count) == at).then_some(count)
 }
 
-/// The first `count` labels, from right to left.
+/// Returns the first `count` labels, from right to left.
 fn left_of<'a>(labels: &Labels<'a>, count: usize) -> impl Iterator<Item = &'a [u8]> {
     (0..count).rev().map(|index| labels.label(index))
 }
 
-/// The address as 16 bytes, IPv4 mapped (RFC 4291 section 2.5.5.2).
+/// Returns the address as 16 bytes, with IPv4 mapped (RFC 4291 section 2.5.5.2).
 pub(super) fn mapped(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),

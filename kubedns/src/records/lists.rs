@@ -1,5 +1,5 @@
-//! What of a Service's endpoints repeats, and where each is found: made once, when a Service is
-//! published, so that no query walks all endpoints or all slices.
+//! Which of a Service's endpoints are repeated, and how to find each of them. The lists are made
+//! once, when a Service is published, so that no query walks all endpoints or all slices.
 //!
 //! Core. Knows the published endpoints of one Service by number; does not know queries.
 //!
@@ -20,13 +20,13 @@ use super::{Among, Entry, Place};
 
 /// The lists of a Service that is not plain.
 ///
-/// A plain Service is small; no address and no label stands in it twice, its slices have the same
-/// ports, and no topology zone is known. Everything about it is found by looking at all endpoints.
+/// A plain Service is small. Its addresses and labels are all distinct, its slices have the same
+/// ports, and it has no topology zones. All queries for it can look at all endpoints.
 #[derive(Clone, Debug)]
 pub(super) struct Lists {
     names: Box<[Row]>,
     pointers: Box<[Row]>,
-    /// Whether some label has several addresses.
+    /// Whether a label has several addresses.
     shares_labels: bool,
     /// A slice for each list of ports, by number.
     port_lists: Box<[u32]>,
@@ -45,49 +45,49 @@ pub(super) struct Row {
     pub number: u32,
 }
 
-/// The endpoints that are meant by a name, by number and in order.
+/// The endpoints that a name refers to, by number and in order.
 #[derive(Clone, Debug)]
 pub(super) struct View {
-    /// One for each address of a family, IPv4 first; `None` for all there are.
+    /// One endpoint for each address of a family, IPv4 first; `None` means all.
     addresses: [Option<Box<[u32]>>; 2],
     groups: Box<[Labels]>,
 }
 
-/// Endpoints that stand in slices with the same lists of ports.
+/// Endpoints in slices that have the same lists of ports.
 #[derive(Clone, Debug)]
 pub(super) struct Labels {
     /// A slice for each list of ports, by number.
     ports: Box<[u32]>,
-    /// One for each label; `None` for all there are.
+    /// One endpoint for each label; `None` means all.
     labels: Option<Box<[u32]>>,
 }
 
 impl View {
-    /// The endpoints of one family, one for each address; `None` for all there are.
+    /// Returns the endpoints of one family, one for each address; `None` means all.
     pub fn addresses(&self, v6: bool) -> Option<&[u32]> {
         self.addresses[usize::from(v6)].as_deref()
     }
 
-    /// The endpoints, one for each label.
+    /// Returns the endpoints, one for each label.
     pub fn groups(&self) -> &[Labels] {
         &self.groups
     }
 }
 
 impl Labels {
-    /// A slice for each list of ports that its endpoints have, by number.
+    /// Returns a slice for each list of ports that its endpoints have, by number.
     pub fn ports(&self) -> &[u32] {
         &self.ports
     }
 
-    /// The endpoints, one for each label; `None` for all there are.
+    /// Returns the endpoints, one for each label; `None` means all.
     pub fn labels(&self) -> Option<&[u32]> {
         self.labels.as_deref()
     }
 }
 
 impl Lists {
-    /// What is meant, or `None` if nothing is in that topology zone.
+    /// Returns the endpoints in `among`, or `None` if no endpoint is in that topology zone.
     pub fn view(&self, among: Among<'_>) -> Option<&View> {
         match among {
             Among::All => Some(&self.all),
@@ -98,23 +98,23 @@ impl Lists {
         }
     }
 
-    /// Whether some label has several addresses.
+    /// Returns whether a label has several addresses.
     pub fn shares_labels(&self) -> bool {
         self.shares_labels
     }
 
-    /// A slice for each list of ports, by number.
+    /// Returns a slice for each list of ports, by number.
     pub fn port_lists(&self) -> &[u32] {
         &self.port_lists
     }
 
-    /// A slice for each cluster, by number.
+    /// Returns a slice for each cluster, by number.
     pub fn clusters(&self) -> &[u32] {
         &self.clusters
     }
 
-    /// The endpoints that have the label `label`, in wire form, one for each address: those of IPv4
-    /// and those of IPv6.
+    /// Returns the endpoints with the label `label`, in wire form, one for each address: those of
+    /// IPv4 and those of IPv6.
     pub fn named<'e>(
         &'e self,
         entry: &'e Entry,
@@ -124,7 +124,7 @@ impl Lists {
         let rows = with_hash(&self.names, label_hash(hasher, label));
         let order = |row: &Row| entry.place(row.number).with_label(|other| other.cmp(label));
         let rows = match rows {
-            // Nearly always.
+            // The usual case.
             [row] => {
                 if order(row).is_eq() {
                     rows
@@ -137,13 +137,13 @@ impl Lists {
         families(entry, rows)
     }
 
-    /// The same for every label, in no order.
+    /// Returns the same for every label, in no order.
     pub fn all_named<'e>(&'e self, entry: &'e Entry) -> impl Iterator<Item = [&'e [Row]; 2]> {
         let is_same = |a: &Row, b: &Row| is_same_label(entry, *a, *b);
         self.names.chunk_by(is_same).map(|rows| families(entry, rows))
     }
 
-    /// The endpoints whose names `address` points to, in order.
+    /// Returns the endpoints whose names `address` points to, in order.
     pub fn pointers<'e>(
         &'e self,
         entry: &'e Entry,
@@ -155,22 +155,22 @@ impl Lists {
         equal(rows, order).iter().map(|row| entry.place(row.number))
     }
 
-    /// All that [`Lists::pointers`] yields, for every address.
+    /// Returns the results of [`Lists::pointers`] for every address.
     pub fn all_pointers<'e>(&'e self, entry: &'e Entry) -> impl Iterator<Item = Place<'e>> {
         self.pointers.iter().map(|row| entry.place(row.number))
     }
 }
 
-/// Those of `rows` that have this hash.
+/// Returns those of `rows` that have this hash.
 fn with_hash(rows: &[Row], hash: u32) -> &[Row] {
     equal(rows, |row| row.hash.cmp(&hash))
 }
 
-/// Those of `rows` that are equal to what is looked for; all are in that order.
+/// Returns those of `rows` for which `order` is `Equal`. The rows must be sorted by it.
 fn equal(rows: &[Row], order: impl Fn(&Row) -> Ordering) -> &[Row] {
     let first = rows.partition_point(|row| order(row).is_lt());
     let rows = &rows[first..];
-    // Nearly always one: then the search for the last need not go far.
+    // Nearly always one row is equal, and no search for the last one is needed.
     let is_one = rows.get(1).is_none_or(|row| order(row).is_gt());
     let end = match rows.first() {
         Some(row) if is_one => usize::from(order(row).is_eq()),
@@ -179,7 +179,7 @@ fn equal(rows: &[Row], order: impl Fn(&Row) -> Ordering) -> &[Row] {
     &rows[..end]
 }
 
-/// Those of IPv4 and those of IPv6 among the endpoints of one label.
+/// Returns the endpoints of one label, split into those of IPv4 and those of IPv6.
 fn families<'e>(entry: &Entry, rows: &'e [Row]) -> [&'e [Row]; 2] {
     let (v4, v6) = rows.split_at(rows.partition_point(|row| !entry.place(row.number).is_v6()));
     [v4, v6]
@@ -204,7 +204,7 @@ pub(super) struct Builder<'e> {
 }
 
 impl<'e> Builder<'e> {
-    /// For `entry`, whose slices are sorted by what is published.
+    /// Returns a builder for `entry`, whose slices are already split into published and idle ones.
     pub fn new(entry: &'e Entry, hasher: &'e RandomState) -> Self {
         let mut slices = Vec::with_capacity(entry.published() as usize);
         let mut ports = Vec::new();
@@ -216,8 +216,8 @@ impl<'e> Builder<'e> {
         Self { entry, hasher, slices, ports }
     }
 
-    /// The lists, or `None` if the Service is plain. `zonal` says that names of topology zones are
-    /// wanted, `named` that an endpoint's address may have a PTR record.
+    /// Returns the lists, or `None` if the Service is plain. `zonal` enables names of topology
+    /// zones. `named` returns whether an endpoint's address can have a PTR record.
     pub fn build(&self, zonal: bool, named: impl Fn(Place<'_>) -> bool) -> Option<Lists> {
         let entry = self.entry;
         let count = entry.published();
@@ -264,7 +264,7 @@ impl<'e> Builder<'e> {
         })
     }
 
-    /// Whether no address and no label can stand there twice: one slice of each family at most,
+    /// Returns whether all addresses and labels must be distinct: at most one slice of each family,
     /// with equal ports and without hostnames. Nearly all Services are like that.
     fn is_distinct_at_sight(&self) -> bool {
         let families = [false, true].map(|v6| self.entry.held(v6).len());
@@ -273,7 +273,7 @@ impl<'e> Builder<'e> {
             && self.entry.all_held().all(|held| !held.slice.has_hosts())
     }
 
-    /// Endpoints in the order of their addresses, and of their labels.
+    /// Returns the endpoints sorted by address, and sorted by label.
     fn sorted(
         &self,
         places: impl Iterator<Item = (u32, Place<'e>)> + Clone,
@@ -292,7 +292,7 @@ impl<'e> Builder<'e> {
         self.entry.place(row.number).address()
     }
 
-    /// By hash, label, family, address and number.
+    /// Orders by hash, label, family, address and number.
     fn order_by_label(&self, a: Row, b: Row) -> Ordering {
         let (mine, other) = (self.entry.place(a.number), self.entry.place(b.number));
         let labels = || mine.with_label(|mine| other.with_label(|other| mine.cmp(other)));
@@ -304,7 +304,7 @@ impl<'e> Builder<'e> {
         is_same_label(self.entry, a, b)
     }
 
-    /// The endpoints of each topology zone.
+    /// Returns the endpoints of each topology zone.
     fn by_zone(&self) -> Vec<(&'e [u8], Vec<u32>)> {
         let zone = |place: Place<'e>| place.held.slice.zone(place.index);
         let all = (0..).zip(self.entry.places()).map(|(number, place)| (zone(place), number));
@@ -314,7 +314,7 @@ impl<'e> Builder<'e> {
         runs.map(|run| (run[0].0, run.iter().map(|pair| pair.1).collect())).collect()
     }
 
-    /// What is meant by endpoints that are given in order of their addresses and of their labels.
+    /// Returns the view of endpoints that are sorted by address and by label.
     fn view(&self, by_address: &[Addressed], by_label: &[Row]) -> View {
         let entry = self.entry;
         let mut families = [Vec::new(), Vec::new()];
@@ -345,8 +345,8 @@ impl<'e> Builder<'e> {
         View { addresses, groups: groups.into() }
     }
 
-    /// The endpoints that are `named`, in the order of the hashes of their addresses. Those of one
-    /// address are in the order of its PTR records. Those with a Pod win over the others.
+    /// Returns the endpoints that are `named`, sorted by the hashes of their addresses. Those of
+    /// one address are in the order of its PTR records. Those of Pods win over the others.
     fn pointers(&self, by_address: &[Addressed], named: impl Fn(Place<'_>) -> bool) -> Vec<Row> {
         let mut rows = Vec::new();
         for run in by_address.chunk_by(|a, b| a.0 == b.0) {
@@ -363,14 +363,14 @@ impl<'e> Builder<'e> {
             let best = claims.into_iter().take_while(|claim| Some(claim.0) == best);
             rows.extend(best.map(|(.., number)| Row { hash, number }));
         }
-        // Stable: those of one address stay in order.
+        // Stable: those of one address keep their order.
         rows.sort_by(|a, b| {
             a.hash.cmp(&b.hash).then_with(|| self.address(*a).cmp(&self.address(*b)))
         });
         rows
     }
 
-    /// A slice for each cluster that endpoints were imported from.
+    /// Returns a slice for each cluster that endpoints were imported from.
     fn clusters(&self) -> Vec<u32> {
         let mut clusters: Vec<(&[u8], u32)> = (0..)
             .zip(self.entry.all_held())
@@ -385,6 +385,5 @@ impl<'e> Builder<'e> {
 /// An endpoint behind its address.
 type Addressed = (IpAddr, u32);
 
-/// A plain Service has at most this many endpoints: looking at all of them costs less than lists
-/// do.
+/// The most endpoints that a plain Service can have. To look at so many costs less than the lists.
 const PLAIN_MAX: u32 = 64;

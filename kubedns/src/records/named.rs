@@ -1,6 +1,6 @@
-//! The endpoints that a name below a Service stands for.
+//! The endpoints that a name below a Service refers to.
 //!
-//! Core. Looks a label up in one Service; does not know which type was asked for.
+//! Core. Looks a label up in one Service; does not know the type of the query.
 
 use super::lists::Row;
 use super::{Entry, Place, Records};
@@ -9,7 +9,7 @@ use crate::name::parse_generated;
 /// The published endpoints of a Service that have one label: at least one, one for each address.
 #[derive(Clone, Copy, Debug)]
 pub enum Named<'a> {
-    /// This one.
+    /// One endpoint.
     One(Place<'a>),
     /// Those of IPv4 and those of IPv6.
     Several(Rows<'a>),
@@ -23,12 +23,12 @@ pub struct Rows<'a> {
 }
 
 impl<'a> Named<'a> {
-    /// The endpoints of `entry` in `families`.
+    /// Returns the endpoints of `entry` in `families`.
     pub(super) fn several(entry: &'a Entry, families: [&'a [Row]; 2]) -> Self {
         Self::Several(Rows { entry, families })
     }
 
-    /// The first of them.
+    /// Returns the first of them.
     pub(crate) fn first(self) -> Place<'a> {
         match self {
             Self::One(place) => place,
@@ -39,7 +39,7 @@ impl<'a> Named<'a> {
         }
     }
 
-    /// Visits those of one family until `visit` returns `false`, and returns whether it never did.
+    /// Visits those of one family until `visit` returns `false`. Returns whether it never did.
     #[inline]
     pub fn each(self, v6: bool, mut visit: impl FnMut(Place<'a>) -> bool) -> bool {
         match self {
@@ -52,8 +52,8 @@ impl<'a> Named<'a> {
 }
 
 impl Records {
-    /// The published endpoints of `entry` with this label, in wire form: by hostname or by
-    /// generated label. `None` if there is none.
+    /// Returns the published endpoints of `entry` whose hostname or generated label is this label,
+    /// in wire form; `None` if no endpoint has it.
     #[inline]
     pub fn named<'a>(&'a self, entry: &'a Entry, label: &[u8]) -> Option<Named<'a>> {
         let Some(lists) = &entry.lists else { return plain(entry, label).map(Named::One) };
@@ -63,12 +63,12 @@ impl Records {
     }
 }
 
-/// The endpoint of a plain Service with this label.
+/// Returns the endpoint of a plain Service with this label.
 #[inline]
 fn plain<'a>(entry: &'a Entry, label: &[u8]) -> Option<Place<'a>> {
     if let Some(address) = parse_generated(&label[1..]) {
         for held in entry.held(address.is_ipv6()) {
-            // Each address of a plain Service is there once.
+            // A plain Service has each address only once.
             let index = held.slice.index_of(address, held.published);
             if let Some(index) = index.filter(|&index| held.slice.host(index).is_empty()) {
                 return Some(Place { held, index });

@@ -18,13 +18,13 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The protocol whose label in an SRV name this is (RFC 2782), without the length byte.
+    /// Returns the protocol with this label in SRV names (RFC 2782), without the length byte.
     pub fn from_label(label: &[u8]) -> Option<Self> {
         let is_label = |protocol: &Self| protocol.label()[1..] == *label;
         [Self::Tcp, Self::Udp, Self::Sctp].into_iter().find(is_label)
     }
 
-    /// Its label in an SRV name, in wire form.
+    /// Returns its label in SRV names, in wire form.
     pub fn label(self) -> &'static [u8] {
         match self {
             Self::Tcp => b"\x04_tcp",
@@ -46,7 +46,7 @@ impl Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Port<'a> {
     /// Its label in SRV names, such as `_http`, lower case and without length byte. Empty if it has
-    /// no name, or one that does not fit.
+    /// no name, or if its name does not fit.
     pub label: &'a [u8],
     /// Its protocol.
     pub protocol: Protocol,
@@ -54,14 +54,14 @@ pub struct Port<'a> {
     pub number: u16,
 }
 
-/// Ports, packed into one block of bytes: for each its label in SRV names in wire form, the
+/// Ports, packed into one block of bytes. For each port: its label in SRV names in wire form, the
 /// protocol, the number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ports(SmallVec<[u8; SHORT_LEN]>);
 
 impl Ports {
-    /// Packs ports given as label in wire form (empty for none), protocol and number. The same port
-    /// counts once.
+    /// Packs ports, each given as a label in wire form (empty if it has no name), a protocol and a
+    /// number. A repeated port is packed once.
     pub fn pack(ports: &[(Vec<u8>, Protocol, u16)]) -> Self {
         let mut packed = SmallVec::new();
         for (index, port) in ports.iter().enumerate() {
@@ -80,8 +80,8 @@ impl Ports {
         Self(packed)
     }
 
-    /// Leaves out the labels that take more than `room` bytes together with the protocol's: the
-    /// names of such ports would be longer than 255 bytes.
+    /// Removes the labels that take more than `room` bytes together with the protocol's, because
+    /// the names of such ports would be longer than 255 bytes.
     pub(super) fn fit(&mut self, room: usize) {
         let fits = |port: Port<'_>| {
             port.label.is_empty() || 1 + port.label.len() + port.protocol.label().len() <= room
@@ -98,7 +98,7 @@ impl Ports {
         *self = Self::pack(&self.iter().map(wire).collect::<Vec<_>>());
     }
 
-    /// Each port.
+    /// Returns each port.
     pub fn iter(&self) -> impl Iterator<Item = Port<'_>> + Clone {
         let mut rest = &*self.0;
         std::iter::from_fn(move || {
@@ -114,17 +114,17 @@ impl Ports {
     }
 }
 
-/// The ports of a Service, or of the slices that some of its endpoints are in.
+/// The ports of a Service, or those of the slices of some of its endpoints.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum PortLists<'e> {
-    /// These.
+    /// One list.
     One(&'e Ports),
-    /// Those of the published slices of the Service with these numbers.
+    /// The lists of the published slices of the Service with these numbers.
     Several(&'e Entry, &'e [u32]),
 }
 
 impl<'e> PortLists<'e> {
-    /// Visits each list until `visit` returns `false`, and returns whether it never did.
+    /// Visits each list until `visit` returns `false`. Returns whether it never did.
     #[inline]
     pub fn all(self, mut visit: impl FnMut(&'e Ports) -> bool) -> bool {
         match self {
@@ -136,19 +136,19 @@ impl<'e> PortLists<'e> {
     }
 }
 
-/// The numbers of ports, each once.
+/// The distinct numbers of ports.
 #[derive(Debug)]
 pub(super) struct Numbers<'p> {
     lists: PortLists<'p>,
     wanted: PortName<'p>,
     /// The first of them.
     first: [u16; FIRST_MAX],
-    /// How many of them there are, at most one more than `first` has room for.
+    /// How many of them there are, at most one more than `first` can hold.
     count: usize,
 }
 
 impl<'p> Numbers<'p> {
-    /// Those of the ports in `lists` that are wanted.
+    /// Returns the numbers of the ports in `lists` that are wanted.
     #[inline]
     pub fn of(lists: PortLists<'p>, wanted: PortName<'p>) -> Self {
         let (mut first, mut count) = ([0; FIRST_MAX], 0);
@@ -168,12 +168,12 @@ impl<'p> Numbers<'p> {
         Self { lists, wanted, first, count }
     }
 
-    /// Whether there is none.
+    /// Returns whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// How many there are.
+    /// Returns how many numbers there are.
     pub fn len(&self) -> usize {
         let mut count = self.count;
         if count > FIRST_MAX {
@@ -186,7 +186,7 @@ impl<'p> Numbers<'p> {
         count
     }
 
-    /// Visits each until `visit` returns `false`, and returns whether it never did.
+    /// Visits each until `visit` returns `false`. Returns whether it never did.
     #[inline]
     pub fn each(&self, mut visit: impl FnMut(u16) -> bool) -> bool {
         if self.count <= FIRST_MAX {
@@ -200,7 +200,7 @@ impl<'p> Numbers<'p> {
         })
     }
 
-    /// Whether `number` is one of the first `count` that match.
+    /// Returns whether `number` is one of the first `count` that match.
     fn is_among_first(&self, count: usize, number: u16) -> bool {
         let mut left = count;
         let mut is_found = false;
@@ -213,7 +213,7 @@ impl<'p> Numbers<'p> {
     }
 }
 
-/// Visits the number of each port that is wanted, as often as it is in lists, until `visit` returns
+/// Visits the number of each wanted port, as often as it is in the lists, until `visit` returns
 /// `false`. Returns whether it never did.
 #[inline]
 fn all_matching(
@@ -224,10 +224,10 @@ fn all_matching(
     lists.all(|ports| ports.iter().all(|port| !wanted.matches(port) || visit(port.number)))
 }
 
-/// Ports of so many bytes are kept beside the rest of a Service or a slice, which saves a cache
-/// miss for each SRV query: two ports with names of eight characters.
+/// The most bytes of ports that are stored inline in a Service or a slice, which saves a cache miss
+/// for each SRV query: two ports with names of eight characters.
 const SHORT_LEN: usize = 24;
-/// Numbers of ports that are kept for one answer: more than nearly every Service has.
+/// The most port numbers that are kept for one answer. Nearly every Service has fewer.
 const FIRST_MAX: usize = 8;
 
 #[cfg(test)]

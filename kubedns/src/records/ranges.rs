@@ -1,8 +1,8 @@
-//! Which addresses are the cluster's: below their reverse names nothing exists but what is known
-//! here, and the names of all others are for others to know.
+//! Which addresses are the cluster's. A reverse name of such an address exists only if it is known
+//! here. Other servers answer for the names of all other addresses.
 //!
-//! Core. Knows sets of addresses, and which reverse names change with them; does not know where the
-//! sets come from.
+//! Core. Knows sets of addresses, and which reverse names change with them; does not know which
+//! objects or flags the sets are read from.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,10 +17,10 @@ pub struct Ranges {
     v6: Box<[Span]>,
 }
 
-/// Where a set of addresses comes from.
+/// The source of a set of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Nothing is known: every address that is not global counts (RFC 6890).
+    /// No source: every address that is not global counts (RFC 6890).
     Default,
     /// The flag `--cluster-cidr`.
     Flag,
@@ -29,7 +29,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// The word that logs and metrics use.
+    /// Returns the word that logs and metrics use.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Default => "default",
@@ -47,10 +47,10 @@ struct Span {
     last: u128,
 }
 
-/// The reverse name of an address without so many labels from the left: it and the names below it.
+/// The reverse name of an address without some labels from the left: it and the names below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReverseZone {
-    /// The first address of those that have names here.
+    /// The first address whose name is here.
     pub first: IpAddr,
     /// How many labels of its reverse name to leave out.
     pub labels: usize,
@@ -64,7 +64,7 @@ impl Default for Ranges {
 }
 
 impl Ranges {
-    /// The addresses of `prefixes`, which `source` gave.
+    /// Returns the addresses of `prefixes`, which were read from `source`.
     pub fn of(source: Source, prefixes: impl IntoIterator<Item = Prefix>) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for prefix in prefixes {
@@ -74,38 +74,39 @@ impl Ranges {
         Self { source, v4: merged(v4), v6: merged(v6) }
     }
 
-    /// The same addresses and those of `other`.
+    /// Returns the same addresses and those of `other`.
     pub fn with(&self, other: &Self) -> Self {
         let both = |mine: &[Span], others: &[Span]| merged([mine, others].concat());
         Self { source: self.source, v4: both(&self.v4, &other.v4), v6: both(&self.v6, &other.v6) }
     }
 
-    /// Where it comes from.
+    /// Returns where it was read from.
     pub fn source(&self) -> Source {
         self.source
     }
 
-    /// Whether it has no address.
+    /// Returns whether it has no address.
     pub fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
-    /// Whether the addresses from `first` to `last`, of one family, are all in it. Each is taken as
-    /// it is: IPv4 written as IPv6 is IPv6.
+    /// Returns whether the addresses from `first` to `last`, of one family, are all in it. An IPv4
+    /// address written as IPv6 counts as IPv6.
     pub fn hold(&self, first: IpAddr, last: IpAddr) -> bool {
         holds(self.spans(first.is_ipv6()), number(first), number(last))
     }
 
-    /// Each of its prefixes, as few as there can be; IPv4 first, in order.
+    /// Returns the shortest list of its prefixes, IPv4 first, sorted.
     pub fn prefixes(&self) -> impl Iterator<Item = Prefix> + '_ {
         let v4 = self.v4.iter().flat_map(|span| span.prefixes(V4_BITS));
         v4.chain(self.v6.iter().flat_map(|span| span.prefixes(V6_BITS)))
     }
 
-    /// The reverse names that are the cluster's in one of `self` and `other` only, as few as there
-    /// can be: those of addresses, of their ancestors, and of what stands below.
+    /// Returns the shortest list of the reverse names that are the cluster's in only one of `self`
+    /// and `other`: those of addresses and of their ancestors, each with all names below it.
     ///
-    /// If these are more than is worth listing, all reverse names of the family.
+    /// If the list of a family would be too long, it is replaced by all reverse names of the
+    /// family.
     pub fn changed(&self, other: &Self) -> Vec<ReverseZone> {
         let mut changed = Vec::new();
         for family in [Family { bits: V4_BITS, label: 8 }, Family { bits: V6_BITS, label: 4 }] {
@@ -126,7 +127,7 @@ impl Ranges {
     }
 }
 
-/// The first few prefixes, for people.
+/// Writes the first few prefixes, for people.
 impl fmt::Display for Ranges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, prefix) in self.prefixes().take(SHOWN_MAX + 1).enumerate() {
@@ -140,18 +141,19 @@ impl fmt::Display for Ranges {
     }
 }
 
-/// How the addresses of a family become names.
+/// How the addresses of a family are written as names.
 #[derive(Clone, Copy)]
 struct Family {
     /// Bits of an address.
     bits: u32,
-    /// Bits that one label of its reverse name stands for.
+    /// Bits that one label of its reverse name represents.
     label: u32,
 }
 
 impl Family {
-    /// Adds to `changed` the highest names that are wholly in one of `sets` only, of the addresses
-    /// of `block`, which share all but their low `bits` bits. False if there are too many.
+    /// Adds to `changed` the highest names in `block` that are wholly in only one of `sets`. The
+    /// addresses of `block` share all but their low `bits` bits. Returns `false` if there are too
+    /// many.
     fn walk(
         self,
         sets: [&[Span]; 2],
@@ -172,7 +174,7 @@ impl Family {
             changed.push(self.zone(block.first, bits));
             return changed.len() <= CHANGED_MAX;
         }
-        // Neither has all of it, so it is no single address.
+        // Neither has all of it, so it cannot be a single address.
         let below = bits - self.label;
         (0..1_u128 << self.label).all(|index| {
             let first = block.first | index << below;
@@ -187,12 +189,12 @@ impl Family {
 }
 
 impl Span {
-    /// The fewest prefixes that are exactly its addresses, which have `bits` bits.
+    /// Returns the shortest list of prefixes with exactly its addresses, which have `bits` bits.
     fn prefixes(self, bits: u32) -> impl Iterator<Item = Prefix> {
         let mut next = Some(self.first);
         std::iter::from_fn(move || {
             let first = next?;
-            // As many low bits as are 0 in the first address, and fit before the last.
+            // As many low bits as are 0 in the first address and do not exceed the last address.
             let mut low = first.trailing_zeros().min(bits);
             while ones(low) > self.last - first {
                 low -= 1;
@@ -204,12 +206,12 @@ impl Span {
     }
 }
 
-/// So many ones.
+/// Returns a number with `bits` low ones.
 fn ones(bits: u32) -> u128 {
     u128::MAX.checked_shr(V6_BITS - bits).unwrap_or(0)
 }
 
-/// The same addresses in order, in spans that neither overlap nor touch.
+/// Returns the same addresses sorted, in spans that neither overlap nor touch.
 fn merged(mut spans: Vec<Span>) -> Box<[Span]> {
     spans.sort_unstable();
     spans.dedup_by(|next, span| {
@@ -222,14 +224,14 @@ fn merged(mut spans: Vec<Span>) -> Box<[Span]> {
     spans.into()
 }
 
-/// Those of `spans` that have addresses of `block`.
+/// Returns those of `spans` that have addresses of `block`.
 fn overlapping(spans: &[Span], block: Span) -> &[Span] {
     let start = spans.partition_point(|span| span.last < block.first);
     let end = spans.partition_point(|span| span.first <= block.last);
     &spans[start..end]
 }
 
-/// Whether one of `spans` has all addresses from `first` to `last`.
+/// Returns whether one of `spans` has all addresses from `first` to `last`.
 fn holds(spans: &[Span], first: u128, last: u128) -> bool {
     let at = spans.partition_point(|span| span.last < last);
     spans.get(at).is_some_and(|span| span.first <= first)
@@ -242,7 +244,7 @@ fn number(address: IpAddr) -> u128 {
     }
 }
 
-/// The address with that number in the family whose addresses have `bits` bits.
+/// Returns the address with that number in the family whose addresses have `bits` bits.
 fn address(number: u128, bits: u32) -> IpAddr {
     match u32::try_from(number) {
         Ok(number) if bits == V4_BITS => Ipv4Addr::from_bits(number).into(),
@@ -252,10 +254,10 @@ fn address(number: u128, bits: u32) -> IpAddr {
 
 const V4_BITS: u32 = 32;
 const V6_BITS: u32 = 128;
-/// More names than this are announced as all of their family: a cache forgets more than it must,
-/// and the list stays short.
+/// If more names than this changed, all names of the family are announced. A cache then removes
+/// more than it must, but the list stays short.
 const CHANGED_MAX: usize = 512;
-/// Prefixes that are shown.
+/// The most prefixes that are shown.
 const SHOWN_MAX: usize = 8;
 
 #[cfg(test)]
@@ -274,7 +276,7 @@ mod tests {
         text.splitn(zone.labels + 1, '.').last().unwrap().to_owned()
     }
 
-    /// Whether `ranges` hold every address that the reverse name `text` stands for.
+    /// Returns whether `ranges` hold every address below the reverse name `text`.
     fn own(ranges: &Ranges, text: &str) -> bool {
         let name = crate::name::Name::parse(text).unwrap();
         let (first, last) = shared::reverse::parse(name.wire()).unwrap().range();
@@ -307,7 +309,7 @@ mod tests {
             &["128.0.0.10.in-addr.arpa", "255.0.0.10.in-addr.arpa", "9.0.0.10.in-addr.arpa"],
             &["0.0.10.in-addr.arpa", "127.0.0.10.in-addr.arpa", "8.0.0.10.in-addr.arpa"],
         );
-        // Halves that together are all of a name's addresses.
+        // Halves that together are all addresses below a name.
         check(&["10.0.0.0/9", "10.128.0.0/9"], &["10.in-addr.arpa"], &["11.in-addr.arpa"]);
         check(&["0.0.0.0/0"], &["in-addr.arpa", "8.8.8.8.in-addr.arpa"], &["ip6.arpa"]);
         check(
@@ -324,7 +326,7 @@ mod tests {
             &["f.ip6.arpa", "e.f.ip6.arpa", "8.0.0.0.0.0.0.0.1.0.0.0.0.0.6.2.ip6.arpa"],
         );
         check(&["::/0"], &["ip6.arpa", "d.f.ip6.arpa"], &["in-addr.arpa"]);
-        // IPv4 written as IPv6 has a name of its own, which is nobody's.
+        // IPv4 written as IPv6 has its own name, which no Service holds.
         let mapped = "7.0.0.0.0.6.a.0.f.f.f.f.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa";
         check(&["10.96.0.0/12"], &[], &[mapped]);
     }

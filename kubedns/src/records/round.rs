@@ -1,6 +1,6 @@
-//! The endpoints of a Service in an order that turns: each address once, each label once.
+//! The endpoints of a Service in an order that rotates: each address once, each label once.
 //!
-//! Core. Knows where a round begins; does not know what is written of an endpoint.
+//! Core. Knows the first endpoint of a round; does not know what is written of an endpoint.
 
 use super::ports::PortLists;
 use super::{Among, Entry, Held, Place};
@@ -10,11 +10,11 @@ use super::{Among, Entry, Held, Place};
 pub(super) enum Pick<'e> {
     /// All from the first number up to but not including the second.
     All(u32, u32),
-    /// These.
+    /// The numbers in this list.
     List(&'e [u32]),
 }
 
-/// Endpoints of one Service, once around.
+/// An iterator that visits endpoints of one Service once around.
 #[derive(Clone, Debug)]
 pub struct Round<'e> {
     entry: &'e Entry,
@@ -44,7 +44,7 @@ pub struct Group<'e> {
 }
 
 impl Pick<'_> {
-    /// How many there are.
+    /// Returns how many numbers it has.
     fn len(self) -> u32 {
         match self {
             Self::All(first, end) => end - first,
@@ -54,7 +54,7 @@ impl Pick<'_> {
 }
 
 impl<'e> Round<'e> {
-    /// The endpoints at `count` positions of `pick`, from `start` on.
+    /// Returns the endpoints at `count` positions of `pick`, starting at `start`.
     fn new(entry: &'e Entry, pick: Pick<'e>, start: u32, count: u32) -> Self {
         Self { entry, pick, at: start, left: count, last: None }
     }
@@ -84,24 +84,24 @@ impl<'e> Iterator for Round<'e> {
 }
 
 impl<'e> Group<'e> {
-    /// How many labels it has.
+    /// Returns how many labels it has.
     pub fn labels(&self) -> u32 {
         self.pick.len()
     }
 
-    /// The endpoints from position `start` up to but not including `end`.
+    /// Returns the endpoints from position `start` up to but not including `end`.
     pub fn round(&self, start: u32, end: u32) -> Round<'e> {
         Round::new(self.entry, self.pick, start, end - start)
     }
 
-    /// The ports of each of its endpoints.
+    /// Returns the ports of each of its endpoints.
     pub(super) fn ports(&self) -> PortLists<'e> {
         self.ports
     }
 }
 
 impl Entry {
-    /// The slice that the published endpoint `number` is in.
+    /// Returns the slice that contains the published endpoint `number`.
     fn run(&self, number: u32) -> Run<'_> {
         let end_v4 = self.published_of(false);
         let (held, before) =
@@ -114,20 +114,20 @@ impl Entry {
         Run { held, first: before + held.end - held.published, end: before + held.end }
     }
 
-    /// The published endpoint `number`.
+    /// Returns the published endpoint `number`.
     pub(super) fn place(&self, number: u32) -> Place<'_> {
         let run = self.run(number);
         Place { held: run.held, index: (number - run.first) as usize }
     }
 
-    /// Every published endpoint, as often as it stands in slices.
+    /// Returns every published endpoint, as often as slices repeat it.
     pub fn places(&self) -> Round<'_> {
         let count = self.published();
         Round::new(self, Pick::All(0, count), 0, count)
     }
 
-    /// The published endpoints of one family that are meant, one for each address, from where
-    /// `scale` puts the beginning among that many on.
+    /// Returns the published endpoints of one family in `among`, one for each address. `scale` gets
+    /// their number and returns the position of the first one.
     #[inline]
     pub fn addresses<'e>(
         &'e self,
@@ -148,7 +148,7 @@ impl Entry {
         Round::new(self, pick, scale(pick.len()), pick.len())
     }
 
-    /// The published endpoints that are meant, one for each label, in groups by their ports.
+    /// Returns the published endpoints in `among`, one for each label, in groups by their ports.
     pub fn groups<'e>(&'e self, among: Among<'e>) -> impl Iterator<Item = Group<'e>> + Clone {
         let count = self.published();
         let plain = match (&self.lists, self.all_held().next(), among) {

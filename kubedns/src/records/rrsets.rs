@@ -1,8 +1,8 @@
 //! The records at a name: the one walk over its RRsets, in order, with the origin of each record.
 //!
 //! Core. The only place that decides which records a name has: replies, zone transfers, counts and
-//! explanations visit what this file walks over. Allocates nothing. A walk costs as much as it
-//! visits, however many endpoints a Service has.
+//! explanations visit what this file walks over. It does not allocate. The cost of a walk depends
+//! on what it visits, not on how many endpoints a Service has.
 
 use std::net::IpAddr;
 
@@ -11,43 +11,43 @@ use shared::wire::rtype;
 use super::ports::{Numbers, PortLists};
 use super::{Among, Claim, Entry, Federated, Node, Place, PortName, Records, Zone};
 
-/// What a walk needs to know beside the name and the type.
+/// The input of a walk besides the name and the type.
 #[derive(Clone, Copy, Debug)]
 pub struct Walk<'w> {
     /// The records of the zone that the name is in.
     pub records: &'w Records,
-    /// Where the records of Services begin: neighbouring turns begin far apart. Turn 0 begins with
-    /// the first one.
+    /// Selects the first record of a Service: neighbouring turns begin far apart. Turn 0 begins
+    /// with the first record.
     pub turn: u32,
-    /// The compression pointer by which names in the data of SOA and NS end; `None` to write the
-    /// apex in full.
+    /// The compression pointer to the apex that ends names in the data of SOA and NS; `None` to
+    /// write the apex in full.
     pub apex: Option<[u8; 2]>,
     /// TTL of all records, in seconds: MINIMUM of the SOA record as well.
     pub ttl_secs: u32,
 }
 
-/// A record as a walk meets it. Its owner is the name that is walked, its class IN.
+/// A record that a walk visits. Its owner is the name that is walked; its class is IN.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'r> {
     /// Its type.
     pub rtype: u16,
-    /// Parts whose concatenation is its data. Names in it are written in full, but for the apex of
-    /// the walk.
+    /// Parts whose concatenation is its data. Names in it are written in full, except for the apex
+    /// of the walk.
     pub rdata: &'r [&'r [u8]],
-    /// The object that gives it.
+    /// The object that it is derived from.
     pub origin: Origin<'r>,
 }
 
 /// The target of SRV records.
 #[derive(Clone, Copy, Debug)]
 pub enum Target<'r> {
-    /// The Service itself: that of all records at a name.
+    /// The Service itself, which is the target of all records at a name.
     Service(&'r Entry),
-    /// An endpoint of the Service: that of so many records, which are next to each other.
+    /// An endpoint of the Service, the target of so many consecutive records.
     Endpoint(&'r Entry, Place<'r>, usize),
 }
 
-/// Where a record comes from.
+/// The origin of a record.
 #[derive(Clone, Copy, Debug)]
 pub enum Origin<'r> {
     /// The zone itself.
@@ -65,7 +65,7 @@ pub enum Origin<'r> {
 }
 
 impl<'w> Walk<'w> {
-    /// Over all records of `records`, from the first, in full.
+    /// Returns a walk over all records of `records`, from the first, with names in full.
     pub fn whole(records: &'w Records) -> Self {
         Self { records, turn: 0, apex: None, ttl_secs: records.ttl_secs() }
     }
@@ -110,8 +110,8 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// Visits the targets of the SRV records at `node`, of which there is one at least, in the
-    /// order of the records, until `visit` returns `false`. Returns whether it never did.
+    /// Visits the targets of the SRV records at `node`, in the order of the records, until `visit`
+    /// returns `false`. There must be at least one such record. Returns whether it never did.
     pub fn targets(&self, node: &Node<'_>, visit: &mut impl FnMut(Target<'_>) -> bool) -> bool {
         match *node {
             Node::Service(entry) | Node::Port(entry, _) if !entry.is_headless() => {
@@ -123,7 +123,7 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// SOA and NS of the apex, TXT of the version.
+    /// Visits SOA and NS of the apex, TXT of the version.
     fn of_zone(
         &self,
         node: &Node<'_>,
@@ -145,8 +145,8 @@ impl<'w> Walk<'w> {
         visit(Record { rtype, rdata, origin: Origin::Zone })
     }
 
-    /// CNAME of an ExternalName Service, or of a name of a federation if a Node tells where that
-    /// leads.
+    /// Visits the CNAME of an ExternalName Service, or of a name of a federation if the locality of
+    /// this cluster is known.
     fn alias(&self, node: &Node<'_>, visit: &mut impl FnMut(Record<'_>) -> bool) -> bool {
         let (rtype, zone) = (rtype::CNAME, self.records.zone());
         let (rdata, origin): (&[&[u8]], _) = match *node {
@@ -162,7 +162,8 @@ impl<'w> Walk<'w> {
         visit(Record { rtype, rdata, origin })
     }
 
-    /// The addresses of the endpoints that are meant, each once (DNS specification section 2.4.1).
+    /// Visits the addresses of the endpoints in `among`, each once (DNS specification section
+    /// 2.4.1).
     fn endpoints(
         &self,
         entry: &Entry,
@@ -175,7 +176,7 @@ impl<'w> Walk<'w> {
         round.all(|place| address(entry, place, rtype, visit))
     }
 
-    /// SRV (DNS specification sections 2.3.2 and 2.4.2): a record for each target and port.
+    /// Visits SRV (DNS specification sections 2.3.2 and 2.4.2): a record for each target and port.
     fn srv(&self, node: &Node<'_>, visit: &mut impl FnMut(Record<'_>) -> bool) -> bool {
         let zone = self.records.zone();
         self.each_target(node, &mut |entry, place, numbers| {
@@ -233,7 +234,7 @@ impl<'w> Walk<'w> {
     }
 }
 
-/// Those of `addresses` that are of the family of `rtype`.
+/// Visits those of `addresses` that are of the family of `rtype`.
 fn addresses(
     addresses: &[IpAddr],
     rtype: u16,
@@ -251,7 +252,7 @@ fn addresses(
     })
 }
 
-/// The address of an endpoint of the family of `rtype`.
+/// Visits the address of an endpoint, which must be of the family of `rtype`.
 #[inline]
 fn address(
     entry: &Entry,
@@ -262,7 +263,7 @@ fn address(
     visit(Record { rtype, rdata: &[place.rdata()], origin: Origin::Endpoint(entry, place) })
 }
 
-/// PTR (DNS specification sections 2.3.3 and 2.4.3).
+/// Visits PTR (DNS specification sections 2.3.3 and 2.4.3).
 fn pointer(claim: &Claim<'_>, visit: &mut impl FnMut(Record<'_>) -> bool) -> bool {
     let Claim { zone, entry, place } = *claim;
     let mut point = |label: &[u8], origin| {
@@ -274,14 +275,14 @@ fn pointer(claim: &Claim<'_>, visit: &mut impl FnMut(Record<'_>) -> bool) -> boo
     }
 }
 
-/// A number below `count` from `turn`: neighbouring turns land far apart, all numbers are equally
-/// frequent.
+/// Maps `turn` to a number below `count`. Neighbouring turns are mapped far apart, and all numbers
+/// are equally frequent.
 pub(crate) fn scale(turn: u32, count: u32) -> u32 {
     let mixed = turn.wrapping_mul(GOLDEN);
     ((u64::from(mixed) * u64::from(count)) >> 32) as u32
 }
 
-/// The end of an SOA record's rdata (RFC 1035 section 3.3.13).
+/// Returns the end of an SOA record's rdata (RFC 1035 section 3.3.13).
 fn soa_numbers(serial: u32, minimum_secs: u32) -> [u8; 20] {
     let mut numbers = [0; 20];
     let values = [serial, REFRESH_SECS, RETRY_SECS, EXPIRE_SECS, minimum_secs];
@@ -304,7 +305,7 @@ pub(crate) const TYPES: [u16; 8] = [
 ];
 /// 2^32 divided by the golden ratio, odd: multiples of it spread evenly.
 const GOLDEN: u32 = 0x9e37_79b1;
-/// Every SRV record has the same weight: the endpoints of a Service are equals.
+/// Every SRV record has the same weight, because the endpoints of a Service are equal.
 const WEIGHT: u16 = 100;
 /// The name server's name, relative to the apex of the cluster domain.
 pub(crate) const NS: &[u8] = b"\x02ns\x03dns";

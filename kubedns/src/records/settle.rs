@@ -1,6 +1,8 @@
-//! Changes of Services and slices become records: each Service once, however much of it changed.
+//! Turns changes of Services and slices into records. Each Service is processed once, no matter how
+//! much of it changed.
 //!
-//! Core. Keeps the index of addresses true to the entries; does not know which objects changed.
+//! Core. Keeps the index of addresses consistent with the entries; does not know which objects
+//! changed.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use foldhash::fast::RandomState;
 use super::lists::Builder;
 use super::{Draft, Entry, Holder, Label, Place, Ranges, Records, Zone};
 
-/// An address that a Service holds from now on, or not any more.
+/// An address that a Service starts or ceases to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Move {
     address: IpAddr,
@@ -20,7 +22,7 @@ struct Move {
 }
 
 impl Draft {
-    /// Settles what has changed since the last time. What is settled can be published.
+    /// Settles what has changed since the last time. Only settled records can be published.
     pub fn settle(&mut self) {
         let mut moves = Vec::new();
         let mut gone = Vec::new();
@@ -45,7 +47,7 @@ impl Draft {
         gone.into_iter().for_each(|number| self.release(number));
     }
 
-    /// Notes what of a Service's answers changed, and which addresses changed hands.
+    /// Notes which of a Service's answers changed, and which addresses changed hands.
     fn compare(&mut self, old: Option<&Entry>, new: &Entry, moves: &mut Vec<Move>) {
         let is_same = match old {
             Some(old) => old.answers_as(new),
@@ -72,7 +74,7 @@ impl Draft {
         }
     }
 
-    /// Brings the index up to date for one address.
+    /// Updates the index for one address.
     fn hand_over(&mut self, address: IpAddr, moves: &[Move]) {
         self.touch(|touched| touched.addresses.insert(address));
         let held = self.records.number_of(address);
@@ -124,11 +126,11 @@ impl Draft {
 }
 
 impl Entry {
-    /// Makes all that answers need of the Service and its slices.
+    /// Derives everything that answers need from the Service and its slices.
     fn settle(&mut self, zone: &Zone, ranges: &Ranges, hasher: &RandomState) {
         self.publish(zone);
-        // Whoever may write an EndpointSlice must not name hosts that are not the cluster's: an
-        // address outside needs a Pod behind it.
+        // A tenant who can write an EndpointSlice must not be able to name hosts outside the
+        // cluster: an address outside has a name only if it is the address of a Pod.
         let named = |place: Place<'_>| {
             place.held.slice.is_of_pods() || ranges.hold(place.address(), place.address())
         };
@@ -136,15 +138,15 @@ impl Entry {
     }
 }
 
-/// A name that an address points to, and whether a Pod is behind it.
+/// A name that an address points to, and whether it is the address of a Pod.
 type Pointer<'a> = (IpAddr, bool, Label<'a>);
 
-/// Each address with its names.
+/// Returns each address with its names.
 fn runs<'p, 'a>(pointers: &'p [Pointer<'a>]) -> impl Iterator<Item = (IpAddr, &'p [Pointer<'a>])> {
     pointers.chunk_by(|a, b| a.0 == b.0).map(|run| (run[0].0, run))
 }
 
-/// The names of `address`.
+/// Returns the names of `address`.
 fn of_address<'p, 'a>(pointers: &'p [Pointer<'a>], address: IpAddr) -> &'p [Pointer<'a>] {
     let first = pointers.partition_point(|pointer| pointer.0 < address);
     let count = pointers[first..].partition_point(|pointer| pointer.0 == address);

@@ -9,34 +9,34 @@ use std::sync::Arc;
 use super::{Key, Ports, looks};
 use crate::name::dashed;
 
-/// One endpoint on its way into a [`Slice`].
+/// One endpoint that is to be packed into a [`Slice`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Its address.
     pub address: IpAddr,
-    /// Its hostname as a label in wire form; empty where it has none. An imported endpoint always
-    /// has one, or its generated label, and those of its cluster behind it.
+    /// Its hostname as a label in wire form; empty if it has no hostname. An imported endpoint
+    /// always has a hostname or its generated label, followed by the labels of its cluster.
     pub host: Box<[u8]>,
-    /// Its topology zone as a name in wire form; empty where none is known.
+    /// Its topology zone as a name in wire form; empty if it is not known.
     pub zone: Box<[u8]>,
-    /// Whether it counts.
+    /// Its state, which decides whether it is published.
     pub state: State,
 }
 
-/// What an endpoint's conditions amount to (KEP-1672), the best first.
+/// The result of an endpoint's conditions (KEP-1672), the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// It takes traffic.
+    /// It accepts traffic.
     Ready,
     /// It is terminating and still serves.
     Draining,
-    /// It takes none.
+    /// It does not accept traffic.
     NotReady,
 }
 
 /// The endpoints of one EndpointSlice, all of one family, those that are ready first.
 ///
-/// Which of them are answered is a prefix: ready ones; ready and draining ones; all.
+/// The endpoints that are answered are a prefix: ready ones; ready and draining ones; or all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
     service: Key,
@@ -45,12 +45,12 @@ pub struct Slice {
     ready: u32,
     draining: u32,
     hosts: Words,
-    /// Topology zones as names in wire form; nothing where no endpoint has one.
+    /// Topology zones as names in wire form; `None` if no endpoint has one.
     zones: Option<Box<Words>>,
     ports: Ports,
     pods: bool,
-    /// How many bytes of every endpoint's hostname are labels of its cluster; 0 where the slice is
-    /// this cluster's.
+    /// How many bytes of every endpoint's hostname are labels of its cluster; 0 if the slice
+    /// belongs to this cluster.
     cluster_len: u8,
 }
 
@@ -60,17 +60,17 @@ enum Addresses {
     V6(Box<[[u8; 16]]>),
 }
 
-/// A word for each endpoint, such as its hostname, each stored once; both parts empty where no
-/// endpoint has one.
+/// A word for each endpoint, such as its hostname. Equal words are stored once. Both parts are
+/// empty if no endpoint has a word.
 ///
-/// Places are counted in bytes. If the words are so long that 16 bits do not reach, which only the
-/// hostnames of imported endpoints can be, they are counted in larger units, and each word begins
-/// one.
+/// Positions are counted in bytes. If 16 bits cannot address all words, which can only happen with
+/// hostnames of imported endpoints, positions are counted in larger units, and each word begins at
+/// a unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Words {
     /// Labels or names in wire form, one after the other.
     bytes: Box<[u8]>,
-    /// For each endpoint where its word begins, or [`NO_WORD`].
+    /// For each endpoint the position of its word, or [`NO_WORD`].
     at: Box<[u16]>,
 }
 
@@ -78,8 +78,9 @@ impl Slice {
     /// Packs `endpoints`, all of one family, of the slice `name` (`NAMESPACE/NAME`), which belongs
     /// to `service`.
     ///
-    /// One address under one name counts once, in its best state. At most 1,000 different
-    /// hostnames: the API's limit of endpoints. `pods` says whether a Pod is behind every endpoint.
+    /// If an address is repeated with one hostname, only its best state is kept. There must be at
+    /// most 1,000 different hostnames: the API's limit of endpoints. `pods` is whether every
+    /// endpoint is a Pod.
     pub fn pack(
         service: Key,
         name: Arc<str>,
@@ -89,7 +90,7 @@ impl Slice {
     ) -> Self {
         for endpoint in &mut endpoints {
             if *endpoint.host == *dashed(endpoint.address).wire() {
-                endpoint.host = Box::default(); // it would have that name anyway
+                endpoint.host = Box::default(); // it has that name without a hostname
             }
         }
         endpoints.sort_unstable_by(|a, b| {
@@ -116,7 +117,7 @@ impl Slice {
         }
     }
 
-    /// The key of its Service.
+    /// Returns the key of its Service.
     pub fn service(&self) -> &Key {
         &self.service
     }
@@ -127,27 +128,27 @@ impl Slice {
         self.service = key.clone();
     }
 
-    /// `NAMESPACE/NAME` of the object.
+    /// Returns `NAMESPACE/NAME` of the object.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// The ports of its endpoints.
+    /// Returns the ports of its endpoints.
     pub fn ports(&self) -> &Ports {
         &self.ports
     }
 
-    /// Whether a Pod is behind every endpoint.
+    /// Returns whether every endpoint is a Pod.
     pub fn is_of_pods(&self) -> bool {
         self.pods
     }
 
-    /// Whether it holds IPv6 addresses, else IPv4.
+    /// Returns whether it holds IPv6 addresses, else it holds IPv4.
     pub fn is_v6(&self) -> bool {
         matches!(self.addresses, Addresses::V6(_))
     }
 
-    /// How many endpoints it has, in whatever state.
+    /// Returns how many endpoints it has, in any state.
     pub fn len(&self) -> usize {
         match &self.addresses {
             Addresses::V4(addresses) => addresses.len(),
@@ -155,12 +156,12 @@ impl Slice {
         }
     }
 
-    /// Whether it has no endpoint.
+    /// Returns whether it has no endpoint.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many endpoints are `state` or better: the length of that prefix.
+    /// Returns how many endpoints are `state` or better: the length of that prefix.
     pub fn prefix(&self, state: State) -> u32 {
         match state {
             State::Ready => self.ready,
@@ -169,7 +170,7 @@ impl Slice {
         }
     }
 
-    /// The address of endpoint `index`.
+    /// Returns the address of endpoint `index`.
     pub fn address(&self, index: usize) -> IpAddr {
         looks::count();
         match &self.addresses {
@@ -178,7 +179,7 @@ impl Slice {
         }
     }
 
-    /// The address of endpoint `index` as rdata of A or AAAA.
+    /// Returns the address of endpoint `index` as rdata of A or AAAA.
     pub fn rdata(&self, index: usize) -> &[u8] {
         looks::count();
         match &self.addresses {
@@ -187,16 +188,16 @@ impl Slice {
         }
     }
 
-    /// The hostname of endpoint `index` as a label in wire form, those of its cluster behind it
-    /// where it is imported; empty where it has none.
+    /// Returns the hostname of endpoint `index` as a label in wire form, followed by those of its
+    /// cluster if it is imported; empty if it has no hostname.
     pub fn host(&self, index: usize) -> &[u8] {
         looks::count();
         let labels = self.hosts.from(index);
         &labels[..label_len(labels) + usize::from(self.cluster_len)]
     }
 
-    /// The labels of the topology zone of endpoint `index` in wire form, without the root; empty
-    /// where none is known.
+    /// Returns the labels of the topology zone of endpoint `index` in wire form, without the root;
+    /// empty if it is not known.
     pub fn zone(&self, index: usize) -> &[u8] {
         looks::count();
         let names = self.zones.as_ref().map_or(&[][..], |zones| zones.from(index));
@@ -204,28 +205,28 @@ impl Slice {
         end.map_or(&[], |end| &names[..end])
     }
 
-    /// Leaves out the labels of ports that take more than `room` bytes with their protocols.
+    /// Removes the labels of ports that take more than `room` bytes with their protocols.
     pub(super) fn fit_ports(&mut self, room: usize) {
         self.ports.fit(room);
     }
 
-    /// Forgets the topology zones, where nobody asks for them.
+    /// Removes the topology zones, if the zone has no names for them.
     pub(super) fn forget_zones(&mut self) {
         self.zones = None;
     }
 
-    /// Whether any endpoint has a hostname.
+    /// Returns whether any endpoint has a hostname.
     pub(super) fn has_hosts(&self) -> bool {
         !self.hosts.at.is_empty()
     }
 
-    /// The labels of the cluster that it was imported from, in wire form.
+    /// Returns the labels of the cluster that it was imported from, in wire form.
     pub(super) fn cluster(&self) -> Option<&[u8]> {
         (self.cluster_len > 0).then(|| &self.host(0)[label_len(self.host(0))..])
     }
 
-    /// Whether it was imported from a cluster whose labels are `labels`, in wire form, or end with
-    /// them: `eu.prod` is below `prod`.
+    /// Returns whether it was imported from a cluster whose labels, in wire form, are `labels` or
+    /// end with them: `eu.prod` is below `prod`.
     pub fn is_of_cluster_below(&self, labels: &[u8]) -> bool {
         let mut rest = if self.cluster_len > 0 { self.host(0) } else { &[] };
         while !rest.is_empty() {
@@ -237,8 +238,9 @@ impl Slice {
         false
     }
 
-    /// Hands the label of endpoint `index` in wire form to `read`: its hostname, else its generated
-    /// label; those of its cluster behind it where it is imported.
+    /// Passes the label of endpoint `index` in wire form to `read`, and returns the result. The
+    /// label is its hostname, else its generated label, followed by those of its cluster if it is
+    /// imported.
     pub fn with_label<T>(&self, index: usize, read: impl FnOnce(&[u8]) -> T) -> T {
         match self.host(index) {
             [] => read(dashed(self.address(index)).wire()),
@@ -246,14 +248,13 @@ impl Slice {
         }
     }
 
-    /// The endpoints among the first `prefix` that have the label `label`, in wire form, as
-    /// hostname.
+    /// Returns those of the first `prefix` endpoints whose hostname is `label`, in wire form.
     pub fn with_host(&self, label: &[u8], prefix: u32) -> impl Iterator<Item = usize> {
         let prefix = if self.hosts.at.is_empty() { 0 } else { prefix as usize };
         (0..prefix).filter(move |&index| self.host(index) == label)
     }
 
-    /// The first of the first `prefix` endpoints that has `address`.
+    /// Returns the first of the first `prefix` endpoints that has `address`.
     pub fn index_of(&self, address: IpAddr, prefix: u32) -> Option<usize> {
         match (&self.addresses, address) {
             (Addresses::V4(all), IpAddr::V4(address)) => {
@@ -285,7 +286,7 @@ impl Addresses {
 }
 
 impl Words {
-    /// The words of all endpoints, empty where one has none.
+    /// Packs the words of all endpoints. An endpoint without a word has an empty one.
     fn pack<'w>(words: impl Iterator<Item = &'w [u8]> + Clone) -> Self {
         let mut distinct: Vec<&[u8]> = words.clone().filter(|word| !word.is_empty()).collect();
         if distinct.is_empty() {
@@ -313,7 +314,7 @@ impl Words {
         Self { bytes: bytes.into(), at }
     }
 
-    /// The words from that of endpoint `index` on; nothing where it has none.
+    /// Returns the words starting at that of endpoint `index`; empty if it has no word.
     fn from(&self, index: usize) -> &[u8] {
         match self.at.get(index) {
             None | Some(&NO_WORD) => &[],
@@ -322,7 +323,7 @@ impl Words {
     }
 }
 
-/// The index of the first of `all` that is `wanted`.
+/// Returns the index of the first of `all` that is `wanted`.
 fn position<const N: usize>(all: &[[u8; N]], wanted: &[u8; N]) -> Option<usize> {
     all.iter().position(|octets| {
         looks::count();
@@ -330,19 +331,19 @@ fn position<const N: usize>(all: &[[u8; N]], wanted: &[u8; N]) -> Option<usize> 
     })
 }
 
-/// The unit in which places are counted, in bytes, so that 16 bits reach through words of `len`
-/// bytes: a power of two.
+/// Returns the unit in which positions are counted, in bytes, so that 16 bits can address words of
+/// `len` bytes: a power of two.
 fn unit_of(len: usize) -> usize {
     (len / usize::from(NO_WORD) + 1).next_power_of_two()
 }
 
-/// The length of the first of `labels` in wire form, its length byte included; 0 where there is
-/// none.
+/// Returns the length of the first of `labels` in wire form, with its length byte; 0 if there is no
+/// label.
 fn label_len(labels: &[u8]) -> usize {
     labels.first().map_or(0, |&length| 1 + usize::from(length))
 }
 
-/// What stands for "none" among the places of words.
+/// The position of an endpoint that has no word.
 const NO_WORD: u16 = u16::MAX;
 
 #[cfg(test)]

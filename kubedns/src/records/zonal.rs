@@ -1,5 +1,6 @@
 //! Names of topology zones below a headless Service: `ZONE.pin._zone` for its endpoints in that
-//! zone, `ZONE.prefer._zone` for those or, where there are none, all. The grammar is CoreDNS's.
+//! zone, `ZONE.prefer._zone` for those or, if the zone has no endpoint, for all. The grammar is
+//! CoreDNS's.
 //!
 //! Core. Knows which endpoints of a Service are in a topology zone; does not know how they are
 //! answered. A topology zone is where an endpoint runs; all other zones here are those of DNS.
@@ -7,7 +8,7 @@
 use super::{Entry, Node, Place, Records};
 use crate::name::Labels;
 
-/// Which of a Service's published endpoints are meant.
+/// A selection of a Service's published endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Among<'a> {
     /// All.
@@ -17,7 +18,7 @@ pub enum Among<'a> {
 }
 
 impl Among<'_> {
-    /// Whether `place` is meant.
+    /// Returns whether `place` is selected.
     pub fn has(self, place: Place<'_>) -> bool {
         match self {
             Self::All => true,
@@ -27,8 +28,8 @@ impl Among<'_> {
 }
 
 impl Records {
-    /// Label `at - 1` is `_zone`, the Service `entry` the next. Whatever zone is asked for there is
-    /// such a name, for a zone that has lost its endpoints must not look like a mistake.
+    /// Returns the node if label `at - 1` is `_zone` and the next is the Service `entry`. Such a
+    /// name exists for any zone: a zone that has lost its endpoints must not look like a mistake.
     pub(super) fn find_zonal<'a>(
         &self,
         entry: &'a Entry,
@@ -54,5 +55,5 @@ impl Records {
     }
 }
 
-/// The label below which topology zones stand. No endpoint, port or protocol is called so.
+/// The label above the names of topology zones. No endpoint, port or protocol can have it.
 pub(crate) const ZONE_LABEL: &[u8] = b"_zone";
