@@ -1,9 +1,9 @@
-//! A query and the records become a reply.
+//! Turns a query and the records into a reply.
 //!
-//! Core. Knows chains, negative answers, truncation and which records come with others; does not
-//! know sockets, objects, how names are found, nor which records a name has. Allocates nothing,
-//! decodes nothing; what it costs follows the reply and not the size of a Service, but for
-//! wildcards. Never fails: what goes wrong is a response code.
+//! Core. Knows chains, negative answers, truncation and which records are added to others; does not
+//! know sockets, objects, how names are found, nor which records a name has. It neither allocates
+//! nor decodes. Its cost depends on the reply and not on the size of a Service, except for
+//! wildcards. It never fails: errors are response codes.
 
 #[cfg(test)]
 mod tests;
@@ -20,11 +20,11 @@ use crate::records::{Entry, Federated, Found, Named, Node, Place, Records, TYPES
 
 pub(crate) use wildcard::{Pattern, Search};
 
-/// Writes the reply to `query` into `reply`, which has its question and flags already.
+/// Writes the reply to `query` into `reply`, which must already have its question and flags.
 ///
-/// `turn` is a number that differs from query to query: it says where the endpoints of a headless
-/// Service begin, so that each of them comes first, and gets into a reply that cannot hold all,
-/// equally often.
+/// `turn` must differ from query to query. It selects the first endpoint of a headless Service, so
+/// that each endpoint is equally often the first one, and equally often in a reply that cannot hold
+/// all of them.
 pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply<'_>) {
     reply.set_recursion_available(records.zone().recursion_available);
     if query.qclass != class::IN {
@@ -56,7 +56,7 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
         let Node::Alias(_, target) = node else { return writing.end(node) };
         let Some(target_at) = writing.alias(node) else { return };
         let Some(found) = records.find(target.wire()) else {
-            return; // the client knows the way to other zones: dnscache follows
+            return; // the client can ask other zones: dnscache follows
         };
         if !found.records.is_complete() {
             return writing.give_up(ErrorCode::NotReady, INCOMPLETE);
@@ -70,19 +70,19 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
 /// One reply being written.
 struct Writing<'w, 'b> {
     query: &'w Query<'w>,
-    /// Over the zone that is answered from: a chain may lead to another.
+    /// The walk over the zone that is answered from. A chain can lead to another zone.
     walk: Walk<'w>,
-    /// Where in the message the name is that is answered: that of the question, or the end of a
-    /// chain so far.
+    /// The offset in the message of the name that is answered: that of the question, or the end of
+    /// a chain so far.
     at: usize,
-    /// Where in the message its apex is.
+    /// The offset in the message of its apex.
     apex_at: usize,
     reply: &'w mut Reply<'b>,
 }
 
 impl<'w> Writing<'w, '_> {
-    /// Goes on with the name at `at` in the message, which was `found`. Adds an Extended DNS Error
-    /// if the answer comes from records of an earlier process.
+    /// Continues with the name at `at` in the message, which was `found`. Adds an Extended DNS
+    /// Error if the answer is from records of an earlier process.
     fn go_to(&mut self, at: usize, found: &Found<'w>) {
         (self.at, self.apex_at) = (at, at + found.apex);
         self.walk.records = found.records;
@@ -92,15 +92,15 @@ impl<'w> Writing<'w, '_> {
         }
     }
 
-    /// SERVFAIL in place of whatever has been written.
+    /// Replaces everything that has been written by SERVFAIL.
     fn give_up(&mut self, code: ErrorCode, text: &'static str) {
         self.reply.clear_records(self.query);
         self.reply.set_authoritative(false);
         self.reply.fail(rcode::SERVFAIL, code, text);
     }
 
-    /// Writes the CNAME record of `node`. Returns where its target is, or `None` if the reply ends
-    /// with it.
+    /// Writes the CNAME record of `node`. Returns the offset of its target, or `None` if the reply
+    /// ends with the record.
     fn alias(&mut self, node: Node<'_>) -> Option<usize> {
         let target_at = self.reply.len() + RECORD_HEAD_LEN;
         let fits = self.write(Section::Answer, self.owner(), &node, rtype::CNAME);
@@ -111,8 +111,8 @@ impl<'w> Writing<'w, '_> {
         (fits && !is_asked).then_some(target_at)
     }
 
-    /// Writes the CNAME record of a federated name, and what it leads to if that is in this zone:
-    /// the client knows the way to other zones.
+    /// Writes the CNAME record of a federated name, and the records of its target if that is in
+    /// this zone. The client can ask other zones itself.
     fn federated(&mut self, federated: Federated<'w>) {
         if let Federated::Nowhere = federated {
             // No answer is better than the name of a wrong cluster.
@@ -136,7 +136,7 @@ impl<'w> Writing<'w, '_> {
         let answered = match (node, self.query.qtype) {
             (Node::Missing | Node::Empty, _) => false,
             (Node::Federated(federated), _) => return self.federated(federated),
-            // One RRset is enough for a client that asks for any (RFC 8482).
+            // One RRset is enough for a query of type ANY (RFC 8482).
             (_, rtype::ANY) => TYPES.iter().any(|&qtype| self.records_of(&node, qtype)),
             (_, qtype) => self.records_of(&node, qtype),
         };
@@ -145,8 +145,8 @@ impl<'w> Writing<'w, '_> {
         }
     }
 
-    /// Writes SOA behind the other records, with NXDOMAIN if the name does not exist. Its TTL is
-    /// that of all records: how long a negative answer may be cached (RFC 2308 section 5).
+    /// Writes SOA after the other records, with NXDOMAIN if the name does not exist. Its TTL is
+    /// that of all records: the time that a negative answer can be cached (RFC 2308 section 5).
     fn negative(&mut self, exists: bool) {
         if !exists {
             self.reply.set_rcode(rcode::NXDOMAIN);
@@ -161,7 +161,7 @@ impl<'w> Writing<'w, '_> {
     }
 
     /// Writes the records of `qtype` at `node`, and the addresses that the client needs next.
-    /// Returns whether there are any.
+    /// Returns whether there are any records.
     ///
     /// If not all fit, TC is set: a UDP client then retries over TCP, and a TCP client does not
     /// take a part of an RRset for the whole (RFC 2181 sections 5 and 9).
@@ -209,8 +209,8 @@ impl<'w> Writing<'w, '_> {
         });
     }
 
-    /// Writes the addresses at the name of an endpoint, which is in the message already. Returns
-    /// whether all fitted.
+    /// Writes the addresses at the name of an endpoint, which is already in the message. Returns
+    /// whether all addresses fit.
     fn endpoint(&mut self, at: Range<usize>, entry: &Entry, place: Place<'_>) -> bool {
         let name;
         let owner = if at.start <= POINTER_MAX {
@@ -229,8 +229,8 @@ impl<'w> Writing<'w, '_> {
         [rtype::A, rtype::AAAA].into_iter().all(|rtype| self.family(owner, &node, rtype))
     }
 
-    /// Writes the addresses of one family at `node` behind the answers, all or none (RFC 2181
-    /// section 9). Returns whether all fitted.
+    /// Writes the addresses of one family at `node` after the answers, all or none (RFC 2181
+    /// section 9). Returns whether all addresses fit.
     fn family(&mut self, owner: Owner<'_>, node: &Node<'_>, rtype: u16) -> bool {
         let mark = self.reply.mark();
         let fits = self.write(Section::Additional, owner, node, rtype);
@@ -240,8 +240,8 @@ impl<'w> Writing<'w, '_> {
         fits
     }
 
-    /// Writes the records of type `rtype` at `node`, which is the name `owner`, as far as they fit.
-    /// Returns whether all fitted.
+    /// Writes the records of type `rtype` at `node`, whose name is `owner`, until one does not fit.
+    /// Returns whether all records fit.
     fn write(&mut self, section: Section, owner: Owner<'_>, node: &Node<'_>, rtype: u16) -> bool {
         let walk = self.walk;
         walk.rrset(node, rtype, &mut |record| {
@@ -249,48 +249,48 @@ impl<'w> Writing<'w, '_> {
         })
     }
 
-    /// The name that is answered.
+    /// Returns the name that is answered.
     fn owner(&self) -> Owner<'static> {
         debug_assert!(self.at <= POINTER_MAX);
         Owner::At(self.at as u16)
     }
 
-    /// The name at `at` in the message, in which it is written in full.
+    /// Returns the name at `at` in the message, where it is not compressed.
     fn name_at(&self, at: Range<usize>) -> [u8; NAME_MAX] {
         let mut name = [0; NAME_MAX];
         name[..at.len()].copy_from_slice(&self.reply.bytes()[at]);
         name
     }
 
-    /// Where the record that begins at `at` ends. Its owner is a pointer.
+    /// Returns the end of the record that begins at `at`. Its owner must be a pointer.
     fn record_end(&self, at: usize) -> usize {
         let bytes = self.reply.bytes();
         at + RECORD_HEAD_LEN + usize::from(u16::from_be_bytes([bytes[at + 10], bytes[at + 11]]))
     }
 }
 
-/// The type of record that holds `address`.
+/// Returns the type of record that holds `address`.
 fn address_type(address: IpAddr) -> u16 {
     if address.is_ipv4() { rtype::A } else { rtype::AAAA }
 }
 
-/// A compression pointer to `at` (RFC 1035 section 4.1.4).
+/// Returns a compression pointer to `at` (RFC 1035 section 4.1.4).
 fn pointer(at: usize) -> [u8; 2] {
     debug_assert!(at <= POINTER_MAX);
     (0xc000 | at as u16).to_be_bytes()
 }
 
-/// Why a zone is not transferred.
+/// The Extended DNS Error text if a zone is not transferred.
 const TRANSFER_OFF: &str = "zone transfer is off, or not for this client";
 /// More CNAMEs than this in a row are a loop or a mistake.
 pub(crate) const CHAIN_MAX: usize = 8;
-/// The farthest offset that a compression pointer reaches.
+/// The highest offset that a compression pointer can hold.
 const POINTER_MAX: usize = 0x3fff;
-/// Why nothing is said yet.
+/// The Extended DNS Error text before the records are complete.
 const INCOMPLETE: &str = "the cluster has not been listed completely yet";
-/// Why an answer may be out of date.
+/// The Extended DNS Error text if an answer can be out of date.
 const STALE: &str = "from the snapshot: the API server has not been heard since the start";
-/// Why a federated name has no answer.
+/// The Extended DNS Error text if a federated name has no answer.
 pub(crate) const NOWHERE: &str = "no Node says zone and region: labels topology.kubernetes.io/";
 /// The label `svc` with its length.
 const SVC_LEN: usize = 4;

@@ -1,7 +1,8 @@
-//! The seam between who learns about objects and who answers: one [`Writer`], many [`Reader`]s.
+//! The seam between the parts that read objects and the parts that answer: one [`Writer`], many
+//! [`Reader`]s.
 //!
 //! Knows objects by identity, relists and publication; holds no rule of records. Readers never wait
-//! for the writer; what is published lands whole, and says which owner names changed.
+//! for the writer. A publication is seen whole, and lists the owner names that changed.
 //!
 //! ```text
 //! Change ──▶ Writer::apply ──▶ draft ── publish ──▶ snapshot ◀── Reader::records ── answer
@@ -29,8 +30,8 @@ use localities::Localities;
 use networks::Networks;
 use tracked::Tracked;
 
-/// An empty, incomplete store for `zone`: SERVFAIL until every kind it needs is synced. The zone of
-/// a clusterset beside it needs one more, and is opened by itself.
+/// Returns an empty, incomplete store for `zone`: every answer is SERVFAIL until every kind that it
+/// needs is synced. The zone of a clusterset needs one more kind, and begins to answer separately.
 pub fn new(zone: Zone) -> (Writer, Reader) {
     let mut awaited = HashSet::from([Kind::Service, Kind::EndpointSlice, Kind::Namespace]);
     if zone.pods == PodMode::Verified {
@@ -65,31 +66,30 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// The records as last published. Never waits; hold it for one query or one batch.
+    /// Returns the last published records without waiting. Hold them for one query or one batch.
     pub fn records(&self) -> Guard<Arc<Records>> {
         self.published.load()
     }
 
-    /// The records as last published, to be kept for longer.
+    /// Returns the last published records, to be kept for longer.
     pub fn snapshot(&self) -> Arc<Records> {
         self.published.load_full()
     }
 }
 
-/// Takes news about objects and publishes what follows from them. There is one.
+/// Applies changes of objects and publishes the records. There must be only one writer.
 #[derive(Debug)]
 pub struct Writer {
     published: Arc<ArcSwap<Records>>,
     /// The cluster domain.
     cluster: Tracked,
-    /// The domain of Multi-Cluster Services; nothing where they are off.
+    /// The domain of Multi-Cluster Services; `None` if they are off.
     clusterset: Option<Tracked>,
-    /// Kinds whose first full list is still to come.
+    /// Kinds whose first full list has not been finished.
     awaited: HashSet<Kind>,
     /// How many relists have begun.
     relists: u32,
-    /// For each object in which relist, by number, it was last seen; what else is needed to take it
-    /// back.
+    /// For each object the number of the relist that saw it last, and what is needed to remove it.
     namespaces: HashMap<Arc<[u8]>, u32, RandomState>,
     pods: HashMap<Box<str>, (Pod, u32), RandomState>,
     aliases: Aliases,
@@ -97,12 +97,12 @@ pub struct Writer {
     networks: Networks,
 }
 
-/// A full list under way; dropped unfinished, it has no effect beyond the objects it brought.
+/// A full list in progress. If it is dropped unfinished, it only has added or updated objects.
 #[derive(Debug)]
 #[must_use = "objects that are gone vanish only when the relist is finished"]
 pub struct Relist {
     kind: Kind,
-    /// As a label in wire form; all namespaces where there is none.
+    /// As a label in wire form; `None` for all namespaces.
     namespace: Option<Vec<u8>>,
     /// As the API spells it.
     namespace_text: Option<String>,
@@ -121,8 +121,8 @@ pub struct Published {
 }
 
 impl Writer {
-    /// Takes one piece of news. Nobody sees it before the next [`Writer::publish`]. News that say
-    /// nothing new cost a comparison.
+    /// Applies one change. Readers do not see it before the next [`Writer::publish`]. If the object
+    /// is unchanged, this costs only a comparison.
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Applied(id, object) => self.put(&id, object),
@@ -130,9 +130,9 @@ impl Writer {
         }
     }
 
-    /// A full list of `kind` begins, in one namespace or in all: [`Writer::apply`] each of its
-    /// objects, then [`Writer::finish_relist`]. Watch events may come in between; several lists may
-    /// run at once.
+    /// Begins a full list of `kind`, in one namespace or in all. Then [`Writer::apply`] each of its
+    /// objects and call [`Writer::finish_relist`]. Watch events can be applied in between, and
+    /// several lists can be open at once.
     pub fn begin_relist(&mut self, kind: Kind, namespace: Option<&str>) -> Relist {
         self.relists += 1;
         let wire = namespace.map(|text| {
@@ -146,7 +146,7 @@ impl Writer {
         Relist { kind, namespace: wire, namespace_text, number: self.relists }
     }
 
-    /// The list is complete: objects in its scope that it did not bring are gone.
+    /// Completes the list: objects in its scope that were not in it are removed.
     pub fn finish_relist(&mut self, relist: Relist) {
         let Relist { kind, namespace, namespace_text, number } = relist;
         let in_namespace = |label: &[u8]| namespace.as_deref().is_none_or(|name| name == label);
@@ -191,9 +191,9 @@ impl Writer {
         }
     }
 
-    /// What was applied so far is how an earlier process last knew it, with `serial` as its serial:
-    /// it is shown at once, as stale, and stays until every kind is synced. Then what is different
-    /// by now replaces it in one publication.
+    /// Publishes the objects that were applied so far as the state of an earlier process whose
+    /// serial was `serial`. They are marked as stale and stay until every kind is synced. Then the
+    /// current state replaces them in one publication.
     pub fn restored(&mut self, serial: u32) {
         self.set_ranges();
         self.cluster.draft.set_stale(serial);
@@ -207,7 +207,7 @@ impl Writer {
         self.published.store(records);
     }
 
-    /// Every list of `kind` has been finished once. When no awaited kind is left, the next
+    /// Notes that every list of `kind` has been finished once. If no awaited kind is left, the next
     /// [`Writer::publish`] begins to answer.
     pub fn synced(&mut self, kind: Kind) {
         if kind == Kind::Node && !self.localities.listed {
@@ -224,13 +224,13 @@ impl Writer {
         }
     }
 
-    /// Objects of `kind` are not to be had, because the API server does not allow it: what they say
-    /// is not waited for.
+    /// Stops waiting for objects of `kind`, because the API server does not allow kubedns to list
+    /// them.
     pub fn settle(&mut self, kind: Kind) {
         self.networks.settle(kind);
     }
 
-    /// Brings the ranges up to date.
+    /// Updates the ranges of both zones.
     fn set_ranges(&mut self) {
         if let Some(ranges) = self.networks.take_changed().map(Arc::new) {
             for tracked in [Some(&mut self.cluster), self.clusterset.as_mut()] {
@@ -239,17 +239,17 @@ impl Writer {
         }
     }
 
-    /// Whether every kind that the cluster domain needs is synced.
+    /// Returns whether every kind that the cluster domain needs is synced.
     pub fn is_synced(&self) -> bool {
         self.awaited.iter().all(|&kind| kind == Kind::ServiceImport)
     }
 
-    /// Makes everything applied so far visible at once; nothing, where nothing changed or not every
-    /// kind is synced.
+    /// Makes everything applied so far visible at once. Returns `None` if no name changed or not
+    /// every kind is synced.
     ///
-    /// `revision` is the highest resource version seen, 0 where there is none: its low 32 bits
-    /// become the SOA serial, so that replicas agree and restarts do not go back. The zone of a
-    /// clusterset stays as it was shown, until what it needs is synced as well.
+    /// `revision` is the highest resource version seen, or 0. Its low 32 bits become the SOA
+    /// serial, so that the serials of replicas agree and do not go back after a restart. The zone
+    /// of a clusterset stays as it was published until the kinds that it needs are synced as well.
     pub fn publish(&mut self, revision: u64) -> Option<Published> {
         self.prepare();
         let before = self.published.load_full();
@@ -287,8 +287,9 @@ impl Writer {
         Some(Published { generation, serial, changed })
     }
 
-    /// Shows readers that objects came or went of which no answer tells: no publication, yet nobody
-    /// keeps what is gone until the next.
+    /// Updates the records of readers without a publication if only objects changed that no answer
+    /// depends on. Otherwise readers would keep removed objects in memory until the next
+    /// publication.
     fn let_go(&self, before: &Records) {
         let own = self.cluster.draft.records();
         let complete = self.clusterset.as_ref().filter(|_| self.awaited.is_empty());
@@ -303,7 +304,7 @@ impl Writer {
         }
     }
 
-    /// Makes records of what was applied so far. Nobody sees them before the next
+    /// Derives the records from what was applied so far. Readers do not see them before the next
     /// [`Writer::publish`].
     pub fn prepare(&mut self) {
         self.set_ranges();
@@ -311,19 +312,19 @@ impl Writer {
         zones.into_iter().flatten().for_each(|tracked| tracked.draft.settle());
     }
 
-    /// Whether the next publication changes names of the Service at `key`, as far as it is
-    /// prepared.
+    /// Returns whether the next publication changes names of the Service at `key`. The changes must
+    /// be prepared.
     pub fn touches(&self, key: &Key) -> bool {
         self.cluster.draft.touched().services.contains(key)
     }
 
-    /// The records as they will be published.
+    /// Returns the records that will be published next.
     pub fn draft(&self) -> &Records {
         self.cluster.draft.records()
     }
 
-    /// Takes over one object of a snapshot, into which an EndpointSlice of two zones was written
-    /// zone by zone.
+    /// Applies one object of a snapshot, which contains an EndpointSlice of two zones once for each
+    /// zone.
     pub fn restore(&mut self, id: &ObjectId, object: Object) {
         match object {
             Object::EndpointSlice(slices) => self.put_slices(slices),
@@ -373,7 +374,7 @@ impl Writer {
                 match self.pods.get_mut(&name) {
                     Some((old, last)) if *old == pod => *last = seen,
                     _ => {
-                        // First, so that its namespace does not blink.
+                        // First, so that its namespace does not cease to exist in between.
                         self.cluster.draft.add_pod(&pod);
                         self.delete_pod(&name);
                         self.pods.insert(name, (pod, seen));
@@ -423,13 +424,13 @@ impl Writer {
         }
     }
 
-    /// Takes over which federations there are: name to domain, both checked.
+    /// Replaces the federations: name to domain. Both must be valid.
     pub fn set_federations(&mut self, domains: BTreeMap<String, String>) {
         self.localities.domains = domains;
         self.federate();
     }
 
-    /// Brings the federations up to date; those of records that an earlier process left as well.
+    /// Updates the federations, also in published records of an earlier process.
     fn federate(&mut self) {
         self.cluster.draft.set_federations(self.localities.federations());
         let published = self.published.load();
@@ -456,7 +457,7 @@ impl Writer {
     }
 }
 
-/// The next state of a zone all of whose objects are known, and what changed with it.
+/// Returns the next state of a zone whose kinds are all synced, and what changed with it.
 fn advance(tracked: &mut Tracked, revision: u64) -> (Records, Touched) {
     tracked.draft.set_fresh();
     tracked.draft.advance(revision as u32);

@@ -1,10 +1,10 @@
-//! The API server's objects as news: every kind is listed once and then followed.
+//! Turns the API server's objects into news: every kind is listed once and then followed.
 //!
-//! Edge. Knows the API server's lists and watches and what can go wrong with them; does not know
-//! what the objects mean to anybody. Holds one object at a time.
+//! Edge. Knows the API server's lists and watches and how they can fail; does not know what the
+//! objects mean. Holds one object at a time.
 //!
 //! ```text
-//!        ┌ streamed list (KEP-3157) ┐ comes to nothing: in pages
+//!        ┌ streamed list (KEP-3157) ┐ fails: in pages
 //! start ─┤                          ├─▶ watch ─▶ ended, silent or broken ─▶ watch from there on
 //!        └ pages, item by item ─────┘     └─▶ 410 Gone ─▶ start; a list is applied as a difference
 //! ```
@@ -47,7 +47,7 @@ use trouble::{BAD_REQUEST, FORBIDDEN, GONE, INVALID, NOT_FOUND, Trouble, refusal
 
 pub use scopes::scopes;
 
-/// Follows everything that `watches` covers, until `stopping`.
+/// Follows every scope in `watches` until `stopping`.
 pub async fn follow(
     cluster: Arc<Cluster>,
     watches: Vec<Arc<Progress>>,
@@ -81,16 +81,16 @@ pub async fn follow(
     Ok(())
 }
 
-/// What is the same for all watches.
+/// The options that all watches share.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Which Services, as a label selector; all where there is none.
+    /// Selects Services by label; `None` selects all.
     pub services: Option<String>,
     /// Whether endpoints without hostname are named by their Pods.
     pub pod_names: bool,
-    /// A server that says nothing for this long has gone.
+    /// The longest time without data, after which the server counts as gone.
     pub silence_max: Duration,
-    /// Whether kubedns does without these kinds if it may not read them.
+    /// Whether kubedns can run without these kinds if it is not allowed to read them.
     pub optional: bool,
 }
 
@@ -100,28 +100,29 @@ struct Follower {
     options: Options,
     sink: Sink,
     progress: Arc<Progress>,
-    /// Everything up to here has been said; nothing where a full list must come first.
+    /// The resource version up to which all events have been sent; `None` if a full list must be
+    /// read first.
     version: Option<String>,
-    /// The next full list comes in pages: the server does not stream.
+    /// Whether the next full list is read in pages, because the server does not stream it.
     in_pages: bool,
-    /// Watches come in JSON: what came as protobuf made no sense.
+    /// Whether watches use JSON, because protobuf could not be parsed.
     in_json: bool,
-    /// Which of the kind's versions of the API is asked, by its place.
+    /// The index of the API version that is used, among those of the kind.
     api: usize,
-    /// How often in a row the server knew the kind in none of them.
+    /// How often in a row the server did not have the kind in any version.
     absences: u32,
     /// How often in a row the server did not allow it.
     denials: u32,
-    /// How often in a row the server refused what it had allowed before.
+    /// How often in a row the server refused a request that it had allowed before.
     hesitations: u32,
     /// How often in a row a watch from the same version was refused or silent.
     stuck: u32,
-    /// Since when things go well, if they do.
+    /// Since when the watch works, if it does.
     well_since: Option<Moment>,
 }
 
 impl Follower {
-    /// Lists and watches for ever, whatever happens; ends when nobody takes news.
+    /// Lists and watches for ever. Returns only if the receiver of news is closed.
     async fn run(mut self) -> Closed {
         let mut pace = Pace::new();
         loop {
@@ -169,13 +170,14 @@ impl Follower {
         }
     }
 
-    /// Whether the server may not know the kind at all: it has its own definition (CRD), or came
-    /// with a newer version.
+    /// Returns whether the server may lack the kind: it has its own definition (CRD), or was added
+    /// in a newer version.
     fn is_optional(&self) -> bool {
         matches!(self.progress.scope.kind, Kind::ServiceImport | Kind::ServiceCidr)
     }
 
-    /// The server does not allow it. Nobody waits for ranges that may not be read.
+    /// Handles that the server does not allow the kind. Ranges that cannot be read are not waited
+    /// for.
     async fn denied(&mut self, status: Status) -> Result<Trouble, Closed> {
         let kind = self.progress.scope.kind;
         if Kind::RANGES.contains(&kind) {
@@ -188,9 +190,10 @@ impl Follower {
         Ok(Trouble::Denied(kind, status))
     }
 
-    /// The version of the API that was asked is not served: the next is. After the last there are
-    /// no objects of the kind; but what was there is believed to be gone only when that is said
-    /// time after time, because a server that starts may say so before it has read its definitions.
+    /// Switches to the next version of the API, because this one is not served. After the last one
+    /// the kind has no objects. But if there were objects, they are removed only after the server
+    /// has answered so several times: a server that starts can do so before it has read its
+    /// definitions.
     async fn next_api(&mut self) -> Result<(), Trouble> {
         let kind = self.progress.scope.kind;
         self.version = None;
@@ -211,7 +214,7 @@ impl Follower {
         Err(Trouble::Absent(kind))
     }
 
-    /// A watch from where we stand, or a full list first.
+    /// Watches from the last version, or reads a full list first.
     async fn turn(&mut self) -> Result<(), Trouble> {
         if let Some(before) = self.version.clone() {
             let watched = self.watch().await;
@@ -238,9 +241,9 @@ impl Follower {
         }
     }
 
-    /// The streamed list came to nothing: the next one comes in pages. A server that does not
-    /// stream is asked at once, others after a pause. A version of the API that is not served has
-    /// no pages either.
+    /// Falls back to pages after the streamed list failed. If the server does not stream, the pages
+    /// are read at once, else after a pause. A version of the API that is not served has no pages
+    /// either.
     async fn turn_to_pages(&mut self, trouble: Trouble) -> Result<(), Trouble> {
         let scope = &self.progress.scope;
         match trouble {
@@ -258,9 +261,9 @@ impl Follower {
         }
     }
 
-    /// Follows what changes, from `self.version`; without one, what is there comes first.
+    /// Follows changes from `self.version`. Without a version, all existing objects are sent first.
     ///
-    /// Comes back when the server ends the watch in order.
+    /// Returns `Ok` if the server ends the watch in order.
     async fn watch(&mut self) -> Result<(), Trouble> {
         let params = WatchParams {
             label_selector: self.label_selector(),
@@ -287,7 +290,7 @@ impl Follower {
         let list_wait = LIST_WAIT_MAX.min(self.options.silence_max);
         let mut moved = boot_time();
         loop {
-            // Bookmarks keep a watch alive, but bring a list no further.
+            // Bookmarks keep a watch alive, but are no progress of a list.
             let wait = match self.version {
                 None => list_wait.saturating_sub(boot_time().since(moved)),
                 Some(_) => Duration::MAX,
@@ -308,15 +311,16 @@ impl Follower {
         if in_order { Ok(()) } else { Err(Trouble::Ended) }
     }
 
-    /// The next event that has come. What makes no sense in protobuf is asked for in JSON.
+    /// Returns the next event that has arrived. If protobuf cannot be parsed, the next watch uses
+    /// JSON.
     fn next(&mut self, stream: &mut Stream) -> Result<Option<Event>, Trouble> {
         let event = stream.take(self.progress.scope.kind);
         self.in_json |= matches!(event, Err(Trouble::Malformed(_)));
         event
     }
 
-    /// A full list in pages. Where the server forgets the pages on the way, it is asked for all at
-    /// once: what comes is read item by item either way.
+    /// Reads a full list in pages. If the server forgets the continue token, the whole list is
+    /// requested in one page. It is parsed item by item in both cases.
     async fn list(&mut self) -> Result<(), Trouble> {
         let mut params = ListParams {
             label_selector: self.label_selector(),
@@ -358,7 +362,7 @@ impl Follower {
         Ok(serde_json::from_slice(items.envelope())?)
     }
 
-    /// Says what `event` means, and then notes how far we have come.
+    /// Sends the news of `event`, then notes its version.
     async fn tell(&mut self, mut event: Event) -> Result<(), Trouble> {
         if let (Event::Applied(input), true) = (&mut event, self.options.pod_names) {
             input.name_by_pods();
@@ -387,7 +391,7 @@ impl Follower {
             }
             Event::Refused(status) => return Err(Trouble::Refused(status)),
         };
-        // In the middle of a list there is no place to go on from.
+        // In the middle of a list there is no version to continue from.
         if let (Some(place), Some(version)) = (&mut self.version, version) {
             if doubts::is_before(&version, place) {
                 return Err(Trouble::WentBack);
@@ -397,7 +401,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Notes how late a change came; what a list brings may be old.
+    /// Notes how late a change arrived. Objects of a list are ignored because they can be old.
     fn note_lag(&self, metadata: &Metadata) {
         if let (Some(_), Some(written_ms)) = (&self.version, metadata.written_ms()) {
             self.progress.lags(Duration::from_millis(unix_ms().saturating_sub(written_ms)));
@@ -438,7 +442,7 @@ impl Follower {
         Err(Trouble::Refused(refusal(code, retry_after, &text)))
     }
 
-    /// Gives the next bytes of `body` to `take`; false at its end.
+    /// Passes the next bytes of `body` to `take`. Returns `false` at its end.
     async fn read(&self, body: &mut Body, mut take: impl FnMut(&[u8])) -> Result<bool, Trouble> {
         let frame = match timeout(self.options.silence_max, body.frame()).await {
             Ok(frame) => frame.transpose().map_err(Trouble::Broken)?,
@@ -452,7 +456,7 @@ impl Follower {
         Ok(true)
     }
 
-    /// The collection that is asked for.
+    /// Returns a request for the collection.
     fn request(&self) -> kube::core::Request {
         kube::core::Request::new(scopes::path(&self.progress.scope, self.api))
     }
@@ -461,7 +465,7 @@ impl Follower {
         if self.progress.scope.kind == Kind::Service { self.options.services.clone() } else { None }
     }
 
-    /// A Namespace lives in no namespace: it is picked by name, which RBAC can allow by name.
+    /// A Namespace is not in a namespace: it is selected by name, which RBAC can allow by name.
     fn field_selector(&self) -> Option<String> {
         let Scope { kind, namespace } = &self.progress.scope;
         let name = namespace.as_ref().filter(|_| *kind == Kind::Namespace)?;
@@ -469,26 +473,26 @@ impl Follower {
     }
 }
 
-/// Objects per page, as every client of the API has it.
+/// Objects per page, the number that other clients of the API use.
 const PAGE_LEN: u32 = 500;
-/// A streamed list that brings no object for this long, nor its end, comes in pages instead.
+/// If a streamed list sends neither an object nor its end for this long, it is read in pages.
 const LIST_WAIT_MAX: Duration = Duration::from_secs(10);
-/// A watch that ends in order, but sooner than this, is worth a pause.
+/// If a watch ends in order, but sooner than this, the next one starts after a pause.
 const WATCH_MIN: Duration = Duration::from_secs(1);
 /// The server ends a watch after this many seconds ..
 const WATCH_SECS_MIN: u32 = 240;
-/// .. and up to this many more, so that many replicas do not come back at once.
+/// .. and up to this many more, so that many replicas do not reconnect at once.
 const WATCH_SECS_SPREAD: f64 = 60.0;
-/// A kind that had objects is gone when the server says so this often, ..
+/// A kind that had objects is removed if the server does not have it this often in a row, ..
 const ABSENCES_MIN: u32 = 6;
-/// The pause after a 403 for what was allowed before.
+/// The pause after a 403 for a request that was allowed before.
 const HESITATION_PAUSE: Duration = Duration::from_millis(300);
-/// The longest pause before another connection: a try costs little while nothing listens.
+/// The longest pause before another connection: a try costs little while no server listens.
 const CONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// .. with this between: three seconds, whatever trouble there was before.
+/// .. with this pause in between: three seconds, whatever failed before.
 const ABSENCE_PAUSE: Duration = Duration::from_millis(500);
-/// Between two questions about a kind that kubedns may not read and does without: somebody has to
-/// change a rule of RBAC first.
+/// The longest pause between requests for a kind that kubedns is not allowed to read and can run
+/// without: an operator must change a rule of RBAC first.
 const DENIAL_PAUSE_MAX: Duration = Duration::from_secs(600);
-/// A refusal is read this far, in bytes.
+/// The most bytes of a refusal that are read.
 const REFUSAL_LEN_MAX: usize = 64 << 10;

@@ -1,5 +1,5 @@
-//! What an answer costs follows the reply: however often slices repeat an address or a hostname,
-//! and however many others claim it, as many endpoints are looked at as if each stood there once.
+//! The cost of an answer depends on the reply. If slices repeat an address or a hostname, or other
+//! Services claim it, a query looks at as many endpoints as if each was listed once.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,12 +22,12 @@ enum Spread {
     Repeated,
 }
 
-/// What the endpoints are like.
+/// The kinds of endpoints.
 #[derive(Clone, Copy, Debug)]
 struct Kinds {
     v6: bool,
     hosts: bool,
-    /// Each slice has a port of its own beside the common one.
+    /// Each slice has its own port beside the common one.
     ports: bool,
 }
 
@@ -74,7 +74,8 @@ fn slice(number: usize, indexes: std::ops::Range<usize>, kinds: Kinds) -> Input 
     Input::EndpointSlice(from_value(object).unwrap())
 }
 
-/// A headless Service with 1,000 endpoints; others, younger ones, claim one of its addresses.
+/// Returns a headless Service with 1,000 endpoints. Other, younger Services claim one of its
+/// addresses.
 fn shop(spread: Spread, kinds: Kinds, others: usize) -> Arc<Records> {
     let mut zone = Zone::new("cluster.local").unwrap();
     zone.zonal = true;
@@ -99,7 +100,7 @@ fn shop(spread: Spread, kinds: Kinds, others: usize) -> Arc<Records> {
     reader.snapshot()
 }
 
-/// The answer section as a set, how many records the whole reply has, and the looks it took.
+/// Returns the answer section as a set, the number of records in the whole reply, and the looks.
 fn ask(records: &Records, name: &str, qtype: u16, transport: Transport) -> (Answers, usize, usize) {
     let mut message = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
     message.extend_from_slice(Name::parse(name).unwrap().wire());

@@ -1,9 +1,9 @@
-//! Names in which `*` or `any` stands for whatever label there is, as in SkyDNS: all Services that
-//! match answer together. In a clusterset, a label that is a cluster's is looked for as it is.
+//! Names in which `*` or `any` matches any label, as in SkyDNS: all Services that match are
+//! answered together. In a clusterset, the label of a cluster is not a wildcard.
 //!
-//! Core. Reached only where no name is spelt like that, and the zone has wildcards. Knows which
-//! labels may be wild and what matches; looks at a bounded number of Services. Records of such an
-//! answer have TTL 0: no list of changed names could say when it changes.
+//! Core. Used only if no name has that label literally and the zone has wildcards. Knows which
+//! labels can be wild and what matches; looks at a bounded number of Services. Records of such an
+//! answer have TTL 0, because a list of changed names cannot contain such names.
 
 use std::collections::BTreeSet;
 
@@ -19,46 +19,46 @@ use crate::records::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pattern<'a> {
     records: &'a Records,
-    /// The namespace's label in wire form; nothing where it is wild.
+    /// The namespace's label in wire form; `None` if it is wild.
     namespace: Option<&'a [u8]>,
-    /// The Service's label, likewise.
+    /// The Service's label in wire form; `None` if it is wild.
     service: Option<&'a [u8]>,
     depth: Depth<'a>,
 }
 
-/// How far below the zone a name reaches.
+/// How many levels below the zone a name is.
 #[derive(Clone, Copy, Debug)]
 enum Depth<'a> {
     /// `svc`.
     Services,
     /// A namespace.
     Namespace,
-    /// A Service, or a wild label left of it: all that the Service has.
+    /// A Service, or a wild label left of it: all records of the Service.
     Service,
     /// A protocol.
     Protocol(Protocol),
-    /// What stands left of the Service in the name of an endpoint or a cluster, in wire form.
+    /// The labels left of the Service in the name of an endpoint or a cluster, in wire form.
     Endpoint(&'a [u8]),
     /// A port.
     Port(PortName<'a>),
 }
 
-/// How a search for what matches ended.
+/// How a search for matches ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Search {
-    /// All was looked at.
+    /// Every candidate was looked at.
     Complete,
-    /// The visitor had enough.
+    /// The visitor returned `false`.
     Enough,
-    /// There was more to look at than allowed.
+    /// There were more candidates than the limit.
     Cut,
 }
 
 impl<'a> Pattern<'a> {
-    /// What `name` stands for, at which nothing was `found`; nothing where wildcards are off, or no
-    /// label of it is wild.
+    /// Returns the pattern of `name`, at which `found` was the result. Returns `None` if the name
+    /// exists, wildcards are off, or no label of it is wild.
     ///
-    /// A label `any` is not wild where a namespace, or a Service of the namespace, is called so.
+    /// The label `any` is not wild if a namespace, or a Service of the namespace, has that name.
     pub fn of(name: &'a [u8], found: &Found<'a>) -> Option<Self> {
         let records = found.records;
         let is_missing = matches!(found.node, Node::Missing);
@@ -67,7 +67,7 @@ impl<'a> Pattern<'a> {
         }
         let labels = Labels::of(name);
         let count = (0..).take_while(|&index| labels.start(index) < found.apex).count();
-        let zone = count.checked_sub(1)?; // where `svc` stands
+        let zone = count.checked_sub(1)?; // the index of `svc`
         if !is_wild(labels.label(zone)) && labels.label(zone) != b"svc" {
             return None;
         }
@@ -97,8 +97,8 @@ impl<'a> Pattern<'a> {
         wild.then_some(pattern)
     }
 
-    /// The alias that this name is, where nothing else matches: an alias cannot share its name (RFC
-    /// 1034 section 3.6.2), and is left out where more matches.
+    /// Returns the alias that matches this name, if it is the only match. An alias cannot share its
+    /// name with other records (RFC 1034 section 3.6.2), so it is left out if more Services match.
     pub fn alias(&self, transport: Transport) -> Option<Node<'a>> {
         let mut only = None;
         let search = self.visit(transport, |node| {
@@ -109,14 +109,14 @@ impl<'a> Pattern<'a> {
         only.filter(|_| search == Search::Complete)
     }
 
-    /// The types of which a query of type `qtype` can find records, in order. CNAME is left out, as
-    /// aliases are: only they own such records.
+    /// Returns the types of records that answer a query of type `qtype`, in order. CNAME is left
+    /// out because only aliases own such records, and they are left out too.
     pub fn types(qtype: u16) -> impl Iterator<Item = u16> {
         let is_asked = move |rtype: &u16| matches!(qtype, rtype::ANY) || qtype == *rtype;
         TYPES.into_iter().filter(|&rtype| rtype != rtype::CNAME).filter(is_asked)
     }
 
-    /// Visits what stands at each name that matches, in no order, until `visit` has enough.
+    /// Visits the node of each name that matches, in no order, until `visit` returns `false`.
     pub fn visit(&self, transport: Transport, mut visit: impl FnMut(Node<'a>) -> bool) -> Search {
         let nodes: Box<dyn Iterator<Item = Option<Node<'a>>>> = match self.depth {
             Depth::Services => Box::new(std::iter::once(Some(Node::Empty))),
@@ -141,7 +141,7 @@ impl<'a> Pattern<'a> {
         Search::Complete
     }
 
-    /// What stands at each place that may match, or nothing: each costs one look.
+    /// Returns the entry of each place that can match, or `None`. Each of them costs one look.
     fn candidates(&self) -> Box<dyn Iterator<Item = Option<&'a Entry>> + 'a> {
         let records = self.records;
         let at =
@@ -161,7 +161,7 @@ impl<'a> Pattern<'a> {
         }
     }
 
-    /// What of `entry` matches.
+    /// Returns the node of `entry` that matches.
     fn node(&self, entry: &'a Entry) -> Option<Node<'a>> {
         if !entry.exists(self.records.zone()) {
             return None;
@@ -186,7 +186,8 @@ impl<'a> Pattern<'a> {
 }
 
 impl<'a> Depth<'a> {
-    /// The labels up to number `last` stand left of a Service. Nothing where none can.
+    /// Returns the depth of labels up to number `last`, left of a Service; `None` if no name can
+    /// match.
     fn below_service(schema: Schema, labels: &Labels<'a>, last: usize) -> Option<Self> {
         let protocol = Protocol::from_label(labels.label(last));
         let any = is_wild(labels.label(last));
@@ -211,8 +212,8 @@ impl<'a> Depth<'a> {
 }
 
 impl<'w> Writing<'w, '_> {
-    /// Answers with the records of all that matches `pattern`, in an order that turns from query to
-    /// query.
+    /// Answers with the records of everything that matches `pattern`, in an order that rotates from
+    /// query to query.
     pub(super) fn wild(&mut self, pattern: &Pattern<'w>) {
         let transport = self.query.transport;
         let mut nodes = Vec::new();
@@ -239,8 +240,8 @@ impl<'w> Writing<'w, '_> {
         self.negative(!nodes.is_empty());
     }
 
-    /// Writes the records of `qtype` at `node` whose data is not `seen` yet. Returns whether all
-    /// fitted.
+    /// Writes the records of `qtype` at `node` whose data is not yet in `seen`. Returns whether all
+    /// records fit.
     fn wild_records(&mut self, node: Node<'w>, qtype: u16, seen: &mut BTreeSet<Vec<u8>>) -> bool {
         let (owner, walk) = (self.owner(), self.walk);
         walk.rrset(&node, qtype, &mut |record| {
@@ -257,8 +258,8 @@ fn is_wild(label: &[u8]) -> bool {
     matches!(label, b"*" | b"any")
 }
 
-/// Services or namespaces that are looked at for one datagram; if there are more, the client comes
-/// back over TCP, with an address that is its own.
+/// The most Services or namespaces to look at for one datagram. If there are more, the client
+/// retries over TCP, with an address that cannot be forged.
 const LOOKS_UDP_MAX: usize = 1_024;
-/// Likewise over TCP: some milliseconds.
+/// The same over TCP, where it costs some milliseconds.
 const LOOKS_TCP_MAX: usize = 100_000;

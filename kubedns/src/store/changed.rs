@@ -1,6 +1,6 @@
-//! Which owner names a publication changed: what a cache must forget.
+//! The owner names that a publication changed: the names that a cache must remove.
 //!
-//! Core. Compares two snapshots where something was touched; keeps track of aliases inside the
+//! Core. Compares two snapshots at the names that were touched; keeps track of aliases inside the
 //! zone, whose answers change with their targets.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,18 +13,18 @@ use crate::records::{Entry, Key, Node, Records, ReverseZone, Shape, Touched};
 /// Which names changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changed {
-    /// More than is worth listing, or all of it for the first time: forget everything.
+    /// The list would be too long, or all names are new: a cache must remove everything.
     Everything,
     /// These, and every name below them.
     Names(Names),
 }
 
-/// Names in wire form, one after the other. Each stands for itself and every name below it.
+/// Names in wire form, one after the other. Each one includes every name below it.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Names(Box<[u8]>);
 
 impl Names {
-    /// Each name, in wire form and lower case, root label included.
+    /// Returns each name, in wire form and lower case, with the root label.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = &*self.0;
         std::iter::from_fn(move || {
@@ -35,7 +35,7 @@ impl Names {
         })
     }
 
-    /// Bytes it takes.
+    /// Returns how many bytes it has.
     pub fn len_bytes(&self) -> usize {
         self.0.len()
     }
@@ -47,8 +47,8 @@ impl fmt::Debug for Names {
     }
 }
 
-/// The names that changed between `before` and `after`, where `touched` was touched in the cluster
-/// domain and `imported` in that of a clusterset.
+/// Returns the names that changed between `before` and `after`. `touched` was touched in the
+/// cluster domain, and `imported` in that of a clusterset.
 pub(super) fn names(
     [before, after]: [&Records; 2],
     touched: &Touched,
@@ -65,7 +65,7 @@ pub(super) fn names(
     }
     let mut services = touched.services.clone();
     let is_other = touched.len() > touched.services.len() || !imported.is_empty();
-    aliases.add_to(&mut services, is_other); // those that come or go are touched themselves
+    aliases.add_to(&mut services, is_other); // added and removed aliases are touched themselves
     aliases.follow(after, &touched.services);
     let zone = after.zone();
     let mut names = Vec::new();
@@ -114,22 +114,22 @@ pub(super) fn names(
     Changed::Names(Names(names.into()))
 }
 
-/// The highest name that changed with the reverse name of `address`: the name itself, or the
-/// highest ancestor that came to exist or ceased to.
+/// Returns the highest name that changed with the reverse name of `address`: the name itself, or
+/// the highest ancestor that began or ceased to exist.
 fn highest_changed(before: &Records, after: &Records, address: IpAddr) -> ReverseZone {
     let (bits, label_bits) = if address.is_ipv4() { (32, 8) } else { (128, 4) };
     let mut highest = ReverseZone { first: address, labels: 0 };
     for labels in 1..bits / label_bits {
         let (first, last) = range(address, labels * label_bits);
         if before.holds_any(first, last) == after.holds_any(first, last) {
-            break; // then those above did not change either
+            break; // the names above did not change either
         }
         highest = ReverseZone { first, labels };
     }
     highest
 }
 
-/// The first and last address that share all but the low `bits` bits with `address`.
+/// Returns the first and last address that share all but the low `bits` bits with `address`.
 fn range(address: IpAddr, bits: usize) -> (IpAddr, IpAddr) {
     match address {
         IpAddr::V4(address) => {
@@ -148,25 +148,25 @@ fn range(address: IpAddr, bits: usize) -> (IpAddr, IpAddr) {
 /// Aliases inside the zone: their answers hold the records of their targets.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Aliases {
-    /// What each alias stands for.
+    /// The target of each alias.
     targets: BTreeMap<Key, Target>,
-    /// Who stands for a Service or something below it.
+    /// The aliases of a Service or of a name below it.
     of_service: BTreeMap<Box<[u8]>, BTreeSet<Key>>,
-    /// Who stands for something else in our zones.
+    /// The aliases of other names in our zones.
     of_others: BTreeSet<Key>,
 }
 
-/// What an alias stands for.
+/// The target of an alias.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Target {
     /// A Service or a name below it.
     Service(Box<[u8]>),
-    /// A pod, a reverse name, a namespace, an imported Service or nothing yet.
+    /// A pod, a reverse name, a namespace, an imported Service, or a name that does not exist.
     Other,
 }
 
 impl Aliases {
-    /// Takes over what the Services at `keys` are now.
+    /// Updates the aliases for the Services at `keys`.
     pub fn follow<'k>(&mut self, records: &Records, keys: impl IntoIterator<Item = &'k Key>) {
         for key in keys {
             self.forget(key);
@@ -204,8 +204,8 @@ impl Aliases {
         }
     }
 
-    /// Adds to `services` every alias whose answer holds something of them; where `is_other`,
-    /// something else was touched too, and those that stand for such things are added as well.
+    /// Adds to `services` every alias whose answer depends on one of them. If `is_other`, something
+    /// other than a Service was touched too, and the aliases of other names are added as well.
     pub fn add_to(&self, services: &mut BTreeSet<Key>, is_other: bool) {
         if self.targets.is_empty() {
             return;
@@ -225,7 +225,7 @@ impl Aliases {
     }
 }
 
-/// What `name` stands for, where it is in one of our zones.
+/// Returns the target `name`, if it is in one of our zones.
 fn target(records: &Records, name: &[u8]) -> Option<Target> {
     let found = records.find(name)?;
     let labels = crate::name::Labels::of(name);
@@ -243,5 +243,5 @@ fn target(records: &Records, name: &[u8]) -> Option<Target> {
     Some(Target::Other)
 }
 
-/// Beyond this many touched things a list costs more than forgetting everything.
+/// If more things than this were touched, a list costs more than removing everything.
 const TOUCHED_MAX: usize = 20_000;

@@ -1,7 +1,7 @@
-//! Which addresses are the cluster's, by what ServiceCIDRs and Nodes say.
+//! Which addresses are the cluster's, according to ServiceCIDRs and Nodes.
 //!
-//! Core. Knows the sources of ranges and which of them counts; does not know what is made of the
-//! ranges.
+//! Core. Knows the sources of ranges and which of them is used; does not know what the ranges are
+//! used for.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,23 +10,23 @@ use shared::prefix::Prefix;
 use crate::project::Kind;
 use crate::records::{Ranges, Source};
 
-/// The sources of ranges, and what each gave.
+/// The sources of ranges, and the prefixes of each.
 #[derive(Debug)]
 pub(super) struct Networks {
     /// The ranges of the flag, which override everything else.
     fixed: Option<Ranges>,
-    /// The ranges that an earlier process knew.
+    /// The ranges of an earlier process.
     restored: Vec<Prefix>,
-    /// Kinds that have been listed in full, or cannot be: a part of them is not enough to give away
-    /// the rest.
+    /// Kinds that have been listed in full, or cannot be listed. Part of a list is not enough to
+    /// treat other addresses as foreign.
     settled: HashSet<Kind>,
-    /// What each object says, by kind and name.
+    /// The prefixes of each object, by kind and name.
     objects: HashMap<(Kind, Box<str>), Said>,
     /// Whether something changed since the ranges were last taken.
     changed: bool,
 }
 
-/// What an object says.
+/// The prefixes of an object.
 #[derive(Debug)]
 struct Said {
     prefixes: Box<[Prefix]>,
@@ -35,20 +35,20 @@ struct Said {
 }
 
 impl Networks {
-    /// Nothing is known but what the flag says; no prefix means that there is no flag.
+    /// Starts with the ranges of the flag. If `flag` is empty, there is no such flag.
     pub fn new(flag: &[Prefix]) -> Self {
         let fixed = (!flag.is_empty()).then(|| Ranges::of(Source::Flag, flag.iter().copied()));
         let (settled, objects) = (HashSet::new(), HashMap::new());
         Self { fixed, restored: Vec::new(), settled, objects, changed: true }
     }
 
-    /// Notes ranges that an earlier process knew. They count until every kind is settled.
+    /// Notes ranges of an earlier process. They are used until every kind is settled.
     pub fn restore(&mut self, prefixes: &[Prefix]) {
         self.restored.extend_from_slice(prefixes);
         self.changed = true;
     }
 
-    /// Notes what the object `name` says, seen in relist `seen`.
+    /// Notes the prefixes of the object `name`, seen in relist `seen`.
     pub fn insert(&mut self, kind: Kind, name: &str, prefixes: Box<[Prefix]>, seen: u32) {
         match self.objects.get_mut(&(kind, name.into())) {
             Some(known) if known.prefixes == prefixes => known.seen = seen,
@@ -59,32 +59,32 @@ impl Networks {
         }
     }
 
-    /// Forgets the object `name`.
+    /// Removes the object `name`.
     pub fn remove(&mut self, kind: Kind, name: &str) {
         self.changed |= self.objects.remove(&(kind, name.into())).is_some();
     }
 
-    /// Forgets every object of `kind` that no relist from `number` on has seen.
+    /// Removes every object of `kind` that was last seen by a relist before `number`.
     pub fn remove_older(&mut self, kind: Kind, number: u32) {
         let before = self.objects.len();
         self.objects.retain(|(other, _), said| *other != kind || said.seen >= number);
         self.changed |= self.objects.len() < before;
     }
 
-    /// Objects of `kind` have been listed in full, or cannot be listed.
+    /// Notes that objects of `kind` have been listed in full, or cannot be listed.
     pub fn settle(&mut self, kind: Kind) {
         self.changed |= self.settled.insert(kind);
     }
 
-    /// The ranges, if anything changed since they were last taken.
+    /// Returns the ranges, if anything changed since the last call.
     pub fn take_changed(&mut self) -> Option<Ranges> {
         std::mem::take(&mut self.changed).then(|| self.ranges())
     }
 
-    /// The ranges as they follow from all that.
+    /// Returns the ranges that follow from all sources.
     ///
-    /// As long as a kind may still bring some, those count that were known before, else all that
-    /// are not global: a name that leaves the pod cannot be taken back.
+    /// While a kind can still add ranges, those of the earlier process are used, else all addresses
+    /// that are not global: a query that has left the pod cannot be taken back.
     fn ranges(&self) -> Ranges {
         if let Some(fixed) = &self.fixed {
             return fixed.clone();

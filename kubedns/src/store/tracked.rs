@@ -1,4 +1,4 @@
-//! The Services and slices of one zone: the draft that they make, and which relist saw each last.
+//! The Services and slices of one zone: the draft that they form, and which relist saw each last.
 //!
 //! Core. Knows one zone; does not know which objects belong to it, nor when it is published.
 
@@ -16,19 +16,19 @@ pub(super) struct Tracked {
     pub draft: Draft,
     /// The relist that saw each Service last, by number.
     services: HashMap<Key, u32, RandomState>,
-    /// Likewise each slice, by `NAMESPACE/NAME`; the first number is that of its Service in the
+    /// The same for each slice, by `NAMESPACE/NAME`. The first number is that of its Service in the
     /// draft.
     slices: HashMap<Arc<str>, (u32, u32), RandomState>,
 }
 
 impl Tracked {
-    /// Begins with `records`, which are empty.
+    /// Starts with `records`, which must be empty.
     pub fn new(records: Records) -> Self {
         let draft = Draft::new(records);
         Self { draft, services: HashMap::default(), slices: HashMap::default() }
     }
 
-    /// A Service is there, seen in relist `seen`.
+    /// Adds or replaces a Service, seen in relist `seen`.
     pub fn put_service(&mut self, service: Service, seen: u32) {
         let key = service.key.clone();
         self.draft.set_service(&key, Some(service));
@@ -36,14 +36,14 @@ impl Tracked {
         self.services.insert(shared, seen);
     }
 
-    /// A Service is gone.
+    /// Removes a Service.
     pub fn delete_service(&mut self, key: &Key) {
         if self.services.remove(key).is_some() {
             self.draft.set_service(key, None);
         }
     }
 
-    /// A slice is there, seen in relist `seen`.
+    /// Adds or replaces a slice, seen in relist `seen`.
     pub fn put_slice(&mut self, slice: Slice, seen: u32) {
         let name = slice.name().clone();
         let number = self.slices.get(&name).map(|(number, _)| *number);
@@ -51,15 +51,15 @@ impl Tracked {
         self.slices.insert(name, (number, seen));
     }
 
-    /// A slice is gone.
+    /// Removes a slice.
     pub fn delete_slice(&mut self, name: &str) {
         if let Some((number, _)) = self.slices.remove(name) {
             self.draft.remove_slice(number, name);
         }
     }
 
-    /// Services that no relist from `number` on has seen are gone, where their namespace's label is
-    /// `in_scope`.
+    /// Removes Services that were last seen by a relist before `number`, if their namespace's label
+    /// is `in_scope`.
     pub fn remove_older_services(&mut self, number: u32, in_scope: impl Fn(&[u8]) -> bool) {
         let gone = self
             .services
@@ -70,7 +70,7 @@ impl Tracked {
         }
     }
 
-    /// Likewise slices, where their name is `in_scope`.
+    /// Removes slices that were last seen by a relist before `number`, if their name is `in_scope`.
     pub fn remove_older_slices(&mut self, number: u32, in_scope: impl Fn(&str) -> bool) {
         let gone = self.slices.iter().filter(|(name, (_, seen))| *seen < number && in_scope(name));
         for name in gone.map(|(name, _)| name.clone()).collect::<Vec<_>>() {

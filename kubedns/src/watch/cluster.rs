@@ -1,6 +1,7 @@
-//! The connection to the API server: where it is, who we are, and both again when they change.
+//! The connection to the API server: its address and our credentials, both updated when they
+//! change.
 //!
-//! Edge. Knows kubeconfig files and service accounts through `kube`; does not know what is asked.
+//! Edge. Knows kubeconfig files and service accounts through `kube`; does not know the requests.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use tokio::sync::Notify;
 use tower::util::MapRequestLayer;
 use tower::{BoxError, ServiceExt};
 
-/// Where the API server is written down.
+/// Where the address of the API server is configured.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// In the environment and the service account that every pod gets.
@@ -28,17 +29,17 @@ pub enum Source {
     File {
         /// The file.
         path: PathBuf,
-        /// The context, where it is not the file's current one.
+        /// The context, if it is not the file's current one.
         context: Option<String>,
     },
 }
 
-/// Why there is no connection to try.
+/// Why the connection cannot be configured.
 ///
 /// The texts of `kube`'s errors repeat their causes, so these have no source.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// The file cannot be read, or says nothing useful.
+    /// The file cannot be read, or has no usable content.
     #[error("cannot use kubeconfig {path}: {cause}")]
     Kubeconfig {
         /// The file.
@@ -46,7 +47,7 @@ pub enum ClusterError {
         /// What is wrong.
         cause: kube::config::KubeconfigError,
     },
-    /// This is no pod.
+    /// The process is not in a pod.
     #[error(
         "no API server: neither --kubeconfig nor --objects is given, and this is no pod: {cause}"
     )]
@@ -65,7 +66,7 @@ pub enum ClusterError {
     Panicked(#[source] tokio::task::JoinError),
 }
 
-/// Returns what else a message of the TLS library may mean, to be appended to it; empty if nothing.
+/// Returns a hint to append to a message of the TLS library; empty if there is no hint for it.
 pub(super) fn hint(message: &str) -> &'static str {
     const HINTS: [(&str, &str); 2] = [
         (
@@ -82,20 +83,20 @@ pub(super) fn hint(message: &str) -> &'static str {
     HINTS.iter().find(|(text, _)| message.contains(text)).map_or("", |(_, hint)| hint)
 }
 
-/// The way to the API server, shared by all watches.
+/// The connection to the API server, shared by all watches.
 pub struct Cluster {
     source: Source,
     client: ArcSwap<Client>,
-    /// When it was renewed last, in nanoseconds since boot; 0 when never.
+    /// When it was last renewed, in nanoseconds since boot; 0 means never.
     renewed: AtomicU64,
-    /// Rings when a watch works again.
+    /// Notified when a watch works again.
     alive: Notify,
 }
 
 impl Cluster {
-    /// Reads `source`; nobody is asked yet.
+    /// Reads `source`, without connecting to the server.
     ///
-    /// Fails where the source cannot be read: that is a mistake of whoever configured it.
+    /// Fails if the source cannot be read, because then the configuration is wrong.
     pub async fn open(source: Source) -> Result<Self, ClusterError> {
         let client = build(source.clone()).await?;
         let client = ArcSwap::from_pointee(client);
@@ -112,14 +113,14 @@ impl Cluster {
         self.alive.notified().await;
     }
 
-    /// The client as it is now.
+    /// Returns the current client.
     pub fn client(&self) -> Arc<Client> {
         self.client.load_full()
     }
 
-    /// Reads the source again, at most once in `RENEWAL_MIN`: after a refusal of who we are, or
-    /// where nobody answered. Addresses, certificates and tokens may have changed; old connections
-    /// go.
+    /// Reads the source again, at most once in `RENEWAL_MIN`. Call it after the server refused our
+    /// credentials or could not be reached: addresses, certificates and tokens may have changed.
+    /// Old connections are dropped.
     pub async fn renew(&self, now: Moment) {
         let renewed = self.renewed.load(Ordering::Relaxed);
         let taken = || {
@@ -139,7 +140,7 @@ impl Cluster {
     }
 }
 
-/// Builds a client; on a thread of its own, because exec plugins and files make one wait.
+/// Builds a client on a separate thread, because exec plugins and files can block.
 async fn build(source: Source) -> Result<Client, ClusterError> {
     let config = match source {
         Source::InCluster => {
@@ -156,7 +157,7 @@ async fn build(source: Source) -> Result<Client, ClusterError> {
     built.map_err(ClusterError::Panicked)?.map_err(|cause| ClusterError::Client { cause })
 }
 
-/// A client that hears of every refusal: each watch has its own pace and its own words for it.
+/// Builds a client that returns every refusal: each watch has its own pauses and its own log lines.
 fn connect(mut config: kube::Config) -> Result<Client, kube::Error> {
     let token_file = config.auth_info.token_file.take();
     let mut connector = HttpConnector::new();
@@ -183,7 +184,7 @@ fn connect(mut config: kube::Config) -> Result<Client, kube::Error> {
 }
 
 /// Adds the token in the file `path` to `request`. It is read for each request, because the kubelet
-/// renews it and requests are rare. White space around it does not belong to it, as for kubectl.
+/// renews it and requests are rare. White space around the token is removed, as kubectl does.
 fn authorized(mut request: Request<Body>, path: &Path) -> Request<Body> {
     match bearer(path) {
         Ok(header) => drop(request.headers_mut().insert(header::AUTHORIZATION, header)),
@@ -220,13 +221,13 @@ async fn from_file(
     kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await
 }
 
-/// How long connecting may take.
+/// The longest time to connect.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// The system asks after a silent peer this often.
+/// The system probes a silent peer this often.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// Bytes read at once, per watch: larger buffers make a first list no faster.
+/// Bytes read at once, per watch. Larger buffers do not make a first list faster.
 const BUFFER_MAX: usize = 64 << 10;
-/// Three watches fail together, and an exec plugin may be slow.
+/// The shortest time between renewals: three watches fail together, and an exec plugin can be slow.
 const RENEWAL_MIN: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

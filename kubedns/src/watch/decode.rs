@@ -1,4 +1,4 @@
-//! One JSON text of the API server becomes one event: a line of a watch, or an item of a list.
+//! Parses one JSON text of the API server into one event: a line of a watch, or an item of a list.
 //!
 //! Core. Knows the events of a watch and the envelope of a list; does not know connections, nor
 //! what the objects mean.
@@ -12,44 +12,44 @@ use crate::project::{
     ServiceCidrObject, ServiceImportObject, ServiceObject,
 };
 
-/// What one line of a watch, or one item of a list, says.
+/// One line of a watch, or one item of a list.
 #[derive(Debug)]
 pub enum Event {
-    /// The object is there.
+    /// The object was added or changed.
     Applied(Input),
-    /// The object is gone; this is how it was last.
+    /// The object was removed; this is its last state.
     Deleted(Input),
-    /// Everything up to this resource version has been said.
+    /// All events up to this resource version have been sent.
     Bookmark {
         /// The resource version.
         version: String,
-        /// Everything that was there at the beginning has been said (KEP-3157).
+        /// Whether all objects of the streamed list have been sent (KEP-3157).
         ends_initial: bool,
     },
     /// The server ends the watch.
     Refused(Status),
     /// The object cannot be read.
     Unreadable {
-        /// Which.
+        /// Its identity.
         object: ObjectId,
         /// Its resource version.
         version: Option<String>,
-        /// What is wrong with it, in one line.
+        /// Why, in one line.
         reason: String,
     },
 }
 
-/// What the API server says when it refuses (`v1` Status), as far as it matters.
+/// The parts of the API server's refusal (`v1` Status) that are used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Status {
     /// The HTTP status code.
     pub code: u16,
-    /// One word for it.
+    /// The reason in one word.
     pub reason: String,
     /// A sentence for people.
     pub message: String,
-    /// More.
+    /// Further details.
     #[serde(deserialize_with = "null_is_default")]
     pub details: StatusDetails,
 }
@@ -58,31 +58,31 @@ pub struct Status {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StatusDetails {
-    /// When to come again, in seconds; 0 where nothing is said.
+    /// When to retry, in seconds; 0 if the server set no time.
     pub retry_after_seconds: u32,
 }
 
 /// A list without its items.
 #[derive(Debug, Deserialize)]
 pub struct Envelope {
-    /// Where the list stands.
+    /// The position of the list.
     pub metadata: ListMetadata,
 }
 
-/// Where a list stands.
+/// The position of a list.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListMetadata {
     /// The resource version of the whole list.
     pub resource_version: String,
-    /// What to ask for the rest with; empty at the end.
+    /// The continue token of the next page; empty at the end.
     #[serde(default)]
     pub r#continue: String,
 }
 
 /// Reads one line of a watch of `kind`.
 ///
-/// Fails where the line is no event at all: then nothing behind it can be trusted.
+/// Fails if the line is not an event at all: then all lines after it cannot be trusted.
 pub fn event(kind: Kind, line: &[u8]) -> Result<Event, serde_json::Error> {
     let read = match kind {
         Kind::Service => typed::<ServiceObject>(line, Input::Service),
@@ -108,7 +108,7 @@ pub fn event(kind: Kind, line: &[u8]) -> Result<Event, serde_json::Error> {
 
 /// Reads one item of a list of `kind`.
 ///
-/// Fails where it is no object at all.
+/// Fails if it is not an object at all.
 pub fn item(kind: Kind, text: &[u8]) -> Result<Event, serde_json::Error> {
     let read = match kind {
         Kind::Service => serde_json::from_slice(text).map(Input::Service),
@@ -155,7 +155,7 @@ fn typed<T: DeserializeOwned>(
     Ok((line.r#type, input(line.object)))
 }
 
-/// Reads a bookmark. One without a version is an error: the watch cannot go on from there.
+/// Reads a bookmark. One without a version is an error: the watch cannot continue from there.
 fn bookmark(line: &[u8]) -> Result<Event, serde_json::Error> {
     let object = serde_json::from_slice::<Line<Value>>(line)?.object;
     let metadata = &object["metadata"];
@@ -170,16 +170,16 @@ fn refusal(line: &[u8]) -> Result<Event, serde_json::Error> {
     Ok(Event::Refused(serde_json::from_slice::<Line<Status>>(line)?.object))
 }
 
-/// Reads name, namespace and version of `object` apart from everything else: nothing in an object
-/// may stop the watch of all others.
+/// Reads name, namespace and version of `object` separately from all other fields: an odd object
+/// must not stop the watch of all others.
 fn unreadable_json(kind: Kind, object: &Value, error: &serde_json::Error) -> Event {
     let text = |field: &str| object["metadata"][field].as_str().filter(|text| !text.is_empty());
     let version = text("resourceVersion").map(str::to_owned);
     unreadable(kind, (text("namespace"), text("name")), version, error)
 }
 
-/// Returns the event of an object that cannot be read because of `error`. It is known by namespace
-/// and name, as far as these can be read.
+/// Returns the event of an object that cannot be read because of `error`. It has the namespace and
+/// the name, if these can be read.
 pub(super) fn unreadable(
     kind: Kind,
     (namespace, name): (Option<&str>, Option<&str>),
@@ -327,7 +327,7 @@ mod tests {
         ]
     }
 
-    /// Every path to a value inside `value`.
+    /// Returns every path to a value inside `value`.
     fn paths(value: &Value, at: &str, found: &mut Vec<String>) {
         let step = |key: &str| format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
         let inside: Vec<(String, &Value)> = match value {
@@ -343,8 +343,8 @@ mod tests {
         }
     }
 
-    /// Whatever one field is, the object costs only itself: the line is an event of that object,
-    /// and the watch goes on from its version.
+    /// If one field has any odd value, only this object is lost: the line is an event of that
+    /// object, and the watch continues from its version.
     #[test]
     fn no_field_of_an_object_stops_a_watch() {
         let odd = serde_json::json!([null, true, 7, -1.5, "", "x", [], [null], {}, {"a": null}]);

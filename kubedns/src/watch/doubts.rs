@@ -1,7 +1,7 @@
-//! When a watch does not believe what the API server shows: a refusal of what was allowed before,
-//! and a version that leads nowhere.
+//! When a watch does not trust the API server's reply: a refusal of a request that was allowed
+//! before, and a version from which it cannot continue.
 //!
-//! Core. Knows troubles and how often they came; does not know what follows from them.
+//! Core. Knows troubles and how often they occurred; does not know how they are handled.
 
 use super::Follower;
 use super::progress::Count;
@@ -15,9 +15,9 @@ impl Follower {
         self.progress.count(Count::List) > 0 && self.hesitations <= HESITATIONS_MAX
     }
 
-    /// Returns whether a watch cannot go on from our version, so that a full list must come first:
-    /// the server has forgotten it or is behind it, or has refused it or been silent several times.
-    /// Then its data may have gone back, as after a restored backup.
+    /// Returns whether a watch cannot continue from our version, so that a full list must be read
+    /// first: the server has forgotten it or is behind it, or has refused it or been silent several
+    /// times. Then its data may be older, for example after a backup was restored.
     pub(super) fn is_lost(&mut self, trouble: &Trouble) -> bool {
         if trouble.is_gone() || trouble.is_behind_us() {
             return true;
@@ -36,7 +36,7 @@ pub(super) fn is_before(a: &str, b: &str) -> bool {
     matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
 }
 
-/// Refusals in a row, of what was allowed before, that are believed to pass.
+/// The most refusals in a row of a request that was allowed before that count as temporary.
 const HESITATIONS_MAX: u32 = 10;
 /// Refusals and silences in a row after which a version is given up.
 const STUCK_MAX: u32 = 2;

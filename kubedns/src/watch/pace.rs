@@ -1,28 +1,29 @@
 //! How long to wait before the next try.
 //!
-//! Core. Knows failures and how long things went well; the time that passed and the random numbers
+//! Core. Knows failures and how long the watch worked; the time that passed and the random numbers
 //! are arguments.
 
 use std::time::Duration;
 
-/// The pauses of one watch: they double from failure to failure, and begin again at the smallest
-/// once things have gone well for a while.
+/// The pauses of one watch. They double from failure to failure, and start again at the smallest
+/// after the watch has worked for a while.
 #[derive(Debug)]
 pub struct Pace {
     next: Duration,
 }
 
 impl Pace {
-    /// The first pause is the smallest.
+    /// Starts with the smallest pause.
     pub fn new() -> Self {
         Self { next: PAUSE_MIN }
     }
 
-    /// How long to wait after a failure.
+    /// Returns how long to wait after a failure.
     ///
-    /// `well` is how long things went well before it, `asked` what the server wants at least
+    /// `well` is how long the watch worked before it, `asked` the minimum that the server requests
     /// (Retry-After, RFC 9110 section 10.2.3), `random` a number from 0 to 1 that keeps many
-    /// replicas from coming back at once. At least half of the pause is kept whatever `random` is.
+    /// replicas from reconnecting at once. The result is at least half of the pause for any
+    /// `random`.
     pub fn pause(&mut self, well: Duration, asked: Option<Duration>, random: f64) -> Duration {
         if well >= WELL_MIN {
             self.next = PAUSE_MIN;
@@ -36,13 +37,13 @@ impl Pace {
     }
 }
 
-/// The first pause: an API server that hands over to another is back at once.
+/// The first pause. An API server that fails over to another is back at once.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// The longest pause: a restarted API server is found within this.
+/// The longest pause. A restarted API server is found within this time.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// A server may ask for this much, not for more.
+/// The most that a server can request.
 const ASKED_MAX: Duration = Duration::from_secs(60);
-/// What has gone well for this long is not a part of the last trouble.
+/// If a watch worked for this long, the next failure is a new one.
 const WELL_MIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

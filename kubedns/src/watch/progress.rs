@@ -1,6 +1,6 @@
-//! How each watch fares: written by the watch, read by health checks and metrics.
+//! The state of each watch: written by the watch, read by health checks and metrics.
 //!
-//! Knows numbers and the last trouble; does not know why anybody looks.
+//! Knows numbers and the last trouble; does not know who reads them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,28 +11,28 @@ use tokio::sync::watch;
 
 use crate::news::Scope;
 
-/// What a watch is at.
+/// The phase of a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// A full list is under way.
+    /// A full list is in progress.
     Listing,
-    /// Everything that changes is said as it changes.
+    /// All objects are listed, and changes are sent as they happen.
     Following,
-    /// The server does not know this kind, so there are none; it is asked again.
+    /// The server does not have this kind, so it has no objects. The watch retries.
     Absent,
-    /// kubedns may not read this kind, and does without; it is asked again.
+    /// kubedns is not allowed to read this kind, and runs without it. The watch retries.
     Denied,
-    /// It does not work; it is tried again.
+    /// It fails. The watch retries.
     Failing {
         /// Why, in one line.
         reason: Arc<str>,
-        /// When that began.
+        /// When it began to fail.
         since: Moment,
     },
 }
 
 impl Phase {
-    /// Whether all there is to know is known.
+    /// Returns whether all objects that can be read have been read.
     pub fn is_well(&self) -> bool {
         matches!(self, Self::Following | Self::Absent | Self::Denied)
     }
@@ -42,13 +42,13 @@ impl Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Count {
-    /// Objects that were said to be there, in lists too.
+    /// Objects that were added or changed, or that a list contained.
     Applied,
-    /// Objects that were said to be gone.
+    /// Objects that were removed.
     Deleted,
     /// Bookmarks.
     Bookmark,
-    /// Full lists that came to their end.
+    /// Full lists that were completed.
     List,
     /// Tries that failed.
     Failure,
@@ -63,20 +63,20 @@ pub const COUNTS: [(Count, &str); 5] = [
     (Count::Failure, "failure"),
 ];
 
-/// How one watch fares.
+/// The state of one watch.
 #[derive(Debug)]
 pub struct Progress {
     /// What it covers.
     pub scope: Scope,
     phase: watch::Sender<Phase>,
     heard: AtomicU64,
-    /// In milliseconds; the largest number where nothing is known.
+    /// In milliseconds; the largest number before the first change.
     lag_ms: AtomicU64,
     counts: [AtomicU64; COUNTS.len()],
 }
 
 impl Progress {
-    /// Nothing has been heard yet; `now` counts as the last sign of life.
+    /// Starts without data from the server; `now` counts as the last sign of life.
     pub fn new(scope: Scope, now: Moment) -> Self {
         let heard = AtomicU64::new(now.nanos());
         let phase = watch::Sender::new(Phase::Listing);
@@ -84,43 +84,43 @@ impl Progress {
         Self { scope, phase, heard, lag_ms, counts: Default::default() }
     }
 
-    /// What it is at.
+    /// Returns its phase.
     pub fn phase(&self) -> Phase {
         self.phase.borrow().clone()
     }
 
-    /// How long ago the server said anything on this watch.
+    /// Returns how long ago the server last sent data on this watch.
     pub fn age(&self, now: Moment) -> Duration {
         now.since(Moment::from_nanos(self.heard.load(Relaxed)))
     }
 
-    /// How long after it was written the last change came; nothing before the first.
+    /// Returns how long after it was written the last change arrived; `None` before the first.
     pub fn lag(&self) -> Option<Duration> {
         let lag_ms = self.lag_ms.load(Relaxed);
         (lag_ms < u64::MAX).then(|| Duration::from_millis(lag_ms))
     }
 
-    /// A change came, this long after it was written.
+    /// Notes that a change arrived this long after it was written.
     pub fn lags(&self, lag: Duration) {
         self.lag_ms.store(u64::try_from(lag.as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// How often that happened.
+    /// Returns how often the event happened.
     pub fn count(&self, count: Count) -> u64 {
         self.counts[count as usize].load(Relaxed)
     }
 
-    /// The server said something.
+    /// Notes that the server sent data.
     pub fn heard(&self, now: Moment) {
         self.heard.store(now.nanos(), Relaxed);
     }
 
-    /// That happened.
+    /// Counts the event.
     pub fn add(&self, count: Count) {
         self.counts[count as usize].fetch_add(1, Relaxed);
     }
 
-    /// It works; yields since when it did not, where it did not.
+    /// Sets a phase in which it works. Returns since when it failed, if it did.
     pub fn works(&self, phase: Phase) -> Option<Moment> {
         match self.phase.send_replace(phase) {
             Phase::Failing { since, .. } => Some(since),
@@ -128,7 +128,7 @@ impl Progress {
         }
     }
 
-    /// It failed because of `reason`; whether that is news.
+    /// Notes a failure because of `reason`. Returns whether the reason is new.
     pub fn fails(&self, reason: String, now: Moment) -> bool {
         self.add(Count::Failure);
         self.phase.send_if_modified(|phase| match phase {

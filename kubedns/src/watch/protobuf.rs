@@ -1,8 +1,8 @@
-//! One protobuf message of the API server becomes one event, as in `decode`.
+//! Parses one protobuf message of the API server into one event, as in `decode`.
 //!
-//! Core. Knows the encoding (protobuf.dev, "Encoding") and what Kubernetes wraps around an object;
-//! does not know connections, nor what the objects mean. An object costs the API server half as
-//! much in protobuf as in JSON, and kubedns skips the fields that do not matter by their lengths.
+//! Core. Knows the encoding (protobuf.dev, "Encoding") and the envelope of Kubernetes around an
+//! object; does not know connections, nor what the objects mean. An object costs the API server
+//! half as much in protobuf as in JSON, and kubedns can skip unused fields by their lengths.
 //!
 //! ```text
 //! WatchEvent ─ type
@@ -16,15 +16,15 @@ use crate::project::{Kind, Metadata};
 
 use objects::input;
 
-/// Bytes are not what an API server writes.
+/// The bytes are not a message of an API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a protobuf message of the API: {0}")]
 pub struct Malformed(&'static str);
 
 /// Reads one frame of a watch of `kind`.
 ///
-/// Fails if the frame is not an event at all. A field of an object that has another type than the
-/// API gives it makes [`Event::Unreadable`] of it: the object costs only itself.
+/// Fails if the frame is not an event at all. If a field of an object has another type than in the
+/// API, the result is [`Event::Unreadable`], so that only this object is lost.
 pub fn event(kind: Kind, frame: &[u8]) -> Result<Event, Malformed> {
     let (mut word, mut object) = (&b""[..], &b""[..]);
     for field in Fields(frame) {
@@ -60,7 +60,8 @@ fn unwrapped(bytes: &[u8]) -> Result<&[u8], Malformed> {
     sole(bytes.strip_prefix(MAGIC).ok_or(Malformed("an object has no magic number"))?, 2)
 }
 
-/// Returns the bytes of field `number`, the last if there are several; empty if there are none.
+/// Returns the bytes of field `number`, the last if there are several; empty if there is no such
+/// field.
 fn sole(message: &[u8], number: u32) -> Result<&[u8], Malformed> {
     let mut found = &message[..0];
     for field in Fields(message) {
@@ -72,7 +73,7 @@ fn sole(message: &[u8], number: u32) -> Result<&[u8], Malformed> {
     Ok(found)
 }
 
-/// Reads a bookmark. One without a version is an error: the watch cannot go on from there.
+/// Reads a bookmark. One without a version is an error: the watch cannot continue from there.
 fn bookmark(object: &[u8]) -> Result<Event, Malformed> {
     let metadata = sole(object, 1)?;
     let mut version = None;
@@ -110,8 +111,8 @@ fn status(object: &[u8]) -> Result<Status, Malformed> {
     Ok(status)
 }
 
-/// Reads name, namespace and version of `object` as far as they can be read, apart from everything
-/// else.
+/// Reads those of name, namespace and version of `object` that can be read, separately from all
+/// other fields.
 fn identity(object: &[u8]) -> Metadata {
     let mut read = Metadata::default();
     for (number, value) in Fields(object).flatten() {
@@ -130,16 +131,16 @@ fn identity(object: &[u8]) -> Metadata {
 
 /// A message that is read field by field.
 trait Message: Default {
-    /// Takes one field.
+    /// Reads one field.
     fn take(&mut self, number: u32, value: Value<'_>) -> Result<(), Malformed>;
 
-    /// Takes the fields of `bytes`.
+    /// Reads the fields of `bytes` into the message.
     fn merge(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         Fields(bytes)
             .try_for_each(|field| field.and_then(|(number, value)| self.take(number, value)))
     }
 
-    /// Reads `bytes`.
+    /// Reads a message from `bytes`.
     fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut message = Self::default();
         message.merge(bytes)?;
@@ -147,7 +148,7 @@ trait Message: Default {
     }
 }
 
-/// The value of a field. Those of fixed length are skipped: no field that matters has one.
+/// The value of a field. Values of fixed length are skipped, because no field that is used has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Value<'a> {
     Number(u64),
@@ -173,7 +174,7 @@ impl<'a> Value<'a> {
         Ok((!text.is_empty()).then(|| text.to_owned()))
     }
 
-    /// Returns a number; negative ones are as long as those of 64 bits.
+    /// Returns a number. Negative numbers are encoded like those of 64 bits.
     fn number(self) -> Result<i64, Malformed> {
         match self {
             Self::Number(number) => Ok(number.cast_signed()),
@@ -254,7 +255,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// What every object begins with.
+/// The magic number of every object.
 const MAGIC: &[u8] = b"k8s\0";
 /// 64 bits, 7 in each byte.
 const VARINT_LEN_MAX: usize = 10;

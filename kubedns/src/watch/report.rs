@@ -1,6 +1,6 @@
-//! How a watch fares, in its progress and in the log: what goes on is said once.
+//! The state of a watch, in its progress and in the log. A lasting state is logged once.
 //!
-//! Edge. Knows phases and troubles; does not know what follows from them.
+//! Edge. Knows phases and troubles; does not know how they are handled.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! Which lists and watches there are, and where.
+//! The lists and watches that kubedns needs, and their paths.
 //!
-//! Core. Knows what is exposed; does not know the API server.
+//! Core. Knows which namespaces and kinds are exposed; does not know the API server.
 
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use kube::Resource;
@@ -9,7 +9,7 @@ use crate::config;
 use crate::news::Scope;
 use crate::project::Kind;
 
-/// The lists and watches that `exposed` needs: each kind once, or once per namespace.
+/// Returns the lists and watches that `exposed` needs: each kind once, or once per namespace.
 pub fn scopes(exposed: &config::Scope) -> Vec<Scope> {
     let kinds = Kind::ALL.into_iter().filter(|&kind| exposed.needs(kind));
     kinds
@@ -23,8 +23,8 @@ pub fn scopes(exposed: &config::Scope) -> Vec<Scope> {
         .collect()
 }
 
-/// The path of the collection of `scope`. `api` is the place of the version that is asked, among
-/// those of the kind.
+/// Returns the path of the collection of `scope`. `api` is the index of the version that is used,
+/// among those of the kind.
 pub(super) fn path(scope: &Scope, api: usize) -> String {
     let namespace = scope.namespace.as_deref();
     match scope.kind {

@@ -1,10 +1,10 @@
-//! Bytes as they come from the network become whole JSON texts, one at a time.
+//! Splits the bytes of a connection into whole JSON texts, one at a time.
 //!
 //! Core. Knows the frame of a watch (a line per event) and of a list (an array called `items`), and
-//! that of a watch in protobuf (a length before each event);
-//! does not know what an object is. Holds at most one object and what has come behind it.
+//! that of a watch in protobuf (a length before each event); does not know what an object is. Holds
+//! at most one object and the bytes that have arrived after it.
 
-/// Cuts a watch into lines.
+/// Splits a watch into lines.
 #[derive(Debug, Default)]
 pub struct Lines {
     waiting: Waiting,
@@ -12,14 +12,15 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Takes what came next.
+    /// Adds the next bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.waiting.push(bytes);
     }
 
-    /// The next whole line that is not empty, without its end; nothing until more has come.
+    /// Returns the next whole line that is not empty, without its end; `None` until more bytes
+    /// arrive.
     ///
-    /// Fails where a line is longer than [`TEXT_MAX`].
+    /// Fails if a line is longer than [`TEXT_MAX`].
     pub fn take(&mut self) -> Result<Option<&[u8]>, TooLong> {
         loop {
             let rest = &self.waiting.unread()[self.scanned..];
@@ -38,19 +39,19 @@ impl Lines {
     }
 }
 
-/// Cuts a watch in protobuf into frames, each behind its length in 4 bytes.
+/// Splits a watch in protobuf into frames, each of which follows its length in 4 bytes.
 #[derive(Debug, Default)]
 pub struct Frames {
     waiting: Waiting,
 }
 
 impl Frames {
-    /// Takes what came next.
+    /// Adds the next bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.waiting.push(bytes);
     }
 
-    /// Returns the next whole frame without its length; `None` until more has come.
+    /// Returns the next whole frame without its length; `None` until more bytes arrive.
     ///
     /// Fails if a frame is longer than [`TEXT_MAX`].
     pub fn take(&mut self) -> Result<Option<&[u8]>, TooLong> {
@@ -68,7 +69,7 @@ impl Frames {
     }
 }
 
-/// Cuts a list into its items; everything else of it becomes the envelope.
+/// Splits a list into its items. The rest of it becomes the envelope.
 #[derive(Debug, Default)]
 pub struct Items {
     waiting: Waiting,
@@ -81,27 +82,27 @@ pub struct Items {
     envelope: Vec<u8>,
 }
 
-/// Where in a list the next byte stands.
+/// The position of the next byte in a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
     /// Outside of the items.
     #[default]
     Envelope,
-    /// In the array, before or behind an item.
+    /// In the array, before or after an item.
     Between,
     /// In an item.
     Item,
 }
 
 impl Items {
-    /// Takes what came next.
+    /// Adds the next bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.waiting.push(bytes);
     }
 
-    /// The next whole item; nothing until more has come.
+    /// Returns the next whole item; `None` until more bytes arrive.
     ///
-    /// Fails where an item, or the rest of the list, is longer than [`TEXT_MAX`].
+    /// Fails if an item, or the rest of the list, is longer than [`TEXT_MAX`].
     pub fn take(&mut self) -> Result<Option<&[u8]>, TooLong> {
         loop {
             let ends_item = if self.place == Place::Item {
@@ -130,13 +131,14 @@ impl Items {
         Ok(None)
     }
 
-    /// The list without its items, as far as it has come: a whole JSON text once it is complete.
+    /// Returns the part of the list without its items that has arrived. Once complete, it is a JSON
+    /// text.
     pub fn envelope(&self) -> &[u8] {
         &self.envelope
     }
 
-    /// Goes on through an item to its end, or to the end of what has come; whether it ends. Nearly
-    /// every byte of a list comes through here.
+    /// Scans an item to its end, or to the end of the bytes that have arrived. Returns whether the
+    /// item ends. Nearly every byte of a list is scanned here.
     fn scan_item(&mut self) -> bool {
         let rest = &self.waiting.unread()[self.scanned..];
         let (mut depth, mut in_string, mut escaped) = (self.depth, self.in_string, self.escaped);
@@ -162,7 +164,7 @@ impl Items {
         ends.is_some()
     }
 
-    /// Follows one byte that is in no item yet; whether it ends one.
+    /// Scans one byte that is not yet in an item. Returns whether it ends one.
     fn step(&mut self, byte: u8) -> bool {
         let opens_items = byte == b'['
             && self.place == Place::Envelope
@@ -207,12 +209,12 @@ impl Items {
     }
 }
 
-/// A text is longer than anything an API server stores.
+/// A text is longer than any object that an API server can store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an object is longer than {TEXT_MAX} bytes")]
 pub struct TooLong;
 
-/// Bytes that came and have not been read; what has been read is dropped when more comes.
+/// Bytes that have arrived and have not been read. Those that have been read are dropped by `push`.
 #[derive(Debug, Default)]
 struct Waiting {
     bytes: Vec<u8>,
@@ -240,24 +242,24 @@ impl Waiting {
     }
 }
 
-/// Whether `envelope` ends with the key `items` and its colon.
+/// Returns whether `envelope` ends with the key `items` and its colon.
 fn ends_with_items_key(envelope: &[u8]) -> bool {
     let before = envelope.trim_ascii_end().strip_suffix(b":");
     before.is_some_and(|before| before.trim_ascii_end().ends_with(b"\"items\""))
 }
 
-/// How deep an item stands: in the list and its array.
+/// The depth of an item: in the list and its array.
 const ITEMS_DEPTH: u32 = 2;
-/// etcd takes 1.5 MiB for an object; as JSON, with the frame of an event, it may be longer.
+/// etcd accepts 1.5 MiB for an object; as JSON, with the frame of an event, it can be longer.
 pub const TEXT_MAX: usize = 16 << 20;
-/// A buffer that once held a large object is not kept larger than this, in bytes.
+/// The most bytes of a buffer that are kept after it held a large object.
 const KEPT_MAX: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The texts that come out, whichever way the bytes are cut.
+    /// Returns the resulting texts if the bytes are split after every `step` bytes.
     fn lines(input: &str, step: usize) -> Vec<String> {
         let mut lines = Lines::default();
         let mut read = Vec::new();

@@ -1,6 +1,6 @@
-//! A watch as its server writes it, in JSON or in protobuf, becomes events.
+//! Turns a watch in JSON or in protobuf into events.
 //!
-//! Core. Knows by which word of HTTP the two are told apart; does not know connections.
+//! Core. Knows the media types of the two formats; does not know connections.
 
 use super::decode::{self, Event};
 use super::protobuf;
@@ -8,7 +8,7 @@ use super::split::{Frames, Lines};
 use super::trouble::Trouble;
 use crate::project::Kind;
 
-/// What has come of a watch and has not been read.
+/// The bytes of a watch that have arrived and have not been read.
 #[derive(Debug)]
 pub(super) enum Stream {
     Json(Lines),
@@ -16,7 +16,7 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// A watch whose answer has this `Content-Type`.
+    /// Returns the stream of a response with this `Content-Type`.
     pub fn of(content_type: &str) -> Self {
         if content_type.trim_start().starts_with(PROTOBUF) {
             Self::Protobuf(Frames::default())
@@ -25,7 +25,7 @@ impl Stream {
         }
     }
 
-    /// Takes what came next.
+    /// Adds the next bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         match self {
             Self::Json(lines) => lines.push(bytes),
@@ -33,9 +33,9 @@ impl Stream {
         }
     }
 
-    /// Returns the next event about objects of `kind`; `None` until more has come.
+    /// Returns the next event about objects of `kind`; `None` until more bytes arrive.
     ///
-    /// Fails if the bytes are not a watch: what follows cannot be trusted.
+    /// Fails if the bytes are not a watch: then all bytes after them cannot be trusted.
     pub fn take(&mut self, kind: Kind) -> Result<Option<Event>, Trouble> {
         Ok(match self {
             Self::Json(lines) => lines.take()?.map(|line| decode::event(kind, line)).transpose()?,

@@ -1,4 +1,4 @@
-//! The numbers of the fields that matter: `generated.proto` of `k8s.io/api`. They never change.
+//! The numbers of the fields that are used: `generated.proto` of `k8s.io/api`. They never change.
 //!
 //! Core. A text that is empty in protobuf and absent in JSON is `None`, as from JSON.
 
@@ -49,7 +49,7 @@ impl Message for ServiceSpec {
     }
 }
 
-/// Reads a port of a Service, whose texts are never absent.
+/// Reads a port of a Service. Its texts are always present, so empty ones become `None`.
 fn service_port(bytes: &[u8]) -> Result<PortObject, Malformed> {
     let mut port = PortObject::read(bytes)?;
     port.name = port.name.filter(|name| !name.is_empty());
@@ -255,7 +255,7 @@ fn annotation<'a>(annotations: &'a mut Annotations, key: &str) -> Option<&'a mut
     })
 }
 
-/// Reads a time, which the API gives in whole seconds; `None` if it is zero, as JSON's null.
+/// Reads a time, which the API sends in whole seconds; `None` if it is zero, as JSON's null.
 fn time(value: Value<'_>) -> Result<Option<Timestamp>, Malformed> {
     let bytes = value.bytes()?;
     let mut seconds = 0;

@@ -1,9 +1,9 @@
-//! Frames as an API server writes them, and with every byte of an object in turn another one.
+//! Tests frames from an API server, unchanged and with each byte of an object replaced.
 
 use super::*;
 use crate::watch::decode;
 
-/// Kind, frame and JSON of each sample.
+/// Returns kind, frame and JSON of each sample.
 fn samples() -> Vec<(Kind, Vec<u8>, &'static str)> {
     let sample = |line: &'static str| {
         let [kind, frame, json] = *line.splitn(3, ' ').collect::<Vec<_>>() else {
@@ -20,20 +20,20 @@ fn bytes(digits: &str) -> Vec<u8> {
     (0..digits.len()).step_by(2).map(byte).collect()
 }
 
-/// A field with a length.
+/// Returns a field with a length.
 fn field(number: u8, value: &[u8]) -> Vec<u8> {
     let len = value.len();
     let len = [len as u8 & 0x7f | 0x80, (len >> 7) as u8 & 0x7f | 0x80, (len >> 14) as u8];
     [&[number << 3 | 2][..], &len, value].concat()
 }
 
-/// A frame about `object`.
+/// Returns a frame about `object`.
 fn frame(word: &str, object: &[u8]) -> Vec<u8> {
     let raw = [MAGIC, &field(1, b""), &field(2, object)].concat();
     [field(1, word.as_bytes()), field(2, &field(1, &raw))].concat()
 }
 
-/// The object in `frame`.
+/// Returns the object in `frame`.
 fn object(frame: &[u8]) -> &[u8] {
     unwrapped(sole(sole(frame, 2).unwrap(), 1).unwrap()).unwrap()
 }
@@ -101,8 +101,8 @@ fn a_refusal_is_read() {
     assert!(refusal(br#"{"message":"busy"}"#).is_none() && refusal(b"").is_none());
 }
 
-/// An object with a field of another type costs only itself, and the watch goes on from its
-/// version, however its own name is written.
+/// If an object has a field of another type, only this object is lost, and the watch continues from
+/// its version, however its own name is written.
 #[test]
 fn an_odd_field_costs_its_object() {
     let metadata = |name: &[u8]| [name, &field(3, b"shop"), &field(6, b"7")].concat();
@@ -125,7 +125,7 @@ fn an_odd_field_costs_its_object() {
     check(&[1 << 3, 1], "unreadable Service default/ None");
 }
 
-/// Whatever one byte of an object is, or wherever it ends: the frame is an event.
+/// If any byte of an object is replaced, or it is cut off anywhere, the frame is still an event.
 #[test]
 fn no_byte_of_an_object_stops_a_watch() {
     for (kind, sample, _) in samples() {
