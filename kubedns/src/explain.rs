@@ -1,8 +1,8 @@
-//! Why a question is answered as it is: the object behind each record, or the first name on the way
+//! Why a question is answered as it is: the object of each record, or the first name towards it
 //! that does not exist.
 //!
-//! Core. Reads the same records as `answer` and allocates as it likes: people ask this, not
-//! clients. Knows no HTTP.
+//! Core. Reads the same records as `answer`. It can allocate freely, because it serves people and
+//! not DNS clients. Knows no HTTP.
 
 mod federation;
 mod missing;
@@ -23,7 +23,7 @@ use rows::{ROWS_MAX, Rows};
 /// An answer with its reasons.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// The name, as asked but in lower case.
+    /// The name in the question, in lower case.
     pub name: String,
     /// The type.
     pub r#type: String,
@@ -33,25 +33,25 @@ pub struct Explanation {
     pub reason: String,
     /// The answer section, in master-file form.
     pub records: Vec<Explained>,
-    /// How many more records there are, of which none is shown because enough others are.
+    /// How many more records exist that are not shown because the list is full.
     pub omitted: usize,
-    /// Which publication of the records this is about.
+    /// The generation of the records.
     pub generation: u64,
     /// TTL of the records.
     #[serde(skip)]
     ttl_secs: u32,
 }
 
-/// One record and where it comes from.
+/// One record and the object it is derived from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explained {
     /// The record, in master-file form.
     pub record: String,
-    /// The object it comes from: kind, namespace and name.
+    /// The object it is derived from: kind, namespace and name.
     pub object: String,
 }
 
-/// Explains what `records` answer to a question of `qtype` about `name`.
+/// Explains how `records` answer a question of `qtype` about `name`.
 pub fn explain(records: &Records, name: &Name, qtype: u16) -> Explanation {
     let mut explanation = Explanation {
         name: name.to_string(),
@@ -86,7 +86,7 @@ pub fn explain(records: &Records, name: &Name, qtype: u16) -> Explanation {
     explanation
 }
 
-/// Goes along the chain of aliases to its end.
+/// Follows the chain of aliases to its end.
 fn follow(records: &Records, name: &Name, qtype: u16, explanation: &mut Explanation) {
     let mut name = name;
     for _ in 0..crate::answer::CHAIN_MAX {
@@ -228,7 +228,7 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// The number of a type by its mnemonic or as `TYPE65` (RFC 3597), in any case.
+/// Returns the number of a type by its mnemonic or as `TYPE65` (RFC 3597), in any case.
 pub fn parse_type(text: &str) -> Option<u16> {
     let text = text.to_ascii_uppercase();
     let known = MNEMONICS.iter().find(|(_, mnemonic)| *mnemonic == text);
@@ -241,14 +241,14 @@ fn type_text(qtype: u16) -> String {
     known.map_or_else(|| format!("TYPE{qtype}"), |(_, mnemonic)| (*mnemonic).to_owned())
 }
 
-/// Labels in wire form as text, without the last dot.
+/// Returns labels in wire form as text, without the last dot.
 fn text(labels: &[u8]) -> String {
     let mut text = Text(labels).to_string();
     text.pop();
     text
 }
 
-/// The types that people ask for.
+/// The types with a mnemonic here.
 const MNEMONICS: [(u16, &str); 15] = [
     (rtype::A, "A"),
     (rtype::AAAA, "AAAA"),

@@ -1,5 +1,5 @@
-//! Federations from configuration: said when they change. And Nodes, which say where a federation's
-//! cluster is and which addresses Pods get: watched as long as either is of use.
+//! Federations of the configuration: sent when they change. Nodes, which have the locality of the
+//! cluster and the addresses of Pods, are watched while either is needed.
 //!
 //! Edge. Knows the configuration directory and the watch; does not know what a federation is.
 
@@ -20,7 +20,7 @@ use crate::watch::cluster::Cluster;
 use crate::watch::progress::Progress;
 use crate::watch::{self, Options};
 
-/// The federations that `config` names now.
+/// Returns the current federations of `config`.
 pub fn domains(config: &Receiver<config_dir::State>) -> BTreeMap<String, String> {
     config.borrow().keys.federations.clone()
 }
@@ -28,11 +28,12 @@ pub fn domains(config: &Receiver<config_dir::State>) -> BTreeMap<String, String>
 /// How Nodes are watched.
 #[derive(Clone)]
 pub struct Nodes {
-    /// Where.
+    /// The API server.
     pub cluster: Arc<Cluster>,
-    /// How.
+    /// The options of the watch.
     pub options: Options,
-    /// Whether they say which addresses Pods get. kubedns does without if it may not read them.
+    /// Whether the ranges of Pods are read from them. For these alone, kubedns can run without
+    /// Nodes.
     pub ranges: bool,
 }
 
@@ -44,10 +45,11 @@ enum Use {
     Federations,
 }
 
-/// Says every change of the federations, until `stopping`; meanwhile follows `nodes`, where there
-/// is a cluster, as far as they are of use.
+/// Sends every change of the federations until `stopping`. Follows `nodes`, if there is a cluster,
+/// while they are needed.
 ///
-/// Readiness does not wait for them: a federated name says itself what it lacks, and without ranges
+/// Readiness does not wait for them. Without Nodes a federated name is answered with an error that
+/// names what is missing, and without ranges every private address is the cluster's.
 /// every private address is the cluster's.
 pub async fn follow(
     mut config: Receiver<config_dir::State>,
@@ -99,8 +101,8 @@ pub async fn follow(
 }
 
 impl Nodes {
-    /// A watch that begins with a full list; `optional` if kubedns does without what it may not
-    /// read.
+    /// Starts a watch with a full list. `optional` means that kubedns can run without Nodes if it
+    /// is not allowed to read them.
     fn watch(&self, optional: bool, sink: Sink, stopping: CancellationToken) -> Watching {
         let progress = Arc::new(Progress::new(Scope::all(Kind::Node), boot_time()));
         let options = Options { optional, ..self.options.clone() };
@@ -109,5 +111,5 @@ impl Nodes {
     }
 }
 
-/// A watch that goes on for ever.
+/// A watch that does not end.
 type Watching = Pin<Box<dyn Future<Output = Result<(), Infallible>> + Send>>;

@@ -1,6 +1,6 @@
 //! The HTTP side of kubedns: health, metrics, explanations, and the stream of changed names.
 //!
-//! Edge. Reads what others keep; does not know how records are made or answered.
+//! Edge. Reads the state of other parts; does not know how records are made or answered.
 
 mod coredns;
 mod explain;
@@ -43,36 +43,36 @@ use places::Places;
 
 pub use metrics::registries;
 
-/// What the pages tell about.
+/// The state that the pages show.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// What the DNS threads count.
+    /// The counters of the DNS threads.
     pub counters: Arc<Counters>,
-    /// What the kernel dropped.
+    /// The counter of packets that the kernel dropped.
     pub overflow: Overflow,
-    /// What has not been listed yet.
+    /// The kinds that have not been listed yet.
     pub ready: Ready,
     /// The records.
     pub reader: Reader,
-    /// How each watch fares; none with objects from files.
+    /// The state of each watch; empty with objects from files.
     pub watches: Vec<Arc<Progress>>,
-    /// How the files fare; nothing with an API server.
+    /// The state of the files; `None` with an API server.
     pub objects: Option<watch::Receiver<objects::State>>,
-    /// How the snapshot fares; nothing without `--snapshot`.
+    /// The state of the snapshot; `None` without `--snapshot`.
     pub snapshot: Option<watch::Receiver<snapshot::State>>,
-    /// What the publisher counts.
+    /// The counters of the publisher.
     pub counts: Arc<publish::Counts>,
-    /// Whose names metrics have beside ours.
+    /// The server whose metric names are exposed next to ours.
     pub compat: Option<Compat>,
-    /// How the configuration directory fares.
+    /// The state of the configuration directory.
     pub config: watch::Receiver<config_dir::State>,
-    /// How the Corefile fares.
+    /// The state of the Corefile.
     pub corefile: watch::Receiver<corefile::State>,
-    /// Cancelled once the program was told to stop.
+    /// Cancelled once the program must stop.
     pub leaving: CancellationToken,
 }
 
-/// Every page of kubedns. Streams end with `stopping`.
+/// Returns every page of kubedns. Streams end with `stopping`.
 pub fn router(
     view: View,
     changes: watch::Receiver<Changes>,
@@ -89,7 +89,7 @@ pub fn router(
 }
 
 impl View {
-    /// Alive while the serving threads come round.
+    /// Alive while every serving thread makes progress.
     fn live(&self, now: Moment) -> Vec<Check> {
         vec![if self.counters.is_stalled(now) {
             Check::failed("dns-threads", "a serving thread hangs")
@@ -98,8 +98,8 @@ impl View {
         }]
     }
 
-    /// Ready once everything has been listed, and from then on: what is known goes on being
-    /// answered; how old it is, is said.
+    /// Ready once everything has been listed, and from then on: kubedns keeps answering with the
+    /// records that it has, and the check shows how old they are.
     fn ready(&self, now: Moment) -> Vec<Check> {
         let mut checks = if self.watches.is_empty() {
             self.ready.checks()
@@ -139,11 +139,11 @@ struct Streams {
     places: Places,
 }
 
-/// `/changes`: lines of JSON without end. The first says at which generation the reader is now:
-/// `?since=GENERATION` goes on from there where the log reaches back so far; else, and without it,
-/// that line says to forget everything. Then a line per publication, and one every
+/// `/changes`: an endless stream of JSON lines. The first line has the current generation. With
+/// `?since=GENERATION` the stream continues from there if the log reaches back so far; else that
+/// line requests to remove everything. Then there is a line per publication, and one every
 /// [`HEARTBEAT`] without any. The first line waits until everything has been listed: a kubedns that
-/// knows nothing yet has nobody forget what they know.
+/// has just started must not make its readers remove what they have.
 async fn follow(
     State(streams): State<Streams>,
     RawQuery(query): RawQuery,
@@ -173,7 +173,7 @@ async fn follow(
         stopping: streams.stopping,
         at: Place::Start(since),
         _place: place,
-        _away: seat.map(|Extension(seat)| seat.leave()), // bounded by its place instead
+        _away: seat.map(|Extension(seat)| seat.leave()), // limited by its place instead
     };
     let lines = stream::unfold(start, |mut reading| async move {
         let line = reading.next().await?;
@@ -183,14 +183,14 @@ async fn follow(
     (headers, Body::from_stream(lines)).into_response()
 }
 
-/// One reader of the stream; what it holds of the log is a position.
+/// One reader of the stream. All it keeps of the log is a position.
 struct Reading {
     changes: watch::Receiver<Changes>,
     ready: Ready,
     stopping: CancellationToken,
     at: Place,
     _place: places::Place,
-    /// As long as it reads, the connection has no seat among those for short answers.
+    /// While it reads, the connection has no seat among those for short answers.
     _away: Option<Away>,
 }
 
@@ -201,7 +201,7 @@ enum Place {
 }
 
 impl Reading {
-    /// The next lines; nothing at the end.
+    /// Returns the next lines, or `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
         match self.at {
             Place::End => None,
@@ -252,7 +252,7 @@ impl Reading {
     }
 }
 
-/// A reader that hears nothing for twice as long knows that the connection is dead.
+/// If a reader gets no line for twice as long, the connection is dead.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -1,29 +1,29 @@
 //! Names: text to wire form and back, the labels of a name, addresses written as labels and as
 //! reverse names.
 //!
-//! Core. Knows RFC 1035's names and the two ways an address becomes one; knows no object and no
-//! record.
+//! Core. Knows RFC 1035's names and the two ways in which an address becomes one; knows no object
+//! and no record.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use shared::wire::NAME_MAX;
 
-/// A name in wire form, lower case, root label included.
+/// A name in wire form, lower case, with its root label.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Box<[u8]>);
 
 impl Name {
-    /// Reads `text`: labels of letters, digits, `-` and `_`, split by dots; the last dot may be
-    /// missing.
+    /// Parses `text`: labels of letters, digits, `-` and `_`, separated by dots. The last dot can
+    /// be missing.
     ///
     /// Fails on an empty or overlong label, another character, and a name of more than 255 bytes
-    /// (RFC 1035 section 2.3.4). The root alone is no name here.
+    /// (RFC 1035 section 2.3.4). The root alone is not a valid name here.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         Self::parse_with(text, |byte| byte == b'_')
     }
 
-    /// Reads `text` as [`Name::parse`] does; labels may be `*` as well.
+    /// Parses `text` as [`Name::parse`] does, but labels can also be `*`.
     pub fn parse_asked(text: &str) -> Result<Self, NameError> {
         Self::parse_with(text, |byte| matches!(byte, b'_' | b'*'))
     }
@@ -40,7 +40,7 @@ impl Name {
         Ok(Self(wire.into()))
     }
 
-    /// The bytes, root label included.
+    /// Returns the bytes, with the root label.
     pub fn wire(&self) -> &[u8] {
         &self.0
     }
@@ -58,7 +58,7 @@ impl fmt::Debug for Name {
     }
 }
 
-/// Why a text is no name, or no label of one.
+/// Why a text is not a name, or not a label of one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// A label without a character.
@@ -70,7 +70,7 @@ pub enum NameError {
         /// The label.
         label: String,
     },
-    /// A character that no name of Kubernetes has.
+    /// A character that a name in Kubernetes cannot have.
     #[error("label {label:?} has other characters than letters, digits and '-'")]
     Character {
         /// The label.
@@ -86,8 +86,8 @@ pub enum NameError {
 
 /// Appends `label` to `wire`, its length first, in lower case.
 ///
-/// Fails on an empty or overlong label, and on a byte that is no letter, digit or `-` nor passes
-/// `also`.
+/// Fails on an empty or overlong label, and on a byte that is not a letter, digit or `-` and does
+/// not pass `also`.
 pub fn push_label(
     wire: &mut Vec<u8>,
     label: &str,
@@ -108,7 +108,7 @@ pub fn push_label(
 }
 
 /// Appends the label that a port called `name` has in SRV names to `wire`: an underscore and the
-/// name (RFC 2782). Returns `false`, and appends nothing, if the two do not fit a label: the API
+/// name (RFC 2782). Returns `false`, and does not append, if the two do not fit a label: the API
 /// allows names of 63 characters, and so does RFC 1035 (section 2.3.4) for both together.
 ///
 /// Fails if `name` is not a label.
@@ -124,8 +124,8 @@ pub fn push_port_label(wire: &mut Vec<u8>, name: &str) -> Result<bool, NameError
     Ok(true)
 }
 
-/// Shows a name in wire form, or its first labels, as master files do: labels and dots, odd bytes
-/// as `\DDD`.
+/// Shows a name in wire form, or its first labels, as in master files: labels and dots, with other
+/// bytes as `\DDD`.
 #[derive(Clone, Copy)]
 pub struct Text<'a>(pub &'a [u8]);
 
@@ -150,7 +150,7 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// Where each label of a name begins, so that it can be read from the right.
+/// The offset of each label of a name, so that it can be read from the right.
 #[derive(Clone, Copy, Debug)]
 pub struct Labels<'a> {
     name: &'a [u8],
@@ -159,7 +159,7 @@ pub struct Labels<'a> {
 }
 
 impl<'a> Labels<'a> {
-    /// The labels of `name`, a screened name in wire form with its root label.
+    /// Finds the labels of `name`, a screened name in wire form with its root label.
     pub fn of(name: &'a [u8]) -> Self {
         let mut starts = [0; LABELS_MAX];
         let mut count = 0;
@@ -175,34 +175,34 @@ impl<'a> Labels<'a> {
         Self { name, starts, count }
     }
 
-    /// How many labels there are, the root not counted.
+    /// Returns how many labels the name has, without the root.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The offset at which label `index`, counted from the left, begins; that of the root where
-    /// there is none.
+    /// Returns the offset at which label `index`, counted from the left, begins; that of the root
+    /// if there is no such label.
     pub fn start(&self, index: usize) -> usize {
         if index < self.count { usize::from(self.starts[index]) } else { self.name.len() - 1 }
     }
 
-    /// Label `index`, counted from the left, without its length byte.
+    /// Returns label `index`, counted from the left, without its length byte.
     pub fn label(&self, index: usize) -> &'a [u8] {
         &self.name[self.start(index) + 1..self.start(index + 1)]
     }
 
-    /// Labels `from` up to but not including `to`, in wire form.
+    /// Returns labels `from` up to but not including `to`, in wire form.
     pub fn wire(&self, from: usize, to: usize) -> &'a [u8] {
         &self.name[self.start(from)..self.start(to)]
     }
 
-    /// The name that begins with label `index`, root label included.
+    /// Returns the name that begins with label `index`, with its root label.
     pub fn tail(&self, index: usize) -> &'a [u8] {
         &self.name[self.start(index)..]
     }
 }
 
-/// A label or a name made from an address, in wire form; lives on the stack.
+/// A label or a name made from an address, in wire form, on the stack.
 #[derive(Clone, Copy, Debug)]
 pub struct Made<const N: usize> {
     bytes: [u8; N],
@@ -219,24 +219,24 @@ impl<const N: usize> Made<N> {
         self.len += more.len();
     }
 
-    /// The number in decimal, without leading zeros.
+    /// Appends the number in decimal, without leading zeros.
     fn push_decimal(&mut self, number: u8) {
         let [digits @ .., len] = &DECIMALS[usize::from(number)];
         self.push(&digits[..usize::from(*len)]);
     }
 
-    /// In wire form.
+    /// Returns it in wire form.
     pub fn wire(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 }
 
-/// The label of an endpoint without a hostname, and of a pod: the address with dashes, its length
-/// byte first.
+/// Returns the label of an endpoint without a hostname, and of a pod: the address with dashes,
+/// after its length byte.
 ///
-/// IPv4 `10.0.0.7` is `10-0-0-7`. IPv6 is RFC 5952's text, colons as dashes, with a `0` where it
-/// would begin or end with a dash: `fd00::1` is `fd00--1`, `::1` is `0--1`, `fd00::` is `fd00--0`.
-/// Two addresses never share a label.
+/// IPv4 `10.0.0.7` is `10-0-0-7`. IPv6 is RFC 5952's text with colons as dashes, and with a `0` if
+/// it would begin or end with a dash: `fd00::1` is `fd00--1`, `::1` is `0--1`, `fd00::` is
+/// `fd00--0`. Two addresses never share a label.
 pub fn dashed(address: IpAddr) -> Made<LABEL_LEN> {
     let mut label = Made::new();
     label.len = 1;
@@ -248,20 +248,20 @@ pub fn dashed(address: IpAddr) -> Made<LABEL_LEN> {
     label
 }
 
-/// The octets in decimal, without leading zeros.
+/// Appends the octets in decimal, without leading zeros.
 #[inline]
 fn push_dashed_v4(label: &mut Made<LABEL_LEN>, octets: [u8; 4]) {
     for octet in octets {
         let decimal = DECIMALS[usize::from(octet)];
         label.bytes[label.len..label.len + 4].copy_from_slice(&decimal);
         label.len += usize::from(decimal[3]);
-        label.bytes[label.len] = b'-'; // behind the last number it is not counted
+        label.bytes[label.len] = b'-'; // after the last number it is not counted
         label.len += 1;
     }
     label.len -= 1;
 }
 
-/// RFC 5952: the longest run of two or more zero groups, the first of equals, is left out.
+/// Appends RFC 5952's text: the first of the longest runs of two or more zero groups is left out.
 fn push_dashed_v6(label: &mut Made<LABEL_LEN>, groups: [u16; 8]) {
     let (mut gap, mut gap_len) = (8, 1);
     let mut index = 0;
@@ -293,8 +293,8 @@ fn push_dashed_v6(label: &mut Made<LABEL_LEN>, groups: [u16; 8]) {
     }
 }
 
-/// The address that `label`, without its length byte and in lower case, writes with dashes, in any
-/// textual form that is unambiguous; this is how pod names are read.
+/// Parses `label`, without its length byte and in lower case, as an address with dashes in any
+/// unambiguous textual form. Pod names are read with it.
 pub fn parse_dashed(label: &[u8]) -> Option<IpAddr> {
     if !label.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-')) {
         return None;
@@ -311,7 +311,7 @@ pub fn parse_dashed(label: &[u8]) -> Option<IpAddr> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// The address whose generated label this is, exactly: what an endpoint's name is read by.
+/// Returns the address if this is exactly its generated label. Names of endpoints are read with it.
 pub fn parse_generated(label: &[u8]) -> Option<IpAddr> {
     if let Some(octets) = parse_generated_v4(label) {
         return Some(IpAddr::from(octets));
@@ -319,7 +319,7 @@ pub fn parse_generated(label: &[u8]) -> Option<IpAddr> {
     parse_dashed(label).filter(|&address| dashed(address).wire()[1..] == *label)
 }
 
-/// The same of IPv4: four numbers without leading zeros.
+/// Does the same for IPv4: four numbers without leading zeros.
 fn parse_generated_v4(label: &[u8]) -> Option<[u8; 4]> {
     let (mut octets, mut at) = ([0_u8; 4], 0);
     let mut digits = 0;
@@ -336,7 +336,7 @@ fn parse_generated_v4(label: &[u8]) -> Option<[u8; 4]> {
     (digits > 0 && at == 3).then_some(octets)
 }
 
-/// The reverse name of `address` in wire form (RFC 1035 section 3.5, RFC 3596 section 2.5).
+/// Returns the reverse name of `address` in wire form (RFC 1035 section 3.5, RFC 3596 section 2.5).
 pub fn reverse(address: IpAddr) -> Made<REVERSE_LEN> {
     let mut name = Made::new();
     match address {
@@ -365,7 +365,7 @@ pub const IN_ADDR_ARPA: &[u8] = b"\x07in-addr\x04arpa\0";
 pub const IP6_ARPA: &[u8] = b"\x03ip6\x04arpa\0";
 /// The longest label (RFC 1035 section 2.3.4).
 const LABEL_MAX: usize = 63;
-/// A name of 255 bytes has at most this many labels beside the root.
+/// The most labels that a name of 255 bytes can have, without the root.
 const LABELS_MAX: usize = 127;
 /// The longest text of an IPv6 address without dots.
 const IPV6_TEXT_MAX: usize = 39;
@@ -374,7 +374,7 @@ const LABEL_LEN: usize = 1 + IPV6_TEXT_MAX;
 /// The longest reverse name: 32 nibbles and `ip6.arpa.`.
 const REVERSE_LEN: usize = 32 * 2 + 10;
 const HEX: &[u8; 16] = b"0123456789abcdef";
-/// The digits of each number, from the first byte on, and how many there are.
+/// The digits of each number, starting at the first byte, and how many there are.
 static DECIMALS: [[u8; 4]; 256] = {
     let mut decimals = [[0; 4]; 256];
     let mut number = 0;

@@ -1,10 +1,10 @@
-//! News about objects, as a watch and a directory of files tell them alike.
+//! News about objects, in the same form from a watch and from a directory of files.
 //!
-//! Knows the order in which things are said; does not know who says them nor what follows.
+//! Knows the order of news; does not know their sender nor their effect.
 //!
 //! ```text
 //! Listing(scope) ── Change, Change, .. ── Listed(scope) ── Change, Change, ..
-//!      └── said again before Listed: the list broke off, what it brought stays, nothing is gone
+//!      └── sent again before Listed: the list failed; its objects stay, and no object is removed
 //! ```
 
 use std::collections::BTreeMap;
@@ -16,17 +16,17 @@ use tokio::sync::mpsc;
 use crate::project::{self, Change, Input, Kind, Metadata, ObjectId, Rejected, Written};
 use crate::watch::decode::Event;
 
-/// What one list and watch covers: a kind of object, in one namespace or in all.
+/// The scope of one list and watch: a kind of object, in one namespace or in all.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Scope {
     /// The kind.
     pub kind: Kind,
-    /// The namespace; all where there is none. For [`Kind::Namespace`] the one object's name.
+    /// The namespace; `None` for all. For [`Kind::Namespace`] the name of the one object.
     pub namespace: Option<Arc<str>>,
 }
 
 impl Scope {
-    /// Every object of that kind.
+    /// Returns the scope of every object of that kind.
     pub fn all(kind: Kind) -> Self {
         Self { kind, namespace: None }
     }
@@ -46,33 +46,33 @@ pub enum News {
     Listing(Scope),
     /// One object changed, or is part of the list that has begun.
     Change {
-        /// What the records make of it.
+        /// The change of the records.
         change: Change,
-        /// Why it is left out, where it breaks the rules.
+        /// Why it is left out, if it breaks the rules.
         rejected: Option<Box<Rejected>>,
-        /// Its resource version, 0 where that is no number.
+        /// Its resource version, 0 if that is not a number.
         revision: u64,
-        /// When what it says began to hold, where it tells.
+        /// When the object was changed, if that is known.
         written: Option<Written>,
     },
-    /// An object cannot even be read.
+    /// An object cannot be parsed.
     Unreadable {
-        /// Which.
+        /// Its identity.
         object: ObjectId,
         /// Why, in one line.
         reason: String,
     },
-    /// Which federations there are now: name to domain.
+    /// The current federations: name to domain.
     Federations(BTreeMap<String, String>),
-    /// The list has been said in full: what it did not bring is gone.
+    /// The list is complete: objects that were not in it are removed.
     Listed(Scope),
-    /// Objects of this kind may not be read: what is known of them stays, and nobody waits for
-    /// them.
+    /// Objects of this kind cannot be read, because the API server does not allow it. Those that
+    /// are known stay, and kubedns does not wait for others.
     Denied(Kind),
 }
 
 impl News {
-    /// What `event` means for the records; `None` if it is not about an object.
+    /// Returns what `event` means for the records; `None` if it is not about an object.
     pub fn of(event: &Event) -> Option<Self> {
         match event {
             Event::Applied(input) => Some(Self::applied(input)),
@@ -84,7 +84,7 @@ impl News {
         }
     }
 
-    /// That `input` is there as it is now.
+    /// Returns the news that `input` was added or changed.
     pub fn applied(input: &Input) -> Self {
         let (change, rejected) = project::change(input);
         let rejected = rejected.map(Box::new);
@@ -92,7 +92,7 @@ impl News {
         Self::Change { change, rejected, revision, written: input.written() }
     }
 
-    /// That `input`, as it was last, is gone.
+    /// Returns the news that `input`, in its last state, was removed.
     pub fn deleted(input: &Input) -> Self {
         let revision = revision(input.metadata());
         let change = Change::Deleted(input.id());
@@ -100,20 +100,20 @@ impl News {
     }
 }
 
-/// Where news go: one at a time and in order; whoever has too many waits.
+/// The channel for news: one at a time and in order. If it is full, the sender waits.
 pub type Sink = mpsc::Sender<News>;
 
-/// Nobody takes news any more: the program ends.
+/// The receiver of news is closed: the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed;
 
-/// Says `news`.
+/// Sends `news`.
 pub async fn say(sink: &Sink, news: News) -> Result<(), Closed> {
     sink.send(news).await.map_err(|_| Closed)
 }
 
-/// The resource version as a number: since Kubernetes 1.35 it is one for every resource, before it
-/// has been for all that live in etcd (KEP-5504); 0 where it is none.
+/// Returns the resource version as a number; 0 if it is not a number. Since Kubernetes 1.35 it is a
+/// number for every resource, before for all resources in etcd (KEP-5504).
 fn revision(metadata: &Metadata) -> u64 {
     metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
 }

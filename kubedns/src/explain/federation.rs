@@ -1,6 +1,6 @@
-//! What a name of a federation stands for, and why.
+//! What a name of a federation refers to, and why.
 //!
-//! Core. Says what `answer` writes.
+//! Core. Describes what `answer` writes.
 
 use shared::wire::rtype;
 

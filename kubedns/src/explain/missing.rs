@@ -1,13 +1,13 @@
-//! Why a name does not exist: the first label, from the right, with which it stops existing.
+//! Why a name does not exist: the first label, from the right, with which it ceases to exist.
 //!
-//! Core. Reads the records; every sentence says what would have to be there.
+//! Core. Reads the records; every sentence names what is missing.
 
 use super::rows::{kind, service};
 use super::text;
 use crate::name::{Labels, Name, parse_dashed};
 use crate::records::{Entry, Node, PodMode, Protocol, Records, Schema, Shape, State, ZONE_LABEL};
 
-/// Why `name`, which is in one of our zones, does not exist.
+/// Returns why `name`, which is in one of our zones, does not exist.
 pub(super) fn why(records: &Records, name: &Name) -> String {
     let labels = Labels::of(name.wire());
     let missing = (0..labels.count()).rev().find(|&start| {
@@ -62,7 +62,7 @@ fn missing_service(records: &Records, labels: &Labels<'_>) -> String {
     format!("{} is {kind} and {}", service(records.zone(), entry), endpoints_text(entry))
 }
 
-/// Why none of its endpoints is published.
+/// Returns why it has no published endpoint.
 fn endpoints_text(entry: &Entry) -> String {
     let all: usize = entry.slices().map(|slice| slice.len()).sum();
     let draining: u32 = entry
@@ -76,7 +76,7 @@ fn endpoints_text(entry: &Entry) -> String {
     }
 }
 
-/// `at` labels stand left of the Service.
+/// `at` labels are left of the Service.
 fn below_service(records: &Records, labels: &Labels<'_>, at: usize) -> String {
     let Some(entry) = records.entry(labels.wire(at, at + 2)) else {
         return missing_service(records, labels);
@@ -106,7 +106,7 @@ fn below_service(records: &Records, labels: &Labels<'_>, at: usize) -> String {
     }
 }
 
-/// Why a name below `_zone` does not exist, or `_zone` itself.
+/// Returns why a name below `_zone`, or `_zone` itself, does not exist.
 fn below_zone_label(records: &Records, entry: &Entry, object: &str) -> String {
     match (records.zone().zonal, entry.is_headless()) {
         (false, _) => "names of topology zones are off: --zonal".to_owned(),
@@ -115,7 +115,7 @@ fn below_zone_label(records: &Records, entry: &Entry, object: &str) -> String {
     }
 }
 
-/// `left`, what stands left of the ServiceImport, is neither port nor protocol.
+/// `left`, the labels left of the ServiceImport, is neither a port nor a protocol.
 fn below_import(entry: &Entry, object: &str, left: &str) -> String {
     if matches!(entry.service().map(|service| &service.shape), Some(Shape::ClusterIp(_))) {
         return format!("{object} has clusterset IPs: no name leads to the endpoints of a cluster");
@@ -123,7 +123,7 @@ fn below_import(entry: &Entry, object: &str, left: &str) -> String {
     format!("no published endpoint of {object} is at {left}, of HOSTNAME.CLUSTER")
 }
 
-/// `count` labels stand left of the apex, the last of them `pod`.
+/// `count` labels are left of the apex, the last of them `pod`.
 fn missing_pod(records: &Records, labels: &Labels<'_>, count: usize) -> String {
     if records.zone().schema() == Schema::Clusterset {
         return "pods have no names in a clusterset".to_owned();

@@ -1,4 +1,4 @@
-//! The records at a name, each with the objects it comes from, as text.
+//! The records at a name as text, each with the objects it is derived from.
 //!
 //! Core. Does not know which records a name has.
 
@@ -16,16 +16,16 @@ use crate::records::{
 /// Type and data of a record, and its object.
 pub(super) type Row = (String, String);
 
-/// Rows, and how much there is beside them: what is made does not grow with the cluster.
+/// Rows, and how many are left out, so that the output does not grow with the cluster.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     /// At most [`ROWS_MAX`].
     pub(super) rows: Vec<Row>,
-    /// How many records there are beside them.
+    /// How many more records exist.
     pub(super) more: usize,
 }
 
-/// The records of `qtype` at `node`.
+/// Returns the records of `qtype` at `node`.
 pub(super) fn at(records: &Records, node: Node<'_>, qtype: u16) -> Rows {
     let mut rows = Rows::default();
     Walk::whole(records).rrset(&node, qtype, &mut |record| {
@@ -40,7 +40,7 @@ pub(super) fn at(records: &Records, node: Node<'_>, qtype: u16) -> Rows {
     rows
 }
 
-/// A record in master-file form, its owner and TTL left out. `rdata` is valid for its type.
+/// Returns a record in master-file form, without owner and TTL. `rdata` must be valid for its type.
 fn record_text(rtype: u16, rdata: &[u8]) -> String {
     let rtype_text = type_text(rtype);
     let number = |at: usize| u16::from_be_bytes([rdata[at], rdata[at + 1]]);
@@ -71,7 +71,8 @@ fn record_text(rtype: u16, rdata: &[u8]) -> String {
     }
 }
 
-/// The object that gives `record` at `node`; several if slices repeat an endpoint.
+/// Returns the object that `record` at `node` is derived from, or several if slices repeat an
+/// endpoint.
 fn object(node: Node<'_>, record: &Record<'_>) -> String {
     match record.origin {
         Origin::Zone => "the zone itself".to_owned(),
@@ -93,7 +94,7 @@ fn object(node: Node<'_>, record: &Record<'_>) -> String {
     }
 }
 
-/// Whether endpoint `other` gives the `record` of endpoint `place` as well.
+/// Returns whether endpoint `other` has the same `record` as endpoint `place`.
 fn gives(node: Node<'_>, record: &Record<'_>, (place, other): (Place<'_>, Place<'_>)) -> bool {
     if let (rtype::SRV, &[_, _, _, _, n1, n0]) = (record.rtype, record.rdata[0]) {
         let wanted = if let Node::Port(_, wanted) = node { wanted } else { PortName::Any };
@@ -106,13 +107,13 @@ fn gives(node: Node<'_>, record: &Record<'_>, (place, other): (Place<'_>, Place<
         && if let Node::Zonal(_, zone) = node { Among::Zone(zone).has(other) } else { true }
 }
 
-/// `Service shop/web`, or `ServiceImport shop/web` in a clusterset.
+/// Returns `Service shop/web`, or `ServiceImport shop/web` in a clusterset.
 pub(super) fn service(zone: &Zone, entry: &Entry) -> String {
     let (service, namespace) = entry.key().split_at(1 + usize::from(entry.key()[0]));
     format!("{} {}/{}", kind(zone), text(namespace), text(service))
 }
 
-/// What a Service of the zone is called in the API.
+/// Returns the kind of a Service of the zone in the API.
 pub(super) fn kind(zone: &Zone) -> Kind {
     match zone.schema() {
         Schema::Cluster => Kind::Service,
@@ -120,5 +121,5 @@ pub(super) fn kind(zone: &Zone) -> Kind {
     }
 }
 
-/// A page shows at most this many records.
+/// The most records on a page.
 pub(super) const ROWS_MAX: usize = 200;

@@ -1,4 +1,4 @@
-//! What CoreDNS's plugin `kubernetes` exposes beside the listener, under its names.
+//! The metrics of CoreDNS's plugin `kubernetes` next to those of the listener, under its names.
 //!
 //! Edge: reads numbers kept elsewhere at the moment of a scrape.
 
@@ -15,7 +15,7 @@ use super::View;
 use crate::programming::{SERVICE_KINDS, ServiceKind};
 use crate::publish::Counts;
 
-/// Everything under CoreDNS's names.
+/// Returns every metric under CoreDNS's names.
 pub(super) fn registry(view: &View) -> Registry {
     let version = env!("CARGO_PKG_VERSION");
     let mut registry = coredns::registry(version, Arc::clone(&view.counters), "kubernetes");

@@ -1,8 +1,8 @@
-//! `/explain?name=&type=`: which object gives each record, or why there is none.
+//! `/explain?name=&type=`: which object each record is derived from, or why there is no record.
 //!
-//! Edge. Reads the question, says what the core says, as text or JSON; holds no rule of DNS. One
-//! page at a time is made, on a thread of its own: the runtime's thread watches, publishes and
-//! serves TCP meanwhile.
+//! Edge. Parses the question, and returns the explanation of the core as text or JSON; holds no
+//! rule of DNS. Pages are made one at a time, on a separate thread, because the runtime's thread
+//! watches, publishes and serves TCP.
 
 use std::sync::Arc;
 
@@ -19,27 +19,27 @@ use crate::explain::{explain, parse_type};
 use crate::name::Name;
 use crate::store::Reader;
 
-/// The page, about what `reader` shows.
+/// Returns the page about the records of `reader`.
 pub(super) fn router(reader: Reader) -> Router {
     let pages = Pages { reader, turn: Arc::new(Semaphore::new(1)) };
     Router::new().route("/explain", routing::get(page)).with_state(pages)
 }
 
-/// What pages are made from, one after the other.
+/// The state that pages are made from, one at a time.
 #[derive(Clone)]
 struct Pages {
     reader: Reader,
     turn: Arc<Semaphore>,
 }
 
-/// What is asked.
+/// The parameters of the query.
 #[derive(Debug, Deserialize)]
 struct Asked {
     #[serde(default)]
     name: String,
-    /// A where nothing is said.
+    /// The type; A if it is missing.
     r#type: Option<String>,
-    /// `json`, or nothing.
+    /// `json` for JSON, else text. If it is missing, the `Accept` header decides.
     format: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What kubedns exposes beside the counters of every DNS listener.
+//! The metrics of kubedns besides the counters of every DNS listener.
 //!
 //! Edge: reads numbers kept elsewhere at the moment of a scrape.
 
@@ -23,7 +23,7 @@ use crate::project::Kind;
 use crate::transfer::Tally;
 use crate::watch::progress::COUNTS;
 
-/// Every metric of kubedns.
+/// Returns every metric of kubedns.
 pub fn registries(view: &View) -> Arc<[Registry]> {
     let mut registry = shared::metrics::registry("kubedns", env!("CARGO_PKG_VERSION"));
     register_dns(&mut registry, view.counters.clone(), view.overflow.clone());
@@ -36,14 +36,14 @@ pub fn registries(view: &View) -> Arc<[Registry]> {
 
 struct Records {
     view: View,
-    /// What was counted last; held while it is counted, by threads that may wait.
+    /// The last count. It is locked while a new one is made; threads that need it can wait.
     tally: Mutex<Option<Counted>>,
 }
 
 /// The records of one publication, counted.
 #[derive(Clone, Copy)]
 struct Counted {
-    /// Of which generation, and whether that is stale.
+    /// The generation, and whether it is stale.
     of: (u64, bool),
     /// When counting began.
     begun: Moment,
@@ -145,9 +145,9 @@ impl Records {
         gauges(encoder, help, types.map(|(rtype, count)| ([("type", rtype)], count as i64)))
     }
 
-    /// Of the records as they are shown now, counted once for each publication. Scrapes that wait
-    /// for one another share what the first of them counts: a count costs as much as the cluster is
-    /// large.
+    /// Returns the counts of the current records, which are counted once per publication. Scrapes
+    /// that wait for the lock share the count of the first one, because its cost grows with the
+    /// cluster.
     fn tally(&self) -> Tally {
         let asked = boot_time();
         let mut last = self.tally.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,7 @@
-//! What can go wrong with a watch, in words for whoever runs the cluster.
+//! The ways in which a watch can fail, with texts for the operator of the cluster.
 //!
-//! Core. Knows refusals of the API server and the rules of RBAC; does not know how things go on.
+//! Core. Knows refusals of the API server and the rules of RBAC; does not know how the watch
+//! continues.
 
 use std::time::Duration;
 
@@ -57,7 +58,7 @@ impl From<Closed> for Trouble {
 }
 
 impl Trouble {
-    /// All of it in one line.
+    /// Returns it with its causes, in one line.
     pub fn reason(&self, scope: &Scope) -> String {
         let reason = shared::flags::chain(self);
         match self {
@@ -88,8 +89,8 @@ impl Trouble {
         }
     }
 
-    /// Returns whether it may be due to the version that was asked for. What is refused for other
-    /// reasons and what breaks on the way is not.
+    /// Returns whether it can be due to the version that was requested. Refusals for other reasons
+    /// and broken connections are not.
     pub fn may_be_about_the_version(&self) -> bool {
         match self {
             Self::Silent(_) => true,
@@ -100,8 +101,8 @@ impl Trouble {
         }
     }
 
-    /// Returns whether it ends when the server is back, so that one watch that works again is a
-    /// reason for the others to try at once.
+    /// Returns whether it ends when the server is back. If so, and another watch works again, this
+    /// one can retry at once.
     pub fn is_of_the_server(&self) -> bool {
         match self {
             Self::Request(_) | Self::Broken(_) | Self::Silent(_) | Self::Ended => true,
@@ -111,7 +112,7 @@ impl Trouble {
         }
     }
 
-    /// What the server wants us to wait.
+    /// Returns how long the server wants us to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(status) if status.details.retry_after_seconds > 0 => {
@@ -121,8 +122,8 @@ impl Trouble {
         }
     }
 
-    /// Whether a list in pages may come where a streamed one did not. Pages are not allowed either
-    /// where the stream is not, and a server that is too busy is not asked for more.
+    /// Returns whether a list in pages can succeed after a streamed one failed. If the stream is
+    /// not allowed, pages are not either. A server that is too busy must not get another request.
     pub fn leads_to_pages(&self) -> bool {
         match self {
             Self::Refused(status) => {
@@ -136,7 +137,7 @@ impl Trouble {
         }
     }
 
-    /// Whether other addresses, certificates or tokens could help.
+    /// Returns whether other addresses, certificates or tokens could help.
     pub fn may_be_the_way(&self) -> bool {
         match self {
             Self::Request(_) | Self::Silent(_) => true,
@@ -146,7 +147,7 @@ impl Trouble {
     }
 }
 
-/// The rule that a Role lacks, as one would write it.
+/// Returns the rule that a Role lacks, in the words of a manifest.
 fn missing_rule(scope: &Scope) -> String {
     let group = scope.kind.api_versions()[0].rsplit_once('/').map_or("", |(group, _)| group);
     let role = match (&scope.namespace, scope.kind) {
@@ -160,7 +161,7 @@ fn missing_rule(scope: &Scope) -> String {
     )
 }
 
-/// What a refusal says; a proxy may say it without a Status.
+/// Returns the Status of a refusal. A proxy can refuse with a body that is not a Status.
 pub(super) fn refusal(code: u16, retry_after: Option<u32>, text: &[u8]) -> Status {
     let read = protobuf::refusal(text).or_else(|| serde_json::from_slice(text).ok());
     let mut status = read.unwrap_or_else(|| {
@@ -183,12 +184,12 @@ const UNAUTHORIZED: u16 = 401;
 pub(super) const FORBIDDEN: u16 = 403;
 /// The server no longer has what came after our resource version.
 pub(super) const GONE: u16 = 410;
-/// What a server without streamed lists says to one who asks for them (KEP-3157).
+/// The code with which a server without streamed lists refuses a request for one (KEP-3157).
 pub(super) const INVALID: u16 = 422;
 const TOO_MANY_REQUESTS: u16 = 429;
 /// Also a server that is behind our version ("Too large resource version").
 const GATEWAY_TIMEOUT: u16 = 504;
-/// Of a refusal that is no Status this much is told, in characters.
+/// If a refusal is not a Status, at most this many characters of it are shown.
 const MESSAGE_LEN_MAX: usize = 200;
 
 #[cfg(test)]
