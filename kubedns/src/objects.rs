@@ -1,9 +1,9 @@
 //! Objects from files in place of an API server: the same news, read again when a file changes.
 //!
-//! Edge. Knows files, directories and editors; does not know what the objects mean. Everything is
-//! read at each change and told as full lists: what stayed the same costs a comparison. A document
-//! that is broken keeps what it was before: then changes are told one by one, and what is missing
-//! in that file is not gone.
+//! Edge. Knows files, directories and editors; does not know what the objects mean. After each
+//! change all files are read and sent as full lists; an unchanged object costs only a comparison.
+//! If a document is broken, its objects stay as they were: changes are then sent one by one, and
+//! objects that are missing in that file are not removed.
 
 mod checks;
 mod document;
@@ -36,36 +36,36 @@ pub enum ObjectsError {
     /// The file or directory cannot be read.
     #[error("cannot read objects from {path}")]
     Read {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: std::io::Error,
     },
-    /// There is more than fits into any memory meant for this.
+    /// The files are larger than any cluster needs.
     #[error("{path} makes more than {FILES_LEN_MAX} bytes of objects")]
     TooLarge {
-        /// The file that is too much.
+        /// The file with which the limit is exceeded.
         path: PathBuf,
     },
 }
 
-/// How the files fare.
+/// The state of the files.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    /// What is wrong in the files, `file:line: reason`; the first `PROBLEMS_MAX`.
+    /// Errors in the files, `file:line: reason`; at most `PROBLEMS_MAX`.
     pub problems: Vec<Arc<str>>,
     /// Objects of broken files that stay as they were.
     pub kept: usize,
-    /// Why the files as they stand now could not be read; the objects stay as they were.
+    /// Why the current files could not be read, in which case the objects stay as they were.
     pub error: Option<Arc<str>>,
     /// How often they have been read.
     pub reads: u64,
-    /// Whether changes are looked for every second because inotify is not available.
+    /// Whether the files are polled every second because inotify is not available.
     pub polling: bool,
 }
 
 impl State {
-    /// The line `objects` of `/readyz?verbose`.
+    /// Returns the line `objects` of `/readyz?verbose`.
     pub fn check(&self) -> Check {
         let error = self.error.iter().map(|error| format!("{error}; nothing was changed"));
         let shown = self.problems.iter().take(SHOWN_MAX).map(ToString::to_string);
@@ -99,7 +99,7 @@ pub struct Objects {
     state: watch::Sender<State>,
 }
 
-/// The scopes in which objects from files are told: a list of each kind.
+/// Returns the scopes of objects from files: one list of each kind.
 pub fn scopes(exposed: &config::Scope) -> Vec<Scope> {
     let kinds = Kind::KNOWN.into_iter().filter(|&kind| exposed.needs(kind));
     kinds.map(Scope::all).collect()
@@ -107,7 +107,7 @@ pub fn scopes(exposed: &config::Scope) -> Vec<Scope> {
 
 /// Reads `path`, a file or a directory of `.yaml`, `.yml` and `.json` files, for the first time.
 ///
-/// Fails if it cannot be read; what is wrong in it is logged and left out.
+/// Fails if it cannot be read. Errors in the content are logged and left out.
 pub fn open(
     path: &Path,
     exposed: config::Scope,
@@ -122,7 +122,7 @@ pub fn open(
 }
 
 impl Objects {
-    /// Tells what there is, and everything again at each change, until `stopping`.
+    /// Sends all objects, and sends them again after each change, until `stopping`.
     pub async fn follow(self, sink: Sink, stopping: CancellationToken) -> Result<(), Infallible> {
         tokio::select! {
             () = stopping.cancelled() => {}
@@ -145,7 +145,7 @@ impl Objects {
         };
         let mut watcher = Watcher::new(directory);
         loop {
-            // Armed before each look: what changes after the look rings.
+            // Armed before each look, so that a later change is not missed.
             let polling = watcher.arm().is_polling();
             self.state.send_if_modified(|state| {
                 std::mem::replace(&mut state.polling, polling) != polling
@@ -165,7 +165,7 @@ impl Objects {
         }
     }
 
-    /// What the files say, if they have changed.
+    /// Returns the content of the files, if they have changed.
     async fn look(&mut self) -> Result<Option<Look>, ObjectsError> {
         let (path, before) = (self.path.clone(), self.found.clone());
         let (exposed, known) = (Arc::clone(&self.exposed), Arc::clone(&self.known));
@@ -194,7 +194,7 @@ impl Objects {
         for news in look.news {
             say(sink, news).await?;
         }
-        // What a list does not bring is gone; without one it has to be said.
+        // A list removes missing objects; without a list they must be removed one by one.
         let gone = if look.kept == 0 { Vec::new() } else { self.known.without(&look.known) };
         for object in gone {
             let change = Change::Deleted(object);
@@ -225,26 +225,26 @@ impl Objects {
     }
 }
 
-/// What one look at the files gave.
+/// The result of one look at the files.
 #[derive(Debug, Default)]
 struct Look {
     news: Vec<News>,
     problems: Vec<Arc<str>>,
-    /// What there is now, `kept` objects of it as they were.
+    /// The objects that exist now, of which `kept` are as they were.
     known: Known,
     kept: usize,
 }
 
-/// Which objects were told of.
+/// The objects that were sent.
 #[derive(Debug, Default)]
 struct Known {
     files: HashMap<PathBuf, Vec<ObjectId>>,
-    /// Namespaces, those included that only objects in them name.
+    /// Namespaces, including those that are only named by objects in them.
     namespaces: BTreeSet<String>,
 }
 
 impl Known {
-    /// The objects that `after` does not have.
+    /// Returns the objects that `after` does not have.
     fn without(&self, after: &Self) -> Vec<ObjectId> {
         let there: HashSet<&ObjectId> = after.files.values().flatten().collect();
         let objects = self.files.values().flatten();
@@ -255,8 +255,8 @@ impl Known {
     }
 }
 
-/// Reads the files of `found`. Objects of `known` stay if their file is broken and nothing takes
-/// their place.
+/// Reads the files of `found`. Objects of `known` stay if their file is broken and no other object
+/// replaces them.
 fn look(found: &Found, exposed: &config::Scope, known: &Known) -> Look {
     let mut reading = Reading { exposed, known, look: Look::default(), seen: HashSet::new() };
     let mut broken = Vec::new();
@@ -281,7 +281,7 @@ fn look(found: &Found, exposed: &config::Scope, known: &Known) -> Look {
     reading.finish(broken)
 }
 
-/// One look under way.
+/// One look in progress.
 struct Reading<'r> {
     exposed: &'r config::Scope,
     known: &'r Known,
@@ -294,7 +294,7 @@ impl Reading<'_> {
         self.look.problems.push(problem.into());
     }
 
-    /// Reads the objects of `text`, the file `stamp`; returns whether any of it is broken.
+    /// Reads the objects of `text`, the file `stamp`. Returns whether any of it is broken.
     fn file(&mut self, stamp: &Stamp, text: &str) -> bool {
         let path = &stamp.path;
         let revision = stamp.modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -320,7 +320,7 @@ impl Reading<'_> {
                 true,
             ) = (&news, before.contains(&id))
             {
-                // An API server would have kept what it has.
+                // An API server would have kept the object that it has.
                 warn(&id, &shared::flags::chain(&rejected.reason));
                 refused = true;
                 return;
@@ -338,7 +338,7 @@ impl Reading<'_> {
         broken || refused
     }
 
-    /// The object and its news, if the flags expose it.
+    /// Returns the object and its news, if the flags expose it.
     fn object(&mut self, mut labelled: Labelled, revision: u64) -> Option<(Input, News)> {
         if !is_exposed(&labelled, self.exposed) {
             return None;
@@ -362,7 +362,7 @@ impl Reading<'_> {
         }
     }
 
-    /// The whole look; objects of the files `broken` that are missing stay as they were.
+    /// Returns the whole look. Missing objects of the files `broken` stay as they were.
     fn finish(mut self, broken: Vec<&PathBuf>) -> Look {
         for path in broken {
             for id in self.known.files.get(path).into_iter().flatten() {
@@ -374,7 +374,7 @@ impl Reading<'_> {
             }
         }
         self.look.problems.truncate(PROBLEMS_MAX);
-        // What lives in a namespace says that it is there.
+        // If an object is in a namespace, the namespace exists.
         let namespaces = self.look.known.namespaces.iter().map(|name| {
             let metadata = Metadata { name: name.clone(), ..Metadata::default() };
             News::applied(&Input::Namespace(NamespaceObject { metadata }))
@@ -384,7 +384,7 @@ impl Reading<'_> {
     }
 }
 
-/// Whether the flags expose the object: by its namespace, by its labels, by its kind.
+/// Returns whether the flags expose the object: by its namespace, by its labels, by its kind.
 fn is_exposed(labelled: &Labelled, exposed: &config::Scope) -> bool {
     let metadata = labelled.input.metadata();
     let namespace = match &labelled.input {
@@ -403,7 +403,7 @@ fn is_exposed(labelled: &Labelled, exposed: &config::Scope) -> bool {
         }
 }
 
-/// Files have no resource version: when they were written serves as well, and grows.
+/// Files have no resource version: the time of the last change is used instead, and it grows.
 fn with_revision(mut news: News, file: u64) -> News {
     if let News::Change { revision, .. } = &mut news {
         *revision = (*revision).max(file);
@@ -418,15 +418,15 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     }
 }
 
-/// All files together, in bytes; far more than the largest cluster writes.
+/// The most bytes of all files together, far more than the largest cluster needs.
 const FILES_LEN_MAX: u64 = 1 << 30;
-/// Problems that are remembered.
+/// The most problems that are kept.
 const PROBLEMS_MAX: usize = 100;
-/// Problems that `/readyz?verbose` lists.
+/// The most problems that `/readyz?verbose` lists.
 const SHOWN_MAX: usize = 10;
-/// What a missing inotify means.
+/// The warning if inotify is not available.
 const POLLING: &str = "inotify is not available: changes are looked for every second";
-/// How long an editor may take from one write to the next.
+/// How long an editor can pause between two writes.
 const SETTLE: Duration = Duration::from_millis(50);
-/// How long one may write without a pause.
+/// How long it can write without a pause.
 const SETTLE_MAX: Duration = Duration::from_millis(500);

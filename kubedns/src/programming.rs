@@ -1,9 +1,8 @@
-//! Programming latency: from a change in the cluster to the moment from which on every answer shows
-//! it.
+//! Programming latency: from a change in the cluster until every answer shows it.
 //!
 //! Plain counters. Knows which changes are measured, and of which kind of Service; reads no clock.
-//! The start is what the API tells ([`Written`]), the end is the publication. What a list brings is
-//! not measured: it may have happened long before anybody could know.
+//! The start is read from the object ([`Written`]), the end is the publication. Objects of a list
+//! are not measured, because they can have changed long before kubedns could read them.
 //!
 //! The kinds are those of Kubernetes's own measure of it (SIG Scalability, "DNS programming
 //! latency") and of CoreDNS; ExternalName is ours.
@@ -15,7 +14,7 @@ use shared::durations::{Durations, Histogram};
 use crate::project::{Change, Object, Written};
 use crate::records::{Key, Records, Shape};
 
-/// The kinds of Services, as what is measured differs.
+/// The kinds of Services for which different changes are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum ServiceKind {
@@ -23,7 +22,7 @@ pub enum ServiceKind {
     ClusterIp,
     /// Headless: endpoints that the EndpointSlice controller found by the selector.
     HeadlessWithSelector,
-    /// Headless: endpoints that somebody else wrote.
+    /// Headless: endpoints that any other client wrote.
     HeadlessWithoutSelector,
     /// ExternalName: changes of the Service.
     ExternalName,
@@ -42,13 +41,13 @@ pub const SERVICE_KINDS: [(&str, ServiceKind); 4] = [
 pub struct Programming([Durations; SERVICE_KINDS.len()]);
 
 impl Programming {
-    /// What was counted for Services of that kind.
+    /// Returns the counts for Services of that kind.
     pub fn histogram(&self, kind: ServiceKind) -> Histogram {
         self.0[kind as usize].histogram()
     }
 
-    /// Counts `change`, which `records` show since `now_ms`, in milliseconds since 1970. By a clock
-    /// behind the API server's it took no time.
+    /// Counts `change`, which `records` show since `now_ms`, in milliseconds since 1970. If our
+    /// clock is behind the API server's, the latency is 0.
     pub fn count(&self, change: &Waiting, records: &Records, now_ms: u64) {
         if let Some(kind) = change.kind(records) {
             let took = Duration::from_millis(now_ms.saturating_sub(change.since_ms));
@@ -57,19 +56,20 @@ impl Programming {
     }
 }
 
-/// A change that waits for its publication.
+/// A change that is not published yet.
 #[derive(Debug)]
 pub struct Waiting {
     /// The Service it is about.
     pub key: Key,
-    /// Whether the Service's selector led to it; nothing where it is the Service itself.
+    /// Whether the endpoints follow from the Service's selector; `None` if the Service itself
+    /// changed.
     from_selector: Option<bool>,
     since_ms: u64,
 }
 
 impl Waiting {
-    /// What is measured of `change`; nothing where nobody knows when it happened, and nothing of
-    /// what is gone, imported, or neither a Service nor an EndpointSlice.
+    /// Returns the change to measure; `None` if the time of `change` is not known. Removed objects,
+    /// imports, and all but Services and EndpointSlices are not measured.
     pub fn of(change: &Change, written: Option<Written>) -> Option<Self> {
         let Written { at_ms: since_ms, from_selector } = written?;
         let Change::Applied(_, object) = change else { return None };
@@ -87,8 +87,8 @@ impl Waiting {
         Some(Self { key, from_selector, since_ms })
     }
 
-    /// The kind of its Service; nothing where there is none, and where no answer of such a Service
-    /// follows from such an object.
+    /// Returns the kind of its Service; `None` if the Service is missing, or if its answers do not
+    /// depend on such an object.
     fn kind(&self, records: &Records) -> Option<ServiceKind> {
         let service = records.entry(&self.key)?.service()?;
         match (&service.shape, self.from_selector) {

@@ -1,8 +1,8 @@
-//! Objects become the values the records are made of: one file per kind, only the fields that can
-//! change an answer.
+//! Turns objects into the values that the records are made of: one file per kind, only the fields
+//! that can change an answer.
 //!
-//! Core. Knows the shape of the Kubernetes API; does not know where objects come from nor what is
-//! asked about them.
+//! Core. Knows the shape of the Kubernetes API; does not know how objects are read nor the queries
+//! about them.
 //!
 //! ```text
 //! JSON or YAML ── serde (edge) ──▶ Input ── change ──▶ Change ── Writer::apply (store)
@@ -68,7 +68,8 @@ impl Kind {
         !matches!(self, Self::Namespace | Self::Node | Self::ServiceCidr)
     }
 
-    /// The kinds that say which names exist: nothing is answered before they have been listed.
+    /// The kinds that decide which names exist. Until they have been listed, every answer is
+    /// SERVFAIL.
     pub const ALL: [Self; 5] =
         [Self::Service, Self::EndpointSlice, Self::Namespace, Self::Pod, Self::ServiceImport];
     /// Every kind.
@@ -82,11 +83,11 @@ impl Kind {
         Self::ServiceCidr,
     ];
 
-    /// The kinds that say which addresses are the cluster's. kubedns does without those that it may
-    /// not read.
+    /// The kinds that contain the cluster's ranges. kubedns can run without those that it is not
+    /// allowed to read.
     pub const RANGES: [Self; 2] = [Self::ServiceCidr, Self::Node];
 
-    /// The word that `kind:` says.
+    /// Returns the value of `kind:`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Service => "Service",
@@ -99,8 +100,8 @@ impl Kind {
         }
     }
 
-    /// What `apiVersion:` may say, the first the one that is preferred. All that is read of an
-    /// object is the same in each.
+    /// Returns the possible values of `apiVersion:`, the preferred one first. All fields that are
+    /// read are the same in each.
     pub const fn api_versions(self) -> &'static [&'static str] {
         match self {
             Self::Service | Self::Namespace | Self::Pod | Self::Node => &["v1"],
@@ -112,7 +113,7 @@ impl Kind {
         }
     }
 
-    /// The kind in the path of its collection.
+    /// Returns the kind in the path of its collection.
     pub const fn plural(self) -> &'static str {
         match self {
             Self::Service => "services",
@@ -132,7 +133,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// An object as the API gives it, reduced to what matters while it is being read.
+/// An object of the API, reduced to the fields that are used.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A Service.
@@ -152,7 +153,7 @@ pub enum Input {
 }
 
 impl Input {
-    /// Names the endpoints of an EndpointSlice by their Pods, where they have no hostname.
+    /// Names the endpoints of an EndpointSlice by their Pods, if they have no hostname.
     pub fn name_by_pods(&mut self) {
         if let Self::EndpointSlice(slice) = self {
             slice.name_by_pods();
@@ -185,7 +186,7 @@ impl Input {
         }
     }
 
-    /// Which object it is.
+    /// Returns its identity.
     pub fn id(&self) -> ObjectId {
         let metadata = self.metadata();
         let namespace = if self.kind().is_namespaced() { metadata.namespace() } else { "" };
@@ -193,7 +194,7 @@ impl Input {
     }
 }
 
-/// Which object: kind, namespace (empty where the kind has none) and name, as the API spells them.
+/// The identity of an object: kind, namespace (empty if the kind has none) and name, as in the API.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectId {
     /// Its kind.
@@ -205,7 +206,7 @@ pub struct ObjectId {
 }
 
 impl ObjectId {
-    /// The object of that kind and name.
+    /// Returns the identity of the object of that kind and name.
     pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
         Self { kind, namespace: namespace.to_owned(), name: name.to_owned() }
     }
@@ -218,7 +219,7 @@ impl fmt::Display for ObjectId {
     }
 }
 
-/// What the records keep of one object.
+/// The part of one object that the records keep.
 #[derive(Clone, Debug)]
 pub enum Object {
     /// Of a Service.
@@ -237,20 +238,20 @@ pub enum Object {
     ServiceCidr(Box<[Prefix]>),
 }
 
-/// News about one object: what the store is told.
+/// A change of one object, as the store applies it.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// The object is there, and this is all of it that matters.
+    /// The object was added or changed; the value is the part that the records keep.
     Applied(ObjectId, Object),
-    /// The object is gone, or gives no records.
+    /// The object was removed, or has no records.
     Deleted(ObjectId),
 }
 
-/// What `input` means for the records.
+/// Returns what `input` changes in the records.
 ///
-/// An object that breaks the rules counts as gone, so that the records stay a function of the
-/// current objects; the second value says why, once per change. Objects that are in order but give
-/// no records (an EndpointSlice of no Service, a Pod that has ended) count as gone without a
+/// An object that breaks the rules counts as removed, so that the records depend only on the
+/// current objects. The second value is the reason, once per change. Valid objects without records
+/// (an EndpointSlice of no Service, a Pod that has ended) also count as removed, but without a
 /// reason.
 pub fn change(input: &Input) -> (Change, Option<Rejected>) {
     let mut left_out = LeftOut::default();
@@ -277,7 +278,7 @@ pub fn change(input: &Input) -> (Change, Option<Rejected>) {
     (change, reason.map(|reason| Rejected { object: input.id(), reason }))
 }
 
-/// The metadata that matters.
+/// The fields of the metadata that are used.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
@@ -285,22 +286,22 @@ pub struct Metadata {
     pub name: String,
     /// Its namespace as written.
     pub namespace: Option<String>,
-    /// Its version, opaque but for the store's serial.
+    /// Its version, opaque except for the store's serial.
     pub resource_version: Option<String>,
     /// When it was created, RFC 3339.
     pub creation_timestamp: Option<String>,
-    /// The labels that matter.
+    /// The labels that are used.
     #[serde(deserialize_with = "null_is_default")]
     pub labels: Labels,
-    /// The annotations that matter.
+    /// The annotations that are used.
     #[serde(deserialize_with = "null_is_default")]
     pub annotations: Annotations,
-    /// Who wrote which fields, reduced to when.
+    /// The writers of its fields, reduced to the time of the last write.
     pub managed_fields: ManagedFields,
 }
 
 impl Metadata {
-    /// The namespace the object is in: `default` where none is written.
+    /// Returns the namespace of the object: `default` if the field is missing or empty.
     pub fn namespace(&self) -> &str {
         match self.namespace.as_deref() {
             None | Some("") => "default",
@@ -308,8 +309,8 @@ impl Metadata {
         }
     }
 
-    /// When it was created, as a number that grows with time (the digits of RFC 3339); the largest
-    /// where that is not known.
+    /// Returns when it was created, as a number that grows with time (the digits of RFC 3339); the
+    /// largest number if that is not known.
     fn created(&self) -> u64 {
         let digits = |text: &str| {
             let digits = text.bytes().filter(u8::is_ascii_digit).take(14);
@@ -319,20 +320,20 @@ impl Metadata {
     }
 }
 
-/// The labels that matter.
+/// The labels that are used.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Labels {
-    /// The Service an EndpointSlice belongs to (KEP-752).
+    /// The Service that an EndpointSlice belongs to (KEP-752).
     #[serde(rename = "kubernetes.io/service-name")]
     pub service_name: Option<String>,
-    /// The ServiceImport an EndpointSlice belongs to (KEP-1645).
+    /// The ServiceImport that an EndpointSlice belongs to (KEP-1645).
     #[serde(rename = "multicluster.kubernetes.io/service-name")]
     pub imported_name: Option<String>,
     /// The cluster that an EndpointSlice was imported from (KEP-1645).
     #[serde(rename = "multicluster.kubernetes.io/source-cluster")]
     pub source_cluster: Option<String>,
-    /// Who keeps an EndpointSlice.
+    /// The controller that manages an EndpointSlice.
     #[serde(rename = "endpointslice.kubernetes.io/managed-by")]
     pub managed_by: Option<String>,
     /// The zone of a Node.
@@ -349,7 +350,7 @@ pub struct Labels {
     pub region_beta: Option<String>,
 }
 
-/// The annotations that matter.
+/// The annotations that are used.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Annotations {
@@ -357,24 +358,24 @@ pub struct Annotations {
     /// programming latency.
     #[serde(rename = "endpoints.kubernetes.io/last-change-trigger-time")]
     pub last_change_trigger_time: Option<String>,
-    /// The ancestor of `publishNotReadyAddresses` (DNS specification section 2.1).
+    /// The predecessor of `publishNotReadyAddresses` (DNS specification section 2.1).
     #[serde(rename = "service.alpha.kubernetes.io/tolerate-unready-endpoints")]
     pub tolerate_unready_endpoints: Option<String>,
 }
 
-/// A port as Services and EndpointSlices write it.
+/// A port of a Service or an EndpointSlice.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct PortObject {
-    /// Its name; none or empty for an unnamed port.
+    /// Its name; missing or empty for an unnamed port.
     pub name: Option<String>,
-    /// TCP where none is written.
+    /// Its protocol; TCP if it is missing.
     pub protocol: Option<String>,
-    /// Its number; an EndpointSlice may have none.
+    /// Its number; it can be missing in an EndpointSlice.
     pub port: Option<i64>,
 }
 
-/// The key of the Service `name` in `namespace`.
+/// Returns the key of the Service `name` in `namespace`.
 fn service_key(namespace: &str, name: &str) -> Result<Key, Reason> {
     let mut wire = Vec::with_capacity(name.len() + namespace.len() + 2);
     label(&mut wire, "the name of the Service", name)?;
@@ -387,7 +388,7 @@ fn label(wire: &mut Vec<u8>, field: &'static str, text: &str) -> Result<(), Reas
     push_label(wire, text, |_| false).map_err(|source| Reason::Name { field, source })
 }
 
-/// Reads null, which the API writes for an empty list or map, as the empty value.
+/// Parses null, which the API writes for an empty list or map, as the empty value.
 fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,

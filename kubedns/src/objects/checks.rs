@@ -1,8 +1,8 @@
-//! What an API server refuses in an object and the records do not notice: such a file would be a
-//! surprise in a cluster, and an edit of it may change nothing.
+//! What an API server refuses in an object although the records accept it. Such a file would not
+//! work in a cluster, and an edit of it may have no effect.
 //!
-//! Core. Knows the validation of the Kubernetes API for the fields that are read; what the records
-//! themselves refuse is `project`'s.
+//! Core. Knows the validation of the Kubernetes API for the fields that are read. Rules that the
+//! records need are in `project`.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ pub fn refusals(input: &Input) -> Vec<String> {
     reasons
 }
 
-/// RFC 1123 subdomains; Services are labels.
+/// Checks for RFC 1123 subdomains; a Service must be a label.
 fn names(metadata: &Metadata, is_label: bool, reasons: &mut Vec<String>) {
     let name = &metadata.name;
     let is_right = if is_label { label(name) } else { name.split('.').all(label) };
@@ -34,7 +34,8 @@ fn names(metadata: &Metadata, is_label: bool, reasons: &mut Vec<String>) {
     }
 }
 
-/// Cluster IPs agree with one another (KEP-563) and with the type; ports have different names.
+/// Checks that cluster IPs match each other (KEP-563) and the type, and that ports have unique
+/// names.
 fn cluster_ips(ServiceObject { spec, .. }: &ServiceObject, reasons: &mut Vec<String>) {
     let one = spec.cluster_ip.as_deref().unwrap_or_default();
     let all: Vec<&str> = spec.cluster_ips.iter().map(String::as_str).collect();
@@ -63,7 +64,7 @@ fn cluster_ips(ServiceObject { spec, .. }: &ServiceObject, reasons: &mut Vec<Str
     ports(&spec.ports, true, reasons);
 }
 
-/// One cluster IP of each family at most, or `None` alone.
+/// Checks that there is at most one cluster IP of each family, or `None` alone.
 fn families(all: &[&str], reasons: &mut Vec<String>) {
     if all.len() > 1 && all.contains(&"None") {
         reasons.push("spec.clusterIPs has None beside others".to_owned());
@@ -78,7 +79,7 @@ fn families(all: &[&str], reasons: &mut Vec<String>) {
     }
 }
 
-/// A slice has a family, its endpoints have addresses, hostnames are labels.
+/// Checks that a slice has a family, its endpoints have addresses, and hostnames are labels.
 fn endpoints(slice: &EndpointSliceObject, reasons: &mut Vec<String>) {
     let family = slice.address_type.as_deref().unwrap_or_default();
     if !matches!(family, "IPv4" | "IPv6" | "FQDN") {
@@ -102,7 +103,7 @@ fn endpoints(slice: &EndpointSliceObject, reasons: &mut Vec<String>) {
     ports(&slice.ports, false, reasons);
 }
 
-/// Ports differ by name, those of a Service by number and protocol too.
+/// Checks that ports differ by name, and those of a Service also by number and protocol.
 fn ports(ports: &[PortObject], of_service: bool, reasons: &mut Vec<String>) {
     let (mut names, mut numbers) = (HashSet::new(), HashSet::new());
     for port in ports {
@@ -123,7 +124,7 @@ fn ports(ports: &[PortObject], of_service: bool, reasons: &mut Vec<String>) {
     }
 }
 
-/// Whether `text` is an RFC 1123 label in lower case.
+/// Returns whether `text` is an RFC 1123 label in lower case.
 fn label(text: &str) -> bool {
     let is_alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     (1..=LABEL_LEN_MAX).contains(&text.len())
@@ -134,7 +135,7 @@ fn label(text: &str) -> bool {
 
 /// RFC 1123 section 2.1.
 const LABEL_LEN_MAX: usize = 63;
-/// Addresses of one endpoint (KEP-752).
+/// The most addresses of one endpoint (KEP-752).
 const ADDRESSES_MAX: usize = 100;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The text of one file becomes objects, document by document.
+//! Parses the text of one file into objects, document by document.
 //!
-//! Core. Knows YAML streams, JSON and `kind: List`; does not know files, nor what objects mean. A
-//! broken document costs itself alone.
+//! Core. Knows YAML streams, JSON and `kind: List`; does not know files, nor what objects mean. If
+//! a document is broken, only that document is lost.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::project::{
 };
 use crate::watch::split::Items;
 
-/// How a file is written.
+/// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// A stream of documents, `---` between them.
@@ -23,10 +23,10 @@ pub enum Format {
     Json,
 }
 
-/// An object, and what selects it.
+/// An object, and the labels by which it can be selected.
 #[derive(Debug)]
 pub struct Labelled {
-    /// Where its document begins, counted from 1.
+    /// The line of its document, counted from 1.
     pub line: u64,
     /// The object.
     pub input: Input,
@@ -37,14 +37,14 @@ pub struct Labelled {
 /// A document or list item that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where, counted from 1.
+    /// The line, counted from 1.
     pub line: u64,
-    /// What is wrong with it, in one line.
+    /// The error, in one line.
     pub reason: String,
 }
 
-/// Reads `text`: what can be read goes to `take`, what cannot to `complain`. Objects of other kinds
-/// and empty documents are passed over.
+/// Reads `text`. Passes objects to `take` and errors to `complain`. Skips objects of other kinds
+/// and empty documents.
 pub fn read(
     text: &str,
     format: Format,
@@ -66,7 +66,7 @@ pub fn read(
     }
 }
 
-/// The documents of a YAML stream, each with the number of its first line; those with nothing but
+/// Returns the documents of a YAML stream, each with the number of its first line. Those with only
 /// comments are left out.
 fn split(text: &str) -> Vec<(u64, &str)> {
     let mut documents = Vec::new();
@@ -79,7 +79,7 @@ fn split(text: &str) -> Vec<(u64, &str)> {
     };
     for row in text.split_inclusive('\n') {
         let mark = row.trim_end();
-        // A `---` at the margin ends whatever stands before it (YAML 1.2 section 9.1.2).
+        // A `---` at the margin ends any document before it (YAML 1.2 section 9.1.2).
         if mark == "---" || mark.starts_with("--- ") || mark.starts_with("---\t") {
             close(start, at, start_line);
             (start, start_line) = (at, line);
@@ -111,7 +111,7 @@ enum Body<'a> {
     Item(serde_json::Value),
 }
 
-/// What every object begins with.
+/// The fields that every object has.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Head {
@@ -133,7 +133,7 @@ struct List {
 }
 
 impl Document<'_> {
-    /// Reads one object or a list; `list_kind` is what the items of a typed list are.
+    /// Reads one object or a list. `list_kind` is the kind of the items of a typed list.
     fn read(
         self,
         list_kind: Option<(&str, &str)>,
@@ -182,7 +182,7 @@ impl Document<'_> {
             }
         };
         if let Body::Json(text) = self.body {
-            // One item at a time: such lists may hold a whole cluster.
+            // One item at a time, because such lists can contain a whole cluster.
             let mut items = Items::default();
             items.push(text.as_bytes());
             let mut number = 1;
@@ -223,7 +223,8 @@ impl Document<'_> {
     }
 }
 
-/// Errors without a drawing of the text; files as large as a cluster needs them.
+/// Returns options for errors without an excerpt of the text, and for files as large as a cluster
+/// needs.
 fn yaml_options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         with_snippet: false,
@@ -234,15 +235,15 @@ fn yaml_options() -> serde_saphyr::Options {
     }
 }
 
-/// What is wrong, without the place: that counts from the document's first line, and a [`Problem`]
-/// has the one in the file.
+/// Returns the first line of an error without the position, because that counts from the document's
+/// first line, and a [`Problem`] has the line in the file.
 fn first_line(error: &dyn std::fmt::Display) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default().trim();
     line.rsplit_once(" at line ").map_or(line, |(reason, _)| reason).to_owned()
 }
 
-/// A `kind: List` in YAML may have this many nodes: some 100,000 small objects.
+/// The most nodes of a `kind: List` in YAML: some 100,000 small objects.
 const YAML_NODES_MAX: usize = 10_000_000;
 
 #[cfg(test)]

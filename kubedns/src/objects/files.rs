@@ -1,6 +1,6 @@
-//! Which files of a directory hold objects, and what of them has changed.
+//! Which files of a directory contain objects, and which of them have changed.
 //!
-//! Edge. Everything in a directory may be odd: what is not a plain file is named and passed over.
+//! Edge. A directory can contain any entry: if one is not a plain file, it is reported and skipped.
 
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use super::document::Format;
 pub(super) struct Found {
     /// Plain files, in the order of their names.
     pub files: Vec<Stamp>,
-    /// What has the name of such a file and cannot be read, and why.
+    /// Entries that have the name of such a file but cannot be read, and why.
     pub odd: Vec<(PathBuf, String)>,
 }
 
-/// One file as it is now.
+/// The current state of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub path: PathBuf,
@@ -27,9 +27,9 @@ pub(super) struct Stamp {
 }
 
 impl Found {
-    /// The files at `path`, a plain file or a directory.
+    /// Finds the files at `path`, a plain file or a directory.
     ///
-    /// Fails if `path` itself is something else or cannot be read, and if its files are larger than
+    /// Fails if `path` itself is neither or cannot be read, and if its files are larger than
     /// `len_max` bytes together.
     pub fn at(path: &Path, len_max: u64) -> Result<Self, ObjectsError> {
         let failed = |source| ObjectsError::Read { path: path.to_owned(), source };
@@ -60,7 +60,7 @@ impl Found {
                     }
                     found.files.push(stamp);
                 }
-                // Gone since it was listed, such as a file that an editor replaces.
+                // It was removed after it was listed, such as a file that an editor replaces.
                 Err(error)
                     if error.kind() == ErrorKind::NotFound && path.symlink_metadata().is_err() => {}
                 Err(error) => found.odd.push((path, error.to_string())),
@@ -79,7 +79,7 @@ fn stamp(path: &Path) -> std::io::Result<Stamp> {
     Ok(Stamp { path: path.to_owned(), len: metadata.len(), modified })
 }
 
-/// How the file is written, by its name.
+/// Returns the format of the file, by its name.
 pub(super) fn format(path: &Path) -> Option<Format> {
     match path.extension()?.to_str()? {
         "yaml" | "yml" => Some(Format::Yaml),

@@ -1,4 +1,4 @@
-//! Addresses as the API writes them.
+//! Addresses in the spellings of the API.
 //!
 //! Core. Knows the texts that API servers accept; does not know which field holds them.
 
@@ -8,7 +8,7 @@ use shared::prefix::Prefix;
 
 use super::{LeftOut, Reason};
 
-/// Reads an address as Kubernetes reads it, or returns `None` if an API server refuses it.
+/// Parses an address as Kubernetes does. Returns `None` if an API server refuses it.
 ///
 /// API servers up to 1.35 accept, and keep, spellings that most parsers refuse (KEP-4858): leading
 /// zeros, which do not make a number octal, and IPv4 written as IPv6 (`::ffff:10.1.0.7`), which is
@@ -50,8 +50,8 @@ pub(super) fn parse_all<'t>(
     Ok(addresses)
 }
 
-/// Reads the ranges of addresses in `field`, such as `10.96.0.0/12`. Bits behind the prefix do not
-/// count.
+/// Reads the ranges of addresses in `field`, such as `10.96.0.0/12`. Bits after the prefix are
+/// ignored.
 ///
 /// A text that is not a range is noted in `left_out`, and so are all beyond [`ADDRESSES_MAX`].
 pub(super) fn parse_ranges<'t>(
@@ -74,7 +74,7 @@ pub(super) fn parse_ranges<'t>(
     ranges.into()
 }
 
-/// An address and how many of its bits all share.
+/// Parses an address and the length of the prefix.
 fn parse_range(text: &str) -> Option<Prefix> {
     let (text, bits) = text.split_once('/')?;
     let address = parse(text)?;
@@ -88,7 +88,7 @@ fn parse_range(text: &str) -> Option<Prefix> {
     (bits <= max).then(|| Prefix::of(address, bits))
 }
 
-/// Four decimal numbers. The zeros before each are not counted.
+/// Parses four decimal numbers. Leading zeros are ignored.
 fn v4(text: &str) -> Option<Ipv4Addr> {
     let mut octets = [0; 4];
     let mut parts = text.split('.');
@@ -103,7 +103,7 @@ fn v4(text: &str) -> Option<Ipv4Addr> {
     parts.next().is_none().then(|| octets.into())
 }
 
-/// Eight groups (RFC 4291 section 2.2), of which `::` stands for at least one.
+/// Parses eight groups (RFC 4291 section 2.2), where `::` replaces at least one.
 fn v6(text: &str) -> Option<Ipv6Addr> {
     let mut groups = [0; 8];
     let Some((head, tail)) = text.split_once("::") else {
@@ -119,8 +119,8 @@ fn v6(text: &str) -> Option<Ipv6Addr> {
     Some(groups.into())
 }
 
-/// Reads the groups in `text` into `groups`, the last two of which may be an IPv4 address if
-/// `ends_in_v4`. Returns how many there are.
+/// Reads the groups in `text` into `groups`. If `ends_in_v4`, the last two can be an IPv4 address.
+/// Returns how many there are.
 fn read_groups(text: &str, ends_in_v4: bool, groups: &mut [u16; 8]) -> Option<usize> {
     let mut count = 0;
     let mut parts = text.split(':').peekable();
@@ -142,7 +142,7 @@ fn read_groups(text: &str, ends_in_v4: bool, groups: &mut [u16; 8]) -> Option<us
     Some(count)
 }
 
-/// An object may have this many addresses of its own. The API allows one of each family;
+/// The most addresses that an object can have of its own. The API allows one of each family, but
 /// implementations of ServiceImport are not bound to that.
 const ADDRESSES_MAX: usize = 16;
 

@@ -10,7 +10,7 @@ use super::{LeftOut, Metadata, PortObject, Reason, address, label, null_is_defau
 use crate::name::{dashed, push_label};
 use crate::records::{Endpoint, LABELS_LEN_MAX, Ports, Slice, State};
 
-/// The fields of an EndpointSlice that matter.
+/// The fields of an EndpointSlice that are used.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EndpointSliceObject {
@@ -26,38 +26,38 @@ pub struct EndpointSliceObject {
     pub ports: Vec<PortObject>,
 }
 
-/// The fields of one endpoint that matter.
+/// The fields of one endpoint that are used.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EndpointObject {
     /// Its addresses, of the slice's family.
     #[serde(deserialize_with = "null_is_default")]
     pub addresses: Vec<String>,
-    /// What state it is in.
+    /// Its state.
     #[serde(deserialize_with = "null_is_default")]
     pub conditions: Conditions,
     /// Its hostname.
     pub hostname: Option<String>,
     /// Its topology zone.
     pub zone: Option<String>,
-    /// The object behind it.
+    /// The object that it belongs to.
     #[serde(deserialize_with = "null_is_default")]
     pub target_ref: TargetRef,
 }
 
-/// The conditions of an endpoint (KEP-1672); nil is what the API says of each.
+/// The conditions of an endpoint (KEP-1672); a missing one is nil.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Conditions {
     /// Nil means true.
     pub ready: Option<bool>,
-    /// Nil means what `ready` says.
+    /// Nil means the value of `ready`.
     pub serving: Option<bool>,
     /// Nil means false.
     pub terminating: Option<bool>,
 }
 
-/// The object behind an endpoint.
+/// The object that an endpoint belongs to.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct TargetRef {
@@ -69,18 +69,18 @@ pub struct TargetRef {
     pub name: Option<String>,
 }
 
-/// What an EndpointSlice gives to the zones, at least to one.
+/// The slices of an EndpointSlice in the zones, at least in one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slices {
-    /// To the cluster domain: it belongs to a Service.
+    /// In the cluster domain, if it belongs to a Service.
     pub own: Option<Slice>,
-    /// To the domain of a clusterset: it belongs to a ServiceImport.
+    /// In the domain of a clusterset, if it belongs to a ServiceImport.
     pub imported: Option<Box<Slice>>,
 }
 
 impl EndpointSliceObject {
-    /// Gives each endpoint without hostname the name of its Pod for one, where that is a label; an
-    /// endpoint with another name keeps its generated label.
+    /// Uses the name of its Pod as the hostname of each endpoint without one, if the name is a
+    /// label. An endpoint with another name keeps its generated label.
     pub fn name_by_pods(&mut self) {
         let namespace = self.metadata.namespace();
         for endpoint in &mut self.endpoints {
@@ -92,20 +92,21 @@ impl EndpointSliceObject {
         }
     }
 
-    /// What the records keep of it, or `None` if it belongs neither to a Service nor to a
-    /// ServiceImport, or holds names instead of addresses.
+    /// Returns the part that the records keep, or `None` if it belongs neither to a Service nor to
+    /// a ServiceImport, or contains names instead of addresses.
     ///
-    /// An address that cannot be read costs itself alone; the names of ports that do not fit are
-    /// left out as well. Otherwise a slice is taken whole or not at all, because a part of it would
-    /// look like a complete set: hostnames and ports that an API server would have refused cost the
-    /// slice, and so does a missing name of the cluster that it was imported from, in that zone.
+    /// If an address cannot be parsed, only that address is left out. Port names that do not fit
+    /// are left out too. Otherwise a slice is used in full or not at all, because a part of it
+    /// would look like a complete set. It is left out if a hostname or a port is not valid in the
+    /// API. In the domain of a clusterset it is also left out if the name of the cluster that it
+    /// was imported from is missing.
     pub(super) fn project(&self, left_out: &mut LeftOut) -> Option<Slices> {
         let labels = &self.metadata.labels;
         let own = labels.service_name.as_deref().map(|service| self.slice(service, &[], left_out));
         let own = taken(own, left_out);
         let imported = labels.imported_name.as_deref().map(|service| {
             let cluster = cluster_labels(labels.source_cluster.as_deref())?;
-            // What is left out of both zones is noted once.
+            // Addresses that are left out of both zones must be noted once.
             let mut again = LeftOut::default();
             let noted = if own.is_some() { &mut again } else { &mut *left_out };
             self.slice(service, &cluster, noted)
@@ -114,8 +115,9 @@ impl EndpointSliceObject {
         (own.is_some() || imported.is_some()).then_some(Slices { own, imported })
     }
 
-    /// Its endpoints as those of `service`, each with the labels of `cluster`, in wire form, behind
-    /// its own; none for those of this cluster. A cluster's name may have several (KEP-2149).
+    /// Returns its endpoints as those of `service`, each with the labels of `cluster`, in wire
+    /// form, after its own; empty for this cluster. A cluster's name can have several labels
+    /// (KEP-2149).
     fn slice(
         &self,
         service: &str,
@@ -161,7 +163,7 @@ impl EndpointSliceObject {
         Ok(Some(Slice::pack(key, name.into(), endpoints, ports, pods)))
     }
 
-    /// `NAMESPACE/NAME`. Fails if an API server would have refused the name.
+    /// Returns `NAMESPACE/NAME`. Fails if an API server would have refused the name.
     fn name(&self) -> Result<String, Reason> {
         let name = &self.metadata.name;
         let is_of_names = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
@@ -172,7 +174,7 @@ impl EndpointSliceObject {
     }
 }
 
-/// What one zone gets, or `None`, and the reason in `left_out`.
+/// Returns the slice of one zone. Notes the reason in `left_out` if it must be left out.
 fn taken(slice: Option<Result<Option<Slice>, Reason>>, left_out: &mut LeftOut) -> Option<Slice> {
     match slice.transpose() {
         Ok(slice) => slice.flatten(),
@@ -183,7 +185,7 @@ fn taken(slice: Option<Result<Option<Slice>, Reason>>, left_out: &mut LeftOut) -
     }
 }
 
-/// The labels of the cluster that a slice was imported from, in wire form.
+/// Returns the labels of the cluster that a slice was imported from, in wire form.
 fn cluster_labels(cluster: Option<&str>) -> Result<Vec<u8>, Reason> {
     let cluster = cluster.ok_or(Reason::NoCluster)?;
     if cluster.len() > LABEL_VALUE_MAX {
@@ -196,9 +198,9 @@ fn cluster_labels(cluster: Option<&str>) -> Result<Vec<u8>, Reason> {
     Ok(wire)
 }
 
-/// What stands left of the Service in the name of an imported endpoint, in wire form: its hostname
-/// or else its generated label, and its cluster (KEP-1645, specification 2.4.1). A key of `key_len`
-/// bytes follows.
+/// Returns the labels left of the Service in the name of an imported endpoint, in wire form: its
+/// hostname or else its generated label, and its cluster (KEP-1645, specification 2.4.1). A key of
+/// `key_len` bytes must fit after them.
 fn imported_host(
     own: &[u8],
     address: IpAddr,
@@ -214,8 +216,8 @@ fn imported_host(
     Ok([own, cluster].concat().into())
 }
 
-/// A topology zone as a name in wire form, such as `us-west-2a.` or `corp.example.com.`; nothing
-/// where its value is none.
+/// Returns a topology zone as a name in wire form, such as `us-west-2a.` or `corp.example.com.`;
+/// empty if `value` is not a valid name.
 pub(crate) fn topology_zone(value: &str) -> Box<[u8]> {
     let mut wire = Vec::new();
     let mut labels = value.split('.');
@@ -226,7 +228,7 @@ pub(crate) fn topology_zone(value: &str) -> Box<[u8]> {
 }
 
 impl EndpointObject {
-    /// Its hostname as a label in wire form, empty where it has none.
+    /// Returns its hostname as a label in wire form, empty if it has no hostname.
     fn host(&self) -> Result<Box<[u8]>, Reason> {
         let mut wire = Vec::new();
         if let Some(hostname) = self.hostname.as_deref().filter(|hostname| !hostname.is_empty()) {
@@ -235,7 +237,7 @@ impl EndpointObject {
         Ok(wire.into())
     }
 
-    /// Whether a Pod of `namespace` is behind it.
+    /// Returns whether it is a Pod of `namespace`.
     fn is_pod_of(&self, namespace: &str) -> bool {
         let target = &self.target_ref;
         target.kind.as_deref() == Some("Pod")
@@ -256,16 +258,16 @@ impl Conditions {
     }
 }
 
-/// The label that names the cluster a slice was imported from (KEP-1645).
+/// The label with the name of the cluster that a slice was imported from (KEP-1645).
 const SOURCE_CLUSTER: &str = "multicluster.kubernetes.io/source-cluster";
 const SOURCE_CLUSTER_FIELD: &str = "the label multicluster.kubernetes.io/source-cluster";
-/// An object's name has at most this many characters: the API's own limit.
+/// The most characters of an object's name: the API's own limit.
 const OBJECT_NAME_MAX: usize = 253;
-/// An EndpointSlice holds at most this many endpoints: the API's own limit.
+/// The most endpoints of an EndpointSlice: the API's own limit.
 const ENDPOINTS_MAX: usize = 1_000;
-/// A label's value has at most this many characters: the API's own limit.
+/// The most characters of a label's value: the API's own limit.
 const LABEL_VALUE_MAX: usize = 63;
-/// An endpoint holds at most this many addresses: the API's own limit.
+/// The most addresses of an endpoint: the API's own limit.
 const ADDRESSES_MAX: usize = 100;
 
 #[cfg(test)]

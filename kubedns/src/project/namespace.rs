@@ -1,13 +1,13 @@
-//! A Namespace, reduced to the fact that it is there.
+//! A Namespace, reduced to the fact that it exists.
 //!
-//! Core. Knows `v1` Namespace; does not know what lives in it.
+//! Core. Knows `v1` Namespace; does not know which objects it contains.
 
 use serde::Deserialize;
 
 use super::{Metadata, Reason, label};
 use crate::records::Namespace;
 
-/// The fields of a Namespace that matter.
+/// The fields of a Namespace that are used.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct NamespaceObject {
@@ -16,7 +16,7 @@ pub struct NamespaceObject {
 }
 
 impl NamespaceObject {
-    /// What the records keep of it. Fails where its name is no label.
+    /// Returns the part that the records keep. Fails if its name is not a label.
     pub fn project(&self) -> Result<Namespace, Reason> {
         let mut wire = Vec::with_capacity(self.metadata.name.len() + 1);
         label(&mut wire, "metadata.name", &self.metadata.name)?;

@@ -1,6 +1,6 @@
-//! A Node, reduced to where it is, its zone and region, and to the addresses of its Pods.
+//! A Node, reduced to its zone and region, and to the addresses of its Pods.
 //!
-//! Core. Knows the topology labels of `v1` Node as far as federations need them, and `podCIDRs`.
+//! Core. Knows the topology labels of `v1` Node that federations need, and `podCIDRs`.
 
 use serde::Deserialize;
 use shared::prefix::Prefix;
@@ -9,7 +9,7 @@ use super::{LeftOut, Metadata, Reason, address, null_is_default};
 use crate::name::Name;
 use crate::records::Locality;
 
-/// The fields of a Node that matter.
+/// The fields of a Node that are used.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct NodeObject {
@@ -20,11 +20,11 @@ pub struct NodeObject {
     pub spec: NodeSpec,
 }
 
-/// The fields of `spec` that matter.
+/// The fields of `spec` that are used.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeSpec {
-    /// The range from which its Pods get addresses, as API servers before 1.16 write it.
+    /// The range from which its Pods get addresses, in the form of API servers before 1.16.
     #[serde(rename = "podCIDR")]
     pub pod_cidr: Option<String>,
     /// The ranges from which its Pods get addresses, at most one of each family; the first is
@@ -33,20 +33,20 @@ pub struct NodeSpec {
     pub pod_cidrs: Vec<String>,
 }
 
-/// What the records keep of a Node.
+/// The part of a Node that the records keep.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeFacts {
-    /// Where it is. `None` if its labels do not give both zone and region.
+    /// Its locality. `None` if its labels do not contain both zone and region.
     pub locality: Option<Locality>,
-    /// The addresses of its Pods; none if something else than the API server gives these out.
+    /// The addresses of its Pods; empty if the API server does not assign them.
     pub pod_cidrs: Box<[Prefix]>,
 }
 
 impl NodeObject {
-    /// What the records keep of it.
+    /// Returns the part that the records keep.
     ///
-    /// The labels of today come before those of beta times (well-known labels of Kubernetes). A
-    /// label that cannot stand in a name, and a range that is none, cost themselves alone.
+    /// Current labels win over beta labels (well-known labels of Kubernetes). If a label cannot be
+    /// part of a name, or a range is not valid, only that label or range is left out.
     pub(super) fn project(&self, left_out: &mut LeftOut) -> NodeFacts {
         let locality = self.locality().unwrap_or_else(|reason| {
             left_out.note(reason);
@@ -58,7 +58,7 @@ impl NodeObject {
         NodeFacts { locality, pod_cidrs: address::parse_ranges("spec.podCIDRs", texts, left_out) }
     }
 
-    /// Where it is: nothing unless the labels give both zone and region.
+    /// Returns its locality; `None` if the labels do not contain both zone and region.
     fn locality(&self) -> Result<Option<Locality>, Reason> {
         let labels = &self.metadata.labels;
         let zone = first([&labels.zone, &labels.zone_beta]);
@@ -70,7 +70,7 @@ impl NodeObject {
     }
 }
 
-/// The first that says anything.
+/// Returns the first text that is not empty.
 fn first(texts: [&Option<String>; 2]) -> Option<&str> {
     texts.into_iter().flatten().map(String::as_str).find(|text| !text.is_empty())
 }

@@ -1,13 +1,13 @@
 //! A Pod, reduced to its namespace and addresses.
 //!
-//! Core. Knows `v1` Pod as far as verified pod names need it.
+//! Core. Knows the parts of `v1` Pod that verified pod names need.
 
 use serde::Deserialize;
 
 use super::{LeftOut, Metadata, Reason, address, label, null_is_default};
 use crate::records::Pod;
 
-/// The fields of a Pod that matter.
+/// The fields of a Pod that are used.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct PodObject {
@@ -18,11 +18,11 @@ pub struct PodObject {
     pub status: PodStatus,
 }
 
-/// The fields of `status` that matter.
+/// The fields of `status` that are used.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct PodStatus {
-    /// Where the Pod is in its life.
+    /// The phase of the Pod's life cycle.
     pub phase: Option<String>,
     /// Its first address.
     #[serde(rename = "podIP")]
@@ -41,10 +41,11 @@ pub struct PodIp {
 }
 
 impl PodObject {
-    /// What the records keep of it, or `None` if the Pod has ended or has no address yet.
+    /// Returns the part that the records keep, or `None` if the Pod has ended or has no address
+    /// yet.
     ///
-    /// An address that cannot be read is left out. Fails on a namespace that is not a label, and if
-    /// no address can be read.
+    /// An address that cannot be parsed is left out. Fails on a namespace that is not a label, and
+    /// if no address can be parsed.
     pub(super) fn project(&self, left_out: &mut LeftOut) -> Result<Option<Pod>, Reason> {
         let status = &self.status;
         if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {

@@ -1,16 +1,16 @@
-//! Ports as Services and EndpointSlices write them, packed.
+//! Ports of Services and EndpointSlices, packed.
 //!
-//! Core. Knows the API's port lists; does not know what SRV makes of them.
+//! Core. Knows the API's port lists; does not know how SRV uses them.
 
 use super::{LeftOut, PortObject, Reason};
 use crate::name::push_port_label;
 use crate::records::{Ports, Protocol};
 
 impl Ports {
-    /// The ports of `objects` that have a number, packed.
+    /// Packs the ports of `objects` that have a number.
     ///
-    /// A port whose name has no SRV name is taken without it. Fails on names that are not a label,
-    /// unknown protocols and numbers outside 1 to 65535.
+    /// If a port's name cannot be an SRV label, the port is packed without it. Fails on names that
+    /// are not a label, unknown protocols and numbers outside 1 to 65535.
     pub(super) fn project(objects: &[PortObject], left_out: &mut LeftOut) -> Result<Self, Reason> {
         let count = objects.len();
         if count > PORTS_MAX {
@@ -43,6 +43,6 @@ impl Ports {
     }
 }
 
-/// An EndpointSlice holds at most this many ports (API limit 20,000 since 1.33, 100 before); SRV
-/// cannot show more.
+/// The most ports of an EndpointSlice (API limit 20,000 since 1.33, 100 before). SRV cannot show
+/// more.
 const PORTS_MAX: usize = 20_000;
