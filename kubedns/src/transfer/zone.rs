@@ -1,6 +1,6 @@
 //! The names of each zone, and their records from SOA to SOA.
 //!
-//! Core. Leaves out what is made up when it is asked for: pod names of addresses nobody has seen,
+//! Core. Leaves out names that are only made for a query: pod names of unverified addresses,
 //! wildcards and topology zones. Does not know which records a name has.
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use crate::records::{Entry, NS, Node, PodMode, PortName, Records, Shape, TYPES, 
 type Named<'r> = (Arc<[u8]>, Node<'r>);
 type Names<'r> = Box<dyn Iterator<Item = Named<'r>> + Send + 'r>;
 
-/// Every record of the zone at `apex`, its SOA first and last (RFC 5936 section 2.2).
+/// Returns every record of the zone at `apex`, its SOA first and last (RFC 5936 section 2.2).
 pub fn records(records: &Records, apex: Apex) -> Rows<'_> {
     let Some(zone) = apex.zone(records) else { return Box::new(std::iter::empty()) };
     let walk = Walk::whole(zone);
@@ -33,7 +33,7 @@ pub fn records(records: &Records, apex: Apex) -> Rows<'_> {
     Box::new(names(records, apex).flat_map(rows).chain(soa))
 }
 
-/// Every name of the zone at `apex` that owns records, the apex first.
+/// Returns every name of the zone at `apex` that owns records, the apex first.
 pub(super) fn names(records: &Records, apex: Apex) -> Names<'_> {
     let Some(records) = apex.zone(records) else { return Box::new(std::iter::empty()) };
     let own = |labels: &[u8], node| std::iter::once((labels.into(), node));
@@ -49,7 +49,7 @@ pub(super) fn names(records: &Records, apex: Apex) -> Names<'_> {
     }
 }
 
-/// The name of a Service, of its ports, and of its endpoints.
+/// Returns the name of a Service, of its ports, and of its endpoints.
 fn of_service(entry: &Entry) -> Names<'_> {
     let own: Arc<[u8]> = [entry.key(), &b"\x03svc"[..]].concat().into();
     if let Some(Shape::ExternalName(target)) = entry.service().map(|service| &service.shape) {
@@ -74,7 +74,7 @@ fn of_service(entry: &Entry) -> Names<'_> {
     Box::new(service.chain(ports).chain(endpoints))
 }
 
-/// Pods that are known to exist.
+/// Returns the pods that are known to exist.
 fn pods(records: &Records) -> impl Iterator<Item = Named<'_>> + Send {
     let is_verified = records.zone().pods == PodMode::Verified;
     let pods = is_verified.then(|| records.pod_addresses()).into_iter().flatten();
@@ -84,7 +84,7 @@ fn pods(records: &Records) -> impl Iterator<Item = Named<'_>> + Send {
     })
 }
 
-/// The reverse name of every address of one family that points to a name.
+/// Returns the reverse name of every address of one family that points to a name.
 fn pointers(records: &Records, v6: bool) -> impl Iterator<Item = Named<'_>> + Send {
     let suffix = if v6 { IP6_ARPA } else { IN_ADDR_ARPA };
     records.named_addresses(v6).map(move |address| {
