@@ -1,7 +1,7 @@
-//! News in, records out: the one task that owns the store's writer.
+//! Turns news into records: the one task that owns the store's writer.
 //!
-//! Seam. Applies a burst of news and publishes once; opens the store when everything was listed.
-//! Does not know where news come from, nor what records are made of.
+//! Seam. Applies a burst of news and publishes once; opens the store after everything was listed.
+//! Does not know which task sends the news, nor what records are made of.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -19,7 +19,7 @@ use crate::programming::{Programming, Waiting};
 use crate::project::{Change, Kind, ObjectId};
 use crate::store::{Published, Relist, Writer};
 
-/// What the publisher counts.
+/// The counters of the publisher.
 #[derive(Debug, Default)]
 pub struct Counts {
     /// How long changes took to be published.
@@ -28,20 +28,20 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// How many objects of that kind are left out because they break the rules.
+    /// Returns how many objects of that kind are left out because they break the rules.
     pub fn rejected(&self, kind: Kind) -> usize {
         self.rejected[kind as usize].load(Ordering::Relaxed)
     }
 }
 
-/// The store's writer at work.
+/// The task that applies news to the store's writer.
 #[derive(Debug)]
 pub struct Publisher {
     writer: Writer,
     changes: watch::Sender<Changes>,
-    /// One per kind, dropped when the records show every object of it.
+    /// One per kind, dropped after all of its objects have been published.
     blockers: Vec<Blocker>,
-    /// What has never been listed in full.
+    /// Scopes that have not been listed in full yet.
     awaited: HashSet<Scope>,
     relists: HashMap<Scope, Relist>,
     /// The highest resource version seen.
@@ -53,8 +53,8 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes through `writer`, notes in `changes` what changed, and drops the blocker of a kind
-    /// (by the name of its collection) when all of `scopes` of that kind have been listed.
+    /// Publishes through `writer` and adds the changes to `changes`. Drops the blocker of a kind
+    /// (by the name of its collection) after all of `scopes` of that kind have been listed.
     pub fn new(
         writer: Writer,
         changes: watch::Sender<Changes>,
@@ -74,12 +74,12 @@ impl Publisher {
         }
     }
 
-    /// What is counted on the way.
+    /// Returns the counters.
     pub fn counts(&self) -> Arc<Counts> {
         Arc::clone(&self.counts)
     }
 
-    /// Takes news until `stopping`, or until nobody has any.
+    /// Applies news until `stopping`, or until every sender is dropped.
     pub async fn run(
         mut self,
         mut news: mpsc::Receiver<News>,
@@ -96,7 +96,7 @@ impl Publisher {
                 return Ok(());
             }
             burst.drain(..).for_each(|news| self.take(news));
-            self.publish(); // what changed is in `changes`
+            self.publish(); // the changes are in `changes`
         }
     }
 
@@ -140,8 +140,8 @@ impl Publisher {
         }
     }
 
-    /// Publishes all that was taken. Returns what that changed; `None` if it changed nothing, or if
-    /// not everything was listed.
+    /// Publishes everything that was applied. Returns what changed; `None` if no name changed, or
+    /// if not everything was listed.
     pub fn publish(&mut self) -> Option<Published> {
         let ranges = Arc::clone(self.writer.draft().ranges());
         self.writer.prepare();
@@ -159,7 +159,7 @@ impl Publisher {
             let source = now.source().word();
             match ranges.source() == now.source() {
                 false => tracing::info!(source, ranges = %now, "cluster ranges"),
-                true => tracing::debug!(source, ranges = %now, "cluster ranges"), // a Node came
+                true => tracing::debug!(source, ranges = %now, "cluster ranges"), // a new Node
             }
         }
         self.waiting.clear();
@@ -181,7 +181,7 @@ impl Publisher {
         published
     }
 
-    /// Whether a list is under way that may bring `object`, however old it is.
+    /// Returns whether a list that can contain `object` is in progress; then its change can be old.
     fn is_listing(&self, object: &ObjectId) -> bool {
         self.relists.keys().any(|scope| {
             let of_namespace = scope.namespace.as_deref();
@@ -215,11 +215,12 @@ impl Publisher {
     }
 }
 
-/// News that wait for the publisher; whoever has more waits as well.
+/// The most news that can wait for the publisher. If the channel is full, senders wait too.
 pub const NEWS_MAX: usize = 512;
-/// News that are published together.
+/// The most news that are published together.
 const BURST_MAX: usize = 256;
-/// Objects left out that are remembered by name; a bound against a cluster full of them.
+/// The most objects that are kept by name after they were left out, a bound against a flood of
+/// them.
 const REJECTED_MAX: usize = 1_000;
 
 #[cfg(test)]

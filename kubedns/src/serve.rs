@@ -1,5 +1,5 @@
-//! The handler of the DNS listener: the records as published last, and a turn for each query; zone
-//! transfers go to a task of their own.
+//! The handler of the DNS listener: the last published records, and a turn for each query. Zone
+//! transfers are handled by a separate task.
 //!
 //! Seam. Knows the listener and the store; holds no rule of DNS.
 
@@ -15,21 +15,21 @@ use crate::answer::answer;
 use crate::store::Reader;
 use crate::transfer;
 
-/// Answers from what the store shows.
+/// Answers with the records of the store.
 #[derive(Debug)]
 pub struct Answers {
     reader: Reader,
-    /// Who may transfer zones.
+    /// The addresses that can transfer zones.
     transfer: Box<[Prefix]>,
 }
 
 impl Answers {
-    /// Answers from `reader`; clients in one of `transfer` may transfer zones.
+    /// Creates a handler for `reader`. Clients in one of `transfer` can transfer zones.
     pub fn new(reader: Reader, transfer: impl Into<Box<[Prefix]>>) -> Self {
         Self { reader, transfer: transfer.into() }
     }
 
-    /// Whether `query` wants a zone that this client may have.
+    /// Returns whether `query` asks for a transfer and this client is allowed to get it.
     fn is_transfer(&self, query: &Query<'_>, asked: &Asked) -> bool {
         matches!(query.qtype, rtype::AXFR | rtype::IXFR)
             && query.qclass == class::IN
@@ -49,7 +49,7 @@ impl Handler for Answers {
     }
 }
 
-/// A number that differs from query to query, per thread: no thread waits for another.
+/// Returns a number that differs from query to query, per thread, so that threads need not wait.
 fn next_turn() -> u32 {
     thread_local! {
         static TURN: Cell<u32> = const { Cell::new(0) };

@@ -1,8 +1,8 @@
-//! The last known state in a file: written while all is well, read at a start without an API
-//! server.
+//! The last known state in a file. It is written while kubedns works, and read at a start without
+//! an API server.
 //!
-//! Edge. Knows the file, when it is written and what became of that; what stands in it is the
-//! business of `codec` and `objects`. A file is used as a whole or not at all.
+//! Edge. Knows the file, when it is written and with which result; its content is defined by
+//! `codec` and `objects`. A file is used in full or not at all.
 //!
 //! ```text
 //! start ── file ──▶ restore ──▶ store: answers at once, marked as stale ── lists ──▶ difference
@@ -33,21 +33,21 @@ use crate::watch::progress::Progress;
 
 use codec::{Decoded, Header, Refused, encode};
 
-/// What the program begins with.
+/// The parts that the program starts with.
 pub struct Start {
-    /// The store, with what the snapshot says in it where there is a good one.
+    /// The store, with the objects of the snapshot if it could be used.
     pub writer: Writer,
-    /// Reads it.
+    /// Reads the store.
     pub reader: Reader,
-    /// The log of changes that goes with it.
+    /// The log of changes of the store.
     pub changes: Changes,
-    /// Keeps the file; nothing without one.
+    /// Writes the file; `None` without a path.
     pub keeper: Option<Keeper>,
 }
 
-/// Reads the snapshot at `path`, where there is one, that a kubedns with `identity` wrote.
+/// Reads the snapshot at `path`, if any, that a kubedns with `identity` wrote.
 ///
-/// A file that cannot be used is logged with the reason, and the program begins empty.
+/// If a file cannot be used, the reason is logged, and the program starts with an empty store.
 pub fn start(path: Option<&Path>, identity: String, zone: Zone) -> Start {
     let (mut writer, mut reader) = store::new(zone.clone());
     let mut changes = Changes::new(unix_ms());
@@ -85,19 +85,19 @@ pub fn start(path: Option<&Path>, identity: String, zone: Zone) -> Start {
     }
 }
 
-/// A store as a snapshot had it.
+/// A store with the objects of a snapshot.
 pub struct Restored {
-    /// What the snapshot says of itself.
+    /// The header of the snapshot.
     pub header: Header,
     /// The store.
     pub writer: Writer,
-    /// Reads it.
+    /// Reads the store.
     pub reader: Reader,
 }
 
-/// Makes a store of `file`, the snapshot of a kubedns with `identity`.
+/// Creates a store from `file`, the snapshot of a kubedns with `identity`.
 ///
-/// Fails on anything but a whole one.
+/// Fails if it is not a complete snapshot of such a kubedns.
 pub fn restore(file: &[u8], identity: &str, zone: Zone) -> Result<Restored, Refused> {
     let decoded = Decoded::open(file, identity)?;
     let header = decoded.header;
@@ -110,17 +110,17 @@ pub fn restore(file: &[u8], identity: &str, zone: Zone) -> Result<Restored, Refu
     Ok(Restored { header, writer, reader })
 }
 
-/// How the file fares.
+/// The state of the file.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    /// When what stands in the file was known to hold, in milliseconds since 1970; nothing without
-    /// a good file.
+    /// When the content of the file was last confirmed, in milliseconds since 1970; `None` without
+    /// a valid file.
     pub as_of_ms: Option<u64>,
-    /// How long the file is.
+    /// The length of the file.
     pub len_bytes: u64,
-    /// Why what was found at the start is not used.
+    /// Why the file found at the start is not used.
     pub refused: Option<Arc<str>>,
-    /// Why it could not be written the last time.
+    /// Why the last write failed.
     pub error: Option<Arc<str>>,
     /// How often it was written.
     pub writes: u64,
@@ -129,12 +129,14 @@ pub struct State {
 }
 
 impl State {
-    /// How long ago what stands in the file was known to hold; nothing without a good file.
+    /// Returns how long ago the content of the file was last confirmed; `None` without a valid
+    /// file.
     pub fn age(&self, now_ms: u64) -> Option<Duration> {
         self.as_of_ms.map(|as_of_ms| Duration::from_millis(now_ms.saturating_sub(as_of_ms)))
     }
 
-    /// The line `snapshot` of `/readyz?verbose`; `in_use` says that answers come from it.
+    /// Returns the line `snapshot` of `/readyz?verbose`. `in_use` means that answers are from the
+    /// file.
     pub fn check(&self, in_use: bool, now_ms: u64) -> Check {
         let age_secs = self.age(now_ms).unwrap_or_default().as_secs();
         match (&self.error, &self.refused) {
@@ -157,15 +159,16 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// How the file fares.
+    /// Returns the state of the file.
     pub fn state(&self) -> watch::Receiver<State> {
         self.state.subscribe()
     }
 
-    /// Writes the file when `changes` tells of something new, at most every half a minute; now
-    /// and then without anything new, because it still holds; and at the end, when `stopping`.
+    /// Writes the file after `changes` has a new publication, at most every half a minute. Also
+    /// rewrites it from time to time without a change, to confirm it, and once more when
+    /// `stopping`.
     ///
-    /// `watches` say when the records were known to hold last.
+    /// `watches` have the time at which the records were last confirmed.
     pub async fn run(
         self,
         reader: Reader,
@@ -204,7 +207,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Writes what `reader` shows, unless that came from the file itself.
+    /// Writes the records of `reader`, unless they were read from the file itself.
     async fn write(
         &self,
         reader: &Reader,
@@ -258,13 +261,13 @@ impl Keeper {
     }
 }
 
-/// What became of a try to write.
+/// The result of an attempt to write.
 enum Written {
-    /// There is nothing to write.
+    /// There are no records to write yet.
     Nothing,
-    /// The records of this publication stand in the file.
+    /// The file has the records of this publication.
     Generation(u64),
-    /// It did not work.
+    /// The write failed.
     Failed,
 }
 
@@ -300,7 +303,7 @@ fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
     if read as u64 > LEN_MAX { Err(ReadError::TooLong) } else { Ok(bytes) }
 }
 
-/// Writes beside `path` and puts it there when it is whole and on the disk.
+/// Writes a file next to `path` and renames it after it is complete and on the disk.
 fn write(
     path: &Path,
     identity: &str,
@@ -322,9 +325,10 @@ fn write(
         Ok(len)
     })();
     match written {
-        Err(_) => drop(fs::remove_file(&part)), // the first failure is the one that is told
+        Err(_) => drop(fs::remove_file(&part)), // the first failure is reported
         Ok(_) => {
-            // The new name lasts once its directory is on the disk; until then the old file does.
+            // The new name is durable once its directory is on the disk; until then the old file
+            // is.
             let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             let directory = File::open(directory.unwrap_or(Path::new(".")));
             directory.and_then(|directory| directory.sync_all()).map_err(failed("sync"))?;
@@ -333,13 +337,13 @@ fn write(
     written
 }
 
-/// The name `.NAME.infix.part` in the directory of `path`.
+/// Returns the name `.NAME.infix.part` in the directory of `path`.
 fn beside(path: &Path, infix: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{infix}{PART}"))
 }
 
-/// Removes what a process that was killed while it wrote has left.
+/// Removes files of a process that was killed while it wrote.
 fn remove_leftovers(path: &Path) {
     let first = beside(path, "");
     let first = first.file_name().unwrap_or_default().to_string_lossy();
@@ -350,16 +354,16 @@ fn remove_leftovers(path: &Path) {
         let name = name.to_string_lossy();
         let middle = name.strip_prefix(first).and_then(|rest| rest.strip_suffix(PART));
         if middle.is_some_and(|middle| middle.len() == 16) {
-            drop(fs::remove_file(entry.path())); // what cannot be removed does no harm
+            drop(fs::remove_file(entry.path())); // a file that cannot be removed does no harm
         }
     }
 }
 
 /// The end of the name of a file that is being written.
 const PART: &str = ".part";
-/// Not more often than this, however much changes.
+/// The shortest time between two writes, if there are many changes.
 const WRITE_EVERY: Duration = Duration::from_secs(30);
-/// As often as this, however little changes: how old the file is says how old the knowledge is.
+/// The longest time between two writes without changes, because the time in the file shows its age.
 const REWRITE_EVERY: Duration = Duration::from_secs(600);
-/// A hundred times the largest cluster's.
+/// A hundred times the length for the largest cluster.
 const LEN_MAX: u64 = 1 << 30;

@@ -1,8 +1,8 @@
-//! The whole of a zone, record by record (AXFR, RFC 5936).
+//! All records of a zone, one by one (AXFR, RFC 5936).
 //!
-//! Core. Knows which zones there are and how records fill messages; does not know who may have
-//! them nor how messages leave. A zone is never built: its records are made name by name from a
-//! snapshot, as the client takes them.
+//! Core. Knows which zones exist and how records fill messages; does not know which clients can get
+//! them nor how messages are sent. A zone is never held in memory: its records are made name by
+//! name from a snapshot, as fast as the client reads.
 //!
 //! ```text
 //! query ── begin ──▶ Apex ── records ──▶ SOA, NS, .., SOA ── fill ──▶ message, message, ..
@@ -39,7 +39,7 @@ pub enum Apex {
 }
 
 impl Apex {
-    /// The zone whose apex is `name`, in wire form and lower case.
+    /// Returns the zone whose apex is `name`, in wire form and lower case.
     pub fn of(records: &Records, name: &[u8]) -> Option<Self> {
         match name {
             IN_ADDR_ARPA => Some(Self::V4),
@@ -52,7 +52,7 @@ impl Apex {
         }
     }
 
-    /// The records of which zone those of this one are; nothing where there is none.
+    /// Returns the records that contain those of this zone; `None` if the zone is off.
     fn zone(self, records: &Records) -> Option<&Records> {
         match self {
             Self::Clusterset => records.clusterset().map(|zone| &**zone),
@@ -61,7 +61,7 @@ impl Apex {
     }
 }
 
-/// One record on its way into a message.
+/// One record that is to be written into a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The labels of its owner name left of the apex, in wire form.
@@ -70,16 +70,17 @@ pub struct Record {
     rdata: Box<[u8]>,
 }
 
-/// Records of a zone, in the order in which they leave.
+/// Records of a zone, in the order in which they are sent.
 pub type Rows<'r> = Box<dyn Iterator<Item = Record> + Send + 'r>;
 
-/// Says which zone a query of type AXFR or IXFR from a client that may have it is about; or writes
-/// the whole reply into `reply`.
+/// Returns the zone of a query of type AXFR or IXFR, from a client that is allowed to get it. If
+/// there is no transfer, writes the whole reply into `reply` and returns `None`.
 ///
-/// A name that is no apex of ours is NOTAUTH (RFC 5936 section 2.2.1). Over UDP there is no AXFR
-/// (section 4.2), and IXFR gets the SOA alone, which sends the client to TCP (RFC 1995 section 2);
-/// so does a client over TCP that has this zone already. Else both get the whole zone (RFC 1995
-/// section 4): no earlier one is kept to differ from.
+/// If the name is not the apex of a zone of ours, the reply is NOTAUTH (RFC 5936 section 2.2.1).
+/// Over UDP there is no AXFR (section 4.2), and IXFR gets only the SOA, so that the client retries
+/// over TCP (RFC 1995 section 2). A client over TCP that already has this zone also gets only the
+/// SOA. Else both types get the whole zone (RFC 1995 section 4), because no earlier one is kept for
+/// a difference.
 pub fn begin(query: &Query<'_>, zones: &Records, reply: &mut Reply<'_>) -> Option<Apex> {
     let Some(apex) = Apex::of(zones, query.name()) else {
         reply.fail(rcode::NOTAUTH, ErrorCode::NotAuthoritative, "no zone of ours begins here");
@@ -90,7 +91,7 @@ pub fn begin(query: &Query<'_>, zones: &Records, reply: &mut Reply<'_>) -> Optio
         reply.fail(rcode::SERVFAIL, ErrorCode::NotReady, text);
         return None;
     };
-    // No newer than the client's, by RFC 1982: the difference is empty.
+    // Not newer than the client's, by RFC 1982: the difference is empty.
     let is_known =
         query.serial.is_some_and(|serial| zone.serial().wrapping_sub(serial) as i32 <= 0);
     if query.qtype == rtype::IXFR && (query.transport == Transport::Udp || is_known) {
@@ -105,9 +106,10 @@ pub fn begin(query: &Query<'_>, zones: &Records, reply: &mut Reply<'_>) -> Optio
     Some(apex)
 }
 
-/// Fills `reply`, whose question is the apex, with as many of `rows` as fit; yields how many.
+/// Fills `reply`, whose question is the apex, with as many of `rows` as fit. Returns how many.
 ///
-/// A name is written once in a row, its end a pointer to the question.
+/// A name that repeats in consecutive rows is written once, and ends with a pointer to the
+/// question.
 pub fn fill(
     reply: &mut Reply<'_>,
     ttl_secs: u32,
@@ -145,8 +147,8 @@ pub fn fill(
     count
 }
 
-/// The largest message of a transfer, in bytes: pointers reach all of it (RFC 1035 section 4.1.4),
-/// and what waits for a slow client stays small.
+/// The largest message of a transfer, in bytes. Pointers can reach all of it (RFC 1035 section
+/// 4.1.4), and the data that waits for a slow client is small.
 pub const MESSAGE_LEN: usize = 16 << 10;
-/// The farthest offset that a compression pointer reaches.
+/// The highest offset that a compression pointer can hold.
 const POINTER_MAX: usize = 0x3fff;

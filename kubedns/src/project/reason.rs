@@ -1,22 +1,22 @@
-//! How an object breaks the rules, and what of it is left out for that.
+//! How an object breaks the rules, and which part of it is left out because of that.
 //!
 //! Core. Knows what API servers refuse; does not know when that is logged.
 
 use super::ObjectId;
 use crate::name::NameError;
 
-/// An object that breaks the rules: which, and how. If only a part of it does, the rest is taken.
+/// An object that breaks the rules, and how. If only a part of it does, the rest is used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{object} left out")]
 pub struct Rejected {
     /// The object.
     pub object: ObjectId,
-    /// What is wrong with it.
+    /// How it breaks the rules.
     #[source]
     pub reason: Reason,
 }
 
-/// What of an object is left out although the rest of it is taken.
+/// The parts of an object that are left out although the rest of it is used.
 #[derive(Debug, Default)]
 pub(super) struct LeftOut {
     first: Option<Reason>,
@@ -32,7 +32,7 @@ impl LeftOut {
         }
     }
 
-    /// Why, or `None` if all of the object is taken.
+    /// Returns why parts are left out, or `None` if all of the object is used.
     pub fn reason(self) -> Option<Reason> {
         let first = self.first?;
         let more = self.more;
@@ -43,7 +43,7 @@ impl LeftOut {
 /// How an object breaks the rules.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// A field that must be a DNS label or name is none.
+    /// A field that must be a DNS label or name is not one.
     #[error("{field} is no name")]
     Name {
         /// The field's path.
@@ -69,7 +69,7 @@ pub enum Reason {
         /// The beginning of its value.
         value: String,
     },
-    /// A port whose name does not fit a label behind the underscore of SRV.
+    /// A port whose name, with the underscore of SRV, does not fit a label.
     #[error("port {name:?} has no SRV name: that is one character longer than a label")]
     PortName {
         /// The port's name.
@@ -80,19 +80,19 @@ pub enum Reason {
     LongLabelValue {
         /// The label.
         label: &'static str,
-        /// How many characters are allowed.
+        /// The most characters that are allowed.
         max: usize,
     },
     /// The name of an object that API servers refuse.
     #[error("metadata.name is not a DNS subdomain of at most {max} characters")]
     ObjectName {
-        /// How many characters are allowed.
+        /// The most characters that are allowed.
         max: usize,
     },
     /// Several parts of an object.
     #[error("{first}, and {more} more of its parts are wrong")]
     Several {
-        /// What is wrong with the first.
+        /// The reason of the first.
         first: Box<Reason>,
         /// How many more there are.
         more: usize,
@@ -100,59 +100,59 @@ pub enum Reason {
     /// A Service that an API server would have given an address.
     #[error("spec.clusterIP is missing: only an API server assigns one, write an address or None")]
     NoClusterIp,
-    /// A protocol that is none of TCP, UDP and SCTP.
+    /// A protocol other than TCP, UDP and SCTP.
     #[error("{value:?} is no protocol: TCP, UDP or SCTP")]
     Protocol {
-        /// What it says.
+        /// The value.
         value: String,
     },
-    /// A port that does not fit 1 to 65535.
+    /// A port outside 1 to 65535.
     #[error("{value} is no port number")]
     Port {
-        /// What it says.
+        /// The value.
         value: i64,
     },
-    /// A type of ServiceImport that there is not.
+    /// An unknown type of ServiceImport.
     #[error("spec.type has {value:?}, which is neither ClusterSetIP nor Headless")]
     ImportType {
-        /// What it says.
+        /// The value.
         value: String,
     },
-    /// An imported EndpointSlice that does not say which cluster it is from.
+    /// An imported EndpointSlice without the cluster that it is from.
     #[error("the label multicluster.kubernetes.io/source-cluster is missing")]
     NoCluster,
-    /// Labels that make no name together.
+    /// Labels that are too long for one name.
     #[error("{label}, its cluster, its service and its namespace have more than {max} bytes")]
     LongNames {
         /// The endpoint's own label.
         label: String,
-        /// How many they may have, each with its length byte.
+        /// The most bytes that they can have, each with its length byte.
         max: usize,
     },
-    /// More of something than is allowed.
+    /// More items than are allowed.
     #[error("{count} {what}: at most {max} are allowed")]
     TooMany {
-        /// Of what.
+        /// The kind of items.
         what: &'static str,
         /// How many there are.
         count: usize,
-        /// How many there may be.
+        /// How many are allowed.
         max: usize,
     },
 }
 
 impl Reason {
-    /// That `field` has `text`, which is not an address of that family.
+    /// Returns the reason that `field` has `text`, which is not an address of that family.
     pub(super) fn address(field: &'static str, text: &str, family: &'static str) -> Self {
         let value = text.chars().take(SHOWN_MAX).collect();
         Self::Address { field, value, family }
     }
 
-    /// That `field` has `text`, which is not a range of addresses.
+    /// Returns the reason that `field` has `text`, which is not a range of addresses.
     pub(super) fn range(field: &'static str, text: &str) -> Self {
         Self::Range { field, value: text.chars().take(SHOWN_MAX).collect() }
     }
 }
 
-/// As much of a value is shown in a log.
+/// The most characters of a value that are shown in a log.
 const SHOWN_MAX: usize = 64;

@@ -8,7 +8,7 @@ use super::{LeftOut, Metadata, PortObject, Reason, address, null_is_default, ser
 use crate::name::Name;
 use crate::records::{Ports, Service, Shape};
 
-/// The fields of a Service that matter.
+/// The fields of a Service that are used.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct ServiceObject {
@@ -19,7 +19,7 @@ pub struct ServiceObject {
     pub spec: ServiceSpec,
 }
 
-/// The fields of `spec` that matter.
+/// The fields of `spec` that are used.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceSpec {
@@ -31,20 +31,20 @@ pub struct ServiceSpec {
     /// Every cluster IP (KEP-563).
     #[serde(rename = "clusterIPs", deserialize_with = "null_is_default")]
     pub cluster_ips: Vec<String>,
-    /// What an ExternalName Service stands for.
+    /// The target of an ExternalName Service.
     pub external_name: Option<String>,
     /// Its ports.
     #[serde(deserialize_with = "null_is_default")]
     pub ports: Vec<PortObject>,
-    /// Whether endpoints count before they are ready.
+    /// Whether endpoints are published before they are ready.
     pub publish_not_ready_addresses: Option<bool>,
 }
 
 impl ServiceObject {
-    /// What the records keep of it.
+    /// Returns the part that the records keep.
     ///
-    /// An address that cannot be read and the name of a port that does not fit are left out. Fails
-    /// on names, addresses and ports that an API server would have refused, and if no cluster IP is
+    /// An address that cannot be parsed and a port name that does not fit are left out. Fails on
+    /// names, addresses and ports that an API server would have refused, and if no cluster IP is
     /// left.
     pub(super) fn project(&self, left_out: &mut LeftOut) -> Result<Service, Reason> {
         let key = service_key(self.metadata.namespace(), &self.metadata.name)?;
@@ -64,7 +64,8 @@ impl ServiceObject {
         const FIELD: &str = "spec.externalName";
         let spec = &self.spec;
         if spec.r#type.as_deref() == Some("ExternalName") {
-            // A text like 10.0.0.7 is a name too: the API says so of this field.
+            // A text like 10.0.0.7 is a name too, according to the API's documentation of this
+            // field.
             let name = Name::parse(spec.external_name.as_deref().unwrap_or_default());
             return match name {
                 Ok(name) => Ok(Shape::ExternalName(name)),

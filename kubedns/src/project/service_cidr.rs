@@ -8,7 +8,7 @@ use shared::prefix::Prefix;
 
 use super::{LeftOut, Metadata, address, null_is_default};
 
-/// The fields of a ServiceCIDR that matter.
+/// The fields of a ServiceCIDR that are used.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct ServiceCidrObject {
@@ -19,7 +19,7 @@ pub struct ServiceCidrObject {
     pub spec: ServiceCidrSpec,
 }
 
-/// The fields of `spec` that matter.
+/// The fields of `spec` that are used.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct ServiceCidrSpec {
@@ -29,7 +29,7 @@ pub struct ServiceCidrSpec {
 }
 
 impl ServiceCidrObject {
-    /// What the records keep of it: its ranges.
+    /// Returns the part that the records keep: its ranges.
     pub(super) fn project(&self, left_out: &mut LeftOut) -> Box<[Prefix]> {
         let texts = self.spec.cidrs.iter().map(String::as_str);
         address::parse_ranges("spec.cidrs", texts, left_out)

@@ -1,4 +1,4 @@
-//! A ServiceImport, reduced to the Service that it is in the domain of a clusterset.
+//! A ServiceImport, reduced to a Service in the domain of a clusterset.
 //!
 //! Core. Knows `multicluster.x-k8s.io` ServiceImport (KEP-1645), whose fields are the same in
 //! `v1alpha1` and `v1beta1`; does not know the slices that were imported with it.
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{LeftOut, Metadata, PortObject, Reason, address, null_is_default, service_key};
 use crate::records::{Ports, Service, Shape};
 
-/// The fields of a ServiceImport that matter.
+/// The fields of a ServiceImport that are used.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct ServiceImportObject {
@@ -19,13 +19,13 @@ pub struct ServiceImportObject {
     pub spec: ServiceImportSpec,
 }
 
-/// The fields of `spec` that matter.
+/// The fields of `spec` that are used.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct ServiceImportSpec {
     /// ClusterSetIP or Headless.
     pub r#type: Option<String>,
-    /// The clusterset IPs, at most one of each family; ignored where it is headless.
+    /// The clusterset IPs, at most one of each family; ignored if it is headless.
     #[serde(deserialize_with = "null_is_default")]
     pub ips: Vec<String>,
     /// Its ports.
@@ -34,10 +34,10 @@ pub struct ServiceImportSpec {
 }
 
 impl ServiceImportObject {
-    /// What the records keep of it, or `None` as long as it has not been given an address.
+    /// Returns the part that the records keep, or `None` if it does not have an address yet.
     ///
-    /// An address that cannot be read and the name of a port that does not fit are left out. Fails
-    /// on names, addresses, types and ports that an API server would have refused.
+    /// An address that cannot be parsed and a port name that does not fit are left out. Fails on
+    /// names, addresses, types and ports that an API server would have refused.
     pub(super) fn project(&self, left_out: &mut LeftOut) -> Result<Option<Service>, Reason> {
         let key = service_key(self.metadata.namespace(), &self.metadata.name)?;
         let spec = &self.spec;

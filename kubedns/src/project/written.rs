@@ -1,7 +1,7 @@
-//! When what an object says began to hold, as far as the API tells: where latencies begin.
+//! When an object last changed, according to its metadata. Latencies are measured from that time.
 //!
 //! Core. Knows `metadata` of the API and what the EndpointSlice controller adds to it; reads no
-//! clock. Most of these times are whole seconds: what follows from them is up to a second too long.
+//! clock. Most of these times are whole seconds, so that latencies can be up to a second too long.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,21 +10,21 @@ use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
 use super::{Input, Metadata};
 
-/// When what an object says began to hold, and who says it.
+/// When an object last changed, and how that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
     /// In milliseconds since 1970.
     pub at_ms: u64,
-    /// Whether the EndpointSlice controller says it, from a Service's selector.
+    /// Whether the EndpointSlice controller wrote it, for a Service's selector.
     pub from_selector: bool,
 }
 
 impl Input {
-    /// When what it says began to hold; nothing where it does not tell.
+    /// Returns when it last changed; `None` if its metadata has no time.
     ///
-    /// An EndpointSlice names the change of a Pod or Service that led to it (the annotation
-    /// `endpoints.kubernetes.io/last-change-trigger-time`), where its controller knows; else it is
-    /// the last write that counts.
+    /// An EndpointSlice can have the time of the change of a Pod or Service that led to it (the
+    /// annotation `endpoints.kubernetes.io/last-change-trigger-time`). If it is missing, the time
+    /// of the last write is used.
     pub fn written(&self) -> Option<Written> {
         let metadata = self.metadata();
         let triggered = metadata.annotations.last_change_trigger_time.as_deref();
@@ -38,22 +38,22 @@ impl Input {
 }
 
 impl Metadata {
-    /// When the object was written last, in milliseconds since 1970: by its managed fields, or when
-    /// it was created where it has none.
+    /// Returns when the object was last written, in milliseconds since 1970, according to its
+    /// managed fields. If it has no managed fields, returns when it was created.
     pub fn written_ms(&self) -> Option<u64> {
         let created = || self.creation_timestamp.as_deref().and_then(parse_ms);
         self.managed_fields.newest_ms.or_else(created)
     }
 }
 
-/// What is kept of `metadata.managedFields`: when the newest was written.
+/// The part of `metadata.managedFields` that is kept: the time of the newest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ManagedFields {
     newest_ms: Option<u64>,
 }
 
 impl ManagedFields {
-    /// Takes the time of one of them.
+    /// Adds the time of one of them.
     pub fn note(&mut self, time: Option<jiff::Timestamp>) {
         let ms = time.and_then(|time| u64::try_from(time.as_millisecond()).ok());
         self.newest_ms = self.newest_ms.max(ms);
@@ -66,7 +66,7 @@ impl<'de> Deserialize<'de> for ManagedFields {
     }
 }
 
-/// Goes through managed fields and keeps none.
+/// Visits managed fields, and keeps only the newest time.
 struct Newest;
 
 impl<'de> Visitor<'de> for Newest {
@@ -92,7 +92,7 @@ impl<'de> Visitor<'de> for Newest {
 
 #[derive(serde::Deserialize)]
 struct ManagedField<'a> {
-    /// `null` if the time is zero: so API servers write it.
+    /// `null` if the time is zero, as API servers write it.
     #[serde(default, borrow)]
     time: Option<Text<'a>>,
 }
@@ -106,7 +106,7 @@ fn parse_ms(text: &str) -> Option<u64> {
     u64::try_from(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()).ok()
 }
 
-/// How the EndpointSlice controller signs, with `endpointslice.kubernetes.io/managed-by` (KEP-752).
+/// The value of `endpointslice.kubernetes.io/managed-by` of the EndpointSlice controller (KEP-752).
 const CONTROLLER: &str = "endpointslice-controller.k8s.io";
 
 #[cfg(test)]

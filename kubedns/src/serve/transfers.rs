@@ -1,6 +1,6 @@
-//! Zone transfers under way: a few at a time, each as fast as its client takes it.
+//! Zone transfers in progress: a few at a time, each as fast as its client reads.
 //!
-//! Edge. Holds a snapshot of the records for as long as a transfer lasts; knows no record.
+//! Edge. Holds a snapshot of the records until a transfer ends; knows no record.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -22,14 +22,15 @@ pub struct Transfers {
     queries: mpsc::Receiver<Deferred>,
 }
 
-/// Zone transfers from `reader`, and where their queries go.
+/// Creates the task for `reader`, and the channel for its queries.
 pub fn new(reader: Reader) -> (mpsc::Sender<Deferred>, Transfers) {
     let (later, queries) = mpsc::channel(WAITING_MAX);
     (later, Transfers { reader, queries })
 }
 
 impl Transfers {
-    /// Transfers until `stopping`; what is under way then may end as its connection does.
+    /// Transfers zones until `stopping`. Transfers in progress can continue until their connections
+    /// end.
     pub async fn run(mut self, stopping: CancellationToken) -> Result<(), Infallible> {
         let mut running = JoinSet::new();
         loop {
@@ -52,7 +53,7 @@ impl Transfers {
     }
 }
 
-/// A panic of one transfer costs that transfer.
+/// Logs the panic of one transfer. The others continue.
 fn note(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "a zone transfer panicked");
@@ -68,7 +69,7 @@ fn turn_away(query: &Deferred) {
     });
 }
 
-/// One transfer from its first message to its last, or to its deadline.
+/// Runs one transfer from its first message to its last, or to its deadline.
 async fn transfer(mut query: Deferred, reader: Reader) {
     let peer = query.peer();
     match timeout(TRANSFER_MAX, send(&mut query, &reader)).await {
@@ -82,8 +83,8 @@ async fn transfer(mut query: Deferred, reader: Reader) {
     }
 }
 
-/// Sends each message when there is room for it; yields how many messages and records there were,
-/// or nothing where the client has gone.
+/// Sends each message as soon as there is room for it. Returns how many messages and records were
+/// sent, or `None` if the client has closed the connection.
 async fn send(query: &mut Deferred, reader: &Reader) -> Option<(usize, usize)> {
     let snapshot = reader.snapshot();
     let apex = Apex::of(&snapshot, query.query(&mut NameBuffer::new()).name())?;
@@ -107,10 +108,9 @@ async fn send(query: &mut Deferred, reader: &Reader) -> Option<(usize, usize)> {
     Some((messages, count))
 }
 
-/// Transfers under way at once; more are told to come back.
+/// The most transfers in progress. Further queries are refused.
 const RUNNING_MAX: usize = 4;
-/// Queries that wait for this task to look at them.
+/// The most queries that can wait for this task.
 const WAITING_MAX: usize = 16;
-/// How long a transfer may take: a client that takes a little now and then does not keep a snapshot
-/// for ever.
+/// The longest time of a transfer, so that a slow client cannot keep a snapshot in memory for ever.
 const TRANSFER_MAX: Duration = Duration::from_secs(120);

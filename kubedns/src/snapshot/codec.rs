@@ -1,7 +1,8 @@
-//! All records as a file, and back: either exactly what was written, or a reason why not.
+//! Encodes all records as a file, and decodes it: the result is exactly what was written, or an
+//! error.
 //!
-//! Core. Knows the frame; does not know files, clocks nor who reads. Written in pieces, so that no
-//! second copy of everything is ever held.
+//! Core. Knows the frame; does not know files or clocks. The file is written in pieces, so that
+//! there is never a second copy of all records in memory.
 //!
 //! ```text
 //! "kubedns snapshot" version:u16 │ identity:u16+text as_of_ms:u64 generation:u64 serial:u32
@@ -15,10 +16,10 @@ use super::objects::{put_namespace, put_pod, put_range, put_service, put_slice, 
 use crate::project::{Object, ObjectId};
 use crate::records::{Records, Source};
 
-/// What a snapshot says of itself beside the objects.
+/// The metadata of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// When this was known to hold, in milliseconds since 1970.
+    /// When the objects were last confirmed, in milliseconds since 1970.
     pub as_of_ms: u64,
     /// The generation of these records on the change stream.
     pub generation: u64,
@@ -29,37 +30,37 @@ pub struct Header {
 /// Why a file is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// It is something else.
+    /// It is not a snapshot.
     #[error("it is no snapshot of kubedns")]
     Other,
-    /// It is written in another way.
+    /// It has another format.
     #[error("it has format {found}, and this kubedns reads format {VERSION}")]
     Version {
-        /// Which.
+        /// Its format.
         found: u16,
     },
-    /// Something is missing, or some byte is another.
+    /// A part is missing, or a byte has changed.
     #[error("it is truncated or damaged: the checksum does not fit")]
     Damaged,
-    /// It belongs to a kubedns that was told to do something else.
+    /// It belongs to a kubedns with other flags.
     #[error("it belongs to a kubedns with {theirs}, and this one has {ours}")]
     Foreign {
-        /// The flags of whoever wrote it.
+        /// The flags of the kubedns that wrote it.
         theirs: String,
         /// Our flags.
         ours: String,
     },
-    /// What was written made no sense: a bug of whoever wrote it.
+    /// An object cannot be decoded: a bug of the kubedns that wrote it.
     #[error("what stands {left} bytes before its end makes no sense")]
     Nonsense {
-        /// Bytes between that place and the checksum.
+        /// Bytes between the object and the checksum.
         left: usize,
     },
 }
 
-/// Writes `records` of the kubedns `identity` to `out`, and yields how many bytes that took.
+/// Writes `records` of the kubedns `identity` to `out`, and returns how many bytes that are.
 ///
-/// Fails where `out` does.
+/// Fails if `out` fails.
 pub fn encode(
     header: &Header,
     identity: &str,
@@ -96,7 +97,7 @@ pub fn encode(
         put_pod(&mut sink.piece, label, address);
         sink.pass(PIECE_LEN)?;
     }
-    // What follows from flags or defaults is for the next process to say.
+    // Ranges of flags or defaults are left out, because the next process has its own.
     let ranges = Some(records.ranges()).filter(|ranges| ranges.source() == Source::Objects);
     for range in ranges.iter().flat_map(|ranges| ranges.prefixes()) {
         put_range(&mut sink.piece, range);
@@ -106,10 +107,10 @@ pub fn encode(
     sink.finish()
 }
 
-/// What a file holds, checked as a whole; its objects are read one by one.
+/// The content of a file whose checksum is valid. Its objects are decoded one by one.
 #[derive(Clone, Debug)]
 pub struct Decoded<'a> {
-    /// What it says of itself.
+    /// Its header.
     pub header: Header,
     cursor: Cursor<'a>,
     ended: bool,
@@ -118,7 +119,7 @@ pub struct Decoded<'a> {
 impl<'a> Decoded<'a> {
     /// Reads the frame of `file` for the kubedns `identity`.
     ///
-    /// Fails on anything but a whole snapshot of such a kubedns.
+    /// Fails if it is not a complete snapshot of such a kubedns.
     pub fn open(file: &'a [u8], identity: &str) -> Result<Self, Refused> {
         let mut cursor = Cursor::new(file);
         match cursor.take(MAGIC.len()) {
@@ -158,7 +159,7 @@ impl<'a> Decoded<'a> {
     }
 }
 
-/// The objects; one that makes no sense is the last.
+/// Returns the objects. Ends after the first one that cannot be decoded.
 impl Iterator for Decoded<'_> {
     type Item = Result<(ObjectId, Object), Refused>;
 
@@ -173,7 +174,7 @@ impl Iterator for Decoded<'_> {
     }
 }
 
-/// Takes pieces, and counts and sums up what goes out.
+/// Collects pieces, and computes the length and the checksum of the output.
 struct Sink<W> {
     out: W,
     piece: Vec<u8>,
@@ -186,7 +187,7 @@ impl<W: Write> Sink<W> {
         Self { out, piece: Vec::new(), checksum: crc32fast::Hasher::new(), len: 0 }
     }
 
-    /// Sends the piece out once it is `len_min` bytes long.
+    /// Writes the piece if it has at least `len_min` bytes.
     fn pass(&mut self, len_min: usize) -> io::Result<()> {
         if self.piece.len() < len_min {
             return Ok(());
@@ -209,11 +210,11 @@ impl<W: Write> Sink<W> {
 }
 
 const MAGIC: &[u8] = b"kubedns snapshot";
-/// Grows with every change of the format, new fields included.
+/// Must grow with every change of the format, including new fields.
 const VERSION: u16 = 5;
-/// Behind the last object.
+/// The tag after the last object.
 const END: u8 = 0;
-/// A piece goes out at this length, in bytes.
+/// A piece is written at this length, in bytes.
 const PIECE_LEN: usize = 32 << 10;
 
 #[cfg(test)]

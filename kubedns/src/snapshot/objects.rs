@@ -1,8 +1,8 @@
-//! The objects in a snapshot: each reduced as the records keep it, written field by field.
+//! The objects in a snapshot: the parts of them that the records keep, written field by field.
 //!
 //! Core. Knows the fields of Services, slices, Namespaces and Pods; does not know the frame around
-//! them. What is read is checked as strictly as what the API server sends: bytes that make no sense
-//! yield nothing.
+//! them. Objects are checked as strictly as those of the API server: `None` is returned if the
+//! bytes cannot be decoded.
 //!
 //! ```text
 //! service    1, imported 5: key created:u64 flags:u8 shape ports  slice  2, imported 6: key name
@@ -29,7 +29,7 @@ use crate::records::{
 
 /// Appends a Service of a zone of that schema.
 pub(super) fn put_service(out: &mut Vec<u8>, schema: Schema, service: &Service) {
-    // Spelled out, so that a new field is not forgotten here.
+    // Destructured, so that a new field cannot be forgotten here.
     let Service { key, created, shape, ports, publish_not_ready } = service;
     out.push(if schema == Schema::Cluster { SERVICE } else { SERVICE_IMPORT });
     put_key(out, key);
@@ -49,7 +49,7 @@ pub(super) fn put_service(out: &mut Vec<u8>, schema: Schema, service: &Service) 
     put_ports(out, ports);
 }
 
-/// Appends what an EndpointSlice gives to a zone of that schema.
+/// Appends the slice of an EndpointSlice in a zone of that schema.
 pub(super) fn put_slice(out: &mut Vec<u8>, schema: Schema, slice: &Slice) {
     out.push(if schema == Schema::Cluster { SLICE } else { IMPORTED_SLICE });
     put_key(out, slice.service());
@@ -59,7 +59,7 @@ pub(super) fn put_slice(out: &mut Vec<u8>, schema: Schema, slice: &Slice) {
         out.extend(slice.prefix(state).to_be_bytes());
     }
     let hosts = distinct((0..slice.len()).map(|index| slice.host(index)));
-    // As many labels in each: its own, and those of its cluster where it is imported.
+    // All have the same number of labels: one, and those of the cluster if it is imported.
     out.push(hosts.first().map_or(1, |host| shared::wire::labels(host).count() as u8));
     out.extend((hosts.len() as u16).to_be_bytes());
     hosts.iter().for_each(|host| out.extend_from_slice(host)); // labels begin with their lengths
@@ -77,7 +77,7 @@ pub(super) fn put_slice(out: &mut Vec<u8>, schema: Schema, slice: &Slice) {
     put_ports(out, slice.ports());
 }
 
-/// Each of `words` once, in order, empty ones left out.
+/// Returns each of `words` once, sorted, without empty ones.
 fn distinct<'s>(words: impl Iterator<Item = &'s [u8]>) -> Vec<&'s [u8]> {
     let mut words: Vec<&[u8]> = words.filter(|word| !word.is_empty()).collect();
     words.sort_unstable();
@@ -85,7 +85,8 @@ fn distinct<'s>(words: impl Iterator<Item = &'s [u8]>) -> Vec<&'s [u8]> {
     words
 }
 
-/// Appends which of `words` is `word`, counted from 1, 0 for none; nothing where there are none.
+/// Appends the index of `word` in `words`, counted from 1, or 0. If there are no words, it is
+/// omitted.
 fn put_place(out: &mut Vec<u8>, words: &[&[u8]], word: &[u8]) {
     if !words.is_empty() {
         let place = words.binary_search(&word).map_or(0, |place| place + 1);
@@ -113,10 +114,11 @@ pub(super) fn put_range(out: &mut Vec<u8>, range: Prefix) {
     out.push(range.bits());
 }
 
-/// Reads the next object; `tag` has been read already. Nothing where the bytes make no sense.
+/// Reads the next object, whose `tag` has already been read. Returns `None` if the bytes cannot be
+/// decoded.
 ///
-/// A Pod gets a name that no Pod has: only its address is known. A range is a ServiceCIDR, whatever
-/// it came from.
+/// A Pod gets a name that is not valid for a Pod, because only its address is in the file. A range
+/// becomes a ServiceCIDR, whichever object it was read from.
 pub(super) fn take_object(tag: u8, cursor: &mut Cursor<'_>) -> Option<(ObjectId, Object)> {
     Some(match tag {
         SERVICE => {
@@ -203,7 +205,7 @@ fn take_slice(key: Key, name: Arc<str>, imported: bool, cursor: &mut Cursor<'_>)
     let hosts: Option<Vec<Box<[u8]>>> = (0..hosts_count).map(|_| take_host()).collect();
     let hosts = hosts?;
     let zones = take_zones(cursor)?;
-    let mut endpoints = Vec::new(); // as many as there are, not as many as are said to be
+    let mut endpoints = Vec::new(); // grows with the input, not with the count in it
     for index in 0..count {
         let address = if v6 {
             Ipv6Addr::from(cursor.take_array::<16>()?).into()
@@ -222,14 +224,14 @@ fn take_slice(key: Key, name: Arc<str>, imported: bool, cursor: &mut Cursor<'_>)
     Some(Slice::pack(key, name, endpoints, take_ports(cursor)?, pods))
 }
 
-/// The topology zones of a slice, as labels in wire form.
+/// Reads the topology zones of a slice, as labels in wire form.
 fn take_zones(cursor: &mut Cursor<'_>) -> Option<Vec<Box<[u8]>>> {
     let count = cursor.take_u16().filter(|&count| count <= ZONES_MAX)?;
     let mut take = || Some(topology_zone(cursor.take_text()?)).filter(|zone| !zone.is_empty());
     (0..count).map(|_| take()).collect()
 }
 
-/// The word that [`put_place`] meant.
+/// Reads the index that [`put_place`] wrote, and returns the word.
 fn take_place(cursor: &mut Cursor<'_>, words: &[Box<[u8]>]) -> Option<Box<[u8]>> {
     let place = if words.is_empty() { 0 } else { cursor.take_u16()? };
     match usize::from(place).checked_sub(1) {
@@ -242,7 +244,7 @@ fn put_key(out: &mut Vec<u8>, key: &Key) {
     out.extend_from_slice(key); // two labels, each with its length
 }
 
-/// A key, and its two labels as text.
+/// Reads a key. Also returns its two labels as text.
 fn take_key<'a>(cursor: &mut Cursor<'a>) -> Option<(Key, [&'a str; 2])> {
     let (mut key, name) = take_label(cursor)?;
     let (wire, namespace) = take_label(cursor)?;
@@ -250,7 +252,7 @@ fn take_key<'a>(cursor: &mut Cursor<'a>) -> Option<(Key, [&'a str; 2])> {
     Some((key.into(), [name, namespace]))
 }
 
-/// A label in wire form, and as text.
+/// Reads a label. Returns it in wire form, and as text.
 fn take_label<'a>(cursor: &mut Cursor<'a>) -> Option<(Vec<u8>, &'a str)> {
     let text = cursor.take_text()?;
     let mut wire = Vec::with_capacity(text.len() + 1);
@@ -318,7 +320,7 @@ const RANGE: u8 = 7;
 const CLUSTER_IP: u8 = 0;
 const HEADLESS: u8 = 1;
 const EXTERNAL_NAME: u8 = 2;
-/// The API's limits: 1,000 endpoints in a slice, 100 addresses each.
+/// The API's limits: 1,000 endpoints in a slice, each with 100 addresses.
 const ENDPOINTS_MAX: u32 = 100_000;
 /// The API's limit of endpoints, each with a hostname and a topology zone.
 const HOSTS_MAX: u16 = 1_000;

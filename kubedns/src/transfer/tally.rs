@@ -1,4 +1,5 @@
-//! How many records of each type there are: what a transfer holds, counted without making it.
+//! How many records of each type there are: the records of a transfer, counted without being
+//! written.
 //!
 //! Core. Does not know which records a name has.
 
@@ -7,8 +8,8 @@ use shared::wire::rtype;
 use super::{Apex, zone};
 use crate::records::{Origin, Record, Records, Shape, TYPES, Walk};
 
-/// How many Services there are of each kind, and how many records of each type follow from the
-/// objects: all but those of the zones themselves.
+/// How many Services of each kind there are, and how many records of each type are derived from the
+/// objects: all except those of the zones themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Services with cluster IPs.
@@ -25,7 +26,7 @@ pub struct Tally {
     pub a: usize,
     /// AAAA.
     pub aaaa: usize,
-    /// CNAME; one made up for a federation is none.
+    /// CNAME, without those of federated names.
     pub cname: usize,
     /// PTR.
     pub ptr: usize,
@@ -34,7 +35,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts what `records` hold. What it costs grows with the cluster: tens of milliseconds for
+    /// Counts the records in `records`. The cost grows with the cluster: tens of milliseconds for
     /// the largest.
     pub fn of(records: &Records) -> Self {
         let mut tally = Self::default();
@@ -69,7 +70,7 @@ impl Tally {
     }
 }
 
-/// How many Services have cluster IPs, are headless, and are aliases.
+/// Returns how many Services have cluster IPs, are headless, and are aliases.
 fn shapes(records: &Records) -> [usize; 3] {
     let mut counts = [0; 3];
     for service in records.entries().filter_map(|entry| entry.service()) {

@@ -1,4 +1,4 @@
-//! A file cut at every length, and with every byte another: refused, never half read.
+//! If a file is cut at any length, or any byte is changed, it must be refused, never read in part.
 
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ fn slice(name: &str, service: &str, family: &str, endpoints: Value) -> (Kind, Va
     (Kind::EndpointSlice, object)
 }
 
-/// The same slice as one that was imported too.
+/// Returns the slice as one that was also imported.
 fn also_imported((kind, mut object): (Kind, Value), service: &str) -> (Kind, Value) {
     let labels = &mut object["metadata"]["labels"];
     labels["multicluster.kubernetes.io/service-name"] = json!(service);
@@ -48,7 +48,7 @@ fn also_imported((kind, mut object): (Kind, Value), service: &str) -> (Kind, Val
     (kind, object)
 }
 
-/// One of everything that a field can be.
+/// Returns objects with every kind of value that a field can have.
 fn objects() -> Vec<(Kind, Value)> {
     let service = |name: &str, spec: Value| {
         let created = "2024-05-06T07:08:09Z";
@@ -126,7 +126,7 @@ fn objects() -> Vec<(Kind, Value)> {
     ]
 }
 
-/// The records of `objects`.
+/// Returns the records of `objects`.
 fn records(objects: Vec<(Kind, Value)>) -> Records {
     let (mut writer, reader) = store::new(zone());
     for (kind, object) in objects {
@@ -146,7 +146,7 @@ fn file(records: &Records) -> Vec<u8> {
     file
 }
 
-/// What a file says, in an order of its own; fails where any of it is refused.
+/// Returns the content of a file, sorted. Fails if any of it is refused.
 fn read(file: &[u8]) -> Result<(Header, Vec<String>), Refused> {
     let decoded = Decoded::open(file, IDENTITY)?;
     let header = decoded.header;
@@ -165,7 +165,7 @@ fn what_was_written_is_read() {
     let after = restored.reader.snapshot();
     assert!(after.is_complete() && after.is_stale() && after.serial() == 4_711);
     let (mut counts, mut expected) = (after.counts(), before.counts());
-    (counts.pods, expected.pods) = (0, 0); // of Pods only the addresses are known
+    (counts.pods, expected.pods) = (0, 0); // the file has only the addresses of Pods
     assert_eq!(counts, expected);
     let imports = [&before, &after].map(|records| &**records.clusterset().unwrap());
     assert!(imports[1].is_stale() && imports[1].counts() == imports[0].counts());
@@ -227,7 +227,7 @@ fn the_truth_replaces_a_snapshot_as_a_difference() {
     ]
     .map(str::to_owned)
     .to_vec();
-    // The whole way up to where another address is.
+    // All ancestors up to one that has another address.
     expected.push(names.iter().find(|name| name.ends_with("ip6.arpa.")).unwrap().clone());
     expected.sort();
     assert_eq!(names, expected);
@@ -250,7 +250,7 @@ fn the_ranges_of_the_cluster_outlive_a_process() {
     let mut restored = restore(&file, IDENTITY, zone()).unwrap();
     let shown = |reader: &store::Reader| reader.records().ranges().to_string();
     assert_eq!(shown(&restored.reader), "10.96.0.0/15");
-    // Until all of their sources have been heard.
+    // Until all of their sources have been listed.
     for kind in Kind::ALL {
         restored.writer.synced(kind);
     }
@@ -268,7 +268,7 @@ fn the_ranges_of_the_cluster_outlive_a_process() {
     let names: Vec<_> = names.iter().map(|name| crate::name::Text(name).to_string()).collect();
     assert_eq!(names, ["96.10.in-addr.arpa.", "97.10.in-addr.arpa."]);
 
-    // The flag of a new process counts for more.
+    // The flag of a new process wins.
     let mut flag = zone();
     flag.cidrs = [shared::prefix::parse("10.0.0.0/16").unwrap()].into();
     assert_eq!(shown(&restore(&file, IDENTITY, flag).unwrap().reader), "10.0.0.0/16");
