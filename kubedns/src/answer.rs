@@ -99,8 +99,8 @@ impl<'w> Writing<'w, '_> {
         self.reply.fail(rcode::SERVFAIL, code, text);
     }
 
-    /// Writes the CNAME record of `node`. Returns the offset of its target, or `None` if the reply
-    /// ends with the record.
+    /// Writes the CNAME record of `node`. Returns the offset of its target, if the reply does not
+    /// end with the record.
     fn alias(&mut self, node: Node<'_>) -> Option<usize> {
         let target_at = self.reply.len() + RECORD_HEAD_LEN;
         let fits = self.write(Section::Answer, self.owner(), &node, rtype::CNAME);
@@ -229,7 +229,7 @@ impl<'w> Writing<'w, '_> {
         [rtype::A, rtype::AAAA].into_iter().all(|rtype| self.family(owner, &node, rtype))
     }
 
-    /// Writes the addresses of one family at `node` after the answers, all or none (RFC 2181
+    /// Writes the addresses of one family at `node` after the answers, if all of them fit (RFC 2181
     /// section 9). Returns whether all addresses fit.
     fn family(&mut self, owner: Owner<'_>, node: &Node<'_>, rtype: u16) -> bool {
         let mark = self.reply.mark();

@@ -56,9 +56,9 @@ pub struct View {
     pub reader: Reader,
     /// The state of each watch; empty with objects from files.
     pub watches: Vec<Arc<Progress>>,
-    /// The state of the files; `None` with an API server.
+    /// The state of the files, if objects are read from files.
     pub objects: Option<watch::Receiver<objects::State>>,
-    /// The state of the snapshot; `None` without `--snapshot`.
+    /// The state of the snapshot, if `--snapshot` is set.
     pub snapshot: Option<watch::Receiver<snapshot::State>>,
     /// The counters of the publisher.
     pub counts: Arc<publish::Counts>,
@@ -201,7 +201,7 @@ enum Place {
 }
 
 impl Reading {
-    /// Returns the next lines, or `None` at the end.
+    /// Returns the next lines, until the end.
     async fn next(&mut self) -> Option<Bytes> {
         match self.at {
             Place::End => None,

@@ -72,7 +72,7 @@ pub enum News {
 }
 
 impl News {
-    /// Returns what `event` means for the records; `None` if it is not about an object.
+    /// Returns what `event` means for the records, if it is about an object.
     pub fn of(event: &Event) -> Option<Self> {
         match event {
             Event::Applied(input) => Some(Self::applied(input)),

@@ -68,8 +68,8 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Returns the change to measure; `None` if the time of `change` is not known. Removed objects,
-    /// imports, and all but Services and EndpointSlices are not measured.
+    /// Returns the change to measure, if the time of `change` is known. Removed objects, imports,
+    /// and all but Services and EndpointSlices are not measured.
     pub fn of(change: &Change, written: Option<Written>) -> Option<Self> {
         let Written { at_ms: since_ms, from_selector } = written?;
         let Change::Applied(_, object) = change else { return None };
@@ -87,8 +87,7 @@ impl Waiting {
         Some(Self { key, from_selector, since_ms })
     }
 
-    /// Returns the kind of its Service; `None` if the Service is missing, or if its answers do not
-    /// depend on such an object.
+    /// Returns the kind of its Service, if it exists and its answers depend on such an object.
     fn kind(&self, records: &Records) -> Option<ServiceKind> {
         let service = records.entry(&self.key)?.service()?;
         match (&service.shape, self.from_selector) {

@@ -194,7 +194,8 @@ impl Input {
     }
 }
 
-/// The identity of an object: kind, namespace (empty if the kind has none) and name, as in the API.
+/// The identity of an object: kind, namespace (empty if the kind has no namespace) and name, as in
+/// the API.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectId {
     /// Its kind.

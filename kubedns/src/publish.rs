@@ -140,8 +140,8 @@ impl Publisher {
         }
     }
 
-    /// Publishes everything that was applied. Returns what changed; `None` if no name changed, or
-    /// if not everything was listed.
+    /// Publishes everything that was applied. Returns what changed, if a name changed and
+    /// everything was listed.
     pub fn publish(&mut self) -> Option<Published> {
         let ranges = Arc::clone(self.writer.draft().ranges());
         self.writer.prepare();

@@ -68,7 +68,7 @@ pub struct Zone {
     schema: Schema,
     /// `svc.` and the apex, in wire form: the end of every Service's name.
     services: Box<[u8]>,
-    /// The domain of Multi-Cluster Services (KEP-1645), another zone; `None` if they are off.
+    /// The domain of Multi-Cluster Services (KEP-1645), if they are on: another zone.
     pub clusterset: Option<Name>,
     /// TTL of every record, in seconds; with 0 clients must not cache.
     pub ttl_secs: u32,
@@ -286,7 +286,7 @@ pub struct Records {
     counts: Counts,
     federations: Arc<[Federation]>,
     ranges: Arc<Ranges>,
-    /// The zone of Multi-Cluster Services at the same moment; `None` if it is off.
+    /// The zone of Multi-Cluster Services at the same moment, if it is on.
     clusterset: Option<Arc<Records>>,
 }
 
@@ -359,7 +359,7 @@ impl Records {
         &self.ranges
     }
 
-    /// Returns the records of the zone of Multi-Cluster Services, or `None` if it is off.
+    /// Returns the records of the zone of Multi-Cluster Services, if it is on.
     pub fn clusterset(&self) -> Option<&Arc<Self>> {
         self.clusterset.as_ref()
     }

@@ -41,7 +41,7 @@ pub struct Start {
     pub reader: Reader,
     /// The log of changes of the store.
     pub changes: Changes,
-    /// Writes the file; `None` without a path.
+    /// Writes the file, if there is a path.
     pub keeper: Option<Keeper>,
 }
 
@@ -113,8 +113,8 @@ pub fn restore(file: &[u8], identity: &str, zone: Zone) -> Result<Restored, Refu
 /// The state of the file.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    /// When the content of the file was last confirmed, in milliseconds since 1970; `None` without
-    /// a valid file.
+    /// When the content of the file was last confirmed, in milliseconds since 1970, if there is a
+    /// valid file.
     pub as_of_ms: Option<u64>,
     /// The length of the file.
     pub len_bytes: u64,
@@ -129,8 +129,7 @@ pub struct State {
 }
 
 impl State {
-    /// Returns how long ago the content of the file was last confirmed; `None` without a valid
-    /// file.
+    /// Returns how long ago the content of the file was last confirmed, if there is a valid file.
     pub fn age(&self, now_ms: u64) -> Option<Duration> {
         self.as_of_ms.map(|as_of_ms| Duration::from_millis(now_ms.saturating_sub(as_of_ms)))
     }

@@ -83,7 +83,7 @@ pub struct Writer {
     published: Arc<ArcSwap<Records>>,
     /// The cluster domain.
     cluster: Tracked,
-    /// The domain of Multi-Cluster Services; `None` if they are off.
+    /// The domain of Multi-Cluster Services, if they are on.
     clusterset: Option<Tracked>,
     /// Kinds whose first full list has not been finished.
     awaited: HashSet<Kind>,
@@ -244,7 +244,7 @@ impl Writer {
         self.awaited.iter().all(|&kind| kind == Kind::ServiceImport)
     }
 
-    /// Makes everything applied so far visible at once. Returns `None` if no name changed or not
+    /// Makes everything applied so far visible at once. Returns what changed, if a name changed and
     /// every kind is synced.
     ///
     /// `revision` is the highest resource version seen, or 0. Its low 32 bits become the SOA

@@ -52,7 +52,7 @@ impl Apex {
         }
     }
 
-    /// Returns the records that contain those of this zone; `None` if the zone is off.
+    /// Returns the records that contain those of this zone, if the zone is on.
     fn zone(self, records: &Records) -> Option<&Records> {
         match self {
             Self::Clusterset => records.clusterset().map(|zone| &**zone),

@@ -100,7 +100,7 @@ struct Follower {
     options: Options,
     sink: Sink,
     progress: Arc<Progress>,
-    /// The resource version up to which all events have been sent; `None` if a full list must be
+    /// The resource version up to which all events have been sent. Without it, a full list must be
     /// read first.
     version: Option<String>,
     /// Whether the next full list is read in pages, because the server does not stream it.

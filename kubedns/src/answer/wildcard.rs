@@ -19,9 +19,9 @@ use crate::records::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pattern<'a> {
     records: &'a Records,
-    /// The namespace's label in wire form; `None` if it is wild.
+    /// The namespace's label in wire form, if it is not wild.
     namespace: Option<&'a [u8]>,
-    /// The Service's label in wire form; `None` if it is wild.
+    /// The Service's label in wire form, if it is not wild.
     service: Option<&'a [u8]>,
     depth: Depth<'a>,
 }
@@ -55,8 +55,8 @@ pub(crate) enum Search {
 }
 
 impl<'a> Pattern<'a> {
-    /// Returns the pattern of `name`, at which `found` was the result. Returns `None` if the name
-    /// exists, wildcards are off, or no label of it is wild.
+    /// Returns the pattern of `name`, at which `found` was the result, if the name does not exist,
+    /// wildcards are on, and at least one label of it is wild.
     ///
     /// The label `any` is not wild if a namespace, or a Service of the namespace, has that name.
     pub fn of(name: &'a [u8], found: &Found<'a>) -> Option<Self> {
@@ -141,7 +141,7 @@ impl<'a> Pattern<'a> {
         Search::Complete
     }
 
-    /// Returns the entry of each place that can match, or `None`. Each of them costs one look.
+    /// Returns the entry, if any, at each place that can match. Each place costs one look.
     fn candidates(&self) -> Box<dyn Iterator<Item = Option<&'a Entry>> + 'a> {
         let records = self.records;
         let at =
@@ -186,8 +186,7 @@ impl<'a> Pattern<'a> {
 }
 
 impl<'a> Depth<'a> {
-    /// Returns the depth of labels up to number `last`, left of a Service; `None` if no name can
-    /// match.
+    /// Returns the depth of labels up to number `last`, left of a Service, if names can match them.
     fn below_service(schema: Schema, labels: &Labels<'a>, last: usize) -> Option<Self> {
         let protocol = Protocol::from_label(labels.label(last));
         let any = is_wild(labels.label(last));

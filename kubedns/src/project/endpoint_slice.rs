@@ -92,8 +92,8 @@ impl EndpointSliceObject {
         }
     }
 
-    /// Returns the part that the records keep, or `None` if it belongs neither to a Service nor to
-    /// a ServiceImport, or contains names instead of addresses.
+    /// Returns the part that the records keep, if it belongs to a Service or a ServiceImport and
+    /// contains addresses instead of names.
     ///
     /// If an address cannot be parsed, only that address is left out. Port names that do not fit
     /// are left out too. Otherwise a slice is used in full or not at all, because a part of it

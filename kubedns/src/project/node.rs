@@ -36,7 +36,7 @@ pub struct NodeSpec {
 /// The part of a Node that the records keep.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeFacts {
-    /// Its locality. `None` if its labels do not contain both zone and region.
+    /// Its locality, if its labels contain both zone and region.
     pub locality: Option<Locality>,
     /// The addresses of its Pods; empty if the API server does not assign them.
     pub pod_cidrs: Box<[Prefix]>,
@@ -58,7 +58,7 @@ impl NodeObject {
         NodeFacts { locality, pod_cidrs: address::parse_ranges("spec.podCIDRs", texts, left_out) }
     }
 
-    /// Returns its locality; `None` if the labels do not contain both zone and region.
+    /// Returns its locality, if the labels contain both zone and region.
     fn locality(&self) -> Result<Option<Locality>, Reason> {
         let labels = &self.metadata.labels;
         let zone = first([&labels.zone, &labels.zone_beta]);

@@ -41,8 +41,7 @@ pub struct PodIp {
 }
 
 impl PodObject {
-    /// Returns the part that the records keep, or `None` if the Pod has ended or has no address
-    /// yet.
+    /// Returns the part that the records keep, if the Pod has an address and has not ended.
     ///
     /// An address that cannot be parsed is left out. Fails on a namespace that is not a label, and
     /// if no address can be parsed.

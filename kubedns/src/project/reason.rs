@@ -32,7 +32,7 @@ impl LeftOut {
         }
     }
 
-    /// Returns why parts are left out, or `None` if all of the object is used.
+    /// Returns why parts are left out, if there are any.
     pub fn reason(self) -> Option<Reason> {
         let first = self.first?;
         let more = self.more;

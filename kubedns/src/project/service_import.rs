@@ -34,7 +34,7 @@ pub struct ServiceImportSpec {
 }
 
 impl ServiceImportObject {
-    /// Returns the part that the records keep, or `None` if it does not have an address yet.
+    /// Returns the part that the records keep, if it has an address or is headless.
     ///
     /// An address that cannot be parsed and a port name that does not fit are left out. Fails on
     /// names, addresses, types and ports that an API server would have refused.

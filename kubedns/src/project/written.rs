@@ -20,7 +20,7 @@ pub struct Written {
 }
 
 impl Input {
-    /// Returns when it last changed; `None` if its metadata has no time.
+    /// Returns when it last changed, if its metadata has a time.
     ///
     /// An EndpointSlice can have the time of the change of a Pod or Service that led to it (the
     /// annotation `endpoints.kubernetes.io/last-change-trigger-time`). If it is missing, the time

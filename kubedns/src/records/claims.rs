@@ -64,8 +64,8 @@ impl Rank<'_> {
 pub(crate) struct Claimant {
     /// The Service's number.
     pub number: u32,
-    /// Which of the names that the Service gives the address, counted from 0; `None` if the address
-    /// points to none of them, because other claims win.
+    /// Which of the names that the Service gives the address, counted from 0, if the address points
+    /// to it; other claims can win.
     pub name: Option<u32>,
 }
 
@@ -158,8 +158,7 @@ impl Entry {
         })
     }
 
-    /// Returns the rank of the Service among those that hold `address`; `None` if it does not hold
-    /// it.
+    /// Returns the rank of the Service among those that hold `address`, if it holds it.
     fn rank(&self, address: IpAddr, owned: bool, hasher: &RandomState) -> Option<Rank<'_>> {
         let class = if self.cluster_ips().contains(&address) {
             0

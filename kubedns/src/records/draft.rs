@@ -17,7 +17,7 @@ use super::{Entry, Federation, Holder, Key, Known, Pod, Ranges, Records, Service
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(super) records: Records,
-    /// Entries that are open to changes, as they were before; `None` if there was no entry.
+    /// Entries that are open to changes, as they were before, if they existed.
     pub(super) pending: HashMap<Key, Option<Arc<Entry>>, RandomState>,
     /// The ranges that the settled entries were derived with.
     pub(super) settled_by: Arc<Ranges>,

@@ -100,7 +100,7 @@ impl<'r> Place<'r> {
         self.held.slice.is_v6()
     }
 
-    /// Returns its hostname in wire form, empty if it has none.
+    /// Returns its hostname in wire form, empty if it has no hostname.
     pub fn host(&self) -> &'r [u8] {
         self.held.slice.host(self.index)
     }

@@ -19,7 +19,7 @@ pub struct Locality(pub Name);
 pub(crate) struct Federation {
     /// Its label in wire form.
     pub label: Box<[u8]>,
-    /// `ZONE.REGION.DOMAIN.`; `None` until a Node has the locality of this cluster.
+    /// `ZONE.REGION.DOMAIN.`, if a Node has the locality of this cluster.
     suffix: Option<Name>,
 }
 
@@ -72,7 +72,8 @@ impl Records {
         }
     }
 
-    /// Labels 0 and 1 are a Service's key. Returns `None` if the name outside would be too long.
+    /// Labels 0 and 1 are a Service's key. Returns what they refer to, if the name outside is short
+    /// enough.
     fn federated<'a>(
         &'a self,
         labels: &Labels<'a>,

@@ -85,8 +85,8 @@ impl PortName<'_> {
 }
 
 impl Records {
-    /// Returns what exists at `name`, which must be in wire form and lower case; `None` if it is in
-    /// none of our zones.
+    /// Returns what exists at `name`, which must be in wire form and lower case, if it is in one of
+    /// our zones.
     ///
     /// The zones are the cluster domain, that of Multi-Cluster Services, and the parts of
     /// `in-addr.arpa` and `ip6.arpa` that are the cluster's. An address outside has a name here
@@ -219,7 +219,7 @@ impl Records {
         }
     }
 
-    /// Returns `None` if the name is not ours.
+    /// Returns the node of a reverse name, if the name is ours.
     fn find_reverse<'a>(&'a self, read: Reverse) -> Option<Node<'a>> {
         let (first, last, is_below) = match read {
             Reverse::Address(address) if self.points_somewhere(address) => {
@@ -343,8 +343,7 @@ fn find_port<'a>(entry: &'a Entry, label: &'a [u8], protocol: Protocol) -> Node<
     }
 }
 
-/// Returns how many labels of the name are left of `apex`; `None` if it is neither `apex` nor
-/// below.
+/// Returns how many labels of the name are left of `apex`, if it is `apex` or below it.
 fn below(labels: &Labels<'_>, apex: &[u8]) -> Option<usize> {
     let length = labels.tail(0).len();
     let at = length.checked_sub(apex.len())?;

@@ -87,7 +87,7 @@ impl Labels {
 }
 
 impl Lists {
-    /// Returns the endpoints in `among`, or `None` if no endpoint is in that topology zone.
+    /// Returns the endpoints in `among`, if an endpoint is in that topology zone.
     pub fn view(&self, among: Among<'_>) -> Option<&View> {
         match among {
             Among::All => Some(&self.all),

@@ -52,8 +52,8 @@ impl<'a> Named<'a> {
 }
 
 impl Records {
-    /// Returns the published endpoints of `entry` whose hostname or generated label is this label,
-    /// in wire form; `None` if no endpoint has it.
+    /// Returns the published endpoints of `entry`, if any, whose hostname or generated label is
+    /// this label, in wire form.
     #[inline]
     pub fn named<'a>(&'a self, entry: &'a Entry, label: &[u8]) -> Option<Named<'a>> {
         let Some(lists) = &entry.lists else { return plain(entry, label).map(Named::One) };

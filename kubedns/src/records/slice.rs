@@ -45,7 +45,7 @@ pub struct Slice {
     ready: u32,
     draining: u32,
     hosts: Words,
-    /// Topology zones as names in wire form; `None` if no endpoint has one.
+    /// Topology zones as names in wire form, if an endpoint has one.
     zones: Option<Box<Words>>,
     ports: Ports,
     pods: bool,

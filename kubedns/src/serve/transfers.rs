@@ -84,7 +84,7 @@ async fn transfer(mut query: Deferred, reader: Reader) {
 }
 
 /// Sends each message as soon as there is room for it. Returns how many messages and records were
-/// sent, or `None` if the client has closed the connection.
+/// sent, if the client did not close the connection.
 async fn send(query: &mut Deferred, reader: &Reader) -> Option<(usize, usize)> {
     let snapshot = reader.snapshot();
     let apex = Apex::of(&snapshot, query.query(&mut NameBuffer::new()).name())?;

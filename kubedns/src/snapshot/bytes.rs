@@ -20,7 +20,7 @@ impl<'a> Cursor<'a> {
         self.rest.len()
     }
 
-    /// Returns the next `count` bytes; `None` if there are fewer.
+    /// Returns the next `count` bytes, if there are so many.
     pub fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(count)?;
         self.rest = rest;

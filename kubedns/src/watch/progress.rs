@@ -94,7 +94,7 @@ impl Progress {
         now.since(Moment::from_nanos(self.heard.load(Relaxed)))
     }
 
-    /// Returns how long after it was written the last change arrived; `None` before the first.
+    /// Returns how long after it was written the last change arrived, if there was a change.
     pub fn lag(&self) -> Option<Duration> {
         let lag_ms = self.lag_ms.load(Relaxed);
         (lag_ms < u64::MAX).then(|| Duration::from_millis(lag_ms))

@@ -17,8 +17,7 @@ impl Lines {
         self.waiting.push(bytes);
     }
 
-    /// Returns the next whole line that is not empty, without its end; `None` until more bytes
-    /// arrive.
+    /// Returns the next whole line that is not empty, without its end, if it has arrived.
     ///
     /// Fails if a line is longer than [`TEXT_MAX`].
     pub fn take(&mut self) -> Result<Option<&[u8]>, TooLong> {
@@ -51,7 +50,7 @@ impl Frames {
         self.waiting.push(bytes);
     }
 
-    /// Returns the next whole frame without its length; `None` until more bytes arrive.
+    /// Returns the next whole frame without its length, if it has arrived.
     ///
     /// Fails if a frame is longer than [`TEXT_MAX`].
     pub fn take(&mut self) -> Result<Option<&[u8]>, TooLong> {
@@ -100,7 +99,7 @@ impl Items {
         self.waiting.push(bytes);
     }
 
-    /// Returns the next whole item; `None` until more bytes arrive.
+    /// Returns the next whole item, if it has arrived.
     ///
     /// Fails if an item, or the rest of the list, is longer than [`TEXT_MAX`].
     pub fn take(&mut self) -> Result<Option<&[u8]>, TooLong> {

@@ -33,7 +33,7 @@ impl Stream {
         }
     }
 
-    /// Returns the next event about objects of `kind`; `None` until more bytes arrive.
+    /// Returns the next event about objects of `kind`, if it has arrived.
     ///
     /// Fails if the bytes are not a watch: then all bytes after them cannot be trusted.
     pub fn take(&mut self, kind: Kind) -> Result<Option<Event>, Trouble> {

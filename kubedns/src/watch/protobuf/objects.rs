@@ -49,7 +49,7 @@ impl Message for ServiceSpec {
     }
 }
 
-/// Reads a port of a Service. Its texts are always present, so empty ones become `None`.
+/// Reads a port of a Service. Its texts are always present, so empty ones count as missing.
 fn service_port(bytes: &[u8]) -> Result<PortObject, Malformed> {
     let mut port = PortObject::read(bytes)?;
     port.name = port.name.filter(|name| !name.is_empty());
