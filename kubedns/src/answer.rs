@@ -56,7 +56,7 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
         let Node::Alias(_, target) = node else { return writing.end(node) };
         let Some(target_at) = writing.alias(node) else { return };
         let Some(found) = records.find(target.wire()) else {
-            return; // the client can ask other zones: dnscache follows
+            return; // the client knows the way to other zones: dnscache follows
         };
         if !found.records.is_complete() {
             return writing.give_up(ErrorCode::NotReady, INCOMPLETE);

@@ -1,6 +1,6 @@
-//! Which owner names changed lately: a bounded log from which any reader can catch up.
+//! The owner names that changed lately: a bounded log from which any reader can catch up.
 //!
-//! Core. Knows generations and names; does not know readers, sockets nor records.
+//! Core. Knows generations and names; does not know readers, sockets or records.
 
 use std::collections::VecDeque;
 
@@ -10,10 +10,10 @@ use serde::Serialize;
 use crate::name::Text;
 use crate::store::{Changed, Published};
 
-/// The latest changes, a line of JSON each.
+/// The latest changes, one line of JSON for each.
 ///
-/// A generation is a number that grows with every publication, also from one process to the next:
-/// whoever comes back with one either gets all that came after it or is told to forget everything.
+/// A generation is a number that grows with every publication, also from one process to the next. A
+/// reader that returns with one either gets all later changes or must remove everything.
 #[derive(Debug)]
 pub struct Changes {
     epoch: u64,
@@ -24,43 +24,43 @@ pub struct Changes {
     len_bytes: usize,
 }
 
-/// What a reader gets that knows everything up to some generation.
+/// The changes after a generation.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Since {
-    /// These lines, oldest first; none where nothing changed.
+    /// The lines, oldest first; empty if there was no change.
     Lines(Vec<Bytes>),
     /// The log does not reach back so far, or that generation is of another process.
     Unknown,
 }
 
 impl Changes {
-    /// An empty log. `started_ms` is when the process started, in milliseconds since 1970: it sets
-    /// generations of one process apart from those of the next.
+    /// Returns an empty log. `started_ms` is when the process started, in milliseconds since 1970.
+    /// It separates the generations of one process from those of the next.
     pub fn new(started_ms: u64) -> Self {
         let epoch = started_ms.saturating_mul(GENERATIONS_PER_MS).min(GENERATION_MAX);
         Self { epoch, generation: epoch, from: epoch, lines: VecDeque::new(), len_bytes: 0 }
     }
 
-    /// An empty log of a process that goes on from the records that an earlier one had at
-    /// `generation`: whoever knows exactly those gets what is different by now. No generation is
-    /// used twice, even where the clock went back.
+    /// Returns an empty log of a process that continues with the records that an earlier one had at
+    /// `generation`. A reader that has exactly these records gets the changes since then. A
+    /// generation is never used twice, even if the clock was set back.
     pub fn resumed(started_ms: u64, generation: u64) -> Self {
         let log = Self::new(started_ms);
         let generation = generation.min(GENERATION_MAX);
         Self { epoch: log.epoch.max(generation), generation, from: generation, ..log }
     }
 
-    /// The generation of records that were published as number `publication`.
+    /// Returns the generation of the records of publication number `publication`.
     pub fn generation_of(&self, publication: u64) -> u64 {
         self.epoch + publication
     }
 
-    /// The generation of the records as they are.
+    /// Returns the generation of the current records.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Notes what `published` changed; the oldest lines make room.
+    /// Adds the changes of `published`, and removes the oldest lines if there is no room.
     pub fn push(&mut self, published: &Published) {
         self.generation = self.generation_of(published.generation);
         let line = match &published.changed {
@@ -80,7 +80,7 @@ impl Changes {
         }
     }
 
-    /// What came after `generation`.
+    /// Returns the changes after `generation`.
     pub fn since(&self, generation: u64) -> Since {
         let is_line =
             || self.lines.binary_search_by_key(&generation, |(number, _)| *number).is_ok();
@@ -96,16 +96,16 @@ impl Changes {
 
 /// One line of the stream.
 ///
-/// `names` are those whose records changed, each together with every name below it; `flush` says
-/// that anything may have changed; `cut` is the last line of a reader that was too slow.
+/// `names` are those whose records changed, each with every name below it. `flush` means that any
+/// name can have changed. `cut` is set in the last line of a reader that was too slow.
 #[derive(Debug, Default, Serialize)]
 pub struct Line {
-    /// What the records are at, everything in this line included.
+    /// The generation of the records after this line.
     pub generation: u64,
     /// In master-file form, lower case, with the last dot.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
-    /// Forget everything.
+    /// The reader must remove everything.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub flush: bool,
     /// Why the stream ends.
@@ -114,12 +114,12 @@ pub struct Line {
 }
 
 impl Line {
-    /// Says where the records are, and nothing else.
+    /// Returns a line with a generation only.
     pub fn of(generation: u64) -> Self {
         Self { generation, ..Self::default() }
     }
 
-    /// As JSON, with the end of the line.
+    /// Returns it as JSON, with the end of the line.
     pub fn bytes(&self) -> Bytes {
         let mut text = serde_json::to_vec(self).expect("numbers and strings become JSON");
         text.push(b'\n');
@@ -127,15 +127,16 @@ impl Line {
     }
 }
 
-/// A process publishes less often than this, so that its generations stay below those of the next.
+/// A process cannot publish more often than this, so its generations are below those of the next.
 const GENERATIONS_PER_MS: u64 = 1 << 10;
-/// The largest integer that every JSON reader takes (RFC 8259 section 6).
+/// The largest integer that every JSON reader can represent (RFC 8259 section 6).
 const GENERATION_MAX: u64 = 1 << 53;
-/// Names of one publication that are listed, in bytes; more means: forget everything.
+/// The most names of one publication that are listed, in bytes. If there are more, the reader must
+/// remove everything.
 const LINE_NAMES_MAX: usize = 64 << 10;
-/// The log in bytes: some 3,000 changed services.
+/// The most bytes in the log: some 3,000 changed services.
 const LOG_LEN_MAX: usize = 512 << 10;
-/// The log in lines.
+/// The most lines in the log.
 const LOG_LINES_MAX: usize = 4_096;
 
 #[cfg(test)]
@@ -144,7 +145,7 @@ mod tests {
     use crate::records::Zone;
     use crate::store;
 
-    /// What a store publishes when a Service of that name appears.
+    /// Returns what a store publishes if Services with these names are added.
     fn published(names: &[&str]) -> Vec<Published> {
         use crate::news::News;
         use crate::project::{Input, Kind, ServiceObject};

@@ -1,7 +1,7 @@
 //! Every flag of kubedns: name, unit, default, limit, source. Text becomes checked values here and
 //! nowhere else.
 //!
-//! Knows what may be asked of the program; does not know how any of it is done.
+//! Knows the options of the program; does not know how they are implemented.
 
 mod selector;
 
@@ -22,7 +22,7 @@ use crate::name::Name;
 use crate::project::Kind;
 use crate::records::{PodMode, Zone, ZoneError};
 
-/// Answers DNS for the cluster domain from what the Kubernetes API server says.
+/// Answers DNS for the cluster domain from the objects of the Kubernetes API server.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "kubedns", version, after_help = shared::probe::HELP)]
 pub struct Config {
@@ -42,7 +42,7 @@ pub struct Config {
     /// Metrics under the names of another DNS server as well: coredns [default: none]
     #[arg(long, value_name = "SERVER", value_enum, hide_possible_values = true)]
     pub metrics_compat: Option<Compat>,
-    /// Kubeconfig file that says which API server [default: the service account of the pod]
+    /// Kubeconfig file for the API server [default: the service account of the pod]
     #[arg(long, value_name = "FILE", conflicts_with = "objects")]
     pub kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig [default: its current context]
@@ -54,7 +54,7 @@ pub struct Config {
     /// Cluster domain
     #[arg(long, value_name = "NAME", value_parser = domain, default_value = "cluster.local")]
     domain: Name,
-    /// TTL of records in seconds, 0 to 3600; 0 means that nobody keeps them
+    /// TTL of records in seconds, 0 to 3600; with 0 clients must not cache them
     #[arg(long, value_name = "SECONDS", value_parser = flags::seconds(0, TTL_MAX),
         default_value = TTL)]
     pub ttl: Duration,
@@ -67,19 +67,19 @@ pub struct Config {
     /// A service with cluster IPs and no ready endpoint does not exist, so that clients search on
     #[arg(long)]
     pub ignore_empty_service: bool,
-    /// Labels * and any in a name stand for whatever namespace, service, port or endpoint there is
+    /// Labels * and any in a name match any namespace, service, port or endpoint
     #[arg(long)]
     pub wildcards: bool,
     /// Names of topology zones below headless services: ZONE.pin._zone and ZONE.prefer._zone
     #[arg(long)]
     pub zonal: bool,
-    /// Endpoints without hostname have the names of their pods, as far as those are labels
+    /// Endpoints without hostname have the names of their pods, if these are valid labels
     #[arg(long)]
     pub endpoint_pod_names: bool,
-    /// Namespaces that are watched and answered for (repeatable) [default: all]
+    /// Namespaces to watch and to answer for (repeatable) [default: all]
     #[arg(long, value_name = "NAME", value_parser = namespace)]
     pub namespace: Vec<String>,
-    /// Label selector of the services that are watched and answered for [default: all]
+    /// Label selector of the services to watch and to answer for [default: all]
     #[arg(long, value_name = "EXPR", value_parser = selector::parse)]
     pub service_selector: Option<Selector>,
     /// Domain of Multi-Cluster Services (KEP-1645), such as clusterset.local [default: off]
@@ -94,7 +94,8 @@ pub struct Config {
     /// all private ones]
     #[arg(long, value_name = "PREFIX", value_parser = prefix::parse)]
     pub cluster_cidr: Vec<Prefix>,
-    /// Addresses or prefixes that may transfer the zones over TCP (repeatable) [default: none]
+    /// Addresses or prefixes of clients that can transfer the zones over TCP (repeatable)
+    /// [default: none]
     #[arg(long, value_name = "ADDR-OR-PREFIX", value_parser = prefix::parse)]
     pub transfer: Vec<Prefix>,
     /// Directory with the keys of the kube-dns ConfigMap; applied without a restart
@@ -111,11 +112,11 @@ pub struct Config {
     /// File that keeps the last known state, for a start without the API server [default: none]
     #[arg(long, value_name = "FILE", value_parser = snapshot_file, conflicts_with = "objects")]
     pub snapshot: Option<PathBuf>,
-    /// A watch that says nothing for this many seconds is replaced, 1 to 3600
+    /// A watch that gets no data for this many seconds is replaced, 1 to 3600
     #[arg(long, value_name = "SECONDS", value_parser = flags::seconds(1, 3_600),
         default_value = "75")]
     pub watch_silence: Duration,
-    /// Queries that have been received may take this many seconds after SIGTERM, 0 to 300
+    /// Received queries can take this many seconds after SIGTERM, 0 to 300
     #[arg(long, value_name = "SECONDS", value_parser = flags::seconds(0, 300),
         default_value = "5")]
     pub drain: Duration,
@@ -135,9 +136,9 @@ pub struct Config {
 pub enum Pods {
     /// They do not exist.
     Disabled,
-    /// Any address in any namespace that exists.
+    /// Any address in any namespace that exists has a name.
     Insecure,
-    /// Addresses of Pods of that namespace: every Pod is watched.
+    /// Only addresses of Pods in that namespace have names: every Pod is watched.
     Verified,
 }
 
@@ -151,12 +152,12 @@ impl Pods {
     }
 }
 
-/// Which part of the cluster is exposed.
+/// The part of the cluster that is exposed.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
-    /// Namespaces; all where there is none.
+    /// The namespaces; if empty, all of them.
     pub namespaces: Vec<String>,
-    /// Which Services; all where there is none.
+    /// Selects Services by label; all of them if it is missing.
     pub services: Option<Selector>,
     /// Whether Pods are needed.
     pub pods: bool,
@@ -164,12 +165,12 @@ pub struct Scope {
     pub imports: bool,
     /// Whether endpoints without hostname are named by their Pods.
     pub pod_names: bool,
-    /// Whether the cluster says which addresses are its own, because no flag does.
+    /// Whether the cluster's ranges are read from its objects, because no flag sets them.
     pub ranges: bool,
 }
 
 impl Scope {
-    /// Whether objects of that kind are needed.
+    /// Returns whether objects of that kind are needed.
     pub fn needs(&self, kind: Kind) -> bool {
         match kind {
             Kind::Pod => self.pods,
@@ -195,7 +196,7 @@ impl Config {
         Ok(Self { loaded: Some(loaded), ..config })
     }
 
-    /// The zone that these flags describe.
+    /// Returns the zone that these flags describe.
     pub fn zone(&self) -> Zone {
         let text = self.domain.to_string();
         let mut zone = Zone::new(&text).expect("the flag's parser has made a Zone of it");
@@ -220,7 +221,7 @@ impl Config {
         zone
     }
 
-    /// The part of the cluster that these flags expose.
+    /// Returns the part of the cluster that these flags expose.
     pub fn scope(&self) -> Scope {
         let mut namespaces = self.namespace.clone();
         namespaces.sort();
@@ -245,8 +246,8 @@ impl Config {
         Ok(())
     }
 
-    /// What must be the same for one kubedns to use another's snapshot: every flag that says which
-    /// objects are watched and what is made of them.
+    /// Returns the flags that must be the same if one kubedns is to use the snapshot of another:
+    /// every flag that decides which objects are watched and what is derived from them.
     pub fn identity(&self) -> String {
         let scope = self.scope();
         let mut identity = format!("domain {}, pods {}", self.domain, self.pods.word());
@@ -268,7 +269,7 @@ impl Config {
         identity
     }
 
-    /// How many threads answer UDP.
+    /// Returns how many threads answer UDP.
     pub fn threads(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.threads.map_or_else(cores, usize::from)
@@ -286,24 +287,24 @@ pub struct Nested {
     domain: Name,
 }
 
-/// A file's path: its directory may come to exist, but its name must be one.
+/// Parses a file's path. Its directory can be created later, but it must end with a file name.
 fn snapshot_file(text: &str) -> Result<PathBuf, SnapshotFileError> {
     let path = PathBuf::from(text);
     let is_file = path.file_name().is_some() && !text.ends_with('/') && !path.is_dir();
     if is_file { Ok(path) } else { Err(SnapshotFileError) }
 }
 
-/// A text is no file's path.
+/// A text is not the path of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected the path of a file, such as /var/lib/kubedns/snapshot, not of a directory")]
 pub struct SnapshotFileError;
 
-/// A cluster domain.
+/// Parses a cluster domain.
 fn domain(text: &str) -> Result<Name, ZoneError> {
     Zone::new(text).map(|zone| zone.apex().clone())
 }
 
-/// A namespace's name: one label in lower case (RFC 1123, as the API demands).
+/// Parses a namespace's name: one label in lower case (RFC 1123, as the API requires).
 fn namespace(text: &str) -> Result<String, NamespaceError> {
     let edges = text.starts_with('-') || text.ends_with('-');
     let allowed = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
@@ -314,20 +315,21 @@ fn namespace(text: &str) -> Result<String, NamespaceError> {
     }
 }
 
-/// A text is no namespace's name.
+/// A text is not the name of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected a namespace: 1 to 63 lower-case letters, digits or '-', no '-' at the ends")]
 pub struct NamespaceError;
 
-/// dnscache asks here; every local address, so that a probe of the kubelet finds it as well.
+/// dnscache queries this port. It is bound on every local address, so that a probe of the kubelet
+/// can reach it too.
 const LISTEN: [&str; 2] = ["0.0.0.0:10053", "[::]:10053"];
-/// As kube-dns has it.
+/// The port of kube-dns.
 const HTTP_LISTEN: &str = "[::]:8081";
-/// As CoreDNS's kubeadm default: a record that changed is wrong for at most this long in a client.
+/// The default of kubeadm for CoreDNS. A client can use a changed record for at most this long.
 const TTL: &str = "30";
 /// As CoreDNS: nothing in a cluster stays true for longer.
 const TTL_MAX: u32 = 3_600;
-/// More threads than any machine that runs cluster DNS has cores for it.
+/// No machine that runs cluster DNS has more cores for it.
 const THREADS_MAX: i64 = 256;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The Corefile of a running kubedns. Everything in it that is kubedns's needs a restart, which the
-//! log and `/readyz?verbose` report.
+//! The Corefile of a running kubedns. If the part for kubedns changes, a restart is needed, which
+//! the log and `/readyz?verbose` report.
 //!
-//! Edge. What a Corefile means is the business of [`shared::corefile`].
+//! Edge. [`shared::corefile`] knows what a Corefile means.
 
 use shared::corefile::{self, Merged, Plan, State};
 use shared::flags::chain;
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 
-/// Follows the Corefile of `config`; returns how it fares.
+/// Follows the Corefile of `config`. Returns its state.
 pub fn start(config: &Config, tasks: &mut Tasks) -> watch::Receiver<State> {
     let source = config.loaded.as_ref().map(|loaded| loaded.source.clone());
     let apply = move |plan: &Plan, _: &Merged| {

@@ -72,7 +72,7 @@ pub struct View {
     pub leaving: CancellationToken,
 }
 
-/// Returns every page of kubedns. Streams end with `stopping`.
+/// Every page of kubedns. Streams end with `stopping`.
 pub fn router(
     view: View,
     changes: watch::Receiver<Changes>,
@@ -139,11 +139,11 @@ struct Streams {
     places: Places,
 }
 
-/// `/changes`: an endless stream of JSON lines. The first line has the current generation. With
-/// `?since=GENERATION` the stream continues from there if the log reaches back so far; else that
-/// line requests to remove everything. Then there is a line per publication, and one every
+/// `/changes`: lines of JSON without end. The first says at which generation the reader is now:
+/// `?since=GENERATION` goes on from there where the log reaches back so far; else, and without it,
+/// that line says to forget everything. Then a line per publication, and one every
 /// [`HEARTBEAT`] without any. The first line waits until everything has been listed: a kubedns that
-/// has just started must not make its readers remove what they have.
+/// knows nothing yet has nobody forget what they know.
 async fn follow(
     State(streams): State<Streams>,
     RawQuery(query): RawQuery,
@@ -173,7 +173,7 @@ async fn follow(
         stopping: streams.stopping,
         at: Place::Start(since),
         _place: place,
-        _away: seat.map(|Extension(seat)| seat.leave()), // limited by its place instead
+        _away: seat.map(|Extension(seat)| seat.leave()), // bounded by its place instead
     };
     let lines = stream::unfold(start, |mut reading| async move {
         let line = reading.next().await?;
@@ -183,14 +183,14 @@ async fn follow(
     (headers, Body::from_stream(lines)).into_response()
 }
 
-/// One reader of the stream. All it keeps of the log is a position.
+/// One reader of the stream; what it holds of the log is a position.
 struct Reading {
     changes: watch::Receiver<Changes>,
     ready: Ready,
     stopping: CancellationToken,
     at: Place,
     _place: places::Place,
-    /// While it reads, the connection has no seat among those for short answers.
+    /// As long as it reads, the connection has no seat among those for short answers.
     _away: Option<Away>,
 }
 
@@ -201,7 +201,7 @@ enum Place {
 }
 
 impl Reading {
-    /// Returns the next lines, until the end.
+    /// The next lines; nothing at the end.
     async fn next(&mut self) -> Option<Bytes> {
         match self.at {
             Place::End => None,
@@ -252,7 +252,7 @@ impl Reading {
     }
 }
 
-/// If a reader gets no line for twice as long, the connection is dead.
+/// A reader that hears nothing for twice as long knows that the connection is dead.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ pub struct Program {
     objects: Origin,
 }
 
-/// Where objects come from.
+/// The origin of objects.
 enum Origin {
     Cluster(Arc<Cluster>),
     Files(tokio::sync::watch::Receiver<objects::State>, Box<Objects>),

@@ -149,13 +149,13 @@ impl Zone {
         self.schema
     }
 
-    /// Returns how many bytes the labels of a port and its protocol can have below the Service at
-    /// `key`, so that their name fits (RFC 1035 section 2.3.4).
+    /// How many bytes the labels of a port and its protocol may take below the Service at `key`, so
+    /// that their name fits (RFC 1035 section 2.3.4).
     fn room_for_port(&self, key: &Key) -> usize {
         shared::wire::NAME_MAX.saturating_sub(key.len() + self.services.len())
     }
 
-    /// Returns `svc.` and the apex in wire form: what follows the labels of a [`Key`] in a name.
+    /// `svc.` and the apex in wire form: what follows the labels of a [`Key`] in a name.
     pub fn services(&self) -> &[u8] {
         &self.services
     }
@@ -167,7 +167,7 @@ pub enum Schema {
     /// That of a cluster: `kubernetes/dns`, `docs/specification.md`.
     Cluster,
     /// That of a clusterset: KEP-1645, `specification.md`. The Services are imported ones, and the
-    /// name of an endpoint has the label of its cluster behind its own.
+    /// name of an endpoint has the label of its cluster after its own.
     Clusterset,
 }
 
@@ -403,7 +403,7 @@ impl fmt::Debug for Records {
 pub struct Counts {
     /// Services.
     pub services: usize,
-    /// Endpoints in all EndpointSlices, whatever their state, one per address.
+    /// Endpoints in all EndpointSlices, in any state, one per address.
     pub endpoints: usize,
     /// EndpointSlices that belong to a Service.
     pub endpoint_slices: usize,

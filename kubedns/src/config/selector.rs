@@ -1,12 +1,12 @@
-//! Label selectors as text: what `kubectl get --selector` takes.
+//! Label selectors as text, as `kubectl get --selector` accepts them.
 //!
-//! Knows the grammar of the API's label selectors; does not know what is selected.
+//! Knows the grammar of the API's label selectors; does not know which objects they select.
 
 use std::collections::BTreeSet;
 
 use kube::core::{Expression, Selector};
 
-/// Reads requirements separated by commas: `key`, `!key`, `key=value`, `key==value`, `key!=value`,
+/// Parses requirements separated by commas: `key`, `!key`, `key=value`, `key==value`, `key!=value`,
 /// `key in (a,b)` and `key notin (a,b)`.
 ///
 /// Fails on anything else, naming the requirement.
@@ -14,7 +14,7 @@ pub fn parse(text: &str) -> Result<Selector, SelectorError> {
     split(text).map(|requirement| expression(requirement.trim())).collect()
 }
 
-/// Why a text is no label selector.
+/// Why a text is not a label selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{requirement:?} is no requirement: expected key, !key, key=value, key!=value, key in (a,b) or \
@@ -24,7 +24,7 @@ pub struct SelectorError {
     requirement: String,
 }
 
-/// The parts between commas that stand in no parentheses.
+/// Splits at commas that are not in parentheses.
 fn split(text: &str) -> impl Iterator<Item = &str> {
     let mut in_parentheses = false;
     text.split(move |c| {
@@ -61,7 +61,7 @@ fn expression(text: &str) -> Result<Expression, SelectorError> {
     read().ok_or_else(|| SelectorError { requirement: text.to_owned() })
 }
 
-/// `(a, b)`.
+/// Parses `(a, b)`.
 fn set(text: &str) -> Option<BTreeSet<String>> {
     let values = text.trim().strip_prefix('(')?.strip_suffix(')')?;
     values.split(',').map(|value| checked(value, is_value)).collect()
@@ -72,13 +72,13 @@ fn checked(text: &str, is_allowed: fn(&str) -> bool) -> Option<String> {
     is_allowed(text).then(|| text.to_owned())
 }
 
-/// `name` or `prefix/name`.
+/// Returns whether `text` is `name` or `prefix/name`.
 fn is_key(text: &str) -> bool {
     let (prefix, name) = text.rsplit_once('/').unwrap_or(("prefix", text));
     !name.is_empty() && is_value(name) && !prefix.is_empty() && prefix.bytes().all(is_label_byte)
 }
 
-/// A label's value: at most 63 letters, digits, `-`, `_` and `.`.
+/// Returns whether `text` is a label's value: at most 63 letters, digits, `-`, `_` and `.`.
 fn is_value(text: &str) -> bool {
     text.len() <= 63 && text.bytes().all(is_label_byte)
 }

@@ -31,7 +31,7 @@ pub struct ServiceSpec {
     /// Every cluster IP (KEP-563).
     #[serde(rename = "clusterIPs", deserialize_with = "null_is_default")]
     pub cluster_ips: Vec<String>,
-    /// The target of an ExternalName Service.
+    /// What an ExternalName Service stands for.
     pub external_name: Option<String>,
     /// Its ports.
     #[serde(deserialize_with = "null_is_default")]

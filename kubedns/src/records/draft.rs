@@ -46,7 +46,7 @@ pub(crate) struct Touched {
 }
 
 impl Touched {
-    /// Returns whether there is no change.
+    /// Returns whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

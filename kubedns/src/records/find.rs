@@ -112,7 +112,7 @@ impl Records {
         Some(Found { apex: labels.start(count), records: self, is_reverse: true, node })
     }
 
-    /// Returns what exists at a name in the zone itself, with `count` labels left of the apex.
+    /// What stands at a name in the zone itself: `count` labels stand left of the apex.
     #[inline]
     fn find_forward<'a>(&'a self, labels: &Labels<'a>, count: usize) -> Found<'a> {
         let mut node = self.find_in_zone(labels, count);
@@ -333,7 +333,7 @@ impl Records {
     }
 }
 
-/// Returns the node for a label that can be that of a port.
+/// `label` may be that of a port.
 fn find_port<'a>(entry: &'a Entry, label: &'a [u8], protocol: Protocol) -> Node<'a> {
     let port = PortName::Named(label, protocol);
     if entry.has_port(|other| port.matches(other)) {

@@ -382,7 +382,7 @@ impl<'e> Builder<'e> {
     }
 }
 
-/// An endpoint behind its address.
+/// The address of an endpoint, and its number.
 type Addressed = (IpAddr, u32);
 
 /// The most endpoints that a plain Service can have. To look at so many costs less than the lists.

@@ -80,7 +80,7 @@ impl Ranges {
         Self { source: self.source, v4: both(&self.v4, &other.v4), v6: both(&self.v6, &other.v6) }
     }
 
-    /// Returns where it was read from.
+    /// Returns its source.
     pub fn source(&self) -> Source {
         self.source
     }

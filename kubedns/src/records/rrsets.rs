@@ -43,7 +43,7 @@ pub struct Record<'r> {
 pub enum Target<'r> {
     /// The Service itself, which is the target of all records at a name.
     Service(&'r Entry),
-    /// An endpoint of the Service, the target of so many consecutive records.
+    /// An endpoint of the Service: that of so many records, which are next to each other.
     Endpoint(&'r Entry, Place<'r>, usize),
 }
 
@@ -305,7 +305,7 @@ pub(crate) const TYPES: [u16; 8] = [
 ];
 /// 2^32 divided by the golden ratio, odd: multiples of it spread evenly.
 const GOLDEN: u32 = 0x9e37_79b1;
-/// Every SRV record has the same weight, because the endpoints of a Service are equal.
+/// Every SRV record has the same weight: the endpoints of a Service are equals.
 const WEIGHT: u16 = 100;
 /// The name server's name, relative to the apex of the cluster domain.
 pub(crate) const NS: &[u8] = b"\x02ns\x03dns";

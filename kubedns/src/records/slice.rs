@@ -337,8 +337,8 @@ fn unit_of(len: usize) -> usize {
     (len / usize::from(NO_WORD) + 1).next_power_of_two()
 }
 
-/// Returns the length of the first of `labels` in wire form, with its length byte; 0 if there is no
-/// label.
+/// Returns the length of the first of `labels` in wire form, with its length byte; 0 if `labels` is
+/// empty.
 fn label_len(labels: &[u8]) -> usize {
     labels.first().map_or(0, |&length| 1 + usize::from(length))
 }

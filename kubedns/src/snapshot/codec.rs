@@ -210,9 +210,9 @@ impl<W: Write> Sink<W> {
 }
 
 const MAGIC: &[u8] = b"kubedns snapshot";
-/// Must grow with every change of the format, including new fields.
+/// Grows with every change of the format, new fields included.
 const VERSION: u16 = 5;
-/// The tag after the last object.
+/// Behind the last object.
 const END: u8 = 0;
 /// A piece is written at this length, in bytes.
 const PIECE_LEN: usize = 32 << 10;

@@ -29,7 +29,7 @@ use crate::records::{
 
 /// Appends a Service of a zone of that schema.
 pub(super) fn put_service(out: &mut Vec<u8>, schema: Schema, service: &Service) {
-    // Destructured, so that a new field cannot be forgotten here.
+    // Spelled out, so that a new field is not forgotten here.
     let Service { key, created, shape, ports, publish_not_ready } = service;
     out.push(if schema == Schema::Cluster { SERVICE } else { SERVICE_IMPORT });
     put_key(out, key);

@@ -114,8 +114,8 @@ pub(super) fn names(
     Changed::Names(Names(names.into()))
 }
 
-/// Returns the highest name that changed with the reverse name of `address`: the name itself, or
-/// the highest ancestor that began or ceased to exist.
+/// The highest name that changed with the reverse name of `address`: the name itself, or the
+/// highest ancestor that came to exist or ceased to.
 fn highest_changed(before: &Records, after: &Records, address: IpAddr) -> ReverseZone {
     let (bits, label_bits) = if address.is_ipv4() { (32, 8) } else { (128, 4) };
     let mut highest = ReverseZone { first: address, labels: 0 };

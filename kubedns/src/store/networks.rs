@@ -35,7 +35,7 @@ struct Said {
 }
 
 impl Networks {
-    /// Starts with the ranges of the flag. If `flag` is empty, there is no such flag.
+    /// Starts with the ranges of the flag. An empty `flag` means that it is not set.
     pub fn new(flag: &[Prefix]) -> Self {
         let fixed = (!flag.is_empty()).then(|| Ranges::of(Source::Flag, flag.iter().copied()));
         let (settled, objects) = (HashSet::new(), HashMap::new());

@@ -49,7 +49,7 @@ pub(super) fn names(records: &Records, apex: Apex) -> Names<'_> {
     }
 }
 
-/// Returns the name of a Service, of its ports, and of its endpoints.
+/// The name of a Service, of its ports, and of its endpoints.
 fn of_service(entry: &Entry) -> Names<'_> {
     let own: Arc<[u8]> = [entry.key(), &b"\x03svc"[..]].concat().into();
     if let Some(Shape::ExternalName(target)) = entry.service().map(|service| &service.shape) {

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use tower::util::MapRequestLayer;
 use tower::{BoxError, ServiceExt};
 
-/// Where the address of the API server is configured.
+/// The place of the API server's configuration.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// In the environment and the service account that every pod gets.

@@ -54,7 +54,7 @@ pub struct Status {
     pub details: StatusDetails,
 }
 
-/// The details of a refusal that matter.
+/// The details of a refusal that are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StatusDetails {

@@ -60,8 +60,8 @@ fn unwrapped(bytes: &[u8]) -> Result<&[u8], Malformed> {
     sole(bytes.strip_prefix(MAGIC).ok_or(Malformed("an object has no magic number"))?, 2)
 }
 
-/// Returns the bytes of field `number`, the last if there are several; empty if there is no such
-/// field.
+/// Returns the bytes of field `number`, the last if there are several; empty if the field is
+/// missing.
 fn sole(message: &[u8], number: u32) -> Result<&[u8], Malformed> {
     let mut found = &message[..0];
     for field in Fields(message) {

@@ -72,7 +72,7 @@ impl Trouble {
         }
     }
 
-    /// Returns whether the server has forgotten what came after our version.
+    /// Returns whether the server has forgotten the events after our version.
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Refused(status) if status.code == GONE)
     }
@@ -182,7 +182,7 @@ pub(super) const NOT_FOUND: u16 = 404;
 const UNAUTHORIZED: u16 = 401;
 /// No rule of RBAC allows it.
 pub(super) const FORBIDDEN: u16 = 403;
-/// The server no longer has what came after our resource version.
+/// The server no longer has the events after our resource version.
 pub(super) const GONE: u16 = 410;
 /// The code with which a server without streamed lists refuses a request for one (KEP-3157).
 pub(super) const INVALID: u16 = 422;
