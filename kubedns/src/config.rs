@@ -22,7 +22,7 @@ use crate::name::Name;
 use crate::project::Kind;
 use crate::records::{PodMode, Zone, ZoneError};
 
-/// Answers DNS for the cluster domain from the objects of the Kubernetes API server.
+/// Answers DNS for the cluster domain from what the Kubernetes API server says.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "kubedns", version, after_help = shared::probe::HELP)]
 pub struct Config {
@@ -112,7 +112,7 @@ pub struct Config {
     /// File that keeps the last known state, for a start without the API server [default: none]
     #[arg(long, value_name = "FILE", value_parser = snapshot_file, conflicts_with = "objects")]
     pub snapshot: Option<PathBuf>,
-    /// A watch that gets no data for this many seconds is replaced, 1 to 3600
+    /// A watch that says nothing for this many seconds is replaced, 1 to 3600
     #[arg(long, value_name = "SECONDS", value_parser = flags::seconds(1, 3_600),
         default_value = "75")]
     pub watch_silence: Duration,
