@@ -127,7 +127,7 @@ impl Line {
     }
 }
 
-/// A process cannot publish more often than this, so its generations are below those of the next.
+/// A process publishes less often than this, so that its generations stay below those of the next.
 const GENERATIONS_PER_MS: u64 = 1 << 10;
 /// The largest integer that every JSON reader can represent (RFC 8259 section 6).
 const GENERATION_MAX: u64 = 1 << 53;

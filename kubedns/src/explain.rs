@@ -1,5 +1,5 @@
-//! Why a question is answered as it is: the object of each record, or the first name towards it
-//! that does not exist.
+//! Why a question is answered as it is: the object of each record, or the first ancestor of the
+//! name that does not exist.
 //!
 //! Core. Reads the same records as `answer`. It can allocate freely, because it serves people and
 //! not DNS clients. Knows no HTTP.

@@ -50,7 +50,6 @@ enum Use {
 ///
 /// Readiness does not wait for them. Without Nodes a federated name is answered with an error that
 /// names what is missing, and without ranges every private address is the cluster's.
-/// every private address is the cluster's.
 pub async fn follow(
     mut config: Receiver<config_dir::State>,
     nodes: Option<Nodes>,

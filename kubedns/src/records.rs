@@ -439,7 +439,7 @@ struct Known {
 
 impl Known {
     /// Returns whether the namespace exists: its object exists, or it contains Services or Pods. If
-    /// kubedns may not list Namespaces, it can still find those that matter.
+    /// kubedns is not allowed to list Namespaces, it can still find those that it needs.
     fn exists(self) -> bool {
         self.declared || self.services > 0 || self.pods > 0
     }

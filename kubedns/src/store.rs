@@ -97,7 +97,7 @@ pub struct Writer {
     networks: Networks,
 }
 
-/// A full list in progress. If it is dropped unfinished, it only has added or updated objects.
+/// A full list in progress. If it is dropped unfinished, no object is removed.
 #[derive(Debug)]
 #[must_use = "objects that are gone vanish only when the relist is finished"]
 pub struct Relist {

@@ -225,7 +225,7 @@ impl Aliases {
     }
 }
 
-/// Returns the target `name`, if it is in one of our zones.
+/// Returns what `name` refers to, if it is in one of our zones.
 fn target(records: &Records, name: &[u8]) -> Option<Target> {
     let found = records.find(name)?;
     let labels = crate::name::Labels::of(name);
