@@ -1,13 +1,13 @@
 //! The cache: a bounded, segmented LRU of replies in wire form, in shards of their own mutex each.
 //!
-//! Core, but for the mutex of a shard, which is the program's one seam: reading an LRU moves the
-//! entry. `now` is passed in. A hit allocates nothing and decodes nothing.
+//! Core, except for the mutex of each shard, which is the program's one seam: to read an LRU moves
+//! the entry, so a hit must lock. `now` is passed in. A hit does not allocate or decode.
 //!
 //! ```text
 //! question ─ hashed once ─▶ shard ─┬─ positive ─┬─ probation   new
 //!                                  │            └─ protected   asked for again
-//!                                  └─ negative ─── the same; a quarter at most where answers
-//!                                                  want the room
+//!                                  └─ negative ─── the same; at most a quarter if answers
+//!                                                  need the room
 //! name changed ──▶ table of changes: entries that depend on the name are void
 //! ```
 
@@ -33,7 +33,7 @@ use key::KeyBuffer;
 pub use key::Question;
 use shard::{Asked, Shard};
 
-/// How large the cache may grow, and how long what has expired may still be of use.
+/// The bounds of the cache's size, and how long expired entries can still be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Entries; 0 turns the cache off.
@@ -49,25 +49,25 @@ pub struct Bounds {
 pub enum Lookup {
     /// The reply is written.
     Hit,
-    /// The reply is written, and the entry, often asked for, is in the last tenth of its time: ask
-    /// for it anew. Said once for each time it is stored.
+    /// The reply is written. The entry is often asked for and in the last tenth of its lifetime, so
+    /// the caller should ask the upstream again. Returned once per stored entry.
     Due,
-    /// The reply is written from an expired entry: to renew it failed a moment ago, and is not to
-    /// be tried again yet.
+    /// The reply is written from an expired entry. A renewal failed a moment ago and must not be
+    /// tried again yet.
     Stale,
-    /// Nothing is written. There is an entry, expired for less than [`Bounds::stale_secs`]:
-    /// [`Cache::get_stale`] writes it.
+    /// No reply is written. The entry expired less than [`Bounds::stale_secs`] ago, so
+    /// [`Cache::get_stale`] can write it.
     Expired,
-    /// Nothing.
+    /// The cache has no entry for the question.
     Miss,
 }
 
-/// What is known of one entry, for people.
+/// The state of one entry, for display.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
     /// Seconds since it was stored.
     pub age_secs: u32,
-    /// Seconds until it expires; negative when it has.
+    /// Seconds until it expires; negative if it has expired.
     pub remaining_secs: i64,
     /// Its response code.
     pub rcode: u16,
@@ -75,14 +75,14 @@ pub struct State {
     pub records: usize,
 }
 
-/// How long an answer is stored and what it is made of.
+/// How long an answer is stored, and which changes it takes into account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kept {
     /// Seconds until it expires; 0 means that it must not be stored.
     pub lifetime_secs: u32,
-    /// [`Cache::version`] when it was first asked for: later changes void it.
+    /// [`Cache::version`] when the question was first asked. Later changes void the answer.
     pub seen: u64,
-    /// The time it is stored.
+    /// When it is stored.
     pub now: Moment,
 }
 
@@ -91,22 +91,22 @@ pub struct Kept {
 pub struct Failed<'a> {
     /// The response code.
     pub code: u16,
-    /// The server that caused it: the failure ends as soon as that server answers.
+    /// The server that caused it. The failure ends as soon as that server answers.
     pub blame: Blame,
-    /// The names, in lower-case wire form, with whose records the failure ends.
+    /// Names in lower-case wire form. The failure ends if records of one of them change.
     pub names: &'a [Box<[u8]>],
 }
 
-/// How the cache has changed, since it was made.
+/// Counters of the cache since it was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Entries stored, replacements included.
     pub insertions: u64,
-    /// Entries that gave way before they expired.
+    /// Entries that were evicted before they expired.
     pub evictions: u64,
 }
 
-/// The cache. Shared by reference; each shard has a lock held for the time of a copy.
+/// The cache, shared by reference. The lock of a shard is held while one reply is copied.
 #[derive(Debug)]
 pub struct Cache {
     shards: Box<[Slot]>,
@@ -122,7 +122,7 @@ pub struct Cache {
 struct Slot(Mutex<Shard>);
 
 impl Cache {
-    /// An empty cache.
+    /// Returns an empty cache.
     pub fn new(bounds: Bounds) -> Self {
         let shards = (bounds.entries / SHARD_ENTRIES_MIN).min(bounds.bytes / SHARD_BYTES_MIN);
         let shards = 1 << shards.clamp(1, SHARDS_MAX).ilog2();
@@ -138,12 +138,12 @@ impl Cache {
         Self { shards, changed, seed, bounds, too_large: AtomicU64::new(0) }
     }
 
-    /// Its bounds.
+    /// Returns its bounds.
     pub fn bounds(&self) -> Bounds {
         self.bounds
     }
 
-    /// Answers `query` from the cache where a fresh entry does, or one that cannot be renewed now.
+    /// Answers `query` from a fresh entry, or from an expired one that must not be renewed yet.
     pub fn get(&self, query: &Query<'_>, now: Moment, reply: &mut Reply<'_>) -> Lookup {
         let mut key = KeyBuffer::new();
         key.write(&Question::of(query), &self.seed);
@@ -151,8 +151,9 @@ impl Cache {
         self.shard(key.hash).lock().get(&asked, reply)
     }
 
-    /// Answers `query` from the cache even with what has expired, its TTLs `ttl` seconds at most
-    /// then (RFC 8767 section 4): the response code, or nothing where there is nothing.
+    /// Answers `query` from the cache, even from an expired entry, whose TTLs are then at most
+    /// `ttl` seconds (RFC 8767 section 4). Returns the response code, or `None` if there is no
+    /// entry.
     pub fn get_stale(
         &self,
         query: &Query<'_>,
@@ -167,16 +168,16 @@ impl Cache {
     }
 
     /// Stores `entry` as the answer to `question` for `lifetime_secs` seconds from `now`, as
-    /// [`Cache::insert_as_of`] does with what is known now.
+    /// [`Cache::insert_as_of`] does with the current version.
     pub fn insert(&self, question: &Question<'_>, entry: &Entry, lifetime_secs: u32, now: Moment) {
         self.insert_as_of(question, entry, Kept { lifetime_secs, seen: self.version(), now });
     }
 
-    /// Stores `entry` as the answer to `question`, in place of every earlier answer. An answer that
-    /// must not be stored, because its lifetime is zero or because it is too large, only removes
-    /// the earlier one (RFC 8767 section 4: a newer answer replaces what is stored).
+    /// Stores `entry` as the answer to `question` and replaces any earlier answer. If the answer
+    /// must not be stored, because its lifetime is zero or it is too large, the earlier one is only
+    /// removed (RFC 8767 section 4: a newer answer replaces the stored one).
     ///
-    /// An answer that was asked for before the stored one and that follows changes is dropped.
+    /// An answer is dropped if the stored one follows changes and was asked for later.
     pub fn insert_as_of(&self, question: &Question<'_>, entry: &Entry, kept: Kept) {
         if self.bounds.entries == 0 {
             return;
@@ -194,9 +195,9 @@ impl Cache {
         }
     }
 
-    /// Notes that `question` could not be answered. An expired answer that may still be served is
-    /// not renewed for a while. Without one the failure itself is stored for that while:
-    /// [`crate::lifetime::failure`].
+    /// Notes that `question` could not be answered. If an expired answer can still be served, it is
+    /// not renewed for a while; otherwise the failure itself is stored for that while
+    /// ([`crate::lifetime::failure`]).
     pub fn fail(&self, question: &Question<'_>, failed: &Failed<'_>, now: Moment) {
         if self.bounds.entries == 0 {
             return;
@@ -207,20 +208,20 @@ impl Cache {
         self.shard(key.hash).lock().fail(&key, failed, &places, (&self.changed, now));
     }
 
-    /// Has the expired answer to `question` served without asking for it anew until `until`.
+    /// Lets the expired answer to `question` be served without a renewal until `until`.
     pub fn postpone(&self, question: &Question<'_>, until: Moment) {
         let mut key = KeyBuffer::new();
         key.write(question, &self.seed);
         self.shard(key.hash).lock().postpone(&key, until);
     }
 
-    /// Ends every failure that was blamed on `server`: it answers again.
+    /// Ends every failure that was blamed on `server`, because the server answers again.
     pub fn recover(&self, server: Blame, now: Moment) {
         self.changed.recover(server, now);
     }
 
-    /// Returns how many changes of names there have been: what an answer that is asked for now is
-    /// made of.
+    /// Returns how many changes of names there have been. An answer that is asked for now takes all
+    /// of them into account.
     pub fn version(&self) -> u64 {
         self.changed.latest()
     }
@@ -233,8 +234,8 @@ impl Cache {
                 || with_ancestors(name).any(|name| self.changed.since(seen, place(name))))
     }
 
-    /// Makes every entry that follows changes expire: each name may have changed. Until they are
-    /// renewed they are of use as expired answers.
+    /// Makes every entry that follows changes expire, because any name may have changed. Until they
+    /// are renewed, the entries can be served as expired answers.
     pub fn flush(&self) {
         self.changed.flush();
     }
@@ -244,28 +245,28 @@ impl Cache {
         self.too_large.load(Ordering::Relaxed)
     }
 
-    /// Drops the entry for `question`.
+    /// Removes the entry for `question`.
     pub fn remove(&self, question: &Question<'_>) {
         let mut key = KeyBuffer::new();
         key.write(question, &self.seed);
         self.shard(key.hash).lock().remove(key.bytes());
     }
 
-    /// Voids every entry that follows one of `names`, in wire form and lower case, or a name below
-    /// one: all types asked of it, and aliases that lead to it. Costs a store for each name.
+    /// Voids every entry that follows one of `names`, or a name below one of them: all types, and
+    /// aliases that lead to it. `names` are in lower-case wire form. Costs one store per name.
     pub fn invalidate(&self, names: &[impl AsRef<[u8]>]) {
         for name in names {
             self.changed.note(changed::place(self.seed.hash_one(name.as_ref())));
         }
     }
 
-    /// Drops every entry whose owner name `suffix`, in wire form and lower case, is or is above,
-    /// whether it follows changes or not; the root drops all.
+    /// Removes every entry whose owner name is `suffix` or a subdomain of it, even if the entry
+    /// does not follow changes. `suffix` is in lower-case wire form; the root removes all entries.
     pub fn remove_below(&self, suffix: &[u8]) {
         self.remove_below_any(&[suffix]);
     }
 
-    /// The same for several suffixes, looking at each entry once.
+    /// Removes the entries below any of `suffixes`, as [`Cache::remove_below`] does, in one pass.
     pub fn remove_below_any(&self, suffixes: &[impl AsRef<[u8]>]) {
         self.invalidate(suffixes);
         let known: HashSet<&[u8], RandomState> = suffixes.iter().map(AsRef::as_ref).collect();
@@ -274,7 +275,7 @@ impl Cache {
         }
     }
 
-    /// What is known of the entry for `question`.
+    /// Returns the state of the entry for `question`, or `None` if there is no valid entry.
     pub fn state(&self, question: &Question<'_>, now: Moment) -> Option<State> {
         let mut key = KeyBuffer::new();
         key.write(question, &self.seed);
@@ -290,24 +291,24 @@ impl Cache {
         })
     }
 
-    /// Entries in it, those included that are of no use any more and have not given way yet.
+    /// Returns the number of entries, including expired and void ones that are not evicted yet.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.0.lock().len()).sum()
     }
 
-    /// Whether there is no entry.
+    /// Returns whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes taken, as the allocator hands them out: keys, records, list nodes and tables. Agrees
-    /// with what the process grows by within a tenth, from 20,000 entries on.
+    /// Returns the bytes taken, as the allocator counts them: keys, records, list nodes and tables.
+    /// From 20,000 entries on this is within a tenth of the growth of the process.
     pub fn bytes(&self) -> usize {
         let shards = self.shards.iter().map(|shard| shard.0.lock().bytes()).sum::<usize>();
         shards + self.changed.bytes()
     }
 
-    /// How it has changed so far.
+    /// Returns the counters so far.
     pub fn changes(&self) -> Changes {
         self.shards.iter().fold(Changes::default(), |sum, shard| {
             let shard = shard.0.lock().changes;
@@ -323,7 +324,7 @@ impl Cache {
         &self.shards[(hash >> 32) as usize & (self.shards.len() - 1)].0
     }
 
-    /// The places in the table of changes of `names` and all names above them.
+    /// Returns the places of `names`, and of all names above them, in the table of changes.
     fn places(&self, names: &[Box<[u8]>]) -> Vec<u16> {
         let names = names.iter().flat_map(|name| with_ancestors(name));
         let mut places: Vec<u16> =
@@ -334,15 +335,15 @@ impl Cache {
     }
 }
 
-/// Below this many entries a shard's bound would be too coarse.
+/// With fewer entries per shard, the bound of a shard would be too coarse.
 const SHARD_ENTRIES_MIN: usize = 128;
-/// Below this many bytes likewise: a large answer is to be a small part of its shard.
+/// The same for bytes: a large answer must be a small part of its shard.
 const SHARD_BYTES_MIN: usize = 256 << 10;
-/// More shards than threads, so that two rarely meet; many for many entries, so that a table that
-/// grows is small.
+/// More shards than threads, so that threads rarely wait for one another, and many shards for many
+/// entries, so that a table that grows is small.
 const SHARDS_MAX: usize = 1_024;
-/// An answer may take one part in so many of its shard: one that is larger is not worth what would
-/// have to give way.
+/// An answer may take at most this fraction of its shard. A larger one is not worth the entries
+/// that would have to be evicted for it.
 const SHARD_PART: usize = 3;
 /// An entry that follows names at more places follows every change instead.
 const PLACES_MAX: usize = 64;

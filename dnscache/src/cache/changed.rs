@@ -1,45 +1,45 @@
-//! When the records of which names last changed and when which servers recovered, in tables of
+//! When the records of each name last changed and when each server last recovered, in tables of
 //! fixed size.
 //!
 //! Core. An entry notes how many changes there had been when its answer was made, and the places of
-//! the names it depends on, each with all names above it; it is void once one of them has changed
+//! the names that it depends on and of all names above them. It is void if one of them has changed
 //! since. So a change costs one store, reaches every type of a name, everything below it and every
-//! alias that leads there, and needs no index of entries. Names whose hashes meet share a place,
-//! which may void an entry too many and never one too few.
+//! alias that leads there, and needs no index of entries. Names whose hashes collide share a place,
+//! which can void an entry too many but never one too few.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use shared::clock::Moment;
 
-/// The tables.
+/// The tables of changes and recoveries.
 #[derive(Debug)]
 pub(super) struct Changed {
-    /// Counts the changes.
+    /// The number of changes so far.
     latest: AtomicU64,
     /// The number of the last change of the names of each place.
     places: Box<[AtomicU64]>,
-    /// The number of the last flush: from then on any name may have changed.
+    /// The number of the last flush, at which any name may have changed.
     flushed: AtomicU64,
     /// When the servers of each [`Blame`] last recovered, in nanoseconds since boot.
     recovered: Box<[AtomicU64]>,
 }
 
-/// The place of a server that failures are blamed on; several servers may share one.
+/// The place of a server that failures are blamed on. Several servers can share a place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Blame(u8);
 
 impl Blame {
-    /// A failure that no server caused. It ends with its time.
+    /// A failure that no server caused. It ends only when its time is over.
     pub const NONE: Self = Self(0);
 
-    /// The place of the server whose hash is `hash`.
+    /// Returns the place of the server with this hash.
     pub fn new(hash: u64) -> Self {
         Self(1 + (hash % 255) as u8)
     }
 }
 
 impl Changed {
-    /// No changes yet.
+    /// Returns tables without changes.
     pub fn new() -> Self {
         let zeros = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
         Self {
@@ -50,12 +50,12 @@ impl Changed {
         }
     }
 
-    /// Bytes of the table.
+    /// Returns the bytes of the tables.
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.places) + size_of_val(&*self.recovered)
     }
 
-    /// How many changes there were.
+    /// Returns how many changes there were.
     pub fn latest(&self) -> u64 {
         self.latest.load(Ordering::Acquire)
     }
@@ -73,7 +73,7 @@ impl Changed {
         self.flushed.fetch_max(number, Ordering::AcqRel);
     }
 
-    /// Returns whether any name may have changed since there were `seen` changes.
+    /// Returns whether any name may have changed after there were `seen` changes.
     pub fn flushed_since(&self, seen: u64) -> bool {
         self.flushed.load(Ordering::Acquire) > seen
     }
@@ -89,19 +89,19 @@ impl Changed {
         blame != Blame::NONE && recovered >= failed.nanos()
     }
 
-    /// Whether the names at `place` have changed since there were `seen` changes.
+    /// Returns whether a name at `place` has changed after there were `seen` changes.
     pub fn since(&self, seen: u64, place: u16) -> bool {
         self.places[usize::from(place)].load(Ordering::Acquire) > seen
     }
 }
 
-/// The place of the name that `name_hash` is of.
+/// Returns the place of the name with hash `name_hash`.
 pub(super) fn place(name_hash: u64) -> u16 {
-    // The bits that neither the choice of a shard nor the tables use most.
+    // These bits are used least by the choice of a shard and by the tables.
     (name_hash >> 40) as u16 % PLACES
 }
 
-/// The place of every change: for entries that depend on too many names to list.
+/// The place that notes every change, for entries that depend on too many names to list.
 pub(super) const ANY: u16 = PLACES;
-/// A quarter of a mebibyte; an entry is voided in vain by one change in so many.
+/// A quarter of a mebibyte. On average one change in this many voids an unrelated entry.
 const PLACES: u16 = 1 << 15;

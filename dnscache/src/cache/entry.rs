@@ -1,9 +1,9 @@
-//! One reply as the cache keeps it: its records in wire form, where their TTLs stand, and what its
-//! header says.
+//! One reply as the cache stores it: its records in wire form, the offsets of their TTLs, and the
+//! flags of its header.
 //!
-//! Core. An entry fits every client: id, case of the question, flags, size and transport are the
-//! query's. Record owners point to offset 12 or into the records, and both stand where they stood
-//! as long as the question is as long.
+//! Core. An entry fits every client, because ID, case of the question, flags, size and transport
+//! are taken from the query. Owner names point to offset 12 or into the records, and both offsets
+//! are the same in each reply because the question has the same length.
 
 mod turns;
 
@@ -18,12 +18,12 @@ pub struct Entry {
     /// of records that take turns.
     pub(super) data: Box<[u8]>,
     pub(super) head: Head,
-    /// The names, in wire form and lower case, on whose records the answer depends, as far as
-    /// somebody tells when they change.
+    /// Names in lower-case wire form on whose records the answer depends, if changes of those
+    /// records are announced.
     pub(super) names: Vec<Box<[u8]>>,
 }
 
-/// What is known of an entry's records and header.
+/// The header of an entry, and the layout of its data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Head {
     body_len: u16,
@@ -32,28 +32,30 @@ pub(super) struct Head {
     flags: u8,
     /// Bytes of the sets of records that take turns; 0 if no RRset has several records.
     turns_len: u16,
-    /// Where the next reply begins each set, as a part of 65,536. Each reply adds [`TURN_STEP`].
+    /// Where the next reply begins each set, as a fraction of 65,536. Each reply adds
+    /// [`TURN_STEP`].
     turn: u16,
 }
 
 /// A record in a message.
 struct Span {
     start: usize,
-    /// Where type, class, TTL and length stand.
+    /// The offset of type, class, TTL and length.
     fixed: usize,
     end: usize,
     rtype: u16,
 }
 
 impl Entry {
-    /// Returns the records of `message`, which has one question with an uncompressed name, no OPT
-    /// and `rcode` as its code.
+    /// Returns the records of `message`, which must have one question with an uncompressed name, no
+    /// OPT, and `rcode` as its code.
     ///
     /// RRsets of several records take turns in replies. Only owner names may point into the data of
-    /// such records, and their data must not point at one another: otherwise call
+    /// such records, and their data must not point at one another; otherwise call
     /// [`Entry::in_fixed_order`].
     ///
-    /// `None` if a record runs over the end, or if there are more bytes than any message has.
+    /// Returns `None` if a record extends past the end, or if the records are longer than a message
+    /// can be.
     pub fn new(message: &[u8], rcode: u16) -> Option<Self> {
         let body_start = name_end(message, HEADER_LEN)? + 4;
         let body = message.get(body_start..)?;
@@ -79,19 +81,19 @@ impl Entry {
         Some(Self { data, head, names: Vec::new() })
     }
 
-    /// An answer without records: a failure.
+    /// Returns an answer without records that reports a failure.
     pub fn failure(rcode: u16) -> Self {
         let head = Head { rcode, flags: NEGATIVE | FAILURE, ..Head::default() };
         Self { data: Box::default(), head, names: Vec::new() }
     }
 
-    /// An answer without records that policy keeps from clients.
+    /// Returns an answer without records, for one that policy blocks.
     pub fn blocked() -> Self {
         let head = Head { rcode: rcode::REFUSED, flags: NEGATIVE | BLOCKED, ..Head::default() };
         Self { data: Box::default(), head, names: Vec::new() }
     }
 
-    /// Sets what its header says: AA, AD; and whether it denies what was asked.
+    /// Sets the flags of the header, AA and AD, and whether the answer is negative.
     pub fn with_flags(mut self, authoritative: bool, authentic: bool, negative: bool) -> Self {
         let flags = [(authoritative, AUTHORITATIVE), (authentic, AUTHENTIC), (negative, NEGATIVE)];
         for (_, flag) in flags.iter().filter(|(is_set, _)| *is_set) {
@@ -100,7 +102,7 @@ impl Entry {
         self
     }
 
-    /// Lowers every TTL above `secs` seconds to it.
+    /// Lowers every TTL above `secs` to `secs` seconds.
     pub fn with_ttl_max(mut self, secs: u32) -> Self {
         let (body, tail) = self.data.split_at_mut(usize::from(self.head.body_len));
         for offset in tail[..2 * self.head.records()].chunks_exact(2) {
@@ -110,24 +112,24 @@ impl Entry {
         self
     }
 
-    /// Says that there is more than it holds, and than any message can hold.
+    /// Marks the answer as truncated: there are more records than a message can hold.
     pub fn truncated(mut self) -> Self {
         self.head.flags |= TRUNCATED;
         self
     }
 
-    /// Makes the entry go when the records of one of `names`, in wire form and lower case, or of a
-    /// name above it are said to have changed: [`super::Cache::invalidate`]. Such an entry tells of
-    /// the cluster, and may have more records than others.
+    /// Makes the entry void if the records of one of `names`, or of a name above it, change
+    /// ([`super::Cache::invalidate`]). `names` are in lower-case wire form. Such an entry is about
+    /// the cluster.
     pub fn following(mut self, names: Vec<Box<[u8]>>) -> Self {
         self.head.flags |= FOLLOWS;
         self.names = names;
         self
     }
 
-    /// Sets where the first reply begins RRsets of several records, as a part of 65,536: a number
-    /// that differs from answer to answer, so that clients that always send the same ID see other
-    /// records after each renewal too.
+    /// Sets where the first reply begins RRsets of several records, as a fraction of 65,536. The
+    /// number should differ between answers, so that clients that always send the same ID see other
+    /// records after each renewal.
     pub fn starting_at(mut self, turn: u16) -> Self {
         self.head.turn = turn;
         self
@@ -140,32 +142,32 @@ impl Entry {
         self
     }
 
-    /// Whether it denies what was asked: NXDOMAIN, NODATA or a failure.
+    /// Returns whether it is negative: NXDOMAIN, NODATA or a failure.
     pub fn is_negative(&self) -> bool {
         self.head.is_negative()
     }
 
-    /// The response code.
+    /// Returns the response code.
     pub fn rcode(&self) -> u16 {
         self.head.rcode
     }
 
-    /// Bytes of its records.
+    /// Returns the bytes of its records.
     pub fn len(&self) -> usize {
         usize::from(self.head.body_len)
     }
 
-    /// Whether it has no record.
+    /// Returns whether it has no records.
     pub fn is_empty(&self) -> bool {
         self.head.body_len == 0
     }
 
-    /// Records in all sections.
+    /// Returns the number of records in all sections.
     pub fn records(&self) -> usize {
         self.head.records()
     }
 
-    /// The type and the data of each record.
+    /// Returns the type and the data of each record.
     pub fn each_record(&self) -> impl Iterator<Item = (u16, &[u8])> {
         let body = &self.data[..self.len()];
         let mut at = 0;
@@ -176,24 +178,23 @@ impl Entry {
         })
     }
 
-    /// Writes the reply to `query`, which asks what this entry answers. `age` lowers each TTL, in
-    /// seconds; `ttl_max` then caps it: how stale answers get theirs (RFC 8767 section 4).
+    /// Writes the reply to `query`, which must ask the question of this entry. Each TTL is lowered
+    /// by `age` seconds and then capped at `ttl_max`, which stale answers use (RFC 8767 section 4).
     ///
-    /// What does not fit over UDP is left out whole record by whole record, additional ones first,
-    /// and TC set where an answer is missing. Which record of an RRset is first depends on the
-    /// query's ID.
+    /// If the reply does not fit over UDP, whole records are left out, additional ones first, and
+    /// TC is set if an answer is missing. The query's ID selects the first record of an RRset.
     pub fn emit(&self, query: &Query<'_>, age: u32, ttl_max: u32, reply: &mut Reply<'_>) {
         let mut head = self.head;
         head.emit(&self.data, query, Ages { age, ttl_max }, reply);
     }
 }
 
-/// What becomes of TTLs on the way out.
+/// How the TTLs of a reply are changed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ages {
-    /// Seconds taken off.
+    /// Seconds to subtract.
     pub age: u32,
-    /// What is left at most.
+    /// The maximum of the result.
     pub ttl_max: u32,
 }
 
@@ -206,12 +207,12 @@ impl Head {
         self.flags & FAILURE != 0
     }
 
-    /// Whether it goes when names are said to have changed.
+    /// Returns whether it is voided by changes of names.
     pub fn follows(&self) -> bool {
         self.flags & FOLLOWS != 0
     }
 
-    /// Whether it may be void before its time: it follows names, or is a failure.
+    /// Returns whether it can be void before it expires, because it follows names or is a failure.
     pub fn ends_early(&self) -> bool {
         self.flags & (FOLLOWS | FAILURE) != 0
     }
@@ -220,19 +221,19 @@ impl Head {
         self.counts.iter().map(|&count| usize::from(count)).sum()
     }
 
-    /// Bytes of the records, the offsets of their TTLs and the sets that take turns.
+    /// Returns the bytes of the records, the offsets of their TTLs and the sets that take turns.
     pub fn data_len(&self) -> usize {
         usize::from(self.body_len) + 2 * self.records() + usize::from(self.turns_len)
     }
 
-    /// The section of record `index`.
+    /// Returns the section of record `index`.
     fn section(&self, index: usize) -> usize {
         let [answers, authorities, _] = self.counts.map(usize::from);
         usize::from(index >= answers) + usize::from(index >= answers + authorities)
     }
 
-    /// [`Entry::emit`] of `data`, an entry's. The next call begins RRsets at another record even
-    /// if the query has the same ID.
+    /// Does the work of [`Entry::emit`] for an entry's `data`. The next call begins RRsets at
+    /// another record, even if the query has the same ID.
     pub fn emit(&mut self, data: &[u8], query: &Query<'_>, ages: Ages, reply: &mut Reply<'_>) {
         reply.set_rcode(self.rcode);
         reply.set_recursion_available(true);
@@ -258,7 +259,7 @@ impl Head {
         }
     }
 
-    /// Says in `reply` what is unusual about this entry.
+    /// Sets TC or an Extended DNS Error in `reply` if the entry needs it.
     #[cold]
     fn emit_reason(&self, reply: &mut Reply<'_>) {
         if self.flags & TRUNCATED != 0 {
@@ -272,18 +273,18 @@ impl Head {
         }
     }
 
-    /// The turn of the reply to `query`, and a step on for the next one.
+    /// Returns the turn of the reply to `query`, and advances the counter for the next reply.
     ///
-    /// The counter alone would give clients that ask in a fixed order, such as twice for each
-    /// connection, always the same records; the ID alone would depend on the client.
+    /// With the counter alone, clients that ask in a fixed order (for example twice per connection)
+    /// would always get the same records; with the ID alone, the order would depend on the client.
     fn turns<'a>(&mut self, ttls: &'a [u8], sets: &'a [u8], query: &Query<'_>) -> Turns<'a> {
         let turn = self.turn.wrapping_add(query.id().wrapping_mul(ID_STEP));
         self.turn = self.turn.wrapping_add(TURN_STEP);
         Turns { ttls, sets, base: HEADER_LEN + query.question().len(), turn }
     }
 
-    /// Writes as many whole records as fit; of sections that nobody asked for all or none, so that
-    /// no RRset there is a part of itself (RFC 2181 section 9).
+    /// Writes as many whole records as fit. A section that the client did not ask for is written
+    /// whole or not at all, so that it has no partial RRset (RFC 2181 section 9).
     fn emit_part(&self, body: &[u8], turns: &Turns<'_>, ages: Ages, reply: &mut Reply<'_>) {
         let mut at = 0;
         let mut begin = (0, reply.mark());
@@ -312,7 +313,7 @@ impl Head {
 }
 
 impl Ages {
-    /// Lowers a TTL, down to 0, and caps it.
+    /// Subtracts the age from a TTL, down to 0, and caps it.
     fn apply(self, ttl: &mut [u8]) {
         let bytes: &mut [u8; 4] = ttl.try_into().expect("a TTL is four bytes");
         let left = u32::from_be_bytes(*bytes).saturating_sub(self.age).min(self.ttl_max);
@@ -320,7 +321,7 @@ impl Ages {
     }
 }
 
-/// The record at `start` of `body`.
+/// Returns the record at `start` of `body`, or `None` if it is malformed.
 fn record(body: &[u8], start: usize) -> Option<Span> {
     let mut fixed = start;
     loop {
@@ -342,13 +343,13 @@ fn record(body: &[u8], start: usize) -> Option<Span> {
     (end <= body.len()).then_some(Span { start, fixed, end, rtype })
 }
 
-/// The TTL behind type and class.
+/// The TTL after type and class.
 const TTL: std::ops::Range<usize> = 4..8;
-/// What a reply adds to the turn: the golden ratio of 65,536. However many records there are and
-/// every how many replies a client looks at, the first ones are spread evenly.
+/// What a reply adds to the turn: the golden ratio of 65,536. The first records are spread evenly
+/// for any number of records, and even if a client sees only every n-th reply.
 const TURN_STEP: u16 = 0x9e37;
-/// What the next ID adds to the turn: another irrational part, so that IDs that count up do not
-/// meet the counter.
+/// What the next ID adds to the turn: another irrational fraction, so that IDs that count up do not
+/// cancel the counter.
 const ID_STEP: u16 = 0xb505;
 const AUTHORITATIVE: u8 = 1;
 const AUTHENTIC: u8 = 2;

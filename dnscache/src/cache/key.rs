@@ -1,8 +1,8 @@
-//! What an entry is found by: name, type, class, DO and CD, hashed once.
+//! The key of an entry: name, type, class, DO and CD, hashed once.
 //!
 //! Core. A key is one string of bytes that begins with its own hash, so that the choice of a shard
-//! and the look-ups in its tables share the work. The hash is seeded: nobody can choose names that
-//! collide.
+//! and the look-ups in its tables share the work. The hash is seeded, so an attacker cannot choose
+//! names that collide.
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 use foldhash::quality::RandomState;
 use shared::wire::{NAME_MAX, Query};
 
-/// What tells one answer from another. A missing CD or DO here is a known way to serve the wrong
+/// What distinguishes one answer from another. Without CD or DO, the cache would serve the wrong
 /// answer (CVE-2024-0874).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question<'a> {
@@ -20,14 +20,14 @@ pub struct Question<'a> {
     pub qtype: u16,
     /// QCLASS.
     pub qclass: u16,
-    /// DO: with DNSSEC records.
+    /// DO: the answer includes DNSSEC records.
     pub dnssec_ok: bool,
-    /// CD: also what the upstream could not validate.
+    /// CD: the upstream should also answer with data that it could not validate.
     pub checking_disabled: bool,
 }
 
 impl<'a> Question<'a> {
-    /// The question of `query`.
+    /// Returns the question of `query`.
     pub fn of(query: &Query<'a>) -> Self {
         Self {
             name: query.name(),
@@ -39,7 +39,7 @@ impl<'a> Question<'a> {
     }
 }
 
-/// A key written for a look-up: its hash, the length of its name, flags, type and class, the name.
+/// A key written for a look-up: hash, length of the name, flags, type, class, and the name.
 pub(super) struct KeyBuffer {
     bytes: ArrayVec<u8, KEY_MAX>,
     /// The hash of everything in it.
@@ -52,14 +52,15 @@ impl KeyBuffer {
         Self { bytes: ArrayVec::new(), hash: 0 }
     }
 
-    /// Writes the key of `question`, in place: a returned one would be copied whole.
+    /// Writes the key of `question` in place, because a returned buffer would be copied whole.
     pub fn write(&mut self, question: &Question<'_>, seed: &RandomState) {
         let name_hash = seed.hash_one(question.name);
         let flags = u8::from(question.dnssec_ok) | u8::from(question.checking_disabled) << 1;
         let [t1, t0] = question.qtype.to_be_bytes();
         let [c1, c0] = question.qclass.to_be_bytes();
         let rest = u64::from_be_bytes([0, 0, 0, flags, t1, t0, c1, c0]);
-        // A multiplication by an odd number loses nothing: other types of a name have other hashes.
+        // A multiplication by an odd number is a bijection: other types of a name have other
+        // hashes.
         self.hash = name_hash ^ rest.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
         let [h0, h1, h2, h3, h4, h5, h6, h7] = self.hash.to_ne_bytes();
         // A name has 1 to 255 bytes.
@@ -76,22 +77,22 @@ impl KeyBuffer {
     }
 }
 
-/// The key at the beginning of `bytes`.
+/// Returns the key at the beginning of `bytes`.
 pub(super) fn key_of(bytes: &[u8]) -> &[u8] {
     &bytes[..FIXED_LEN + usize::from(bytes[8])]
 }
 
-/// The hash that `key` begins with.
+/// Returns the hash that `key` begins with.
 pub(super) fn hash_of(key: &[u8]) -> u64 {
     u64::from_ne_bytes(key[..8].try_into().expect("a key begins with its hash"))
 }
 
-/// The owner name in `key`.
+/// Returns the owner name in `key`.
 pub(super) fn name_of(key: &[u8]) -> &[u8] {
     &key[FIXED_LEN..]
 }
 
-/// Reads the hash that a key begins with instead of making one.
+/// Uses the hash at the beginning of a key instead of computing one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Identity;
 

@@ -1,11 +1,11 @@
-//! A part of a shard: entries on probation, and entries that have shown that they are asked again.
+//! A part of a shard: entries on probation, and protected entries, which were asked for again.
 //!
-//! Core. Knows recency, not DNS: which part an entry belongs to and how large a part may grow is
-//! the shard's business.
+//! Core. Depends on recency, not on DNS. The shard decides which part an entry belongs to and how
+//! large a part can be.
 //!
 //! ```text
-//! new ──▶ probation ─ oldest: asked meanwhile ──▶ protected ─ too many: the oldest goes
-//!             └────── oldest: not asked ──▶ goes, leaves a ghost; back soon? ──▶ protected
+//! new ──▶ probation ─ oldest: asked meanwhile ──▶ protected ─ too many: the oldest is removed
+//!             └────── oldest: not asked ──▶ removed, leaves a ghost; back soon? ──▶ protected
 //! ```
 
 use std::borrow::Borrow;
@@ -47,29 +47,29 @@ impl Borrow<[u8]> for Stored {
     }
 }
 
-/// What is known of an entry beside its bytes.
+/// The state of an entry beside its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Meta {
     pub head: Head,
-    /// Changes of names there had been when it was stored.
+    /// The number of changes of names when it was stored.
     pub seen: u64,
     pub stored: Moment,
-    /// No other try to renew it before this.
+    /// When it can be renewed again at the earliest.
     pub retry: Moment,
     /// Seconds from `stored` to its expiry.
     pub lifetime: u32,
-    /// Failures in a row to renew it.
+    /// Failed renewals in a row.
     pub failures: u8,
-    /// The server that caused the last of them.
+    /// The server that caused the last failure.
     pub blame: Blame,
-    /// How often it was asked for since it came where it is, as far as that matters.
+    /// How often it was asked for in its segment; stops at 255.
     pub hits: u8,
-    /// Its renewal has been asked for.
+    /// A renewal has been requested.
     pub renewing: bool,
 }
 
 impl Meta {
-    /// Seconds since it was stored.
+    /// Returns the seconds since it was stored.
     pub fn age(&self, now: Moment) -> u32 {
         u32::try_from(now.since(self.stored).as_secs()).unwrap_or(u32::MAX)
     }
@@ -81,22 +81,22 @@ impl Meta {
 
 type Segment = LruCache<Stored, Meta, Identity>;
 
-/// The part.
+/// A part of a shard.
 #[derive(Debug)]
 pub(super) struct Part {
     probation: Segment,
     protected: Segment,
-    /// What its entries cost.
+    /// Bytes that its entries take.
     pub bytes: usize,
-    /// What each of them costs beside its bytes.
+    /// Bytes that each entry takes beside its own.
     overhead: usize,
 }
 
 impl Part {
-    /// Bytes of a part without entries: each segment has a node at either end.
+    /// Bytes of a part without entries: each segment has a node at both ends.
     pub const EMPTY_BYTES: usize = size_of::<Self>() + 4 * NODE_BYTES;
 
-    /// An empty part of a shard that holds `entries` when it is full.
+    /// Returns an empty part of a shard that holds at most `entries`.
     pub fn new(entries: usize) -> Self {
         let segment = || LruCache::unbounded_with_hasher(Identity);
         let overhead = NODE_BYTES + table_bytes(entries) / entries.max(1);
@@ -107,7 +107,7 @@ impl Part {
         self.probation.len() + self.protected.len()
     }
 
-    /// Shows `look` the entry at `key`, from now on the most recently asked for.
+    /// Passes the entry at `key` to `look`, and makes it the most recently used.
     pub fn touch<R>(
         &mut self,
         key: &[u8],
@@ -121,7 +121,7 @@ impl Part {
         None
     }
 
-    /// What is known of the entry at `key`, as if nobody had looked.
+    /// Returns the state of the entry at `key` without making it the most recently used.
     pub fn peek_mut(&mut self, key: &[u8]) -> Option<&mut Meta> {
         if self.protected.contains(key) {
             return self.protected.peek_mut(key);
@@ -129,7 +129,7 @@ impl Part {
         self.probation.peek_mut(key)
     }
 
-    /// Takes out the entry at `key`; whether it was protected.
+    /// Removes the entry at `key`. Returns its state and whether it was protected.
     pub fn remove(&mut self, key: &[u8]) -> Option<(Meta, bool)> {
         let is_protected = self.protected.contains(key);
         let segment = if is_protected { &mut self.protected } else { &mut self.probation };
@@ -138,15 +138,15 @@ impl Part {
         Some((meta, is_protected))
     }
 
-    /// Puts in an entry whose key is not in it.
+    /// Adds an entry whose key is not in the part.
     pub fn insert(&mut self, stored: Stored, meta: Meta, is_protected: bool) {
         self.bytes += cost(&stored, self.overhead);
         let segment = if is_protected { &mut self.protected } else { &mut self.probation };
         segment.put(stored, meta);
     }
 
-    /// Makes one entry give way: one that has expired where one is at an end, else the one that is
-    /// the least likely to be asked for. Yields whether it was still fresh.
+    /// Evicts one entry: an expired one if it is the oldest of a segment, otherwise the one that is
+    /// the least likely to be asked for again. Returns whether it was still fresh.
     pub fn evict(
         &mut self,
         protected_max: usize,
@@ -181,7 +181,7 @@ impl Part {
         Some(true)
     }
 
-    /// Drops what `keep` does not keep.
+    /// Removes the entries for which `keep` returns `false`.
     pub fn retain(&mut self, keep: impl Fn(&[u8]) -> bool) {
         let (mut dropped, overhead) = (0, self.overhead);
         for segment in [&mut self.probation, &mut self.protected] {
@@ -195,18 +195,18 @@ impl Part {
     }
 }
 
-/// Hashes of entries that were dropped without ever having been asked for again, the later one
-/// where two meet.
+/// Hashes of entries that were evicted before they were asked for again. If two hashes collide, the
+/// later one is kept.
 #[derive(Debug)]
 pub(super) struct Ghosts(Box<[u32]>);
 
 impl Ghosts {
-    /// Room for about `entries`.
+    /// Returns a table for about `entries` hashes.
     pub fn new(entries: usize) -> Self {
         Self(vec![0; entries.next_power_of_two()].into())
     }
 
-    /// Bytes of the table.
+    /// Returns the bytes of the table.
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.0)
     }
@@ -216,7 +216,7 @@ impl Ghosts {
         self.0[at] = mark;
     }
 
-    /// Whether `hash` was dropped of late; it is forgotten then.
+    /// Returns whether the entry with `hash` was evicted lately, and forgets it.
     pub fn take(&mut self, hash: u64) -> bool {
         let (at, mark) = self.place(hash);
         let found = self.0[at] == mark;
@@ -227,17 +227,18 @@ impl Ghosts {
     }
 
     fn place(&self, hash: u64) -> (usize, u32) {
-        // The low bits say where, the high ones who; 0 is nobody.
+        // The low bits select the place, the high bits identify the entry; 0 marks a free place.
         (hash as usize & (self.0.len() - 1), (hash >> 32) as u32 | 1)
     }
 }
 
-/// Bytes that an entry takes: its own, as allocated, and what each costs beside them.
+/// Returns the bytes that an entry takes: its own, as allocated, and its overhead.
 fn cost(stored: &Stored, overhead: usize) -> usize {
     allocated(stored.0.len()) + overhead
 }
 
-/// What the allocator hands out for `len` bytes: eight of its own, in steps of sixteen.
+/// Returns the bytes that the allocator uses for `len` bytes: eight of its own, in steps of
+/// sixteen.
 const fn allocated(len: usize) -> usize {
     let bytes = (len + 8).next_multiple_of(16);
     if bytes < 32 { 32 } else { bytes }
@@ -246,13 +247,13 @@ const fn allocated(len: usize) -> usize {
 /// A list node of `lru`: key, value and two links.
 const NODE_BYTES: usize =
     allocated(size_of::<Stored>() + size_of::<Meta>() + 2 * size_of::<usize>());
-/// Bytes of the table of a segment through which `entries` pass: a pointer to the key, one to the
-/// node and a control byte for each bucket. Where more than six tenths of the buckets are taken,
-/// what is deleted leaves marks behind, and the table doubles.
+/// Returns the bytes of a segment's table for `entries`: a pointer to the key, one to the node and
+/// a control byte per bucket. If more than six tenths of the buckets are taken, deleted entries
+/// leave marks, and the table doubles.
 fn table_bytes(entries: usize) -> usize {
     let buckets = (entries * 5 / 3).next_power_of_two();
     buckets * (2 * size_of::<usize>() + 1)
 }
 
-/// How many entries may change segments to make room for one: bounds the time that takes.
+/// How many entries can be moved to the other segment to make room for one; bounds the time.
 const CHANCES: usize = 8;

@@ -1,6 +1,6 @@
-//! One shard of the cache: what is found, what is kept, what gives way.
+//! One shard of the cache: look-ups, insertions and evictions.
 //!
-//! Core. Its caller brings the time and holds the lock.
+//! Core. The caller passes the time and holds the lock.
 
 use shared::clock::Moment;
 use shared::wire::{ErrorCode, Query, Reply, rcode};
@@ -12,7 +12,7 @@ use super::part::{Ghosts, Meta, Part, Stored};
 use super::{Bounds, Changes, Failed, Kept, Lookup};
 use crate::lifetime;
 
-/// The shard.
+/// A shard of the cache.
 #[derive(Debug)]
 pub(super) struct Shard {
     positive: Part,
@@ -23,7 +23,7 @@ pub(super) struct Shard {
     pub changes: Changes,
 }
 
-/// What is asked: the key, and who asks.
+/// A look-up: the key, the query, the time and the table of changes.
 pub(super) struct Asked<'a, 'q> {
     pub key: &'a KeyBuffer,
     pub query: &'a Query<'q>,
@@ -32,7 +32,7 @@ pub(super) struct Asked<'a, 'q> {
 }
 
 impl Shard {
-    /// An empty shard that keeps `bounds`.
+    /// Returns an empty shard within `bounds`.
     pub fn new(bounds: Bounds) -> Self {
         let entries = bounds.entries.min(bounds.bytes / ENTRY_BYTES_TYPICAL);
         let ghosts = Ghosts::new(entries);
@@ -40,7 +40,7 @@ impl Shard {
         Self { positive, negative, ghosts, bounds, changes: Changes::default() }
     }
 
-    /// Returns how many bytes its entries may take.
+    /// Returns how many bytes its entries can take.
     pub fn room(&self) -> usize {
         self.bounds.bytes
     }
@@ -49,12 +49,12 @@ impl Shard {
         self.positive.len() + self.negative.len()
     }
 
-    /// Bytes of its entries, and of what it remembers beside them.
+    /// Returns the bytes of its entries and of its ghosts.
     pub fn bytes(&self) -> usize {
         self.positive.bytes + self.negative.bytes + 2 * Part::EMPTY_BYTES + self.ghosts.bytes()
     }
 
-    /// Answers from the entry for the question, if that may be done now.
+    /// Answers from the entry for the question, if that is possible now.
     pub fn get(&mut self, asked: &Asked<'_, '_>, reply: &mut Reply<'_>) -> Lookup {
         let stale_secs = self.bounds.stale_secs;
         let found = self.touch(asked.key.bytes(), |stored, meta| {
@@ -70,8 +70,8 @@ impl Shard {
         }
     }
 
-    /// Answers from the entry for the question even where it has expired, its TTLs `ttl` at most
-    /// then. Yields the response code.
+    /// Answers from the entry for the question even if it has expired; its TTLs are then at most
+    /// `ttl`. Returns the response code.
     pub fn get_stale(
         &mut self,
         asked: &Asked<'_, '_>,
@@ -84,7 +84,7 @@ impl Shard {
             if is_void(stored, meta, asked.changed) || is_spent(meta, age, stale_secs) {
                 return None;
             }
-            // Past its time every record has the same TTL: short, and not zero.
+            // All records of an expired answer have the same TTL, which is short but not zero.
             let expired = age >= meta.lifetime || is_flushed(meta, asked.changed);
             let ages = if expired { Ages { age: 0, ttl_max: ttl } } else { Ages::fresh(age) };
             meta.head.emit(data(stored), asked.query, ages, reply);
@@ -92,12 +92,12 @@ impl Shard {
         })?
     }
 
-    /// What is known of the entry at `key`, unless it is void.
+    /// Returns the state of the entry at `key`, unless it is void.
     pub fn state(&mut self, key: &KeyBuffer, changed: &Changed) -> Option<Meta> {
         self.touch(key.bytes(), |stored, meta| (!is_void(stored, meta, changed)).then_some(*meta))?
     }
 
-    /// Stores `entry`, whose names have `places`, unless what is stored was asked for later.
+    /// Stores `entry`, whose names have `places`, unless the stored answer was asked for later.
     pub fn insert(&mut self, key: &KeyBuffer, entry: &Entry, places: &[u16], kept: Kept) {
         if self.is_newer(key, kept.seen) {
             return;
@@ -130,8 +130,9 @@ impl Shard {
         self.peek_mut(key.bytes()).is_some_and(is_newer)
     }
 
-    /// Notes that the question could not be answered: an expired answer that may still be of use
-    /// stays and is not renewed for a while; otherwise the failure is stored for that while.
+    /// Notes that the question could not be answered. If there is an expired answer that can still
+    /// be served, it is kept and not renewed for a while; otherwise the failure is stored for that
+    /// while.
     pub fn fail(
         &mut self,
         key: &KeyBuffer,
@@ -172,7 +173,7 @@ impl Shard {
         self.put(key, &entry, places, meta);
     }
 
-    /// Has the expired answer at `key` served without renewal until `until`.
+    /// Lets the expired answer at `key` be served without renewal until `until`.
     pub fn postpone(&mut self, key: &KeyBuffer, until: Moment) {
         if let Some(meta) = self.peek_mut(key.bytes()) {
             meta.blame = Blame::NONE;
@@ -197,7 +198,7 @@ impl Shard {
         }
     }
 
-    /// Drops the entries whose names `keep` does not keep.
+    /// Removes the entries for whose names `keep` returns `false`.
     pub fn retain(&mut self, keep: impl Fn(&[u8]) -> bool) {
         self.positive.retain(|key| keep(name_of(key)));
         self.negative.retain(|key| keep(name_of(key)));
@@ -211,12 +212,12 @@ impl Shard {
         self.positive.peek_mut(key).or_else(|| self.negative.peek_mut(key))
     }
 
-    /// Takes out the entry at `key`; whether it was protected.
+    /// Removes the entry at `key`. Returns its state and whether it was protected.
     pub fn remove(&mut self, key: &[u8]) -> Option<(Meta, bool)> {
         self.positive.remove(key).or_else(|| self.negative.remove(key))
     }
 
-    /// Makes one entry give way: a denial where denials have more than their share, else an answer.
+    /// Evicts one entry: a denial if denials exceed their share, otherwise an answer.
     fn evict(&mut self, now: Moment) {
         let Self { positive, negative, ghosts, bounds, .. } = self;
         let share = (bounds.entries / NEGATIVE_PART).max(1);
@@ -232,7 +233,7 @@ impl Shard {
     }
 }
 
-/// Answers from an entry that was found; `None` if the entry is of no use any more.
+/// Answers from an entry that was found; `None` if the entry can no longer be used.
 fn answer(
     asked: &Asked<'_, '_>,
     stored: &Stored,
@@ -271,7 +272,7 @@ fn answer(
     Some(if meta.head.is_failure() { Lookup::Miss } else { Lookup::Expired })
 }
 
-/// Returns whether the entry must not be used any more: a name that it depends on has changed since
+/// Returns whether the entry must not be used any more: a name that it depends on has changed after
 /// its answer was made, or it is a failure of a server that answers again.
 #[inline]
 fn is_void(stored: &Stored, meta: &Meta, changed: &Changed) -> bool {
@@ -281,7 +282,7 @@ fn is_void(stored: &Stored, meta: &Meta, changed: &Changed) -> bool {
             || meta.head.is_failure() && changed.recovered_since(meta.blame, meta.stored))
 }
 
-/// Returns whether any name may have changed since the answer was made, so that it counts as
+/// Returns whether any name may have changed after the answer was made. The entry then counts as
 /// expired.
 fn is_flushed(meta: &Meta, changed: &Changed) -> bool {
     meta.head.follows() && changed.flushed_since(meta.seen)
@@ -293,14 +294,14 @@ fn is_postponed(meta: &Meta, asked: &Asked<'_, '_>) -> bool {
     asked.now < meta.retry && !asked.changed.recovered_since(meta.blame, failed)
 }
 
-/// Returns whether the entry is of no use any more, not even as an expired answer. A failure is
-/// remembered for as long again as it was stored, so that the next one is stored for longer.
+/// Returns whether the entry can no longer be used, not even as an expired answer. A failure is
+/// remembered for twice its lifetime, so that the next failure is stored for longer.
 fn is_spent(meta: &Meta, age: u32, stale_secs: u32) -> bool {
     let more = if meta.head.is_failure() { meta.lifetime } else { stale_secs };
     age >= meta.lifetime.saturating_add(more)
 }
 
-/// Key, records, offsets of TTLs and places as one string of bytes.
+/// Returns key, records, offsets of TTLs and places as one string of bytes.
 fn store(key: &KeyBuffer, entry: &Entry, places: &[u16]) -> Stored {
     let mut bytes = Vec::with_capacity(key.bytes().len() + entry.data.len() + 2 * places.len());
     bytes.extend_from_slice(key.bytes());
@@ -309,12 +310,12 @@ fn store(key: &KeyBuffer, entry: &Entry, places: &[u16]) -> Stored {
     Stored(bytes.into())
 }
 
-/// The entry's records and the offsets of their TTLs.
+/// Returns the entry's records and the offsets of their TTLs.
 fn data(stored: &Stored) -> &[u8] {
     &stored.0[stored.key().len()..]
 }
 
-/// The places of the names that the entry depends on.
+/// Returns the places of the names that the entry depends on.
 fn places<'a>(stored: &'a Stored, meta: &Meta) -> impl Iterator<Item = u16> + use<'a> {
     let bytes = &data(stored)[meta.head.data_len()..];
     bytes.chunks_exact(2).map(|place| u16::from_le_bytes([place[0], place[1]]))
@@ -326,11 +327,11 @@ impl Ages {
     }
 }
 
-/// Denials get one entry in so many where positive answers want the room.
+/// Denials can take one entry in this many if positive answers need the room.
 const NEGATIVE_PART: usize = 4;
-/// How much of its part the protected segment may take.
+/// How many tenths of its part the protected segment can take.
 const PROTECTED_TENTHS: usize = 8;
-/// An entry is renewed before it expires where it was asked for more often than this.
+/// An entry is renewed before it expires if it was asked for more often than this.
 const RENEWAL_HITS: u8 = 1;
 /// Bytes of a typical entry, for the size of fixed tables.
 const ENTRY_BYTES_TYPICAL: usize = 256;

@@ -1,4 +1,4 @@
-//! The cache's rules, with a clock of our own.
+//! The rules of the cache, tested with a simulated clock.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ impl World {
         self.cache.insert(&question(&name(text)), &entry, secs, self.now);
     }
 
-    /// What a lookup says, and the reply.
+    /// Returns the result of a lookup, and the reply.
     fn ask(&self, text: &str) -> (Lookup, Vec<u8>) {
         let message = message(text, 1);
         let mut name = NameBuffer::new();
@@ -91,7 +91,7 @@ fn ttl(reply: &[u8], text: &str) -> u32 {
     u32::from_be_bytes(reply[at..at + 4].try_into().unwrap())
 }
 
-/// AD only to those who ask for it or for DNSSEC records (RFC 6840 sections 5.7 and 5.8).
+/// AD is set only for clients that set AD or DO (RFC 6840 sections 5.7 and 5.8).
 #[test]
 fn flags_of_the_header_are_the_answers_and_ad_is_for_those_who_understand_it() {
     const AA: u8 = 0x04;
@@ -350,8 +350,8 @@ impl Zipf {
     }
 }
 
-/// A trace: `requests` names by Zipf's law, a share of `once` never asked again, and after half of
-/// them `flood` names more with each that nobody asks again.
+/// A trace of `requests` names by Zipf's law, a share `once` of which is never asked again. In its
+/// second half each request is followed by `flood` names that are asked only once.
 struct Trace {
     requests: usize,
     once: f64,
@@ -360,8 +360,8 @@ struct Trace {
 }
 
 impl Trace {
-    /// The hit rates of the cache and of a plain LRU of `entries`, the first tenth and the flood
-    /// not counted: before the flood, and during.
+    /// Returns the hit rates of the cache and of a plain LRU of `entries`, before and during the
+    /// flood. The first tenth and the flood itself are not counted.
     fn run(&self, entries: usize) -> [(f64, f64); 2] {
         let world = World::new(Bounds { entries, bytes: 1 << 30, stale_secs: 0 });
         let mut plain = lru::LruCache::new(entries.try_into().unwrap());
@@ -400,7 +400,7 @@ impl Trace {
 }
 
 impl World {
-    /// Asks for `name`, and learns it where it is not known.
+    /// Asks for `name`, and stores an answer if there is none.
     fn touch(&self, name: &[u8]) -> bool {
         let mut message = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         message.extend(name);
@@ -521,7 +521,7 @@ fn what_is_cut_off_is_turned_like_what_is_whole() {
     assert!(world.cache.is_empty());
 }
 
-/// RFC 8767 section 4: a newer answer replaces what is stored, whether it may be stored or not.
+/// RFC 8767 section 4: a newer answer replaces the stored one, even if it must not be stored.
 #[test]
 fn an_answer_that_must_not_be_stored_removes_the_earlier_one() {
     let world = World::new(Bounds { stale_secs: 60, ..BOUNDS });
@@ -630,7 +630,7 @@ fn a_failure_ends_when_its_server_recovers_or_its_name_changes() {
     }
 }
 
-/// RFC 9520 section 3.2: nothing asks a question again before its failure is over.
+/// RFC 9520 section 3.2: a question must not be asked again before its failure has ended.
 #[test]
 fn a_renewal_that_failed_is_not_repeated_at_once() {
     let mut world = World::new(BOUNDS);

@@ -1,16 +1,16 @@
 //! Which records of an entry take turns, and how a reply puts another one first.
 //!
-//! Core. Knows bytes and offsets, no record type but RRSIG. The sets are found once, at insertion;
-//! a reply moves the bytes of each set once around:
+//! Core. Works on bytes and offsets; RRSIG is the only record type that it distinguishes. The sets
+//! are found once, at insertion; a reply rotates the bytes of each set:
 //!
 //! ```text
 //! owner │data 0│ptr│data 1│ptr│data 2│      the set as stored
-//! owner │data 1│ptr│data 2│ptr│data 0│      turned by one: the first owner stays where it is
+//! owner │data 1│ptr│data 2│ptr│data 0│      turned by one: the first owner stays in place
 //! ```
 //!
-//! The two bytes before the first data count as the head of record 0. After the move they change
-//! places with the pointer that is now in front, so that the set can begin with an owner name that
-//! is written out.
+//! The two bytes before the first data belong to record 0. After the rotation they are swapped with
+//! the pointer that is now in front, so that the set can begin with an owner name that is written
+//! out.
 
 use shared::wire::Reply;
 
