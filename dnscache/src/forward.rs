@@ -1,7 +1,7 @@
-//! Questions that the cache cannot answer, asked of the servers that can.
+//! Asks the upstream servers the questions that the cache cannot answer.
 //!
-//! Edge: one thread that waits for questions, sockets, TCP exchanges and deadlines, and turns what
-//! comes into calls of the `desk`. The rules are in [`queries`].
+//! Edge: one thread that waits for questions, sockets, TCP exchanges and deadlines, and turns the
+//! events into calls of the `desk`. The rules are in [`queries`].
 //!
 //! ```text
 //! lanes ── Deferred ──▶ desk ◀──▶ queries (core) ─▶ query: tries, the next step
@@ -12,8 +12,8 @@
 //!                              tcp, tls: connections that are used again, on the program's runtime
 //! ```
 //!
-//! Bounds: 4,096 queries; 32 MiB of questions that wait; 256 exchanges over TCP outside the pod and
-//! 64 inside, others queue. No task, lock or allocation of a timer per query.
+//! Bounds: 4,096 queries; 32 MiB of waiting questions; 256 exchanges over TCP outside the pod and
+//! 64 inside it, after which others must queue. A query needs no task, lock or timer allocation.
 
 pub mod act;
 mod board;
@@ -58,51 +58,51 @@ use queries::Question;
 use tcp::{Exchanged, Streams};
 use udp::{Received, Sockets};
 
-/// Why the forwarder cannot start, or ended.
+/// Why the forwarder cannot start, or why it ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No random numbers: queries would be easy to forge.
+    /// No random numbers are available, so queries would be easy to forge.
     #[error("cannot seed the random numbers of query IDs and ports")]
     Random(#[source] rand::rngs::SysError),
-    /// No descriptor for waiting.
+    /// No descriptor is left for the wait.
     #[error("cannot wait for sockets")]
     Wait(#[source] io::Error),
-    /// No thread.
+    /// No thread can be started.
     #[error("cannot start the forwarding thread")]
     Thread(#[source] io::Error),
-    /// The thread ended by itself: a bug.
+    /// The thread ended by itself, which is a bug.
     #[error("the forwarding thread ended by itself")]
     Ended,
 }
 
-/// A question in one piece: to be asked anew for whoever asks next.
+/// A question in one piece, to be asked again before its entry expires.
 type Renewal = Box<[u8]>;
 
-/// Where questions are put whose entries are about to expire.
+/// A queue for questions whose entries are about to expire.
 #[derive(Clone, Debug)]
 pub struct Renewer(mpsc::Sender<Renewal>);
 
 impl Renewer {
-    /// One that passes questions on by the receiver.
+    /// Returns a renewer, and the receiver of its questions.
     pub(crate) fn new() -> (Self, mpsc::Receiver<Renewal>) {
         let (sender, receiver) = mpsc::channel(RENEWALS_MAX);
         (Self(sender), receiver)
     }
 
-    /// Has `question` asked anew soon. Never waits: where too many are put already, nothing is
-    /// done, and the entry expires.
+    /// Requests that `question` be asked again soon. Never waits: if too many questions are queued,
+    /// this one is dropped, and its entry expires.
     pub fn renew(&self, question: &Question<'_>) {
         let mut key = Vec::new();
         message::write_key(question, &mut key);
-        // Closed at the end of the program, full under load: either way it is only not renewed.
+        // Closed if the program ends, full under load. In both cases the entry is just not renewed.
         self.0.try_send(key.into()).unwrap_or_default();
     }
 }
 
-/// What the sockets are made with.
+/// The settings of the sockets.
 #[derive(Clone, Debug, Default)]
 pub struct Edge {
-    /// Ports of this program's listeners: no query leaves from them.
+    /// Ports of this program's listeners. Queries are never sent from them.
     pub reserved_ports: Vec<u16>,
     /// Sockets over UDP to servers outside the pod at the same time; a query that needs one more
     /// gets SERVFAIL.
@@ -112,16 +112,16 @@ pub struct Edge {
     pub tls_ca: Option<PathBuf>,
 }
 
-/// The forwarder at work.
+/// A running forwarder.
 #[derive(Debug)]
 pub struct Forwarder {
-    /// What people see of it.
+    /// Its state for metrics and health checks.
     pub board: Arc<Board>,
     stop: Stop,
     ended: oneshot::Receiver<()>,
 }
 
-/// Tells the thread to end when it is dropped.
+/// Ends the thread when it is dropped.
 #[derive(Debug)]
 struct Stop {
     told: Arc<AtomicBool>,
@@ -137,8 +137,8 @@ impl Drop for Stop {
     }
 }
 
-/// Starts the forwarding thread on the queries and renewals that come by `channels`. TCP goes over
-/// the current tokio runtime.
+/// Starts the forwarding thread, which takes queries and renewals from `channels`. TCP runs on the
+/// current tokio runtime.
 ///
 /// Fails if the system has no randomness, descriptor or thread left.
 pub fn start(
@@ -179,9 +179,9 @@ pub fn start(
 }
 
 impl Forwarder {
-    /// Forwards until told to stop and everything taken on is answered.
+    /// Runs until `stopping` is cancelled and every accepted query is answered.
     ///
-    /// Fails when the thread ends by itself.
+    /// Fails if the thread ends by itself.
     pub async fn finished(self, stopping: CancellationToken) -> Result<(), Error> {
         let Self { stop, mut ended, .. } = self;
         tokio::select! {
@@ -189,19 +189,19 @@ impl Forwarder {
             _ = &mut ended => return Err(Error::Ended),
         }
         drop(stop);
-        // Nothing is ever sent: the channel closes when the thread ends.
+        // The channel never carries a value; it closes when the thread ends.
         ended.await.unwrap_or_default();
         Ok(())
     }
 }
 
-/// Unpredictable numbers, seeded by the operating system.
+/// Returns a generator of unpredictable numbers, seeded by the operating system.
 fn random() -> Result<Box<dyn FnMut() -> u64 + Send>, Error> {
     let mut rng = StdRng::try_from_rng(&mut SysRng).map_err(Error::Random)?;
     Ok(Box::new(move || rng.next_u64()))
 }
 
-/// Ends the thread's wait when a channel has something.
+/// Ends the thread's wait when a channel has an item.
 struct Alarm(Arc<mio::Waker>);
 
 impl Wake for Alarm {
@@ -216,7 +216,7 @@ impl Wake for Alarm {
     }
 }
 
-/// Everything that the thread owns.
+/// The state that the thread owns.
 struct Worker {
     desk: Desk,
     sockets: Sockets,
@@ -228,13 +228,13 @@ struct Worker {
     acts: Vec<Act>,
     batch: Vec<Deferred>,
     board: Arc<Board>,
-    /// When the board was last renewed in full.
+    /// When the board was last updated in full.
     shown: Moment,
     told: Arc<AtomicBool>,
 }
 
 impl Worker {
-    /// Turns until told to stop and done.
+    /// Runs until the stop flag is set and all work is done.
     fn run(mut self) {
         let mut stopped = None;
         let mut pause = Duration::ZERO;
@@ -268,11 +268,11 @@ impl Worker {
         }
     }
 
-    /// Reads what the sockets have.
+    /// Reads the datagrams that the sockets have received.
     fn receive(&mut self, now: Moment) {
         let Self { sockets, desk, .. } = self;
         sockets.receive(|via, received| match received {
-            // The question has its answer: its socket is closed, not read again.
+            // If the question is answered, its socket is closed and must not be read again.
             Received::Datagram(datagram) => !desk.datagram(via, datagram, now),
             Received::Unreachable => {
                 desk.unreachable(via, now);
@@ -282,11 +282,11 @@ impl Worker {
         self.act(now);
     }
 
-    /// Takes clients' queries and renewals in; yields whether there may be more queries.
+    /// Takes in clients' queries and renewals. Returns whether there can be more queries.
     fn take_queries(&mut self, now: Moment) -> bool {
         let mut context = Context::from_waker(&self.waker);
         let mut batch = std::mem::take(&mut self.batch);
-        // Polled until it has nothing: only then does the waker ring.
+        // Polled until it is empty, because only then does it register the waker.
         let polled = self.queries.poll_recv_many(&mut context, &mut batch, QUERIES_PER_TURN);
         for deferred in batch.drain(..) {
             self.desk.take(deferred, now);
@@ -299,7 +299,7 @@ impl Worker {
         matches!(polled, Poll::Ready(count) if count > 0)
     }
 
-    /// Takes the outcomes of exchanges over TCP in.
+    /// Takes in the outcomes of exchanges over TCP.
     fn take_outcomes(&mut self, now: Moment) {
         let mut context = Context::from_waker(&self.waker);
         while let Poll::Ready(Some((one, reply))) = self.outcomes.poll_recv(&mut context) {
@@ -308,7 +308,7 @@ impl Worker {
         self.act(now);
     }
 
-    /// Does what the queries want done, and what follows from that.
+    /// Runs the actions of the queries, and those that follow from them.
     fn act(&mut self, now: Moment) {
         let mut acts = std::mem::take(&mut self.acts);
         loop {
@@ -359,7 +359,7 @@ impl Worker {
         }
     }
 
-    /// Renews what people see.
+    /// Updates the board.
     fn show(&mut self, now: Moment) {
         self.board.turn(now, self.desk.in_flight());
         if now.since(self.shown) >= TURN_MAX {
@@ -369,7 +369,7 @@ impl Worker {
     }
 }
 
-/// Whether we, and not the upstream, are why a socket cannot be had: no descriptor left.
+/// Returns whether a socket cannot be opened because this process has no descriptor left.
 fn is_ours(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
@@ -379,11 +379,11 @@ fn is_ours(error: &io::Error) -> bool {
 pub const SOCKETS_MAX: usize = 2 * table::QUERIES_MAX;
 /// Queries taken in one turn.
 const QUERIES_PER_TURN: usize = 256;
-/// Renewals that may wait for their turn.
+/// Renewals that can wait in the queue.
 const RENEWALS_MAX: usize = 1_024;
-/// The thread comes round at least this often.
+/// The thread runs a turn at least this often.
 const TURN_MAX: Duration = Duration::from_secs(1);
-/// A wait that fails at once every time must not take a whole core.
+/// A wait that fails at once every time must not use a whole core.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
-/// How long after the stop lanes may still hand queries over.
+/// How long after the stop the lanes can still hand over queries.
 const DRAIN_MAX: Duration = Duration::from_millis(4_800);

@@ -1,13 +1,13 @@
 //! How long a reply may be kept.
 //!
-//! Core. Knows TTLs and response codes; knows no clock and no cache.
+//! Core. Works on TTLs and response codes, without a clock or the cache.
 
 use std::time::Duration;
 
-/// Ceilings and floors for what upstreams say, in seconds.
+/// Ceilings and floors for the TTLs of upstreams, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// TTLs below this are raised; 0 raises none.
+    /// TTLs below this are raised; 0 means that none is raised.
     pub ttl_min: u32,
     /// TTLs above this are lowered (RFC 8767 section 4 allows at most seven days).
     pub ttl_max: u32,
@@ -22,8 +22,8 @@ impl Limits {
         if ttl == 0 { 0 } else { ttl.max(self.ttl_min).min(self.ttl_max) }
     }
 
-    /// How many seconds a negative answer is kept whose SOA record has `ttl` and `minimum`: the
-    /// lowest of both and the ceiling (RFC 2308 section 5).
+    /// Returns how many seconds a negative answer can be kept if its SOA record has `ttl` and
+    /// `minimum`: the lowest of both and the ceiling (RFC 2308 section 5).
     pub fn negative(&self, ttl: u32, minimum: u32) -> u32 {
         self.ttl(ttl).min(self.ttl(minimum)).min(self.negative_max)
     }

@@ -1,9 +1,10 @@
-//! What is answered or asked differently by rules of the operator: rewrites, search lists,
-//! templates, hosts files, zone files, NAT64.
+//! The operator's rules that answer or change questions: rewrites, search lists, templates, hosts
+//! files, zone files, NAT64.
 //!
-//! Core, but for `keep`. Looked at on a miss, never on a hit: the finished answer is kept under the
-//! client's question, and goes when a name that it was made of changes, or the rules. A set of
-//! rules never changes; a changed file makes a new one, which is swapped in whole.
+//! Core, except for `keep`. The rules are consulted on a miss, never on a hit: the finished answer
+//! is stored under the client's question, and is removed if a name that it was made of changes, or
+//! the rules. A set of rules is immutable; a changed file makes a new set, which replaces the old
+//! one.
 //!
 //! ```text
 //! miss ─▶ resolve: rewrite ─▶ autopath ─▶ template ─▶ hosts ─┬─ Pass ────────────▶ routes
@@ -49,26 +50,26 @@ pub struct Local {
     is_empty: bool,
 }
 
-/// The rules for the names at and below some zones that no longer zone of another block holds.
+/// The rules for the names at and below some zones, except names in a longer zone of another block.
 #[derive(Clone, Debug, Default)]
 pub struct Block {
     /// The zones in wire form and lower case.
     pub zones: Vec<Box<[u8]>>,
     /// The translation of IPv4 addresses.
     pub dns64: Option<Dns64>,
-    /// Other questions in place of the client's.
+    /// Rules that replace the client's question.
     pub rewrites: Arc<[Rewrite]>,
     /// The search lists of pods.
     pub autopath: Vec<Autopath>,
-    /// Templates, each asked if the one before passes.
+    /// Templates; each is asked if the one before passes.
     pub templates: Arc<[Template]>,
-    /// Hosts files, each asked if the one before passes.
+    /// Hosts files; each is asked if the one before passes.
     pub hosts: Vec<Hosts>,
-    /// Zone files, each asked if the one before passes.
+    /// Zone files; each is asked if the one before passes.
     pub zone_files: Vec<ZoneFile>,
 }
 
-/// What the rules make of a question.
+/// What the rules do with a question.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// No rule applies: the question is asked as it is.
@@ -80,7 +81,7 @@ pub enum Outcome {
 }
 
 impl Local {
-    /// The rules of `blocks`. If two have the same zone the first counts.
+    /// Returns the rules of `blocks`. If two blocks have the same zone, the first counts.
     pub fn new(blocks: Vec<Block>) -> Self {
         let mut zones = HashMap::default();
         for (index, block) in blocks.iter().enumerate() {
@@ -97,8 +98,8 @@ impl Local {
         self.is_empty || self.blocks.is_empty()
     }
 
-    /// Returns what becomes of a client's question for `qtype` at `name`, in wire form and lower
-    /// case.
+    /// Returns what the rules do with a client's question for `qtype` at `name`, in lower-case wire
+    /// form.
     pub fn resolve(&self, name: &[u8], qtype: u16) -> Outcome {
         let outcome = self.resolve_untranslated(name, qtype);
         match self.block(name).and_then(|(_, block)| block.dns64) {
@@ -107,12 +108,12 @@ impl Local {
         }
     }
 
-    /// The same without the translation of addresses: for clients that validate.
+    /// The same without the translation of addresses, for clients that validate.
     pub fn resolve_untranslated(&self, name: &[u8], qtype: u16) -> Outcome {
         self.resolve_at(name, qtype, 0)
     }
 
-    /// The same for a name that `depth` aliases led to.
+    /// The same for a name to which `depth` aliases led.
     fn resolve_at(&self, name: &[u8], qtype: u16, depth: usize) -> Outcome {
         let Some((index, block)) = self.block(name) else { return Outcome::Pass };
         match rewrite::apply(&block.rewrites, name, qtype) {
@@ -150,7 +151,7 @@ impl Local {
         }
     }
 
-    /// Returns the answer `made`, with what its last alias leads to.
+    /// Returns the answer `made`, completed with the target of its last alias.
     fn completed(&self, made: Box<Made>, qtype: u16, depth: usize) -> Outcome {
         let Some(target) = made.alias(qtype) else { return Outcome::Answer(made) };
         if depth >= ALIASES_MAX {
@@ -160,14 +161,14 @@ impl Local {
         self.resolve_at(&target, qtype, depth + 1).after(made, target, qtype)
     }
 
-    /// Returns whether a rule applies to the question for `qtype` at `name`. If so the cache holds
-    /// the outcome, and not what upstreams answer.
+    /// Returns whether a rule applies to the question for `qtype` at `name`. If so, the cache
+    /// stores the outcome of the rules instead of the upstreams' answer.
     pub fn touches(&self, name: &[u8], qtype: u16) -> bool {
         !self.is_empty() && !matches!(self.resolve(name, qtype), Outcome::Pass)
     }
 
-    /// Returns whether `name`, in wire form and lower case, has records in a file: then it is no
-    /// secret that it was asked for.
+    /// Returns whether `name`, in lower-case wire form, has records in a file. A question for such
+    /// a name is not secret.
     pub fn owns(&self, name: &[u8]) -> bool {
         let Some((_, block)) = self.block(name).filter(|_| !self.is_empty()) else { return false };
         block.hosts.iter().any(|hosts| hosts.knows(name))
@@ -190,7 +191,7 @@ impl Block {
     }
 }
 
-/// Aliases of templates and zone files that lead to one another.
+/// How many aliases of templates and zone files can lead to one another.
 const ALIASES_MAX: usize = 8;
 const ALIAS_LOOP: &str = "the aliases of templates and zone files do not end";
 const INVALID_NAME: &str = "a rewrite rule makes a name that is not valid";

@@ -1,17 +1,17 @@
-//! What goes between the core and the sockets: actions out, datagrams in.
+//! The values that core and sockets exchange: actions out, datagrams in.
 //!
 //! Core. Values only.
 
 use super::table::Ticket;
 
-/// What the edge is to do.
+/// An action for the edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     /// Send [`Queries::message`](super::queries::Queries::message) of this try over UDP: from the
     /// server's pool if it is local, or from the try's own socket, which is opened on a random port
     /// the first time.
     Send(Try),
-    /// Send the same over TCP or TLS, and report to
+    /// Send the same message over TCP or TLS, and report to
     /// [`Queries::stream`](super::queries::Queries::stream).
     Dial(Try),
     /// Close the own socket of this try, if it has one.
@@ -21,13 +21,13 @@ pub enum Act {
         /// The slot.
         slot: u16,
     },
-    /// No server answers this query now, or it takes long: clients get an expired answer, if there
-    /// is one. The query goes on.
+    /// No server can answer this query now, or it takes long. Clients should get an expired answer,
+    /// if there is one. The query continues.
     Stale {
         /// The slot.
         slot: u16,
     },
-    /// The server has gone down or has come back.
+    /// The server has gone down or has come up again.
     Health {
         /// Index of the server.
         server: u16,
@@ -45,12 +45,12 @@ pub struct Try {
     pub server: u16,
 }
 
-/// Which socket something came from.
+/// The socket on which something was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
-    /// The one kept for this local server.
+    /// The socket of this local server.
     Pool(u16),
-    /// The one opened for try `at` of the query in `slot`.
+    /// The socket of try `at` of the query in `slot`.
     Own {
         /// The slot.
         slot: u16,
@@ -59,11 +59,11 @@ pub enum Via {
     },
 }
 
-/// What came over UDP.
+/// A received UDP datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
     /// Its bytes.
     pub bytes: &'a [u8],
-    /// It was longer than the buffer: some bytes are missing.
+    /// The datagram was longer than the buffer, so some bytes are missing.
     pub is_cut: bool,
 }

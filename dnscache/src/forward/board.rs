@@ -1,6 +1,6 @@
-//! What people see of the forwarder: metrics, `servers.bind`, whether its thread lives.
+//! The forwarder's state for metrics, `servers.bind` and health checks.
 //!
-//! Edge of nothing: written by the thread, read by whoever asks, without waiting.
+//! Edge without I/O: the thread writes it, and other threads read it without waiting.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use shared::clock::Moment;
 
 use super::servers::{Health, Server};
 
-/// What people see of one upstream server.
+/// The state of one upstream server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     /// Where it listens.
@@ -44,18 +44,19 @@ impl From<&Server> for Upstream {
     }
 }
 
-/// The board: the turn and the flights are renewed with every turn, the rest once a second.
+/// The state of the forwarder. `turn` and `in_flight` are updated in every turn, the rest once a
+/// second.
 #[derive(Debug)]
 pub struct Board {
     upstreams: ArcSwap<Vec<Upstream>>,
-    /// Each upstream as `ADDRESS#PORT SENT FAILED`, as dnsmasq tells them under `servers.bind`.
+    /// Each upstream as `ADDRESS#PORT SENT FAILED`, as dnsmasq answers `servers.bind`.
     pub servers: Arc<ArcSwap<Vec<String>>>,
     in_flight: AtomicU64,
     turn: AtomicU64,
 }
 
 impl Board {
-    /// Nothing to see yet.
+    /// Returns a board without upstreams.
     pub(super) fn new(now: Moment) -> Self {
         Self {
             upstreams: ArcSwap::default(),
@@ -65,17 +66,18 @@ impl Board {
         }
     }
 
-    /// The upstream servers in use.
+    /// Returns the upstream servers in use.
     pub fn upstreams(&self) -> Arc<Vec<Upstream>> {
         self.upstreams.load_full()
     }
 
-    /// Questions on their way.
+    /// Returns the number of queries under way.
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Relaxed)
     }
 
-    /// Whether the thread has not come round for longer than `STALLED_AFTER`: it hangs.
+    /// Returns whether the thread has not run a turn for longer than `STALLED_AFTER`, which means
+    /// that it hangs.
     pub fn is_stalled(&self, now: Moment) -> bool {
         now.since(Moment::from_nanos(self.turn.load(Relaxed))) > STALLED_AFTER
     }
@@ -132,5 +134,5 @@ impl Collector for Metrics {
     }
 }
 
-/// The thread comes round once a second at least; this long without is a hang.
+/// The thread runs a turn at least once a second. If it does not for this long, it hangs.
 const STALLED_AFTER: Duration = Duration::from_secs(5);

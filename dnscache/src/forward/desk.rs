@@ -1,8 +1,8 @@
-//! Where the cache, the routes, the queries and the waiters meet: takes questions in, hands answers
-//! out.
+//! Connects the cache, the routes, the queries and the waiters: takes in questions, hands out
+//! answers.
 //!
-//! Edge, on the forwarder's thread. Which server is asked when is decided by the queries; sockets
-//! belong to the thread.
+//! Edge, on the forwarder's thread. The queries decide which server is asked when; the thread owns
+//! the sockets.
 
 mod errand;
 mod landing;
@@ -46,7 +46,7 @@ pub struct Shared {
     pub local: Arc<ArcSwap<Local>>,
     /// How long a question waits for its upstreams.
     pub patience: Duration,
-    /// What became of each query.
+    /// The outcome of each query.
     pub counters: Arc<Counters>,
     /// The forwarder's lane of the counters.
     pub lane: usize,
@@ -54,7 +54,7 @@ pub struct Shared {
     pub streams: Arc<Streams>,
 }
 
-/// Who waits for a query.
+/// A waiter for a query.
 enum Waiter {
     /// A client.
     Client(Deferred),
@@ -62,11 +62,11 @@ enum Waiter {
     Query(Ticket),
     /// The table of stub servers.
     Hosts(Inquiry),
-    /// A question whose rules led to this one.
+    /// A question that the rules replaced by this one.
     Errand(Box<Errand>),
 }
 
-/// What clients are told.
+/// The reply that clients get.
 enum Told {
     Answer(Box<Answer>),
     /// The same with an Extended DNS Error.
@@ -92,7 +92,7 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// No questions yet. `draw` yields unpredictable numbers.
+    /// Returns a desk without questions. `draw` returns unpredictable numbers.
     pub fn new(shared: Shared, draw: Box<dyn FnMut() -> u64 + Send>, now: Moment) -> Self {
         let mut desk = Self {
             routes: shared.routes.load_full(),
@@ -131,30 +131,30 @@ impl Desk {
         self.queries.message(one)
     }
 
-    /// Returns how long the query of `one` goes on at most; `None` if it has ended.
+    /// Returns how long the query of `one` can still run; `None` if it has ended.
     pub fn time_left(&self, one: Try, now: Moment) -> Option<Duration> {
         let slot = self.queries.slot(one.ticket)?;
         let deadline = self.queries.origin(slot).deadline;
         Some(deadline.since(now))
     }
 
-    /// Moves what the sockets are to do into `acts`, which is empty.
+    /// Moves the actions for the sockets into `acts`, which must be empty.
     pub fn swap_acts(&mut self, acts: &mut Vec<Act>) {
         self.queries.swap_acts(acts);
     }
 
-    /// Sends the replies that wait for their batch to fill.
+    /// Sends the replies that wait in an incomplete batch.
     pub fn flush(&mut self) {
         self.outbox.flush();
     }
 
-    /// Returns when [`Desk::tick`] is next of use.
+    /// Returns when [`Desk::tick`] must be called next.
     pub fn next_due(&self, now: Moment) -> Option<Moment> {
         let release = (!self.releases.is_empty()).then(|| now + RELEASE_STEP);
         [self.queries.next_due(), self.hosts.next_due(), release].into_iter().flatten().min()
     }
 
-    /// Does what is due: new routes, tries, hosts, waiters.
+    /// Runs everything that is due: new routes, tries, hosts, waiters.
     pub fn tick(&mut self, now: Moment) {
         if self.has_new_routes() {
             self.routes = self.shared.routes.load_full();
@@ -172,7 +172,7 @@ impl Desk {
         self.release(now);
     }
 
-    /// Takes a client's query in.
+    /// Takes in a client's query.
     pub fn take(&mut self, deferred: Deferred, now: Moment) {
         if now.since(deferred.arrived()) > AGE_MAX {
             return; // its client has asked again
@@ -203,8 +203,8 @@ impl Desk {
         } // a client over UDP asks again
     }
 
-    /// Asks the question that `key` stands for anew, for no client in particular. If every place is
-    /// taken its entry just expires.
+    /// Asks the question of `key` again on behalf of the cache. If every place is taken, its entry
+    /// just expires.
     pub fn renew(&mut self, key: &[u8], now: Moment) {
         if self.consult(key, Goal::Renewal, now).is_none() {
             return;
@@ -217,13 +217,13 @@ impl Desk {
         }
     }
 
-    /// Takes a datagram in. Returns whether it ended its query.
+    /// Takes in a datagram. Returns whether it ended its query.
     pub fn datagram(&mut self, via: Via, datagram: Datagram<'_>, now: Moment) -> bool {
         let rules = Rules { routes: &self.routes };
         self.queries.datagram(via, datagram, now, &rules)
     }
 
-    /// Takes the outcome of an exchange over TCP in.
+    /// Takes in the outcome of an exchange over TCP.
     pub fn stream(&mut self, one: Try, message: Option<&[u8]>, now: Moment) {
         let rules = Rules { routes: &self.routes };
         self.queries.stream(one, message, now, &rules);
@@ -234,15 +234,15 @@ impl Desk {
         self.queries.unreachable(via, now);
     }
 
-    /// Notes that there is no socket left for the query of `ticket`, which is no server's fault.
+    /// Notes that there is no socket left for the query of `ticket`. No server is blamed for that.
     pub fn no_socket(&mut self, ticket: Ticket) {
         if let Some(slot) = self.queries.slot(ticket) {
             self.queries.fail(slot, NO_SOCKET);
         }
     }
 
-    /// Returns the query under way for `question`. A query about a name that has changed since it
-    /// was sent is left to those who wait for it already.
+    /// Returns the query under way for `question`. If the name has changed since the query was
+    /// sent, new clients must not wait for it.
     fn find(&mut self, question: &Question<'_>) -> Option<u16> {
         let slot = self.queries.find(question)?;
         if self.shared.cache.has_changed(question.name, self.queries.origin(slot).seen) {
@@ -252,7 +252,7 @@ impl Desk {
         Some(slot)
     }
 
-    /// Starts a query along the routes, on behalf of the client of `deferred` if there is one.
+    /// Starts a query along the routes, on behalf of the client of `deferred`, if given.
     fn start_for(
         &mut self,
         question: &Question<'_>,
@@ -287,8 +287,8 @@ impl Desk {
         started
     }
 
-    /// Answers from the cache or by a route, if either can answer now though it could not when the
-    /// query came. Returns whether that was so.
+    /// Answers from the cache or by a route, if that has become possible since the query arrived.
+    /// Returns whether it did.
     fn answer_at_once(
         &mut self,
         deferred: &Deferred,
@@ -309,7 +309,7 @@ impl Desk {
         true
     }
 
-    /// Returns the answer to `question` that the cache or a local route has, as a whole message.
+    /// Returns the answer of the cache or of a local route to `question`, as a whole message.
     fn message_at_once(&self, question: &Question<'_>, now: Moment) -> Option<Vec<u8>> {
         let cache = &self.shared.cache;
         message_by(question, |query, reply| match self.routes.route(question.name) {
@@ -361,7 +361,7 @@ impl Desk {
         self.queries.set_groups(&groups, now);
     }
 
-    /// Asks for the addresses of a stub server's host, along the routes as a client would.
+    /// Asks for the addresses of a stub server's host, along the routes as for a client.
     fn inquire(&mut self, inquiry: Inquiry, now: Moment) {
         let name = inquiry.name.clone();
         let question = Question {
@@ -388,7 +388,7 @@ impl Desk {
         }
     }
 
-    /// Notes the addresses that `replies` give a host.
+    /// Notes the addresses of a host in `replies`.
     fn learn(&mut self, inquiry: &Inquiry, replies: &[&[u8]], now: Moment) {
         let outcome = replies.last().and_then(|reply| addresses(reply));
         if self.hosts.learn(inquiry, outcome, now) {
@@ -397,7 +397,7 @@ impl Desk {
     }
 }
 
-/// Returns `question` as one string of bytes, which [`read_key`] reads.
+/// Returns `question` as one string of bytes, which [`read_key`] parses.
 fn key(question: &Question<'_>) -> Vec<u8> {
     let mut key = Vec::new();
     write_key(question, &mut key);
@@ -412,7 +412,7 @@ pub fn message_of(question: &Question<'_>, entry: &Entry) -> Option<Vec<u8>> {
     })
 }
 
-/// Puts the reply to `deferred` that `write` makes into `outbox`.
+/// Adds the reply to `deferred` that `write` makes to `outbox`.
 fn reply(outbox: &mut Outbox, deferred: &Deferred, write: impl FnOnce(&Query<'_>, &mut Reply<'_>)) {
     outbox.reply(deferred, |buffer| {
         let mut name = NameBuffer::new();
@@ -424,7 +424,8 @@ fn reply(outbox: &mut Outbox, deferred: &Deferred, write: impl FnOnce(&Query<'_>
     });
 }
 
-/// Returns the reply to `question` that `write` makes, as a whole message; `None` if it makes none.
+/// Returns the reply to `question` that `write` makes, as a whole message; `None` if it returns
+/// `false`.
 fn message_by(
     question: &Question<'_>,
     write: impl FnOnce(&Query<'_>, &mut Reply<'_>) -> bool,
@@ -441,9 +442,10 @@ fn message_by(
     is_made.then_some(buffer)
 }
 
-/// A query that has waited longer for its turn is not answered: its client has asked again.
+/// A query that has waited longer than this in the queue is dropped, because its client has
+/// retried.
 const AGE_MAX: Duration = Duration::from_millis(1_900);
-/// The time between two looks at waiters that are answered one after the other.
+/// The time between two looks at waiters that are answered gradually.
 const RELEASE_STEP: Duration = Duration::from_millis(1);
 const EXPIRED: &str = "expired, and no upstream has answered yet";
 const LOCAL: Failure = Failure {

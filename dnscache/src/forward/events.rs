@@ -1,7 +1,6 @@
-//! What comes from the sockets, matched to its query and judged.
+//! Matches events of the sockets to their queries and judges them.
 //!
-//! Core. A message that is not proven genuine changes nothing but that its query is asked over TCP
-//! once.
+//! Core. A message that is not proven genuine can only cause its query to be asked once over TCP.
 
 use shared::clock::Moment;
 use shared::wire::HEADER_LEN;
@@ -14,7 +13,7 @@ use super::query::Asking;
 use super::table::{QUERIES_MAX, State};
 
 impl<W> Queries<W> {
-    /// Takes a datagram in. Returns whether it ended its query.
+    /// Takes in a datagram. Returns whether it ended its query.
     pub fn datagram(
         &mut self,
         via: Via,
@@ -40,7 +39,7 @@ impl<W> Queries<W> {
         !matches!(self.table.get(slot).state, State::Asking(_))
     }
 
-    /// Returns the try that waits for a datagram that came `via` a socket.
+    /// Returns the try that waits for a datagram that arrived `via` a socket.
     fn awaits(&self, via: Via, bytes: &[u8]) -> Option<(u16, usize)> {
         let slot = match via {
             Via::Own { slot, .. } => slot,
@@ -79,7 +78,8 @@ impl<W> Queries<W> {
         self.scratch.clear();
         self.scratch.extend_from_slice(message);
         if matched != Match::Bare {
-            // The case of the letters was ours. The owner names that point to it do not show it.
+            // The case of the letters was chosen here. The owner names that point to it must not
+            // show it.
             let end = HEADER_LEN + query.key.len() - 5;
             self.scratch[HEADER_LEN..end].make_ascii_lowercase();
         }
@@ -87,7 +87,7 @@ impl<W> Queries<W> {
         judge(genuine, &query.question(), query.origin.group, rules)
     }
 
-    /// Takes the outcome of a genuine reply in.
+    /// Takes in the outcome of a genuine reply.
     fn take_reply(&mut self, slot: u16, at: usize, is_stream: bool, outcome: Outcome, now: Moment) {
         let Some(index) = self.table.get(slot).asking().map(|asking| asking.tries[at].server)
         else {
@@ -120,7 +120,7 @@ impl<W> Queries<W> {
         }
     }
 
-    /// Takes the outcome of [`Act::Dial`] in: a whole message, or `None` if the exchange failed.
+    /// Takes in the outcome of [`Act::Dial`]: a whole message, or `None` if the exchange failed.
     pub fn stream(&mut self, one: Try, message: Option<&[u8]>, now: Moment, rules: &Rules<'_>) {
         let at = usize::from(one.at);
         let Some(slot) = self.table.slot(one.ticket) else { return };
@@ -139,7 +139,7 @@ impl<W> Queries<W> {
                 self.drive(slot, now, |asking, turn| Some(asking.on_stream_failed(at, turn)));
             }
             (Some(message), matched) => {
-                // A server that loses the case of the letters even here always does.
+                // A server that changes the case of the letters even over TCP always does.
                 self.servers.get_mut(one.server).keeps_case &= matched != Match::OtherCase;
                 let matched = if matched == Match::Bare { matched } else { Match::Reply };
                 let outcome = self.judge(slot, message, matched, true, rules);
@@ -148,8 +148,8 @@ impl<W> Queries<W> {
         }
     }
 
-    /// Notes that no program listens at the other end of a socket. The kernel's word about a server
-    /// in this pod holds for all queries.
+    /// Notes that no program listens at the other end of a socket. If the server is in this pod,
+    /// the kernel's error applies to all queries.
     pub fn unreachable(&mut self, via: Via, now: Moment) {
         match via {
             Via::Own { slot, at } => {
@@ -174,7 +174,7 @@ impl<W> Queries<W> {
         }
     }
 
-    /// Takes back what the query in `slot` has sent to `server`, whose port is closed.
+    /// Takes back the queries that the query in `slot` has sent to `server`, whose port is closed.
     fn reset(&mut self, slot: u16, server: u16, now: Moment) {
         let asks = |asking: &Asking| asking.tries.iter().any(|one| one.server == server);
         if !self.table.get(slot).asking().is_some_and(asks) {

@@ -1,7 +1,7 @@
-//! Stub servers that are configured by name: the addresses they have, and when to look again.
+//! Stub servers that are configured by name: their addresses, and when to look them up again.
 //!
-//! Core. Which question to ask is said here; asking it, and the clock, are somebody else's. A name
-//! that does not resolve disables nothing but itself.
+//! Core. It returns which question to ask; the desk asks it and passes the time. A name that does
+//! not resolve disables only itself.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use shared::wire::rtype;
 
 use crate::route::{self, Route, Routes};
 
-/// A question about a host, told from others.
+/// A question about a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Inquiry {
     /// The host's name in wire form and lower case.
@@ -22,7 +22,7 @@ pub(super) struct Inquiry {
     pub qtype: u16,
 }
 
-/// The hosts that the routes name.
+/// The hosts in the routes.
 #[derive(Debug, Default)]
 pub(super) struct Hosts(Vec<Host>);
 
@@ -113,20 +113,21 @@ impl Hosts {
         }
     }
 
-    /// A question that is due, now counted as asked.
+    /// Returns a question that is due, and marks it as asked.
     pub fn ask(&mut self, now: Moment) -> Option<Inquiry> {
         let host = self.0.iter_mut().find(|host| !host.asked && host.due <= now)?;
         host.asked = true;
         Some(host.inquiry.clone())
     }
 
-    /// When the next question is due.
+    /// Returns when the next question is due.
     pub fn next_due(&self) -> Option<Moment> {
         self.0.iter().filter(|host| !host.asked).map(|host| host.due).min()
     }
 
-    /// Notes the outcome of an inquiry: addresses that may be kept for `ttl`, or nothing. Yields
-    /// whether the host's addresses are others now; what is known is kept until something else is.
+    /// Notes the outcome of an inquiry: addresses that can be kept for `ttl`, or `None` if it
+    /// failed. After a failure the old addresses are kept. Returns whether the addresses have
+    /// changed.
     pub fn learn(
         &mut self,
         inquiry: &Inquiry,
@@ -165,9 +166,9 @@ fn host_name(server: &Server) -> Option<Box<[u8]>> {
     }
 }
 
-/// Addresses of one family kept per host.
+/// Addresses of one family that are kept per host.
 const ADDRESSES_MAX: usize = 8;
-/// A host is not looked up more often, and not less often either.
+/// The shortest and the longest time between two look-ups of a host.
 const TTL_MIN: Duration = Duration::from_secs(5);
 const TTL_MAX: Duration = Duration::from_secs(300);
 /// Replicas of kubedns are looked up at least as often as this.

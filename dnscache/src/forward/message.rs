@@ -1,7 +1,7 @@
-//! What goes to an upstream and what may come back: our queries written, their replies read as
-//! strictly as RFC 5452 asks.
+//! Queries to upstreams are written, and their replies are checked as strictly as RFC 5452
+//! requires.
 //!
-//! Core. Knows the layout of messages; does not know servers, time or who asked.
+//! Core. Works on the layout of messages, without servers, time or clients.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use shared::wire::{ErrorCode, HEADER_LEN, UDP_SIZE_MAX, rcode, rtype};
 
 use crate::cache::Question;
 
-/// Writes `question` as one string of bytes, equal exactly where the questions are.
+/// Writes `question` as one string of bytes. Two strings are equal if and only if the questions
+/// are.
 pub(super) fn write_key(question: &Question<'_>, key: &mut Vec<u8>) {
     key.clear();
     key.extend_from_slice(question.name);
@@ -21,7 +22,7 @@ pub(super) fn write_key(question: &Question<'_>, key: &mut Vec<u8>) {
     key.push(u8::from(question.dnssec_ok) | u8::from(question.checking_disabled) << 1);
 }
 
-/// Reads what [`write_key`] wrote.
+/// Parses a string that [`write_key`] wrote.
 pub(super) fn read_key(key: &[u8]) -> Question<'_> {
     let (name, tail) = key.split_at(key.len() - 5);
     Question {
@@ -38,19 +39,19 @@ pub(super) fn read_key(key: &[u8]) -> Question<'_> {
 pub(super) struct Form {
     /// The message ID.
     pub id: u16,
-    /// With OPT.
+    /// Whether it has an OPT record.
     pub edns: bool,
-    /// Which letters of the name are upper case, one bit each, used in turn
+    /// Which letters of the name are upper case: one bit per letter, repeated from the start
     /// (draft-vixie-dnsext-dns0x20).
     pub upper_case: u64,
-    /// Without OPT because the server did not understand the same query with it.
+    /// It has no OPT because the server did not understand the same query with it.
     pub plain: bool,
     /// Padded so that an observer of the encrypted stream learns less from its length.
     pub is_padded: bool,
 }
 
-/// Writes the query for `question`: RD and AD set, CD as the client set it, and nothing else of the
-/// client's query.
+/// Writes the query for `question`. RD and AD are set, CD is copied from the client's query, and no
+/// other part of that query is passed on.
 pub(super) fn write_query(question: &Question<'_>, form: Form, out: &mut Vec<u8>) {
     let [id1, id0] = form.id.to_be_bytes();
     let flags = AD | u8::from(question.checking_disabled) << 4;
@@ -88,10 +89,10 @@ fn pad(query: &mut Vec<u8>) {
     query.resize(query.len() + zeros, 0);
 }
 
-/// What a message from an upstream is to a query.
+/// How a message from an upstream relates to a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Match {
-    /// Not a reply to this query. The true one may still come.
+    /// Not a reply to this query. The real reply may still arrive.
     Stray,
     /// A reply to this query, but the case of the question's letters differs.
     OtherCase,
@@ -106,9 +107,9 @@ pub(super) enum Match {
 pub struct Failure {
     /// The response code that the client gets.
     pub rcode: u16,
-    /// The Extended DNS Error beside it.
+    /// The Extended DNS Error for the client.
     pub reason: ErrorCode,
-    /// The same in words.
+    /// The text of the Extended DNS Error.
     pub text: &'static str,
     /// The index of the server that failed, if one did.
     pub server: Option<u16>,
@@ -126,9 +127,9 @@ impl Failure {
     }
 }
 
-/// Matches `message` with `query`, whose question ends at `question_end`: QR, opcode 0, the ID and
-/// the very bytes of the question must agree, its case included (RFC 5452 section 9.1). Only an
-/// error may leave the question out.
+/// Matches `message` with `query`, whose question ends at `question_end`. QR, opcode 0, the ID and
+/// all bytes of the question must agree, including its case (RFC 5452 section 9.1). Only an error
+/// may omit the question.
 pub(super) fn match_reply(message: &[u8], query: &[u8], question_end: usize) -> Match {
     let is_reply =
         message.len() >= HEADER_LEN && message[..2] == query[..2] && message[2] & 0xf8 == 0x80;
@@ -168,13 +169,13 @@ pub(super) fn is_truncated(message: &[u8]) -> bool {
     message[2] & 0x02 != 0
 }
 
-/// Returns the data of the OPT record of `message`; empty without one.
+/// Returns the data of the OPT record of `message`; empty if there is no such record.
 pub(super) fn edns_options(message: &[u8], question_end: usize) -> &[u8] {
     let opt = records(message, question_end).find(|record| record.rtype == rtype::OPT);
     opt.map_or(&[], |opt| opt.rdata)
 }
 
-/// One record of a reply, its name and rdata as they stand.
+/// One record of a reply, with name and rdata as received.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Record<'a> {
     /// TYPE.
@@ -185,7 +186,7 @@ pub(super) struct Record<'a> {
     pub rdata: &'a [u8],
 }
 
-/// The records behind the question, in order, up to the first that is broken.
+/// Returns the records after the question, in order, up to the first malformed one.
 pub(super) fn records(message: &[u8], question_end: usize) -> impl Iterator<Item = Record<'_>> {
     let mut at = question_end;
     std::iter::from_fn(move || {
@@ -200,7 +201,7 @@ pub(super) fn records(message: &[u8], question_end: usize) -> impl Iterator<Item
     })
 }
 
-/// The offset behind the name at `start`, which may end in a pointer.
+/// Returns the offset after the name at `start`, which may end in a pointer.
 fn skip_name(message: &[u8], start: usize) -> Option<usize> {
     let mut at = start;
     loop {
@@ -213,7 +214,7 @@ fn skip_name(message: &[u8], start: usize) -> Option<usize> {
     }
 }
 
-/// The addresses in a reply, and how long they may be kept.
+/// Returns the addresses in a reply, and how long they can be kept.
 pub(super) fn addresses(reply: &[u8]) -> Option<(Vec<IpAddr>, Duration)> {
     let message = Message::from_vec(reply).ok()?;
     let address = |data: &RData| match data {
@@ -226,7 +227,7 @@ pub(super) fn addresses(reply: &[u8]) -> Option<(Vec<IpAddr>, Duration)> {
     Some((addresses, Duration::from_secs(ttl.into())))
 }
 
-/// AD in a query: we want to know whether the upstream validated (RFC 6840 section 5.7).
+/// AD in a query requests the AD flag of the reply (RFC 6840 section 5.7).
 const AD: u8 = 0x20;
 /// Queries over TLS are padded to a multiple of this many bytes (RFC 8467 section 4.1).
 const PADDING_BLOCK: usize = 128;

@@ -16,32 +16,32 @@ use crate::route::{Route, Routes};
 pub(super) enum Outcome {
     /// An answer, positive or negative.
     Answer(Box<Answer>),
-    /// TC: the whole answer is to be had over TCP. The records that came, if there are any.
+    /// TC is set: the client must retry over TCP. Holds the records of the reply, if there are any.
     Truncated(Option<Box<Answer>>),
     /// The server may not be able to read OPT.
     NotUnderstood(Failure),
     /// The server cannot or does not want to answer, over any transport.
     Failed(Failure),
-    /// The reply is malformed or does not answer the question; over TCP it may be sound.
+    /// The reply is malformed or does not answer the question. Over TCP it may be correct.
     Useless(Failure),
 }
 
 /// The rules by which replies are judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules<'a> {
-    /// Decide which names the servers of a group may say something about, and how long answers
-    /// may be kept.
+    /// The routes decide for which names the servers of a group can answer, and how long answers
+    /// can be kept.
     pub routes: &'a Routes,
 }
 
 /// A reply that was matched to its query.
 #[derive(Clone, Copy)]
 pub(super) struct Genuine<'a> {
-    /// The message. In its question the case of the letters is as dnscache sent it.
+    /// The message. The letters of its question are in the case in which dnscache sent them.
     pub message: &'a [u8],
     /// [`Match::Reply`] or [`Match::Bare`].
     pub matched: Match,
-    /// It came over TCP.
+    /// Whether it arrived over TCP.
     pub is_stream: bool,
 }
 
@@ -87,8 +87,8 @@ pub(super) fn judge(
     }
 }
 
-/// Reduces `replies`, each of which answers the alias at which the one before ends, to the answer
-/// to `question`. The first one comes from a server of group `group`.
+/// Reduces `replies` to the answer to `question`. Each reply answers the alias at which the one
+/// before ends. The first one was sent by a server of group `group`.
 ///
 /// Fails if a reply is malformed, if the aliases form a loop, or if a server does not answer.
 pub(super) fn reduce(
@@ -114,7 +114,7 @@ pub(super) fn reduce(
     Ok(routes.filter(question.name, replies, answer))
 }
 
-/// Returns the failure that a reply with an error code is.
+/// Returns the failure for a reply with an error code.
 fn failure(code: u16, reason: ErrorCode) -> Failure {
     let (rcode, text) = match code {
         rcode::SERVFAIL => (code, "upstream answered SERVFAIL"),

@@ -1,6 +1,7 @@
-//! Queries of our own to servers: does it answer, how fast, and does it send our queries back?
+//! dnscache's own queries to servers: does a server answer, how fast, and does it send queries
+//! back?
 //!
-//! Core. A probe is a query without waiters that is not found by its question.
+//! Core. A probe is a query without waiters. It cannot be found by its question.
 
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ use super::query::Asking;
 use super::table::{Origin, QUERIES_MAX, State};
 
 impl<W> Queries<W> {
-    /// Returns the server that `question` was sent to, if it is our sounding of that server come
-    /// back. While the sounding is under way only its number matches, so no client can guess it.
+    /// Returns the server that `question` was sent to, if it is a sounding query of dnscache that
+    /// was sent back. Only the number of a sounding that is under way matches, so no client can
+    /// guess it.
     pub fn comes_back(&mut self, question: &Question<'_>, now: Moment) -> Option<u16> {
         let number = sounding_number(question)?;
         let (index, _) =
@@ -25,8 +27,7 @@ impl<W> Queries<W> {
         Some(index)
     }
 
-    /// Sends a query to `server` under a name that no one else asks for, to see whether it comes
-    /// back.
+    /// Sends a query to `server` under a unique name, to detect whether the query is sent back.
     pub(super) fn sound(&mut self, server: u16, now: Moment) {
         let number = (self.draw)();
         let name = sounding_name(number);
@@ -36,8 +37,8 @@ impl<W> Queries<W> {
         }
     }
 
-    /// Asks `server` something to see whether it answers. Returns `false` if every place is taken;
-    /// then it is left for later.
+    /// Asks `server` a question to detect whether it answers. Returns `false` if every place is
+    /// taken; the probe must then be retried later.
     pub(super) fn probe(&mut self, server: u16, question: &Question<'_>, now: Moment) -> bool {
         self.servers.get_mut(server).probed(now);
         write_key(question, &mut self.key);
@@ -74,7 +75,7 @@ impl<W> Queries<W> {
     }
 }
 
-/// Returns the name of a sounding query: 16 hexadecimal digits and a label of ours.
+/// Returns the name of a sounding query: 16 hexadecimal digits and a fixed label.
 fn sounding_name(number: u64) -> Vec<u8> {
     let mut name = vec![16];
     name.extend_from_slice(format!("{number:016x}").as_bytes());
@@ -98,7 +99,7 @@ pub(super) const ROOT_SERVERS: Question<'static> = Question {
     dnssec_ok: false,
     checking_disabled: false,
 };
-/// The type of a sounding query: no client asks for it in earnest.
+/// The type of a sounding query, for which clients hardly ever ask.
 const HINFO: u16 = 13;
-/// What follows the number in a sounding name.
+/// The label after the number in a sounding name.
 const SOUNDING: &[u8] = b"\x0ddnscache-loop\0";

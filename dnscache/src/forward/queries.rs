@@ -1,15 +1,16 @@
 //! All upstream queries: by question, by slot and by time.
 //!
-//! Core. No socket, no clock, no random source: datagrams and `now` come in, [`Act`]s go out,
-//! random numbers come from a function that is given at the start.
+//! Core. No socket, clock or random source: datagrams and `now` are passed in, [`Act`]s are
+//! returned, and random numbers are drawn from a function that is given at the start.
 //!
 //! ```text
 //! find ─ no ▶ start ─▶ Send, Dial ─▶ datagram, stream, unreachable ─▶ Act::End: take_end
 //!   └─ yes ─▶ attach                  tick: overdue, parked, probes
 //! ```
 //!
-//! Bounds: [`QUERIES_MAX`] queries, of which outside servers get three quarters; three datagrams
-//! and one exchange over TCP to a server, six datagrams in all unless the group has more servers.
+//! Bounds: [`QUERIES_MAX`] queries, of which outside servers can use three quarters. A query sends
+//! at most three datagrams and one TCP exchange to a server, and six datagrams in all unless the
+//! group has more servers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,7 @@ pub use crate::cache::Question;
 #[derive(Clone, Debug)]
 struct Group {
     servers: Arc<[u16]>,
-    /// All of them run in this pod.
+    /// Whether all of them run in this pod.
     is_local: bool,
 }
 
@@ -43,7 +44,7 @@ pub struct Queries<W> {
     pub(super) table: Table<W>,
     pub(super) servers: Servers,
     groups: Vec<Group>,
-    /// When each slot is looked at next; [`NEVER`] for a free one.
+    /// When each slot must be looked at next; [`NEVER`] for a free one.
     due: Vec<Moment>,
     /// Not later than the earliest of `due`.
     due_next: Moment,
@@ -55,8 +56,8 @@ pub struct Queries<W> {
 }
 
 impl<W> Queries<W> {
-    /// No queries and no servers. `draw` yields unpredictable numbers: message IDs and letter cases
-    /// come from it.
+    /// Returns a table without queries and servers. `draw` returns unpredictable numbers, from
+    /// which message IDs and letter cases are made.
     pub fn new(draw: Box<dyn FnMut() -> u64 + Send>) -> Self {
         Self {
             table: Table::new(),
@@ -72,10 +73,10 @@ impl<W> Queries<W> {
         }
     }
 
-    /// Replaces the groups: group `n` is what [`Queries::start`] calls `n` from now on. Queries
-    /// that are under way go on with their servers. New servers are sounded for loops.
+    /// Replaces the groups. Index `n` of `groups` is group `n` for [`Queries::start`] from now on.
+    /// Queries under way continue with their servers. New servers are sounded for loops.
     ///
-    /// Of each group the first [`SERVERS_MAX`] servers count.
+    /// Only the first [`SERVERS_MAX`] servers of each group count.
     pub fn set_groups(&mut self, groups: &[Vec<Endpoint>], now: Moment) {
         self.servers.retire_all(now);
         let mut new = Vec::new();
@@ -99,7 +100,7 @@ impl<W> Queries<W> {
         }
     }
 
-    /// Moves what the edge is to do into `acts`, which is empty.
+    /// Moves the actions for the edge into `acts`, which must be empty.
     pub fn swap_acts(&mut self, acts: &mut Vec<Act>) {
         std::mem::swap(&mut self.acts, acts);
     }
@@ -109,7 +110,7 @@ impl<W> Queries<W> {
         &self.servers
     }
 
-    /// Notes that the cache holds a failure of `server`. Returns where to note it.
+    /// Notes that the cache holds a failure of `server`. Returns where the cache should note it.
     pub fn blame(&mut self, server: u16) -> Blame {
         self.servers.get_mut(server).is_blamed = true;
         self.servers.blame(server)
@@ -125,22 +126,22 @@ impl<W> Queries<W> {
         self.table.used()
     }
 
-    /// Returns the query that asks `question`, if one does.
+    /// Returns the query for `question`, if there is one.
     pub fn find(&mut self, question: &Question<'_>) -> Option<u16> {
         write_key(question, &mut self.key);
         self.table.find(&self.key)
     }
 
-    /// Has the query in `slot` not found any more: a question that comes from now on gets a query
-    /// of its own.
+    /// Hides the query in `slot`, so that a question that arrives from now on gets a query of its
+    /// own.
     pub fn hide(&mut self, slot: u16) {
         self.table.hide(slot);
     }
 
-    /// Starts a query for `question`, which none asks yet, to the servers of `origin.group`.
+    /// Starts a query for `question` to the servers of `origin.group`. No other query must ask it.
     ///
-    /// Fails if too many are under way. A part of the places is kept for groups inside the pod, so
-    /// that slow upstreams do not stop the cluster's own names.
+    /// Fails if too many are under way. A part of the places is reserved for groups inside the pod,
+    /// so that slow upstreams cannot stop the cluster's own names.
     pub fn start(&mut self, question: &Question<'_>, origin: Origin) -> Result<u16, Failure> {
         let is_local = self.groups.get(origin.group).ok_or(NO_GROUP)?.is_local;
         let max = if is_local { QUERIES_MAX } else { QUERIES_MAX - QUERIES_KEPT };
@@ -152,8 +153,8 @@ impl<W> Queries<W> {
         Ok(slot)
     }
 
-    /// Has the query in `slot`, whose end was taken, ask the servers of `group` in the time that is
-    /// left.
+    /// Makes the query in `slot`, whose end was taken, ask the servers of `group` in the time that
+    /// is left.
     ///
     /// Fails if too many queries are under way.
     pub fn ask_next(&mut self, slot: u16, group: usize, now: Moment) -> Result<(), Failure> {
@@ -181,18 +182,18 @@ impl<W> Queries<W> {
         }
     }
 
-    /// Returns what the query in `slot` asks.
+    /// Returns the question of the query in `slot`.
     pub fn question(&self, slot: u16) -> Question<'_> {
         self.table.get(slot).question()
     }
 
-    /// Returns what is known of the query in `slot` from its start.
+    /// Returns the origin of the query in `slot`.
     pub fn origin(&self, slot: u16) -> Origin {
         self.table.get(slot).origin
     }
 
-    /// Lowers [`Origin::seen`] of the query in `slot` to `seen`, at which a part of its answer was
-    /// made.
+    /// Lowers [`Origin::seen`] of the query in `slot` to `seen`, because a part of its answer was
+    /// made then.
     pub fn depends_on(&mut self, slot: u16, seen: u64) {
         let origin = &mut self.table.get_mut(slot).origin;
         origin.seen = origin.seen.min(seen);
@@ -203,12 +204,13 @@ impl<W> Queries<W> {
         matches!(self.table.get(slot).state, State::Asking(_) | State::Completing { .. })
     }
 
-    /// Returns whether clients of the query in `slot` get an expired answer, if there is one.
+    /// Returns whether clients of the query in `slot` should get an expired answer, if there is
+    /// one.
     pub fn is_late(&self, slot: u16) -> bool {
         self.table.get(slot).is_late
     }
 
-    /// Lets `waiter` wait for the query in `slot`.
+    /// Adds `waiter` to the query in `slot`.
     pub fn attach(&mut self, slot: u16, waiter: W) {
         self.table.get_mut(slot).waiters.push(waiter);
     }
@@ -218,12 +220,12 @@ impl<W> Queries<W> {
         &mut self.table.get_mut(slot).waiters
     }
 
-    /// Takes the waiters of the query in `slot`, which goes on.
+    /// Takes the waiters of the query in `slot`, which continues.
     pub fn take_waiters(&mut self, slot: u16) -> Vec<W> {
         std::mem::take(&mut self.table.get_mut(slot).waiters)
     }
 
-    /// Returns the query in `slot` as a name that outlives it.
+    /// Returns a ticket for the query in `slot`, which stays unique after the query has ended.
     pub fn ticket(&self, slot: u16) -> Ticket {
         self.table.ticket(slot)
     }
@@ -242,7 +244,7 @@ impl<W> Queries<W> {
         Some(&self.scratch)
     }
 
-    /// Does what has become due: further tries, failures, probes.
+    /// Runs everything that is due: further tries, failures, probes.
     pub fn tick(&mut self, now: Moment) {
         while let Some(server) = self.servers.probe_next(now) {
             match self.servers.get(server).health() {
@@ -262,13 +264,13 @@ impl<W> Queries<W> {
         }
     }
 
-    /// Returns when [`Queries::tick`] is next of use.
+    /// Returns when [`Queries::tick`] must be called next.
     pub fn next_due(&self) -> Option<Moment> {
         let probe = self.servers.probe_due().unwrap_or(NEVER);
         Some(self.due_next.min(probe)).filter(|&due| due != NEVER)
     }
 
-    /// Acts on the query in `slot`, whose time has come.
+    /// Advances the query in `slot`, which is due.
     pub(super) fn overdue(&mut self, slot: u16, now: Moment) {
         let query = self.table.get_mut(slot);
         if now >= query.stale_due {
@@ -296,7 +298,7 @@ impl<W> Queries<W> {
         }
     }
 
-    /// Has the query in `slot` make a step and every step that follows from it.
+    /// Makes the query in `slot` take a step and every step that follows from it.
     pub(super) fn drive(
         &mut self,
         slot: u16,
@@ -351,13 +353,14 @@ impl<W> Queries<W> {
         }
     }
 
-    /// Notes that `server` has gone down. It may wait for itself, so it is sounded for a loop.
+    /// Notes that `server` has gone down. It may be waiting for itself, so it is sounded for a
+    /// loop.
     fn fell(&mut self, server: u16, now: Moment) {
         self.acts.push(Act::Health { server });
         self.sound(server, now);
     }
 
-    /// Has every parked query look again: a server has come back.
+    /// Makes every parked query look again, because a server has come up.
     pub(super) fn wake(&mut self, now: Moment) {
         for slot in 0..self.table.len() as u16 {
             if self.table.get(slot).asking().is_some_and(Asking::is_parked) {
@@ -391,8 +394,8 @@ impl<W> Queries<W> {
         }
     }
 
-    /// Takes the end of the query in `slot`, if it has ended. The query then either goes on
-    /// ([`Queries::ask_next`], [`Queries::follow`]) or is removed ([`Queries::remove`]).
+    /// Takes the end of the query in `slot`, if it has ended. The caller must then either continue
+    /// the query ([`Queries::ask_next`], [`Queries::follow`]) or remove it ([`Queries::remove`]).
     pub fn take_end(&mut self, slot: u16) -> Option<End> {
         let query = self.table.get_mut(slot);
         match std::mem::replace(&mut query.state, State::Taken) {
@@ -410,10 +413,10 @@ impl<W> Queries<W> {
         self.table.remove(slot)
     }
 
-    /// Lets the query in `slot`, whose `answer` ends in an alias of another route, wait for the
-    /// query in `rest`.
+    /// Makes the query in `slot` wait for the query in `rest`. Its `answer` ends in an alias of
+    /// another route.
     ///
-    /// Fails if that query waits for this one already, or if more than `LINKS_MAX` aliases led
+    /// Fails if that query already waits for this one, or if more than `LINKS_MAX` aliases led
     /// here.
     pub fn follow(&mut self, slot: u16, answer: &[u8], rest: u16) -> Result<(), Failure> {
         let links = self.table.get(slot).links + 1;
@@ -443,8 +446,7 @@ impl<W> Queries<W> {
         Ok(())
     }
 
-    /// Returns the answer that [`Queries::follow`] put aside; the query counts as taken from now
-    /// on.
+    /// Returns the answer that [`Queries::follow`] stored. The query then counts as taken.
     pub fn take_partial(&mut self, ticket: Ticket) -> Option<(u16, Vec<u8>)> {
         let slot = self.table.slot(ticket)?;
         let query = self.table.get_mut(slot);
@@ -473,15 +475,16 @@ impl<W> Queries<W> {
     }
 }
 
-/// A slot that waits for nothing.
+/// The due time of a slot that is not waiting.
 const NEVER: Moment = Moment::from_nanos(u64::MAX);
-/// When a client gets an expired answer rather than none (RFC 8767 section 5).
+/// The time after which a client gets an expired answer if there is no fresh one (RFC 8767 section
+/// 5).
 pub const STALE_AFTER: Duration = Duration::from_millis(1_800);
-/// Servers of one group that are asked.
+/// How many servers of one group are asked.
 pub const SERVERS_MAX: usize = 16;
-/// Aliases between routes that one answer may have.
+/// Aliases between routes that one answer can have.
 const LINKS_MAX: u8 = 11;
-/// Places kept for groups inside the pod.
+/// Places reserved for groups inside the pod.
 const QUERIES_KEPT: usize = QUERIES_MAX / 4;
 
 const NO_GROUP: Failure =

@@ -1,6 +1,6 @@
-//! One upstream query: its tries, what comes of each, and the next step.
+//! One upstream query: its tries, their outcomes, and the next step.
 //!
-//! Core. Knows the servers of its group; does not know the question, who waits, or sockets.
+//! Core. Works on the servers of its group, without the question, its waiters or sockets.
 //!
 //! ```text
 //! next ─▶ Send, Dial ─▶ on_reply ─┬─ Answer
@@ -9,8 +9,8 @@
 //!   └─────────────────────────────────────┘
 //! ```
 //!
-//! Whatever is wrong with a reply ends one try, never the question. The question fails when every
-//! server has failed, or at its deadline.
+//! A bad reply ends one try, never the question. The question fails if every server has failed, or
+//! at its deadline.
 
 use std::time::Duration;
 
@@ -29,15 +29,15 @@ pub(super) struct Asking {
     pub tries: Vec<Try>,
     /// Datagrams sent.
     sends: usize,
-    /// Since when no server can be asked.
+    /// When all servers became unavailable; `None` if one can be asked.
     parked: Option<Moment>,
-    /// What the client gets if no server answers.
+    /// The failure for the client if no server answers.
     pub failure: Option<Failure>,
     /// The records of a truncated reply, for UDP clients if no server answers.
     pub cut: Option<Answer>,
 }
 
-/// One server, as far as this question is concerned.
+/// The tries of this question at one server.
 #[derive(Debug)]
 pub(super) struct Try {
     pub server: u16,
@@ -49,21 +49,22 @@ pub(super) struct Try {
     sends: u32,
     first: Moment,
     last: Moment,
-    /// When it is overdue: another try is made, and this one goes on.
+    /// When it is overdue. Another try is then made, and this one continues.
     due: Moment,
-    /// When the same may be sent again at the earliest.
+    /// When it can be sent again at the earliest.
     again: Moment,
-    /// That it is overdue was counted.
+    /// Whether its being overdue was counted.
     is_counted: bool,
-    /// The server was up when it was asked: it may be slow rather than down.
+    /// Whether the server was up when it was asked. If so, it may be slow rather than down.
     was_up: bool,
-    /// An odd datagram came, so TCP was tried.
+    /// Whether an unexpected datagram arrived, so that TCP was tried.
     is_suspected: bool,
-    /// A reply came that did not keep the case of the question's letters: a resend has none.
+    /// Whether a reply changed the case of the question's letters. A resend then has no random
+    /// case.
     lost_case: bool,
 }
 
-/// How far a question has come at one server over one transport.
+/// The state of a question at one server over one transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Unasked,
@@ -78,7 +79,7 @@ pub(super) enum Step {
     Send(usize),
     /// Send the query of this try over TCP.
     Dial(usize),
-    /// Wait for replies, or for a server to come back, until this time.
+    /// Wait for replies, or for a server to come up, until this time.
     Wait(Moment),
     /// The question is answered.
     Answer(Box<Answer>),
@@ -86,12 +87,12 @@ pub(super) enum Step {
     Fail(Failure),
 }
 
-/// What a step looks at beside the query.
+/// The input of a step beside the query.
 pub(super) struct Turn<'a> {
     pub now: Moment,
     pub deadline: Moment,
     pub servers: &'a mut Servers,
-    /// Yields unpredictable numbers.
+    /// Returns unpredictable numbers.
     pub draw: &'a mut dyn FnMut() -> u64,
     /// The message ID for servers that share a socket.
     pub pool_id: u16,
@@ -100,14 +101,14 @@ pub(super) struct Turn<'a> {
 }
 
 impl Asking {
-    /// Returns the tries of a question that no server was asked yet.
+    /// Returns the tries of a question before any server is asked.
     pub fn new(servers: &[u16]) -> Self {
         let tries = servers.iter().map(|&server| Try::new(server)).collect();
         Self { tries, ..Self::default() }
     }
 
-    /// Returns the next step. Call it at the start, when the last step's time has come, and after
-    /// each event.
+    /// Returns the next step. The caller must call it at the start, when the time of the last step
+    /// is over, and after each event.
     pub fn next(&mut self, turn: &mut Turn<'_>) -> Step {
         self.count_silence(turn);
         let now = turn.now;
@@ -142,7 +143,7 @@ impl Asking {
         }
     }
 
-    /// Notes whether every server that could still answer is down. Returns when the question fails:
+    /// Notes whether every server that can still answer is down. Returns when the question fails:
     /// at its deadline, or earlier if all servers were down when they were asked.
     fn park(&mut self, turn: &Turn<'_>) -> Moment {
         let may_answer = self.tries.iter().filter(|one| !one.is_over());
@@ -170,8 +171,8 @@ impl Asking {
         }
     }
 
-    /// Returns the best try to make now and whether it is made over TCP: first each server once
-    /// over UDP, then each a second time, then over TCP, then a third time.
+    /// Returns the best try to make now, and whether it must be made over TCP. The order is: each
+    /// server once over UDP, each a second time, then over TCP, then a third time.
     fn choose(&self, turn: &Turn<'_>) -> Option<(usize, bool)> {
         let may_send = self.sends < SENDS_MAX.max(self.tries.len());
         let ways = self.tries.iter().enumerate().flat_map(|(at, one)| {
@@ -224,7 +225,7 @@ impl Asking {
         server.sent(turn.now);
         one.was_up |= server.health() == Health::Up;
         one.tcp = Way::Waiting;
-        // No single try takes all the time of a question.
+        // A single try must not take all the time of a question.
         let share = turn.deadline.since(turn.now) / 2;
         let patience = (server.round_trip.patience() * 3).max(STREAM_PATIENCE_MIN);
         one.due = turn.now + patience.min(share);
@@ -232,7 +233,7 @@ impl Asking {
         Step::Dial(at)
     }
 
-    /// Takes the outcome of a genuine reply to try `at` over UDP, or over TCP if `is_stream`.
+    /// Takes in the outcome of a genuine reply to try `at` over UDP, or over TCP if `is_stream`.
     pub fn on_reply(
         &mut self,
         at: usize,
@@ -288,7 +289,7 @@ impl Asking {
         self.next(turn)
     }
 
-    /// Notes what a genuine reply shows about the server of try `at`.
+    /// Updates the state of the server of try `at` after a genuine reply.
     pub fn learn(&mut self, at: usize, is_stream: bool, turn: &mut Turn<'_>) {
         let one = &mut self.tries[at];
         let server = turn.servers.get_mut(one.server);
@@ -306,7 +307,8 @@ impl Asking {
         }
     }
 
-    /// Has the servers that failed avoided for a while: the one of try `at` answered.
+    /// Marks the servers that failed as to be avoided for a while, because the server of try `at`
+    /// answered.
     fn blame_others(&self, at: usize, turn: &mut Turn<'_>) {
         for (other, one) in self.tries.iter().enumerate() {
             if other != at && one.is_over() {
@@ -315,7 +317,7 @@ impl Asking {
         }
     }
 
-    /// Takes the word that an exchange over TCP failed.
+    /// Notes that an exchange over TCP failed.
     pub fn on_stream_failed(&mut self, at: usize, turn: &mut Turn<'_>) -> Step {
         let one = &mut self.tries[at];
         one.tcp = Way::Over;
@@ -329,8 +331,8 @@ impl Asking {
         self.next(turn)
     }
 
-    /// Takes the word that try `at` did not reach a listener. It ends this send alone: outside the
-    /// pod it may be forged (SAD DNS). The next one to the same server waits for its time.
+    /// Notes that try `at` did not reach a listener. Only this send ends, because outside the pod
+    /// the error can be forged (SAD DNS). The next send to the same server waits for its time.
     pub fn on_unreachable(&mut self, at: usize, turn: &mut Turn<'_>) -> Step {
         let one = &mut self.tries[at];
         if one.udp == Way::Waiting {
@@ -344,8 +346,8 @@ impl Asking {
         self.next(turn)
     }
 
-    /// Takes back what was sent to `server`, which is in this pod and closed: the question is sent
-    /// again when it listens.
+    /// Takes back the tries at `server`, which is in this pod and closed. The question is sent
+    /// again when the server listens.
     pub fn on_closed(&mut self, server: u16) {
         for one in self.tries.iter_mut().filter(|one| one.server == server) {
             if one.udp == Way::Waiting {
@@ -357,8 +359,8 @@ impl Asking {
         }
     }
 
-    /// Takes an odd datagram on the socket of try `at`: forgers may be at work. The question is
-    /// asked over TCP once, where they cannot interfere. The true reply may still come.
+    /// Notes an unexpected datagram on the socket of try `at`, which may be forged. The question is
+    /// asked once over TCP, which forgers cannot reach. The real reply can still arrive.
     pub fn on_suspicion(
         &mut self,
         at: usize,
@@ -377,13 +379,13 @@ impl Asking {
         Some(step)
     }
 
-    /// Returns the first step of a probe: its one server is asked even if it is down.
+    /// Returns the first step of a probe. Its one server is asked even if it is down.
     pub fn probe(&mut self, turn: &mut Turn<'_>) -> Step {
         let speaks_udp = turn.servers.get(self.tries[0].server).speaks_udp(turn.now);
         if speaks_udp { self.send(0, turn) } else { self.dial(0, turn) }
     }
 
-    /// Returns whether it waits for a server to come back.
+    /// Returns whether it waits for a server to come up.
     pub fn is_parked(&self) -> bool {
         self.parked.is_some()
     }
@@ -418,7 +420,7 @@ impl Try {
         }
     }
 
-    /// Returns whether a reply to it may still come.
+    /// Returns whether a reply to it can still arrive.
     fn is_open(&self) -> bool {
         self.udp == Way::Waiting || self.tcp == Way::Waiting
     }
@@ -428,7 +430,7 @@ impl Try {
         self.first != Moment::default()
     }
 
-    /// Returns whether it may be sent over UDP once more.
+    /// Returns whether it can be sent over UDP once more.
     fn may_send(&self) -> bool {
         self.udp != Way::Over && self.sends < TRIES_MAX
     }
@@ -461,12 +463,12 @@ fn form(is_pooled: bool, one: &Try, turn: &mut Turn<'_>) -> Form {
 const TRIES_MAX: u32 = 3;
 /// Datagrams in all, if the group has fewer servers than this.
 const SENDS_MAX: usize = 6;
-/// TCP comes after the second datagram, which has order 2, and before the third.
+/// TCP is tried after the second datagram, which has order 2, and before the third.
 const TCP_ORDER: u32 = 3;
-/// An exchange over TCP needs two round trips at least and may wait for its place.
+/// An exchange over TCP needs at least two round trips, and may have to queue.
 const STREAM_PATIENCE_MIN: Duration = Duration::from_millis(800);
-/// How long a question waits for a server to come back, if all are down: longer than the pause
-/// between two probes.
+/// How long a question waits for a server to come up, if all are down. Must be longer than the
+/// pause between two probes.
 const PARK_MAX: Duration = Duration::from_millis(1_200);
 /// The time after which a parked question looks again.
 const PARK_PAUSE: Duration = Duration::from_millis(250);

@@ -1,6 +1,6 @@
 //! How long to wait for a server: the retry timer of RFC 6298.
 //!
-//! Core. Knows round-trip times; does not know servers or questions.
+//! Core. Works on round-trip times, without servers or questions.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ impl RoundTrip {
         (base * (1 << self.doublings)).min(PATIENCE_MAX)
     }
 
-    /// Takes the time of a reply to a question that was sent once.
+    /// Adds the time of a reply to a question that was sent once.
     pub fn sample(&mut self, rtt: Duration) {
         self.doublings = 0;
         self.estimate = Some(match self.estimate {
@@ -39,10 +39,10 @@ impl RoundTrip {
         });
     }
 
-    /// Takes the times of a reply to a question that was sent more than once: since it was sent
-    /// first and since it was sent last. Which of them it answers is unknown, so it is no sample
-    /// (Karn's algorithm, RFC 6298 section 3). If it cannot answer the last one, the timer was too
-    /// short and doubles until it covers the whole time.
+    /// Adds the times of a reply to a question that was sent more than once: since the first send
+    /// and since the last. The reply may answer either, so it is not a sample (Karn's algorithm,
+    /// RFC 6298 section 3). If it cannot answer the last one, the timer was too short and is
+    /// doubled until it covers the whole time.
     pub fn ambiguous(&mut self, since_first: Duration, since_last: Duration) {
         let answers_last = self.estimate.is_some_and(|(smoothed, deviation)| {
             since_last * 2 >= smoothed && since_last <= smoothed + (deviation * 4).max(JITTER_MIN)
@@ -55,12 +55,12 @@ impl RoundTrip {
 
 /// The wait for an unknown server: Unbound's first guess.
 pub(super) const PATIENCE_FIRST: Duration = Duration::from_millis(376);
-/// The least margin over the smoothed round-trip time: a recursive upstream needs longer for names
-/// that it does not know than its round trips show.
+/// The least margin over the smoothed round-trip time. For names outside its cache, a recursive
+/// upstream needs longer than its round trips show.
 const MARGIN_MIN: Duration = Duration::from_millis(100);
 /// The longest wait before another try.
 const PATIENCE_MAX: Duration = Duration::from_secs(4);
-/// How far a reply may deviate from the smoothed round-trip time and still belong to the last try.
+/// How far a reply can deviate from the smoothed round-trip time and still belong to the last try.
 const JITTER_MIN: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
