@@ -307,8 +307,8 @@ impl Asking {
         }
     }
 
-    /// Marks the servers that failed as to be avoided for a while, because the server of try `at`
-    /// answered.
+    /// Marks the failed servers, so that other questions avoid them for a while: the server of try
+    /// `at` answered.
     fn blame_others(&self, at: usize, turn: &mut Turn<'_>) {
         for (other, one) in self.tries.iter().enumerate() {
             if other != at && one.is_over() {

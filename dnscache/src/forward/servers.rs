@@ -1,7 +1,7 @@
 //! The upstream servers: how fast each answers, which are down, and which one is asked next.
 //!
-//! Core. Learns only from exchanges that were proven genuine or that ran out of time; a forged
-//! packet changes nothing here. Every state in which a server is not asked ends by itself.
+//! Core. The state changes only after exchanges that were proven genuine or that timed out; a
+//! forged packet must not change it. Every state in which a server is not asked ends by itself.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,7 +16,7 @@ use crate::cache::Blame;
 /// One upstream server.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Where it listens.
+    /// The endpoint on which it listens.
     pub endpoint: Endpoint,
     /// Queries sent to it, every try and probe counted.
     pub sent: u64,
@@ -30,7 +30,7 @@ pub struct Server {
     /// UDP, several times in a row.
     tcp_until: Option<Moment>,
     tcp_votes: u8,
-    /// It echoes the case of the question.
+    /// Whether it echoes the case of the question.
     pub(super) keeps_case: bool,
     pub(super) round_trip: RoundTrip,
     /// The share of tries that got no reply lately: 0 to 1.
@@ -39,21 +39,22 @@ pub struct Server {
     silent: u32,
     silent_since: Moment,
     health: Health,
-    /// When it was last sent anything, and a probe; when it last replied.
+    /// When it was last sent a query, when it was last sent a probe, and when it last replied.
     asked: Option<Moment>,
     probed: Option<Moment>,
     heard: Option<Moment>,
     /// How long to wait between probes while it is down.
     probe_pause: Duration,
-    /// The time until which other servers are preferred, because it failed where they answered.
+    /// The time until which other servers are preferred. Set if it failed and another server
+    /// answered.
     avoided_until: Option<Moment>,
-    /// Errors that it answered with since its last good answer.
+    /// Errors since its last good answer.
     errors: u8,
-    /// The cache may hold failures of this server, which end when it answers again.
+    /// Whether the cache can hold failures of this server, which end when it answers again.
     pub(super) is_blamed: bool,
     /// The random number in the name of the sounding query that is under way.
     sounding: Option<u64>,
-    /// Since when no route names it.
+    /// When the last route that names it was removed.
     retired: Option<Moment>,
 }
 
@@ -62,10 +63,10 @@ pub struct Server {
 pub enum Health {
     /// It is asked.
     Up,
-    /// It is silent or closed: it gets probes, and questions that no other server can answer.
+    /// It is silent or closed. It gets only probes, and questions that no other server can answer.
     Down,
-    /// It sends our queries back to us. It is not asked until the given time, when it is sounded
-    /// again.
+    /// It sends dnscache's queries back. It must not be asked until the given time, when it is
+    /// sounded again.
     Looping(Moment),
 }
 
@@ -97,19 +98,19 @@ impl Server {
         }
     }
 
-    /// Returns whether it is asked, and if not, why.
+    /// Returns whether it is asked and, if not, why.
     pub fn health(&self) -> Health {
         self.health
     }
 
-    /// Returns the smoothed round-trip time, once it has answered.
+    /// Returns the smoothed round-trip time; `None` before its first answer.
     pub fn round_trip(&self) -> Option<Duration> {
         self.round_trip.smoothed()
     }
 
-    /// Returns whether it runs in this pod: the only path to it is our own loopback interface. No
-    /// one can forge packets there without being able to read ours, and one socket is kept for all
-    /// queries.
+    /// Returns whether it runs in this pod, so that the only path to it is the pod's loopback
+    /// interface. A process that can forge packets there can also read them, so one socket is kept
+    /// for all queries.
     pub fn is_local(&self) -> bool {
         match self.endpoint.address.ip() {
             IpAddr::V4(address) => address == Ipv4Addr::LOCALHOST,
@@ -117,17 +118,17 @@ impl Server {
         }
     }
 
-    /// Returns what asking it costs, in expected nanoseconds: lower is better.
+    /// Returns the cost of asking it, in expected nanoseconds: lower is better.
     fn cost(&self) -> u64 {
         let rtt = self.round_trip().unwrap_or(PATIENCE_FIRST);
         rtt.as_nanos() as u64 + (self.loss * PATIENCE_FIRST.as_nanos() as f32) as u64
     }
 
-    /// Returns whether a question may be sent to it now.
+    /// Returns whether a question can be sent to it now.
     pub(super) fn is_usable(&self, now: Moment) -> bool {
         match self.health {
             Health::Up => true,
-            // A question is as good as a probe, but not every question.
+            // A question also serves as a probe, but not every question must.
             Health::Down => {
                 !self.is_local() && self.asked.is_none_or(|last| now.since(last) >= QUESTION_PAUSE)
             }
@@ -135,7 +136,7 @@ impl Server {
         }
     }
 
-    /// Returns whether it is asked over UDP; TCP is the other way.
+    /// Returns whether it is asked over UDP; if not, it is asked over TCP.
     pub(super) fn speaks_udp(&self, now: Moment) -> bool {
         self.endpoint.transport == Transport::Udp && self.tcp_until.is_none_or(|until| now >= until)
     }
@@ -155,8 +156,8 @@ impl Server {
         }
     }
 
-    /// Returns whether it has left so many tries in a row without a reply that failures may have
-    /// been stored for its silence.
+    /// Returns whether it has left so many tries in a row without a reply that the cache can hold
+    /// failures because of its silence.
     pub(super) fn is_silent(&self) -> bool {
         self.silent > SILENT_SERIES
     }
@@ -181,7 +182,7 @@ impl Server {
         std::mem::take(&mut self.errors) >= ERRORS_SERIES
     }
 
-    /// Notes a reply that was an error or of no use.
+    /// Notes a reply that was an error or unusable.
     pub(super) fn erred(&mut self) {
         self.failed += 1;
         self.errors = self.errors.saturating_add(1);
@@ -192,8 +193,8 @@ impl Server {
         self.avoided_until = Some(now + AVOID_TIME);
     }
 
-    /// Notes a try that got no reply in time. Returns whether the server is down from now on: many
-    /// tries in a row got no reply for a second and more.
+    /// Notes a try that got no reply in time. Returns whether the server is down from now on,
+    /// because many tries in a row got no reply for at least a second.
     pub(super) fn was_silent(&mut self, now: Moment) -> bool {
         self.failed += 1;
         if self.silent == 0 {
@@ -211,7 +212,7 @@ impl Server {
     }
 
     /// Notes that no program listens at its port in this pod. Returns whether the server is down
-    /// from now on. It is probed again within milliseconds.
+    /// from now on. It must be probed again within milliseconds.
     pub(super) fn is_closed(&mut self, now: Moment) -> bool {
         self.failed += 1;
         let is_down = self.health == Health::Up;
@@ -225,8 +226,8 @@ impl Server {
         is_down
     }
 
-    /// Notes that it answered without OPT what it had not understood with it. Twice is proof (RFC
-    /// 6891 section 6.2.2).
+    /// Notes that it answered a query without OPT that it had not understood with OPT. Two such
+    /// answers are proof (RFC 6891 section 6.2.2).
     pub(super) fn answered_plain(&mut self, now: Moment) {
         self.plain_votes += 1;
         if self.plain_votes >= 2 {
@@ -240,7 +241,7 @@ impl Server {
         self.tcp_votes = 0;
     }
 
-    /// Notes that it answered over TCP what it had not answered over UDP.
+    /// Notes that it answered over TCP a query that it had not answered over UDP.
     pub(super) fn answered_tcp_alone(&mut self, now: Moment) {
         self.tcp_votes += 1;
         if self.tcp_votes >= TCP_VOTES {
@@ -268,7 +269,7 @@ impl Server {
         self.sounding
     }
 
-    /// Notes that it sends our queries back to us.
+    /// Notes that it sends dnscache's queries back.
     pub(super) fn loops(&mut self, now: Moment) {
         self.health = Health::Looping(now + LOOP_PAUSE);
     }
@@ -278,7 +279,7 @@ impl Server {
         self.probed = Some(now);
     }
 
-    /// Returns when it is next worth a probe.
+    /// Returns when it should be probed next.
     fn probe_due(&self) -> Option<Moment> {
         if self.retired.is_some() {
             return None;
@@ -292,15 +293,15 @@ impl Server {
         }
     }
 
-    /// Returns whether it was not heard of for a while, so that its round-trip time is worth
-    /// measuring again.
+    /// Returns whether it has not replied for a while, so that its round-trip time should be
+    /// measured again.
     fn is_forgotten(&self, now: Moment) -> bool {
         let latest = self.heard.max(self.probed);
         self.health == Health::Up && latest.is_none_or(|last| now.since(last) >= MEASURE_PAUSE)
     }
 }
 
-/// All servers that any route names, by index.
+/// All servers in the routes, by index.
 #[derive(Debug, Default)]
 pub struct Servers {
     all: Vec<Server>,
@@ -317,7 +318,7 @@ impl Servers {
         &mut self.all[usize::from(index)]
     }
 
-    /// Returns every server that a route names, with its index.
+    /// Returns every server in the routes, with its index.
     pub fn iter(&self) -> impl Iterator<Item = (u16, &Server)> {
         (0..).zip(&self.all).filter(|(_, server)| server.retired.is_none())
     }
@@ -327,19 +328,19 @@ impl Servers {
         Blame::new(self.hasher.hash_one(&self.get(index).endpoint))
     }
 
-    /// Starts a new set of routes: a server that is not asked for with [`Servers::index`] from now
-    /// on is out of use.
+    /// Starts a new set of routes. A server for which [`Servers::index`] is not called from now on
+    /// is out of use.
     pub(super) fn retire_all(&mut self, now: Moment) {
         for server in &mut self.all {
             server.retired.get_or_insert(now);
         }
     }
 
-    /// Returns the index of the server at `endpoint`, and whether it was not in use before. What is
-    /// known of it stays, but a server that looped gets another chance.
+    /// Returns the index of the server at `endpoint`, and whether it was not in use before. Its
+    /// state is kept, except that a server that looped gets another chance.
     ///
-    /// The place of a server that has been out of use for longer than any query lasts is given to
-    /// the next.
+    /// If a server has been out of use for longer than any query lasts, its index can be given to a
+    /// new server.
     pub(super) fn index(&mut self, endpoint: &Endpoint, now: Moment) -> (u16, bool) {
         if let Some(at) = self.all.iter().position(|server| server.endpoint == *endpoint) {
             let server = &mut self.all[at];
@@ -362,8 +363,8 @@ impl Servers {
         (at as u16, true)
     }
 
-    /// Returns how server `index` compares with others that were asked as often: lower is better.
-    /// `None` if no question may be sent to it now.
+    /// Returns the rank of server `index` among servers that were asked as often: lower is better.
+    /// `None` if a question must not be sent to it now.
     pub(super) fn rank(&self, index: u16, now: Moment) -> Option<(bool, bool, u64)> {
         let server = self.get(index);
         let is_avoided = server.avoided_until.is_some_and(|until| now < until);
@@ -371,7 +372,7 @@ impl Servers {
         server.is_usable(now).then(|| (is_down, is_avoided, server.cost()))
     }
 
-    /// Returns one of `indices` whose round-trip time is worth measuring again.
+    /// Returns one of `indices` whose round-trip time should be measured again.
     pub(super) fn forgotten(
         &self,
         mut indices: impl Iterator<Item = u16>,
@@ -380,38 +381,38 @@ impl Servers {
         indices.find(|&index| self.get(index).is_forgotten(now))
     }
 
-    /// Returns when the next server is worth a probe.
+    /// Returns when the next server should be probed.
     pub(super) fn probe_due(&self) -> Option<Moment> {
         self.all.iter().filter_map(Server::probe_due).min()
     }
 
-    /// Returns a server that is worth a probe at `now`.
+    /// Returns a server that should be probed at `now`.
     pub(super) fn probe_next(&self, now: Moment) -> Option<u16> {
         let due = |server: &Server| server.probe_due().is_some_and(|due| due <= now);
         self.all.iter().position(due).map(|at| at as u16)
     }
 }
 
-/// How much one try weighs in the share of lost ones.
+/// The weight of one try in the share of lost ones.
 const LOSS_GAIN: f32 = 0.125;
-/// A question that fails for silence leaves at least this many tries without a reply.
+/// A question that fails because of silence leaves at least this many tries without a reply.
 const SILENT_SERIES: u32 = 3;
-/// A server is down when more tries than this got no reply in a row ...
+/// A server is down if more tries than this got no reply in a row ...
 const SILENT_TRIES: u32 = 6;
-/// ... over at least this time: a burst of queries must not condemn it for a lost fraction of a
-/// second.
+/// ... over at least this time: a burst of queries that are lost within a fraction of a second must
+/// not make it count as down.
 const SILENT_MIN: Duration = Duration::from_secs(1);
 /// The time between two probes of a server that is down.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
 /// The time between two questions to a server that is down, if no other server is up.
 const QUESTION_PAUSE: Duration = Duration::from_millis(250);
-/// The time after which a closed port in this pod is probed first, and at most: the program there
+/// The shortest and the longest time until a closed port in this pod is probed: the program there
 /// is about to start again.
 const CLOSED_PAUSE_MIN: Duration = Duration::from_millis(5);
 const CLOSED_PAUSE_MAX: Duration = Duration::from_millis(80);
-/// Servers that are up and not asked are measured this often while their group is in use.
+/// The time after which a server that is up but not asked is measured, while its group is in use.
 const MEASURE_PAUSE: Duration = Duration::from_secs(10);
-/// How long other servers are preferred to one that failed where they answered.
+/// How long other servers are preferred to one that failed although they answered.
 const AVOID_TIME: Duration = Duration::from_secs(10);
 /// Errors in a row after which a good answer means that the server has recovered.
 const ERRORS_SERIES: u8 = 3;
@@ -421,7 +422,7 @@ const PLAIN_TIME: Duration = Duration::from_secs(900);
 const TCP_VOTES: u8 = 3;
 /// ... and how long it is asked over TCP alone after that.
 const TCP_TIME: Duration = Duration::from_secs(300);
-/// The time between two soundings of a server that sends our queries back.
+/// The time between two soundings of a server that sends dnscache's queries back.
 const LOOP_PAUSE: Duration = Duration::from_secs(4);
-/// Longer than any query, so that no query holds the index of another server.
+/// Must be longer than any query lasts, so that no query holds the index of another server.
 const RETIREMENT_MIN: Duration = Duration::from_secs(60);

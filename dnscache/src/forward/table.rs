@@ -1,6 +1,6 @@
-//! The questions that are under way: one query per question, found by question and by slot.
+//! The questions under way: one query per question, found by question and by slot.
 //!
-//! Core. Knows neither servers nor time.
+//! Core. Independent of servers and time.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -12,7 +12,7 @@ use super::zones::Places;
 use crate::cache::Question;
 use crate::normalise::Answer;
 
-/// A question on its way, with the state of its query.
+/// A question under way, with the state of its query.
 #[derive(Debug)]
 pub(super) struct Slot<W> {
     /// Counts the queries that had this slot, so that a late event of an earlier one is recognised.
@@ -26,7 +26,7 @@ pub(super) struct Slot<W> {
     pub origin: Origin,
     /// The message ID for servers that share a socket: its lower bits are the slot.
     pub pool_id: u16,
-    /// When clients get an expired answer, if there is one. Then it is late.
+    /// When clients get an expired answer, if there is one. The query is late from then on.
     pub stale_due: Moment,
     pub is_late: bool,
     /// How many aliases led to this question.
@@ -34,7 +34,7 @@ pub(super) struct Slot<W> {
     pub waiters: Vec<W>,
 }
 
-/// How far a query has come.
+/// The state of a query.
 #[derive(Debug)]
 pub(super) enum State {
     /// The slot is free.
@@ -45,7 +45,7 @@ pub(super) enum State {
     Completing { answer: Vec<u8>, rest: Ticket },
     /// It measures or sounds a server. It has no waiters and no answer.
     Probing(Asking),
-    /// It has ended; its waiters are to be answered.
+    /// It has ended; its waiters must be answered.
     Ended(End),
     /// Its end was taken.
     Taken,
@@ -65,21 +65,21 @@ pub enum End {
     Failed {
         /// The reason.
         failure: Failure,
-        /// The records of a truncated reply: better than the failure for a UDP client.
+        /// The records of a truncated reply, which a UDP client gets instead of the failure.
         cut: Option<Box<Answer>>,
     },
 }
 
-/// What is known of a question from its start.
+/// The origin of a question, set when it starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// When it was asked first.
+    /// When it was first asked.
     pub started: Moment,
     /// When it fails.
     pub deadline: Moment,
     /// [`Cache::version`](crate::cache::Cache::version) before the first query was sent.
     pub seen: u64,
-    /// Which edition of the routes it follows.
+    /// The edition of the routes that it follows.
     pub edition: u64,
     /// The group that is asked.
     pub group: usize,
@@ -163,8 +163,8 @@ impl<W> Table<W> {
         None
     }
 
-    /// Takes a slot for `key`; `None` if `max` queries are under way. Only if `is_found` is the
-    /// query found by its question.
+    /// Takes a slot for `key`; `None` if `max` queries are under way. The query can be found by its
+    /// question only if `is_found`.
     pub fn insert(&mut self, key: &[u8], is_found: bool, max: usize) -> Option<u16> {
         if self.used >= max.min(QUERIES_MAX) {
             return None;
@@ -204,8 +204,8 @@ impl<W> Table<W> {
         waiters
     }
 
-    /// Has the query in `slot` not found by its question any more: new clients must not wait for
-    /// it.
+    /// Hides the query in `slot`, so that it cannot be found by its question: new clients must not
+    /// wait for it.
     pub fn hide(&mut self, slot: u16) {
         let hidden = self.get_mut(slot);
         if !std::mem::take(&mut hidden.is_found) {
@@ -247,7 +247,7 @@ impl<W> Slot<W> {
         read_key(&self.key)
     }
 
-    /// Returns the tries, while servers are asked.
+    /// Returns the tries while servers are asked, otherwise `None`.
     pub fn asking(&self) -> Option<&Asking> {
         match &self.state {
             State::Asking(asking) | State::Probing(asking) => Some(asking),
@@ -260,7 +260,8 @@ fn bucket(hash: u64) -> usize {
     hash as usize % BUCKETS
 }
 
-/// Queries under way; a power of two, because the lower bits of an ID name the slot.
+/// The maximum of queries under way. Must be a power of two, because the lower bits of an ID are
+/// the slot.
 pub const QUERIES_MAX: usize = 4_096;
 const BUCKETS: usize = 2 * QUERIES_MAX;
 const NONE: u16 = u16::MAX;

@@ -1,8 +1,8 @@
 //! Exchanges over TCP and TLS: connections that many questions share (RFC 7766 section 6.2.1).
 //!
 //! Edge. Each server has a link, which keeps its connections and the exchanges that wait for a
-//! place on one. Runs on the program's tokio runtime. Knows of DNS the length in front of a message
-//! and the ID in it.
+//! place on one. Runs on the program's tokio runtime. Of a DNS message only its length prefix and
+//! its ID are read.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -40,21 +40,21 @@ struct Shared {
     outcomes: mpsc::Sender<Exchanged>,
 }
 
-/// One question on its way.
+/// One question under way.
 struct Exchange {
     one: Try,
     /// The query behind its length.
     message: Vec<u8>,
     deadline: Instant,
-    /// Connections that ended before they answered anything at all.
+    /// Connections that ended before they returned any answer.
     failures: u8,
     /// Its place on a connection, once it has one.
     place: Option<OwnedSemaphorePermit>,
 }
 
 impl Streams {
-    /// No links yet, and the channel on which outcomes come. `ca` names a file with the
-    /// certificates that servers are verified with, in place of the system's.
+    /// Returns an instance without links, and the channel of its outcomes. `ca` is a file with the
+    /// certificates that verify servers, instead of the system's.
     pub fn new(runtime: Handle, ca: Option<PathBuf>) -> (Self, mpsc::Receiver<Exchanged>) {
         let (outcomes, receiver) = mpsc::channel(OUTCOMES_MAX);
         let shared = Shared { tls: Arc::new(Tls::new(ca)), outcomes };
@@ -105,23 +105,23 @@ struct Link {
     /// Exchanges that wait for a place on a connection.
     queue: VecDeque<Exchange>,
     lanes: Vec<Lane>,
-    /// Exchanges under way on one connection, at most: one after the server has closed a connection
-    /// with several on it, because then answers may be lost to a reset.
+    /// The maximum of exchanges under way on one connection. It is 1 after the server has closed a
+    /// connection with several on it, because then answers can be lost to a reset.
     window: usize,
-    /// Rings when an exchange has ended.
+    /// Notified when an exchange has ended.
     freed: Arc<Notify>,
     tasks: JoinSet<Vec<Exchange>>,
 }
 
-/// The way to one connection.
+/// A handle of one connection.
 struct Lane {
     exchanges: mpsc::Sender<Exchange>,
-    /// A permit for each exchange that may be added to it.
+    /// One permit per exchange that can be added to it.
     places: Arc<Semaphore>,
 }
 
 impl Link {
-    /// Takes exchanges until none has come for a while and all have ended.
+    /// Takes exchanges until all have ended and no other arrives for a while.
     async fn run(mut self, mut receiver: mpsc::Receiver<Exchange>) {
         loop {
             self.send_queued();
@@ -139,7 +139,7 @@ impl Link {
                 () = tokio::time::sleep_until(due) => {
                     if is_idle {
                         receiver.close();
-                        // What came in between is not lost.
+                        // Exchanges that arrived in between must not be lost.
                         while let Some(exchange) = receiver.recv().await {
                             finish(&self.shared, exchange, None).await;
                         }
@@ -151,8 +151,8 @@ impl Link {
         }
     }
 
-    /// Takes back what a connection left unanswered when it ended. A server may close a connection
-    /// at any time (RFC 7766 section 6.2.4).
+    /// Takes back the exchanges that a connection left unanswered when it ended. A server can close
+    /// a connection at any time (RFC 7766 section 6.2.4).
     fn take_back(&mut self, left: Vec<Exchange>) {
         self.lanes.retain(|lane| !lane.exchanges.is_closed());
         if left.len() > 1 {
@@ -184,7 +184,7 @@ impl Link {
             };
             let lane = &self.lanes[at];
             exchange.place = Arc::clone(&lane.places).try_acquire_owned().ok();
-            // A connection that has just ended is not there any more the next time.
+            // A connection that has just ended is removed, and the next one is tried.
             if let Err(error) = lane.exchanges.try_send(exchange) {
                 let mut exchange = error.into_inner();
                 exchange.place = None;
@@ -194,8 +194,8 @@ impl Link {
         }
     }
 
-    /// Returns the connection with the most room, a new one if that is less than half; `None` if
-    /// there is no room.
+    /// Returns the connection with the most room; a new one if that room is less than half; `None`
+    /// if all connections are full.
     fn lane(&mut self) -> Option<usize> {
         let room = |lane: &Lane| {
             let used = PIPELINED_MAX - lane.places.available_permits();
@@ -235,19 +235,19 @@ struct Connection {
     endpoint: Endpoint,
     shared: Shared,
     freed: Arc<Notify>,
-    /// By the ID that they have on this connection, with the ID of their query.
+    /// Keyed by the ID on this connection, with the original ID of the query.
     under_way: HashMap<u16, (Exchange, [u8; 2])>,
     next_id: u16,
 }
 
 impl Connection {
     /// Connects and exchanges until the connection ends or is idle for a while. Returns exchanges
-    /// that may be sent again on another connection.
+    /// that can be sent again on another connection.
     async fn run(mut self, mut receiver: mpsc::Receiver<Exchange>) -> Vec<Exchange> {
         let connected = timeout(CONNECT_MAX, connect(&self.endpoint, &self.shared.tls)).await;
         let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        // What a connection costs that ends. One that answered something costs nothing. One that
-        // was reset may have answered as well: the reset overtakes the answer.
+        // The failures that an ended connection adds to its exchanges: 0 if it answered anything. A
+        // connection that was reset may also have answered, because the reset overtakes the answer.
         let (ended, cost) = match connected {
             Ok(stream) => match self.exchange(stream, &mut receiver).await {
                 Ok(()) => (None, 0),
@@ -275,8 +275,8 @@ impl Connection {
         again
     }
 
-    /// Exchanges messages over `stream`. Fails with the error that ended the connection and whether
-    /// it had answered anything before; returns normally if it was idle.
+    /// Exchanges messages over `stream`. Returns `Ok` if the connection became idle. Fails with the
+    /// error that ended it and whether it had answered before.
     async fn exchange(
         &mut self,
         mut stream: Box<dyn Stream>,
@@ -318,7 +318,7 @@ impl Connection {
         }
     }
 
-    /// Sends the query of `exchange` under an ID that no other has on this connection.
+    /// Sends the query of `exchange` under an ID that is unique on this connection.
     async fn write(&mut self, stream: &mut Box<dyn Stream>, exchange: Exchange) -> io::Result<()> {
         while self.under_way.contains_key(&self.next_id) {
             self.next_id = self.next_id.wrapping_add(1);
@@ -336,7 +336,7 @@ impl Connection {
         timeout(WRITE_MAX, written).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Hands `message` to the exchange that it answers; other messages are dropped.
+    /// Passes `message` to the exchange that it answers; drops other messages.
     async fn answer(&mut self, mut message: Vec<u8>) {
         let Some(id) = message.first_chunk().map(|id| u16::from_be_bytes(*id)) else { return };
         if let Some((exchange, theirs)) = self.under_way.remove(&id) {
@@ -346,7 +346,7 @@ impl Connection {
         }
     }
 
-    /// Ends the exchanges whose time is over. Returns how many.
+    /// Ends the exchanges whose time is over. Returns how many there were.
     async fn give_up(&mut self) -> usize {
         let now = Instant::now();
         let is_over = |(exchange, _): &(Exchange, _)| exchange.deadline <= now;
@@ -380,7 +380,7 @@ async fn connect(endpoint: &Endpoint, tls: &Tls) -> io::Result<Box<dyn Stream>> 
     }
 }
 
-/// Takes the first whole message out of `buffer`, if there is one.
+/// Removes the first whole message from `buffer` and returns it; `None` if it is incomplete.
 fn split_message(buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
     let len = usize::from(u16::from_be_bytes(*buffer.first_chunk()?));
     let message = buffer.get(2..2 + len)?.to_vec();
@@ -390,7 +390,7 @@ fn split_message(buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
 
 /// Reports the outcome of `exchange` and gives its place back.
 async fn finish(shared: &Shared, exchange: Exchange, reply: Option<Vec<u8>>) {
-    // An error means that the forwarder has ended, and with it everyone who waits.
+    // An error means that the forwarder has ended, and with it all waiters.
     shared.outcomes.send((exchange.one, reply)).await.unwrap_or_default();
 }
 
@@ -400,11 +400,11 @@ const CONNECTIONS_MAX: usize = 8;
 const PIPELINED_MAX: usize = 32;
 /// Connections without an answer after which an exchange has failed.
 const FAILURES_MAX: u8 = 3;
-/// Exchanges that wait for a place on a link.
+/// Exchanges that can wait for a place on a link.
 const WAITING_MAX: usize = 1_024;
-/// Outcomes that the forwarder has not taken yet; each may be 64 KiB.
+/// Outcomes that can wait for the forwarder; each can be 64 KiB.
 const OUTCOMES_MAX: usize = 64;
-/// How long a connection may take to be set up, its TLS handshake included.
+/// How long it can take to set up a connection, including its TLS handshake.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// A server that takes no bytes for this long has closed its window for good.
 const WRITE_MAX: Duration = Duration::from_secs(1);
@@ -412,5 +412,5 @@ const WRITE_MAX: Duration = Duration::from_secs(1);
 const IDLE_MAX: Duration = Duration::from_secs(10);
 /// Exchanges in a row that time out on a connection before it is given up.
 const TIMEOUTS_MAX: usize = 4;
-/// What a connection reads at first; it grows with the messages.
+/// The initial size of a connection's read buffer; it grows with the messages.
 const BUFFER_BYTES: usize = 4 << 10;

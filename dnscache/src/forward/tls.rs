@@ -1,6 +1,6 @@
 //! TLS to upstreams (RFC 7858), always verified (RFC 8310 section 5, strict privacy).
 //!
-//! Edge. Knows certificates and names; does not know DNS.
+//! Edge. Handles certificates and names, not DNS.
 
 use std::collections::HashSet;
 use std::io;
@@ -16,12 +16,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Verifies servers. Sessions are resumed: a new connection to a server that was connected before
-/// needs no certificate.
+/// Verifies servers. Sessions are resumed: a new connection to a known server needs no certificate.
 pub(super) struct Tls {
-    /// The certificates that servers are verified with; `None` for those of the system.
+    /// The file with the certificates that verify servers; if `None`, those of the system.
     ca: Option<PathBuf>,
-    /// Made when the first connection needs it; `None` if there is no certificate.
+    /// Created for the first connection; `None` if there are no certificates.
     connector: OnceLock<Option<TlsConnector>>,
     /// The servers whose certificates are not accepted, so that each is logged once.
     refused: Mutex<HashSet<IpAddr>>,
@@ -32,8 +31,8 @@ impl Tls {
         Self { ca, connector: OnceLock::new(), refused: Mutex::default() }
     }
 
-    /// Sets TLS up over `stream` with the server at `address`, whose certificate must be valid for
-    /// `name`, or for the address without one.
+    /// Sets up TLS over `stream` with the server at `address`, whose certificate must be valid for
+    /// `name`, or for the address if `name` is `None`.
     pub async fn connect(
         &self,
         stream: TcpStream,
@@ -57,7 +56,7 @@ impl Tls {
         connected
     }
 
-    /// Logs a certificate that is not accepted, unless that is known of the server.
+    /// Logs a certificate that is not accepted, unless it was already logged for this server.
     fn note(&self, server: IpAddr, error: Option<&io::Error>) {
         let reason = error.and_then(io::Error::get_ref).and_then(|it| it.downcast_ref());
         match (error, reason) {
@@ -82,7 +81,7 @@ fn connector(roots: RootCertStore) -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-/// Why there are no certificates to verify servers with.
+/// Why servers cannot be verified.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("cannot read certificates from {0}: {1}")]

@@ -1,8 +1,8 @@
 //! The UDP sockets to upstreams, and the wait for any of them.
 //!
-//! Edge. A server in the pod has one connected socket, used in batches. For all others each
-//! question has a connected socket of its own on a random port (RFC 5452 section 9.2), which lives
-//! as long as the question. Knows no DNS.
+//! Edge. A server in the pod has one connected socket, used in batches. For any other server each
+//! question has a connected socket of its own on a random port (RFC 5452 section 9.2), which is
+//! closed with the question. Does not parse DNS.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -21,15 +21,15 @@ use super::Edge;
 use super::act::{Datagram, Try, Via};
 use super::queries::SERVERS_MAX;
 
-/// What came on a socket.
+/// A received event of a socket.
 pub(super) enum Received<'a> {
     /// A datagram from the server.
     Datagram(Datagram<'a>),
-    /// The kernel's word that no program listens there.
+    /// An error of the kernel: no program listens at the other end.
     Unreachable,
 }
 
-/// Every socket, and what is ready.
+/// All sockets, and which of them are ready.
 pub(super) struct Sockets {
     poll: Poll,
     events: Events,
@@ -80,12 +80,12 @@ impl Sockets {
         })
     }
 
-    /// Ends [`Sockets::wait`] from another thread.
+    /// Returns a handle that ends [`Sockets::wait`] from another thread.
     pub fn waker(&self) -> Arc<Waker> {
         Arc::clone(&self.waker)
     }
 
-    /// Waits until a socket has something, the waker is used or `time` has passed.
+    /// Waits until a socket is readable, the waker is used or `time` has passed.
     pub fn wait(&mut self, time: Duration) -> io::Result<()> {
         match self.poll.poll(&mut self.events, Some(time)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -104,24 +104,24 @@ impl Sockets {
         Ok(())
     }
 
-    /// Whether [`Sockets::receive`] left something behind.
+    /// Returns whether [`Sockets::receive`] left unread data.
     pub fn has_more(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// Reads what the sockets have: `take` gets each datagram, and each word that nothing listens,
-    /// and says whether it wants more of the same. What is left of a long queue is for the next
-    /// time: readiness is told once.
+    /// Reads from the ready sockets. `take` gets each datagram and each error, and returns whether
+    /// it wants to read on. Readiness is reported only once, so a long queue is read further in the
+    /// next call.
     pub fn receive(&mut self, mut take: impl FnMut(Via, Received<'_>) -> bool) {
         let mut ready = std::mem::take(&mut self.ready);
         ready.retain(|&via| {
             (0..READS_PER_TURN).all(|_| self.read(via, |received| take(via, received)))
         });
-        // Nothing was added meanwhile: only waiting adds.
+        // `self.ready` was empty meanwhile, because only `wait` adds to it.
         self.ready = ready;
     }
 
-    /// Reads one batch; yields whether there may be more.
+    /// Reads one batch. Returns whether there may be more.
     fn read(&mut self, via: Via, mut take: impl FnMut(Received<'_>) -> bool) -> bool {
         match via {
             Via::Pool(server) => {
@@ -150,10 +150,10 @@ impl Sockets {
         }
     }
 
-    /// Sends `message` to the server of this index, from the socket kept for it; it leaves at
+    /// Sends `message` to the server of this index, from the socket kept for it. It is sent by
     /// [`Sockets::flush`], or with the batch.
     ///
-    /// Fails when the socket cannot be opened.
+    /// Fails if the socket cannot be opened.
     pub fn send_pooled(
         &mut self,
         server: u16,
@@ -185,7 +185,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// Sends `message` to `endpoint` from the socket of `one`, which is opened if there is none.
+    /// Sends `message` to `endpoint` from the socket of `one`, which is opened first if necessary.
     ///
     /// Fails if there is no route, and with EMFILE if as many sockets are open as may be.
     pub fn send_own(&mut self, one: Try, endpoint: &Endpoint, message: &[u8]) -> io::Result<()> {
@@ -208,7 +208,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// Closes the socket of `one`; epoll forgets it with its descriptor.
+    /// Closes the socket of `one`. epoll forgets it with its descriptor.
     pub fn close(&mut self, one: Try) {
         let own = self.own.get_mut(key(one.ticket.slot, one.at));
         if own.and_then(Option::take).is_some() {
@@ -216,15 +216,14 @@ impl Sockets {
         }
     }
 
-    /// Sends what waits in batches. What the kernel does not take is lost, as datagrams may be.
+    /// Sends the waiting batches. Datagrams that the kernel does not accept are lost.
     pub fn flush(&mut self) {
         for pool in self.pools.iter_mut().flatten().filter(|pool| !pool.batch.is_empty()) {
             pool.batch.send(&pool.socket);
         }
     }
 
-    /// Opens a socket on a random port of all that need no privilege: nearly 16 bits that a forger
-    /// has to guess.
+    /// Opens a socket on a random unprivileged port: a forger must guess nearly 16 bits.
     fn open_random(&mut self, endpoint: &Endpoint) -> io::Result<UdpSocket> {
         for _ in 0..PORT_TRIES {
             let port = PORT_MIN + ((self.draw)() % u64::from(u16::MAX - PORT_MIN + 1)) as u16;
@@ -245,7 +244,8 @@ fn key(slot: u16, at: u8) -> usize {
     usize::from(slot) * SERVERS_MAX + usize::from(at)
 }
 
-/// Opens a socket connected to `endpoint`, from `port` or from one that the system chooses.
+/// Opens a socket connected to `endpoint`, from `port` or, if `None`, from a port that the system
+/// chooses.
 fn open(endpoint: &Endpoint, port: Option<u16>) -> io::Result<UdpSocket> {
     let address = endpoint.address;
     let socket =
@@ -262,8 +262,8 @@ fn open(endpoint: &Endpoint, port: Option<u16>) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Tells `take` when `error` is the word that nothing listens; yields whether there may be more to
-/// read.
+/// Reports `error` to `take` if it means that no program listens. Returns whether there may be more
+/// to read.
 fn refused(error: &io::Error, mut take: impl FnMut(Received<'_>) -> bool) -> bool {
     use io::ErrorKind::{ConnectionRefused, HostUnreachable, Interrupted, NetworkUnreachable};
     match error.kind() {
@@ -277,15 +277,15 @@ fn refused(error: &io::Error, mut take: impl FnMut(Received<'_>) -> bool) -> boo
 
 /// The token of the waker.
 const WAKE: Token = Token(usize::MAX);
-/// Tokens from here on are servers, those below tries.
+/// Tokens from here on are servers; lower tokens are tries.
 const POOLS: usize = 1 << 16;
-/// Batches read from one socket before others have their turn.
+/// Batches read from one socket before other sockets are read.
 const READS_PER_TURN: usize = 16;
 /// Events taken by one wait.
 const EVENTS: usize = 256;
-/// Ports below need a privilege.
+/// Lower ports need a privilege.
 const PORT_MIN: u16 = 1_024;
-/// How often another random port is tried where one is taken.
+/// How often another random port is tried if one is taken.
 const PORT_TRIES: usize = 8;
-/// Holds some 5,000 replies.
+/// Enough for about 5,000 replies.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;

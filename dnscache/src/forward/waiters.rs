@@ -1,7 +1,7 @@
-//! Who waits for answers: how much each client may ask, and how fast many waiters of one question
+//! The waiters for answers: how much each client can ask, and how fast many waiters of one question
 //! are answered.
 //!
-//! Core. Knows neither questions nor servers.
+//! Core. Independent of questions and servers.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -14,11 +14,11 @@ use shared::wire::ErrorCode;
 use super::message::Failure;
 use super::table::QUERIES_MAX;
 
-/// What clients have under way.
+/// What clients have under way, and its limits.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// Queries under way by the client that asked first; several clients share a place if their
-    /// hashes meet.
+    /// Queries under way by the client that asked first. Clients share a place if their hashes
+    /// collide.
     clients: Box<[u16]>,
     hasher: RandomState,
     /// Bytes of the questions that wait.
@@ -31,10 +31,11 @@ impl Budget {
         Self { clients, hasher: RandomState::new(), bytes: 0 }
     }
 
-    /// Takes a place for one more query of `client`, while `under_way` queries are: a quarter of
-    /// the room that is left, so that one client alone may ask much, and many leave room for
-    /// others.
+    /// Takes a place for one more query of `client`. A client can have at most a quarter of the
+    /// room that `under_way` queries leave, so that one client alone can ask much, and many clients
+    /// leave room for others.
     ///
+    /// Fails if the client has too many queries under way. [`Budget::leave`] gives the place back.
     /// Fails if the client has too many under way. The place is given back with [`Budget::leave`].
     pub fn admit(&mut self, client: IpAddr, under_way: usize) -> Result<u16, Failure> {
         let hash = match client {
@@ -61,22 +62,22 @@ impl Budget {
         self.bytes > 0
     }
 
-    /// Takes room for a question of `len` bytes that waits. Returns `false` if there is none.
+    /// Takes room for a waiting question of `len` bytes. Returns `false` if the room is used up.
     pub fn hold(&mut self, len: usize) -> bool {
         let fits = self.bytes + len + WAITER_BYTES <= BYTES_MAX;
         self.bytes += if fits { len + WAITER_BYTES } else { 0 };
         fits
     }
 
-    /// Gives the room of a question of `len` bytes back.
+    /// Gives back the room of a question of `len` bytes.
     pub fn release(&mut self, len: usize) {
         self.bytes -= len + WAITER_BYTES;
     }
 }
 
-/// Waiters of questions that are answered, on their way out. Many waiters of one question are
-/// answered over a tenth of the time that they waited: attackers must not collect answers and have
-/// them sent at once (DNSBomb).
+/// Waiters of answered questions. Many waiters of one question are answered over a tenth of the
+/// time that they waited: an attacker must not be able to collect answers and have them sent at
+/// once (DNSBomb).
 #[derive(Debug)]
 pub(super) struct Releases<W, A>(VecDeque<Release<W, A>>);
 
@@ -102,7 +103,7 @@ impl<W, A> Releases<W, A> {
         self.0.push_back(Release { answer, waiters, count, started: now, duration });
     }
 
-    /// Answers with `reply` those whose turn has come.
+    /// Calls `reply` for each waiter that is due.
     pub fn run(&mut self, now: Moment, mut reply: impl FnMut(&W, &A)) {
         for release in &mut self.0 {
             for waiter in release.waiters.drain(..release.due(now)) {
@@ -112,7 +113,7 @@ impl<W, A> Releases<W, A> {
         self.0.retain(|release| !release.waiters.is_empty());
     }
 
-    /// Returns whether anyone waits for a turn.
+    /// Returns whether no waiter is left.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -131,17 +132,17 @@ impl<W, A> Release<W, A> {
     }
 }
 
-/// Queries of one client that may be under way however many others are.
+/// Queries that one client can always have under way.
 const CLIENT_MIN: u16 = 256;
 /// Places among which client addresses are spread.
 const CLIENT_PLACES: usize = 8_192;
 /// Bytes of all questions that wait.
 const BYTES_MAX: usize = 32 << 20;
-/// What a waiter costs beside the bytes of its question.
+/// Bytes that a waiter takes beside its question.
 const WAITER_BYTES: usize = 160;
 /// Waiters of one question that are answered at once.
 const AT_ONCE: usize = 64;
-/// A question's waiters leave at most this much faster than they came on average.
+/// The waiters of a question are answered at most this many times faster than they arrived.
 const GAIN_MAX: u32 = 10;
 const GREEDY: Failure =
     Failure::servfail(ErrorCode::Other, "too many questions of this client are under way");

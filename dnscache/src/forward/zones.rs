@@ -1,18 +1,18 @@
-//! How many questions about the names of one zone go to upstreams: random names below one domain
-//! must not take the room of all others.
+//! Limits how many questions about the names of one zone are sent to upstreams: random names below
+//! one domain must not take the room of all others.
 //!
-//! Core. Zones are guessed from the name: its parent, and the domain that is likely to have one
-//! owner. Each has a number of tokens that grows with time; a question takes one of both, and an
-//! answer that shows that the name exists gives them back. So a zone whose names exist is hardly
-//! limited, and a flood of random names is. The parent has fewer tokens than the domain: a flood
-//! below one parent leaves some to the other names of the domain.
+//! Core. The zones of a name are guessed: its parent, and the domain that probably has one owner.
+//! Each has tokens that grow with time. A question takes one token of both, and an answer that
+//! shows that the name exists returns them. So a zone whose names exist is hardly limited, but a
+//! flood of random names is. The parent has fewer tokens than the domain, so a flood below one
+//! parent leaves some to the other names of the domain.
 
 use std::hash::{BuildHasher, RandomState};
 
 use shared::clock::Moment;
 use shared::wire::{labels, with_ancestors};
 
-/// The tokens of all zones; several zones share a place if their hashes meet.
+/// The tokens of all zones. Zones share a place if their hashes collide.
 #[derive(Debug)]
 pub(super) struct Zones {
     places: Box<[Tokens]>,
@@ -23,11 +23,11 @@ pub(super) struct Zones {
 #[derive(Clone, Copy, Debug)]
 struct Limit {
     per_second: u32,
-    /// At most.
+    /// The maximum of tokens.
     burst: f32,
 }
 
-/// Where the tokens of a question were taken.
+/// The places from which the tokens of a question were taken.
 pub(super) type Places = [u16; 2];
 
 #[derive(Clone, Copy, Debug)]
@@ -42,12 +42,12 @@ impl Zones {
         Self { places: vec![full; PLACES].into(), hasher: RandomState::new() }
     }
 
-    /// Takes a token of each zone of `name`, in lower-case wire form. Returns the places to give
-    /// them back to; `None` if one of the zones has none left.
+    /// Takes a token of each zone of `name`, in lower-case wire form. Returns their places, for
+    /// [`Zones::give_back`]; `None` if one of the zones has run out.
     pub fn take(&mut self, name: &[u8], now: Moment) -> Option<Places> {
         let places = [(parent(name), PARENT), (zone(name), ZONE)];
         let places = places.map(|(zone, limit)| {
-            // Both limits of one name are kept apart.
+            // The two limits of one name must have different places.
             let place = self.hasher.hash_one((zone, limit.per_second)) as usize % PLACES;
             let tokens = &mut self.places[place];
             let grown = now.since(tokens.at).as_secs_f32() * limit.per_second as f32;
@@ -64,7 +64,7 @@ impl Zones {
         Some(places)
     }
 
-    /// Gives the tokens back: the name exists.
+    /// Gives the tokens back, because the name exists.
     pub fn give_back(&mut self, places: Places) {
         for place in places {
             self.places[usize::from(place)].left += 1.0;
@@ -77,8 +77,8 @@ fn parent(name: &[u8]) -> &[u8] {
     with_ancestors(name).nth(1).filter(|parent| parent.len() > 1).unwrap_or(name)
 }
 
-/// Returns the part of `name` that is likely to belong to one owner: its last two labels, three if
-/// the last but one is short (`co.uk`), four below `arpa`.
+/// Returns the part of `name` that probably belongs to one owner: its last two labels, three if the
+/// last but one is short (`co.uk`), four below `arpa`.
 fn zone(name: &[u8]) -> &[u8] {
     let count = labels(name).count();
     let label = |from_end: usize| labels(name).nth(count.wrapping_sub(from_end)).unwrap_or(b"");
@@ -93,9 +93,9 @@ fn zone(name: &[u8]) -> &[u8] {
 
 /// Places among which zones are spread.
 const PLACES: usize = 4_096;
-/// The limit of the parent of a name. A page or a crawler may ask for many names at once.
+/// The limit of the parent of a name. A page or a crawler can ask for many names at once.
 const PARENT: Limit = Limit { per_second: 500, burst: 700.0 };
-/// The limit of the domain that is likely to have one owner.
+/// The limit of the domain that probably has one owner.
 const ZONE: Limit = Limit { per_second: 800, burst: 1_000.0 };
 
 #[cfg(test)]

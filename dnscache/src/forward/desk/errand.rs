@@ -1,8 +1,8 @@
-//! Questions that rules lead elsewhere: another question is asked, and its answer is made the
-//! answer to the first.
+//! Questions that the rules replace: another question is asked, and its answer is converted into
+//! the answer to the first.
 //!
-//! Edge, on the forwarder's thread. What is asked next, and what an answer means, is decided by
-//! the rules. The answers are kept under the client's question.
+//! Edge, on the forwarder's thread. The rules decide which question is asked next and what an
+//! answer means. The answers are stored under the client's question.
 
 use std::sync::Arc;
 
@@ -22,27 +22,27 @@ use crate::local::{Local, Outcome};
 use crate::normalise::{Answer, Rows};
 use crate::route::Route;
 
-/// A question, in the form of [`read_key`], on its way through others.
+/// A question, in the form of [`read_key`], that is answered by asking others.
 pub(super) struct Errand {
     key: Vec<u8>,
     pending: Pending,
     goals: Vec<Goal>,
     local: Arc<Local>,
-    /// The cache's version before the first rule was looked at.
+    /// The cache's version before the rules were consulted.
     seen: u64,
     edition: u64,
     started: Moment,
     /// Questions asked so far.
     steps: usize,
-    /// Its clients wait, and the budget holds their questions.
+    /// Whether its clients wait, and the budget holds their questions.
     is_held: bool,
 }
 
-/// Who gets the answer.
+/// The receiver of an answer.
 pub(super) enum Goal {
     /// A client.
     Client(Deferred),
-    /// A query whose answer `first` ends in an alias, for which the question is asked.
+    /// A query whose answer `first` ends in an alias, which the question completes.
     Query { ticket: Ticket, first: Vec<u8> },
     /// The table of stub servers.
     Hosts(Inquiry),
@@ -51,13 +51,13 @@ pub(super) enum Goal {
 }
 
 impl Errand {
-    /// What is asked on its behalf, with the flags of the first question.
+    /// Returns the question that is asked next, with the flags of the first question.
     fn question(&self) -> Question<'_> {
         let (name, qtype) = self.pending.question();
         Question { name, qtype, ..read_key(&self.key) }
     }
 
-    /// Whose question is charged for what is asked.
+    /// Returns the client that is charged for the questions.
     fn client(&self) -> Option<&Deferred> {
         self.goals.iter().find_map(|goal| match goal {
             Goal::Client(deferred) => Some(deferred),
@@ -67,7 +67,7 @@ impl Errand {
 }
 
 impl Desk {
-    /// Answers a client by the rules. Returns its query if none applies.
+    /// Answers a client by the rules. Returns its query if no rule applies.
     pub(super) fn by_rules(&mut self, deferred: Deferred, now: Moment) -> Option<Deferred> {
         if self.local.is_empty() {
             return Some(deferred);
@@ -84,8 +84,8 @@ impl Desk {
         }
     }
 
-    /// Has the rules answer the question of `key`, or has other questions asked for it. Returns
-    /// `goal` if no rule applies.
+    /// Answers the question of `key` by the rules, or asks other questions for it. Returns `goal`
+    /// if no rule applies.
     pub(super) fn consult(&mut self, key: &[u8], goal: Goal, now: Moment) -> Option<Goal> {
         if self.local.is_empty() {
             return Some(goal);
@@ -120,7 +120,7 @@ impl Desk {
         None
     }
 
-    /// Asks the question that `errand` needs answered.
+    /// Asks the next question of `errand`.
     fn pursue(&mut self, mut errand: Errand, now: Moment) {
         loop {
             errand.steps += 1;
@@ -153,8 +153,8 @@ impl Desk {
         }
     }
 
-    /// Returns the answer to `question` that is there already: the cache's, unless a rule applies
-    /// to the question itself, or that of a local route.
+    /// Returns an available answer to `question`: from a local route, or from the cache unless a
+    /// rule applies to the question itself.
     fn rows_at_once(&self, question: &Question<'_>, now: Moment) -> Option<Box<Made>> {
         let is_local = matches!(self.routes.route(question.name), Route::Local(_));
         if !is_local && self.local.touches(question.name, question.qtype) {
@@ -168,7 +168,7 @@ impl Desk {
         Some(Box::new(Made { lifetime_secs, error, ..Made::new(rows) }))
     }
 
-    /// Lets `errand` wait for the query in `slot`, together with others of the same question.
+    /// Makes `errand` wait for the query in `slot`, together with others of the same question.
     fn wait_for(&mut self, slot: u16, mut errand: Errand, now: Moment) {
         let is_held = std::mem::replace(&mut errand.is_held, true);
         if self.queries.is_late(slot) && !is_held {
@@ -212,7 +212,7 @@ impl Desk {
         }
     }
 
-    /// Takes the `answer` to `question`, for which `errand` waited.
+    /// Continues `errand` with the `answer` to `question`.
     pub(super) fn come_back(
         &mut self,
         mut errand: Errand,
@@ -234,7 +234,7 @@ impl Desk {
         }
     }
 
-    /// Takes the end of a question that `errand` waited for, which `failure` ended.
+    /// Continues `errand`, whose question ended with `failure`.
     pub(super) fn come_back_empty(&mut self, errand: Errand, failure: Failure, now: Moment) {
         let came = Came::Failure(failure.rcode);
         if let Some(errand) = self.step(errand, came, failure, now) {
@@ -242,8 +242,8 @@ impl Desk {
         }
     }
 
-    /// Has `errand` take what came. Returns it if another question follows; otherwise its goals get
-    /// the answer, or `failure`.
+    /// Passes what came to `errand`. Returns the errand if another question follows; otherwise its
+    /// goals get the answer, or `failure`.
     fn step(
         &mut self,
         mut errand: Errand,
@@ -267,7 +267,7 @@ impl Desk {
         }
     }
 
-    /// Keeps and hands out the answer `made` of `errand`.
+    /// Stores the answer `made` of `errand` and sends it to the goals.
     fn finish(&mut self, errand: Errand, mut made: Made, now: Moment) {
         let question = read_key(&errand.key);
         let also = std::mem::take(&mut made.also);
@@ -313,7 +313,7 @@ impl Desk {
         self.tell(clients, told, (errand.started, errand.is_held), now);
     }
 
-    /// Keeps `rows`, which are within the limits, as the answer to `question`.
+    /// Stores `rows`, which must be within the limits, as the answer to `question`.
     fn keep(&self, question: &Question<'_>, rows: Rows, kept: Kept) {
         let lifetime_secs = Some(rows.ttl().unwrap_or(0));
         let made = Made { lifetime_secs, ..Made::new(rows) };
@@ -341,12 +341,12 @@ impl Desk {
     /// Fails the query of `ticket`, which waits for the end of an alias.
     fn fail_query(&mut self, ticket: Ticket, failure: Failure, now: Moment) {
         if let Some(parent) = self.queries.slot(ticket) {
-            drop(self.queries.take_partial(ticket)); // it is not completed
+            drop(self.queries.take_partial(ticket)); // the answer is not completed
             self.land_failure(parent, failure, None, now);
         }
     }
 
-    /// Answers `clients` that have waited since `started`, or that are answered at once.
+    /// Answers `clients`, which have waited since `started`, or at once if they did not wait.
     fn tell(
         &mut self,
         clients: Vec<Deferred>,
@@ -363,7 +363,7 @@ impl Desk {
         }
     }
 
-    /// Gives the clients of `errand` an expired answer, if there is one. The errand goes on.
+    /// Gives the clients of `errand` an expired answer, if there is one. The errand continues.
     pub(super) fn serve_stale_to(&mut self, mut errand: Errand, now: Moment) -> Errand {
         let goals = std::mem::take(&mut errand.goals);
         for goal in goals {
@@ -386,7 +386,7 @@ impl Desk {
     }
 }
 
-/// Questions that one client's question may lead to.
+/// How many questions one client's question can lead to.
 const STEPS_MAX: usize = 96;
 const FAILED_BEFORE: &str = "failed a moment ago, asked again shortly";
 const LOOP_OF_RULES: Failure =

@@ -1,5 +1,5 @@
-//! What the desk does with a query that has ended: the answer is stored and handed out, completed,
-//! or asked for elsewhere.
+//! What the desk does with a query that has ended: it stores the answer and hands it out, completes
+//! it, or asks other servers.
 //!
 //! Edge, on the forwarder's thread.
 
@@ -36,8 +36,8 @@ impl Desk {
         }
     }
 
-    /// Lands the query in `slot` with `answer`, which was made of `replies`: each answers the alias
-    /// at which the one before ends.
+    /// Lands the query in `slot` with `answer`, which was made of `replies`. Each reply answers the
+    /// alias at which the one before ends.
     fn land_answer(&mut self, slot: u16, mut answer: Answer, replies: &[&[u8]], now: Moment) {
         let asked = self.queries.question(slot);
         let name = asked.name.to_vec();
@@ -50,7 +50,7 @@ impl Desk {
             return self.complete(slot, first, &rest, now);
         }
         if self.routes.route(&name) != Route::Group(origin.group) {
-            // kubedns may get the address later, and announces that.
+            // kubedns may learn the address later, and then announces the change.
             answer.entry = answer.entry.following(vec![name.clone().into()]);
         }
         if self.routes.is_owned(&name) && !self.is_watched(&name) {
@@ -73,7 +73,8 @@ impl Desk {
         for errand in errands {
             self.come_back(*errand, &question, &answer, (origin, now));
         }
-        // The answers go out after the entry is stored: a client that asks again finds it.
+        // The answers are sent after the entry is stored, so that a client that asks again finds
+        // it.
         let told = Told::Answer(Box::new(answer));
         self.releases.add(clients, told, now.since(origin.started), now);
         self.release(now);
@@ -107,8 +108,8 @@ impl Desk {
         }
     }
 
-    /// Returns whether `target`, an alias that servers of `group` sent, is followed along its own
-    /// route. Aliases from outside do not lead into the cluster's zones.
+    /// Returns whether `target`, an alias that servers of `group` sent, must be followed along its
+    /// own route. Aliases from outside must not lead into the cluster's zones.
     fn leads_elsewhere(&self, target: &[u8], group: usize) -> bool {
         let is_owned = |group: usize| self.routes.groups().get(group).is_some_and(|it| it.owned);
         match self.routes.route(target) {
@@ -128,13 +129,13 @@ impl Desk {
         }
         let kept = Kept { lifetime_secs: answer.lifetime_secs, seen: origin.seen, now };
         self.shared.cache.insert_as_of(question, &answer.entry, kept);
-        // Routes are swapped at any time, and then entries are removed: this one came too late.
+        // Routes can be swapped at any time, which removes entries. This one was inserted too late.
         if is_old() {
             self.shared.cache.remove(question);
         }
     }
 
-    /// Has the answer `first` of the query in `slot` completed by that to `rest`.
+    /// Completes the answer `first` of the query in `slot` by the answer to `rest`.
     fn complete(&mut self, slot: u16, first: &[u8], rest: &Question<'_>, now: Moment) {
         let ticket = self.queries.ticket(slot);
         let goal = Goal::Query { ticket, first: first.to_vec() };
@@ -190,8 +191,8 @@ impl Desk {
         self.release(now);
     }
 
-    /// Has others answer the query in `slot`, if the servers in the pod give way to them. Returns
-    /// whether they do.
+    /// Makes other servers answer the query in `slot`, if the servers in the pod give way to them.
+    /// Returns whether they do.
     fn ask_beyond(&mut self, slot: u16, failure: Failure, now: Moment) -> bool {
         let Some(name) = self.gives_way(slot, failure) else { return false };
         let Some(Beyond { route, .. }) = self.routes.beyond(&name) else { return false };
@@ -211,8 +212,8 @@ impl Desk {
         }
     }
 
-    /// Returns the name that the query in `slot` asks for, if the servers in the pod give way to
-    /// others after `failure`.
+    /// Returns the name in the query in `slot`, if the servers in the pod give way to others after
+    /// `failure`.
     fn gives_way(&self, slot: u16, failure: Failure) -> Option<Vec<u8>> {
         let name = self.queries.question(slot).name;
         let Beyond { after, .. } = self.routes.beyond(name)?;
@@ -221,9 +222,9 @@ impl Desk {
         (is_first && gives_way).then(|| name.to_vec())
     }
 
-    /// Stores the failure of the query in `slot`, so that the question is left alone for a while
-    /// (RFC 9520 section 3.2). A server in the pod is asked again each time: what it knows by then
-    /// must not wait. Lack of room here is not a failure of the question.
+    /// Stores the failure of the query in `slot`, so that the question is not asked again for a
+    /// while (RFC 9520 section 3.2). A server in the pod is asked again each time, because clients
+    /// must get its new records at once. Lack of room here is not a failure of the question.
     fn keep_failure(&mut self, slot: u16, failure: Failure, now: Moment) {
         let Some(server) = failure.server else { return };
         let group = self.queries.origin(slot).group;
@@ -243,8 +244,8 @@ impl Desk {
         self.shared.cache.fail(&question, &failed, now);
     }
 
-    /// Gives those who wait for the query in `slot` an expired answer, if there is one. The query
-    /// goes on.
+    /// Gives the waiters of the query in `slot` an expired answer, if there is one. The query
+    /// continues.
     pub fn serve_stale(&mut self, slot: u16, now: Moment) {
         if !self.queries.is_under_way(slot) {
             return;
@@ -258,7 +259,7 @@ impl Desk {
             match waiter {
                 Waiter::Client(deferred) if self.reply_stale(&deferred, EXPIRED, now) => {
                     self.budget.release(deferred.message().len());
-                    // The next clients are answered from the cache while the query goes on.
+                    // The next clients are answered from the cache while the query continues.
                     self.shared.cache.postpone(&question, now + STALE_PAUSE);
                 }
                 Waiter::Query(ticket) => {
@@ -276,7 +277,7 @@ impl Desk {
         }
     }
 
-    /// Answers those whose turn has come.
+    /// Answers the waiters that are due.
     pub(super) fn release(&mut self, now: Moment) {
         let mut releases = std::mem::replace(&mut self.releases, super::Releases::new());
         releases.run(now, |deferred, told| {
@@ -312,8 +313,8 @@ impl Desk {
         self.queries.remove(slot)
     }
 
-    /// Answers a client that gets no answer: with an expired one, with the records of a truncated
-    /// one over UDP, or with the failure.
+    /// Answers a client whose question failed: with an expired answer, with the records of a
+    /// truncated one over UDP, or with the failure.
     pub(super) fn reply_failure(
         &mut self,
         deferred: &Deferred,
@@ -338,8 +339,8 @@ impl Desk {
         });
     }
 
-    /// Answers a client with an expired answer (RFC 8767), if there is one, and `text` as the
-    /// reason.
+    /// Answers a client with an expired answer (RFC 8767), if there is one, and gives `text` as the
+    /// reason. Returns whether it did.
     pub(super) fn reply_stale(
         &mut self,
         deferred: &Deferred,
@@ -374,11 +375,11 @@ impl Desk {
     }
 }
 
-/// The TTL of expired answers, in seconds (RFC 8767 section 4); short for names that change with
-/// the cluster.
+/// The TTL of expired answers, in seconds (RFC 8767 section 4). It is short for names that change
+/// with the cluster.
 const STALE_TTL: u32 = 30;
 const STALE_TTL_OWNED: u32 = 5;
-/// How long an expired answer is served from the cache before the question is looked at again.
+/// How long an expired answer is served from the cache before the question is asked again.
 pub(super) const STALE_PAUSE: Duration = Duration::from_millis(100);
 /// Seconds that the cluster's names are stored while their changes are not reported.
 const UNWATCHED_SECS: u32 = 5;
