@@ -1,9 +1,10 @@
-//! An upstream's reply reduced to what answers the question, in the one form that the cache keeps.
+//! Reduces an upstream's reply to the records that answer the question, in the form that the cache
+//! stores.
 //!
-//! Core. Does not know where the reply came from. Only records on the way from the question's name
-//! through aliases to the asked type get in, so nothing an upstream adds can be cached under
-//! another name (RFC 5452 section 6). What a record's data says is nobody's business here, but for
-//! the names in it that were compressed.
+//! Core. Independent of the source of the reply. Only records on the path from the question's name
+//! through aliases to the asked type are kept, so records that an upstream adds cannot be cached
+//! under another name (RFC 5452 section 6). Record data is not interpreted, except for names that
+//! can be compressed.
 
 mod message;
 mod rows;
@@ -22,36 +23,36 @@ use message::{Message, Record};
 pub use rows::{Data, Row, Rows};
 use write::{Placed, Written, write};
 
-/// Why a reply is of no use.
+/// Why a reply is unusable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// It cannot be decoded, or promises more records than it can hold.
+    /// It cannot be decoded, or its counts exceed what it can hold.
     #[error("the upstream's reply is malformed")]
     Malformed,
-    /// Its aliases form a loop, or are more than [`LINKS_MAX`].
+    /// Its aliases form a loop, or there are more than [`LINKS_MAX`].
     #[error("the upstream's aliases do not end")]
     Loop,
-    /// It refers to other servers: a forwarder does not follow.
+    /// It refers to other servers. A forwarder does not follow referrals.
     #[error("the upstream refers to other servers")]
     Referral,
-    /// It has answers, but none for the name that was asked.
+    /// It has answers, but not for the name that was asked.
     #[error("the upstream's reply does not answer the question")]
     Unrelated,
 }
 
-/// A reply, reduced.
+/// A reduced reply.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// What the cache keeps and clients get.
+    /// The records for the cache and for clients.
     pub entry: Entry,
-    /// How long it may be kept, in seconds; 0 means not at all.
+    /// How long it can be cached, in seconds; 0 means that it must not be.
     pub lifetime_secs: u32,
-    /// The alias at which the answer ends without records of the asked type, in wire form and lower
-    /// case: its target may be somebody else's to answer.
+    /// The alias at which the answer ends without records of the asked type, in lower-case wire
+    /// form. Another server may have to answer for its target.
     pub dangling: Option<Box<[u8]>>,
 }
 
-/// What is asked, and of whom: as much as decides what may be believed.
+/// A question, and the trust in the server that was asked.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
     /// The owner name in wire form, lower case.
@@ -60,11 +61,12 @@ pub struct Asked<'a> {
     pub qtype: u16,
     /// DO.
     pub dnssec_ok: bool,
-    /// The first server is authoritative for us: kubedns. Its additional records and AA are kept.
+    /// Whether the first server is authoritative for dnscache, as kubedns is. Its additional
+    /// records and AA are then kept.
     pub owned: bool,
-    /// Returns whether the server of a reply may also say something about the second name, in wire
-    /// form and lower case. The first name is the alias that the reply answers, `None` for the
-    /// first reply. What servers say about names of other routes is dropped.
+    /// Returns whether the server of a reply can also answer for the second name, in lower-case
+    /// wire form. The first name is the alias that the reply answers, `None` for the first reply.
+    /// Records of names that belong to other routes are dropped.
     pub is_theirs: &'a IsTheirs<'a>,
 }
 
@@ -78,9 +80,9 @@ impl std::fmt::Debug for Asked<'_> {
     }
 }
 
-/// Reduces `reply`, which was matched to its query already, to what answers `asked`.
+/// Reduces `reply`, which must have been matched to its query, to the records that answer `asked`.
 ///
-/// Fails where it is malformed, loops or is a referral: clients get SERVFAIL then.
+/// Fails if it is malformed, loops or is a referral. Clients then get SERVFAIL.
 pub fn reduce(reply: &[u8], asked: &Asked<'_>, limits: &Limits) -> Result<Answer, Unusable> {
     reduce_chain(&[reply], asked, limits)
 }
@@ -155,8 +157,8 @@ pub fn reduce_chain<'r>(
     Ok(Answer { entry, lifetime_secs, dangling })
 }
 
-/// The entry of the answer `written` from `last`, whose ID says where its RRsets begin: that ID was
-/// random, and no upstream waits for it any more.
+/// Returns the entry of the answer `written` from `last`. The ID of `last` selects where its RRsets
+/// begin, because it was random and no upstream waits for it any more.
 fn entry(written: &Written, last: &Message<'_>) -> Result<Entry, Unusable> {
     let entry = Entry::new(&written.bytes, last.rcode).ok_or(Unusable::Malformed)?;
     let entry = entry.starting_at(last.id);
@@ -165,7 +167,7 @@ fn entry(written: &Written, last: &Message<'_>) -> Result<Entry, Unusable> {
 
 /// Gives all records of an RRset the lowest TTL in it (RFC 2181 section 5.2).
 ///
-/// Signatures of different types are no RRset, and keep theirs.
+/// Signatures of different types are not an RRset, and keep their TTLs.
 fn level(placed: &mut [Placed<'_, '_>]) {
     if placed.iter().all(|other| other.ttl == placed[0].ttl) {
         return;
@@ -181,8 +183,8 @@ fn level(placed: &mut [Placed<'_, '_>]) {
     }
 }
 
-/// Returns whether `message` only names other servers (RFC 2308 section 2.2). A server that offers
-/// recursion means NODATA by the same records.
+/// Returns whether `message` only contains other servers (RFC 2308 section 2.2). From a server that
+/// offers recursion, the same records mean NODATA.
 fn is_referral(message: &Message<'_>, chain: &Chain<'_>, soa: bool, asked: &Asked<'_>) -> bool {
     chain.records.is_empty()
         && message.rcode == rcode::NOERROR
@@ -192,18 +194,18 @@ fn is_referral(message: &Message<'_>, chain: &Chain<'_>, soa: bool, asked: &Aske
         && message.authorities().any(|record| record.rtype == rtype::NS)
 }
 
-/// The way from the question's name to its answer.
+/// The path from the question's name to its answer.
 struct Chain<'m> {
     records: Vec<Cow<'m, Record<'m>>>,
-    /// The last name on it.
+    /// The last name on the path.
     end: Name,
-    /// Whether records of the asked type stand there.
+    /// Whether that name has records of the asked type.
     ended: bool,
 }
 
 impl<'m> Chain<'m> {
-    /// Walks `messages` one after the other, each from where the one before ends: none is believed
-    /// about names that another one was asked about.
+    /// Walks through `messages` in order, each from the name at which the one before ends. A
+    /// message is not trusted for names about which another server was asked.
     fn walk(messages: &'m [Message<'m>], name: Name, asked: &Asked<'_>) -> Result<Self, Unusable> {
         let mut chain = Self { records: Vec::new(), end: name.clone(), ended: false };
         let mut seen = vec![name];
@@ -225,7 +227,8 @@ impl<'m> Chain<'m> {
         Ok(chain)
     }
 
-    /// Takes what `message` says about the end of the chain; the target, where that is an alias.
+    /// Adds the records of `message` for the end of the chain. Returns the target if the end is an
+    /// alias.
     fn step(&mut self, message: &'m Message<'m>, asked: &Asked<'_>) -> Option<Name> {
         let here: Vec<&Record<'_>> =
             message.answers().filter(|record| record.owner == self.end).collect();
@@ -233,7 +236,7 @@ impl<'m> Chain<'m> {
             |record: &&Record<'_>| record.rtype == asked.qtype || asked.qtype == rtype::ANY;
         if here.iter().any(is_wanted) {
             let signs = |record: &&Record<'_>| asked.dnssec_ok && record.covers(asked.qtype);
-            // One RRset after the other: signatures may come between the records.
+            // Ordered by RRset, because signatures may be between the records.
             let wanted = here.iter().filter(|record| is_wanted(record));
             let signatures = here.iter().filter(|it| !is_wanted(it) && signs(it));
             self.records.extend(wanted.chain(signatures).map(|record| Cow::Borrowed(*record)));
@@ -245,7 +248,7 @@ impl<'m> Chain<'m> {
             Some(alias) => Cow::Borrowed(*alias),
             None => Cow::Owned(self.synthesised(message)?),
         };
-        // A DNAME above goes with the alias that was made from it (RFC 6672 section 3.1).
+        // A DNAME above is kept with the alias that was made from it (RFC 6672 section 3.1).
         let above = |record: &&Record<'_>| {
             (record.rtype == rtype::DNAME || asked.dnssec_ok && record.covers(rtype::DNAME))
                 && record.owner.zone_of(&self.end)
@@ -265,8 +268,8 @@ impl<'m> Chain<'m> {
         target
     }
 
-    /// Returns the CNAME of the end of the chain that a DNAME of `message` stands for, which its
-    /// sender left out (RFC 6672 section 3.1).
+    /// Returns the CNAME at the end of the chain that follows from a DNAME of `message`, if the
+    /// sender omitted it (RFC 6672 section 3.1).
     fn synthesised(&self, message: &Message<'m>) -> Option<Record<'m>> {
         let is_above = |record: &&Record<'_>| {
             record.rtype == rtype::DNAME
@@ -276,12 +279,12 @@ impl<'m> Chain<'m> {
         let above = message.answers().find(is_above)?;
         let kept = self.end.iter().count() - above.owner.iter().count();
         let labels = self.end.iter().take(kept).chain(above.target()?.iter());
-        // A name that gets too long has no alias.
+        // A name that becomes too long has no alias.
         let target = Name::from_labels(labels).ok()?;
         Some(Record::alias(self.end.clone(), above.ttl, target))
     }
 
-    /// The names that the answer depends on: all that own records in it, all that lead on.
+    /// Returns the names that the answer depends on: owners of its records, and targets of aliases.
     fn names(&self, placed: &[Placed<'_, '_>]) -> Vec<Box<[u8]>> {
         let records = placed.iter().map(|placed| placed.record);
         let records = records.filter(|record| record.rtype != rtype::SOA);
@@ -297,19 +300,19 @@ impl<'m> Chain<'m> {
     }
 }
 
-/// `name` in wire form and lower case.
+/// Returns `name` in lower-case wire form.
 fn wire(name: &Name) -> Box<[u8]> {
     let mut wire = rows::wire(name);
     wire.make_ascii_lowercase(); // a length byte is at most 63, below every letter
     wire
 }
 
-/// Aliases followed at most: BIND and Unbound stop at as many.
+/// The maximum of aliases that are followed. BIND and Unbound have the same limit.
 pub const LINKS_MAX: usize = 11;
-/// Bytes of names, written out, in a reply of a server outside the pod. Pointers make them many in
-/// a small message; two milliseconds are enough for this many.
+/// Bytes of names, written out, in a reply of a server outside the pod. With pointers, a small
+/// message can contain many. Decoding this many takes about two milliseconds.
 const NAME_BYTES_MAX: usize = 160 << 10;
-/// DNSSEC types that travel with others (RFC 4034, RFC 5155).
+/// DNSSEC types that accompany other records (RFC 4034, RFC 5155).
 const RRSIG: u16 = 46;
 const NSEC: u16 = 47;
 const NSEC3: u16 = 50;
@@ -363,7 +366,7 @@ mod tests {
         is_theirs: &|_, _| true,
     };
 
-    /// Records kept, lifetime, dangling or not; or why nothing.
+    /// Returns the kept records, the lifetime, and whether it is dangling; or the error.
     fn check(code: u16, answers: &[&str], authorities: &[&str]) -> String {
         match reduce(&reply(code, answers, authorities), &ASKED, &LIMITS) {
             Ok(answer) => format!(

@@ -1,8 +1,8 @@
-//! Which servers are asked about a name, by the longest routed suffix of it, and which names nobody
-//! outside the pod is ever asked about.
+//! Chooses the servers for a name by its longest routed suffix, and the names about which servers
+//! outside the pod must never be asked.
 //!
-//! Core. A set of routes never changes: whoever watches flags and files builds a new one. Knows no
-//! socket and does not resolve anything itself.
+//! Core. A set of routes is immutable: the follower of flags and files builds a new one. Opens no
+//! sockets and does not resolve names.
 //!
 //! ```text
 //! --server /DOMAIN/..., stubDomains ──▶ longest suffix ──▶ Servers, or Local
@@ -35,19 +35,19 @@ pub use flag::{FlagError, Resolv, ServerFlag, Target, resolv_conf, wire};
 pub use reverse::{After, Beyond, is_reverse};
 pub use special::{Kind, Local, text};
 
-/// Who answers for a name.
+/// Where a name is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route<'a> {
     /// The servers of this group: an index into [`Routes::groups`].
     Group(usize),
-    /// Ourselves, at once, without asking anybody.
+    /// dnscache itself, without an upstream query.
     Local(Local<'a>),
 }
 
 /// Servers that answer for the same names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// The suffix in wire form, lower case; [`ROOT`] for what no other suffix routes.
+    /// The suffix in lower-case wire form; [`ROOT`] for names that no other suffix routes.
     pub suffix: Box<[u8]>,
     /// The servers, each once, in the order given.
     pub servers: Vec<Server>,
@@ -66,19 +66,19 @@ pub struct Routes {
     reverse: Table<usize>,
     /// For names of one label.
     unqualified: Option<Suffix>,
-    /// The longest suffix in bytes: longer ones need no look-up.
+    /// The length of the longest suffix in bytes. Longer names need no look-up.
     suffix_len_max: usize,
-    /// What servers of names without a route of their own must not answer.
+    /// Filters answers about names without a route of their own.
     rebind: Option<Arc<Rebind>>,
-    /// The response code for what no suffix routes, if no server is asked about it.
+    /// The response code for names that no suffix routes, if no server is asked about them.
     otherwise: Option<u16>,
     lifetimes: Lifetimes,
 }
 
-/// Something for each suffix, which is in wire form and lower case.
+/// A value for each suffix, which is in lower-case wire form.
 type Table<T> = HashMap<Box<[u8]>, T, foldhash::fast::RandomState>;
 
-/// What a suffix leads to.
+/// The route of a suffix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Suffix {
     Group(usize),
@@ -86,11 +86,11 @@ enum Suffix {
     Local,
     /// Local unless a shorter suffix is routed.
     Special(Kind),
-    /// No server is asked: this response code.
+    /// No server is asked. Names get this response code.
     Code(u16),
 }
 
-/// What the suffixes of a name lead to, the longest of each sort.
+/// The routes of the suffixes of a name, the longest of each sort.
 #[derive(Default)]
 struct Found<'a> {
     /// The servers in the pod that answer for the reverse zone.
@@ -100,11 +100,11 @@ struct Found<'a> {
 }
 
 impl Routes {
-    /// The routes that `flags`, the configuration directory and the servers of resolv.conf make.
+    /// Returns the routes from `flags`, the configuration directory and the servers of resolv.conf.
     ///
-    /// A stub domain of the directory takes the place of a flag for the same domain, as far as
-    /// [`Routes::reserved`] lets it; resolv.conf counts where neither flags nor directory name a
-    /// server for everything else.
+    /// A stub domain of the directory replaces a flag for the same domain, unless the domain is
+    /// [`Routes::reserved`]. resolv.conf is used if neither flags nor directory name a server for
+    /// all other names.
     pub fn new(flags: &[ServerFlag], keys: &Keys, resolv: &[SocketAddr]) -> Self {
         let mut routes = Self {
             groups: Vec::new(),
@@ -119,7 +119,7 @@ impl Routes {
         routes.add_group(ROOT, default_servers(flags, keys, resolv));
         routes.add_flags(flags);
         for (domain, servers) in &keys.stub_domains {
-            // The keys were checked when they were read: what is no name here was none there.
+            // The keys were checked when they were read, so each domain is a valid name.
             let Some(name) = wire(domain) else { continue };
             if routes.owner(&name).is_some() {
                 continue;
@@ -139,7 +139,7 @@ impl Routes {
         routes
     }
 
-    /// Notes how long the longest suffix is.
+    /// Updates the length of the longest suffix.
     fn measure(&mut self) {
         let suffixes = self.suffixes.keys().chain(self.reverse.keys());
         self.suffix_len_max = suffixes.map(|suffix| suffix.len()).max().unwrap_or(0);
@@ -152,9 +152,9 @@ impl Routes {
         self
     }
 
-    /// Returns `answer`, made of `replies` to a question about `name`, unless the filter refuses
-    /// it: see [`Rebind::filter`]. Only what kubedns and the servers of stub domains answer may lie
-    /// inside.
+    /// Returns `answer`, made of `replies` to a question about `name`, unless the filter refuses it
+    /// ([`Rebind::filter`]). Only answers of kubedns and of servers of stub domains can contain
+    /// addresses inside.
     pub fn filter(&self, name: &[u8], replies: &[&[u8]], answer: Answer) -> Answer {
         let is_outside = |name: &[u8]| self.route(name) == Route::Group(DEFAULT);
         match &self.rebind {
@@ -166,8 +166,8 @@ impl Routes {
     /// The stub domains of `keys` that kubedns answers for: a line of configuration must
     /// not take the cluster's names away.
     ///
-    /// Reverse zones are not reserved: their servers are asked about addresses that are not the
-    /// cluster's.
+    /// Reverse zones are not reserved, because their servers are asked only about addresses that
+    /// are not the cluster's.
     pub fn reserved(&self, keys: &Keys) -> Vec<Reserved> {
         let reserved = |domain: &String| {
             let owner = self.owner(&wire(domain)?)?;
@@ -176,8 +176,8 @@ impl Routes {
         keys.stub_domains.keys().filter_map(reserved).collect()
     }
 
-    /// Who answers for `name`, in wire form and lower case; of several the first: see
-    /// [`Routes::beyond`].
+    /// Returns the first route for `name`, in lower-case wire form. [`Routes::beyond`] returns the
+    /// second.
     pub fn route<'a>(&self, name: &'a [u8]) -> Route<'a> {
         let found = self.find(name);
         match (found.reverse.map(Route::Group).or(found.routed), found.special, self.unqualified) {
@@ -190,17 +190,18 @@ impl Routes {
         }
     }
 
-    /// Whether kubedns owns `name`, in wire form and lower case.
+    /// Returns whether kubedns owns `name`, in lower-case wire form.
     pub fn is_owned(&self, name: &[u8]) -> bool {
         matches!(self.route(name), Route::Group(group) if self.groups[group].owned)
     }
 
-    /// Who answers for `name`, in wire form and lower case, if the servers in the pod, which
-    /// [`Routes::route`] yields, give way. `None` if nobody does: only reverse names leave the pod.
+    /// Returns the route for `name`, in lower-case wire form, if the servers in the pod that
+    /// [`Routes::route`] returned give way. `None` if no other server can be asked: only reverse
+    /// names leave the pod.
     ///
-    /// Private addresses go to the upstreams as well, because kubedns knows which are the cluster's
-    /// and the others belong to a network next to it; loopback addresses and the like are answered
-    /// here (RFC 6303).
+    /// Names of private addresses are sent to the upstreams as well, because kubedns can tell the
+    /// cluster's addresses from those of a network next to it. Loopback addresses and the like are
+    /// answered here (RFC 6303).
     pub fn beyond<'a>(&self, name: &'a [u8]) -> Option<Beyond<'a>> {
         let found = self.find(name);
         found.reverse?;
@@ -210,8 +211,8 @@ impl Routes {
         Some(Beyond { route, after: After::of(name)? })
     }
 
-    /// Returns whether the servers of group `asked` may say something about `name`, in wire form
-    /// and lower case: the name has the same route, or the same servers.
+    /// Returns whether the servers of group `asked` can answer for `name`, in lower-case wire form:
+    /// the name has the same route, or the same servers.
     pub fn is_asked_of(&self, name: &[u8], asked: usize) -> bool {
         match self.route(name) {
             Route::Group(group) => {
@@ -223,12 +224,12 @@ impl Routes {
         }
     }
 
-    /// All groups; the first is the one for what no suffix routes.
+    /// Returns all groups. The first is the one for names that no suffix routes.
     pub fn groups(&self) -> &[Group] {
         &self.groups
     }
 
-    /// What the suffixes of `name` lead to.
+    /// Returns the routes of the suffixes of `name`.
     fn find<'a>(&self, name: &'a [u8]) -> Found<'a> {
         let is_reverse = reverse::is_reverse(name);
         let mut found = Found::default();
@@ -268,7 +269,7 @@ impl Routes {
         matches!(route, Some(Route::Group(group)) if self.groups[group].owned)
     }
 
-    /// What `suffix`, found at `zone`, leads to.
+    /// Returns the route of `suffix`, found at `zone`.
     fn resolve<'a>(&self, suffix: Suffix, zone: &'a [u8]) -> Route<'a> {
         match suffix {
             Suffix::Group(group) => Route::Group(group),
@@ -279,8 +280,8 @@ impl Routes {
         }
     }
 
-    /// Whether names below the suffix of `group` with `label` left of it are the cluster's, so that
-    /// no longer suffix takes them away.
+    /// Returns whether names below the suffix of `group` with `label` left of it are the cluster's,
+    /// so that a longer suffix must not take them over.
     fn reserves(&self, group: usize, label: &[u8]) -> bool {
         self.groups[group].owned && CLUSTER_LABELS.contains(&label)
     }
@@ -306,8 +307,8 @@ impl Routes {
         None
     }
 
-    /// Adds what `flags` say about domains: reverse zones last, because who answers for the cluster
-    /// domain decides who is kubedns there.
+    /// Adds the domains of `flags`. Reverse zones are added last, because the servers of the
+    /// cluster domain determine which servers there are kubedns.
     fn add_flags(&mut self, flags: &[ServerFlag]) {
         let rules =
             || flags.iter().flat_map(|flag| flag.domains.iter().map(move |domain| (domain, flag)));
@@ -375,19 +376,19 @@ impl Routes {
      expected another domain"
 )]
 pub struct Reserved {
-    /// The domain as the keys have it.
+    /// The domain as written in the keys.
     pub domain: String,
     owner: String,
 }
 
 impl Default for Routes {
-    /// No server for anything.
+    /// Returns routes without servers.
     fn default() -> Self {
         Self::new(&[], &Keys::default(), &[])
     }
 }
 
-/// The servers that flags and keys name for everything that no suffix routes; if there is none,
+/// Returns the servers in flags and keys for all names that no suffix routes. If there are none,
 /// those of resolv.conf are asked.
 fn named_servers<'a>(
     flags: &'a [ServerFlag],
@@ -401,12 +402,12 @@ fn named_servers<'a>(
     flags.chain(keys.upstream_nameservers.iter().copied().map(Server::Address))
 }
 
-/// Whether resolv.conf has no part in the routes that `flags` and `keys` make.
+/// Returns whether the routes of `flags` and `keys` do not use resolv.conf.
 pub fn names_upstreams(flags: &[ServerFlag], keys: &Keys) -> bool {
     named_servers(flags, keys).next().is_some()
 }
 
-/// Who is asked about everything that no suffix routes.
+/// Returns the servers for names that no suffix routes.
 fn default_servers(flags: &[ServerFlag], keys: &Keys, resolv: &[SocketAddr]) -> Vec<Server> {
     let mut servers = Vec::new();
     for server in named_servers(flags, keys) {
@@ -428,10 +429,10 @@ fn push_once(servers: &mut Vec<Server>, server: Server) {
 
 /// The root in wire form: the suffix of every name.
 pub const ROOT: &[u8] = &[0];
-/// The group for what no suffix routes.
+/// The group for names that no suffix routes.
 const DEFAULT: usize = 0;
-/// What stands directly below a cluster domain (DNS specification sections 2 and 3): no longer
-/// suffix takes names below these away.
+/// The labels directly below a cluster domain (DNS specification sections 2 and 3). A longer suffix
+/// must not take over names below these.
 const CLUSTER_LABELS: [&[u8]; 4] = [b"svc", b"pod", b"dns", b"dns-version"];
 
 #[cfg(test)]
@@ -445,7 +446,7 @@ mod tests {
         Routes::new(&flags, &keys, &resolv_conf(resolv, &|_| None).servers)
     }
 
-    /// The servers of `name`, or `local ZONE`.
+    /// Returns the servers of `name`, or `local ZONE`.
     fn told(routes: &Routes, name: &str) -> String {
         let name = wire(name).unwrap();
         let show = |server: &Server| match server {
@@ -577,8 +578,8 @@ mod tests {
         const CLUSTER: &str = "/cluster.local/in-addr.arpa/127.0.0.1#10053";
         const POD: &str = "127.0.0.1:10053";
         const OTHER: &str = "10.0.0.9:53";
-        // Who answers `a.DOMAIN` if a stub domain or a flag names another server for DOMAIN, and
-        // whether that is refused.
+        // Checks the servers of `a.DOMAIN` if a stub domain or a flag names another server for
+        // DOMAIN, and whether that is refused.
         let check = |domain: &str, expected: &str, is_refused: bool| {
             let stub = format!(r#"{{"{domain}": ["10.0.0.9"]}}"#);
             let files = [("stubDomains".to_owned(), stub.clone().into())].into();
@@ -591,7 +592,7 @@ mod tests {
             let flag = format!("/{domain}/10.0.0.9");
             let flags = [CLUSTER, &flag].map(|flag| flag.parse().unwrap());
             assert_eq!(super::check(&flags).is_err(), is_refused, "{domain}");
-            // Whoever does not look at that cannot take anything away either.
+            // A caller that does not check for that must not take over names either.
             let stubs = [("stubDomains", &*stub)];
             for routes in [routes(&[CLUSTER], &stubs, ""), routes(&[CLUSTER, &flag], &[], "")] {
                 let name = format!("a.{domain}");
@@ -646,8 +647,8 @@ mod tests {
         }
     }
 
-    /// The servers that are asked after those in the pod, or `local ZONE`, and after what; `-` if
-    /// there are none.
+    /// Returns the servers that are asked after those in the pod, or `local ZONE`, and after which
+    /// reply; `-` if there are none.
     fn told_beyond(routes: &Routes, name: &str) -> String {
         let name = wire(name).unwrap();
         let Some(Beyond { route, after }) = routes.beyond(&name) else { return "-".to_owned() };

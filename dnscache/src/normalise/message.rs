@@ -1,8 +1,8 @@
-//! The records of a reply, read.
+//! Parses the records of a reply.
 //!
-//! Core. Names are read by hickory-proto; record data is carried over byte for byte
-//! (RFC 3597), but for the names in data of types that are old enough to be compressed. Believes
-//! nothing and drops nothing but OPT and signatures of the message itself.
+//! Core. Names are read by hickory-proto. Record data is copied byte for byte (RFC 3597), except
+//! for names in data of types that are old enough to be compressed. Drops only OPT and signatures
+//! of the message itself, and does not decide which records can be trusted.
 
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
@@ -10,7 +10,7 @@ use shared::wire::{HEADER_LEN, class, name_end, rtype};
 
 use super::Unusable;
 
-/// A reply, taken apart.
+/// A parsed reply.
 #[derive(Debug)]
 pub(super) struct Message<'m> {
     /// The ID.
@@ -21,11 +21,11 @@ pub(super) struct Message<'m> {
     pub authoritative: bool,
     /// AD.
     pub authentic: bool,
-    /// TC: no message holds all of it.
+    /// TC: the answer does not fit a message.
     pub truncated: bool,
     /// RA.
     pub recursive: bool,
-    /// It claims to have answers.
+    /// Whether its count of answers is not zero.
     pub has_answers: bool,
     records: Vec<Record<'m>>,
     counts: [usize; 2],
@@ -36,33 +36,33 @@ pub(super) struct Message<'m> {
 pub(super) struct Record<'m> {
     pub owner: Name,
     pub rtype: u16,
-    /// As sent.
+    /// The TTL as sent.
     pub ttl: u32,
     pub data: Data<'m>,
 }
 
-/// Record data in pieces.
+/// Record data, split into its names and the bytes around them.
 #[derive(Clone, Debug)]
 pub(super) struct Data<'m> {
     pub head: &'m [u8],
     pub names: Vec<Name>,
     pub tail: &'m [u8],
-    /// Whether the names may be compressed when written.
+    /// Whether the names can be compressed when written.
     pub compressible: bool,
 }
 
 impl<'m> Message<'m> {
-    /// Takes `reply` apart.
+    /// Parses `reply`.
     ///
     /// Fails if a record or a name in it is cut off, loops or is too long, if an address has the
-    /// wrong length, if the counts promise more than there can be, and if its names take more than
+    /// wrong length, if the counts exceed what can be there, or if its names take more than
     /// `name_bytes_max` bytes when they are written out.
     pub fn decode(reply: &'m [u8], name_bytes_max: usize) -> Result<Self, Unusable> {
         let question_end = name_end(reply, HEADER_LEN).ok_or(Unusable::Malformed)? + 4;
         let count = |at: usize| usize::from(u16::from_be_bytes([reply[at], reply[at + 1]]));
         let [questions, answers, authorities, additionals] = [4, 6, 8, 10].map(count);
         let total = answers + authorities + additionals;
-        // Eleven bytes are the least a record takes.
+        // A record takes at least eleven bytes.
         if questions != 1 || question_end + total * 11 > reply.len() {
             return Err(Unusable::Malformed);
         }
@@ -91,7 +91,8 @@ impl<'m> Message<'m> {
         Ok(message)
     }
 
-    /// Reads one record. Returns the bytes of its names, written out: what reading it costs.
+    /// Reads one record. Returns the bytes of its names, written out, which bound the cost of
+    /// parsing.
     fn read(&mut self, decoder: &mut BinDecoder<'m>, section: usize) -> Result<usize, DecodeError> {
         let owner = Name::read(decoder)?;
         let mut name_bytes = owner.len();
@@ -104,7 +105,7 @@ impl<'m> Message<'m> {
         match rtype {
             rtype::OPT => self.rcode |= (ttl >> 24 << 4) as u16,
             TSIG => {}
-            // Of another class: nothing that was asked.
+            // A record of another class was not asked for.
             _ if rclass != class::IN => {}
             _ => {
                 let data = Data::read(rtype, rdata, &mut decoder.clone(start as u16))?;
@@ -136,24 +137,24 @@ impl Record<'_> {
         Self { owner, rtype: rtype::CNAME, ttl, data }
     }
 
-    /// Whether it is the signature of records of `rtype`.
+    /// Returns whether it is the signature of records of `rtype`.
     pub fn covers(&self, rtype: u16) -> bool {
         self.rtype == super::RRSIG && self.data.tail.get(..2) == Some(&rtype.to_be_bytes())
     }
 
-    /// The first name in its data.
+    /// Returns the first name in its data.
     pub fn target(&self) -> Option<&Name> {
         self.data.names.first()
     }
 
-    /// MINIMUM of an SOA.
+    /// Returns MINIMUM of an SOA.
     pub fn minimum(&self) -> Option<u32> {
         self.data.tail.last_chunk().map(|bytes| u32::from_be_bytes(*bytes))
     }
 }
 
 impl<'m> Data<'m> {
-    /// Reads `rdata`, at whose first byte `decoder` stands.
+    /// Parses `rdata`; `decoder` must be at its first byte.
     fn read(
         rtype: u16,
         rdata: &'m [u8],
@@ -173,7 +174,7 @@ impl<'m> Data<'m> {
         for _ in 0..layout.names {
             names.push(Name::read(decoder)?);
         }
-        // The decoder reads on behind the data: a name may not.
+        // The decoder can read past the data, but a name must not.
         let left = end.checked_sub(decoder.index()).ok_or(DecodeError::InsufficientBytes)?;
         if layout.tail_len.is_some_and(|len| len != left) {
             return Err(DecodeError::InsufficientBytes);
@@ -183,19 +184,20 @@ impl<'m> Data<'m> {
     }
 }
 
-/// Where the names stand in record data.
+/// The positions of names in record data.
 struct Layout {
     head_len: usize,
     names: usize,
-    /// Bytes behind the names; any number where it varies.
+    /// Bytes after the names; `None` if the number varies.
     tail_len: Option<usize>,
-    /// Whether they may be compressed when written: types of RFC 1035 alone (RFC 3597 section 4).
+    /// Whether they can be compressed when written, which holds only for types of RFC 1035 (RFC
+    /// 3597 section 4).
     compressible: bool,
 }
 
 impl Layout {
-    /// The layout of the types in whose data senders have compressed names (RFC 3597 section 4);
-    /// all other data is opaque.
+    /// Returns the layout of types in whose data senders have compressed names (RFC 3597 section
+    /// 4). All other data is opaque.
     fn of(rtype: u16, rdata: &[u8]) -> Option<Self> {
         let layout = |head_len, names, tail_len, compressible| {
             Some(Self { head_len, names, tail_len, compressible })
@@ -224,5 +226,5 @@ impl Layout {
     }
 }
 
-/// The signature of a message, of no use to anybody but its receiver (RFC 8945).
+/// The signature of a message, which only its receiver can use (RFC 8945).
 const TSIG: u16 = 250;

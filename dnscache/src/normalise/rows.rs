@@ -1,6 +1,6 @@
-//! The records of a reply as values of their own: read, changed, and written again.
+//! The records of a reply as owned values, which can be changed and written again.
 //!
-//! Core. For answers that are made or altered here. Does not know why a record is in an answer.
+//! Core. For answers that are made or changed by rules.
 
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
@@ -11,7 +11,7 @@ use super::write::{Placed, write};
 use super::{NSEC, NSEC3, RRSIG, Unusable};
 use crate::cache::Entry;
 
-/// A reply: what its header says, and its records in the order of their sections.
+/// A reply: the flags of its header, and its records in the order of their sections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
     /// The response code.
@@ -41,18 +41,18 @@ pub struct Row {
     pub data: Data,
 }
 
-/// Record data, with the names in it apart.
+/// Record data, with its names separated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Data {
     head: Box<[u8]>,
-    /// The names in wire form. Types that are younger than RFC 3597 have none here.
+    /// The names in wire form. Types newer than RFC 3597 have no names here.
     pub names: Vec<Box<[u8]>>,
     tail: Box<[u8]>,
     compressible: bool,
 }
 
 impl Rows {
-    /// Reads `message`, a reply with one question.
+    /// Parses `message`, a reply with one question.
     ///
     /// Fails if it is malformed.
     pub fn read(message: &[u8]) -> Result<Self, Unusable> {
@@ -75,7 +75,7 @@ impl Rows {
     /// Returns the records as the answer to the question for `qtype` at `name`, in wire form and
     /// lower case.
     ///
-    /// `None` if they are more than any message holds.
+    /// `None` if they do not fit a message.
     pub fn entry(&self, name: &[u8], qtype: u16) -> Option<Entry> {
         let question = parsed(name)?;
         let records: Vec<Record<'_>> =
@@ -92,18 +92,18 @@ impl Rows {
         Some(if self.truncated { entry.truncated() } else { entry })
     }
 
-    /// Returns whether no record answers.
+    /// Returns whether the reply is an error or has no answer.
     pub fn is_negative(&self) -> bool {
         self.rcode != rcode::NOERROR || self.answers().next().is_none()
     }
 
-    /// The records of the answer section.
+    /// Returns the records of the answer section.
     pub fn answers(&self) -> impl Iterator<Item = &Row> {
         self.records.iter().filter(|row| row.section == 0)
     }
 
-    /// Returns the lowest TTL, for a denial with an SOA at most its MINIMUM; `None` without
-    /// records.
+    /// Returns the lowest TTL, where the SOA of a denial counts with at most its MINIMUM; `None` if
+    /// there are no records.
     pub fn ttl(&self) -> Option<u32> {
         let minimum = |row: &Row| match (row.rtype, row.section, row.data.tail.last_chunk()) {
             (rtype::SOA, 1, Some(minimum)) => row.ttl.min(u32::from_be_bytes(*minimum)),
@@ -112,7 +112,8 @@ impl Rows {
         self.records.iter().map(minimum).min()
     }
 
-    /// Removes what no longer holds after names have changed: signatures, their denials, and AD.
+    /// Removes the data that is not valid after names have changed: signatures, their denials, and
+    /// AD.
     pub fn strip_dnssec(&mut self) {
         self.authentic = false;
         self.records.retain(|row| !matches!(row.rtype, RRSIG | NSEC | NSEC3));
@@ -120,20 +121,21 @@ impl Rows {
 }
 
 impl Data {
-    /// What is behind the names; everything in data without names.
+    /// Returns the bytes after the names, or all bytes if the data has no names.
     pub fn tail(&self) -> &[u8] {
         &self.tail
     }
 }
 
 impl Row {
-    /// A record of the answer section whose `data` has no names that were ever compressed.
+    /// Returns a record of the answer section. Its `data` must not have names that can be
+    /// compressed.
     pub fn new(owner: &[u8], rtype: u16, ttl: u32, data: &[u8]) -> Self {
         let data = Data { tail: data.into(), ..Data::default() };
         Self { section: 0, owner: owner.into(), rtype, ttl, data }
     }
 
-    /// A record of the answer section whose data is the name `target`: CNAME, PTR, NS.
+    /// Returns a record of the answer section whose data is the name `target`: CNAME, PTR, NS.
     pub fn pointing(owner: &[u8], rtype: u16, ttl: u32, target: &[u8]) -> Self {
         let data = Data { names: vec![target.into()], compressible: true, ..Data::default() };
         Self { section: 0, owner: owner.into(), rtype, ttl, data }
@@ -167,11 +169,11 @@ impl Row {
     }
 }
 
-/// `name` in wire form, in its own case.
+/// Returns `name` in wire form, in its own case.
 pub(super) fn wire(name: &Name) -> Box<[u8]> {
     let mut wire = Vec::with_capacity(name.len());
     for label in name.iter() {
-        wire.push(label.len() as u8); // a label has 63 bytes at most
+        wire.push(label.len() as u8); // a label has at most 63 bytes
         wire.extend_from_slice(label);
     }
     wire.push(0);

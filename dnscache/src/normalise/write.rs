@@ -1,8 +1,8 @@
-//! The records of an answer, written as one message whose RRsets can take turns.
+//! Writes the records of an answer as one message whose RRsets can take turns.
 //!
-//! Core. Compresses names (RFC 1035 section 4.1.4) so that a record of an RRset of several records
-//! can be put elsewhere in its set: no data in the set is pointed at, but by owner names behind the
-//! set, and all owners in it are the same bytes. What a record means does not matter here.
+//! Core. Compresses names (RFC 1035 section 4.1.4) so that each record of an RRset can be moved
+//! within its set: only owner names after the set point at data in the set, and all owners in it
+//! are the same bytes. The meaning of a record does not matter here.
 
 use std::collections::HashMap;
 
@@ -13,18 +13,18 @@ use shared::wire::{HEADER_LEN, MESSAGE_MAX, class};
 use super::RRSIG;
 use super::message::Record;
 
-/// A record on its way into a new reply.
+/// A record to be written.
 pub(super) struct Placed<'r, 'm> {
     pub record: &'r Record<'m>,
     /// Index of its section.
     pub section: usize,
-    /// The TTL it is written with.
+    /// The TTL to write.
     pub ttl: u32,
 }
 
-/// A reply.
+/// A written reply.
 pub(super) struct Written {
-    /// Its header is zero but for the counts.
+    /// The message. Its header is zero except for the counts.
     pub bytes: Vec<u8>,
     /// Whether its RRsets can take turns.
     pub takes_turns: bool,
@@ -32,8 +32,8 @@ pub(super) struct Written {
 
 /// Returns a reply to the question `name` and `qtype` with `records`, their names compressed.
 ///
-/// If RRsets that can take turns make it longer than any message, they are written as short as
-/// possible instead. `None` if that is too long as well.
+/// If it would be too long with RRsets that can take turns, it is written as short as possible
+/// instead. `None` if that is too long as well.
 pub(super) fn write(name: &Name, qtype: u16, records: &[Placed<'_, '_>]) -> Option<Written> {
     [true, false].into_iter().find_map(|takes_turns| {
         let writer = Writer::new(name, qtype, takes_turns);
@@ -46,11 +46,11 @@ struct Writer<'r> {
     bytes: Vec<u8>,
     takes_turns: bool,
     question: &'r Name,
-    /// Ends of names that later names may end with.
+    /// Ends of names to which later names can point.
     suffixes: Vec<Suffix<'r>>,
-    /// Names in the data of RRsets of several records: owner names may point at them as a whole.
+    /// Names in the data of RRsets of several records. An owner name can point only at a whole one.
     targets: HashMap<&'r Name, usize, RandomState>,
-    /// The last owner, and what later records point at.
+    /// The last owner, and the offset to which later records point.
     last: (&'r Name, usize),
 }
 
@@ -64,9 +64,9 @@ struct Suffix<'r> {
 /// How a name is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Style {
-    /// It may end in a pointer.
+    /// Whether it can end in a pointer.
     compressed: bool,
-    /// Later names may point at it.
+    /// Whether later names can point at it.
     lasting: bool,
 }
 
@@ -87,7 +87,7 @@ impl<'r> Writer<'r> {
         writer
     }
 
-    /// Writes the records and the counts; `None` if that is longer than any message.
+    /// Writes the records and the counts; `None` if the message would be too long.
     fn write(mut self, records: &'r [Placed<'r, '_>]) -> Option<Vec<u8>> {
         let mut counts = [0_u16; 3];
         for (index, placed) in records.iter().enumerate() {
@@ -131,7 +131,8 @@ impl<'r> Writer<'r> {
         self.last = (owner, at);
     }
 
-    /// Writes the length and the data of `record`, which is one of several of its RRset or not.
+    /// Writes the length and the data of `record`. `in_set` is set if its RRset has several
+    /// records.
     fn data(&mut self, record: &'r Record<'_>, in_set: bool) {
         let start = self.bytes.len();
         let data = &record.data;
@@ -145,11 +146,11 @@ impl<'r> Writer<'r> {
             }
         }
         self.bytes.extend(data.tail);
-        let len = (self.bytes.len() - start - 2) as u16; // too long a reply is given up
+        let len = (self.bytes.len() - start - 2) as u16; // a reply that is too long is dropped
         self.bytes[start..start + 2].copy_from_slice(&len.to_be_bytes());
     }
 
-    /// Writes `name`; returns where it is, for others to point at.
+    /// Writes `name`. Returns its offset, for later pointers.
     fn name(&mut self, name: &'r Name, style: Style) -> usize {
         let start = self.bytes.len();
         for (skipped, label) in name.iter().enumerate() {
@@ -163,14 +164,15 @@ impl<'r> Writer<'r> {
             if style.lasting && at <= POINTER_MAX && self.suffixes.len() < SUFFIXES_MAX {
                 self.suffixes.push(Suffix { name, skipped, at });
             }
-            self.bytes.push(label.len() as u8); // a label has 63 bytes at most
+            self.bytes.push(label.len() as u8); // a label has at most 63 bytes
             self.bytes.extend(label);
         }
         self.bytes.push(0);
         start
     }
 
-    /// Where `name` without its first `skipped` labels is written already, letter for letter.
+    /// Returns the offset at which `name` without its first `skipped` labels is written, in the
+    /// same case.
     fn find(&self, name: &Name, skipped: usize) -> Option<usize> {
         let labels = |name: &'r Name, skipped: usize| name.iter().len() - skipped;
         let len = name.iter().len() - skipped;
@@ -186,7 +188,7 @@ impl<'r> Writer<'r> {
     }
 }
 
-/// Whether both are of one RRset whose records take turns.
+/// Returns whether both belong to one RRset whose records take turns.
 fn is_one(one: &Placed<'_, '_>, other: &Placed<'_, '_>) -> bool {
     one.section == other.section
         && one.record.rtype == other.record.rtype
@@ -198,7 +200,7 @@ fn is_one(one: &Placed<'_, '_>, other: &Placed<'_, '_>) -> bool {
 const POINTER: u16 = 0xc000;
 /// The furthest offset a pointer reaches.
 const POINTER_MAX: usize = 0x3fff;
-/// Ends of names that are remembered: bounds the time for a name.
+/// Ends of names that are remembered. Bounds the time for a name.
 const SUFFIXES_MAX: usize = 64;
 /// Ends of names in an answer of a few records.
 const SUFFIXES_TYPICAL: usize = 12;

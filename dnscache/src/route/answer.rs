@@ -1,4 +1,4 @@
-//! Names that no server is asked about, and limits of lifetimes below a domain: `--answer` and
+//! Names about which no server is asked, and limits of lifetimes below a domain: `--answer` and
 //! `--zone-ttl`.
 //!
 //! Core.
@@ -15,7 +15,7 @@ use crate::lifetime::Limits;
 /// One `--answer`: `[/DOMAIN/.../]SERVFAIL|REFUSED`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerFlag {
-    /// The suffixes it is about, in wire form and lower case. None: it is about everything that no
+    /// The suffixes, in lower-case wire form. If empty, the flag applies to all names that no
     /// suffix routes.
     pub domains: Vec<Box<[u8]>>,
     /// The response code.
@@ -46,9 +46,9 @@ impl FromStr for AnswerFlag {
 pub struct ZoneTtlFlag {
     /// The suffixes it is about, in wire form and lower case.
     pub domains: Vec<Box<[u8]>>,
-    /// TTLs above this are lowered, in seconds.
+    /// TTLs above this many seconds are lowered.
     pub ttl_max: u32,
-    /// Denials are kept no longer than this, in seconds.
+    /// Denials are cached for at most this many seconds.
     pub negative_max: u32,
 }
 
@@ -73,7 +73,7 @@ impl FromStr for ZoneTtlFlag {
     }
 }
 
-/// `/DOMAIN/.../REST` in its domains and the rest; `None` if a domain is not one.
+/// Splits `/DOMAIN/.../REST` into its domains and the rest; `None` if a domain is not valid.
 fn split(text: &str) -> Option<(Vec<Box<[u8]>>, &str)> {
     let Some(rest) = text.strip_prefix('/') else { return Some((Vec::new(), text)) };
     let (domains, rest) = rest.rsplit_once('/')?;
@@ -82,7 +82,8 @@ fn split(text: &str) -> Option<(Vec<Box<[u8]>>, &str)> {
 }
 
 impl Routes {
-    /// Adds names that no server is asked about, unless servers are named for the same domain.
+    /// Adds names about which no server is asked, unless servers are configured for the same
+    /// domain.
     #[must_use]
     pub fn with_answers(mut self, answers: &[AnswerFlag]) -> Self {
         for AnswerFlag { domains, rcode } in answers {
@@ -107,12 +108,12 @@ impl Routes {
         self
     }
 
-    /// The limits of lifetimes of `name`, in wire form and lower case.
+    /// Returns the limits of lifetimes of `name`, in lower-case wire form.
     pub fn limits(&self, name: &[u8]) -> &Limits {
         self.lifetimes.of(name)
     }
 
-    /// The suffixes that no server is asked about in one of the two alone, and those whose
+    /// Returns the suffixes about which no server is asked in only one of the two, and those whose
     /// lifetimes have other limits.
     pub fn changed(&self, after: &Self) -> Vec<Box<[u8]>> {
         let code = |routes: &Self, suffix: &[u8]| match routes.suffixes.get(suffix) {
@@ -127,7 +128,7 @@ impl Routes {
         changed
     }
 
-    /// Who answers for what no suffix routes.
+    /// Returns the route of names that no suffix routes.
     pub(super) fn otherwise<'a>(&self) -> Route<'a> {
         let local = |code| Route::Local(Local { zone: ROOT, kind: Kind::Code(code) });
         self.otherwise.map_or(Route::Group(DEFAULT), local)
@@ -135,7 +136,8 @@ impl Routes {
 }
 
 impl PartialEq for Routes {
-    /// Whether the same servers are asked about the same names, and answers live as long.
+    /// Returns whether the same servers are asked about the same names, and answers have the same
+    /// limits.
     fn eq(&self, other: &Self) -> bool {
         self.groups == other.groups
             && self.suffixes == other.suffixes
@@ -147,21 +149,22 @@ impl PartialEq for Routes {
 /// The limits of lifetimes, by domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
-    /// Of names that no domain below has.
+    /// The limits of names outside all zones below.
     whole: Limits,
     /// By suffix in wire form, the longest first.
     zones: Vec<(Box<[u8]>, Limits)>,
 }
 
 impl Default for Lifetimes {
-    /// A day for answers, five minutes for denials: the defaults of the flags.
+    /// Returns the defaults of the flags: a day for answers, five minutes for denials.
     fn default() -> Self {
         Self::new(Limits { ttl_min: 0, ttl_max: 86_400, negative_max: 300 }, &[])
     }
 }
 
 impl Lifetimes {
-    /// The limits `whole`, but for the domains of `flags`; of those for one domain the last counts.
+    /// Returns the limits `whole`, except for the domains of `flags`. If a domain has several
+    /// flags, the last counts.
     pub fn new(whole: Limits, flags: &[ZoneTtlFlag]) -> Self {
         let mut zones: Vec<(Box<[u8]>, Limits)> = Vec::new();
         for flag in flags {
@@ -176,13 +179,13 @@ impl Lifetimes {
         Self { whole, zones }
     }
 
-    /// The limits of `name`, in wire form and lower case.
+    /// Returns the limits of `name`, in lower-case wire form.
     pub fn of(&self, name: &[u8]) -> &Limits {
         let zone = self.zones.iter().find(|(zone, _)| is_within(name, zone));
         zone.map_or(&self.whole, |(_, limits)| limits)
     }
 
-    /// The domains whose limits are others in `after`; the root if those of all names are.
+    /// Returns the domains whose limits differ in `after`; the root if those of all names do.
     pub fn changed(&self, after: &Self) -> Vec<Box<[u8]>> {
         if self.whole != after.whole {
             return vec![ROOT.into()];
@@ -193,14 +196,14 @@ impl Lifetimes {
     }
 }
 
-/// Whether `name` is `zone` or below it, both in wire form and lower case.
+/// Returns whether `name` is `zone` or below it, both in lower-case wire form.
 fn is_within(name: &[u8], zone: &[u8]) -> bool {
     with_ancestors(name).any(|it| it == zone)
 }
 
-/// As `--max-ttl`.
+/// The maximum of `--max-ttl`.
 const TTL_MAX: u32 = 604_800;
-/// As `--negative-ttl`.
+/// The maximum of `--negative-ttl`.
 const NEGATIVE_MAX: u32 = 10_800;
 
 #[cfg(test)]

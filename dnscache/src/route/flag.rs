@@ -1,6 +1,6 @@
-//! The texts that routes are written in: dnsmasq's `--server` and resolv.conf.
+//! Parses the texts that define routes: dnsmasq's `--server` and resolv.conf.
 //!
-//! Core. Text in, values out; knows no file.
+//! Core. Text in, values out; opens no files.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -17,49 +17,49 @@ use crate::changes::{Host, Source, canonical};
 /// `/DOMAIN/.../HOST[#PORT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerFlag {
-    /// The suffixes it is about, in wire form and lower case; an empty one is about names of one
-    /// label. None: it is about everything that no suffix routes.
+    /// The suffixes, in lower-case wire form. An empty suffix applies to names of one label.
+    /// Without suffixes, the flag applies to all names that no suffix routes.
     pub domains: Vec<Box<[u8]>>,
-    /// Who is asked.
+    /// The server to ask.
     pub target: Target,
     /// The server is kubedns: it runs in this pod, or dnscache follows its changes. See
     /// [`ServerFlag::mark`].
     pub is_kubedns: bool,
 }
 
-/// What a rule's names lead to.
+/// Where the names of a flag are answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// This server.
     Server(Server),
-    /// `#`: whoever is asked about everything else.
+    /// `#`: the servers for all other names.
     Default,
-    /// Nothing: nobody is asked, what is not known here does not exist.
+    /// Empty: no server is asked, and names that are unknown here do not exist.
     Local,
 }
 
-/// Why a text is no `--server`.
+/// Why a text is not a valid `--server`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FlagError {
-    /// There is a slash in front and none behind the domains.
+    /// It begins with a slash, but has no slash after the domains.
     #[error("expected a / behind the last domain, such as /corp.example/10.0.0.1")]
     Open,
-    /// What is between slashes is not a domain.
+    /// A text between slashes is not a domain.
     #[error(
         "{0:?} is not a domain name, expected labels of 1 to 63 letters, digits, '-' or '_': \
          /corp.example/10.0.0.1"
     )]
     Domain(String),
-    /// What follows @ is not an address of the server's family.
+    /// The text after @ is not an address of the server's family.
     #[error(
         "{0:?} is not allowed after @, expected an address of this machine to send from, in the \
          server's family"
     )]
     Source(String),
-    /// What follows @ is not the name of a TLS server.
+    /// The text after @ is not the name of a TLS server.
     #[error("{0:?} is not allowed after @, expected the host name in the server's certificate")]
     TlsName(String),
-    /// The port is no number from 1 to 65535.
+    /// The port is not a number from 1 to 65535.
     #[error("port {0:?} is not allowed, expected 1 to 65535")]
     Port(String),
     /// The address is not valid. Host names need domains.
@@ -68,7 +68,7 @@ pub enum FlagError {
          as 10.0.0.1, fd00::1#5353, tls://9.9.9.9@dns.quad9.net or /a.example/#"
     )]
     Address,
-    /// The address is one that no DNS server can have, or its interface is missing.
+    /// A DNS server cannot have this address, or its interface is missing.
     #[error(transparent)]
     Server(AddressError),
 }
@@ -183,7 +183,7 @@ fn server(text: &str, interfaces: Interfaces<'_>) -> Result<Server, FlagError> {
     }
 }
 
-/// Parses `ADDR[#PORT]`; `ADDR:PORT` is understood too. `default` is the port if there is none.
+/// Parses `ADDR[#PORT]` or `ADDR:PORT`. `default` is the port if there is none.
 fn address(text: &str, default: u16, interfaces: Interfaces<'_>) -> Result<SocketAddr, FlagError> {
     let address = match text.split_once('#') {
         None => server_address(text, default, interfaces),
@@ -199,7 +199,8 @@ fn address(text: &str, default: u16, interfaces: Interfaces<'_>) -> Result<Socke
     })
 }
 
-/// A domain of printable ASCII labels as a name in wire form and lower case; the root is none.
+/// Returns a domain of printable ASCII labels as a name in lower-case wire form; `None` for the
+/// root.
 pub fn wire(text: &str) -> Option<Box<[u8]>> {
     let text = text.strip_suffix('.').unwrap_or(text);
     let mut name = Vec::with_capacity(text.len() + 2);
@@ -215,17 +216,17 @@ pub fn wire(text: &str) -> Option<Box<[u8]>> {
     (name.len() <= NAME_MAX).then(|| name.into())
 }
 
-/// What a resolv.conf says about servers.
+/// The servers in a resolv.conf.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolv {
     /// The servers, in its order.
     pub servers: Vec<SocketAddr>,
-    /// Lines that cannot be used: their number, themselves and why.
+    /// Lines that cannot be used: number, text and reason.
     pub refused: Vec<String>,
 }
 
-/// Reads a resolv.conf. Lines about other things than servers are passed over; a line that is about
-/// nothing known is refused, because it is most likely a mistyped `nameserver`.
+/// Parses a resolv.conf. Lines with other known keywords are ignored. A line with an unknown
+/// keyword is refused, because it probably is a mistyped `nameserver`.
 pub fn resolv_conf(text: &str, interfaces: Interfaces<'_>) -> Resolv {
     let mut resolv = Resolv::default();
     for (index, line) in text.lines().enumerate() {
@@ -255,7 +256,7 @@ pub fn resolv_conf(text: &str, interfaces: Interfaces<'_>) -> Resolv {
 }
 
 /// The keywords of resolv.conf(5) beside `nameserver`, and those of other systems that resolvers on
-/// Linux pass over.
+/// Linux ignore.
 const KEYWORDS: [&str; 9] = [
     "domain",
     "search",
@@ -267,7 +268,7 @@ const KEYWORDS: [&str; 9] = [
     "port",
     "search_order",
 ];
-/// How servers are asked that are not asked over UDP first.
+/// The schemes of servers that are not asked over UDP first.
 const SCHEMES: [(&str, Transport); 2] =
     [("tcp://", Transport::Tcp), ("tls://", Transport::Tls(None))];
 /// The port of DNS over TLS (RFC 7858 section 3.1).

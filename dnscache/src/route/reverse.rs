@@ -1,17 +1,17 @@
-//! Reverse names and the pod: kubedns is asked about every address first, and others only after it.
+//! Reverse names: kubedns is asked about every address first, and other servers only after it.
 //!
-//! Core. Knows names alone: which addresses are the cluster's is for kubedns to decide, and it
-//! refuses to answer for the others.
+//! Core. Works on names alone: kubedns decides which addresses are the cluster's, and refuses to
+//! answer for the others.
 
 use shared::{prefix, reverse};
 
 use super::Route;
 
-/// Who is asked about a reverse name after the servers in the pod.
+/// The route of a reverse name after the servers in the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beyond<'a> {
-    /// The stub domain that covers the name, else the upstreams. [`Route::Local`] if a flag says
-    /// that nobody is asked.
+    /// The stub domain that covers the name, otherwise the upstreams. [`Route::Local`] if a flag
+    /// forbids to ask a server.
     pub route: Route<'a>,
     /// What makes the servers in the pod give way.
     pub after: After,
@@ -20,27 +20,27 @@ pub struct Beyond<'a> {
 /// What makes the servers in the pod give way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
-    /// REFUSED alone: the address may be the cluster's, and then its name must not leave the pod.
+    /// REFUSED alone. The address may be the cluster's, so its name must not leave the pod.
     Refused,
-    /// REFUSED and every failure, an answer of SERVFAIL included. The name stands for global
-    /// addresses only, which have an owner outside. If Pods have some of them after all, kubedns
-    /// announces these names once it is back, and they are asked for again.
+    /// REFUSED and every failure, including an answer of SERVFAIL. The name covers only global
+    /// addresses, which have an owner outside. If Pods have some of them, kubedns announces these
+    /// names once it is back, and they are asked for again.
     Failure,
 }
 
 impl After {
-    /// What must happen before others than the servers in the pod are asked about `name`, in wire
-    /// form and lower case. `None` if it is not a reverse name.
+    /// Returns the replies after which other servers can be asked about `name`, in lower-case wire
+    /// form. `None` if it is not a reverse name.
     pub fn of(name: &[u8]) -> Option<Self> {
         let (first, last) = reverse::parse(name)?.range();
         Some(if prefix::is_global(first, last) { Self::Failure } else { Self::Refused })
     }
 }
 
-/// Whether `name`, in wire form and lower case, is a reverse name.
+/// Returns whether `name`, in lower-case wire form, is a reverse name.
 pub fn is_reverse(name: &[u8]) -> bool {
     let Some(zone) = ZONES.iter().find(|zone| name.ends_with(zone)) else { return false };
-    // It may be the end of a label.
+    // The suffix must begin at a label.
     let (start, mut at) = (name.len() - zone.len(), 0);
     while at < start {
         at += 1 + usize::from(name[at]);

@@ -1,6 +1,7 @@
-//! Names that are nobody's business outside the pod, and what is answered for them.
+//! Special names that are never asked about outside the pod, and their answers.
 //!
-//! Core. Knows the lists of the RFCs; does not know which of the names are routed after all.
+//! Core. Holds the lists of the RFCs. The routes decide which of the names are asked about after
+//! all.
 
 use shared::wire::{
     ErrorCode, HEADER_LEN, Owner, Query, Reply, Section, labels, rcode, rtype, with_ancestors,
@@ -8,27 +9,27 @@ use shared::wire::{
 
 use super::flag::wire;
 
-/// A name answered here.
+/// A name that dnscache answers itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Local<'a> {
-    /// The suffix it is answered for, in wire form.
+    /// The suffix that defines the answer, in wire form.
     pub zone: &'a [u8],
-    /// What is answered.
+    /// The kind of answer.
     pub kind: Kind,
 }
 
-/// What is answered for a suffix.
+/// The kind of answer for a suffix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Neither it nor anything below it exists.
+    /// Neither it nor any name below it exists.
     Absent,
-    /// An empty zone: it exists, and nothing below it does (RFC 6303 section 3).
+    /// An empty zone: it exists, but no name below it does (RFC 6303 section 3).
     Empty,
-    /// The same, of addresses that networks use for themselves: those next to the cluster too,
-    /// which is why their names may leave a pod that knows which are the cluster's.
+    /// An empty zone of private addresses. Networks next to the cluster use such addresses too, so
+    /// these names can leave a pod in which kubedns answers for the cluster's addresses.
     Private,
-    /// Names of one more label do not exist: they are multicast DNS's (RFC 6762 section 22.1).
-    /// Deeper ones may be those of a network that uses the domain for its own names.
+    /// Names of one more label do not exist, because they belong to multicast DNS (RFC 6762 section
+    /// 22.1). Deeper names can belong to a network that uses the domain for its own names.
     Multicast,
     /// Every name has the loopback addresses (RFC 6761 section 6.3).
     Loopback,
@@ -37,10 +38,10 @@ pub enum Kind {
 }
 
 impl Local<'_> {
-    /// Writes the reply to `query`, whose name is the zone's or below it.
+    /// Writes the reply to `query`, whose name must be the zone or below it.
     ///
-    /// An empty zone has SOA and NS records of its own (RFC 6303 section 3). What does not exist is
-    /// denied with the SOA of a zone above it, because a name with an SOA exists.
+    /// An empty zone has its own SOA and NS records (RFC 6303 section 3). A name that does not
+    /// exist is denied with the SOA of a zone above it, because a name with an SOA exists.
     pub fn answer(&self, query: &Query<'_>, reply: &mut Reply<'_>) {
         reply.set_recursion_available(true);
         if let Kind::Code(code) = self.kind {
@@ -65,9 +66,8 @@ impl Local<'_> {
             (_, rtype::SOA) if is_apex && exists => &soa,
             (_, rtype::NS) if is_apex && exists => &[zone],
             _ => {
-                // An SOA fits the smallest reply unless both names are near their limit: sent
-                // without, then, which only means that nobody keeps the answer (RFC 2308 section
-                // 5).
+                // An SOA fits the smallest reply unless both names are near their limit. It is then
+                // omitted, which only means that the answer is not cached (RFC 2308 section 5).
                 let owner = Owner::At((HEADER_LEN + query.name().len() - zone.len()) as u16);
                 reply.push(Section::Authority, owner, rtype::SOA, TTL_SECS, &soa);
                 return;
@@ -80,12 +80,12 @@ impl Local<'_> {
     }
 }
 
-/// The name above `name`; the root is above itself.
+/// Returns the name above `name`; the root is above itself.
 fn parent(name: &[u8]) -> &[u8] {
     with_ancestors(name).nth(1).unwrap_or(name)
 }
 
-/// The zones of the lists in wire form.
+/// Returns the zones of the lists in wire form.
 pub(super) fn zones() -> impl Iterator<Item = (Box<[u8]>, Kind)> {
     let shared_space = (64..=127).map(|second| format!("{second}.100.in-addr.arpa"));
     let private = (16..=31).map(|second| format!("{second}.172.in-addr.arpa"));
@@ -105,8 +105,8 @@ pub(super) fn zones() -> impl Iterator<Item = (Box<[u8]>, Kind)> {
         .map(|(zone, kind)| (wire(&zone).expect("the lists hold domain names"), kind))
 }
 
-/// A name in wire form as text without the last dot; bytes that are no letters, digits, `-` or `_`
-/// as `\DDD` (RFC 1035 section 5.1).
+/// Returns a name in wire form as text without the last dot. Bytes that are not letters, digits,
+/// `-`, `_` or `*` are written as `\DDD` (RFC 1035 section 5.1).
 pub fn text(name: &[u8]) -> String {
     let mut text = String::new();
     for label in labels(name) {
@@ -124,15 +124,16 @@ pub fn text(name: &[u8]) -> String {
     text
 }
 
-/// `nobody.invalid.`: whom to write to about an empty zone (RFC 6303 section 3).
+/// `nobody.invalid.`: the contact of an empty zone (RFC 6303 section 3).
 const NOBODY: &[u8] = b"\x06nobody\x07invalid\x00";
-/// How long clients may keep what is said here, in seconds: routes change with the configuration.
+/// How long clients can cache these answers, in seconds. Routes change with the configuration.
 const TTL_SECS: u32 = 300;
-/// Suffixes that do not exist outside, and that nobody there may be asked about.
+/// Suffixes that do not exist outside, and about which servers there must not be asked.
 ///
-/// Not `test`, against RFC 6761 section 6.2: those who use it have a server for it, often the same
-/// that they ask for everything else. Not the addresses of documentation, against RFC 6303 sections
-/// 4.2 and 4.6: nobody has them, and Kubernetes' e2e tests ask an upstream of theirs about them.
+/// `test` is not included, against RFC 6761 section 6.2: its users have a server for it, often the
+/// one for all other names. The addresses of documentation are not included, against RFC 6303
+/// sections 4.2 and 4.6: they have no owner, and Kubernetes' e2e tests ask an upstream of their own
+/// about them.
 const ABSENT: [&str; 6] = [
     // RFC 6761 section 6.4, RFC 7686, RFC 9476.
     "invalid",
@@ -141,11 +142,11 @@ const ABSENT: [&str; 6] = [
     // RFC 9031 section 9.3, RFC 9140 section 5.1: names of protocols, never of hosts.
     "6tisch.arpa",
     "eap-noob.arpa",
-    // Ours: where nobody serves it, nobody outside may be asked about it either.
+    // dnscache's own: if it is not routed, servers outside must not be asked about it either.
     "cluster.local",
 ];
 
-/// Zones that exist outside and are empty, beside ranges of them.
+/// Zones that exist outside and are empty, except for ranges of zones.
 const EMPTY: [&str; 11] = [
     // RFC 8375, RFC 9462 section 6.4, RFC 9665 section 10.
     "home.arpa",
@@ -163,7 +164,7 @@ const EMPTY: [&str; 11] = [
     "b.e.f.ip6.arpa",
 ];
 
-/// Reverse zones of private addresses (RFC 6303 sections 4.1 and 4.4), beside 172.16.0.0/12 and
+/// Reverse zones of private addresses (RFC 6303 sections 4.1 and 4.4), except 172.16.0.0/12 and
 /// 100.64.0.0/10 (RFC 7793), which are ranges of zones.
 const PRIVATE: [&str; 3] = ["10.in-addr.arpa", "168.192.in-addr.arpa", "d.f.ip6.arpa"];
 
@@ -189,7 +190,7 @@ mod tests {
         Message::from_vec(&out[..len]).unwrap()
     }
 
-    /// Every type at the name of every zone and below it: what exists there.
+    /// Asks every type at the name of every zone and below it.
     #[test]
     fn every_local_zone_answers_every_type() {
         const TYPES: [u16; 8] = [

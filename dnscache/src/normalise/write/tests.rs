@@ -1,5 +1,5 @@
-//! Every record of an RRset is first equally often, whatever its type, the way to it and the IDs of
-//! the client: the whole way from an upstream's reply to a client's, by tables.
+//! Every record of an RRset must be first equally often, for every type, every chain of aliases and
+//! all IDs of a client. Tested by tables from an upstream's reply to a client's reply.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -69,7 +69,7 @@ fn said(rtype: RecordType, count: u16, aliases: usize) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
-/// A cache that holds what `said` answers, asked again and again.
+/// A cache that holds the answer of `said`, asked again and again.
 struct World {
     cache: Cache,
     question: Vec<u8>,
@@ -116,7 +116,7 @@ fn decoded(reply: &[u8]) -> Message {
     Message::from_vec(reply).unwrap()
 }
 
-/// The data of the answers behind `aliases`, as it is in the message.
+/// Returns the data of the answers after `aliases`, as in the message.
 fn answers(reply: &[u8], aliases: usize) -> Vec<&[u8]> {
     let number = |at: usize| usize::from(u16::from_be_bytes([reply[at], reply[at + 1]]));
     let mut at = name_end(reply, HEADER_LEN).unwrap() + 4;
@@ -188,7 +188,7 @@ fn each_record_is_first_equally_often() {
         for (count, aliases, owned) in [(2, 0, false), (15, 0, true), (5, 1, false), (4, 2, true)] {
             let said = said(rtype, count, aliases);
             let expected = decoded(&said);
-            // All patterns for one row of each type: they have nothing to do with its records.
+            // One row of each type gets all patterns, because they are independent of its records.
             let patterns = if count == 15 { PATTERNS.len() } else { 1 };
             for (pattern, id) in PATTERNS.into_iter().take(patterns) {
                 let what = format!("{rtype} {count} {aliases} {owned} {pattern}");
@@ -205,7 +205,7 @@ fn each_record_is_first_equally_often() {
                         assert_eq!(sorted(&reply.additionals), sorted(additionals), "{what}");
                     }
                 }
-                // A client may look at every other reply only.
+                // A client may use only every other reply.
                 for firsts in firsts {
                     check_shares(&firsts, count, pattern == "random", &what);
                 }
@@ -242,7 +242,7 @@ fn a_reply_that_is_cut_shows_each_record_equally_often() {
 
 #[test]
 fn an_owner_that_is_written_out_stays_in_front() {
-    // The alias leads to a name in other letters, so that nothing can be pointed at.
+    // The target of the alias has other letter case, so that pointers are impossible.
     let mut message = Message::from_vec(&said(RecordType::TXT, 3, 1)).unwrap();
     for record in &mut message.answers[1..] {
         record.name = name("LB0.CDN.net.");
