@@ -1,26 +1,26 @@
-//! Questions about the server itself, class CHAOS, answered as dnsmasq answers them: tools read
+//! Answers questions about the server itself, class CHAOS, as dnsmasq does, because tools query
 //! these names.
 //!
-//! Core. Knows the names and how numbers are written; the numbers come in.
+//! Core. Maps the names and formats the numbers, which are passed in.
 
 use shared::wire::{Query, Reply, class, rtype};
 
-/// What the names are answered from.
+/// The numbers for the names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// Answers from the cache: `hits.bind`.
     pub hits: u64,
-    /// Questions asked elsewhere: `misses.bind`.
+    /// Questions that were sent to upstreams: `misses.bind`.
     pub misses: u64,
     /// Entries stored: `insertions.bind`.
     pub insertions: u64,
-    /// Entries that gave way before their time: `evictions.bind`.
+    /// Entries evicted before they expired: `evictions.bind`.
     pub evictions: u64,
     /// The bound of the cache in entries: `cachesize.bind`.
     pub cache_size: u64,
 }
 
-/// Which figure a name in wire form and lower case asks for.
+/// The figure for a name in lower-case wire form.
 #[derive(Clone, Copy, Debug)]
 pub enum Name {
     /// A number.
@@ -31,7 +31,7 @@ pub enum Name {
     Version,
 }
 
-/// The figure that `name` stands for; nothing where it stands for none.
+/// Returns the figure for `name`; `None` if the name is unknown.
 pub fn name(name: &[u8]) -> Option<Name> {
     let first = name.strip_suffix(b"\x04bind\0")?;
     Some(match first {
@@ -46,8 +46,8 @@ pub fn name(name: &[u8]) -> Option<Name> {
     })
 }
 
-/// Answers `query` with `texts`, each a string of one TXT record of TTL 0; other types than TXT get
-/// no record.
+/// Answers `query` with `texts`, each a string of one TXT record of TTL 0. Queries for types other
+/// than TXT get no record.
 pub fn answer(query: &Query<'_>, texts: &[&str], reply: &mut Reply<'_>) {
     if !matches!(query.qtype, rtype::TXT | rtype::ANY) {
         return;

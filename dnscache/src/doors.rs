@@ -1,6 +1,6 @@
-//! Who is let in, and which answers are let through.
+//! The clients that are allowed, and the answers that are passed on.
 //!
-//! Core. Knows addresses; does not know routes, sockets or the cache.
+//! Core. Works on addresses, without routes, sockets or the cache.
 
 mod allow;
 mod cookie;

@@ -1,23 +1,24 @@
-//! Which reasons of an upstream's failure clients get: Extended DNS Errors (RFC 8914).
+//! Selects the reasons of an upstream's failure that clients get: Extended DNS Errors (RFC 8914).
 //!
-//! Core. Reads the options of an OPT record; does not know which server sent it.
+//! Core. Parses the options of an OPT record, independent of the server that sent it.
 
 use shared::wire::ErrorCode;
 
-/// Why an upstream failed, in its own words as far as they are passed on.
+/// Why an upstream failed, as far as its reason is passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reason<'m> {
-    /// What clients get.
+    /// The code for clients.
     pub code: ErrorCode,
-    /// The upstream's own text; `None` if it has none, or if it is not to be trusted.
+    /// The upstream's own text; `None` if it has none, or if it must not be trusted.
     pub text: Option<&'m str>,
 }
 
-/// Returns the first reason in `options`, the data of an OPT record, that is passed on to clients;
-/// `None` if there is none.
+/// Returns the first reason in `options`, the data of an OPT record, that should be passed on to
+/// clients, or `None`.
 ///
-/// Of servers `in_pod` every code that we know is passed on, with its text. Of others it is the
-/// codes of [`PASSED_ON`] without text: RFC 8914 section 6 warns that nothing protects it.
+/// From servers `in_pod`, every code in [`KNOWN`] is passed on with its text. From other servers,
+/// only the codes of [`PASSED_ON`] are, without text: RFC 8914 section 6 warns that the option is
+/// not protected.
 pub fn reason(options: &[u8], in_pod: bool) -> Option<Reason<'_>> {
     let codes: &[ErrorCode] = if in_pod { &KNOWN } else { &PASSED_ON };
     self::options(options).filter(|(option, _)| *option == EXTENDED_ERROR).find_map(|(_, value)| {
@@ -28,7 +29,8 @@ pub fn reason(options: &[u8], in_pod: bool) -> Option<Reason<'_>> {
     })
 }
 
-/// The options of an OPT record by number, up to the first that is broken (RFC 6891 section 6.1.2).
+/// Returns the options of an OPT record by number, up to the first malformed one (RFC 6891 section
+/// 6.1.2).
 fn options(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let (&[c1, c0, l1, l0], tail) = rest.split_first_chunk()?;
@@ -38,15 +40,15 @@ fn options(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// EXTRA-TEXT, if there is any that can be shown.
+/// Returns EXTRA-TEXT, if there is any that can be shown.
 fn text_of(bytes: &[u8]) -> Option<&str> {
-    // Some senders end it with a zero (RFC 8914 section 2).
+    // Some senders append a zero (RFC 8914 section 2).
     let text = std::str::from_utf8(bytes).ok()?.trim_end_matches('\0');
     (!text.is_empty() && !text.contains(char::is_control)).then_some(text)
 }
 
-/// Codes of servers outside the pod that help the client: what is wrong with the name (6 to 9), who
-/// keeps it from being answered (15 to 18), and how the upstream fares (3, 14, 22, 23).
+/// Codes of servers outside the pod that help the client: problems of the name (6 to 9), policies
+/// that block the answer (15 to 18), and the state of the upstream (3, 14, 22, 23).
 pub const PASSED_ON: [ErrorCode; 12] = [
     ErrorCode::StaleAnswer,
     ErrorCode::DnssecBogus,

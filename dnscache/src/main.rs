@@ -1,4 +1,4 @@
-//! The dnscache program: reads flags, starts the log, runs until told to stop.
+//! The dnscache program: reads flags, starts the log, runs until it gets a signal to stop.
 
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     shared::log::exit_code(serve(config))
 }
 
-// UDP has threads of its own: the runtime carries TCP, HTTP and files.
+// UDP has its own threads; the runtime carries TCP, HTTP and files.
 #[tokio::main(worker_threads = 2)]
 async fn serve(config: Config) -> Result<(), Error> {
     let stop = shared::shutdown::signal().map_err(Error::Signal)?;

@@ -1,8 +1,8 @@
-//! Makes the routes anew when what they are made of changes: the configuration directory,
+//! Rebuilds the routes when their sources change: the Corefile, the configuration directory,
 //! resolv.conf.
 //!
-//! Edge. The routes are swapped whole: no query is lost, and what is cached stays, but for names
-//! whose servers changed.
+//! Edge. The routes are replaced as a whole, so no query is lost. Cached answers are kept, except
+//! for names whose servers have changed.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -27,49 +27,49 @@ use crate::cache::Cache;
 use crate::doors::Rebind;
 use crate::route::{self, AnswerFlag, Group, Lifetimes, Resolv, Routes, ServerFlag};
 
-/// The flags that a running program takes over from a changed Corefile.
+/// The flags that a running program can take over from a changed Corefile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Live {
     /// Servers, by domain.
     pub servers: Vec<ServerFlag>,
-    /// Names that no server is asked about.
+    /// Names about which no server is asked.
     pub answers: Vec<AnswerFlag>,
-    /// The file with the servers for everything else.
+    /// The file with the servers for all other names.
     pub resolv_file: PathBuf,
     /// The limits of lifetimes.
     pub lifetimes: Lifetimes,
 }
 
-/// Where the routes come from.
+/// The sources of the routes.
 #[derive(Debug)]
 pub struct Sources {
     /// The flags.
     pub live: watch::Receiver<Live>,
     /// The configuration directory.
     pub directory: watch::Receiver<config_dir::State>,
-    /// The filter of answers, which flags alone set.
+    /// The filter of answers, which only flags set.
     rebind: Option<Arc<Rebind>>,
-    /// The servers that resolv.conf named last; none of them is forgotten while it names no other.
+    /// The last servers in resolv.conf. They are kept while it contains no other.
     servers: Vec<SocketAddr>,
-    /// The resolv.conf that named them.
+    /// The resolv.conf that contained them.
     resolv_file: Option<PathBuf>,
-    /// How the upstreams were found.
+    /// The state of the upstreams.
     pub upstreams: Arc<ArcSwap<Upstreams>>,
 }
 
-/// Who is asked about names that no suffix routes, and what of resolv.conf could not be used.
+/// The servers for names that no suffix routes, and the problems of resolv.conf.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Upstreams {
-    /// How many servers are asked; `None` before the first look, or if no server is to be asked.
+    /// How many servers are asked; `None` before the first look, or if no server should be asked.
     count: Option<usize>,
     /// Lines of resolv.conf that cannot be used, or why it cannot be read, with the file's name.
-    /// Empty if the servers come from elsewhere.
+    /// Empty if the servers have another source.
     refused: Vec<String>,
 }
 
 impl Upstreams {
-    /// The line `upstreams` of `/readyz?verbose`: the program serves the cluster's names all the
-    /// same.
+    /// Returns the line `upstreams` of `/readyz?verbose`. A problem is only a warning, because the
+    /// program can still serve the cluster's names.
     pub fn check(&self) -> Check {
         let nobody = (self.count == Some(0)).then(|| NO_UPSTREAM.to_owned());
         let reasons: Vec<String> = nobody.into_iter().chain(self.refused.clone()).collect();
@@ -80,7 +80,7 @@ impl Upstreams {
     }
 }
 
-/// The metrics of the upstreams found.
+/// The metrics of the upstreams.
 pub struct Metrics(pub Arc<ArcSwap<Upstreams>>);
 
 impl fmt::Debug for Metrics {
@@ -113,7 +113,7 @@ impl Collector for Metrics {
 }
 
 impl Sources {
-    /// Routes from these flags and this directory.
+    /// Returns sources with these flags and this directory.
     pub fn new(live: watch::Receiver<Live>, directory: watch::Receiver<config_dir::State>) -> Self {
         Self {
             live,
@@ -131,7 +131,7 @@ impl Sources {
         self
     }
 
-    /// The routes as the sources are now. What is wrong with the upstreams is logged once.
+    /// Returns the current routes of the sources. Problems of the upstreams are logged once.
     pub fn routes(&mut self) -> Routes {
         let keys = Arc::clone(&self.directory.borrow().keys);
         let Live { servers: flags, answers, resolv_file, lifetimes } = self.live.borrow().clone();
@@ -144,8 +144,8 @@ impl Sources {
             Ok(Resolv { servers, refused }) => (servers, refused),
             Err(reason) => (Vec::new(), vec![reason]),
         };
-        // A file that is away for a moment, or empty while it is written, is no reason to forget
-        // every server.
+        // A file that is missing for a moment, or empty while it is written, must not remove all
+        // servers.
         if !resolv.is_empty() {
             self.servers = resolv;
         } else if refused.is_empty() && !self.servers.is_empty() {
@@ -165,7 +165,7 @@ impl Sources {
         routes
     }
 
-    /// Logs what is new in `upstreams`.
+    /// Logs the changes in `upstreams`.
     fn note(&self, upstreams: Upstreams) {
         let before = self.upstreams.load();
         for reason in upstreams.refused.iter().filter(|reason| !before.refused.contains(reason)) {
@@ -182,8 +182,8 @@ impl Sources {
     }
 }
 
-/// Keeps `routes` as `sources` say until `stopping`; drops from `cache` what other servers answer
-/// for now.
+/// Keeps `routes` in step with `sources` until `stopping`. Removes names from `cache` for which
+/// other servers answer now.
 pub async fn follow(
     mut sources: Sources,
     routes: Arc<ArcSwap<Routes>>,
@@ -212,16 +212,16 @@ pub async fn follow(
                 stopping.cancelled().await;
                 return Ok(());
             },
-            // Looked at, not watched: in a pod it is a mount of one file, whose changes inotify
-            // does not report. Interfaces that its servers name may come and go, too.
+            // Polled, because in a pod it is a mount of one file, whose changes inotify does not
+            // report. The interfaces of its servers can also be added or removed.
             () = sleep(RESOLV_PAUSE) => {}
         }
     }
 }
 
-/// The suffixes whose servers are others in `after`.
+/// Returns the suffixes whose servers are others in `after`.
 fn changed(before: &[Group], after: &[Group]) -> Vec<Box<[u8]>> {
-    // A reverse zone may have two groups: servers in the pod, and those asked after them.
+    // A reverse zone can have two groups: servers in the pod, and those asked after them.
     let servers = |groups: &[Group], suffix: &[u8]| -> Vec<Vec<Server>> {
         let groups = groups.iter().filter(|group| *group.suffix == *suffix);
         groups.map(|group| group.servers.clone()).collect()
@@ -234,20 +234,20 @@ fn changed(before: &[Group], after: &[Group]) -> Vec<Box<[u8]>> {
     suffixes
 }
 
-/// What the resolv.conf at `path` says, or why it cannot be read.
+/// Parses the resolv.conf at `path`, or returns why it cannot be read.
 fn read(path: &Path) -> Result<Resolv, String> {
     let bytes = plain_file::read(path, RESOLV_LEN_MAX)
         .map_err(|error| format!("cannot be read: {error}"))?;
     Ok(route::resolv_conf(&String::from_utf8_lossy(&bytes), &interface::index))
 }
 
-/// Why names outside get SERVFAIL.
+/// The warning that names outside get SERVFAIL.
 const NO_UPSTREAM: &str = "there is no upstream: names that no --server=/DOMAIN/ADDR and no stub \
     domain routes are answered with SERVFAIL; give --server=ADDR, upstreamNameservers or a \
     nameserver line in --resolv-file";
-/// Far more than any resolv.conf has, in bytes.
+/// The maximum of bytes, far more than a resolv.conf has.
 const RESOLV_LEN_MAX: u64 = 1 << 20;
-/// Between two looks at resolv.conf.
+/// The time between two looks at resolv.conf.
 const RESOLV_PAUSE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -298,7 +298,7 @@ mod tests {
         }
     }
 
-    /// Sources with these flags and a resolv.conf at `path`.
+    /// Returns sources with these flags and a resolv.conf at `path`.
     fn sources(flags: &[&str], path: &Path) -> Sources {
         let flags = flags.iter().map(|flag| flag.parse().unwrap()).collect();
         let (directory, _) = config_dir::open(None);
@@ -311,7 +311,7 @@ mod tests {
     fn what_is_wrong_with_upstreams_is_a_warning_and_stops_nothing() {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().join("resolv.conf");
-        // resolv.conf, flags, servers for everything else, what /readyz?verbose says
+        // resolv.conf, flags, servers for all other names, lines of /readyz?verbose
         let rows: [(Option<&str>, &str, usize, &[&str]); 9] = [
             (Some("nameserver 192.0.2.1"), "", 1, &[]),
             (Some("nameserver ::1%lo"), "", 1, &[]),

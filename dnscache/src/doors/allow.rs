@@ -1,7 +1,7 @@
-//! The clients that are answered.
+//! The clients that are allowed to query.
 //!
-//! Core. Asked of each query before the cache, so an address whose first octet decides costs one
-//! look into a table.
+//! Core. Called for each query before the cache, so an address that its first octet decides costs
+//! one look-up in a table.
 
 use std::array;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,7 +10,7 @@ use shared::prefix::{self, Prefix};
 
 use super::INSIDE;
 
-/// The prefixes of the clients that are answered.
+/// The prefixes of the clients that are allowed.
 #[derive(Clone, Debug)]
 pub struct Allowed {
     v4: Family,
@@ -24,17 +24,17 @@ struct Family {
     prefixes: Box<[Prefix]>,
 }
 
-/// What the first octet of an address decides.
+/// What follows from the first octet of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum First {
     Allow,
     Refuse,
-    /// Some addresses that begin so are allowed.
+    /// Some addresses with this octet are allowed.
     Compare,
 }
 
 impl Allowed {
-    /// Allows the clients in `prefixes`; without any, those whose addresses are not on the
+    /// Allows the clients in `prefixes`; if there are none, clients whose addresses are not on the
     /// Internet. The pod itself is always allowed, because healthz probes from there.
     pub fn new(prefixes: &[Prefix]) -> Self {
         let mut all = prefixes.to_vec();
@@ -54,7 +54,7 @@ impl Allowed {
         }
     }
 
-    /// Returns whether `client` is answered. IPv4 written as IPv6 is taken as IPv4.
+    /// Returns whether `client` is allowed. IPv4 written as IPv6 counts as IPv4.
     #[inline]
     pub fn admits(&self, client: IpAddr) -> bool {
         match client.to_canonical() {
@@ -65,7 +65,8 @@ impl Allowed {
 }
 
 impl Family {
-    /// `beginning` is the prefix of all addresses with this first octet.
+    /// Returns the prefixes of one family. `beginning` returns the prefix of all addresses with a
+    /// first octet.
     fn new(prefixes: Vec<Prefix>, beginning: impl Fn(u8) -> Prefix) -> Self {
         let first = |octet: usize| {
             let octet = beginning(octet as u8);
@@ -121,7 +122,7 @@ mod tests {
         check(&[], &["::1"], &["::", "::2", "::a00:1", "1::", "64:ff9b::a00:1"]);
         check(&[], &["fc00::", "fdff::ffff"], &["fbff::", "fe00::"]);
         check(&[], &["fe80::1", "febf::"], &["fe7f::", "fec0::", "ff02::1", "2001:db8::1"]);
-        // A flag takes the place of them all, but the pod itself stays.
+        // A flag replaces them all, but the pod itself is still allowed.
         let pod = ["127.0.0.1", "::1"];
         check(&["192.0.2.0/24"], &["192.0.2.1"], &["192.0.3.1", "10.0.0.1", "127.0.0.2", "fd00::"]);
         check(&["192.0.2.0/24"], &pod, &["::2", "127.0.0.0", "192.0.1.255", "192.168.0.1"]);

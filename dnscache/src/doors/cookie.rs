@@ -1,8 +1,8 @@
 //! The cookies of this server (RFC 7873, RFC 9018).
 //!
-//! Core. A client that sends a cookie gets it back, so that it can discard replies of others who
-//! cannot see its queries. No decision depends on what a client has of our cookie, so it is made
-//! anew for each reply and never verified.
+//! Core. A client that sends a cookie gets it back, so that it can discard replies of attackers who
+//! cannot see its queries. No decision depends on the server cookie of a client, so it is created
+//! for each reply and never verified.
 
 use std::hash::Hasher;
 use std::net::IpAddr;
@@ -26,7 +26,8 @@ impl std::fmt::Debug for Cookies {
 }
 
 impl Cookies {
-    /// Cookies under `secret`, for a machine that booted `booted_secs` seconds after 1970 began.
+    /// Returns cookies under `secret`, for a machine that booted `booted_secs` seconds after 1970
+    /// began.
     pub fn new(secret: [u8; 16], booted_secs: u64) -> Self {
         Self { secret, booted_secs }
     }
@@ -50,7 +51,7 @@ impl Cookies {
     }
 }
 
-/// The one version there is (RFC 9018 section 8.2).
+/// The only version (RFC 9018 section 8.2).
 const VERSION: u8 = 1;
 
 #[cfg(test)]
@@ -63,7 +64,7 @@ mod tests {
     fn cookies_are_those_of_the_examples() {
         let check = |secret: u128, (cookie, client): (u64, &str), secs: u64, server: u128| {
             let expected = [&cookie.to_be_bytes()[..], &server.to_be_bytes()].concat();
-            // The machine may have booted at any time.
+            // The machine can have booted at any time.
             for up in [0, 1, 1_000_000] {
                 let cookies = Cookies::new(secret.to_be_bytes(), secs - up);
                 let now = Moment::default() + Duration::from_secs(up);

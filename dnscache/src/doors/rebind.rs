@@ -1,8 +1,8 @@
-//! Answers from outside with addresses that are inside: DNS rebinding.
+//! Refuses answers from outside with addresses that are inside: DNS rebinding.
 //!
-//! Core. A web page of `evil.example` may talk to whatever address `evil.example` has. If that
-//! becomes an address of the cluster, the page reaches what no stranger should. Knows names and
-//! records; does not know routes.
+//! Core. A web page of `evil.example` can connect to any address of `evil.example`. If that becomes
+//! an address of the cluster, the page can reach internal servers. Works on names and records,
+//! without routes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,7 +13,7 @@ use super::INSIDE;
 use crate::cache::Entry;
 use crate::normalise::Answer;
 
-/// Which answers from outside are refused.
+/// The filter of answers from outside.
 #[derive(Clone, Debug)]
 pub struct Rebind {
     inside: Box<[Prefix]>,
@@ -22,19 +22,19 @@ pub struct Rebind {
 
 impl Rebind {
     /// Refuses addresses that are inside for all names except those at and below `exempt`, which
-    /// are in wire form and lower case.
+    /// are in lower-case wire form.
     pub fn new(exempt: &[Box<[u8]>]) -> Self {
         let texts = INSIDE.into_iter().chain(UNSPECIFIED);
         let parse = |text: &str| prefix::parse(text).expect("the literals are prefixes");
         Self { inside: texts.map(parse).collect(), exempt: exempt.into() }
     }
 
-    /// Returns `answer` to a question about `name`, in wire form and lower case, made of `replies`:
-    /// each answers the alias at which the one before ends.
+    /// Returns `answer` to a question about `name`, in lower-case wire form, made of `replies`.
+    /// Each reply answers the alias at which the one before ends.
     ///
     /// If a record leads inside and a name that was asked on the way is outside, the answer is
-    /// refused: it has no records, and is kept for as long as it would have been. The owner of that
-    /// name chooses where it leads, so it does not matter whose record has the address.
+    /// refused: it has no records, and is cached for as long as it would have been. The owner of
+    /// that name chooses where it leads, so it does not matter whose record has the address.
     pub fn filter(
         &self,
         name: &[u8],
@@ -44,11 +44,12 @@ impl Rebind {
     ) -> Answer {
         let rest = replies.get(1..).unwrap_or_default();
         let is_inside = |(rtype, rdata)| self.is_inside(rtype, rdata);
-        // The cache has what an alias leads to without the records that were refused.
+        // The cached answer for the target of an alias may already be refused, and then has no
+        // records.
         let is_refused = |reply: &&[u8]| reply.get(3).is_some_and(|byte| byte & 0x0f == REFUSED);
         if answer.entry.each_record().any(is_inside) || rest.iter().any(is_refused) {
             let is_judged = |name: &[u8]| is_outside(name) && !self.is_exempt(name);
-            // If a server does not repeat the question, the name that it answers is not known.
+            // If a server does not repeat the question, the name in it is unknown.
             let is_reply_judged = |reply: &&[u8]| asked(reply).is_none_or(|name| is_judged(&name));
             if is_judged(name) || rest.iter().any(is_reply_judged) {
                 answer.entry = Entry::blocked();
@@ -70,8 +71,8 @@ impl Rebind {
         false
     }
 
-    /// Returns whether a record of type `rtype` holds an address that is inside. Data of a type
-    /// with addresses that cannot be read counts as such.
+    /// Returns whether a record of type `rtype` holds an address that is inside. Malformed data of
+    /// a type with addresses counts as such.
     fn is_inside(&self, rtype: u16, rdata: &[u8]) -> bool {
         match rtype {
             rtype::A => self.holds_v4(rdata),
@@ -105,8 +106,8 @@ impl Rebind {
         address.map_or(true, |address| self.holds(address.into()))
     }
 
-    /// An IPv6 address that stands for an IPv4 one is judged as that: mapped (RFC 4291 section
-    /// 2.5.5.2), or of a translator (RFC 6052 section 2.1).
+    /// Judges an IPv6 address that contains an IPv4 address as that address: mapped (RFC 4291
+    /// section 2.5.5.2), or of a translator (RFC 6052 section 2.1).
     fn holds_v6(&self, octets: &[u8]) -> bool {
         let Ok(octets) = <[u8; 16]>::try_from(octets) else { return true };
         match octets {
@@ -131,8 +132,8 @@ fn asked(reply: &[u8]) -> Option<Vec<u8>> {
 }
 
 const REFUSED: u8 = rcode::REFUSED as u8;
-/// Addresses that hosts take as their own, and two ranges that IPv6 had for addresses inside
-/// (RFC 4291 section 2.5.5.1, RFC 3879).
+/// Addresses that hosts treat as their own, and two former ranges of IPv6 for addresses inside (RFC
+/// 4291 section 2.5.5.1, RFC 3879).
 const UNSPECIFIED: [&str; 3] = ["0.0.0.0/8", "::/96", "fec0::/10"];
 const SVCB: u16 = 64;
 const HTTPS: u16 = 65;
@@ -153,7 +154,7 @@ mod tests {
                 IpAddr::V6(ip) => (rtype::AAAA, ip.octets().to_vec()),
             };
             assert_eq!(rebind.is_inside(rtype, &octets), expected, "{text}");
-            // The same as a hint, next to a parameter without meaning here.
+            // The same as a hint, next to a parameter that must be ignored.
             let key = if rtype == rtype::A { IPV4_HINT } else { IPV6_HINT };
             let alpn = [0, 1, 0, 3, 2, b'h', b'2'];
             let hint = [&[0, key as u8, 0, octets.len() as u8][..], &octets].concat();

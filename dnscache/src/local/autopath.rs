@@ -1,16 +1,20 @@
-//! The search list of a pod, walked here: of the questions that a resolver asks one after the other
-//! for one outside name, the first one is answered with an alias to the name that exists.
+//! Walks the search list of a pod in dnscache: of the questions that a resolver asks in turn for
+//! one outside name, the first is answered with an alias to the name that exists.
 //!
-//! Core. Pods are not watched: the namespace is in the question. The first name of a pod's walk is
-//! `BASE.NS.svc.Z`, then come `BASE.svc.Z`, `BASE.Z`, `BASE` below the search domains of the node,
-//! and `BASE` itself. A question is answered with an alias only if every resolver would end its own
-//! walk there:
+//! Core. Pods are not watched, because the namespace is in the question. The first name of a pod's
+//! walk is `BASE.NS.svc.Z`, followed by `BASE.svc.Z`, `BASE.Z`, `BASE` below the search domains of
+//! the node, and `BASE` itself. A question is answered with an alias only if every resolver would
+//! end its own walk there:
 //!
 //! * All names before it do not exist. At a name that exists without records of the type, glibc
+//!   continues its walk and musl stops. The client then gets the denial of its own question, and
+//!   walks by itself.
 //!   walks on and musl stops: then the client gets the denial of its own question, and walks.
-//! * `BASE` has two labels at least, and its last one is not a Service of the namespace. Else the
+//! * `BASE` has at least two labels, and its last one is not a Service of the namespace. Otherwise
+//!   the question can be a whole name, such as that of a pod of a StatefulSet.
 //!   question may well be a whole name, such as that of a pod of a StatefulSet.
-//! * The name is not a later one of another walk. If a walk ends nowhere, the names on it that look
+//! * The name is not a later one of another walk. If a walk finds no name, the names on it that
+//!   look like first ones are cached as denied, because the client asks for them next.
 //!   like first ones are kept as denied, because the client asks for them next.
 
 use std::collections::VecDeque;
@@ -28,9 +32,9 @@ use crate::normalise::{Row, Rows};
 pub struct Autopath {
     /// The cluster domain in wire form and lower case.
     pub domain: Box<[u8]>,
-    /// The search domains behind those of the cluster, likewise.
+    /// The search domains after those of the cluster, also in lower-case wire form.
     pub search: Vec<Box<[u8]>>,
-    /// The zones in which a walk begins.
+    /// The zones in which a walk can begin.
     pub zones: Zones,
 }
 
@@ -55,28 +59,29 @@ pub struct Walk {
     name: Box<[u8]>,
     qtype: u16,
     step: Step,
-    /// The name of the step, in wire form and lower case, and what is asked to learn about it.
+    /// The name of the step, in lower-case wire form, and the question that is asked about it.
     at: Box<[u8]>,
     inner: Box<Pending>,
-    /// The names that are still to be looked at.
+    /// The names that must still be looked at.
     left: VecDeque<Box<[u8]>>,
-    /// Names that are looked at once no alias will be sent.
+    /// Names that are looked at if no alias will be sent.
     later: Vec<Box<[u8]>>,
     /// The parent of the question below the namespace.
     parent: Box<[u8]>,
     /// The denial of the client's own question.
     first: Option<Box<Made>>,
-    /// No alias will be sent: the client is to walk by itself.
+    /// Whether no alias will be sent, so that the client must walk by itself.
     is_over: bool,
-    /// How long what was found out holds, in seconds.
+    /// For how many seconds the result is valid.
     lifetime_secs: u32,
     /// The names that were asked for.
     asked: Vec<Box<[u8]>>,
     /// Denials of names that look like first names of a walk.
     denials: Vec<(Box<[u8]>, Rows)>,
-    /// What makes a name look like that.
+    /// The pattern of first names.
     shape: Autopath,
-    /// The block whose rules answer for the names of the walk, and how many aliases led here.
+    /// The index of the block whose rules answer for the names of the walk, and how many aliases
+    /// led here.
     place: (usize, usize),
 }
 
@@ -84,7 +89,7 @@ pub struct Walk {
 enum Step {
     /// The client's own question.
     First,
-    /// Whether the parent of the question is a Service.
+    /// The parent of the question, which may be a Service.
     Parent,
     /// A name of the search list.
     Candidate,
@@ -94,7 +99,7 @@ enum Step {
 
 impl Autopath {
     /// Returns the labels left of the namespace, in wire form without the root, if `name` looks
-    /// like the first one of a walk.
+    /// like the first name of a walk.
     fn base<'a>(&self, name: &'a [u8]) -> Option<&'a [u8]> {
         let mut above: [&[u8]; 2] = [&[]; 2];
         let mut rest = name;
@@ -112,12 +117,12 @@ impl Autopath {
         (is_service && LABELS.contains(&labels(base).count())).then_some(base)
     }
 
-    /// Returns the names that a client asks for behind the first one, `name`.
+    /// Returns the names that a client asks for after the first one, `name`.
     fn names_behind(&self, name: &[u8]) -> Vec<Box<[u8]>> {
         let Some(base) = self.base(name) else { return Vec::new() };
         let service = name::parent(&name[base.len()..]).unwrap_or(&[0]);
         let root: &[u8] = &[0];
-        // This program may itself run in a pod with the search list of one.
+        // dnscache may itself run in a pod with the search list of a pod.
         let of_node = |domain: &&[u8]| !domain.ends_with(&self.domain);
         let suffixes = [service, &self.domain]
             .into_iter()
@@ -132,8 +137,8 @@ impl Autopath {
         names
     }
 
-    /// Returns the walk that begins with the question for `qtype` at `name`, in wire form and lower
-    /// case; `None` if it does not look like the first one of a walk.
+    /// Returns the walk that begins with the question for `qtype` at `name`, in lower-case wire
+    /// form; `None` if the name does not look like the first name of a walk.
     pub fn walk(&self, name: &[u8], qtype: u16, place: (usize, usize)) -> Option<Walk> {
         let base = self.base(name).filter(|_| self.zones.hold(name))?;
         let namespace = &name[base.len()..];
@@ -163,7 +168,7 @@ impl Autopath {
 }
 
 impl Walk {
-    /// Returns what is to be asked.
+    /// Returns the next question.
     pub fn question(&self) -> (&[u8], u16) {
         self.inner.question()
     }
@@ -178,7 +183,7 @@ impl Walk {
         }
     }
 
-    /// Takes the end of the question that it asks.
+    /// Continues with the end of the current question.
     pub fn take(mut self: Box<Self>, came: Came, rules: &Local) -> Next {
         let inner = std::mem::replace(&mut self.inner, nothing());
         match inner.take(came, rules) {
@@ -191,7 +196,7 @@ impl Walk {
         }
     }
 
-    /// Has the question for `qtype` at `name` asked, or goes on at once if `rules` answer it.
+    /// Asks the question for `qtype` at `name`, or continues at once if `rules` answer it.
     fn look(mut self, rules: &Local, name: Box<[u8]>, qtype: u16) -> Next {
         self.at = name.clone();
         match rules.source(self.place, &name, qtype) {
@@ -203,7 +208,7 @@ impl Walk {
         }
     }
 
-    /// Goes on with what is known of the name `at`; `None` if its question failed.
+    /// Continues with the answer about the name `at`; `None` if its question failed.
     fn learn(mut self: Box<Self>, made: Option<Box<Made>>, rules: &Local) -> Next {
         self.asked.push(self.at.clone());
         if let Some(made) = &made {
@@ -233,7 +238,7 @@ impl Walk {
             (Step::Candidate, Some(made)) if !exists => {
                 if self.shape.base(&self.at).is_some() {
                     self.denials.push((self.at.clone(), made.rows));
-                    // It will be denied without a walk, after which its client asks on.
+                    // It will be denied without a walk, and its client then asks the next names.
                     let behind = self.shape.names_behind(&self.at);
                     self.later.extend(behind.into_iter().filter(|it| !self.asked.contains(it)));
                 }
@@ -264,7 +269,7 @@ impl Walk {
         self.go_on(rules)
     }
 
-    /// Looks at the next name of the list; gives the client its denial if there is none.
+    /// Looks at the next name of the list. If there is no other, returns the client's denial.
     fn go_on(mut self: Box<Self>, rules: &Local) -> Next {
         while !self.left.is_empty() || !self.later.is_empty() {
             let Some(name) = self.left.pop_front() else {
@@ -272,7 +277,7 @@ impl Walk {
                 self.left.extend(std::mem::take(&mut self.later));
                 continue;
             };
-            // The client walks by itself: what it asks next must not begin another walk.
+            // The client walks by itself. Its next questions must not begin another walk.
             let begins = self.shape.base(&name).is_some() && !self.asked.contains(&name);
             if !self.is_over || begins {
                 let qtype = self.qtype;
@@ -305,7 +310,7 @@ impl Walk {
         !self.is_over && rows.rcode == rcode::NOERROR && rows.answers().any(is_address)
     }
 
-    /// The answer: an alias from the question to the name `at`, and what is there.
+    /// Returns the answer: an alias from the question to the name `at`, and the records there.
     fn alias(&self, made: Made) -> Made {
         let mut rows = made.rows;
         rows.strip_dnssec();
@@ -321,14 +326,14 @@ impl Walk {
     }
 }
 
-/// Between two questions.
+/// Returns a placeholder between two questions.
 fn nothing() -> Box<Pending> {
     Box::new(Pending::Plain { name: Box::default(), qtype: 0 })
 }
 
-/// Labels of names that pods look up; reverse names are not among them.
+/// How many labels a name that pods look up can have. Reverse names of IPv6 addresses have more.
 const LABELS: std::ops::RangeInclusive<usize> = 2..=24;
-/// Search domains that are looked at: as many as Kubernetes allows.
+/// How many search domains are used: as many as Kubernetes allows.
 const SEARCH_MAX: usize = 32;
 const FAILED: &str = "the first name of the search list cannot be answered";
 

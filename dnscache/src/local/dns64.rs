@@ -1,4 +1,4 @@
-//! IPv6 addresses made of IPv4 addresses, for clients behind a NAT64 (RFC 6147).
+//! Makes IPv6 addresses from IPv4 addresses, for clients behind a NAT64 (RFC 6147).
 //!
 //! Core.
 
@@ -18,7 +18,7 @@ use crate::normalise::{Row, Rows};
 pub struct Dns64 {
     prefix: Ipv6Addr,
     len: u8,
-    /// Names that have IPv6 addresses get translated ones in their place.
+    /// Whether names that have IPv6 addresses get translated ones instead.
     pub translate_all: bool,
 }
 
@@ -42,7 +42,7 @@ impl FromStr for Dns64 {
 }
 
 impl Dns64 {
-    /// Returns the address that stands for `address`.
+    /// Returns the IPv6 address for `address`.
     pub fn translated(&self, address: Ipv4Addr) -> Ipv6Addr {
         let mut octets = self.prefix.octets();
         let mut at = usize::from(self.len / 8);
@@ -55,7 +55,7 @@ impl Dns64 {
         octets.into()
     }
 
-    /// Returns what becomes of a question for AAAA at `name` whose outcome without translation is
+    /// Returns the outcome of a question for AAAA at `name` whose outcome without translation is
     /// `plain`.
     pub fn outcome(self, plain: Outcome, name: &[u8], rules: &Local) -> Outcome {
         let state = Translation { rule: self, name: name.into(), first: None };
@@ -73,7 +73,7 @@ impl Dns64 {
     }
 }
 
-/// A question for AAAA on its way.
+/// A question for AAAA under way.
 #[derive(Clone, Debug)]
 pub struct Translation {
     rule: Dns64,
@@ -83,14 +83,14 @@ pub struct Translation {
 }
 
 impl Translation {
-    /// Takes the end of the question `inner`.
+    /// Continues with the end of the question `inner`.
     pub fn advance(self, inner: Pending, came: Came, rules: &Local) -> Next {
         match inner.take(came, rules) {
             Next::Done(made) => self.take(made, rules),
             Next::Ask(inner) => {
                 Next::Ask(Box::new(Pending::Translated { inner, state: Box::new(self) }))
             }
-            // Without A either, the client gets what there is.
+            // If A fails as well, the client gets the answer for AAAA.
             Next::Failed => self.first.map_or(Next::Failed, Next::Done),
         }
     }
@@ -118,7 +118,7 @@ impl Translation {
     }
 }
 
-/// The answer for AAAA, made of `made`, the answer for A.
+/// Returns the answer for AAAA, made of `made`, the answer for A.
 fn translate(rule: &Dns64, first: &Made, mut made: Made) -> Made {
     // RFC 6147 section 5.1.7.
     let soa = first.rows.records.iter().find(|row| row.rtype == rtype::SOA);
@@ -141,7 +141,7 @@ fn translate(rule: &Dns64, first: &Made, mut made: Made) -> Made {
     Made { rows, ..made }
 }
 
-/// Whether `row` is an address that the client can reach without translation.
+/// Returns whether `row` is an address that the client can reach without translation.
 fn is_own(row: &Row) -> bool {
     let octets = <[u8; 16]>::try_from(row.data.tail());
     // RFC 6147 section 5.1.4.

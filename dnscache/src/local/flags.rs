@@ -55,8 +55,8 @@ fn rewrite(text: &str) -> Result<Rewrite, RuleError> {
 }
 
 impl LocalFlags {
-    /// The rules that the flags make, for names of all zones. `domains` are those of the cluster,
-    /// in wire form and lower case; `resolv_file` has the search domains of the node.
+    /// Returns the rules of the flags, for names of all zones. `domains` are those of the cluster,
+    /// in lower-case wire form; `resolv_file` has the search domains of the node.
     pub fn plan(&self, domains: Vec<Box<[u8]>>, resolv_file: &Path) -> Plan {
         let resolv_file = || resolv_file.to_owned();
         let walk = |domain: Box<[u8]>| AutopathPlan {

@@ -1,7 +1,7 @@
 //! Addresses from hosts files: hosts(5), as Kubernetes distributions and the plugin `hosts` of
 //! CoreDNS use them.
 //!
-//! Core. A table never changes; a changed file makes a new one. 100,000 lines take about 6 MB.
+//! Core. A table is immutable; a changed file makes a new one. 100,000 lines take about 6 MB.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -20,10 +20,10 @@ pub struct Options {
     pub ttl: u32,
     /// Whether addresses have PTR records.
     pub reverse: bool,
-    /// The zones that it answers for.
+    /// The zones for which it answers.
     pub zones: Zones,
-    /// The zones in which names that are not in the table go on to the next rule. Elsewhere they
-    /// are SERVFAIL.
+    /// The zones in which names outside the table are passed to the next rule. Other names get
+    /// SERVFAIL.
     pub fallthrough: Option<Zones>,
 }
 
@@ -56,7 +56,7 @@ pub struct Table {
     reverse_v6: Box<[(Ipv6Addr, u32)]>,
 }
 
-/// Where a name and its addresses begin. They end where those of the next host begin.
+/// The offsets of a name and of its addresses, which end at those of the next host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Host {
     name: u32,
@@ -69,11 +69,11 @@ struct Host {
 pub struct Refused {
     /// Counted from 1.
     pub line: usize,
-    /// What is wrong.
+    /// The reason.
     pub reason: String,
 }
 
-/// Lines being read.
+/// A table that is being read.
 #[derive(Debug, Default)]
 pub struct Builder {
     names: Vec<u8>,
@@ -83,7 +83,7 @@ pub struct Builder {
     refusals: usize,
 }
 
-/// Where a name is in [`Builder::names`].
+/// The position of a name in [`Builder::names`].
 type Name = (u32, u8);
 
 impl Builder {
@@ -210,7 +210,7 @@ impl Table {
         None
     }
 
-    /// Returns the host `name`, or the wildcard that stands for its first label.
+    /// Returns the host `name`, or the wildcard that matches it.
     fn find(&self, name: &[u8]) -> Option<usize> {
         self.index(name).or_else(|| {
             let wildcard = name::joined(WILDCARD, name::parent(name)?)?;
@@ -218,7 +218,7 @@ impl Table {
         })
     }
 
-    /// The names of `address`, without wildcards.
+    /// Returns the names of `address`, without wildcards.
     fn names_of(&self, address: IpAddr) -> Vec<&[u8]> {
         let indexes: Vec<u32> = match address {
             IpAddr::V4(it) => equal(&self.reverse_v4, it),
@@ -228,8 +228,8 @@ impl Table {
         names.filter(|name| !name.starts_with(WILDCARD)).collect()
     }
 
-    /// Returns the names, in wire form, whose answers differ between this table and `after`, those
-    /// of reverse zones included. A wildcard stands for all names below it.
+    /// Returns the names, in wire form, whose answers differ between this table and `after`,
+    /// including names of reverse zones. A wildcard counts as all names below it.
     pub fn changed(&self, after: &Self) -> Vec<Box<[u8]>> {
         let mut changed = Vec::new();
         let mut note = |name: &[u8]| {
@@ -266,8 +266,8 @@ impl Table {
 }
 
 impl Hosts {
-    /// Returns the answer to a question for `qtype` at `name`, in wire form and lower case; `None`
-    /// if the next rule is to answer.
+    /// Returns the answer to a question for `qtype` at `name`, in lower-case wire form; `None` if
+    /// the next rule should answer.
     pub fn answer(&self, name: &[u8], qtype: u16) -> Option<Made> {
         let Self { options, table } = self;
         if !options.zones.hold(name) {
@@ -316,21 +316,21 @@ fn made(records: Vec<Row>) -> Made {
     Made::new(Rows { rcode, authoritative: true, records, ..Rows::default() })
 }
 
-/// The indexes beside `address` in `pairs`, which are sorted.
+/// Returns the indexes for `address` in `pairs`, which must be sorted.
 fn equal<A: Ord + Copy>(pairs: &[(A, u32)], address: A) -> Vec<u32> {
     let start = pairs.partition_point(|(it, _)| *it < address);
     let found = pairs[start..].iter().take_while(|(it, _)| *it == address);
     found.map(|(_, index)| *index).collect()
 }
 
-/// A name of a hosts file: printable ASCII, a `*` only as its first label.
+/// Parses a name of a hosts file: printable ASCII, `*` only as its first label.
 fn parse(word: &str) -> Option<Box<[u8]>> {
     let rest = word.strip_prefix("*.").unwrap_or(word);
     let is_printable = rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*');
     (is_printable && rest != ".").then(|| name::parse(word)).flatten()
 }
 
-/// The name in `in-addr.arpa` or `ip6.arpa` that stands for `address`.
+/// Returns the name in `in-addr.arpa` or `ip6.arpa` for `address`.
 fn reverse_name(address: IpAddr) -> Box<[u8]> {
     let text = match address {
         IpAddr::V4(it) => {
@@ -350,11 +350,11 @@ fn reverse_name(address: IpAddr) -> Box<[u8]> {
 pub const TTL: u32 = 3_600;
 /// The first label of a wildcard.
 const WILDCARD: &[u8] = b"\x01*";
-/// Bytes of all names of a table.
+/// The maximum of bytes of all names of a table.
 const NAMES_LEN_MAX: usize = 64 << 20;
-/// Refused lines that are described.
+/// How many refused lines are described.
 const REFUSED_MAX: usize = 10;
-/// Characters of a description.
+/// The maximum of characters of a description.
 const REASON_LEN_MAX: usize = 200;
 const NOT_A_HOST: &str = "this name is not in the hosts table, and fallthrough is not set";
 

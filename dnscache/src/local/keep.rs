@@ -1,7 +1,7 @@
-//! Keeps the rules as the flags and the files say: reads the files, watches them, swaps the rules,
-//! and drops from the cache what has changed.
+//! Keeps the rules in step with the flags and the files: reads the files, watches them, replaces
+//! the rules, and removes changed names from the cache.
 //!
-//! Edge. Does not know what a line of a file means.
+//! Edge. Does not parse the lines of a file.
 
 mod zones;
 
@@ -33,17 +33,17 @@ use crate::cache::Cache;
 use zones::LoadedZone;
 pub use zones::{ZoneFileError, ZonePlan};
 
-/// What the rules are made of.
+/// The sources of the rules.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// The rules of each zone.
     pub blocks: Vec<BlockPlan>,
 }
 
-/// What the rules of some zones are made of.
+/// The sources of the rules of some zones.
 #[derive(Clone, Debug, Default)]
 pub struct BlockPlan {
-    /// The rules that need no file. Its `hosts` are asked after those of files.
+    /// The rules that need no file. Its `hosts` are asked after those of the files.
     pub rules: Block,
     /// The search lists of pods.
     pub autopath: Vec<AutopathPlan>,
@@ -69,36 +69,36 @@ pub struct AutopathPlan {
 pub struct HostsPlan {
     /// The file, if there is one.
     pub file: Option<PathBuf>,
-    /// Lines that are read behind those of the file.
+    /// Lines that are read after those of the file.
     pub lines: String,
     /// How the table is used.
     pub options: Options,
-    /// Whether the file is read at the start only.
+    /// Whether the file is read only at the start.
     pub is_fixed: bool,
 }
 
 impl HostsPlan {
-    /// A table of `file` alone, with default options.
+    /// Returns a table of `file` alone, with default options.
     pub fn file(file: PathBuf) -> Self {
         Self { file: Some(file), ..Self::default() }
     }
 }
 
-/// What is known of the files, for people.
+/// The state of the files, for display.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// Names in all tables.
     names: usize,
     /// Lines that are refused, in all files.
     refusals: usize,
-    /// What is wrong with hosts files, in one line each.
+    /// Problems of hosts files, in one line each.
     reasons: Vec<String>,
-    /// What is wrong with zone files, in one line each.
+    /// Problems of zone files, in one line each.
     zone_reasons: Vec<String>,
 }
 
 impl State {
-    /// The lines `hosts` and `zone-files` of `/readyz?verbose`: what is wrong with a file is a
+    /// Returns the lines `hosts` and `zone-files` of `/readyz?verbose`. A problem of a file is a
     /// warning.
     pub fn checks(&self) -> [Check; 2] {
         [("hosts", &self.reasons), ("zone-files", &self.zone_reasons)].map(|(name, reasons)| {
@@ -143,19 +143,19 @@ impl Collector for Metrics {
 pub struct Keeper {
     plans: watch::Receiver<Arc<Plan>>,
     plan: Arc<Plan>,
-    /// For each hosts file of the plan, in order.
+    /// The tables of the hosts files of the plan, in order.
     files: Vec<Loaded>,
-    /// For each zone file of the plan, in order.
+    /// The zones of the zone files of the plan, in order.
     zones: Vec<LoadedZone>,
-    /// For each autopath of the plan, in order, the search domains of the node.
+    /// The search domains of the node for each autopath of the plan, in order.
     searches: Vec<Vec<Box<[u8]>>>,
     /// The rules in force.
     pub local: Arc<ArcSwap<Local>>,
-    /// What is known of the files.
+    /// The state of the files.
     pub state: Arc<ArcSwap<State>>,
 }
 
-/// A table as it was read last.
+/// A table as it was last read.
 #[derive(Clone, Debug, Default)]
 struct Loaded {
     table: Arc<Table>,
@@ -172,7 +172,7 @@ impl fmt::Debug for Keeper {
 }
 
 impl Keeper {
-    /// Reads the files of the plan for the first time. A file that is missing has no names yet.
+    /// Reads the files of the plan for the first time. The table of a missing file is empty.
     pub fn new(plans: watch::Receiver<Arc<Plan>>) -> Self {
         let plan = Arc::clone(&plans.borrow());
         let (local, state) = (Arc::default(), Arc::default());
@@ -207,7 +207,7 @@ impl Keeper {
                     self.searches.clear();
                     self.read(&cache).await;
                     self.publish();
-                    // Any name may have another answer now.
+                    // Any name can have another answer now.
                     cache.remove_below(&[0]);
                     watches.shutdown().await;
                     watches = watch_directories(&self.plan, &changed);
@@ -216,7 +216,7 @@ impl Keeper {
         }
     }
 
-    /// Reads the files, and swaps the rules if a table has changed.
+    /// Reads the files, and replaces the rules if a table has changed.
     async fn read(&mut self, cache: &Cache) {
         let before = std::mem::take(&mut self.files);
         let (plan, known) = (Arc::clone(&self.plan), before.clone());
@@ -228,7 +228,7 @@ impl Keeper {
         let searches = read_searches(&self.plan, &self.searches);
         if std::mem::replace(&mut self.searches, searches) != self.searches {
             self.publish();
-            // Any walk may end elsewhere now.
+            // Any walk can end elsewhere now.
             cache.remove_below(&[0]);
             tracing::info!("the search domains of the node changed");
         }
@@ -247,7 +247,7 @@ impl Keeper {
         }
     }
 
-    /// Reads the zone files, and swaps the rules if a zone has changed.
+    /// Reads the zone files, and replaces the rules if a zone has changed.
     fn read_zones(&mut self, cache: &Cache) {
         let zones = zones::read(&self.plan, self.zones.clone());
         let before = std::mem::replace(&mut self.zones, zones);
@@ -311,7 +311,7 @@ impl Keeper {
     }
 }
 
-/// Waits for the next plan; for ever if there will be none.
+/// Waits for the next plan; forever if there will be none.
 async fn next(plans: &mut watch::Receiver<Arc<Plan>>) -> Arc<Plan> {
     if plans.changed().await.is_err() {
         std::future::pending::<()>().await;
@@ -319,7 +319,7 @@ async fn next(plans: &mut watch::Receiver<Arc<Plan>>) -> Arc<Plan> {
     Arc::clone(&plans.borrow_and_update())
 }
 
-/// Rings `changed` whenever the directory of a file changes, and now and then.
+/// Notifies `changed` whenever the directory of a file changes, and from time to time.
 fn watch_directories(plan: &Plan, changed: &Arc<Notify>) -> JoinSet<Infallible> {
     let plans = plan.blocks.iter().flat_map(|block| &block.hosts);
     let hosts = plans.filter(|plan| !plan.is_fixed).filter_map(|plan| plan.file.as_deref());
@@ -338,7 +338,7 @@ fn watch_directories(plan: &Plan, changed: &Arc<Notify>) -> JoinSet<Infallible> 
         watches.spawn(async move {
             let mut watcher = Watcher::new(&directory);
             loop {
-                // Armed before each look: what changes after the look rings.
+                // Armed before each look, so that a change after the look is noticed.
                 watcher.arm();
                 changed.notify_one();
                 watcher.changed().await;
@@ -348,7 +348,7 @@ fn watch_directories(plan: &Plan, changed: &Arc<Notify>) -> JoinSet<Infallible> 
     watches
 }
 
-/// Reads every hosts file of `plan`; `known` is what was read before, or empty.
+/// Reads every hosts file of `plan`. `known` are the tables read before, or empty.
 fn read_all(plan: &Plan, known: Vec<Loaded>) -> Vec<Loaded> {
     let mut known = known.into_iter();
     let hosts = plan.blocks.iter().flat_map(|block| &block.hosts);
@@ -360,8 +360,8 @@ fn read_all(plan: &Plan, known: Vec<Loaded>) -> Vec<Loaded> {
         .collect()
 }
 
-/// Reads the search domains for every autopath of `plan`. If a file cannot be read, those `known`
-/// stay.
+/// Reads the search domains for every autopath of `plan`. If a file cannot be read, those in
+/// `known` are kept.
 fn read_searches(plan: &Plan, known: &[Vec<Box<[u8]>>]) -> Vec<Vec<Box<[u8]>>> {
     let walks = plan.blocks.iter().flat_map(|block| &block.autopath);
     walks
@@ -373,7 +373,7 @@ fn read_searches(plan: &Plan, known: &[Vec<Box<[u8]>>]) -> Vec<Vec<Box<[u8]>>> {
         .collect()
 }
 
-/// Reads the file of `plan`. If it cannot be read, the table of `known` stays.
+/// Reads the file of `plan`. If it cannot be read, the table of `known` is kept.
 fn read(plan: &HostsPlan, known: Loaded) -> Loaded {
     let contents = match &plan.file {
         Some(path) => plain_file::read(path, FILE_LEN_MAX).map_err(|error| {
@@ -416,9 +416,9 @@ fn read(plan: &HostsPlan, known: Loaded) -> Loaded {
     Loaded { table, hash: Some(hash), refusals, reasons }
 }
 
-/// Far more than a million lines, in bytes.
+/// The maximum of bytes, far more than a million lines have.
 const FILE_LEN_MAX: u64 = 64 << 20;
-/// Far more than any resolv.conf has, in bytes.
+/// The maximum of bytes, far more than a resolv.conf has.
 const RESOLV_LEN_MAX: u64 = 1 << 20;
-/// How long an editor may take from its first to its last write.
+/// How long an editor can take from its first to its last write.
 const SETTLE: Duration = Duration::from_millis(50);

@@ -1,4 +1,4 @@
-//! An answer that rules have made or altered.
+//! An answer that rules have made or changed.
 //!
 //! Core.
 
@@ -9,28 +9,28 @@ use shared::wire::{ErrorCode, rcode, rtype};
 use crate::lifetime::Limits;
 use crate::normalise::{Answer, Rows};
 
-/// An answer, and what it was made of.
+/// An answer, and its sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Made {
     /// The answer.
     pub rows: Rows,
-    /// How long it may be kept, in seconds; `None` if its own TTLs decide.
+    /// How long it can be cached, in seconds; `None` if its own TTLs decide.
     pub lifetime_secs: Option<u32>,
-    /// The names, in wire form, of the other questions that were asked for it.
+    /// The names, in wire form, of the other questions that were asked.
     pub names: Vec<Box<[u8]>>,
-    /// Answers to other questions that are kept with it: name, type and answer.
+    /// Answers to other questions that are cached with it: name, type and answer.
     pub also: Vec<(Box<[u8]>, u16, Rows)>,
-    /// The Extended DNS Error that clients get with it. Such an answer is not kept.
+    /// The Extended DNS Error that clients get with it. Such an answer is not cached.
     pub error: Option<(ErrorCode, Cow<'static, str>)>,
 }
 
 impl Made {
-    /// An answer of these records alone.
+    /// Returns an answer of these records alone.
     pub fn new(rows: Rows) -> Self {
         Self { rows, lifetime_secs: None, names: Vec::new(), also: Vec::new(), error: None }
     }
 
-    /// SERVFAIL for `reason`.
+    /// Returns SERVFAIL for `reason`.
     pub fn failed(reason: &'static str) -> Self {
         let rows = Rows { rcode: rcode::SERVFAIL, ..Rows::default() };
         Self { error: Some((ErrorCode::Other, reason.into())), ..Self::new(rows) }
@@ -60,12 +60,11 @@ impl Made {
         self
     }
 
-    /// Returns the answer to the question for `qtype` at `name`, in wire form and lower case, as
-    /// the cache keeps it. It depends on `name`, on the names that were asked for it, and on all
-    /// names in it.
+    /// Returns the answer to the question for `qtype` at `name`, in lower-case wire form, for the
+    /// cache. It depends on `name`, on the names that were asked for it, and on all names in it.
     ///
-    /// TTLs of an answer that was made here are kept within `limits`. `None` if it is longer than
-    /// any message.
+    /// The TTLs of an answer that was made here are kept within `limits`. `None` if it does not fit
+    /// a message.
     pub fn into_answer(mut self, name: &[u8], qtype: u16, limits: &Limits) -> Option<Answer> {
         if self.lifetime_secs.is_none() {
             for row in &mut self.rows.records {
@@ -77,7 +76,7 @@ impl Made {
         let lifetime_secs = match (is_answer && self.error.is_none(), self.lifetime_secs) {
             (false, _) => 0,
             (true, Some(secs)) => secs.min(self.rows.ttl().unwrap_or(secs)),
-            // Nothing but a change of the rules or of a file ends a denial without an SOA.
+            // A denial without an SOA ends only with a change of the rules or of a file.
             (true, None) => self.rows.ttl().unwrap_or(max).min(max),
         };
         let entry = self.rows.entry(name, qtype)?;

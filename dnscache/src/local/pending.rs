@@ -1,4 +1,4 @@
-//! A question that is asked on behalf of another one, and what its answer means for that one.
+//! A question that is asked on behalf of another one, and the effect of its answer on that one.
 //!
 //! Core.
 
@@ -11,38 +11,38 @@ use super::rewrite::{self, Change};
 use super::{Local, Outcome};
 use crate::normalise::Rows;
 
-/// A question to ask, and what becomes of the answer.
+/// A question to ask, and the use of its answer.
 #[derive(Clone, Debug)]
 pub enum Pending {
     /// The answer to this question is the answer.
     Plain {
-        /// In wire form and lower case.
+        /// The name in lower-case wire form.
         name: Box<[u8]>,
         /// QTYPE.
         qtype: u16,
     },
-    /// The answer is changed.
+    /// The answer must be changed.
     Restored {
-        /// What is asked.
+        /// The question to ask.
         inner: Box<Pending>,
-        /// In the order of their rules.
+        /// The changes, in the order of their rules.
         changes: Arc<[Change]>,
     },
-    /// The answer is appended to one that ends in an alias.
+    /// The answer must be appended to one that ends in an alias.
     Completed {
         /// The answer with the alias.
         first: Box<Made>,
         /// The question about its target.
         inner: Box<Pending>,
     },
-    /// The answer is translated to IPv6 addresses.
+    /// The answer must be translated to IPv6 addresses.
     Translated {
-        /// What is asked.
+        /// The question to ask.
         inner: Box<Pending>,
-        /// How far the translation has come.
+        /// The state of the translation.
         state: Box<Translation>,
     },
-    /// The answer decides about the next name of a search list.
+    /// The answer decides the next name of a search list.
     Walk(Box<Walk>),
 }
 
@@ -51,23 +51,23 @@ pub enum Pending {
 pub enum Came {
     /// With an answer.
     Answer(Box<Made>),
-    /// Without one; the response code that clients get.
+    /// Without one. Clients get this response code.
     Failure(u16),
 }
 
-/// What follows.
+/// The next step.
 #[derive(Clone, Debug)]
 pub enum Next {
     /// The answer to the first question.
     Done(Box<Made>),
     /// Another question is asked first.
     Ask(Box<Pending>),
-    /// It fails as the last question did.
+    /// It fails like the last question.
     Failed,
 }
 
 impl Pending {
-    /// Returns the name, in wire form and lower case, and the type to ask for.
+    /// Returns the name, in lower-case wire form, and the type to ask for.
     pub fn question(&self) -> (&[u8], u16) {
         match self {
             Self::Plain { name, qtype } => (name, *qtype),
@@ -78,7 +78,7 @@ impl Pending {
         }
     }
 
-    /// Takes the end of the question that it asks. Further questions follow `rules`.
+    /// Continues with the end of its question. Further questions follow `rules`.
     pub fn take(self, came: Came, rules: &Local) -> Next {
         match self {
             Self::Plain { name, .. } => match came {
@@ -118,7 +118,7 @@ impl Pending {
 
 impl Outcome {
     /// Returns the outcome with `changes` made to the answer of the question for `qtype` at `name`,
-    /// which was asked instead of another one.
+    /// which replaced another question.
     pub(super) fn restored(self, name: Box<[u8]>, qtype: u16, changes: Vec<Change>) -> Self {
         let changes: Arc<[Change]> = changes.into();
         match self {
@@ -148,7 +148,7 @@ impl Outcome {
         }
     }
 
-    /// What is asked for an outcome that is not an answer yet.
+    /// Returns the question for an outcome that is not an answer yet.
     pub(super) fn pending(self, name: Box<[u8]>, qtype: u16) -> Box<Pending> {
         match self {
             Self::Ask(pending) => pending,

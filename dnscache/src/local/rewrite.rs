@@ -1,7 +1,7 @@
-//! Rules that ask another question in place of the client's, and turn its answer back.
+//! Rules that ask another question in place of the client's, and change its answer back.
 //!
-//! Core. Each rule is looked at once, in order, so rules cannot loop. Rules about answers run in
-//! the opposite order.
+//! Core. Each rule is applied at most once, in order, so rules cannot loop. Rules about answers run
+//! in the opposite order.
 
 use shared::rules::name;
 use shared::rules::rewrite::{Act, fill};
@@ -17,20 +17,20 @@ pub use shared::rules::rewrite::{Change, Rewrite, RuleError};
 pub enum Rewritten {
     /// No rule applies.
     Same,
-    /// This is asked, and the changes are made to its answer.
+    /// This question is asked instead, and the changes are made to its answer.
     Changed {
-        /// In wire form and lower case.
+        /// The name in lower-case wire form.
         name: Box<[u8]>,
         /// QTYPE.
         qtype: u16,
-        /// In the order of the rules.
+        /// The changes, in the order of the rules.
         changes: Vec<Change>,
     },
     /// The rules make a name that is not valid.
     Invalid,
 }
 
-/// Applies `rules` to the question for `qtype` at `name`, in wire form and lower case.
+/// Applies `rules` to the question for `qtype` at `name`, in lower-case wire form.
 pub fn apply(rules: &[Rewrite], name: &[u8], qtype: u16) -> Rewritten {
     if rules.is_empty() {
         return Rewritten::Same;
@@ -111,7 +111,7 @@ fn apply_to(change: &Change, rows: &mut Rows) {
     }
 }
 
-/// Returns the response code that `changes` make of `rcode`.
+/// Returns the response code that `changes` make from `rcode`.
 pub fn restored_rcode(changes: &[Change], rcode: u16) -> u16 {
     changes.iter().rev().fold(rcode, |rcode, change| match change {
         Change::Rcode(from, to) if *from == rcode => *to,
@@ -119,8 +119,8 @@ pub fn restored_rcode(changes: &[Change], rcode: u16) -> u16 {
     })
 }
 
-/// Replaces names in `rows` by what `replaced` makes of their texts: owners, targets, or both. What
-/// is not a valid name is left as it is.
+/// Replaces names in `rows` by the result of `replaced` for their texts: owners, targets, or both.
+/// If a result is not a valid name, the name is not changed.
 fn rename(rows: &mut Rows, owners: bool, targets: bool, replaced: impl Fn(&str) -> Option<String>) {
     let mut is_renamed = false;
     let mut change = |name: &mut Box<[u8]>| {
@@ -142,7 +142,7 @@ fn rename(rows: &mut Rows, owners: bool, targets: bool, replaced: impl Fn(&str) 
     }
 }
 
-/// Whether the first name in the data of `row` is one that rules about targets change.
+/// Returns whether rules about targets change the first name in the data of `row`.
 fn has_target(row: &Row) -> bool {
     const MX: u16 = 15;
     const NAPTR: u16 = 35;

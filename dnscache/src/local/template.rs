@@ -1,8 +1,8 @@
-//! Answers made of text: records of fixed text or with parts of the question in it, response codes
-//! alone, and the filter of AAAA.
+//! Answers made of text: records of fixed text or with parts of the question, response codes alone,
+//! and the filter of AAAA.
 //!
 //! Core. The rules are those of CoreDNS's plugin `template` without expressions. A template is
-//! checked when it is read; only what depends on the question can fail later.
+//! checked when it is read; later only parts that depend on the question can fail.
 
 use std::borrow::Cow;
 
@@ -24,19 +24,19 @@ pub use shared::rules::text::{Pattern, Text, TextError};
 pub struct Template {
     /// The type that it answers; `None` for every type.
     pub qtype: Option<u16>,
-    /// The zones that it answers for.
+    /// The zones for which it answers.
     pub zones: Zones,
-    /// Zones in them that it passes over.
+    /// Zones in them that it does not answer for.
     pub except: Option<Zones>,
-    /// Names that it answers match one of these; every name if there is none.
+    /// Patterns, one of which a name must match; if there are none, every name matches.
     pub patterns: Vec<Pattern>,
     /// The records: the section, 0 to 2, and the text of each.
     pub records: Vec<(usize, Text)>,
     /// The response code.
     pub rcode: u16,
-    /// The Extended DNS Error beside it.
+    /// The Extended DNS Error of the answer.
     pub error: Option<(ErrorCode, Cow<'static, str>)>,
-    /// The zones in which names that match no pattern go on to the next rule. Elsewhere they are
+    /// The zones in which names that match no pattern are passed to the next rule. Other names get
     /// SERVFAIL.
     pub fallthrough: Option<Zones>,
 }
@@ -44,14 +44,15 @@ pub struct Template {
 /// What a template does with a question.
 #[derive(Clone, Debug)]
 pub enum Answered {
-    /// The next rule is to answer.
+    /// The next rule should answer.
     Pass,
-    /// The answer. Its last record may be an alias whose target is asked for.
+    /// The answer. If its last record is an alias, its target must be asked for.
     Made(Box<Made>),
 }
 
 impl Template {
-    /// Answers every question for AAAA with NODATA, but for those about names in `except`.
+    /// Returns a template that answers every question for AAAA with NODATA, except for names in
+    /// `except`.
     pub fn without_aaaa(except: Vec<Box<[u8]>>) -> Self {
         let except = Some(Zones::new(except));
         Self { qtype: Some(rtype::AAAA), except, ..Self::default() }
@@ -62,7 +63,7 @@ impl Template {
         self.records.iter().try_for_each(|(_, text)| text.check(&self.patterns))
     }
 
-    /// Answers the question for `qtype` at `name`, in wire form and lower case.
+    /// Answers the question for `qtype` at `name`, in lower-case wire form.
     pub fn answer(&self, name: &[u8], qtype: u16) -> Answered {
         if self.qtype.is_some_and(|own| own != qtype) {
             return Answered::Pass;
@@ -106,7 +107,7 @@ fn made(made: Made) -> Answered {
     Answered::Made(Box::new(made))
 }
 
-/// `record` as a row of the answer section.
+/// Returns `record` as a row of the answer section.
 pub(super) fn row(record: &Record) -> Option<Row> {
     let mut message = Message::response(0, OpCode::Query);
     message.add_query(hickory_proto::op::Query::default());

@@ -1,4 +1,4 @@
-//! Rules together: in which order they answer, and what a question leads to.
+//! Tests of several rules: the order in which they answer, and the questions that they ask.
 
 use super::hosts::{Builder, Options};
 use super::name::{parse, text};
@@ -29,13 +29,13 @@ fn template(pattern: &str, record: &str) -> Template {
     }
 }
 
-/// An upstream that has an address for every name, 60 seconds long.
+/// Returns the answer of an upstream that has an address for every name, for 60 seconds.
 fn upstream(name: &[u8]) -> Made {
     let records = vec![Row::new(name, 1, 60, &[10, 0, 0, 1])];
     Made { lifetime_secs: Some(60), ..Made::new(Rows { records, ..Rows::default() }) }
 }
 
-/// What becomes of a question for A at `name`: the questions that are asked, and the answer.
+/// Returns the questions that a question for A at `name` leads to, and the answer.
 fn story(rules: &Local, name: &str) -> Vec<String> {
     let mut story = Vec::new();
     let name = parse(name).unwrap();

@@ -1,7 +1,7 @@
 //! Zones from master files (RFC 1035 section 5), answered as an authoritative server does: aliases,
 //! wildcards (RFC 4592), delegations, denials with the SOA.
 //!
-//! Core. A zone never changes; a changed file makes a new one.
+//! Core. A zone is immutable; a changed file makes a new one.
 
 mod lines;
 
@@ -20,13 +20,13 @@ pub use lines::ZoneError;
 /// A zone file and how it is used.
 #[derive(Clone, Debug)]
 pub struct ZoneFile {
-    /// The name of the zone in wire form and lower case.
+    /// The name of the zone in lower-case wire form.
     pub origin: Box<[u8]>,
-    /// The zones in which names that it does not have go on to the next rule.
+    /// The zones in which unknown names are passed to the next rule.
     pub fallthrough: Option<Zones>,
-    /// Zones in it that others answer for.
+    /// Subzones for which other rules answer.
     pub except: Option<Zones>,
-    /// The zone; `None` while its file could not be read yet.
+    /// The zone; `None` until its file can be read.
     pub zone: Option<Arc<Zone>>,
 }
 
@@ -34,11 +34,11 @@ pub struct ZoneFile {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Zone {
     origin: Box<[u8]>,
-    /// Every name that exists, in wire form and lower case; those between others have no records.
+    /// Every name that exists, in lower-case wire form. Empty non-terminals have no records.
     names: HashMap<Box<[u8]>, Vec<Row>, RandomState>,
 }
 
-/// Where the records for a name are.
+/// The result of a look-up in a zone.
 enum Place<'z> {
     At(&'z [Row]),
     Delegated(&'z [Row]),
@@ -46,7 +46,7 @@ enum Place<'z> {
 }
 
 impl Zone {
-    /// Reads the master file `text` of the zone `origin`, in wire form and lower case.
+    /// Parses the master file `text` of the zone `origin`, in lower-case wire form.
     ///
     /// Fails at the first line that is not a record of the zone, or if the SOA is missing.
     pub fn parse(text: &str, origin: &[u8]) -> Result<Self, ZoneError> {
@@ -98,7 +98,7 @@ impl Zone {
         Some(Row { section: 1, ..soa.clone() })
     }
 
-    /// Finds `name`, which is in the zone.
+    /// Finds `name`, which must be in the zone.
     fn place(&self, name: &[u8]) -> Place<'_> {
         let mut names = vec![name];
         while let Some(parent) = names.last().and_then(|it| name::parent(it))
@@ -123,7 +123,7 @@ impl Zone {
         wildcard.map_or(Place::Absent, |rows| Place::At(rows))
     }
 
-    /// Returns the answer to a question for `qtype` at `name`, which is in the zone. Its last
+    /// Returns the answer to a question for `qtype` at `name`, which must be in the zone. Its last
     /// record is an alias if the target is in another zone.
     fn answer(&self, name: &[u8], qtype: u16) -> Rows {
         let mut rows = Rows { authoritative: true, ..Rows::default() };
@@ -166,7 +166,7 @@ impl Zone {
         Rows { rcode: rcode::SERVFAIL, ..Rows::default() }
     }
 
-    /// Adds the addresses of the targets in `rows` that the zone has.
+    /// Adds the addresses that the zone has for targets in `rows`.
     fn add_addresses(&self, rows: &mut Rows) {
         const MX: u16 = 15;
         let targets: Vec<Box<[u8]>> = rows
@@ -188,8 +188,8 @@ impl Zone {
 }
 
 impl ZoneFile {
-    /// Returns the answer to a question for `qtype` at `name`, in wire form and lower case; `None`
-    /// if the next rule is to answer.
+    /// Returns the answer to a question for `qtype` at `name`, in lower-case wire form; `None` if
+    /// the next rule should answer.
     pub fn answer(&self, name: &[u8], qtype: u16) -> Option<Made> {
         if !self.holds(name) {
             return None;
@@ -201,7 +201,7 @@ impl ZoneFile {
         (!(goes_on && is_absent)).then(|| Made::new(rows))
     }
 
-    /// Returns whether `name`, in wire form and lower case, is in the zone.
+    /// Returns whether `name`, in lower-case wire form, is in the zone.
     pub fn knows(&self, name: &[u8]) -> bool {
         self.zone.is_some() && self.holds(name)
     }
@@ -212,7 +212,7 @@ impl ZoneFile {
     }
 }
 
-/// Aliases that lead to one another.
+/// How many aliases can lead to one another.
 const ALIASES_MAX: usize = 8;
 const NOT_LOADED: &str = "the zone file cannot be read";
 

@@ -44,7 +44,7 @@ impl FromStr for AnswerFlag {
 /// One `--zone-ttl`: `/DOMAIN/.../MAX,NEGATIVE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneTtlFlag {
-    /// The suffixes it is about, in wire form and lower case.
+    /// The suffixes, in lower-case wire form.
     pub domains: Vec<Box<[u8]>>,
     /// TTLs above this many seconds are lowered.
     pub ttl_max: u32,

@@ -13,11 +13,11 @@ pub struct Beyond<'a> {
     /// The stub domain that covers the name, otherwise the upstreams. [`Route::Local`] if a flag
     /// forbids to ask a server.
     pub route: Route<'a>,
-    /// What makes the servers in the pod give way.
+    /// The replies after which the servers in the pod give way.
     pub after: After,
 }
 
-/// What makes the servers in the pod give way.
+/// The replies after which the servers in the pod give way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
     /// REFUSED alone. The address may be the cluster's, so its name must not leave the pod.

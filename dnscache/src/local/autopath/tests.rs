@@ -1,5 +1,5 @@
-//! Walks of resolvers with and without the rule: models of the C libraries glibc and musl look up
-//! names in random worlds, and find the same addresses either way.
+//! Walks of resolvers with and without the rule. Models of the C libraries glibc and musl look up
+//! names in random worlds, and must find the same addresses in both cases.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +38,7 @@ impl Random {
     }
 }
 
-/// Names with their A and AAAA records; `*` as the first label stands for any label.
+/// Names with their A and AAAA records. `*` as the first label matches any label.
 #[derive(Debug, Default)]
 struct World {
     names: BTreeMap<String, [Option<u8>; 2]>,
@@ -47,7 +47,7 @@ struct World {
     questions: usize,
 }
 
-/// What a server answers: the response code and the address, if there is one.
+/// The answer of a server: the response code and the address, if there is one.
 type Answer = (u16, Option<u8>);
 
 impl World {
@@ -83,7 +83,7 @@ impl World {
         }
     }
 
-    /// What the servers answer without the rule.
+    /// Returns the answer of the servers without the rule.
     fn ask(&mut self, name: &str, qtype: u16) -> Answer {
         self.questions += 1;
         let index = usize::from(qtype == rtype::AAAA);
@@ -190,7 +190,7 @@ enum Library {
     Musl,
 }
 
-/// What one name has, as far as a library is concerned.
+/// The result of one name for a library.
 enum Found {
     Addresses(Vec<u8>),
     Nothing,
@@ -207,7 +207,7 @@ fn ask(server: &mut dyn Server, name: &str, types: &[u16]) -> Found {
     }
 }
 
-/// What `library` finds for `name` with the search list of a pod.
+/// Returns the addresses that `library` finds for `name` with the search list of a pod.
 fn look_up(
     library: Library,
     server: &mut dyn Server,
@@ -226,7 +226,7 @@ fn look_up(
     for domain in search {
         match ask(server, &format!("{name}.{domain}"), types) {
             Found::Addresses(addresses) => return addresses,
-            // glibc goes on to the next domain, musl does not.
+            // glibc continues with the next domain, musl does not.
             Found::Nothing if library == Library::Musl => return Vec::new(),
             Found::Nothing | Found::Absent => {}
         }
@@ -237,8 +237,8 @@ fn look_up(
     }
 }
 
-/// A name that an application looks up. Whole names of the cluster with five dots are asked first
-/// as they are, and cannot be told from first names of a walk.
+/// Returns a name that an application looks up. Whole names of the cluster with five dots are asked
+/// first as they are, and look like first names of walks.
 fn lookup_name(random: &mut Random) -> String {
     let labels = ["a", "b", "n", "m", "svc", "z", "corp", "w"];
     let max = if random.below(6) == 0 { 6 } else { 4 };
@@ -374,7 +374,7 @@ fn a_failure_on_the_way_leaves_the_walk_to_the_client() {
     assert_eq!((made.rows.rcode, made.lifetime_secs), (rcode::NXDOMAIN, Some(0)));
 }
 
-/// A client may look up the whole name of a pod of a StatefulSet that is not ready.
+/// A client can look up the whole name of a pod of a StatefulSet that is not ready.
 #[test]
 fn names_below_a_service_do_not_begin_a_walk() {
     let mut world = World::default();

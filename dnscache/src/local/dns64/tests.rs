@@ -1,4 +1,4 @@
-//! Which addresses stand for which, and which answers are translated.
+//! Which addresses are translated into which, and which answers are translated.
 
 use super::*;
 use crate::local::Block;

@@ -1,4 +1,4 @@
-//! What lines of hosts files answer.
+//! Tests the answers of hosts files.
 
 use super::*;
 use crate::local::name::{parse as wire, text};
@@ -9,7 +9,8 @@ fn table(lines: &str) -> Table {
     builder.build().0
 }
 
-/// The answer of `hosts` as its response code and its records; `-` if the next rule is to answer.
+/// Returns the answer of `hosts` as its response code and its records; `-` if the next rule should
+/// answer.
 fn answer(hosts: &Hosts, question: &str) -> Vec<String> {
     let (name, qtype) = question.split_once(' ').unwrap();
     let qtype = match qtype {

@@ -1,4 +1,4 @@
-//! Zone files as they were read last.
+//! The zone files as they were last read.
 //!
 //! Edge.
 
@@ -17,13 +17,13 @@ use crate::local::zone::{Zone, ZoneError, ZoneFile};
 pub struct ZonePlan {
     /// The file, in the form of RFC 1035 section 5.
     pub file: PathBuf,
-    /// The name of the zone in wire form and lower case.
+    /// The name of the zone in lower-case wire form.
     pub origin: Box<[u8]>,
-    /// The zones in which names that it does not have are asked as ever.
+    /// The zones in which unknown names are passed to the next rule.
     pub fallthrough: Option<Zones>,
-    /// Zones in it that others answer for.
+    /// Subzones for which other rules answer.
     pub except: Option<Zones>,
-    /// Whether the file is read at the start only.
+    /// Whether the file is read only at the start.
     pub is_fixed: bool,
 }
 
@@ -44,7 +44,7 @@ pub enum ZoneFileError {
 impl std::str::FromStr for ZonePlan {
     type Err = ZoneFileError;
 
-    /// Reads `ZONE=FILE`. Fails if the file is not a zone as it is now.
+    /// Parses `ZONE=FILE`. Fails if the file is currently not a valid zone.
     fn from_str(text: &str) -> Result<Self, ZoneFileError> {
         let (origin, file) = text.split_once('=').ok_or(ZoneFileError::Form)?;
         let origin = name::parse(origin).ok_or(ZoneFileError::Form)?;
@@ -71,7 +71,7 @@ impl ZonePlan {
     }
 }
 
-/// A zone, and what is wrong with its file as it is now.
+/// A zone, and the problem of its current file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LoadedZone {
     pub zone: Option<Arc<Zone>>,
@@ -80,7 +80,7 @@ pub(super) struct LoadedZone {
     hash: Option<u64>,
 }
 
-/// Reads every zone file of `plan`. If one cannot be used, the zone in `known` stays.
+/// Reads every zone file of `plan`. If one cannot be used, the zone in `known` is kept.
 pub(super) fn read(plan: &Plan, known: Vec<LoadedZone>) -> Vec<LoadedZone> {
     let mut known = known.into_iter();
     let plans = plan.blocks.iter().flat_map(|block| &block.zone_files);
@@ -115,7 +115,7 @@ fn read_one(plan: &ZonePlan, known: LoadedZone) -> LoadedZone {
     }
 }
 
-/// The zones of a block as its rules use them; takes as many of `loaded` as the block has.
+/// Returns the zones of a block for its rules. Takes as many of `loaded` as the block has.
 pub(super) fn files<'l>(
     plans: &[ZonePlan],
     loaded: &mut impl Iterator<Item = &'l LoadedZone>,
@@ -129,5 +129,5 @@ pub(super) fn files<'l>(
     plans.iter().zip(loaded).map(file).collect()
 }
 
-/// Bytes of a zone file.
+/// The maximum of bytes of a zone file.
 const FILE_LEN_MAX: u64 = 64 << 20;

@@ -1,4 +1,4 @@
-//! Which question each rule makes, and what becomes of its answer.
+//! Tests which question each rule makes, and how its answer is changed.
 
 use super::*;
 use crate::local::name::{parse, text};

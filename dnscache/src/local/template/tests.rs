@@ -1,4 +1,4 @@
-//! What templates answer.
+//! Tests the answers of templates.
 
 use super::*;
 use crate::local::name::{parse, text as shown};
@@ -13,8 +13,8 @@ fn template(patterns: &[&str], records: &[&str]) -> Template {
     template
 }
 
-/// `-` if the next rule is to answer; else the response code and each record as `OWNER TTL TYPE
-/// SECTION TARGET`.
+/// Returns `-` if the next rule should answer; otherwise the response code and each record as
+/// `OWNER TTL TYPE SECTION TARGET`.
 fn answer(template: &Template, name: &str, qtype: u16) -> Vec<String> {
     let Answered::Made(made) = template.answer(&parse(name).unwrap(), qtype) else {
         return vec!["-".to_owned()];

@@ -1,6 +1,6 @@
-//! Records of a master file, one after the other, with their lines.
+//! Reads the records of a master file in order, with their lines.
 //!
-//! Core. hickory-proto reads the records; lines, directives and owners are read here, so that an
+//! Core. hickory-proto parses the records. Lines, directives and owners are parsed here, so that an
 //! error has its line.
 
 use hickory_proto::rr::Name;
@@ -18,10 +18,10 @@ pub enum ZoneError {
     Line {
         /// Counted from 1.
         line: usize,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
-    /// The zone needs one SOA.
+    /// The zone does not have exactly one SOA.
     #[error("the zone {0} needs exactly one SOA record at its name")]
     Soa(String),
 }
@@ -83,7 +83,7 @@ fn record(zone: &str, origin: &str) -> Result<Row, String> {
     record.and_then(row).ok_or_else(|| "it is not a record".to_owned())
 }
 
-/// `name` with a final dot.
+/// Returns `name` as an absolute name with a final dot.
 fn absolute(name: &str, origin: &str) -> String {
     match name {
         "@" => origin.to_owned(),
@@ -93,8 +93,8 @@ fn absolute(name: &str, origin: &str) -> String {
     }
 }
 
-/// The entries of `text` in one line each, without comments, with their first lines. Fails with
-/// the line at which parentheses or quotation marks are not closed.
+/// Returns the entries of `text` in one line each, without comments, with the numbers of their
+/// first lines. Fails with the line at which parentheses or quotation marks are not closed.
 fn entries(text: &str) -> Result<Vec<(usize, String)>, (usize, String)> {
     let mut entries = Vec::new();
     let (mut entry, mut start) = (String::new(), 1);

@@ -1,4 +1,4 @@
-//! What zones answer.
+//! Tests the answers of zones.
 
 use super::*;
 use crate::local::name::{parse, text};
@@ -29,8 +29,8 @@ $ORIGIN low.x.
 one A 10.0.0.6
 ";
 
-/// The response code, `aa` if the answer is authoritative, and each record as `SECTION OWNER TYPE
-/// TARGET`.
+/// Returns the response code, `aa` if the answer is authoritative, and each record as `SECTION
+/// OWNER TYPE TARGET`.
 fn answer(zone: &ZoneFile, name: &str, qtype: u16) -> String {
     let Some(made) = zone.answer(&parse(name).unwrap(), qtype) else { return "-".to_owned() };
     let row = |row: &Row| {
