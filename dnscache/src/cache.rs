@@ -152,7 +152,7 @@ impl Cache {
     }
 
     /// Answers `query` from the cache, even from an expired entry, whose TTLs are then at most
-    /// `ttl` seconds (RFC 8767 section 4). Returns the response code, or `None` if there is no
+    /// `ttl` seconds (RFC 8767 section 4). Returns the response code; `None` if the cache has no
     /// entry.
     pub fn get_stale(
         &self,

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Ceilings and floors for the TTLs of upstreams, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// TTLs below this are raised; 0 means that none is raised.
+    /// TTLs below this are raised; 0 disables that.
     pub ttl_min: u32,
     /// TTLs above this are lowered (RFC 8767 section 4 allows at most seven days).
     pub ttl_max: u32,

@@ -556,7 +556,7 @@ mod tests {
         reply
     }
 
-    /// The data of the record of `rtype` that comes out where `rdata` goes in.
+    /// Returns the data of the record of `rtype` in the answer to a reply with `rdata`.
     fn data(rtype: u16, rdata: &[u8]) -> Result<Vec<u8>, Unusable> {
         let asked = Asked { qtype: rtype, ..ASKED };
         let answer = reduce(&raw(rtype, rdata), &asked, &LIMITS)?;

@@ -35,7 +35,7 @@ pub use flag::{FlagError, Resolv, ServerFlag, Target, resolv_conf, wire};
 pub use reverse::{After, Beyond, is_reverse};
 pub use special::{Kind, Local, text};
 
-/// Where a name is answered.
+/// The route of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route<'a> {
     /// The servers of this group: an index into [`Routes::groups`].

@@ -1,7 +1,7 @@
-//! The addresses a program listens on, in a file for the program that started it.
+//! The listening addresses of a program, in a file for the program that started it.
 //!
-//! With port 0 the system chooses a port, and no port is free for certain before it is bound: the
-//! program binds first and then writes what it got. The log has the same addresses for people.
+//! With port 0 the system chooses a port, and a port is only known to be free once it is bound. So
+//! the program binds first and then writes its addresses. The log has the same addresses.
 //!
 //! Edge: writes and reads one file, `{"dns":["127.0.0.1:10053"],"http":"127.0.0.1:8081"}`.
 
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// The bound addresses of a program; port 0 has become a real one.
+/// The bound addresses of a program, with the real port if the flag had port 0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Addresses {
     /// The addresses for DNS, in the order of the flags.
@@ -29,8 +29,8 @@ pub struct WriteError {
 }
 
 impl Addresses {
-    /// Writes the addresses to `file`, if there is one. A reader sees the whole file or none: it
-    /// is written beside `file` and renamed.
+    /// Writes the addresses to `file`, if it is `Some`. The file is written beside `file` and
+    /// renamed, so a reader sees the whole file or none.
     ///
     /// Fails if the directory does not exist or cannot be written.
     pub fn write(&self, file: Option<&Path>) -> Result<(), WriteError> {
@@ -43,7 +43,7 @@ impl Addresses {
         std::fs::rename(&new, path).map_err(error)
     }
 
-    /// Reads what [`Addresses::write`] wrote. Returns `None` until the file is there.
+    /// Parses a file that [`Addresses::write`] wrote. Returns `None` until the file exists.
     pub fn read(file: &Path) -> Option<Self> {
         serde_json::from_str(&std::fs::read_to_string(file).ok()?).ok()
     }

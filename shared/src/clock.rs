@@ -19,23 +19,23 @@ pub fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Nanoseconds since the machine booted, time asleep included: wall-clock jumps change nothing, a
-/// suspended laptop's cache is as old as it should be.
+/// Nanoseconds since the machine booted, including time asleep. Jumps of the wall clock have no
+/// effect, and the cache of a suspended laptop has the right age.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(u64);
 
 impl Moment {
-    /// The moment `since_boot` after boot; tests start from [`Moment::default`] and add.
+    /// Returns the moment `since_boot` after boot. Tests start from [`Moment::default`] and add.
     pub const fn from_nanos(since_boot: u64) -> Self {
         Self(since_boot)
     }
 
-    /// Nanoseconds since boot.
+    /// Returns the nanoseconds since boot.
     pub const fn nanos(self) -> u64 {
         self.0
     }
 
-    /// Whole seconds since boot.
+    /// Returns the whole seconds since boot.
     pub const fn secs(self) -> u64 {
         self.0 / 1_000_000_000
     }

@@ -1,8 +1,8 @@
 //! The configuration directory: the `kube-dns` ConfigMap mounted as files, read again on change.
 //!
-//! Edge around the core in `keys`: reads files, watches the directory, publishes. What cannot be
-//! used is refused alone and named; its last good value stays in force if there is one. What the
-//! keys are for is the programs' business.
+//! Edge around the core in `keys`: reads files, watches the directory, publishes the state. A bad
+//! entry is refused by itself and logged. Its last good value stays in force if there is one. The
+//! programs define the use of the keys.
 //!
 //! ```text
 //! inotify, or every second ─▶ read ─▶ keys ─▶ State { keys, what is refused } ─▶ watch channel
@@ -30,23 +30,23 @@ pub use keys::{KEYS, KeyError, Keys, Refusal, Server, parse};
 /// The files of the directory by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// What the programs run with.
+/// The configuration in force, and its problems.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    /// What is in force; the defaults before anything was read.
+    /// The keys in force; the defaults before the first read.
     pub keys: Arc<Keys>,
-    /// What of the directory is refused as it is now, in one line each.
+    /// The current refusals of the directory, in one line each.
     pub refused: Arc<[Arc<str>]>,
-    /// How many different contents were applied whole.
+    /// How many different contents were applied completely.
     pub applied: u64,
-    /// How many different contents were refused in part or whole.
+    /// How many different contents were refused, in part or completely.
     pub refusals: u64,
-    /// Whether changes are looked for every second because inotify is not available.
+    /// Whether the directory is polled every second because inotify is not available.
     pub polling: bool,
 }
 
 impl State {
-    /// The line `config-dir` of `/readyz?verbose`: what is refused is a warning.
+    /// Returns the line `config-dir` of `/readyz?verbose`. A refusal is a warning.
     pub fn check(&self) -> Check {
         let polling = self.polling.then_some(POLLING);
         let mut reasons: Vec<&str> = self.refused.iter().map(|reason| &**reason).collect();
@@ -75,27 +75,26 @@ impl fmt::Debug for Follower {
     }
 }
 
-/// What a program demands of keys that are right by themselves: it takes out what it refuses, and
-/// returns the reasons.
+/// A program's own check of valid keys: it removes the entries that it refuses, and returns the
+/// reasons.
 pub type Demand = Box<dyn Fn(&mut Keys) -> Vec<Arc<str>> + Send>;
 
-/// What one look at the directory gave; equal looks are one event.
+/// The result of one look at the directory. Equal results are one event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Contents {
     files: Files,
-    /// Files that cannot be read, and why; an empty name is the directory itself.
+    /// Files that cannot be read, and why; the empty name is the directory itself.
     unreadable: BTreeMap<String, Arc<str>>,
 }
 
-/// Reads `directory` for the first time; without one, the state is the defaults for ever.
+/// Reads `directory` for the first time. If it is `None`, the state is always the defaults.
 ///
-/// A directory that is missing, or a key that is missing in it, means the defaults. What is refused
-/// is in the state.
+/// If the directory or a key in it is missing, the defaults apply. The state has the refusals.
 pub fn open(directory: Option<&Path>) -> (watch::Receiver<State>, Follower) {
     open_with(directory, Box::new(|_| Vec::new()))
 }
 
-/// Does the same; what `demand` refuses is refused.
+/// Does the same, and also refuses the entries that `demand` refuses.
 pub fn open_with(directory: Option<&Path>, demand: Demand) -> (watch::Receiver<State>, Follower) {
     let (sender, receiver) = watch::channel(State::default());
     let directory = directory.map(Path::to_owned);
@@ -116,7 +115,7 @@ impl Follower {
         };
         let mut watcher = Watcher::new(&directory);
         loop {
-            // Armed before each look: what changes after the look rings.
+            // Armed before each look, so that a change after the look is noticed.
             let polling = watcher.arm().is_polling();
             self.state.send_if_modified(|state| {
                 std::mem::replace(&mut state.polling, polling) != polling
@@ -136,7 +135,7 @@ impl Follower {
         }
     }
 
-    /// Publishes `contents` if they are not the last seen.
+    /// Publishes `contents` if they differ from the last ones.
     fn apply(&mut self, contents: Contents) {
         if self.seen.as_ref() == Some(&contents) {
             return;
@@ -163,7 +162,7 @@ impl Follower {
         });
     }
 
-    /// The keys that `contents` make after those `before`, and what is refused.
+    /// Returns the keys in `contents` that follow those `before`, and the refusals.
     fn read(&self, contents: &Contents, before: &Keys) -> (Keys, Arc<[Arc<str>]>) {
         let (mut keys, refused) = Keys::read(&contents.files, before, &interface::index);
         let line = |error: &str, kept| -> Arc<str> {
@@ -173,7 +172,7 @@ impl Follower {
         let mut lines = Vec::new();
         for (name, error) in &contents.unreadable {
             let names: &[&str] = if name.is_empty() { &KEYS } else { &[name] };
-            // Not `any`: each of them is kept.
+            // Not `any`, because each of them must be kept.
             let kept = names.iter().filter(|name| keys.keep(name, before)).count() > 0;
             lines.push(line(error, kept));
         }
@@ -184,7 +183,7 @@ impl Follower {
     }
 }
 
-/// One look at the directory; a file that vanishes meanwhile means another look.
+/// Looks at the directory once, or again if a file vanishes meanwhile.
 fn look(directory: &Path) -> Contents {
     let mut left = LOOKS_MAX;
     loop {
@@ -196,11 +195,11 @@ fn look(directory: &Path) -> Contents {
     }
 }
 
-/// Every plain file of the directory, and whether one has vanished since it was listed; nothing if
-/// there is no directory.
+/// Returns every plain file of the directory, and whether one has vanished since it was listed. A
+/// missing directory has no files.
 ///
-/// The kubelet swaps the link `..data` to change all files at once: resolving it first gives the
-/// files of one version.
+/// The kubelet swaps the link `..data` to change all files at once. If the link is resolved first,
+/// all files are of one version.
 fn read(directory: &Path) -> (Contents, bool) {
     let directory = directory.join("..data").canonicalize().unwrap_or(directory.to_owned());
     let (mut contents, mut vanished) = (Contents::default(), false);
@@ -238,19 +237,19 @@ fn read(directory: &Path) -> (Contents, bool) {
     (contents, vanished)
 }
 
-/// The name of its check.
+/// The name of the check.
 const CHECK: &str = "config-dir";
 /// A ConfigMap holds at most 1 MiB in all.
 const FILE_LEN_MAX: u64 = 1 << 20;
-/// Far more than there are keys.
+/// Far more files than there are keys.
 const FILES_MAX: usize = 64;
-/// Reasons that `/readyz?verbose` lists.
+/// How many reasons `/readyz?verbose` lists.
 const SHOWN_MAX: usize = 10;
-/// What a missing inotify means.
+/// The reason shown if inotify is missing.
 const POLLING: &str = "inotify is not available: changes are looked for every second";
-/// How long an editor may take from its first to its last write.
+/// How long an editor can take from its first to its last write.
 const SETTLE: Duration = Duration::from_millis(50);
-/// How often a directory may change under one look.
+/// How often a directory is read if it changes during a look.
 const LOOKS_MAX: usize = 3;
 
 #[cfg(test)]

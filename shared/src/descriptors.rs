@@ -1,5 +1,5 @@
-//! The limit of open descriptors: connections and sockets to upstreams are many, and the limit that
-//! a shell or a container runtime sets by default is often for programs that use `select`.
+//! The limit of open descriptors. Connections and sockets to upstreams need many, and the default
+//! limit of a shell or a container runtime is often for programs that use `select`.
 //!
 //! Edge. The core is `shares`.
 

@@ -1,13 +1,13 @@
-//! How long things took, counted in classes whose bounds double: a few instructions to count, exact
-//! at every bound that is shown.
+//! Counts durations in classes whose bounds double. Counting takes a few instructions, and the
+//! counts are exact at every bound that is shown.
 //!
-//! Plain counters; does not know what took so long, nor who reads a clock.
+//! Plain counters, independent of the measured operation and of the clock.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Counts durations; whoever counts waits for nobody.
+/// Counts durations without locks.
 #[derive(Debug)]
 pub struct Durations {
     counts: [AtomicU64; CLASSES],
@@ -15,19 +15,19 @@ pub struct Durations {
 }
 
 impl Durations {
-    /// Nothing has been counted.
+    /// Returns counters at zero.
     pub const fn new() -> Self {
         Self { counts: [const { AtomicU64::new(0) }; CLASSES], nanos: AtomicU64::new(0) }
     }
 
-    /// Counts `times` things that took `took` each.
+    /// Counts `times` operations that took `took` each.
     pub fn add(&self, took: Duration, times: u64) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.counts[class(nanos)].fetch_add(times, Relaxed);
         self.nanos.fetch_add(nanos.saturating_mul(times), Relaxed);
     }
 
-    /// What has been counted so far.
+    /// Returns the counts so far.
     pub fn histogram(&self) -> Histogram {
         let mut counts = [0; CLASSES];
         for (count, counted) in counts.iter_mut().zip(&self.counts) {
@@ -43,7 +43,7 @@ impl Default for Durations {
     }
 }
 
-/// What [`Durations`] had counted at one glance.
+/// A snapshot of [`Durations`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
     counts: [u64; CLASSES],
@@ -51,7 +51,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Adds what another counted.
+    /// Adds the counts of another histogram.
     pub fn add(&mut self, other: &Self) {
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count += more;
@@ -59,18 +59,18 @@ impl Histogram {
         self.nanos = self.nanos.wrapping_add(other.nanos);
     }
 
-    /// How many there were.
+    /// Returns the number of durations.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// All of them together, in seconds.
+    /// Returns the sum of all durations, in seconds.
     pub fn sum_seconds(&self) -> f64 {
         self.nanos as f64 / 1e9
     }
 
-    /// How many there were up to each bound of `bounds`, in seconds, and above the bound before it;
-    /// infinity is the last.
+    /// Returns the number of durations up to each bound of `bounds`, in seconds, and above the
+    /// bound before it. The last bound is infinity.
     pub fn buckets(&self, bounds: &Bounds) -> Vec<(f64, u64)> {
         let Range { start, end } = bounds.0;
         let sum = |classes: &[u64]| classes.iter().sum();
@@ -81,34 +81,34 @@ impl Histogram {
     }
 }
 
-/// Which bounds are shown: a range of classes.
+/// The bounds that are shown: a range of classes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds(Range<usize>);
 
 impl Bounds {
-    /// From a microsecond, 976.5625 ns, to 8 s: what answering takes.
+    /// From a microsecond, 976.5625 ns, to 8 s: the times of answers.
     pub const ANSWER: Self = Self(0..24);
-    /// From 250 µs to 8 s: what CoreDNS shows of a request.
+    /// From 250 µs to 8 s: CoreDNS's bounds for requests.
     pub const COREDNS_REQUEST: Self = Self(8..24);
-    /// From 1 ms to 9 minutes: what CoreDNS shows of programming.
+    /// From 1 ms to 9 minutes: CoreDNS's bounds for programming.
     pub const PROGRAMMING: Self = Self(10..CLASSES - 1);
 }
 
-/// The class of a duration: that of the lowest bound that it does not exceed.
+/// Returns the class of a duration: that of the lowest bound that it does not exceed.
 fn class(nanos: u64) -> usize {
     let units = (nanos.min(NANOS_MAX) * 1_024).div_ceil(1_000_000);
     let doublings = u64::BITS - units.saturating_sub(1).leading_zeros();
     (doublings as usize).min(CLASSES - 1)
 }
 
-/// The bound of a class: a millisecond, doubled or halved.
+/// Returns the bound of a class: a millisecond, doubled or halved.
 fn bound_seconds(class: usize) -> f64 {
     2_f64.powi(class as i32 - 10) / 1_000.0
 }
 
-/// Bounds from 2^-10 ms to 2^19 ms, and one class for all beyond.
+/// Bounds from 2^-10 ms to 2^19 ms, and one class for longer durations.
 const CLASSES: usize = 31;
-/// Thirteen days: all beyond are counted alike.
+/// Thirteen days. Longer durations count the same.
 const NANOS_MAX: u64 = 1 << 50;
 
 #[cfg(test)]

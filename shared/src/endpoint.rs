@@ -1,4 +1,4 @@
-//! Where an upstream server is reached, and how.
+//! The address of an upstream server, and how it is reached.
 //!
 //! Core. Values only.
 
@@ -6,12 +6,12 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// Where and how a server is asked.
+/// The address of a server, and how it is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: SocketAddr,
-    /// The address that queries leave from; `None` lets the system choose.
+    /// The source address of queries; `None` lets the system choose.
     pub source: Option<IpAddr>,
     /// How it is asked.
     pub transport: Transport,

@@ -1,7 +1,7 @@
 //! How the three programs read flags: one environment variable per flag, one line per mistake.
 //!
-//! Edge: reads the arguments and the environment, and may end the process. What a flag means is
-//! the business of each program's `config.rs`; this file must not know any flag by name.
+//! Edge: reads the arguments and the environment, and can end the process. Each program's
+//! `config.rs` defines its flags; this file must not depend on any flag's name.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -19,17 +19,17 @@ use crate::{interface, peer};
 
 pub use crate::peer::AddressError;
 
-/// The flags and environment of this process as a `C`.
+/// Parses the flags and environment of this process as a `C`.
 ///
 /// Every flag `--some-flag` of program `prog` is also read from `PROG_SOME_FLAG`, unless that is
-/// empty; a repeatable flag takes several values from there, separated by spaces. `--help` and
-/// `--version` print and exit with 0; a mistake is one line on stderr that names the flag or the
-/// variable, the value and what is allowed, and exits with 2.
+/// empty. A repeatable flag takes several values from there, separated by spaces. `--help` and
+/// `--version` print and exit with 0. A mistake exits with 2 after one line on stderr that contains
+/// the flag or the variable, the value and the allowed values.
 pub fn parse<C: Parser>() -> C {
     or_exit(parse_from(std::env::args_os()))
 }
 
-/// Reads the flags of the subcommand `name` as a `C` if that is the first argument of the process;
+/// Parses the flags of the subcommand `name` as a `C` if that is the first argument of the process;
 /// `None` if it is not.
 ///
 /// Its flag `--some-flag` is also read from `PROG_NAME_SOME_FLAG`. Help and mistakes end the
@@ -45,12 +45,12 @@ pub fn subcommand<C: Parser>(program: &str, name: &str) -> Option<C> {
     Some(or_exit(parse_with(command, arguments, &|name| std::env::var_os(name))))
 }
 
-/// The configuration; ends the process if there is none.
+/// Returns the configuration, or ends the process if parsing failed.
 pub fn or_exit<C>(read: Result<C, Stop>) -> C {
     match read {
         Ok(config) => config,
         Err(Stop::Shown(text)) => {
-            // Whoever asked may have closed the pipe: nobody is left to tell.
+            // The reader may have closed the pipe. There is no one else to report that to.
             drop(std::io::stdout().write_all(text.as_bytes()));
             std::process::exit(0)
         }
@@ -61,16 +61,17 @@ pub fn or_exit<C>(read: Result<C, Stop>) -> C {
     }
 }
 
-/// Why there is no configuration.
+/// The reason that parsing returned no configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Help or version was asked for: this is it.
+    /// Help or version was requested. This is the text.
     Shown(String),
-    /// A flag or its value is wrong: one line that says which and what is allowed.
+    /// A flag or its value is wrong. This is one line with the flag and the allowed values.
     Wrong(String),
 }
 
-/// [`parse`] without ending the process: `arguments` begins with the program's name.
+/// Does the same as [`parse`] without ending the process. `arguments` begins with the program's
+/// name.
 pub fn parse_from<C: Parser>(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> Result<C, Stop> {
@@ -79,10 +80,10 @@ pub fn parse_from<C: Parser>(
 }
 
 /// The flags that the command line or the environment sets, without their hyphens, with their
-/// values as text; a switch has none.
+/// values as text. A switch has no values.
 pub type Given = BTreeMap<String, Vec<String>>;
 
-/// [`parse_from`], and which flags were set.
+/// Does the same as [`parse_from`], and also returns which flags were set.
 pub fn parse_given<C: Parser>(arguments: &[OsString]) -> Result<(C, Given), Stop> {
     let environment = |name: &str| std::env::var_os(name);
     let (matches, mut command, variables) =
@@ -105,7 +106,7 @@ pub fn parse_given<C: Parser>(arguments: &[OsString]) -> Result<(C, Given), Stop
     Ok((config, given))
 }
 
-/// The value of an environment variable.
+/// Returns the value of an environment variable.
 type Environment<'e> = &'e dyn Fn(&str) -> Option<OsString>;
 
 fn parse_with<C: Parser>(
@@ -118,7 +119,7 @@ fn parse_with<C: Parser>(
         .map_err(|error| Stop::Wrong(blame(one_line(&error.format(&mut command)), &variables)))
 }
 
-/// What was matched, by which command, with which variables.
+/// The matches, the command and the variables.
 type Matched = (clap::ArgMatches, clap::Command, Vec<Variable>);
 
 fn matches(
@@ -134,7 +135,7 @@ fn matches(
     command = command.mut_args(|argument| {
         let Some(long) = argument.get_long() else { return argument };
         let name = variable(&prefix, long);
-        // For clap, an empty value is a value.
+        // clap treats an empty value as a value.
         let is_empty = environment(&name).is_some_and(|value| value.is_empty());
         match is_empty && !shows_help {
             true => argument,
@@ -151,8 +152,8 @@ fn matches(
     }
 }
 
-/// Prints what is wrong with flags that contradict each other, one line, and yields exit code 2:
-/// for checks that need more than one flag, made by `main` after [`parse`].
+/// Prints one line about flags that contradict each other, and returns exit code 2. For checks of
+/// more than one flag, which `main` makes after [`parse`].
 pub fn wrong<C: CommandFactory>(error: &dyn std::error::Error) -> ExitCode {
     let arguments = std::env::args_os().collect::<Vec<_>>();
     let variables = variables(&C::command(), &arguments, &|name| std::env::var_os(name));
@@ -160,7 +161,7 @@ pub fn wrong<C: CommandFactory>(error: &dyn std::error::Error) -> ExitCode {
     ExitCode::from(WRONG as u8)
 }
 
-/// What an error says, followed by what caused it, in one line.
+/// Returns the text of an error, followed by its causes, in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
@@ -180,12 +181,13 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 #[error("expected IP:PORT, such as 0.0.0.0:53 or [::]:53")]
 pub struct ListenError;
 
-/// A listening address with its port: `IP:PORT` or `[IPv6]:PORT`; port 0 lets the system choose.
+/// Parses a listening address with its port: `IP:PORT` or `[IPv6]:PORT`. Port 0 lets the system
+/// choose.
 pub fn listen_address(text: &str) -> Result<SocketAddr, ListenError> {
     text.parse().map_err(|_| ListenError)
 }
 
-/// [`peer::server_address`] with the interfaces of this machine.
+/// Calls [`peer::server_address`] with the interfaces of this machine.
 pub fn server_address(text: &str, port: u16) -> Result<SocketAddr, AddressError> {
     peer::server_address(text, port, &interface::index)
 }
@@ -198,7 +200,8 @@ pub struct BytesError {
     max: String,
 }
 
-/// A value parser for bytes from `min` to `max`, both included, with a binary suffix or none.
+/// Returns a value parser for bytes from `min` to `max`, both included, with or without a binary
+/// suffix.
 pub fn bytes(
     min: usize,
     max: usize,
@@ -213,14 +216,14 @@ pub fn bytes(
     }
 }
 
-/// `bytes` with the largest suffix that needs no fraction.
+/// Returns `bytes` with the largest suffix that needs no fraction.
 fn bytes_text(bytes: usize) -> String {
     let suffix = BYTE_SUFFIXES.iter().find(|(_, shift)| bytes.is_multiple_of(1 << shift));
     let (suffix, shift) = suffix.unwrap_or(&("", 0));
     format!("{}{suffix}", bytes >> shift)
 }
 
-/// Why a text is no number of seconds.
+/// Why a text is not a number of seconds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected whole seconds, {min} to {max}")]
 pub struct SecondsError {
@@ -228,7 +231,7 @@ pub struct SecondsError {
     max: u32,
 }
 
-/// A value parser for whole seconds from `min` to `max`, both included.
+/// Returns a value parser for whole seconds from `min` to `max`, both included.
 pub fn seconds(
     min: u32,
     max: u32,
@@ -239,16 +242,16 @@ pub fn seconds(
     }
 }
 
-/// A flag that is not on the command line, but in the environment.
+/// A flag that is set in the environment, and not on the command line.
 struct Variable {
     name: String,
-    /// As the user would write it: `--some-flag`.
+    /// The flag as a user would write it: `--some-flag`.
     flag: String,
-    /// What it stands for on the command line; nothing for a switch that is off.
+    /// The equivalent arguments; empty for a switch that is off.
     arguments: Vec<OsString>,
 }
 
-/// The variables that count: those of flags that `arguments` do not have, and that are not empty.
+/// Returns the variables that apply: they are not empty, and their flags are not in `arguments`.
 fn variables(
     command: &clap::Command,
     arguments: &[OsString],
@@ -272,7 +275,7 @@ fn variables(
             argument
         };
         let arguments = match (argument.get_action(), value.to_str()) {
-            // Read by clap, which knows the words for on and off.
+            // Parsed by clap, which accepts the words for on and off.
             (ArgAction::SetTrue | ArgAction::SetFalse, _) => Vec::new(),
             (ArgAction::Append, Some(text)) => {
                 text.split_whitespace().map(|part| with(part.as_ref())).collect()
@@ -284,18 +287,17 @@ fn variables(
     command.get_arguments().filter_map(read).collect()
 }
 
-/// `PROG` of the program `prog`.
+/// Returns `PROG` for the program `prog`.
 fn prefix(command: &clap::Command) -> String {
     command.get_name().to_uppercase()
 }
 
-/// `PROG_SOME_FLAG` of `--some-flag`.
+/// Returns `PROG_SOME_FLAG` for `--some-flag`.
 fn variable(prefix: &str, long: &str) -> String {
     format!("{prefix}_{}", long.to_uppercase()).replace('-', "_")
 }
 
-/// Names the variable in `line`, quoted as clap does it, in place of a flag that the user did not
-/// write.
+/// Replaces a flag in `line`, quoted as by clap, by the variable that set it.
 fn blame(line: String, variables: &[Variable]) -> String {
     variables.iter().fold(line, |line, Variable { name, flag, .. }| {
         let quoted = format!("'{flag}");
@@ -310,7 +312,7 @@ fn blame(line: String, variables: &[Variable]) -> String {
     })
 }
 
-/// clap's report without usage and hints, on one line.
+/// Returns clap's report without usage and hints, on one line.
 fn one_line(error: &clap::Error) -> String {
     let report = error.render().to_string();
     let said = report
@@ -325,7 +327,7 @@ fn one_line(error: &clap::Error) -> String {
     line.replace(|c: char| c.is_control(), " ")
 }
 
-/// Suffixes of numbers of bytes, with the powers of two that they stand for.
+/// Suffixes of numbers of bytes, with their powers of two.
 const BYTE_SUFFIXES: [(&str, u32); 4] = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("", 0)];
 /// The exit code of a wrong flag, as of every Unix command.
 const WRONG: i32 = 2;
@@ -424,7 +426,7 @@ mod tests {
     /// Names and values.
     type Variables<'v> = &'v [(&'v str, &'v str)];
 
-    /// The configuration that `environment` and `arguments` make.
+    /// Returns the configuration from `environment` and `arguments`.
     fn read(environment: Variables<'_>, arguments: &[&str]) -> Result<Config, Stop> {
         let value = |name: &str| {
             let mut rows = environment.iter();

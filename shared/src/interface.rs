@@ -1,13 +1,13 @@
 //! The network interfaces of this machine, by name.
 //!
-//! Edge: asks the kernel.
+//! Edge: queries the kernel.
 
 use std::net::UdpSocket;
 
 /// Returns the index of the interface `name`, which is the scope ID of link-local addresses on it;
 /// `None` if there is no such interface.
 pub fn index(name: &str) -> Option<u32> {
-    // Any socket will do; a machine may have one family only.
+    // Any socket works. A machine may have only one family.
     let socket = UdpSocket::bind("[::]:0").or_else(|_| UdpSocket::bind("0.0.0.0:0")).ok()?;
     rustix::net::netdevice::name_to_index(&socket, name).ok()
 }

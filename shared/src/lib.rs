@@ -1,4 +1,5 @@
-//! What at least two of kubedns, dnscache and healthz use today. "Maybe later" does not get in.
+//! Code that at least two of kubedns, dnscache and healthz use today, and none that they may use
+//! later.
 //!
 //! ```text
 //! wire        core   bytes <-> query view and reply, size limits, truncation, refusals

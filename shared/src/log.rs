@@ -1,6 +1,6 @@
-//! The log of a program: one line per event on stderr, text for people or JSON for collectors.
+//! The log of a program: one line per event on stderr, as text or as JSON for collectors.
 //!
-//! Edge. Knows no event; whoever has something to say uses `tracing`.
+//! Edge. Independent of the events; code that logs uses `tracing`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -28,7 +28,7 @@ pub struct LogConfig {
     pub format: Option<Format>,
 }
 
-/// How a line of the log looks.
+/// The format of a line of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// For people.
@@ -37,11 +37,12 @@ pub enum Format {
     Json,
 }
 
-/// A checked filter: a level for everything, levels for modules, or both, separated by commas.
+/// A checked filter: a level for all modules, levels for single modules, or both, separated by
+/// commas.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Filter(Targets);
 
-/// Why a text is no filter.
+/// Why a text is not a filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{part:?} is no level: expected error, warn, info, debug, trace, off or MODULE=LEVEL")]
 pub struct FilterError {
@@ -56,12 +57,13 @@ impl FromStr for Filter {
     }
 }
 
-/// Starts the log of this process; a log that runs already (several programs in one test) stays.
+/// Starts the log of this process. If a log already runs (several programs in one test), it is
+/// kept.
 pub fn start(config: &LogConfig) {
     let terminal = std::io::stderr().is_terminal();
     let format = config.format.unwrap_or(if terminal { Format::Text } else { Format::Json });
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(terminal);
-    // JSON escapes what it writes; text does not.
+    // JSON escapes control characters by itself; text does not.
     let fields = debug_fn(write_field).delimited(" ");
     let filter = config.filter.0.clone();
     let registry = tracing_subscriber::registry();
@@ -76,7 +78,7 @@ pub fn start(config: &LogConfig) {
     }
 }
 
-/// Writes one field of a line for people: the message as it is, others as `NAME=VALUE`.
+/// Writes one field of a text line: the message as it is, others as `NAME=VALUE`.
 fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     match field.name() {
         "message" => write!(writer, "{}", escaped(&format!("{value:?}"))),
@@ -84,8 +86,8 @@ fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -
     }
 }
 
-/// Returns `text` with its control characters escaped as in a Rust string: what others named must
-/// not start a line of its own, nor command the terminal.
+/// Returns `text` with its control characters escaped as in a Rust string. Names from outside must
+/// not be able to start a line of their own or to control the terminal.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
         return text.into();
@@ -100,7 +102,8 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     escaped.into()
 }
 
-/// The last words of a program: its error with all causes in one line, and exit code 1.
+/// Logs the error of a program with all causes in one line. Returns exit code 1 if there is an
+/// error.
 pub fn exit_code(result: Result<(), impl std::error::Error>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -163,7 +166,7 @@ mod tests {
         }
     }
 
-    /// A writer that can be looked at.
+    /// A writer whose output can be read.
     #[derive(Clone, Default)]
     struct Page(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
 

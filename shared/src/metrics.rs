@@ -1,7 +1,8 @@
-//! What the programs expose alike: the registry with their build, the counters of the DNS listener,
-//! the state of the configuration directory, the process itself, and the two text formats.
+//! The metrics that all programs have: the registry with their build, the counters of the DNS
+//! listener, the state of the configuration directory, the process itself, and the two text
+//! formats.
 //!
-//! Edge: reads counters kept elsewhere at the moment of a scrape. Knows no metric of one program.
+//! Edge: reads counters at the time of a scrape. Contains no metric of a single program.
 
 pub mod coredns;
 mod process;
@@ -23,7 +24,8 @@ use crate::durations::{Bounds, Histogram};
 use crate::serve::{Counters, Event, Overflow, RCODES, TYPES};
 use crate::wire::Transport;
 
-/// A registry whose metrics begin with `program_`, with `program_build_info{version}` in it.
+/// Returns a registry whose metrics begin with `program_`, with `program_build_info{version}` in
+/// it.
 pub fn registry(program: &str, version: &'static str) -> Registry {
     let mut registry = Registry::with_prefix(program);
     let build = Family::<[(&str, &str); 1], Gauge>::default();
@@ -32,13 +34,13 @@ pub fn registry(program: &str, version: &'static str) -> Registry {
     registry
 }
 
-/// Adds what a DNS listener counts: `dns_messages`, `dns_replies` and how long they took,
+/// Adds the counters of a DNS listener: `dns_messages`, `dns_replies` and their durations,
 /// `dns_events` and the kernel's drops.
 pub fn register_dns(registry: &mut Registry, counters: Arc<Counters>, overflow: Overflow) {
     registry.register_collector(Box::new(Dns { counters, overflow }));
 }
 
-/// Adds how the configuration directory fares.
+/// Adds the state of the configuration directory.
 pub fn register_config_dir(registry: &mut Registry, state: watch::Receiver<config_dir::State>) {
     registry.register_collector(Box::new(ConfigDir { state }));
 }
@@ -53,7 +55,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The value of its `Content-Type` header.
+    /// Returns the value of its `Content-Type` header.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -62,9 +64,9 @@ impl Format {
     }
 }
 
-/// Everything in `registries` as text, the process itself first.
+/// Returns all metrics in `registries` as text, with those of the process first.
 ///
-/// Fails when a collector does.
+/// Fails if a collector does.
 pub fn text(registries: &[Registry], format: Format) -> Result<String, fmt::Error> {
     let mut process = Registry::default();
     process.register_collector(Box::new(process::Process));
@@ -79,8 +81,8 @@ pub fn text(registries: &[Registry], format: Format) -> Result<String, fmt::Erro
     })
 }
 
-/// OpenMetrics as Prometheus text: a counter's family bears the name of its samples there, and
-/// units and the end are not marked.
+/// Converts OpenMetrics to Prometheus text, in which the family of a counter has the name of its
+/// samples, and units and the end are not marked.
 fn prometheus(openmetrics: &str) -> String {
     let mut text = String::with_capacity(openmetrics.len());
     let mut lines = openmetrics.lines().peekable();
@@ -228,7 +230,7 @@ pub fn histograms<L: EncodeLabelSet>(
     Ok(())
 }
 
-/// The events that are exposed as such, by name.
+/// The names of the events in metrics.
 const EVENTS: [(&str, Event); 10] = [
     ("malformed", Event::Malformed),
     ("deferred", Event::Deferred),

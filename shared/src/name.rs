@@ -1,13 +1,13 @@
-//! Domain names as flags and files write them.
+//! Domain names in flags and files.
 //!
-//! Core. One rule for all of them; names in messages are the business of `wire`.
+//! Core. One rule for all of them; `wire` handles names in messages.
 
-/// Returns `text` as the name of a domain in lower case without its last dot; `None` if a label is
-/// empty, longer than 63 bytes or has other characters than letters, digits, `-` and `_`, or if the
-/// name is longer than 253 characters. The root is not a name.
+/// Returns `text` as the name of a domain in lower case without its last dot. `None` if a label is
+/// empty, longer than 63 bytes or has characters other than letters, digits, `-` and `_`, if the
+/// name is longer than 253 characters, or if it is the root.
 ///
 /// RFC 2181 section 11 allows any bytes. Names with an underscore are common (`_msdcs` of Active
-/// Directory, `_tcp`); all others are most likely a mistake, such as an address or a URL.
+/// Directory, `_tcp`); other characters probably are a mistake, such as an address or a URL.
 pub fn domain(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -25,7 +25,7 @@ pub fn host_name(text: &str) -> Option<String> {
 
 /// RFC 1035 section 2.3.4.
 const LABEL_LEN_MAX: usize = 63;
-/// As text without the last dot: 255 bytes on the wire.
+/// The maximum as text without the last dot: 255 bytes on the wire.
 const DOMAIN_LEN_MAX: usize = 253;
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
-//! Which addresses can be the other end of DNS, and how the address of a server is written.
+//! Checks which addresses can be DNS clients or servers, and parses addresses of servers.
 //!
-//! Core. Network interfaces are looked up by the caller.
+//! Core. The caller looks up network interfaces.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// Returns the index of the network interface with this name, if there is one.
 pub type Interfaces<'a> = &'a dyn Fn(&str) -> Option<u32>;
 
-/// Whether `address` can send queries or replies: RFC 1122 section 3.2.1.3 and RFC 4291 section 2.7
-/// exclude addresses that are not those of one host, and no DNS client or server uses the ports of
-/// services that answer whatever they receive.
-#[inline] // asked of every datagram
+/// Returns whether `address` can send queries or replies. RFC 1122 section 3.2.1.3 and RFC 4291
+/// section 2.7 exclude addresses that do not belong to one host, and DNS clients and servers do not
+/// use the ports of services that answer any data.
+#[inline] // called for every datagram
 pub fn is_peer(address: &SocketAddr) -> bool {
     let ip_fits = match address {
         SocketAddr::V4(address) => is_host_v4(*address.ip()),
@@ -19,13 +19,13 @@ pub fn is_peer(address: &SocketAddr) -> bool {
     ip_fits && !is_reflector(address.port())
 }
 
-/// Whether `ip` is that of one host. 240.0.0.0/4 is reserved, but some clusters use it for their
-/// pods.
+/// Returns whether `ip` belongs to one host. 240.0.0.0/4 is reserved, but some clusters use it for
+/// their pods.
 fn is_host_v4(ip: Ipv4Addr) -> bool {
     matches!(u32::from(ip), 1..=0xdfff_ffff | 0xf000_0000..=0xffff_fffe)
 }
 
-#[inline(never)] // inline, it takes addresses of both families apart into bytes
+#[inline(never)] // inline, it splits addresses of both families into bytes
 fn is_host_v6(ip: &Ipv6Addr) -> bool {
     match ip.to_ipv4_mapped() {
         Some(ip) => is_host_v4(ip),
@@ -33,9 +33,9 @@ fn is_host_v6(ip: &Ipv6Addr) -> bool {
     }
 }
 
-/// Whether `port` belongs to a service that answers whatever it receives (echo, discard, daytime,
-/// quotd, chargen, time) or is 0: a query from there is forged to make two servers talk to each
-/// other.
+/// Returns whether `port` is 0 or belongs to a service that answers any data (echo, discard,
+/// daytime, quotd, chargen, time). A query from such a port is forged to make two servers talk to
+/// each other.
 fn is_reflector(port: u16) -> bool {
     matches!(port, 0 | 7 | 9 | 13 | 17 | 19 | 37)
 }
@@ -43,19 +43,19 @@ fn is_reflector(port: u16) -> bool {
 /// Why a text is not the address of a DNS server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Neither an address nor an address with a port.
+    /// It is neither an address nor an address with a port.
     #[error("expected IP or IP:PORT, such as 10.0.0.10, 10.0.0.10:5353, fd00::a or [fd00::a]:53")]
     Server,
-    /// Port 0 cannot be asked.
+    /// Port 0 cannot be used.
     #[error("port 0 is not allowed, expected 1 to 65535")]
     PortZero,
-    /// A service that answers anything has this port.
+    /// The port belongs to a service that answers any data.
     #[error("port {0} belongs to a service that is not DNS; expected the port of a DNS server")]
     Port(u16),
     /// The unspecified address, the broadcast address or a multicast address.
     #[error("{0} is not the address of one host; expected the address of a DNS server")]
     NotHost(IpAddr),
-    /// A link-local address alone does not say on which link (RFC 4007 section 6).
+    /// A link-local address needs its link (RFC 4007 section 6).
     #[error("{0} is a link-local address and needs its interface, such as {0}%eth0")]
     Unscoped(Ipv6Addr),
     /// The interface of a link-local address does not exist.
@@ -63,11 +63,11 @@ pub enum AddressError {
     Interface(String),
 }
 
-/// Returns the address of a server: `IP`, `IP:PORT`, `[IP]` or `[IP]:PORT`; without a port, `port`.
-/// An IPv6 address may end in `%` and its interface, by name or index (RFC 4007 section 11).
+/// Parses the address of a server: `IP`, `IP:PORT`, `[IP]` or `[IP]:PORT`; without a port, `port`.
+/// An IPv6 address can end in `%` and its interface, by name or index (RFC 4007 section 11).
 ///
-/// Brackets are for IPv6 (RFC 3986 section 3.2.2), but flags of kube-dns have them around IPv4 as
-/// well. Fails if the text is something else, and if no DNS server can have the address.
+/// Brackets are for IPv6 (RFC 3986 section 3.2.2), but flags of kube-dns also have them around
+/// IPv4. Fails if the text has another form, or if a DNS server cannot have the address.
 pub fn server_address(
     text: &str,
     port: u16,
@@ -96,7 +96,7 @@ pub fn server_address(
     host_address(host, port, interfaces)
 }
 
-/// Returns the address of the server `IP` or `IP%INTERFACE` at `port`.
+/// Parses the address of the server `IP` or `IP%INTERFACE` at `port`.
 ///
 /// Fails as [`server_address`] does.
 pub fn host_address(
@@ -123,8 +123,8 @@ pub fn host_address(
     }
 }
 
-/// The scope ID of `ip` in `zone`. Only link-local addresses have one: the others are the same on
-/// every interface, so that their zone is not looked at.
+/// Returns the scope ID of `ip` in `zone`. Only link-local addresses have one; for other addresses,
+/// which are the same on every interface, the zone is ignored.
 fn scope(
     ip: Ipv6Addr,
     zone: Option<&str>,

@@ -1,6 +1,6 @@
-//! Files read without surprises: whatever is at a path, reading it neither waits nor ends early.
+//! Reads files safely: whatever is at a path, a read neither blocks nor ends early.
 //!
-//! Edge. Knows no format.
+//! Edge. Does not parse the bytes.
 
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read};
@@ -9,10 +9,10 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Returns the bytes of the plain file at `path`, `len_max` at most.
+/// Returns the bytes of the plain file at `path`, at most `len_max`.
 ///
 /// Fails if the file is larger, cannot be read, or is not plain: a directory, a FIFO, a device or a
-/// socket. A FIFO without a writer would otherwise be waited for without end.
+/// socket. To open a FIFO without a writer would otherwise block forever.
 pub fn read(path: &Path, len_max: u64) -> io::Result<Vec<u8>> {
     let file =
         OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;

@@ -1,36 +1,36 @@
 //! Prefixes of addresses as text: `10.0.0.0/8`, `fd00::/8`, or one address.
 //!
-//! Core. Knows how prefixes are written (RFC 4632, RFC 4291), what is in them and which are not
-//! global; does not know what for.
+//! Core. Parses prefixes (RFC 4632, RFC 4291), compares addresses with them, and lists those that
+//! are not global. Independent of their use.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The addresses that begin alike.
+/// The addresses that share their leading bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {
     first: IpAddr,
-    /// How many leading bits all share.
+    /// The number of shared leading bits.
     bits: u8,
 }
 
-/// Why a text is no prefix.
+/// Why a text is not a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrefixError {
-    /// It is neither an address nor an address and a number of bits that it has.
+    /// It is neither an address nor an address with a valid number of bits.
     #[error("expected an address or a prefix, such as 10.0.0.7, 10.0.0.0/8, fd00::7 or fd00::/8")]
     Text,
-    /// Bits behind the prefix are set.
+    /// Bits after the prefix are set.
     #[error("the address has bits set behind the prefix, expected {expected}")]
     Bits {
-        /// What was meant, or so it seems.
+        /// The prefix that was probably meant.
         expected: Prefix,
     },
 }
 
-/// Reads `ADDRESS` or `ADDRESS/BITS`. IPv4 written as IPv6 (`::ffff:10.0.0.7`) is IPv4.
+/// Parses `ADDRESS` or `ADDRESS/BITS`. IPv4 written as IPv6 (`::ffff:10.0.0.7`) is IPv4.
 ///
-/// Fails on anything else, and where the address has bits set behind the prefix.
+/// Fails if it has another form, or if the address has bits set after the prefix.
 pub fn parse(text: &str) -> Result<Prefix, PrefixError> {
     let (address, bits) = match text.split_once('/') {
         None => (text, None),
@@ -54,44 +54,46 @@ pub fn parse(text: &str) -> Result<Prefix, PrefixError> {
     if expected == prefix { Ok(prefix) } else { Err(PrefixError::Bits { expected }) }
 }
 
-/// Returns whether each of the addresses from `first` to `last`, of one family, is global: an
-/// address of the Internet, which a network next to the cluster cannot use for itself (RFC 6890).
+/// Returns whether all addresses from `first` to `last`, of one family, are global: addresses of
+/// the Internet, which a network next to the cluster cannot use for itself (RFC 6890).
 ///
-/// Addresses of documentation count as global: Kubernetes' own tests look for upstreams with them.
+/// Addresses of documentation count as global, because Kubernetes' own tests use them for
+/// upstreams.
 pub fn is_global(first: IpAddr, last: IpAddr) -> bool {
     !NOT_GLOBAL.iter().any(|prefix| prefix.overlaps(first, last))
 }
 
 impl Prefix {
-    /// An IPv4 prefix; the bits of `first` behind `bits` must be 0.
+    /// Returns an IPv4 prefix. The bits of `first` after `bits` must be 0.
     const fn v4(first: [u8; 4], bits: u8) -> Self {
         let [a, b, c, d] = first;
         Self { first: IpAddr::V4(Ipv4Addr::new(a, b, c, d)), bits }
     }
 
-    /// The prefix of `bits` bits, at most those of its family, with which `address` begins.
+    /// Returns the prefix of `address` with `bits` bits, or with those of its family if that is
+    /// less.
     pub fn of(address: IpAddr, bits: u8) -> Self {
         let bits = bits.min(if address.is_ipv4() { 32 } else { 128 });
         let prefix = Self { first: address, bits };
         Self { first: prefix.masked(address), bits }
     }
 
-    /// An IPv6 prefix of at most 16 bits; the bits of `first` behind `bits` must be 0.
+    /// Returns an IPv6 prefix of at most 16 bits. The bits of `first` after `bits` must be 0.
     const fn v6(first: u16, bits: u8) -> Self {
         Self { first: IpAddr::V6(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0)), bits }
     }
 
-    /// How many leading bits its addresses share.
+    /// Returns the number of leading bits that its addresses share.
     pub fn bits(&self) -> u8 {
         self.bits
     }
 
-    /// Its first address.
+    /// Returns its first address.
     pub fn first(&self) -> IpAddr {
         self.first
     }
 
-    /// Its last address.
+    /// Returns its last address.
     pub fn last(&self) -> IpAddr {
         let bits = u32::from(self.bits);
         match self.first {
@@ -106,27 +108,27 @@ impl Prefix {
         }
     }
 
-    /// Whether it has an address that is also among those from `first` to `last`, of one family.
+    /// Returns whether it overlaps the addresses from `first` to `last`, of one family.
     pub fn overlaps(&self, first: IpAddr, last: IpAddr) -> bool {
         self.first.is_ipv4() == first.is_ipv4() && self.first <= last && first <= self.last()
     }
 
-    /// Whether `address` is in it, IPv4 written as IPv6 taken as IPv4.
+    /// Returns whether it contains `address`. IPv4 written as IPv6 counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.begins(address.to_canonical())
     }
 
-    /// Whether all addresses from `first` to `last`, of one family, are in it, each taken as it is.
+    /// Returns whether it contains all addresses from `first` to `last`, of one family, as written.
     pub fn contains_range(&self, first: IpAddr, last: IpAddr) -> bool {
         self.begins(first) && self.begins(last)
     }
 
-    /// Whether `address` is of its family and begins like it.
+    /// Returns whether `address` is of its family and has its leading bits.
     fn begins(&self, address: IpAddr) -> bool {
         address.is_ipv4() == self.first.is_ipv4() && self.masked(address) == self.first
     }
 
-    /// `address` with the bits behind the prefix cleared.
+    /// Returns `address` with the bits after the prefix cleared.
     fn masked(&self, address: IpAddr) -> IpAddr {
         let bits = u32::from(self.bits);
         match address {

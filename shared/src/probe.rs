@@ -1,8 +1,8 @@
-//! The subcommand `probe URL`: one HTTP request whose answer becomes an exit code, for images that
-//! hold nothing but the program.
+//! The subcommand `probe URL`: sends one HTTP request and turns the answer into an exit code, for
+//! images that contain only the program.
 //!
-//! Edge: opens one connection and reads a bounded answer. Resolves no names, because the programs
-//! that it asks about are what resolves names.
+//! Edge: opens one connection and reads a bounded answer. Does not resolve names, because the
+//! programs that it checks are the resolvers.
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
@@ -48,8 +48,8 @@ pub fn from_arguments(program: &str) -> Option<ExitCode> {
 }
 
 impl Probe {
-    /// Asks once. Fails if there is no whole status line in time, or if its status is not 200 to
-    /// 299.
+    /// Sends one request. Fails if no whole status line arrives in time, or if its status is not
+    /// 200 to 299.
     pub fn ask(&self) -> Result<(), Error> {
         let deadline = Instant::now() + self.timeout;
         let mut stream = self.connect(deadline)?;
@@ -78,7 +78,7 @@ impl Probe {
     }
 
     /// Reads until the server closes the connection, or [`ANSWER_BYTES_MAX`]. A server that sends
-    /// a status line and then nothing has answered.
+    /// only a status line has answered.
     fn read(&self, stream: &mut TcpStream, deadline: Instant) -> Result<Vec<u8>, Error> {
         let mut answer = Vec::new();
         let mut buffer = [0; 4_096];
@@ -100,14 +100,14 @@ impl Probe {
         Ok(answer)
     }
 
-    /// The time until `deadline`; fails if there is none.
+    /// Returns the time until `deadline`. Fails if it has passed.
     fn left(&self, deadline: Instant) -> io::Result<Duration> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
     }
 }
 
-/// Both kinds are what a socket reports if its timeout is over.
+/// Returns whether the timeout of a socket is over, which it can report as either kind.
 fn is_late(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
@@ -115,7 +115,7 @@ fn is_late(error: &io::Error) -> bool {
 /// Why a probe failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No address of the URL took the connection.
+    /// No address of the URL accepted the connection.
     #[error("cannot connect")]
     Connect(#[source] io::Error),
     /// The request could not be written.
@@ -124,7 +124,7 @@ pub enum Error {
     /// The connection broke before the status line.
     #[error("cannot read the answer")]
     Receive(#[source] io::Error),
-    /// There was no status line in time.
+    /// No status line arrived in time.
     #[error("no answer within {0:?}")]
     Late(Duration),
     /// The answer does not begin with a status line of HTTP.
@@ -140,7 +140,7 @@ pub enum Error {
     },
 }
 
-/// Decides what `answer` means: the head and the beginning of the body.
+/// Judges `answer`, which is the head and the beginning of the body.
 fn judge(answer: &str) -> Result<(), Error> {
     let (line, rest) = answer.split_once('\n').unwrap_or((answer, ""));
     let line = line.trim_end();
@@ -159,19 +159,19 @@ fn judge(answer: &str) -> Result<(), Error> {
     Err(Error::Status { status: clip(status), reason })
 }
 
-/// The beginning of a line that another program wrote, without control characters.
+/// Returns the beginning of a line of another program, without control characters.
 fn clip(line: &str) -> String {
     line.chars().filter(|char| !char.is_control()).take(REASON_CHARS_MAX).collect()
 }
 
-/// Where a probe asks, and for what.
+/// The target of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     /// Addresses to try in this order.
     addresses: Vec<SocketAddr>,
-    /// The host and port as they are written.
+    /// The host and port as written.
     authority: String,
-    /// The path with its query, from the first slash on.
+    /// The path with its query, from the first slash.
     path: String,
 }
 
@@ -216,11 +216,11 @@ impl FromStr for Url {
     }
 }
 
-/// The port of a URL that has none.
+/// The port of a URL without a port.
 const HTTP_PORT: u16 = 80;
-/// More of an answer is not read: the reason is in its first lines.
+/// The maximum of bytes that are read. The reason is in the first lines.
 const ANSWER_BYTES_MAX: usize = 16 << 10;
-/// The kubelet cuts the output of a probe too.
+/// The maximum of characters of a reason. The kubelet also truncates the output of a probe.
 const REASON_CHARS_MAX: usize = 200;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Readiness as something one drops: each start-up task holds a named blocker; the program is ready
-//! when the last is gone. Checks are how `/livez` and `/readyz` tell what holds.
+//! Readiness by blockers: each start-up task holds a named blocker, and the program is ready when
+//! the last one is dropped. Checks are the lines of `/livez` and `/readyz`.
 //!
-//! Seam: the names still held travel through a watch channel. Knows no task and no HTTP.
+//! Seam: a watch channel carries the names of held blockers. Independent of tasks and HTTP.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::log::escaped;
 
-/// What still keeps the program from being ready; clones see the same.
+/// The blockers that keep the program from being ready. Clones share the state.
 #[derive(Clone, Debug)]
 pub struct Ready {
     names: Arc<[&'static str]>,
@@ -25,7 +25,7 @@ pub struct Blocker {
     held: Arc<watch::Sender<Vec<&'static str>>>,
 }
 
-/// One blocker per name, in the order of the names, and the view on all of them.
+/// Returns one blocker per name, in the order of the names, and the view of all of them.
 pub fn new(names: impl IntoIterator<Item = &'static str>) -> (Ready, Vec<Blocker>) {
     let names = names.into_iter().collect::<Vec<_>>();
     let (sender, receiver) = watch::channel(names.clone());
@@ -36,17 +36,17 @@ pub fn new(names: impl IntoIterator<Item = &'static str>) -> (Ready, Vec<Blocker
 }
 
 impl Ready {
-    /// Whether every blocker has been dropped.
+    /// Returns whether every blocker has been dropped.
     pub fn is_ready(&self) -> bool {
         self.held.borrow().is_empty()
     }
 
-    /// The names of the blockers still held, in their first order.
+    /// Returns the names of the held blockers, in their original order.
     pub fn blockers(&self) -> Vec<&'static str> {
         self.held.borrow().clone()
     }
 
-    /// Every name, passed or not yet.
+    /// Returns a check for every name, passed or not yet.
     pub fn checks(&self) -> Vec<Check> {
         let held = self.held.borrow();
         let check = |&name: &&'static str| {
@@ -57,13 +57,13 @@ impl Ready {
 
     /// Resolves when the last blocker is dropped.
     pub async fn wait(&self) {
-        // The channel closes with the last blocker, which has emptied the list before.
+        // The last blocker empties the list, and then closes the channel.
         drop(self.held.clone().wait_for(Vec::is_empty).await);
     }
 }
 
 impl Blocker {
-    /// What it waits for.
+    /// Returns its name.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -82,45 +82,47 @@ impl Drop for Blocker {
 /// One line of `/livez?verbose` or `/readyz?verbose`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// What was looked at.
+    /// The name of the check.
     pub name: Cow<'static, str>,
-    /// What was found.
+    /// The result.
     pub finding: Finding,
 }
 
-/// What a check found, with the reason in words for people.
+/// The result of a check, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// All is well.
+    /// The check passed.
     Passed,
-    /// Somebody should look at it, but the program serves: a configuration that was refused.
+    /// The operator should look at it, but the program can serve: for example, a configuration was
+    /// refused.
     Warning(String),
     /// The program is not alive, or not ready.
     Failed(String),
 }
 
 impl Check {
-    /// `name` is well.
+    /// Returns that `name` passed.
     pub fn passed(name: impl Into<Cow<'static, str>>) -> Self {
         Self { name: name.into(), finding: Finding::Passed }
     }
 
-    /// `name` is not as it should be, because of `reason`, and that stops nothing.
+    /// Returns a warning for `name` because of `reason`. It does not affect readiness.
     pub fn warning(name: impl Into<Cow<'static, str>>, reason: impl Into<String>) -> Self {
         Self { name: name.into(), finding: Finding::Warning(escaped(&reason.into()).into_owned()) }
     }
 
-    /// `name` failed because of `reason`.
+    /// Returns that `name` failed because of `reason`.
     pub fn failed(name: impl Into<Cow<'static, str>>, reason: impl Into<String>) -> Self {
         Self { name: name.into(), finding: Finding::Failed(escaped(&reason.into()).into_owned()) }
     }
 
-    /// Failed once the program was told to stop, which cancels `leaving`; `None` before.
+    /// Returns a failure after the program received the signal to stop, which cancels `leaving`;
+    /// `None` before.
     pub fn shutdown(leaving: &CancellationToken) -> Option<Self> {
         leaving.is_cancelled().then(|| Self::failed("shutdown", "the program was told to stop"))
     }
 
-    /// Whether it failed.
+    /// Returns whether it failed.
     pub fn has_failed(&self) -> bool {
         matches!(self.finding, Finding::Failed(_))
     }

@@ -1,26 +1,26 @@
-//! Reverse names: which addresses the names below `in-addr.arpa` and `ip6.arpa` stand for.
+//! Reverse names: the addresses of names below `in-addr.arpa` and `ip6.arpa`.
 //!
-//! Core. Knows how addresses are written as names (RFC 1035 section 3.5, RFC 3596 section 2.5);
-//! does not know who has an address.
+//! Core. Parses addresses that are written as names (RFC 1035 section 3.5, RFC 3596 section 2.5),
+//! independent of their owners.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::wire::labels;
 
-/// What a name below `in-addr.arpa` or `ip6.arpa` stands for.
+/// The meaning of a name below `in-addr.arpa` or `ip6.arpa`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reverse {
     /// One address.
     Address(IpAddr),
     /// An ancestor of the names of these addresses, first and last.
     Range(IpAddr, IpAddr),
-    /// No address has a name here or below. The nearest ancestor that stands for addresses stands
-    /// for these, first and last.
+    /// No address has a name here or below. The addresses, first and last, are those of the nearest
+    /// ancestor that has any.
     Nothing(IpAddr, IpAddr),
 }
 
 impl Reverse {
-    /// The addresses, first and last, of the name or of its nearest ancestor that has any.
+    /// Returns the addresses, first and last, of the name or of its nearest ancestor that has any.
     pub fn range(self) -> (IpAddr, IpAddr) {
         match self {
             Self::Address(address) => (address, address),
@@ -29,7 +29,7 @@ impl Reverse {
     }
 }
 
-/// Reads `name`, in wire form and lower case. `None` if it is neither `in-addr.arpa` nor `ip6.arpa`
+/// Parses `name`, in lower-case wire form. `None` if it is neither `in-addr.arpa` nor `ip6.arpa`
 /// nor below one of them.
 pub fn parse(name: &[u8]) -> Option<Reverse> {
     let labels: Vec<&[u8]> = labels(name).collect();
@@ -43,7 +43,7 @@ pub fn parse(name: &[u8]) -> Option<Reverse> {
     }
 }
 
-/// Reads the labels left of `in-addr.arpa`, from right to left: one octet each.
+/// Parses the labels left of `in-addr.arpa`, from right to left: one octet each.
 pub fn in_addr<'l>(mut labels: impl Iterator<Item = &'l [u8]>) -> Reverse {
     let mut first = [0; 4];
     let mut read = 0;
@@ -62,7 +62,7 @@ pub fn in_addr<'l>(mut labels: impl Iterator<Item = &'l [u8]>) -> Reverse {
     reverse_of(Ipv4Addr::from(first).into(), Ipv4Addr::from(last).into(), all)
 }
 
-/// Reads the labels left of `ip6.arpa`, from right to left: one nibble each.
+/// Parses the labels left of `ip6.arpa`, from right to left: one nibble each.
 pub fn ip6<'l>(mut labels: impl Iterator<Item = &'l [u8]>) -> Reverse {
     let mut first = 0_u128;
     let mut read = 0;
@@ -80,7 +80,8 @@ pub fn ip6<'l>(mut labels: impl Iterator<Item = &'l [u8]>) -> Reverse {
     reverse_of(Ipv6Addr::from(first).into(), Ipv6Addr::from(last).into(), all)
 }
 
-/// What labels stand for of which those for the addresses from `first` to `last` could be read.
+/// Returns the meaning of labels that denote the addresses from `first` to `last`. `all` is set if
+/// every label is valid.
 fn reverse_of(first: IpAddr, last: IpAddr, all: bool) -> Reverse {
     match all {
         true if first == last => Reverse::Address(first),
@@ -89,7 +90,7 @@ fn reverse_of(first: IpAddr, last: IpAddr, all: bool) -> Reverse {
     }
 }
 
-/// A number from 0 to 255 without leading zeros.
+/// Parses a number from 0 to 255 without leading zeros.
 fn octet(label: &[u8]) -> Option<u8> {
     let canonical = label.len() == 1 || label.first() != Some(&b'0');
     let digits = label.iter().all(u8::is_ascii_digit);
@@ -97,7 +98,7 @@ fn octet(label: &[u8]) -> Option<u8> {
     text.parse().ok()
 }
 
-/// One digit of 16, in lower case.
+/// Parses one hexadecimal digit in lower case.
 fn nibble(label: &[u8]) -> Option<u8> {
     match *label {
         [digit @ b'0'..=b'9'] => Some(digit - b'0'),
@@ -113,7 +114,7 @@ const NIBBLES: u32 = 32;
 mod tests {
     use super::*;
 
-    /// `text` in wire form.
+    /// Returns `text` in wire form.
     fn wire(text: &str) -> Vec<u8> {
         let labels = text.split('.').filter(|label| !label.is_empty());
         let mut name: Vec<u8> =

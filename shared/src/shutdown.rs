@@ -1,5 +1,5 @@
-//! How a program ends: on SIGTERM or SIGINT, or because one of its tasks ended; always through a
-//! bounded drain.
+//! How a program ends: on SIGTERM or SIGINT, or because one of its tasks ended, but always through
+//! a bounded drain.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,32 +8,32 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-/// The error of any task: the tasks of a program have error types of their own.
+/// The error of any task. The tasks of a program have different error types.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a program ended before it was told to.
+/// Why a program ended without a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
-    /// A task ended with an error of its own.
+    /// A task returned an error.
     #[error("{task} failed")]
     Failed {
         /// The task's name.
         task: &'static str,
-        /// What it said.
+        /// The error.
         source: Cause,
     },
-    /// A task that runs as long as the program came back.
+    /// A task that must run as long as the program returned.
     #[error("{task} ended by itself")]
     Ended {
         /// The task's name.
         task: &'static str,
     },
-    /// A task panicked: a bug.
+    /// A task panicked, which is a bug.
     #[error("a task panicked")]
     Panicked(#[source] tokio::task::JoinError),
 }
 
-/// The tasks of a program: one set, nothing detached, the first that ends ends the program.
+/// The tasks of a program: one set, without detached tasks. If one task ends, the program ends.
 ///
 /// ```text
 /// stop ─▶ leaving ── lameduck ──▶ stopping ── drain ──▶ ending ─▶ done
@@ -50,29 +50,31 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// An empty set, of a program that stops serving as soon as it is told to.
+    /// Returns an empty set, of a program that stops serving at once after a signal.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An empty set, of a program that goes on serving for `lameduck` after it is told to stop. It
-    /// is not ready any more then, so that others have time to take it out of their lists.
+    /// Returns an empty set, of a program that still serves for `lameduck` after a signal. It is
+    /// not ready during that time, so that others can remove it from their lists.
     pub fn with_lameduck(lameduck: Duration) -> Self {
         Self { lameduck, ..Self::default() }
     }
 
-    /// Cancelled as soon as the program is told to stop: it is not ready from then on.
+    /// Returns a token that is cancelled as soon as the program must stop. It is not ready from
+    /// then on.
     pub fn leaving(&self) -> CancellationToken {
         self.leaving.clone()
     }
 
-    /// Cancelled when the program stops serving: tasks finish what they have taken on, and return.
+    /// Returns a token that is cancelled when the program stops serving. Tasks must finish their
+    /// work and return.
     pub fn stopping(&self) -> CancellationToken {
         self.stopping.clone()
     }
 
-    /// Cancelled when all other tasks have ended, or have had their time: those of
-    /// [`Tasks::spawn_last`] return.
+    /// Returns a token that is cancelled when all other tasks have ended, or have had their time.
+    /// The tasks of [`Tasks::spawn_last`] must then return.
     pub fn ending(&self) -> CancellationToken {
         self.ending.clone()
     }
@@ -88,7 +90,8 @@ impl Tasks {
         self.set.spawn(async move { (name, task.await.map_err(Into::into)) });
     }
 
-    /// As [`Tasks::spawn`], for a task that outlives the others: it ends after [`Tasks::ending`].
+    /// Does the same as [`Tasks::spawn`], for a task that outlives the others: it must end after
+    /// [`Tasks::ending`].
     pub fn spawn_last<E>(
         &mut self,
         name: &'static str,
@@ -99,10 +102,10 @@ impl Tasks {
         self.last.spawn(async move { (name, task.await.map_err(Into::into)) });
     }
 
-    /// Runs until `stop` resolves or a task ends by itself; then tells the others to stop and waits
+    /// Runs until `stop` resolves or a task ends by itself. Then stops the other tasks, and waits
     /// for them until `drain_max` has passed.
     ///
-    /// Fails when a task failed, panicked or ended before it was told to.
+    /// Fails if a task failed, panicked or ended too early.
     pub async fn run(
         mut self,
         stop: impl Future<Output = ()>,
@@ -134,7 +137,7 @@ impl Tasks {
 
     /// Waits for `until`.
     ///
-    /// Fails if a task ends before.
+    /// Fails if a task ends earlier.
     async fn watch(&mut self, until: impl Future<Output = ()>) -> Result<(), TaskError> {
         let ended = tokio::select! {
             () = until => return Ok(()),
@@ -151,7 +154,7 @@ impl Tasks {
 
 /// Resolves at the first SIGTERM or SIGINT.
 ///
-/// Fails, before anything is served, where the handlers cannot be installed.
+/// Fails, before the program serves, if the handlers cannot be installed.
 pub fn signal() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
@@ -164,7 +167,7 @@ pub fn signal() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// How long the last tasks may take: a UDP thread looks up four times a second.
+/// How long the last tasks can take. A UDP thread checks four times a second.
 const LAST_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

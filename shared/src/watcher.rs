@@ -1,6 +1,7 @@
-//! Changes of directories: inotify while the system has it, else a look every second.
+//! Notices changes of directories: by inotify if the system has it, otherwise by a look every
+//! second.
 //!
-//! Edge. Does not know what the files are for.
+//! Edge. Independent of the use of the files.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,18 +11,18 @@ use std::time::Duration;
 use notify::{ErrorKind, Event, RecommendedWatcher, RecursiveMode};
 use tokio::sync::Notify;
 
-/// Watches directories. All pods of a user on a node share its inotify instances, so the instance
-/// is kept once there is one: a later one might be refused.
+/// Watches directories. All pods of a user on a node share its inotify instances, so an instance is
+/// kept once it exists, because a later one could be refused.
 pub struct Watcher {
     directories: Vec<PathBuf>,
     make: Make,
     inner: Option<Box<dyn notify::Watcher + Send>>,
     changed: Arc<Notify>,
-    /// How it went last time.
+    /// The result of the last [`Watcher::arm`].
     state: State,
 }
 
-/// Makes the system's watcher, which rings at each change.
+/// Creates the system's watcher, which notifies of each change.
 type Make = Box<dyn Fn(Arc<Notify>) -> notify::Result<Box<dyn notify::Watcher + Send>> + Send>;
 
 /// How changes are noticed.
@@ -30,19 +31,19 @@ pub enum State {
     /// By inotify, at once.
     #[default]
     Watching,
-    /// There is no directory to watch: a look now and then.
+    /// The directory does not exist: by a look from time to time.
     Absent,
-    /// inotify is refused: a look every second.
+    /// inotify is refused: by a look every second.
     Polling,
 }
 
 impl State {
-    /// Whether changes are noticed later than they could be.
+    /// Returns whether changes are noticed with a delay because inotify is refused.
     pub fn is_polling(self) -> bool {
         self == Self::Polling
     }
 
-    /// How long to wait for an event before the next look.
+    /// Returns how long to wait for an event before the next look.
     fn pause(self) -> Duration {
         match self {
             Self::Watching | Self::Absent => POLL,
@@ -61,7 +62,7 @@ impl fmt::Debug for Watcher {
 }
 
 impl Watcher {
-    /// A watcher of `directory`, to be [armed](Self::arm) before each look.
+    /// Returns a watcher of `directory`, which must be [armed](Self::arm) before each look.
     pub fn new(directory: &Path) -> Self {
         Self::with(directory, Box::new(system_watcher))
     }
@@ -71,13 +72,13 @@ impl Watcher {
         Self { directories, make, inner: None, changed, state: State::Watching }
     }
 
-    /// Watches these directories from the next [`Watcher::arm`] on. Those from before may go on
-    /// ringing.
+    /// Watches these directories from the next [`Watcher::arm`] on. Earlier directories can still
+    /// cause events.
     pub fn set_directories(&mut self, directories: Vec<PathBuf>) {
         self.directories = directories;
     }
 
-    /// Makes what changes from now on ring, if the system lets it; returns how changes are noticed.
+    /// Reports changes from now on, if the system allows it. Returns how changes are noticed.
     ///
     /// A directory that was replaced as a whole is found again. The first refusal and its end are
     /// logged.
@@ -86,7 +87,7 @@ impl Watcher {
             Ok(mut inner) => {
                 let watch =
                     |directory: &PathBuf| inner.watch(directory, RecursiveMode::NonRecursive);
-                // All of them are watched; a refusal counts more than a directory that is absent.
+                // All directories are watched. A refusal counts more than a missing directory.
                 let failed = self.directories.iter().map(watch).filter_map(Result::err);
                 let failed = failed.reduce(|one, other| if is_absent(&one) { other } else { one });
                 self.inner = Some(inner);
@@ -116,13 +117,13 @@ impl Watcher {
         state
     }
 
-    /// Waits until something has changed, or until it is time for another look; returns whether
-    /// something has.
+    /// Waits for a change, or until it is time for another look. Returns whether there was a
+    /// change.
     pub async fn changed(&mut self) -> bool {
         tokio::time::timeout(self.state.pause(), self.changed.notified()).await.is_ok()
     }
 
-    /// Waits until nothing has changed for `quiet`, `most` at most.
+    /// Waits until there was no change for `quiet`, but at most for `most`.
     pub async fn settle(&mut self, quiet: Duration, most: Duration) {
         let settled =
             async { while tokio::time::timeout(quiet, self.changed.notified()).await.is_ok() {} };
@@ -137,7 +138,7 @@ impl Watcher {
 
 fn system_watcher(changed: Arc<Notify>) -> notify::Result<Box<dyn notify::Watcher + Send>> {
     let ring = move |event: notify::Result<Event>| {
-        // Our own reading of the files is an event as well.
+        // Reads by this program are events as well.
         if !event.is_ok_and(|event| event.kind.is_access()) {
             changed.notify_one();
         }
@@ -146,7 +147,7 @@ fn system_watcher(changed: Arc<Notify>) -> notify::Result<Box<dyn notify::Watche
     Ok(Box::new(watcher))
 }
 
-/// Whether there is nothing to watch.
+/// Returns whether the directory does not exist.
 fn is_absent(error: &notify::Error) -> bool {
     match &error.kind {
         ErrorKind::PathNotFound => true,
@@ -155,8 +156,8 @@ fn is_absent(error: &notify::Error) -> bool {
     }
 }
 
-/// Between two looks without an event: what inotify does not report, such as changes on the server
-/// of a network file system.
+/// The time between two looks without an event, for changes that inotify does not report, such as
+/// those on the server of a network file system.
 const POLL: Duration = Duration::from_secs(10);
 /// The same while inotify is not available.
 const POLL_WITHOUT_INOTIFY: Duration = Duration::from_secs(1);

@@ -1,9 +1,9 @@
-//! The view of a DNS message on the wire: a query screened and read in place, a reply written in
-//! place.
+//! The view of a DNS message on the wire: a query is screened and read in place, a reply is written
+//! in place.
 //!
-//! Core. Knows RFC 1035's layout and EDNS(0); knows no socket, no clock and no record of anybody.
-//! Nothing here allocates. What [`Query::screen`] lets through is safe to walk again without checks
-//! by the same rules; everything else becomes a [`Refusal`] before any decoder sees it.
+//! Core. Implements RFC 1035's layout and EDNS(0), without sockets, clocks or records. Does not
+//! allocate. A query that [`Query::screen`] accepts can be walked again without checks by the same
+//! rules. Any other message becomes a [`Refusal`] before a decoder sees it.
 //!
 //! ```text
 //! datagram ── screen ──▶ Query ── handler ──▶ Reply ── finish ──▶ datagram
@@ -21,14 +21,14 @@ pub const HEADER_LEN: usize = 12;
 pub const NAME_MAX: usize = 255;
 /// The largest message over TCP: its length is a 16-bit number (RFC 1035 section 4.2.2).
 pub const MESSAGE_MAX: usize = 65_535;
-/// What a client without EDNS takes over UDP (RFC 1035 section 2.3.4).
+/// The largest UDP reply that a client without EDNS accepts (RFC 1035 section 2.3.4).
 pub const UDP_SIZE_PLAIN: usize = 512;
-/// The largest reply that we send over UDP unless told otherwise, and what we advertise: it crosses
-/// every path unfragmented (RFC 9715).
+/// The default maximum of replies over UDP, which is also advertised: it crosses every path
+/// unfragmented (RFC 9715).
 pub const UDP_SIZE_MAX: usize = 1_232;
 /// The EDNS option, without data, of a query that healthz sends to a program of its own pod. It is
-/// from the range for local use (IANA DNS parameters); other servers pass over it (RFC 6891 section
-/// 6.1.2).
+/// from the range for local use (IANA DNS parameters). Other servers must ignore it (RFC 6891
+/// section 6.1.2).
 pub const PROBE_OPTION: u16 = 65_053;
 /// The counts of an IXFR: one question, and in the authority section the SOA that the client has.
 const IXFR_COUNTS: u64 = 1 << 48 | 1 << 16;
@@ -36,12 +36,12 @@ const IXFR_COUNTS: u64 = 1 << 48 | 1 << 16;
 pub const CLIENT_COOKIE_LEN: usize = 8;
 /// The cookies of a reply: the client's, and that of an interoperable server (RFC 9018 section 4).
 pub type Cookie = [u8; 24];
-/// More EDNS options than this in one query is an attack on whoever decodes them (CVE-2026-41292).
+/// The maximum of EDNS options in a query. More are an attack on decoders (CVE-2026-41292).
 const OPTIONS_MAX: usize = 16;
-/// More bytes of EDNS options than this in one query, likewise.
+/// The maximum of bytes of EDNS options in a query.
 const OPTIONS_LEN_MAX: usize = 512;
 
-/// Record types by number (IANA DNS parameters), as far as the rules here name them.
+/// The record types by number (IANA DNS parameters) that the rules here need.
 pub mod rtype {
     /// IPv4 address (RFC 1035).
     pub const A: u16 = 1;
@@ -67,7 +67,7 @@ pub mod rtype {
     pub const IXFR: u16 = 251;
     /// Full zone transfer (RFC 5936).
     pub const AXFR: u16 = 252;
-    /// Whatever there is (RFC 8482).
+    /// Any type (RFC 8482).
     pub const ANY: u16 = 255;
 }
 
@@ -81,19 +81,19 @@ pub mod class {
     pub const ANY: u16 = 255;
 }
 
-/// Response codes by number; above 15 the upper bits travel in OPT (RFC 6891 section 6.1.3).
+/// Response codes by number. The bits above 15 are in OPT (RFC 6891 section 6.1.3).
 pub mod rcode {
     /// No error.
     pub const NOERROR: u16 = 0;
-    /// The query could not be read.
+    /// The query could not be parsed.
     pub const FORMERR: u16 = 1;
-    /// We could not answer now.
+    /// The server cannot answer now.
     pub const SERVFAIL: u16 = 2;
     /// The name does not exist.
     pub const NXDOMAIN: u16 = 3;
     /// This kind of query is not implemented.
     pub const NOTIMP: u16 = 4;
-    /// We do not answer this for this client.
+    /// The server does not answer this for this client.
     pub const REFUSED: u16 = 5;
     /// Not authoritative for the zone.
     pub const NOTAUTH: u16 = 9;
@@ -101,11 +101,11 @@ pub mod rcode {
     pub const BADVERS: u16 = 16;
 }
 
-/// Extended DNS Error codes (RFC 8914 section 4), as far as we send them.
+/// The Extended DNS Error codes (RFC 8914 section 4) that are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum ErrorCode {
-    /// Anything the other codes do not say.
+    /// A reason without a code of its own.
     Other = 0,
     /// The answer is older than its TTL.
     StaleAnswer = 3,
@@ -113,25 +113,25 @@ pub enum ErrorCode {
     DnssecBogus = 6,
     /// A signature has expired.
     SignatureExpired = 7,
-    /// A signature does not hold yet.
+    /// A signature is not valid yet.
     SignatureNotYetValid = 8,
-    /// A zone lacks the key that the zone above it promises.
+    /// A zone lacks the key that the zone above it has a DS record for.
     DnskeyMissing = 9,
-    /// The failure comes from the cache.
+    /// The failure is from the cache.
     CachedError = 13,
     /// The server has not loaded its data yet.
     NotReady = 14,
     /// The upstream's operator blocks the name.
     Blocked = 15,
-    /// The upstream's operator has to block the name.
+    /// The upstream's operator must block the name.
     Censored = 16,
     /// The client wanted the name to be blocked.
     Filtered = 17,
-    /// The client may not ask this.
+    /// The client must not ask this.
     Prohibited = 18,
     /// The NXDOMAIN is older than its TTL.
     StaleNxdomainAnswer = 19,
-    /// We are not authoritative and do not recurse for this query.
+    /// The server is not authoritative and does not recurse for this query.
     NotAuthoritative = 20,
     /// This operation or class is not supported.
     NotSupported = 21,
@@ -141,7 +141,7 @@ pub enum ErrorCode {
     NetworkError = 23,
 }
 
-/// How a query came, and so how large its reply may be.
+/// The transport of a query, which limits the size of its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
     /// One datagram each way.
@@ -150,13 +150,13 @@ pub enum Transport {
     Tcp,
 }
 
-/// Where [`Query::screen`] writes the lower-cased owner name; made once and reused from query to
-/// query.
+/// A buffer for the lower-case owner name that [`Query::screen`] writes. It is created once and
+/// reused for each query.
 #[derive(Clone, Debug)]
 pub struct NameBuffer([u8; NAME_MAX + 1]);
 
 impl NameBuffer {
-    /// An empty buffer.
+    /// Returns an empty buffer.
     pub const fn new() -> Self {
         Self([0; NAME_MAX + 1])
     }
@@ -181,26 +181,26 @@ impl Default for NameBuffer {
     }
 }
 
-/// What a query's OPT record says (RFC 6891 section 6.1).
+/// The OPT record of a query (RFC 6891 section 6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edns {
-    /// The largest datagram the sender takes, in bytes, as sent.
+    /// The largest datagram that the sender accepts, in bytes, as sent.
     pub udp_size: u16,
     /// DO: DNSSEC records wanted (RFC 3225).
     pub dnssec_ok: bool,
-    /// The edns-tcp-keepalive option is present (RFC 7828).
+    /// Whether the edns-tcp-keepalive option is present (RFC 7828).
     pub keepalive: bool,
-    /// The option [`PROBE_OPTION`] is present.
+    /// Whether the option [`PROBE_OPTION`] is present.
     pub probe: bool,
 }
 
-/// Why a message is no query we answer.
+/// Why a message is not answered as a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Not even a reply: too short for a header, or itself a response (two servers must not talk
-    /// for ever).
+    /// No reply is sent: the message is too short for a header, or is a response itself (two
+    /// servers must not talk forever).
     Silence,
-    /// This response code, from the one place that turns malformed input into codes.
+    /// A reply with this response code. Only this type maps malformed input to codes.
     Rcode(u16),
 }
 
@@ -215,25 +215,25 @@ pub struct Query<'a> {
     pub qclass: u16,
     /// The OPT record, if there is one.
     pub edns: Option<Edns>,
-    /// The serial of the zone that the client of an IXFR has, if it says so (RFC 1995 section 3).
+    /// The serial of the zone that the client of an IXFR has, if it sent one (RFC 1995 section 3).
     pub serial: Option<u32>,
-    /// How the query came.
+    /// The transport of the query.
     pub transport: Transport,
     /// The COOKIE option; empty if there is none.
     cookie: &'a [u8],
-    /// The largest reply over UDP, in bytes; also what the reply advertises.
+    /// The largest reply over UDP, in bytes, which the reply also advertises.
     udp_size_max: u16,
 }
 
 impl<'a> Query<'a> {
-    /// Reads the header, the question and OPT of `message`; the owner name goes to `name` in lower
-    /// case.
+    /// Parses the header, the question and OPT of `message`. Writes the owner name to `name` in
+    /// lower case.
     ///
-    /// Fails with the one code that RFC 8906 and RFC 9619 ask for: opcodes other than QUERY are
-    /// NOTIMP; no question, several, a compressed or overlong name, records where a query has none
-    /// (the SOA of an IXFR is one it has, RFC 1995),
-    /// a broken or second OPT, a COOKIE of a wrong length, too many options and trailing bytes are
-    /// FORMERR; an EDNS version above 0 is BADVERS. The Z bit, TC and AA are ignored.
+    /// Fails with the code that RFC 8906 and RFC 9619 require. Opcodes other than QUERY are NOTIMP.
+    /// FORMERR is: no question or several, a compressed or overlong name, records that a query
+    /// cannot have (an IXFR has an SOA, RFC 1995), a malformed or second OPT, a COOKIE of a wrong
+    /// length, too many options, and trailing bytes. An EDNS version above 0 is BADVERS. The Z bit,
+    /// TC and AA are ignored.
     pub fn screen(
         message: &'a [u8],
         transport: Transport,
@@ -286,64 +286,64 @@ impl<'a> Query<'a> {
         })
     }
 
-    /// Allows replies over UDP of up to `bytes` in place of [`UDP_SIZE_MAX`]; at least
+    /// Allows replies over UDP of up to `bytes` instead of [`UDP_SIZE_MAX`], but at least
     /// [`UDP_SIZE_PLAIN`].
     pub fn set_udp_size_max(&mut self, bytes: u16) {
         self.udp_size_max = bytes.max(UDP_SIZE_PLAIN as u16);
     }
 
-    /// The largest reply over UDP that this server sends, in bytes.
+    /// Returns the largest reply over UDP that this server sends, in bytes.
     pub fn udp_size_max(&self) -> u16 {
         self.udp_size_max
     }
 
-    /// The client's own cookie, if it sent one (RFC 7873 section 5.2).
+    /// Returns the client's cookie, if it sent one (RFC 7873 section 5.2).
     pub fn client_cookie(&self) -> Option<[u8; CLIENT_COOKIE_LEN]> {
         self.cookie.first_chunk().copied()
     }
 
-    /// The message ID.
+    /// Returns the message ID.
     pub fn id(&self) -> u16 {
         u16::from_be_bytes([self.message[0], self.message[1]])
     }
 
-    /// RD: the client wants recursion.
+    /// Returns RD: the client wants recursion.
     pub fn recursion_desired(&self) -> bool {
         self.message[2] & 0x01 != 0
     }
 
-    /// AD in a query: the client understands AD in the reply (RFC 6840 section 5.7).
+    /// Returns AD: the client understands AD in the reply (RFC 6840 section 5.7).
     pub fn authentic_data(&self) -> bool {
         self.message[3] & 0x20 != 0
     }
 
-    /// CD: the client validates by itself (RFC 4035 section 3.2.2).
+    /// Returns CD: the client validates by itself (RFC 4035 section 3.2.2).
     pub fn checking_disabled(&self) -> bool {
         self.message[3] & 0x10 != 0
     }
 
-    /// DO: the client wants DNSSEC records.
+    /// Returns DO: the client wants DNSSEC records.
     pub fn dnssec_ok(&self) -> bool {
         self.edns.is_some_and(|edns| edns.dnssec_ok)
     }
 
-    /// The owner name in wire form, lower case, root label included: 1 to 255 bytes.
+    /// Returns the owner name in lower-case wire form, root label included: 1 to 255 bytes.
     pub fn name(&self) -> &'a [u8] {
         self.name
     }
 
-    /// The question as asked, in the client's case: name, type, class.
+    /// Returns the question in the client's case: name, type, class.
     pub fn question(&self) -> &'a [u8] {
         &self.message[HEADER_LEN..]
     }
 
-    /// The owner name in wire form, in the client's case.
+    /// Returns the owner name in wire form, in the client's case.
     pub fn name_as_asked(&self) -> &'a [u8] {
         &self.message[HEADER_LEN..self.message.len() - 4]
     }
 
-    /// The largest reply to this query, in bytes: over UDP what the client takes, at least 512 and
-    /// at most [`Query::udp_size_max`]; over TCP [`MESSAGE_MAX`].
+    /// Returns the largest reply to this query, in bytes. Over UDP it is the client's size, but at
+    /// least 512 and at most [`Query::udp_size_max`]; over TCP it is [`MESSAGE_MAX`].
     pub fn reply_len_max(&self) -> usize {
         match (self.transport, self.edns) {
             (Transport::Tcp, _) => MESSAGE_MAX,
@@ -355,7 +355,7 @@ impl<'a> Query<'a> {
     }
 }
 
-/// The offset behind the uncompressed name at `start`, or nothing where the name is compressed,
+/// Returns the offset after the uncompressed name at `start`; `None` if the name is compressed,
 /// overlong or cut off.
 pub fn name_end(message: &[u8], start: usize) -> Option<usize> {
     let mut at = start;
@@ -371,7 +371,7 @@ pub fn name_end(message: &[u8], start: usize) -> Option<usize> {
     }
 }
 
-/// The labels of a name in wire form, from the left, without the root.
+/// Returns the labels of a name in wire form, from the left, without the root.
 pub fn labels(name: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     let mut rest = name;
     std::iter::from_fn(move || {
@@ -390,7 +390,7 @@ pub fn with_ancestors(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Reads the SOA record at `start`; yields the offset behind it and its serial.
+/// Parses the SOA record at `start`. Returns the offset after it and its serial.
 fn read_soa(message: &[u8], start: usize) -> Option<(usize, u32)> {
     let mut at = start;
     loop {
@@ -408,7 +408,7 @@ fn read_soa(message: &[u8], start: usize) -> Option<(usize, u32)> {
     (u16::from_be_bytes([t1, t0]) == rtype::SOA).then_some((at + 10 + rdata.len(), serial))
 }
 
-/// Reads the OPT record that must fill `record` exactly; sets `cookie` if it has that option.
+/// Parses the OPT record that must fill `record` exactly. Sets `cookie` if it has that option.
 fn read_opt<'a>(record: &'a [u8], cookie: &mut &'a [u8]) -> Result<Edns, Refusal> {
     const FORMERR: Refusal = Refusal::Rcode(rcode::FORMERR);
     let Some((&[root, t1, t0, s1, s0, _extended_rcode, version, flags, _, l1, l0], mut options)) =
@@ -443,7 +443,7 @@ fn read_opt<'a>(record: &'a [u8], cookie: &mut &'a [u8]) -> Result<Edns, Refusal
         let code = u16::from_be_bytes([c1, c0]);
         keepalive |= code == TCP_KEEPALIVE;
         probe |= code == PROBE_OPTION;
-        // Of several cookies the first one counts (RFC 7873 section 5.2).
+        // If there are several cookies, the first one counts (RFC 7873 section 5.2).
         if code == COOKIE && cookie.is_empty() {
             *cookie = &rest[..length];
             if !matches!(length, CLIENT_COOKIE_LEN | 16..=40) {
@@ -456,10 +456,10 @@ fn read_opt<'a>(record: &'a [u8], cookie: &mut &'a [u8]) -> Result<Edns, Refusal
     Ok(Edns { udp_size, dnssec_ok: flags & 0x80 != 0, keepalive, probe })
 }
 
-/// Writes the reply that `refusal` of `message` asks for into `out`; its length, or nothing where
-/// silence is right.
+/// Writes the reply for `refusal` of `message` to `out`. Returns its length; `None` if no reply
+/// must be sent.
 ///
-/// `out` holds at least [`UDP_SIZE_PLAIN`] bytes. The question is echoed where it could be read;
+/// `out` must hold at least [`UDP_SIZE_PLAIN`] bytes. The question is echoed if it can be parsed.
 /// BADVERS carries OPT with version 0, which advertises `udp_size` bytes.
 pub fn refuse(message: &[u8], refusal: Refusal, udp_size: u16, out: &mut [u8]) -> Option<usize> {
     let Refusal::Rcode(code) = refusal else { return None };

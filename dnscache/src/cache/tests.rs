@@ -400,7 +400,7 @@ impl Trace {
 }
 
 impl World {
-    /// Asks for `name`, and stores an answer if there is none.
+    /// Asks for `name`, and stores an answer if the cache has no entry.
     fn touch(&self, name: &[u8]) -> bool {
         let mut message = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         message.extend(name);

@@ -20,7 +20,7 @@ use super::servers::{Health, Server};
 /// The state of one upstream server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: SocketAddr,
     /// Queries sent to it, every try counted.
     pub sent: u64,

@@ -102,7 +102,7 @@ pub(super) enum Match {
     Bare,
 }
 
-/// Why there is no answer.
+/// The reason of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The response code that the client gets.

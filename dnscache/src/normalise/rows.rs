@@ -102,8 +102,8 @@ impl Rows {
         self.records.iter().filter(|row| row.section == 0)
     }
 
-    /// Returns the lowest TTL, where the SOA of a denial counts with at most its MINIMUM; `None` if
-    /// there are no records.
+    /// Returns the lowest TTL; `None` for a reply without records. The SOA of a denial counts with
+    /// at most its MINIMUM.
     pub fn ttl(&self) -> Option<u32> {
         let minimum = |row: &Row| match (row.rtype, row.section, row.data.tail.last_chunk()) {
             (rtype::SOA, 1, Some(minimum)) => row.ttl.min(u32::from_be_bytes(*minimum)),

@@ -1,7 +1,7 @@
 //! The keys of the `kube-dns` ConfigMap: text in, checked values out.
 //!
-//! Core. Reads no file. The unit of refusal is one entry: a domain, a server, a federation. What is
-//! wrong with one entry changes nothing for the others.
+//! Core. Opens no files. The unit of refusal is one entry: a domain, a server, a federation. A bad
+//! entry does not affect the others.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,15 +17,15 @@ use crate::peer::{AddressError, Interfaces, server_address};
 
 use super::Files;
 
-/// The keys there are.
+/// The names of the keys.
 pub const KEYS: [&str; 3] = ["stubDomains", "upstreamNameservers", "federations"];
 
-/// What a directory says; the default is an empty directory.
+/// The values in a directory. The default is an empty directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keys {
-    /// Suffix, lower case without the last dot -> who is asked for it, at least one each.
+    /// Suffix, in lower case without the last dot -> its servers, at least one each.
     pub stub_domains: BTreeMap<String, Vec<Server>>,
-    /// Who is asked for everything else; empty: whom `resolv.conf` names.
+    /// The servers for all other names; if empty, those in `resolv.conf`.
     pub upstream_nameservers: Vec<SocketAddr>,
     /// Federation's name -> its domain.
     pub federations: BTreeMap<String, String>,
@@ -34,11 +34,13 @@ pub struct Keys {
 /// A server of a stub domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Server {
-    /// Known by address and asked over UDP first.
+    /// Given by address, and asked over UDP first.
     Address(SocketAddr),
-    /// Asked in another way, or from an address of its own. Only flags name such servers.
+    /// Asked over another transport, or from a given source address. Only flags can define such
+    /// servers.
     Endpoint(Endpoint),
-    /// Known by name: to be resolved through the cluster's own zone, and again when that changes.
+    /// Given by name, which must be resolved through the cluster's own zone, and again if that
+    /// changes.
     Name {
         /// The name, lower case without the last dot.
         host: String,
@@ -50,7 +52,7 @@ pub enum Server {
 /// Why a key or one entry of it is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// A file that is no key of ours: a mistyped key must not pass in silence.
+    /// A file that is not a key. A mistyped key must not be ignored silently.
     #[error("unknown key {key:?}: expected stubDomains, upstreamNameservers or federations")]
     Unknown {
         /// The file's name.
@@ -61,17 +63,17 @@ pub enum KeyError {
     NotText {
         /// The key.
         key: &'static str,
-        /// Where it stops being UTF-8.
+        /// The position of the first invalid byte.
         source: std::str::Utf8Error,
     },
-    /// A value is not the JSON it should be.
+    /// A value is not the required JSON.
     #[error("{key} is not {expected}")]
     Json {
         /// The key.
         key: &'static str,
-        /// What it should be.
+        /// The required type.
         expected: &'static str,
-        /// What the reader met.
+        /// The error of the parser.
         source: serde_json::Error,
     },
     /// A stub domain is not a domain name.
@@ -91,7 +93,7 @@ pub enum KeyError {
         /// The suffix or federation.
         name: String,
     },
-    /// A stub domain has something else than a list of servers.
+    /// A stub domain has a value other than a list of servers.
     #[error("stubDomains: {suffix:?} is {value}, expected an array of servers")]
     NoArray {
         /// The stub domain.
@@ -121,14 +123,14 @@ pub enum KeyError {
         /// As written.
         server: Value,
     },
-    /// A server of a stub domain has an address that no DNS server can have.
+    /// A server of a stub domain has an address that a DNS server cannot have.
     #[error("stubDomains: server {server} of {suffix:?}")]
     StubAddress {
         /// The stub domain.
         suffix: String,
         /// As written.
         server: Value,
-        /// Why not.
+        /// The reason.
         source: AddressError,
     },
     /// An upstream is not an address.
@@ -147,20 +149,20 @@ pub enum KeyError {
     },
 }
 
-/// What is refused, and what becomes of it.
+/// A refusal, and its effect.
 #[derive(Debug)]
 pub struct Refusal {
-    /// Why.
+    /// The reason.
     pub error: KeyError,
-    /// Whether the last good value stays in force; if not, there is none.
+    /// Whether the last good value stays in force. If not, the entry has no value.
     pub kept: bool,
 }
 
 impl Keys {
-    /// Reads the keys that `files` hold. A key that is missing or blank has its default.
+    /// Parses the keys in `files`. A key that is missing or blank has its default.
     ///
-    /// An entry that cannot be used is refused alone. Its last good value in `before` stays in
-    /// force if there is one, and otherwise it is left out.
+    /// A bad entry is refused by itself. If `before` has its last good value, that stays in force;
+    /// otherwise the entry is left out.
     pub fn read(files: &Files, before: &Self, interfaces: Interfaces<'_>) -> (Self, Vec<Refusal>) {
         let mut reading =
             Reading { keys: Self::default(), before, interfaces, refused: Vec::new() };
@@ -173,7 +175,7 @@ impl Keys {
         (reading.keys, reading.refused)
     }
 
-    /// Takes the value of `key` from `before`; returns whether there is one.
+    /// Copies the value of `key` from `before`. Returns whether it has one.
     pub fn keep(&mut self, key: &str, before: &Self) -> bool {
         match key {
             "stubDomains" => self.stub_domains.clone_from(&before.stub_domains),
@@ -191,7 +193,7 @@ impl Keys {
     }
 }
 
-/// Reads the keys that `files` hold, without interfaces.
+/// Parses the keys in `files`, without interfaces.
 ///
 /// Fails at the first entry that is refused.
 pub fn parse(files: &Files) -> Result<Keys, KeyError> {
@@ -199,7 +201,7 @@ pub fn parse(files: &Files) -> Result<Keys, KeyError> {
     refused.into_iter().next().map_or(Ok(keys), |refusal| Err(refusal.error))
 }
 
-/// Keys on their way in.
+/// Keys being parsed.
 struct Reading<'r> {
     keys: Keys,
     before: &'r Keys,
@@ -278,7 +280,8 @@ impl Reading<'_> {
         }
     }
 
-    /// The servers of a stub domain that can be used. If none can, those before are `kept` or not.
+    /// Returns the valid servers of a stub domain. If none is valid, `kept` sets whether those
+    /// before stay.
     fn stub_servers(&mut self, suffix: &str, servers: Vec<Value>, kept: bool) -> Vec<Server> {
         let read: Vec<_> =
             servers.into_iter().map(|server| self.stub_server(suffix, server)).collect();
@@ -350,7 +353,7 @@ impl Reading<'_> {
         }
     }
 
-    /// How many of `count` entries are read; refuses the rest.
+    /// Returns how many of `count` entries are read, and refuses the rest.
     fn bound(&mut self, key: &'static str, count: usize) -> usize {
         if count > ENTRIES_MAX {
             self.refuse(KeyError::TooMany { key, count }, false);
@@ -359,7 +362,7 @@ impl Reading<'_> {
     }
 }
 
-/// A server of a stub domain by its name: `HOST` or `HOST:PORT`.
+/// Parses a server of a stub domain given by its name: `HOST` or `HOST:PORT`.
 fn stub_host(text: &str) -> Option<Server> {
     let (host, port) = match text.split_once(':') {
         Some((host, port)) => (host, port.parse().ok().filter(|&port| port != 0)?),
@@ -368,7 +371,7 @@ fn stub_host(text: &str) -> Option<Server> {
     Some(Server::Name { host: host_name(host)?, port })
 }
 
-/// A JSON object as a list: a name that is given twice is not lost.
+/// A JSON object as a list, so that a name that is given twice is not lost.
 struct Pairs(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Pairs {
@@ -395,9 +398,9 @@ impl<'de> Visitor<'de> for PairsVisitor {
     }
 }
 
-/// Where DNS is served (RFC 1035 section 4.2).
+/// The port of DNS (RFC 1035 section 4.2).
 const DNS_PORT: u16 = 53;
-/// Servers of all stub domains together, upstreams, or federations.
+/// The maximum of servers of all stub domains together, of upstreams, or of federations.
 const ENTRIES_MAX: usize = 1_024;
 
 #[cfg(test)]
@@ -546,7 +549,8 @@ mod tests {
         }
     }
 
-    /// Entries of all kinds in random order: the good ones hold, each bad one is named.
+    /// Entries of all kinds in random order: good ones must be applied, and each bad one must be
+    /// reported.
     #[test]
     fn whatever_stands_beside_them_good_entries_hold() {
         let bad_values = [
@@ -599,7 +603,7 @@ mod tests {
         }
     }
 
-    /// Any bytes in one key change nothing for the others, and at worst leave its last good value.
+    /// Any bytes in one key must not affect the others. At worst the key keeps its last good value.
     #[test]
     fn broken_text_of_one_key_costs_only_that_key() {
         let stubs = r#"{"a.corp": ["10.0.0.1", "ns.example:8600"], "_b.corp": ["fd00::1"]}"#;

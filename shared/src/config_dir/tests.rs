@@ -1,4 +1,4 @@
-//! The configuration directory on a real file system; knows no program.
+//! Tests of the configuration directory on a real file system, independent of the programs.
 
 use std::os::unix::fs::symlink;
 
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::ready::Finding;
 
-/// A directory in which version `version` of a ConfigMap is mounted as the kubelet does it.
+/// Mounts version `version` of a ConfigMap in `directory` as the kubelet does.
 fn mount(directory: &TempDir, version: &str, files: &[(&str, &str)]) {
     let root = directory.path();
     let folder = root.join(format!("..{version}"));
@@ -70,10 +70,10 @@ fn nothing_there_means_defaults_and_what_is_no_key_file_is_ignored() {
     assert_eq!(open(Some(directory.path())).0.borrow().keys.federations.len(), 1);
 }
 
-/// Files beside good upstreams, or in their place.
+/// Files next to good upstreams, or instead of them.
 type Given<'g> = &'g [(&'g str, &'g str)];
 
-/// What is refused at the start, and the stub domains and upstreams that hold all the same.
+/// The refusals at the start, and the stub domains and upstreams that are applied nevertheless.
 #[test]
 fn what_is_refused_at_the_start_is_refused_alone_and_named() {
     let good = (r#""good.corp": ["10.0.0.1"]"#, r#"["192.0.2.1"]"#);
@@ -109,7 +109,8 @@ fn what_is_refused_at_the_start_is_refused_alone_and_named() {
     }
 }
 
-/// Every kind of refusal of a value that was good before: it stays, and all else is applied.
+/// Every kind of refusal of a value that was good before: it must stay, and all other values must
+/// be applied.
 #[test]
 fn what_is_refused_later_keeps_its_last_good_value() {
     let rows = [

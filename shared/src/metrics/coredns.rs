@@ -1,9 +1,9 @@
-//! The names under which CoreDNS exposes what a DNS listener counts, for dashboards that were made
-//! for it.
+//! Exposes the counters of a DNS listener under the names that CoreDNS uses, for dashboards that
+//! were made for it.
 //!
-//! Edge: reads counters kept elsewhere at the moment of a scrape. Knows CoreDNS's `prometheus`
-//! plugin (`plugin/metrics/README.md` there); what cannot be told without paying for it at each
-//! query is left out: sizes, and queries with the DO bit.
+//! Edge: reads counters at the time of a scrape. Follows CoreDNS's `prometheus` plugin
+//! (`plugin/metrics/README.md` there). Metrics that would cost time at each query are left out:
+//! sizes, and queries with the DO bit.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,15 +23,15 @@ use crate::durations::{Bounds, Histogram};
 use crate::serve::{Counters, Event, Place, RCODES, Snapshot, TYPES};
 use crate::wire::Transport;
 
-/// Whose names `/metrics` has beside our own.
+/// The additional names in `/metrics`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Compat {
-    /// CoreDNS's.
+    /// The names of CoreDNS.
     Coredns,
 }
 
-/// A registry of metrics that begin with `coredns_`: the build, and what `counters` have; `plugin`
-/// is what CoreDNS's plugin for this work is called.
+/// Returns a registry of metrics that begin with `coredns_`: the build, and the values of
+/// `counters`. `plugin` is the name of CoreDNS's plugin for this work.
 pub fn registry(version: &'static str, counters: Arc<Counters>, plugin: &'static str) -> Registry {
     let mut registry = Registry::with_prefix("coredns");
     let build = Family::<[(&str, &str); 3], Gauge>::default();
@@ -41,8 +41,8 @@ pub fn registry(version: &'static str, counters: Arc<Counters>, plugin: &'static
     registry
 }
 
-/// What CoreDNS calls the server of a listener: its port, behind the address unless that is a
-/// wildcard.
+/// Returns CoreDNS's name for the server of a listener: its port, after the address unless that is
+/// a wildcard.
 pub fn server(address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         format!("dns://:{}", address.port())
@@ -82,7 +82,8 @@ impl Collector for Dns {
 }
 
 impl Dns {
-    /// By type, as far as they were answered: what is no DNS query is no request there either.
+    /// Counts answered queries by type. CoreDNS does not count messages that are not DNS queries
+    /// either.
     fn encode_requests(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
@@ -127,8 +128,8 @@ impl Dns {
     }
 }
 
-/// The labels of one server. The zone is that of the only server block of the Corefile that every
-/// cluster has, `.`; there are no views.
+/// Returns the labels of one server. The zone is `.`, that of the only server block of the Corefile
+/// that every cluster has. There are no views.
 fn of_server(server: &str) -> [(&str, &str); 3] {
     [("server", server), ("zone", "."), ("view", "")]
 }

@@ -1,7 +1,7 @@
 //! The process itself: CPU time, memory, descriptors, threads, age, under the names that Prometheus
-//! gives them for every program.
+//! uses for every program.
 //!
-//! Edge: reads `/proc` at the moment of a scrape. Where there is none, nothing is exposed.
+//! Edge: reads `/proc` at the time of a scrape. Without `/proc`, these metrics are missing.
 
 use std::fmt;
 
@@ -45,7 +45,7 @@ fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64
     ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
 }
 
-/// What is read of `/proc/self/stat` (proc_pid_stat(5)).
+/// The used fields of `/proc/self/stat` (proc_pid_stat(5)).
 #[derive(Debug, PartialEq)]
 struct Stat {
     cpu_seconds: f64,
@@ -55,7 +55,7 @@ struct Stat {
 
 impl Stat {
     fn parse(text: &str) -> Option<Self> {
-        // The second field is the program's name in brackets and may hold anything.
+        // The second field is the program's name in brackets, which can contain any character.
         let (_, rest) = text.rsplit_once(')')?;
         let fields = rest.split_whitespace().map(str::parse::<f64>).collect::<Vec<_>>();
         let field = |number: usize| fields.get(number - 3)?.clone().ok();
@@ -67,7 +67,7 @@ impl Stat {
     }
 }
 
-/// The number behind `key` at the start of a line.
+/// Returns the number after `key` at the start of a line.
 fn number_after(text: &str, key: &str) -> Option<f64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(key))?;
     rest.split_whitespace().next()?.parse().ok()

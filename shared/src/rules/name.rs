@@ -1,6 +1,6 @@
-//! Names as rules write them: text in lower case with a final dot; and sets of zones.
+//! Names in rules: text in lower case with a final dot; and sets of zones.
 //!
-//! Core. RFC 1035 section 5.1 has the escapes. Names in messages are in wire form.
+//! Core. RFC 1035 section 5.1 defines the escapes. Names in messages are in wire form.
 
 use std::fmt::Write;
 
@@ -23,10 +23,11 @@ pub fn text(name: &[u8]) -> String {
     if text.is_empty() { ".".to_owned() } else { text }
 }
 
-/// Returns `text` as a name in wire form and lower case. A final dot is optional; `.` is the root.
+/// Parses `text` as a name, and returns it in lower-case wire form. A final dot is optional; `.` is
+/// the root.
 ///
 /// `None` if a label is empty or longer than 63 bytes, if the name is longer than 255 bytes, or if
-/// an escape is broken.
+/// an escape is malformed.
 pub fn parse(text: &str) -> Option<Box<[u8]>> {
     if text == "." {
         return Some([0].into());
@@ -76,13 +77,13 @@ pub fn parent(name: &[u8]) -> Option<&[u8]> {
     with_ancestors(name).nth(1)
 }
 
-/// Returns the name that `labels`, in wire form without the root label, and `suffix` make; `None`
-/// if it is too long.
+/// Returns `labels`, in wire form without the root label, followed by `suffix`; `None` if the name
+/// is too long.
 pub fn joined(labels: &[u8], suffix: &[u8]) -> Option<Box<[u8]>> {
     (labels.len() + suffix.len() <= NAME_MAX).then(|| [labels, suffix].concat().into())
 }
 
-/// Zones that something is limited to.
+/// The zones to which a rule is limited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zones(Vec<Box<[u8]>>);
 
@@ -93,22 +94,22 @@ impl Default for Zones {
 }
 
 impl Zones {
-    /// Every name.
+    /// Returns the zone of every name.
     pub fn all() -> Self {
         Self(vec![[0].into()])
     }
 
-    /// The names at or below one of `zones`, which are in wire form and lower case.
+    /// Returns the names at or below one of `zones`, which must be in lower-case wire form.
     pub fn new(zones: Vec<Box<[u8]>>) -> Self {
         Self(zones)
     }
 
-    /// Returns the longest of the zones that `name`, in wire form and lower case, is at or below.
+    /// Returns the longest of the zones that `name`, in lower-case wire form, is at or below.
     pub fn longest<'a>(&self, name: &'a [u8]) -> Option<&'a [u8]> {
         with_ancestors(name).find(|suffix| self.0.iter().any(|zone| **zone == **suffix))
     }
 
-    /// Returns whether `name`, in wire form and lower case, is at or below one of the zones.
+    /// Returns whether `name`, in lower-case wire form, is at or below one of the zones.
     pub fn hold(&self, name: &[u8]) -> bool {
         self.0.iter().any(|zone| zone.len() == 1) || self.longest(name).is_some()
     }

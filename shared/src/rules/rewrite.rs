@@ -1,6 +1,6 @@
-//! Rewrite rules read from words, in the syntax of Corefiles, and which names they are about.
+//! Rewrite rules, parsed from words in the syntax of Corefiles, and the names that they match.
 //!
-//! Core. The rules are those of CoreDNS's plugin `rewrite`: they work on the text of a name, in
+//! Core. The rules are those of CoreDNS's plugin `rewrite`. They work on the text of a name, in
 //! lower case with a final dot.
 
 use regex::bytes::{Captures, Regex, RegexBuilder};
@@ -10,58 +10,58 @@ use super::{name, rcode_number, type_number};
 /// A rule.
 #[derive(Clone, Debug)]
 pub struct Rewrite {
-    /// Rules behind it are looked at as well after it was applied.
+    /// Whether later rules are tried after it was applied.
     pub goes_on: bool,
-    /// What it does.
+    /// The action.
     pub act: Act,
 }
 
-/// What a rule does.
+/// The action of a rule.
 #[derive(Clone, Debug)]
 pub enum Act {
     /// Another name is asked for.
     Name {
         /// The names.
         matches: Matches,
-        /// What they become.
+        /// The replacement.
         to: Box<str>,
-        /// Whether the names in the answer are turned back.
+        /// Whether the names in the answer are changed back.
         auto: bool,
         /// Further changes of the answer.
         answers: Box<[Change]>,
     },
     /// Another type is asked for.
     Type {
-        /// The client's.
+        /// The type of the client's question.
         from: u16,
-        /// The one that is asked for.
+        /// The type to ask for instead.
         to: u16,
     },
     /// The answer is changed.
     Answer {
         /// The names.
         matches: Matches,
-        /// What becomes of the answer.
+        /// The change of the answer.
         change: Change,
     },
 }
 
-/// Which names a rule is about: text in lower case with a final dot.
+/// The names that a rule matches, as text in lower case with a final dot.
 #[derive(Clone, Debug)]
 pub enum Matches {
     /// This name.
     Exact(Box<str>),
-    /// Names that begin so.
+    /// Names that begin with this.
     Prefix(Box<str>),
-    /// Names that end so.
+    /// Names that end with this.
     Suffix(Box<str>),
-    /// Names with this in them.
+    /// Names that contain this.
     Substring(Box<str>),
     /// Names that match.
     Regex(Regex),
 }
 
-/// What is changed in an answer.
+/// A change of an answer.
 #[derive(Clone, Debug)]
 pub enum Change {
     /// The name `from` and names below it become `to` and names below that, as owners and targets.
@@ -94,18 +94,18 @@ pub enum RuleError {
     /// Words are missing.
     #[error("the rule ends early: expected {0}")]
     Short(&'static str),
-    /// There are words that no part of the rule takes.
+    /// There are more words than the rule takes.
     #[error("{0:?} is too much: the rule ends before it")]
     Long(String),
-    /// A word is not one of those that can be there.
+    /// A word is not allowed in its place.
     #[error("{word:?} is not {allowed}")]
     Word {
         /// The word.
         word: String,
-        /// What can be there.
+        /// The allowed words.
         allowed: &'static str,
     },
-    /// The kind of rule is known and refused.
+    /// This kind of rule is not supported.
     #[error("rules for {0} are not supported: {1}")]
     Refused(String, &'static str),
     /// A regular expression does not compile.
@@ -143,7 +143,7 @@ impl std::str::FromStr for Rewrite {
 }
 
 impl Matches {
-    /// Returns whether the rule is about `name`.
+    /// Returns whether the rule matches `name`.
     pub fn hold(&self, name: &str) -> bool {
         match self {
             Self::Exact(text) => name == &**text,
@@ -154,7 +154,7 @@ impl Matches {
         }
     }
 
-    /// Returns `name` with what matches replaced by `to`; `None` if it does not match.
+    /// Returns `name` with the match replaced by `to`; `None` if it does not match.
     pub fn replaced(&self, name: &str, to: &str) -> Option<String> {
         match self {
             Self::Exact(text) => (name == &**text).then(|| to.to_owned()),
@@ -165,7 +165,7 @@ impl Matches {
         }
     }
 
-    /// What turns answers about `after` back to `before`.
+    /// Returns the change of answers about `after` that restores `before`.
     pub fn reversal(&self, before: &str, after: &str, to: &str) -> Change {
         match self {
             Self::Suffix(text) => Change::End { from: to.into(), to: text.clone() },
@@ -174,8 +174,8 @@ impl Matches {
     }
 }
 
-/// Splits `text` at blanks; a word that begins with `"` goes to the next one, and `\"` in it is a
-/// quotation mark.
+/// Splits `text` at blanks. A word that begins with `"` extends to the next one, and `\"` in it is
+/// a quotation mark.
 ///
 /// Fails if the last quotation mark is missing.
 pub fn words(text: &str) -> Result<Vec<String>, RuleError> {
@@ -197,7 +197,7 @@ pub fn words(text: &str) -> Result<Vec<String>, RuleError> {
     Ok(words)
 }
 
-/// The words of a rule that are still to be read.
+/// The words of a rule that are not parsed yet.
 struct Words<'w>(&'w [&'w str]);
 
 impl<'w> Words<'w> {
@@ -216,7 +216,8 @@ impl<'w> Words<'w> {
 }
 
 impl Rewrite {
-    /// Reads a rule: `[continue|stop] FIELD ...`. The words of a rule in braces are those in it.
+    /// Parses a rule: `[continue|stop] FIELD ...`. A rule in braces is passed as the words between
+    /// them.
     ///
     /// Fails if a word cannot be used.
     pub fn parse(words: &[&str]) -> Result<Self, RuleError> {
@@ -271,10 +272,10 @@ fn rcode_word(words: &mut Words<'_>) -> Result<u16, RuleError> {
     rcode_number(text).ok_or_else(|| word(text, "a response code, such as NXDOMAIN or 3"))
 }
 
-/// Reads `[exact|prefix|suffix|substring|regex] NAME`, behind which there are `behind` words.
+/// Parses `[exact|prefix|suffix|substring|regex] NAME`, which is followed by `behind` words.
 fn matches(words: &mut Words<'_>, behind: usize) -> Result<Matches, RuleError> {
     let first = words.next("a name")?;
-    // Two words alone are a name and what becomes of it.
+    // Two words alone are a name and its replacement.
     if words.0.len() <= behind {
         return Ok(Matches::Exact(fqdn(first)?));
     }
@@ -331,13 +332,13 @@ fn name_rule(words: &mut Words<'_>) -> Result<Act, RuleError> {
     Ok(Act::Name { matches, to, auto, answers: answers.into() })
 }
 
-/// A name in lower case with a final dot.
+/// Returns a name in lower case with a final dot.
 fn fqdn(text: &str) -> Result<Box<str>, RuleError> {
     let name = name::parse(text).ok_or_else(|| word(text, "a valid name"))?;
     Ok(name::text(&name).into())
 }
 
-/// A part of a name, in lower case with a final dot.
+/// Returns a part of a name, in lower case with a final dot.
 fn dotted(text: &str) -> Box<str> {
     let dot = if text.ends_with('.') { "" } else { "." };
     format!("{}{dot}", text.to_ascii_lowercase()).into()
@@ -380,7 +381,7 @@ fn check_groups(regex: &Regex, to: &str) -> Result<(), RuleError> {
     }
 }
 
-/// Reads `30`, `30-`, `-30` or `30-300`.
+/// Parses `30`, `30-`, `-30` or `30-300`.
 fn ttl_bounds(text: &str) -> Result<(u32, u32), RuleError> {
     let error = || word(text, "a TTL in seconds, MIN-MAX, MIN- or -MAX, up to 2147483647");
     let number = |text: &str, default: u32| match text {
@@ -401,7 +402,7 @@ fn ttl_bounds(text: &str) -> Result<(u32, u32), RuleError> {
     }
 }
 
-/// Returns `template` with `{N}` replaced by group N; a group that did not take part is empty.
+/// Returns `template` with `{N}` replaced by group N. A group that did not match is empty.
 pub fn fill(template: &str, groups: &Captures<'_>) -> String {
     let mut filled = String::with_capacity(template.len());
     let mut rest = template;
@@ -430,11 +431,11 @@ pub fn fill(template: &str, groups: &Captures<'_>) -> String {
 
 /// The longest regular expression in bytes.
 const REGEX_LEN_MAX: usize = 10_000;
-/// Bytes of a compiled one, and of what it takes while it matches.
+/// The maximum of bytes of a compiled expression, and of its memory while it matches.
 const REGEX_SIZE_MAX: usize = 1 << 20;
-/// Characters of a pattern that errors show.
+/// The maximum of characters of a pattern in an error.
 const PATTERN_SHOWN_MAX: usize = 200;
-/// RFC 2181 section 8.
+/// The largest TTL (RFC 2181 section 8).
 const TTL_MAX: u32 = i32::MAX as u32;
 const FIELDS: &str = "continue, stop, name, type, ttl or rcode";
 const KINDS: &str = "exact, prefix, suffix, substring or regex";

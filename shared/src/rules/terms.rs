@@ -1,4 +1,4 @@
-//! Types and response codes by their names.
+//! Names of types and response codes.
 //!
 //! Core.
 

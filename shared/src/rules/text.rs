@@ -1,4 +1,4 @@
-//! The text of a record with places for parts of the question, and patterns of names.
+//! The text of a record with placeholders for parts of the question, and patterns of names.
 //!
 //! Core.
 
@@ -26,7 +26,7 @@ impl Pattern {
         self.0.captures(name.as_bytes())
     }
 
-    /// Whether it has a group of this number, or of this name.
+    /// Returns whether it has a group of this number, or of this name.
     fn has(&self, group: &str) -> bool {
         match group.parse::<usize>() {
             Ok(number) => number < self.0.captures_len(),
@@ -53,10 +53,10 @@ enum Part {
 /// Why a text cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
-    /// The braces of a place are not closed.
+    /// The braces of a placeholder are not closed.
     #[error("{0:?} has {{{{ without }}}}")]
     Open(String),
-    /// What is between braces is not supported.
+    /// The text between braces is not supported.
     #[error(
         "{{{{ {0} }}}} is not supported: a text can use .Name, .Class, .Type, .Zone, .Group.NAME, \
          index .Group \"NAME\" and index .Match N; expressions and pipelines are refused"
@@ -75,7 +75,7 @@ pub enum TextError {
     },
 }
 
-/// A question as the texts see it.
+/// The parts of a question that a text can use.
 #[derive(Debug)]
 pub struct Asked<'a, 'h> {
     /// Its name.
@@ -84,14 +84,14 @@ pub struct Asked<'a, 'h> {
     pub zone: &'a str,
     /// Its type.
     pub qtype: &'a str,
-    /// What each group of the pattern matched; `None` if the template has no pattern.
+    /// The match of each group of the pattern; `None` if the template has no pattern.
     pub groups: Option<&'a Captures<'h>>,
 }
 
 impl std::str::FromStr for Text {
     type Err = TextError;
 
-    /// Reads a text. One without places is a valid record.
+    /// Parses a text. A text without placeholders must be a valid record.
     fn from_str(text: &str) -> Result<Self, TextError> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -177,8 +177,8 @@ impl Text {
     }
 }
 
-/// A group by its number or by its name, as text; empty if it took no part. `None` if the pattern
-/// that matched does not have it.
+/// Returns a group by its number or by its name, as text; empty if it did not match. `None` if the
+/// pattern that matched does not have it.
 fn group(asked: &Asked<'_, '_>, number: Option<usize>, name: &str) -> Option<String> {
     let Some(groups) = asked.groups else {
         return (number == Some(0)).then(|| asked.name.to_owned());
@@ -192,11 +192,11 @@ fn group(asked: &Asked<'_, '_>, number: Option<usize>, name: &str) -> Option<Str
     Some(String::from_utf8_lossy(bytes).into_owned())
 }
 
-/// Reads one record. Without a TTL it has 3600 seconds.
+/// Parses one record. Without a TTL it has 3600 seconds.
 ///
 /// Fails with the reason if `text` is not exactly one record.
 pub fn record(text: &str) -> Result<Record, String> {
-    // No line of its own may follow, and no file be named.
+    // The text must not contain further lines, or a file to include.
     if text.trim_start().starts_with('$') || text.contains(['\n', '\r', '(', ')']) {
         return Err("it is not one line of a record".to_owned());
     }

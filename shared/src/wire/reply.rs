@@ -1,28 +1,28 @@
-//! A reply written in place: whole records only, truncated at a record's end, OPT last.
+//! Writes a reply in place: whole records only, truncated at a record's end, OPT last.
 //!
-//! Core. Knows the layout of a reply; does not know why a record belongs in it.
+//! Core. Implements the layout of a reply, independent of the reasons for its records.
 
 use super::{Cookie, ErrorCode, HEADER_LEN, Query, name_end, rcode, rtype};
 
 /// Bytes of an OPT record without options.
 const OPT_LEN: usize = 11;
-/// The longest EXTRA-TEXT we send with an Extended DNS Error, in bytes.
+/// The longest EXTRA-TEXT that is sent with an Extended DNS Error, in bytes.
 const ERROR_TEXT_MAX: usize = 96;
 /// Bytes of the edns-tcp-keepalive option in a reply (RFC 7828 section 3.1).
 const KEEPALIVE_LEN: usize = 6;
 /// Bytes of the COOKIE option in a reply (RFC 9018 section 4).
 const COOKIE_LEN: usize = 4 + size_of::<Cookie>();
-/// What stands before the cookies in that option.
+/// The bytes before the cookies in that option.
 const COOKIE_HEAD: [u8; 4] = [0, 10, 0, size_of::<Cookie>() as u8];
 
-/// The section a record goes to. Sections are filled in this order.
+/// The section of a record. Sections must be filled in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Section {
-    /// What was asked for.
+    /// The records that were asked for.
     Answer = 0,
     /// SOA of a negative answer, NS of a referral.
     Authority = 1,
-    /// Addresses the client will want next.
+    /// Addresses that the client will need next.
     Additional = 2,
 }
 
@@ -31,13 +31,13 @@ pub enum Section {
 pub enum Owner<'a> {
     /// The name in the question, in the client's case, by a pointer to it.
     Question,
-    /// The name that stands at this offset of the reply, by a pointer to it.
+    /// The name at this offset of the reply, by a pointer to it.
     At(u16),
     /// This name in wire form, written out.
     Name(&'a [u8]),
 }
 
-/// How far a reply was written, to come back to.
+/// A position in a reply, to which it can be rewound.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
     len: usize,
@@ -46,7 +46,7 @@ pub struct Mark {
 
 /// A reply under construction in a buffer that outlives it.
 ///
-/// Space for OPT is set aside from the start when the query has one, so [`Reply::finish`] cannot
+/// If the query has OPT, space for OPT is reserved from the start, so [`Reply::finish`] cannot
 /// fail.
 #[derive(Debug)]
 pub struct Reply<'b> {
@@ -55,12 +55,12 @@ pub struct Reply<'b> {
     len_max: usize,
     counts: [u16; 3],
     edns: bool,
-    /// What OPT advertises.
+    /// The UDP size that OPT advertises.
     udp_size: u16,
     dnssec_ok: bool,
     extended_rcode: u8,
     keepalive: Option<u16>,
-    /// The cookies wait in the buffer behind `len_max`.
+    /// Whether the buffer holds the cookies after `len_max`.
     cookie: bool,
     error: Option<ExtendedError>,
 }
@@ -74,10 +74,11 @@ struct ExtendedError {
 }
 
 impl<'b> Reply<'b> {
-    /// A reply to `query` in `buffer`: header with QR and RD, the question as asked, NOERROR, no
-    /// records yet.
+    /// Returns a reply to `query` in `buffer`: header with QR and RD, the question as asked,
+    /// NOERROR, no records yet.
     ///
-    /// `buffer` holds at least 512 bytes; the reply never exceeds it nor [`Query::reply_len_max`].
+    /// `buffer` must hold at least 512 bytes. The reply never exceeds it or
+    /// [`Query::reply_len_max`].
     pub fn new(query: &Query<'_>, buffer: &'b mut [u8]) -> Self {
         let question = query.question();
         let len = HEADER_LEN + question.len();
@@ -103,18 +104,18 @@ impl<'b> Reply<'b> {
         }
     }
 
-    /// Sets the response code; above 15 it needs an OPT in the query.
+    /// Sets the response code. A code above 15 needs an OPT in the query.
     pub fn set_rcode(&mut self, code: u16) {
         self.buffer[3] = self.buffer[3] & 0xf0 | (code & 0x0f) as u8;
         self.extended_rcode = (code >> 4) as u8;
     }
 
-    /// The response code as set, its upper bits included.
+    /// Returns the response code, including its upper bits.
     pub fn rcode(&self) -> u16 {
         u16::from(self.extended_rcode) << 4 | u16::from(self.buffer[3] & 0x0f)
     }
 
-    /// Sets AA: we are authoritative for the name in the question.
+    /// Sets AA: this server is authoritative for the name in the question.
     pub fn set_authoritative(&mut self, yes: bool) {
         self.buffer[2] = self.buffer[2] & !0x04 | u8::from(yes) << 2;
     }
@@ -129,18 +130,18 @@ impl<'b> Reply<'b> {
         self.buffer[3] = self.buffer[3] & !0x20 | u8::from(yes) << 5;
     }
 
-    /// Sets TC: there is more, ask again over TCP.
+    /// Sets TC: records are missing, so the client should ask again over TCP.
     pub fn set_truncated(&mut self) {
         self.buffer[2] |= 0x02;
     }
 
-    /// Whether TC is set.
+    /// Returns whether TC is set.
     pub fn is_truncated(&self) -> bool {
         self.buffer[2] & 0x02 != 0
     }
 
-    /// Attaches an Extended DNS Error, sent when the query has EDNS (RFC 8914). The last one set is
-    /// sent, its text cut at 96 bytes.
+    /// Sets an Extended DNS Error, which is sent if the query has EDNS (RFC 8914). Only the last
+    /// one is sent; its text is cut at 96 bytes.
     pub fn set_error(&mut self, code: ErrorCode, text: &str) {
         let len = text.len().min(ERROR_TEXT_MAX);
         let mut error = ExtendedError { code, len: len as u8, text: [0; ERROR_TEXT_MAX] };
@@ -148,14 +149,13 @@ impl<'b> Reply<'b> {
         self.error = Some(error);
     }
 
-    /// Tells the client how long this connection may idle, in units of 100 ms (RFC 7828). For TCP
-    /// only.
+    /// Sets how long this connection can be idle, in units of 100 ms (RFC 7828). Only for TCP.
     pub fn set_keepalive(&mut self, tenths: u16) {
         self.keepalive = Some(tenths);
     }
 
-    /// Attaches the cookies of the client and of this server; a query with a cookie has EDNS. Room
-    /// is set aside: call it before the first record.
+    /// Sets the cookies of the client and of this server. A query with a cookie must have EDNS.
+    /// Reserves space, so it must be called before the first record.
     pub fn set_cookie(&mut self, cookie: Cookie) {
         if !self.cookie {
             if !self.edns || self.len + COOKIE_LEN > self.len_max {
@@ -167,17 +167,17 @@ impl<'b> Reply<'b> {
         self.buffer[self.len_max..][..cookie.len()].copy_from_slice(&cookie);
     }
 
-    /// Makes this SERVFAIL (or another failure) with its reason and nothing else.
+    /// Sets SERVFAIL or another failure, with its reason.
     pub fn fail(&mut self, code: u16, reason: ErrorCode, text: &str) {
         self.set_rcode(code);
         self.set_error(reason, text);
     }
 
-    /// Appends a record of class IN whose rdata is the concatenation of `rdata`; `ttl` in seconds.
+    /// Appends a record of class IN whose rdata is the concatenation of `rdata`. `ttl` is in
+    /// seconds. Sections must be filled in order.
     ///
-    /// Yields the offset at which the rdata stands, for names inside it to be pointed at with
-    /// [`Owner::At`]; nothing, and the reply unchanged, where the whole record does not fit.
-    /// Sections are filled in order.
+    /// Returns the offset of the rdata, so that [`Owner::At`] can point at names in it. If the
+    /// whole record does not fit, returns `None` and leaves the reply unchanged.
     pub fn push(
         &mut self,
         section: Section,
@@ -215,10 +215,10 @@ impl<'b> Reply<'b> {
         Some(rdata_at)
     }
 
-    /// Appends `count` records that already stand in wire form in `body`, their pointers right for
-    /// this reply.
+    /// Appends records that are already in wire form in `body`, with valid pointers for this reply.
+    /// `counts` has their number per section.
     ///
-    /// Yields the place they were copied to, for TTLs to be patched; nothing where they do not fit.
+    /// Returns the copied bytes, so that TTLs can be changed; `None` if the records do not fit.
     pub fn push_wire(&mut self, counts: [u16; 3], body: &[u8]) -> Option<&mut [u8]> {
         let start = self.len;
         let end = start + body.len();
@@ -233,49 +233,49 @@ impl<'b> Reply<'b> {
         Some(&mut self.buffer[start..end])
     }
 
-    /// Records in each section so far.
+    /// Returns the number of records in each section so far.
     pub fn counts(&self) -> [u16; 3] {
         self.counts
     }
 
-    /// Bytes written so far, OPT not counted.
+    /// Returns the bytes written so far, without OPT.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is no record in any section.
+    /// Returns whether all sections are empty.
     pub fn is_empty(&self) -> bool {
         self.counts == [0; 3]
     }
 
-    /// Bytes still free for records.
+    /// Returns the bytes that are still free for records.
     pub fn room(&self) -> usize {
         self.len_max - self.len
     }
 
-    /// What has been written so far, header first.
+    /// Returns the bytes written so far, header first.
     pub fn bytes(&self) -> &[u8] {
         &self.buffer[..self.len]
     }
 
-    /// How far it is written now.
+    /// Returns the current position.
     pub fn mark(&self) -> Mark {
         Mark { len: self.len, counts: self.counts }
     }
 
-    /// Takes every record behind `mark` away again; flags stay.
+    /// Removes every record after `mark`. Flags are kept.
     pub fn rewind(&mut self, mark: Mark) {
         (self.len, self.counts) = (mark.len, mark.counts);
     }
 
-    /// Takes everything behind the question away again; flags stay.
+    /// Removes all records. Flags are kept.
     pub fn clear_records(&mut self, query: &Query<'_>) {
         self.len = HEADER_LEN + query.question().len();
         self.counts = [0; 3];
     }
 
-    /// Writes the counts and OPT, and returns the length of the whole reply in bytes: to be called
-    /// last. By reference, because a move would copy the text of an error that is not there.
+    /// Writes the counts and OPT, and returns the length of the whole reply in bytes. Must be
+    /// called last. Takes a reference, because a move would copy the text of an absent error.
     pub fn finish(&mut self) -> usize {
         for (place, count) in self.buffer[6..HEADER_LEN].chunks_exact_mut(2).zip(self.counts) {
             place.copy_from_slice(&count.to_be_bytes());
@@ -288,12 +288,12 @@ impl<'b> Reply<'b> {
         self.len
     }
 
-    /// Writes OPT with the options that fit: our own size, the client's DO, the cookies, for which
-    /// there is always room, keepalive, the Extended DNS Error.
+    /// Writes OPT with the options that fit: the server's size, the client's DO, the cookies, whose
+    /// space is reserved, keepalive, the Extended DNS Error.
     fn write_opt(&mut self) {
         let start = self.len;
         let mut limit = self.len_max + OPT_LEN;
-        // Read before OPT takes their place.
+        // Read before OPT overwrites them.
         let cookie = self.buffer[self.len_max..].first_chunk::<{ size_of::<Cookie>() }>().copied();
         let cookie = cookie.filter(|_| self.cookie);
         let [size1, size0] = self.udp_size.to_be_bytes();
@@ -332,7 +332,7 @@ impl<'b> Reply<'b> {
     }
 }
 
-/// The cookies of `reply`, which has no records; `None` if it has no cookies.
+/// Returns the cookies of `reply`, which must have no records; `None` if it has no cookies.
 pub fn cookie_of(reply: &[u8]) -> Option<Cookie> {
     let options = reply.get(name_end(reply, HEADER_LEN)? + 4 + OPT_LEN..)?;
     options.strip_prefix(&COOKIE_HEAD)?.first_chunk().copied()

@@ -36,7 +36,7 @@ pub(super) struct Finder {
 struct Run {
     section: usize,
     rtype: u16,
-    /// Where the owner of the first record begins, and where it ends.
+    /// The offsets at which the owner of the first record begins and ends.
     owner: usize,
     fixed: usize,
     /// The owner of all other records: a pointer.
@@ -148,10 +148,10 @@ pub(super) struct Turns<'a> {
 struct Set<'a> {
     first: usize,
     count: usize,
-    /// Where it begins, two bytes in front of the first data, and where it ends.
+    /// The offsets at which it begins, two bytes in front of the first data, and ends.
     start: usize,
     end: usize,
-    /// The record that comes first.
+    /// The index of the record that is first after the turn.
     shift: usize,
     /// The first `offset` bytes go to the end.
     offset: usize,
@@ -175,8 +175,8 @@ impl<'a> Turns<'a> {
         }
     }
 
-    /// Appends to `reply` the record that is at the place of record `index`, `span` of `body`,
-    /// after the turn; returns where its type and all behind it were written to.
+    /// Appends to `reply` the record that is in place of record `index`, `span` of `body`, after
+    /// the turn. Returns the written bytes from its type on.
     ///
     /// `None` if it does not fit; the reply may then end in an owner name.
     pub fn push<'r>(
@@ -247,7 +247,7 @@ fn owner_pointer(body: &[u8], span: &Span) -> Option<[u8; 2]> {
     Some([body[at], body[at + 1]])
 }
 
-/// Where the type of record `index` is: four bytes in front of its TTL.
+/// Returns the offset of the type of record `index`, four bytes in front of its TTL.
 fn fixed(ttls: &[u8], index: usize) -> usize {
     number(&ttls[2 * index..]) - 4
 }

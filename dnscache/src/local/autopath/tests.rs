@@ -121,7 +121,7 @@ impl Server for Plain<'_> {
     }
 }
 
-/// With the rule, and a cache in which nothing expires.
+/// With the rule, and a cache whose entries never expire.
 struct Walking<'w> {
     world: &'w mut World,
     rules: &'w Local,
