@@ -1,6 +1,6 @@
-//! The HTTP side of every program: a bounded listener, and the routes that all three answer alike.
+//! The HTTP side of every program: a bounded listener, and the routes that all three programs have.
 //!
-//! Edge. Serves whatever router it is given; knows no DNS and no state of a program.
+//! Edge. Serves the given router; independent of DNS and of the state of a program.
 //!
 //! ```text
 //! accept ─▶ a seat, made free if need be ─▶ HTTP/1.1 ─▶ router
@@ -37,17 +37,17 @@ pub struct BindError {
     source: std::io::Error,
 }
 
-/// A bound socket; nobody is answered yet.
+/// A bound socket that does not serve yet.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
 }
 
-/// Binds `address`, on the current tokio runtime. `[::]` takes IPv4 as well, and becomes `0.0.0.0`
-/// on a machine without IPv6.
+/// Binds `address`, on the current tokio runtime. `[::]` accepts IPv4 as well, and becomes
+/// `0.0.0.0` on a machine without IPv6.
 ///
-/// Fails where the address is taken, not ours, or not allowed.
+/// Fails if the address is taken, not on this machine, or not allowed.
 pub async fn bind(address: SocketAddr) -> Result<Listener, BindError> {
     let error = |source| BindError { address, source };
     let socket = listener::listen(address).map_err(error)?;
@@ -56,13 +56,13 @@ pub async fn bind(address: SocketAddr) -> Result<Listener, BindError> {
 }
 
 impl Listener {
-    /// The bound address; port 0 has become a real one.
+    /// Returns the bound address, with the real port if it was 0.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-/// Serves `router` until `stopping`; then lets requests finish within two seconds and ends.
+/// Serves `router` until `stopping`. Then lets requests finish within two seconds, and ends.
 pub async fn serve(
     listener: Listener,
     router: Router,
@@ -71,7 +71,8 @@ pub async fn serve(
     serve_patiently(listener, router, stopping, WRITE_MAX).await
 }
 
-/// As [`serve`]; a client may take nothing of what waits for it for `write_max`.
+/// Does the same as [`serve`]. A client is cut if it reads nothing of a waiting response for
+/// `write_max`.
 async fn serve_patiently(
     listener: Listener,
     router: Router,
@@ -99,7 +100,7 @@ async fn serve_patiently(
                     seats.insert(connections.spawn(serving).id(), seat);
                 }
                 Err(error) => {
-                    // Out of descriptors, or the client has gone: neither ends the listener.
+                    // No descriptor is left, or the client has gone. Neither must end the listener.
                     tracing::warn!(%error, "cannot accept an HTTP connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -111,7 +112,7 @@ async fn serve_patiently(
     Ok(())
 }
 
-/// Which connection has ended; a panic in a handler costs that connection.
+/// Returns which connection has ended. A panic in a handler ends only that connection.
 fn id(ended: Result<(Id, ()), JoinError>) -> Id {
     ended.map_or_else(
         |error| {
@@ -122,15 +123,15 @@ fn id(ended: Result<(Id, ()), JoinError>) -> Id {
     )
 }
 
-/// Connections at the same time, streams not counted: the kubelet, a few scrapers, people.
+/// Connections at the same time, without streams: the kubelet, a few scrapers, operators.
 const CONNECTIONS_MAX: usize = 64;
-/// Of these for one client address.
+/// The maximum of these for one client address.
 const CONNECTIONS_PER_CLIENT_MAX: usize = 16;
 /// The largest request body in bytes.
 const BODY_LEN_MAX: usize = 8 * 1024;
-/// How long a client may take nothing of what waits for it.
+/// How long a client can stop reading before it is cut.
 const WRITE_MAX: Duration = Duration::from_secs(10);
-/// Time to breathe after a failed accept.
+/// The pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

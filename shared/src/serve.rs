@@ -1,7 +1,7 @@
 //! The only DNS listener, used by kubedns and dnscache alike.
 //!
 //! Edge. Reads datagrams and streams, screens them, calls one synchronous [`Handler`], writes
-//! replies. Holds no rule of DNS beyond [`crate::wire`]'s.
+//! replies. Applies no rules of DNS except those of [`crate::wire`].
 //!
 //! ```text
 //! UDP  one thread per socket, sockets shared by SO_REUSEPORT:
@@ -40,39 +40,38 @@ pub use tcp::Limits;
 
 use udp::Phase;
 
-/// What is known about a query beside its bytes.
+/// The context of a query.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
     /// When its batch was read.
     pub now: Moment,
-    /// Who asked.
+    /// The address of the client.
     pub peer: SocketAddr,
-    /// Which serving lane reads it: an index below [`Sockets::lanes`], for counters without
+    /// The serving lane that reads it: an index below [`Sockets::lanes`], for counters without
     /// contention.
     pub lane: usize,
 }
 
-/// What a handler says about a query.
+/// The result of a handler for a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The reply is written: send it.
+    /// The reply is written and must be sent.
     Send,
-    /// It needs something slow: put the query on the channel of [`Deferred`]; the written reply is
-    /// thrown away.
+    /// The query needs a slow operation. It must be sent to the channel of [`Deferred`]; the
+    /// written reply is discarded.
     Later,
-    /// Nothing is sent.
+    /// The query must not be answered.
     Drop,
 }
 
-/// Answers queries at once, or says that it cannot. Called by every serving thread at the same
-/// time.
+/// Answers queries at once, or defers them. All serving threads call it concurrently.
 pub trait Handler: Send + Sync + 'static {
-    /// Writes the reply to `query`, which has its question and flags already, or asks for more
-    /// time. Never waits.
+    /// Writes the reply to `query`, which already has its question and flags, or defers it. Must
+    /// never wait.
     fn answer(&self, query: &Query<'_>, asked: &Asked, reply: &mut Reply<'_>) -> Verdict;
 }
 
-/// Why a listener ended before it was told to.
+/// Why a listener ended too early.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A serving thread could not be started.
@@ -81,15 +80,15 @@ pub enum Error {
     /// A TCP socket could not be handed to the runtime.
     #[error("cannot serve TCP")]
     Tcp(#[source] std::io::Error),
-    /// A serving thread ended by itself: a bug.
+    /// A serving thread ended by itself, which is a bug.
     #[error("a serving thread ended by itself")]
     Ended,
 }
 
-/// A listener at work.
+/// A running listener.
 #[derive(Debug)]
 pub struct Serving {
-    /// What it counts, and whether its threads come round.
+    /// Its counters, and whether its threads run.
     pub counters: Arc<Counters>,
     threads: JoinSet<Result<(), Error>>,
     connections: JoinSet<()>,
@@ -98,13 +97,13 @@ pub struct Serving {
     lanes: Vec<Arc<sockets::Lane>>,
 }
 
-/// Datagrams the kernel dropped before we saw them, over all sockets of a listener.
+/// Datagrams that the kernel dropped before they were read, over all sockets of a listener.
 #[derive(Clone, Debug)]
 pub struct Overflow(Vec<Weak<sockets::Lane>>);
 
 impl Overflow {
-    /// How many so far; sockets that are closed, or of which the kernel reports nothing, count as
-    /// none.
+    /// Returns how many were dropped so far. Sockets that are closed, or for which the kernel has
+    /// no count, count as 0.
     pub fn dropped(&self) -> u64 {
         let open = self.0.iter().filter_map(Weak::upgrade);
         open.map(|lane| mmsg::dropped(&lane.socket).unwrap_or(0)).sum()
@@ -113,8 +112,8 @@ impl Overflow {
 
 /// Starts serving `sockets`: a thread per UDP socket, TCP on the current tokio runtime.
 ///
-/// Queries that `handler` calls [`Verdict::Later`] go to `later`; where that is full or closed the
-/// client gets SERVFAIL. Fails when the system has no thread or descriptor left.
+/// Queries for which `handler` returns [`Verdict::Later`] are sent to `later`. If that is full or
+/// closed, the client gets SERVFAIL. Fails if the system has no thread or descriptor left.
 pub fn dns<H: Handler>(
     sockets: Sockets,
     limits: Limits,
@@ -149,7 +148,7 @@ pub fn dns<H: Handler>(
             .map_err(Error::Thread)?;
         let phase = Arc::clone(&phase);
         threads.spawn(async move {
-            // Nothing is ever sent: the channel closes when the thread ends.
+            // The channel never carries a value; it closes when the thread ends.
             let is_ending = || phase.load(Ordering::Relaxed) == Phase::Ending as u8;
             if ended.await.is_err() && is_ending() { Ok(()) } else { Err(Error::Ended) }
         });
@@ -164,21 +163,21 @@ pub fn dns<H: Handler>(
 }
 
 impl Serving {
-    /// The kernel's drop counters of these sockets.
+    /// Returns the kernel's drop counters of these sockets.
     pub fn overflow(&self) -> Overflow {
         Overflow(self.lanes.iter().map(Arc::downgrade).collect())
     }
 
-    /// Serves until told to stop; then answers what has been received, lets connections finish, and
+    /// Serves until it must stop. Then answers the received queries, lets connections finish, and
     /// ends.
     ///
-    /// Fails when a serving thread ended by itself.
+    /// Fails if a serving thread ends by itself.
     pub async fn finished(self) -> Result<(), Error> {
         self.finished_after(std::future::ready(())).await
     }
 
-    /// As [`Serving::finished`], but goes on answering over UDP until `others` resolves: what can
-    /// be answered at once is, the rest fails at once. Then the UDP sockets are read to their ends
+    /// Does the same as [`Serving::finished`], but still answers over UDP until `others` resolves:
+    /// queries that need a slow operation fail at once. Then the UDP sockets are read to their ends
     /// and closed, so that a later query gets an error from the kernel. An open socket always has a
     /// reader.
     pub async fn finished_after(mut self, others: impl Future<Output = ()>) -> Result<(), Error> {
@@ -203,14 +202,14 @@ impl Serving {
         Ok(())
     }
 
-    /// Whether a query over UDP waits for its answer: it holds the socket that the reply leaves
-    /// from. The thread and we hold it too.
+    /// Returns whether a query over UDP waits for its answer. Such a query holds the socket from
+    /// which the reply must be sent, beside the thread and this value.
     fn is_waited_for(&self) -> bool {
         self.lanes.iter().any(|lane| Arc::strong_count(lane) > 2)
     }
 }
 
-/// How long connections and queries that were put off may take to finish at the end.
+/// How long connections and deferred queries can take to finish at the end.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
-/// How often is looked whether queries still wait at the end.
+/// The time between two checks for waiting queries at the end.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);

@@ -456,8 +456,8 @@ fn read_opt<'a>(record: &'a [u8], cookie: &mut &'a [u8]) -> Result<Edns, Refusal
     Ok(Edns { udp_size, dnssec_ok: flags & 0x80 != 0, keepalive, probe })
 }
 
-/// Writes the reply for `refusal` of `message` to `out`. Returns its length; `None` if no reply
-/// must be sent.
+/// Writes the reply for `refusal` of `message` to `out`. Returns its length; `None` if the message
+/// must not be answered.
 ///
 /// `out` must hold at least [`UDP_SIZE_PLAIN`] bytes. The question is echoed if it can be parsed.
 /// BADVERS carries OPT with version 0, which advertises `udp_size` bytes.

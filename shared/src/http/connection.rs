@@ -1,4 +1,4 @@
-//! One HTTP connection: requests are answered, a client that does not read is cut.
+//! One HTTP connection: answers requests, and cuts a client that does not read.
 //!
 //! Edge.
 
@@ -57,7 +57,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Resolves when a connection has been open for [`CONNECTION_MAX`], and no stream runs on it.
+/// Resolves when a connection has been open for [`CONNECTION_MAX`] and has no running stream.
 async fn overdue(seat: &Seat) {
     loop {
         sleep(CONNECTION_MAX).await;
@@ -73,7 +73,7 @@ fn log(ended: Result<(), hyper::Error>) {
     }
 }
 
-/// A response's body: the request is being answered until it is dropped.
+/// A response's body. The request counts as busy until it is dropped.
 struct Held {
     body: axum::body::Body,
     _busy: Busy,
@@ -99,21 +99,21 @@ impl Body for Held {
     }
 }
 
-/// A socket whose client must read: a write that makes no progress for too long fails.
+/// A socket whose client must read: a write fails if it makes no progress for too long.
 pub(super) struct Impatient {
     stream: TcpStream,
     write_max: Duration,
-    /// Ends the patience; set while a write waits.
+    /// The deadline of a waiting write.
     patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl Impatient {
-    /// A write to `stream` fails if the client takes nothing for `write_max`.
+    /// Returns a socket on which a write fails if the client takes no byte for `write_max`.
     pub(super) fn new(stream: TcpStream, write_max: Duration) -> Self {
         Self { stream, write_max, patience: None }
     }
 
-    /// What becomes of a write that was `tried`.
+    /// Returns the result of a write that was `tried`: an error if it has waited for too long.
     fn judge<T>(
         &mut self,
         tried: Poll<io::Result<T>>,
@@ -173,9 +173,9 @@ impl AsyncWrite for Impatient {
 
 /// The largest request head in bytes.
 pub(super) const HEAD_LEN_MAX: usize = 16 * 1024;
-/// How long a request head may take, and a connection be idle.
+/// How long a request head can take, and how long a connection can be idle.
 const HEAD_MAX: Duration = Duration::from_secs(5);
-/// How long a connection may last, streams not counted.
+/// How long a connection can last, without streams.
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
-/// How long requests may take to finish at the end.
+/// How long requests can take to finish at the end.
 const GRACE: Duration = Duration::from_secs(2);

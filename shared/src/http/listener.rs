@@ -1,6 +1,6 @@
 //! The socket of the HTTP listener, on every kind of node: IPv4 only, IPv6 only, dual stack.
 //!
-//! Edge. Binds; accepts nothing.
+//! Edge. Binds, but does not accept.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,8 +10,8 @@ use tokio::net::TcpListener;
 
 use crate::serve::is_missing_ipv6;
 
-/// Binds and listens on `address`. The wildcard `[::]` takes connections over IPv4 too, whatever
-/// the sysctl `net.ipv6.bindv6only` is; on a machine without IPv6 it becomes `0.0.0.0`.
+/// Binds and listens on `address`. The wildcard `[::]` accepts connections over IPv4 too, for any
+/// value of the sysctl `net.ipv6.bindv6only`. On a machine without IPv6 it becomes `0.0.0.0`.
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     match listen_on(address) {
         Err(error) if is_missing_ipv6(address, &error) => {
@@ -36,10 +36,10 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// What the kernel keeps of a response that the client does not take, in bytes; without a bound it
-/// keeps megabytes for each connection.
+/// How many bytes of a response the kernel buffers if the client does not read; without a bound it
+/// buffers megabytes per connection.
 const UNSENT_KERNEL_BYTES: u32 = 16 << 10;
-/// Connections the kernel holds before we accept them; it cuts this at `somaxconn`.
+/// Connections that the kernel holds before they are accepted; it limits this to `somaxconn`.
 const BACKLOG: i32 = 1_024;
 
 #[cfg(test)]

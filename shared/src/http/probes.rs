@@ -1,7 +1,7 @@
-//! The routes all programs answer alike: liveness and readiness as kube-apiserver tells them, and
-//! metrics in the format the scraper asks for.
+//! The routes that all programs have: liveness and readiness in the format of kube-apiserver, and
+//! metrics in the format that the scraper accepts.
 //!
-//! Edge. What is checked comes as a closure; no state lives here.
+//! Edge. A closure supplies the checks, so these routes have no state.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 use crate::metrics::Format;
 use crate::ready::{Check, Finding};
 
-/// The pages of [`health`] and [`ready`], and `/metrics` from `registries`.
+/// Returns the pages of [`health`] and [`ready`], and `/metrics` from `registries`.
 pub fn standard<L, R>(live: L, ready: R, registries: Arc<[Registry]>) -> Router
 where
     L: Fn() -> Vec<Check> + Clone + Send + Sync + 'static,
@@ -27,7 +27,7 @@ where
     health(live).merge(self::ready(ready)).route("/metrics", metrics(registries))
 }
 
-/// `/livez`, `/healthz` and, as CoreDNS has it, `/health` from `live`.
+/// Returns `/livez`, `/healthz` and CoreDNS's `/health` from `live`.
 pub fn health<L>(live: L) -> Router
 where
     L: Fn() -> Vec<Check> + Clone + Send + Sync + 'static,
@@ -38,7 +38,7 @@ where
         .route("/health", checks("health", live))
 }
 
-/// `/readyz`, `/readiness` and, as CoreDNS has it, `/ready` from `ready`.
+/// Returns `/readyz`, `/readiness` and CoreDNS's `/ready` from `ready`.
 pub fn ready<R>(ready: R) -> Router
 where
     R: Fn() -> Vec<Check> + Clone + Send + Sync + 'static,
@@ -49,8 +49,9 @@ where
         .route("/ready", checks("ready", ready))
 }
 
-/// 200 while no check fails, else 503: `ok`, or one line per check where one failed or where the
-/// request says `?verbose`. `name` is the page's name in its last line.
+/// Returns a page with status 200 if all checks pass, otherwise 503. The body is `ok`, or one line
+/// per check if a check fails or the request has `?verbose`. `name` is the page's name in its last
+/// line.
 pub fn checks<F>(name: &'static str, list: F) -> MethodRouter
 where
     F: Fn() -> Vec<Check> + Clone + Send + Sync + 'static,
@@ -64,10 +65,12 @@ where
     })
 }
 
-/// The metrics of `registries`: OpenMetrics for a scraper that takes it, else Prometheus text.
+/// Returns a page with the metrics of `registries`: OpenMetrics for a scraper that accepts it,
+/// otherwise Prometheus text.
 pub fn metrics(registries: Arc<[Registry]>) -> MethodRouter {
     get(move |headers: HeaderMap| async move {
-        // Counting may take a while, and reading /proc waits: nobody else shall.
+        // Counting can take a while, and reads of /proc can block. Neither must delay other
+        // requests.
         let written = spawn_blocking(move || exposition(&registries, &headers)).await;
         written.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
     })

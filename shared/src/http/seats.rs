@@ -1,7 +1,7 @@
-//! Who sits where: the connections at the same time, and which of them makes room for a new one.
+//! Limits the connections at the same time, and chooses which of them makes room for a new one.
 //!
-//! Core, called by the one task that accepts; [`Seat`] is what connections and handlers see of it.
-//! Knows no socket.
+//! Core, called by the one task that accepts. Connections and handlers use only their [`Seat`].
+//! Independent of sockets.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use crate::clock::{Moment, boot_time};
 
-/// The place of a connection among those allowed at the same time; in the extensions of every
+/// The place of a connection among those allowed at the same time. It is in the extensions of every
 /// request.
 #[derive(Clone, Debug)]
 pub struct Seat(Arc<State>);
@@ -21,7 +21,7 @@ pub struct Seat(Arc<State>);
 #[derive(Debug)]
 struct State {
     client: IpAddr,
-    /// Requests that are being answered.
+    /// Requests being answered.
     requests: AtomicUsize,
     /// Streams that have left the seat.
     away: AtomicUsize,
@@ -31,7 +31,7 @@ struct State {
     wake: Notify,
 }
 
-/// What a connection is asked to do.
+/// A request to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum Told {
@@ -42,7 +42,7 @@ pub(super) enum Told {
 }
 
 impl Seat {
-    /// A seat for `client`, idle since `now`.
+    /// Returns a seat for `client`, idle since `now`.
     pub(super) fn new(client: IpAddr, now: Moment) -> Self {
         Self(Arc::new(State {
             client,
@@ -54,25 +54,26 @@ impl Seat {
         }))
     }
 
-    /// The client's address. An IPv4 address is one, also if the socket is of IPv6.
+    /// Returns the client's address. An IPv4 client has an IPv4 address even if the socket is of
+    /// IPv6.
     pub fn client(&self) -> IpAddr {
         self.0.client
     }
 
-    /// Leaves the seat to others for as long as the guard lives, and takes it back then. For a
-    /// response without end, whose stream holds the guard: neither the limit on connections nor
-    /// their greatest age holds for it, so the handler must bound such streams by itself.
+    /// Leaves the seat to others until the returned guard is dropped. For a response without end,
+    /// whose stream must hold the guard. The limits on connections and on their age do not apply to
+    /// it, so the handler must bound such streams itself.
     pub fn leave(&self) -> Away {
         self.0.away.fetch_add(1, Relaxed);
         Away(self.clone())
     }
 
-    /// Whether a stream runs that has left the seat.
+    /// Returns whether a stream runs that has left the seat.
     pub(super) fn is_away(&self) -> bool {
         self.0.away.load(Relaxed) > 0
     }
 
-    /// Notes that a request is being answered, for as long as the guard lives.
+    /// Marks a request as being answered until the returned guard is dropped.
     pub(super) fn begin(&self) -> Busy {
         if self.0.requests.fetch_add(1, Relaxed) == 0 {
             self.0.since.store(boot_time().nanos(), Relaxed);
@@ -93,7 +94,7 @@ impl Seat {
         self.0.wake.notify_one();
     }
 
-    /// What the connection was told; `None` while it may stay.
+    /// Returns the last request to the connection; `None` while it can stay.
     fn told_already(&self) -> Option<Told> {
         match self.0.told.load(Relaxed) {
             0 => None,
@@ -102,7 +103,7 @@ impl Seat {
         }
     }
 
-    /// Resolves with what the connection is told.
+    /// Resolves with the request to the connection.
     pub(super) async fn told(&self) -> Told {
         loop {
             if let Some(told) = self.told_already() {
@@ -112,7 +113,7 @@ impl Seat {
         }
     }
 
-    /// Resolves when the connection is told to close at once.
+    /// Resolves when the connection must close at once.
     pub(super) async fn ended(&self) {
         while self.told_already() != Some(Told::End) {
             self.0.wake.notified().await;
@@ -120,7 +121,7 @@ impl Seat {
     }
 }
 
-/// A stream is away from its seat while this lives.
+/// A guard: a stream is away from its seat until this is dropped.
 #[derive(Debug)]
 pub struct Away(Seat);
 
@@ -130,7 +131,7 @@ impl Drop for Away {
     }
 }
 
-/// A request is being answered while this lives.
+/// A guard: a request is being answered until this is dropped.
 #[derive(Debug)]
 pub(super) struct Busy(Seat);
 
@@ -151,17 +152,18 @@ pub(super) struct Seats<K> {
 }
 
 impl<K: Eq + Hash> Seats<K> {
-    /// `max` seats, `per_client_max` of them for one address.
+    /// Returns `max` seats, of which one address can have `per_client_max`.
     pub(super) fn new(max: usize, per_client_max: usize) -> Self {
         Self { max, per_client_max, taken: HashMap::new() }
     }
 
-    /// Returns whether there is a seat for another connection of `client`; makes room if need be.
+    /// Returns whether there is a seat for another connection of `client`, after it makes room if
+    /// necessary.
     ///
-    /// A client with too many loses the one that has been idle for longest. If no seat is left, the
-    /// longest idle of all goes. If every connection is busy, a client that holds no seat, or is on
-    /// this machine, takes that of the longest request of the client that has most: the kubelet
-    /// always gets in.
+    /// A client with too many connections loses the one that has been idle for longest. If no seat
+    /// is left, the longest idle of all must leave. If every connection is busy, a client without a
+    /// seat, or on this machine, gets the seat of the longest request of the client with the most
+    /// connections, so that the kubelet can always connect.
     pub(super) fn admit(&self, client: IpAddr) -> bool {
         let mut seated: Vec<&Seat> = self.taken.values().filter(|seat| is_seated(seat)).collect();
         let count =
@@ -193,25 +195,25 @@ impl<K: Eq + Hash> Seats<K> {
         longest.inspect(|seat| seat.tell(Told::End)).is_some()
     }
 
-    /// Tells an idle connection to go. It is gone at once unless a request has just arrived; if
-    /// many take their time, no more are waited for.
+    /// Asks an idle connection to leave. It ends at once unless a request has just arrived. If too
+    /// many are still leaving, it is ended at once.
     fn dismiss(&self, seat: &Seat) {
         let leaving = self.taken.values().filter(|seat| seat.told_already().is_some()).count();
         seat.tell(if leaving < self.max { Told::Leave } else { Told::End });
     }
 
-    /// Notes who has the connection `key`.
+    /// Adds the seat of the connection `key`.
     pub(super) fn insert(&mut self, key: K, seat: Seat) {
         self.taken.insert(key, seat);
     }
 
-    /// Forgets a connection that has ended, in whatever way.
+    /// Removes a connection that has ended in any way.
     pub(super) fn remove(&mut self, key: &K) {
         self.taken.remove(key);
     }
 }
 
-/// Whether a seat counts: its connection stays, and no stream of it is away.
+/// Returns whether a seat counts: its connection stays, and none of its streams is away.
 fn is_seated(seat: &Seat) -> bool {
     !seat.is_away() && seat.told_already().is_none()
 }
@@ -232,13 +234,13 @@ mod tests {
         [10, 0, 1, last].into()
     }
 
-    /// Whose a seat is, whether it is busy, and since which second.
+    /// The client of a seat, whether it is busy, and since which second.
     type Taken = (u8, bool, u64);
 
-    /// Whether another is admitted, and which seat is told what.
+    /// Whether another client is admitted, and the request to which seat.
     type Expected = (bool, Option<(usize, Told)>);
 
-    /// Seats of 4, 2 for one client, taken as `rows` say.
+    /// Returns 4 seats, 2 for one client, taken as in `rows`.
     fn seats(rows: &[Taken]) -> (Seats<usize>, Vec<Busy>) {
         let mut seats = Seats::new(4, 2);
         let mut busy = Vec::new();

@@ -1,4 +1,4 @@
-//! The HTTP listener on loopback: its limits, streams, and the drain. Knows no program.
+//! Tests of the HTTP listener on loopback: its limits, streams, and the drain.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -50,11 +50,11 @@ async fn world_with(write_max: Duration) -> World {
 }
 
 async fn bug() -> &'static str {
-    // As a panic, but without a backtrace, which takes a busy machine seconds.
+    // Like a panic, but without a backtrace, which takes seconds on a busy machine.
     std::panic::resume_unwind(Box::new("a bug, on purpose"))
 }
 
-/// Takes nothing away from the other connections, and sends for as long as the client reads.
+/// Does not take a seat from other connections, and sends for as long as the client reads.
 struct Endless {
     _away: Away,
     ended: Arc<Notify>,
@@ -78,7 +78,7 @@ impl hyper::body::Body for Endless {
     }
 }
 
-/// An answer that never comes.
+/// An answer that is never sent.
 async fn slow() -> &'static str {
     std::future::pending().await
 }
@@ -87,7 +87,7 @@ async fn connect(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.unwrap()
 }
 
-/// Sends `request` and reads until `end` has come, or the connection is closed.
+/// Sends `request` and reads until `end` has arrived, or the connection is closed.
 async fn ask(stream: &mut TcpStream, request: &str, end: &str) -> String {
     let mut answer = Vec::new();
     let exchange = async {

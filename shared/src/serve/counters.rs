@@ -1,6 +1,6 @@
-//! What the listeners count, per lane and merged on read, and the sign of life of each lane.
+//! The counters of the listeners, per lane and merged on read, and the sign of life of each lane.
 //!
-//! Edge. Each lane writes to cache lines of its own; nobody waits for anybody.
+//! Edge. Each lane writes to cache lines of its own, so no thread waits for another.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -47,23 +47,23 @@ pub const RCODES: [(&str, u16); 7] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Event {
-    /// A message came over UDP.
+    /// A message arrived over UDP.
     ReceivedUdp,
-    /// A message came over TCP.
+    /// A message arrived over TCP.
     ReceivedTcp,
-    /// It was refused by the screen: FORMERR, NOTIMP, BADVERS, or silence.
+    /// The screen refused it: FORMERR, NOTIMP, BADVERS, or no reply.
     Malformed,
-    /// It was put off: answered later, or shed.
+    /// It was deferred: answered later, or shed.
     Deferred,
-    /// It was put off and there was no room: SERVFAIL.
+    /// It was deferred, but the queue was full: SERVFAIL.
     Shed,
-    /// The handler sent nothing.
+    /// The handler did not answer it.
     Dropped,
-    /// A reply left with TC.
+    /// A reply was sent with TC.
     Truncated,
-    /// The kernel did not take a reply.
+    /// The kernel did not accept a reply.
     SendFailed,
-    /// The handler panicked: a bug; the query got SERVFAIL.
+    /// The handler panicked, which is a bug. The query got SERVFAIL.
     Panicked,
     /// A TCP connection was accepted.
     Connected,
@@ -74,10 +74,10 @@ pub enum Event {
     Evicted,
 }
 
-/// How many kinds of [`Event`] there are.
+/// The number of kinds of [`Event`].
 pub const EVENTS: usize = Event::Evicted as usize + 1;
 
-/// Where a lane listens.
+/// The address and transport of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The address, as bound.
@@ -107,7 +107,7 @@ impl LaneCounters {
         }
     }
 
-    /// Adds what this lane has counted to `sum`.
+    /// Adds the counts of this lane to `sum`.
     fn add_to(&self, sum: &mut Snapshot) {
         for (total, count) in sum.events.iter_mut().zip(&self.events) {
             *total += count.load(Relaxed);
@@ -129,7 +129,7 @@ pub struct Counters {
     tcp_open: AtomicUsize,
 }
 
-/// What some lanes, or all, have counted, at one glance.
+/// A snapshot of the counts of some or all lanes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     events: [u64; EVENTS],
@@ -147,19 +147,19 @@ impl Default for Snapshot {
 }
 
 impl Snapshot {
-    /// How often `event` happened.
+    /// Returns how often `event` happened.
     pub fn event(&self, event: Event) -> u64 {
         self.events[event as usize]
     }
 
-    /// Messages received over both transports.
+    /// Returns the messages received over both transports.
     pub fn received(&self) -> u64 {
         self.event(Event::ReceivedUdp) + self.event(Event::ReceivedTcp)
     }
 }
 
 impl Counters {
-    /// Zeros for a lane at each of `places`.
+    /// Returns counters at zero for a lane at each of `places`.
     pub fn new(places: impl IntoIterator<Item = Place>) -> Self {
         Self {
             lanes: places.into_iter().map(LaneCounters::new).collect(),
@@ -168,28 +168,28 @@ impl Counters {
         }
     }
 
-    /// Bytes that TCP connections hold for their clients now: input that is not answered yet and
-    /// replies that are not written yet.
+    /// Returns the bytes that TCP connections hold for their clients: unanswered input and
+    /// unwritten replies.
     pub fn tcp_held_bytes(&self) -> usize {
         self.tcp_held.load(Relaxed)
     }
 
-    /// TCP connections that are open now.
+    /// Returns the number of open TCP connections.
     pub fn tcp_open(&self) -> usize {
         self.tcp_open.load(Relaxed)
     }
 
-    /// Notes how many TCP connections are open.
+    /// Sets the number of open TCP connections.
     pub(super) fn set_tcp_open(&self, connections: usize) {
         self.tcp_open.store(connections, Relaxed);
     }
 
-    /// Adds up all lanes.
+    /// Returns the sum of all lanes.
     pub fn snapshot(&self) -> Snapshot {
         self.snapshot_of(|_| true)
     }
 
-    /// Adds up the lanes at those places that are `wanted`.
+    /// Returns the sum of the lanes at places that are `wanted`.
     pub fn snapshot_of(&self, wanted: impl Fn(Place) -> bool) -> Snapshot {
         let mut sum = Snapshot::default();
         let lanes = self.lanes.iter().filter(|lane| wanted(lane.place));
@@ -197,7 +197,7 @@ impl Counters {
         sum
     }
 
-    /// Where lanes listen, each place once.
+    /// Returns the places of all lanes, each once.
     pub fn places(&self) -> Vec<Place> {
         let mut places = Vec::new();
         for lane in &self.lanes {
@@ -208,7 +208,8 @@ impl Counters {
         places
     }
 
-    /// Whether a lane has not come round for longer than `STALLED_AFTER`: its thread hangs.
+    /// Returns whether a lane has not run a turn for longer than `STALLED_AFTER`, which means that
+    /// its thread hangs.
     pub fn is_stalled(&self, now: Moment) -> bool {
         let turn = |lane: &LaneCounters| Moment::from_nanos(lane.turn.load(Relaxed));
         self.lanes.iter().any(|lane| now.since(turn(lane)) > STALLED_AFTER)
@@ -219,7 +220,7 @@ impl Counters {
         self.lanes[lane].events[event as usize].fetch_add(times, Relaxed);
     }
 
-    /// Counts the reply that stands in `message`, to a question of type `qtype`.
+    /// Counts the reply in `message`, to a question of type `qtype`.
     pub(crate) fn reply(&self, lane: usize, qtype: u16, message: &[u8]) {
         let counters = &self.lanes[lane];
         let code = usize::from(message[3] & 0x0f).min(RCODES.len() - 1);
@@ -234,7 +235,7 @@ impl Counters {
         self.lanes[lane].took.add(took, replies);
     }
 
-    /// Notes that `lane` came round at `now`.
+    /// Notes that `lane` ran a turn at `now`.
     pub(super) fn turn(&self, lane: usize, now: Moment) {
         self.lanes[lane].turn.store(now.nanos(), Relaxed);
     }
@@ -251,7 +252,8 @@ fn type_index(qtype: u16) -> usize {
     }
 }
 
-/// A serving thread comes round at least four times a second; this long without is a hang.
+/// A serving thread runs a turn at least four times a second. If it does not for this long, it
+/// hangs.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! A query that its listener could not answer at once, and the way its answer goes back.
+//! A query that its listener could not answer at once, and the path of its answer.
 //!
-//! Edge. Replies to UDP clients leave in batches from the socket that was asked; replies to TCP
-//! clients go to their connection's task.
+//! Edge. Replies to UDP clients are sent in batches from the socket that received the query;
+//! replies to TCP clients are sent to their connection's task.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::tcp::{Charge, Flight, Told};
 use crate::clock::{Moment, boot_time};
 use crate::wire::{Cookie, MESSAGE_MAX, NameBuffer, Query, Reply, Transport, UDP_SIZE_MAX};
 
-/// A screened query waiting for its answer.
+/// A screened query that waits for its answer.
 #[derive(Debug)]
 pub struct Deferred {
     message: Box<[u8]>,
@@ -25,7 +25,7 @@ pub struct Deferred {
     counters: Arc<Counters>,
     lane: usize,
     cookie: Option<Cookie>,
-    /// Whether a message of several has left.
+    /// Whether the first of several messages was sent.
     begun: bool,
 }
 
@@ -35,18 +35,18 @@ enum Way {
     Tcp(TcpWay),
 }
 
-/// The way back to a TCP connection.
+/// The path back to a TCP connection.
 #[derive(Debug)]
 pub(super) struct TcpWay {
     replies: mpsc::UnboundedSender<Box<Message>>,
     keepalive_tenths: u16,
     flight: Flight,
-    /// Room for messages that are streamed; made with the first.
+    /// Room for messages that are streamed; created with the first.
     ahead: Option<Arc<Semaphore>>,
 }
 
-/// A reply on its way from the task that answered to the connection, with its share of what the
-/// connection may hold. The query is in flight, and the bytes count, until the reply is written.
+/// A reply that is sent from the answering task to the connection, with its share of the
+/// connection's budget. The query is in flight, and the bytes count, until the reply is written.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) bytes: Box<[u8]>,
@@ -56,8 +56,8 @@ pub(super) struct Message {
 }
 
 impl TcpWay {
-    /// Replies go to `replies`, whose connection may idle for `keepalive_tenths` of a second;
-    /// `flight` is the query's.
+    /// Returns a path on which replies are sent to `replies`. Its connection can be idle for
+    /// `keepalive_tenths` of a second; `flight` is the query's.
     pub(super) fn new(
         replies: mpsc::UnboundedSender<Box<Message>>,
         keepalive_tenths: u16,
@@ -66,8 +66,8 @@ impl TcpWay {
         Self { replies, keepalive_tenths, flight, ahead: None }
     }
 
-    /// Sends one reply; `false` if the client has gone. If there is no memory for it within the
-    /// bounds of all connections, the client's connection is cut.
+    /// Sends one reply. Returns `false` if the client has gone. If the memory for all connections
+    /// is used up, the client's connection is cut.
     fn send(&self, bytes: Box<[u8]>, ahead: Option<OwnedSemaphorePermit>) -> bool {
         let account = self.flight.account();
         let mut charge = Charge::none(account);
@@ -77,7 +77,7 @@ impl TcpWay {
         }
         let flight = Flight::new(account);
         let message = Message { bytes, flight, _charge: charge, _ahead: ahead };
-        // Boxed, as a channel has room for 32 from the start.
+        // Boxed, because a channel has room for 32 values from the start.
         self.replies.send(Box::new(message)).is_ok()
     }
 }
@@ -108,18 +108,18 @@ impl Deferred {
         Self { message, arrived, peer, way, counters, lane, cookie: None, begun: false }
     }
 
-    /// Has its replies carry `cookie`.
+    /// Sets the cookie of its replies.
     pub(super) fn with_cookie(mut self, cookie: Option<Cookie>) -> Self {
         self.cookie = cookie;
         self
     }
 
-    /// The query as it came.
+    /// Returns the query as received.
     pub fn message(&self) -> &[u8] {
         &self.message
     }
 
-    /// The query, read again; its name goes to `name`.
+    /// Returns the query, parsed again. Its name is written to `name`.
     pub fn query<'a>(&'a self, name: &'a mut NameBuffer) -> Query<'a> {
         let query = Query::screen(&self.message, self.transport(), name);
         let mut query = query.expect("screened when it arrived");
@@ -129,8 +129,8 @@ impl Deferred {
         query
     }
 
-    /// A reply to `query`, which is this one's, as [`Reply::new`] begins it; a TCP client that asks
-    /// is told how long its connection may idle.
+    /// Returns a reply to `query`, which must be this one, as [`Reply::new`] does. If a TCP client
+    /// asks for it, the reply contains how long its connection can be idle.
     pub fn reply<'b>(&self, query: &Query<'_>, buffer: &'b mut [u8]) -> Reply<'b> {
         let mut reply = Reply::new(query, buffer);
         if let Some(cookie) = self.cookie {
@@ -142,7 +142,7 @@ impl Deferred {
         reply
     }
 
-    /// How it came.
+    /// Returns its transport.
     pub fn transport(&self) -> Transport {
         match self.way {
             Way::Udp { .. } => Transport::Udp,
@@ -150,19 +150,19 @@ impl Deferred {
         }
     }
 
-    /// Who asked.
+    /// Returns the address of the client.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// When it came.
+    /// Returns when it arrived.
     pub fn arrived(&self) -> Moment {
         self.arrived
     }
 
-    /// Sends one of the several messages that answer a query over TCP (RFC 5936 section 2.2); waits
-    /// while the client has not taken enough of those before. Whether there still is a client; over
-    /// UDP there is none for more than one message.
+    /// Sends one of several messages that answer a query over TCP (RFC 5936 section 2.2). Waits
+    /// until the client has taken enough of the earlier ones. Returns whether the client is still
+    /// connected; always `false` over UDP, which allows only one message.
     pub async fn stream(&mut self, message: Box<[u8]>) -> bool {
         let Way::Tcp(way) = &mut self.way else { return false };
         let ahead = way.ahead.get_or_insert_with(|| Arc::new(Semaphore::new(STREAM_AHEAD)));
@@ -175,16 +175,16 @@ impl Deferred {
         way.send(message, Some(permit))
     }
 
-    /// Counts `reply`, which answers it now.
+    /// Counts `reply`, which answers it.
     fn count(&self, reply: &[u8]) {
         self.counters.reply(self.lane, qtype(&self.message), reply);
         self.counters.took(self.lane, boot_time().since(self.arrived), 1);
     }
 }
 
-/// Replies to deferred queries on their way out: batches of up to 16 to UDP clients.
+/// A queue of replies to deferred queries: batches of up to 16 to UDP clients.
 ///
-/// What is in it leaves at [`Outbox::flush`], or earlier when a batch is full.
+/// Its replies are sent by [`Outbox::flush`], or earlier if a batch is full.
 #[derive(Default)]
 pub struct Outbox {
     batch: Batch,
@@ -193,17 +193,17 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty outbox.
+    /// Returns an empty outbox.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Puts in the reply to `deferred` that `write` leaves in the buffer it is given; `write`
-    /// returns its length.
+    /// Adds the reply to `deferred` that `write` writes into its buffer. `write` must return the
+    /// length.
     ///
     /// The buffer holds at least 1,232 bytes for a UDP client, or `--udp-size` if that is more, and
-    /// 65,535 for a TCP client. A client that has gone is passed over. The reply to a TCP client
-    /// keeps its query in flight until the client has taken it.
+    /// 65,535 for a TCP client. A client that has gone is skipped. A query of a TCP client stays in
+    /// flight until the client has taken the reply.
     pub fn reply(&mut self, deferred: &Deferred, write: impl FnOnce(&mut [u8]) -> usize) {
         match &deferred.way {
             Way::Udp { lane, ends, size_max } => {
@@ -233,7 +233,8 @@ impl Outbox {
         }
     }
 
-    /// Sends what waits. The socket is let go, so that it can close when its listener ends.
+    /// Sends the waiting replies, and releases the socket, so that it can be closed when its
+    /// listener ends.
     pub fn flush(&mut self) {
         if let Some((lane, counters, index)) = self.from.take()
             && !self.batch.is_empty()
@@ -245,7 +246,7 @@ impl Outbox {
         }
     }
 
-    /// A batch with room for datagrams of `len` bytes; what waits is sent before.
+    /// Returns a batch with room for datagrams of `len` bytes, after it has sent the waiting ones.
     fn grown(&mut self, len: usize) -> Batch {
         let from = self.from.clone();
         self.flush();
@@ -254,20 +255,20 @@ impl Outbox {
     }
 }
 
-/// Says in `reply` how long the connection may idle, where `query` came over TCP and asks (RFC 7828
-/// section 3.3.2).
+/// Sets in `reply` how long the connection can be idle, if `query` arrived over TCP and asks for it
+/// (RFC 7828 section 3.3.2).
 pub(super) fn promise(query: &Query<'_>, tenths: u16, reply: &mut Reply<'_>) {
     if query.transport == Transport::Tcp && query.edns.is_some_and(|edns| edns.keepalive) {
         reply.set_keepalive(tenths);
     }
 }
 
-/// QTYPE of a screened query, for the counters.
+/// Returns QTYPE of a screened query, for the counters.
 fn qtype(message: &[u8]) -> u16 {
     let end = crate::wire::name_end(message, crate::wire::HEADER_LEN);
     let end = end.expect("screened when it arrived");
     u16::from_be_bytes([message[end], message[end + 1]])
 }
 
-/// Messages of a stream that may wait for their client: one is written while the next is made.
+/// Messages of a stream that can wait for their client: one is written while the next is made.
 const STREAM_AHEAD: usize = 2;

@@ -1,14 +1,13 @@
 //! The flags of a DNS listener, the same in every program that has one.
 //!
-//! Text becomes checked values here; what they mean is in [`Limits`] and
-//! [`crate::shutdown::Tasks`].
+//! Parses texts into checked values, which [`Limits`] and [`crate::shutdown::Tasks`] use.
 
 use std::time::Duration;
 
 use super::Limits;
 use crate::flags;
 
-/// What clients of a DNS listener may take, and how it ends.
+/// The limits for clients of a DNS listener, and how it ends.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ListenerFlags {
     /// TCP connections at the same time, over all addresses, 1 to 1000000; if there are more, the
@@ -38,7 +37,7 @@ pub struct ListenerFlags {
 }
 
 impl ListenerFlags {
-    /// The limits of the listener.
+    /// Returns the limits of the listener.
     pub fn limits(&self) -> Limits {
         Limits {
             connections_max: self.tcp_connections as usize,
@@ -50,9 +49,9 @@ impl ListenerFlags {
     }
 }
 
-/// Less would be taken by the replies of a few clients.
+/// With fewer bytes, the replies of a few clients would fill the budget.
 const TCP_BYTES_MIN: usize = 1 << 20;
-/// More would not fit any machine that runs a pod.
+/// More than a machine that runs pods has.
 const TCP_BYTES_MAX: usize = 64 << 30;
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
-//! Batches of datagrams by one system call each: `recvmmsg`, `sendmmsg`, and the socket options no
-//! crate wraps.
+//! Batches of datagrams by one system call each: `recvmmsg`, `sendmmsg`, and the socket options
+//! that no crate wraps.
 //!
-//! Edge, and with the files beneath it the only one of the workspace with `unsafe`: no safe crate
-//! offers both calls without allocating. Knows addresses and bytes; knows nothing of DNS.
-//!
-//! Soundness rests on three facts:
+//! Edge. This file and those below it are the only ones of the workspace with `unsafe`: no safe
+//! crate offers both calls without allocating. Works on addresses and bytes, not on DNS.
+//! Soundness depends on three facts:
 //!
 //! 1. The memory that the kernel reads and writes belongs to [`Slots`], which says why the pointers
 //!    between its parts stay valid.
@@ -31,7 +30,7 @@ use ends::{CONTROL_LEN, local, peer, write_local, write_name};
 pub use options::{ask_destination, can_join, dropped, spread};
 use slots::Slots;
 
-/// Datagrams per system call: past 16 the gain is gone, and a reply waits for its whole batch.
+/// Datagrams per system call. Larger batches are not faster, and a reply waits for its whole batch.
 pub const BATCH: usize = 16;
 /// The largest datagram received whole by [`Inbox::new`]; a longer one is marked truncated.
 pub const DATAGRAM_MAX: usize = 2_048;
@@ -40,21 +39,21 @@ pub const DATAGRAM_MAX: usize = 2_048;
 /// wildcard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
-    /// Who sent it, or whom it goes to.
+    /// Its sender or receiver.
     pub peer: SocketAddr,
-    /// Which of our addresses it came to and the reply must leave from, with the interface for
-    /// link-local ones.
+    /// The local address at which it arrived and from which the reply must be sent, with the
+    /// interface for link-local addresses.
     pub local: Option<(IpAddr, u32)>,
 }
 
 /// One received datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
-    /// Its bytes, as many as there was room for.
+    /// Its bytes, as many as the buffer can hold.
     pub bytes: &'a [u8],
-    /// `true` if bytes behind those were cut off.
+    /// Whether bytes after those were cut off.
     pub truncated: bool,
-    /// Where it came from; nothing on connected sockets opened without addresses.
+    /// Its addresses; `None` on connected sockets opened without addresses.
     pub ends: Option<Ends>,
 }
 
@@ -67,14 +66,14 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Memory for one batch of datagrams of up to [`DATAGRAM_MAX`] bytes. `addresses`: note who
-    /// sent each datagram; `control`: and which local address it came to.
+    /// Returns memory for one batch of datagrams of up to [`DATAGRAM_MAX`] bytes. `addresses`
+    /// records the sender of each datagram, and `control` its local address.
     pub fn new(addresses: bool, control: bool) -> Self {
         Self::with_room(DATAGRAM_MAX, addresses, control)
     }
 
-    /// As [`Inbox::new`], for datagrams of up to `room` bytes, at least 1; longer ones are marked
-    /// truncated.
+    /// Does the same as [`Inbox::new`], for datagrams of up to `room` bytes, at least 1. Longer
+    /// ones are marked truncated.
     pub fn with_room(room: usize, addresses: bool, control: bool) -> Self {
         let mut slots = Slots::new(room);
         for index in 0..BATCH {
@@ -85,16 +84,16 @@ impl Inbox {
                 slots.set_control(index, |_| 0);
             }
         }
-        // All slots are armed once; afterwards those that a call has used.
+        // All slots are armed once; later only those that a call has used.
         let mut inbox = Self { slots, addresses, control, used: BATCH };
         inbox.arm();
         inbox
     }
 
-    /// Receives the datagrams that are there and returns how many. With `wait`, blocks for the
-    /// first one until the socket's read timeout.
+    /// Receives the available datagrams, and returns how many there were. With `wait`, blocks for
+    /// the first one until the socket's read timeout.
     ///
-    /// Fails as `recvmmsg` does; `WouldBlock` if no datagram came.
+    /// Fails as `recvmmsg` does; `WouldBlock` if no datagram is available.
     pub fn receive(&mut self, socket: &UdpSocket, wait: bool) -> io::Result<usize> {
         self.arm();
         let flags = if wait { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
@@ -115,7 +114,7 @@ impl Inbox {
 
     /// Returns datagram `index` of the last batch.
     ///
-    /// Panics if `index` is not below what [`Inbox::receive`] returned.
+    /// Panics if `index` is not below the last result of [`Inbox::receive`].
     #[inline]
     pub fn datagram(&self, index: usize) -> Datagram<'_> {
         assert!(index < self.used, "datagram {index} of {}", self.used);
@@ -147,8 +146,8 @@ impl Inbox {
     }
 }
 
-/// Receives one datagram from `socket` into `buffer`, without waiting. Returns how many bytes of
-/// it are in `buffer`, and `true` if it was longer and the rest was cut off.
+/// Receives one datagram from `socket` into `buffer`, without waiting. Returns how many of its
+/// bytes are in `buffer`, and `true` if it was longer and the rest was cut off.
 ///
 /// Fails as `recv` does; `WouldBlock` if there is no datagram.
 pub fn receive_one(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
@@ -172,45 +171,45 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Memory for one batch of datagrams of up to [`UDP_SIZE_MAX`] bytes.
+    /// Returns memory for one batch of datagrams of up to [`UDP_SIZE_MAX`] bytes.
     pub fn new() -> Self {
         Self::with_room(UDP_SIZE_MAX)
     }
 
-    /// Memory for one batch of datagrams of up to `room` bytes, at least 1.
+    /// Returns memory for one batch of datagrams of up to `room` bytes, at least 1.
     pub fn with_room(room: usize) -> Self {
         Self { slots: Slots::new(room), used: 0 }
     }
 
-    /// Whether another datagram has no room before [`Batch::send`].
+    /// Returns whether the batch is full until [`Batch::send`].
     pub fn is_full(&self) -> bool {
         self.used == BATCH
     }
 
-    /// How many datagrams wait to be sent.
+    /// Returns how many datagrams wait to be sent.
     pub fn len(&self) -> usize {
         self.used
     }
 
-    /// Whether nothing waits to be sent.
+    /// Returns whether no datagram waits to be sent.
     pub fn is_empty(&self) -> bool {
         self.used == 0
     }
 
-    /// Bytes of the largest datagram.
+    /// Returns the bytes of the largest datagram.
     pub fn room(&self) -> usize {
         self.slots.room()
     }
 
-    /// The buffer of the next datagram, [`Batch::room`] bytes.
+    /// Returns the buffer of the next datagram, [`Batch::room`] bytes.
     ///
     /// Panics if the batch is full.
     pub fn buffer(&mut self) -> &mut [u8] {
         self.slots.buffer_mut(self.used)
     }
 
-    /// Takes the first `len` bytes of [`Batch::buffer`] as the next datagram; `ends` is `None` on
-    /// connected sockets.
+    /// Adds the first `len` bytes of [`Batch::buffer`] as the next datagram. `ends` must be `None`
+    /// on connected sockets.
     #[inline]
     pub fn commit(&mut self, len: usize, ends: Option<&Ends>) {
         let index = self.used;
@@ -229,18 +228,18 @@ impl Batch {
         self.used += 1;
     }
 
-    /// Sends what was committed; returns how many datagrams the kernel did not take.
+    /// Sends the committed datagrams. Returns how many the kernel did not accept.
     ///
-    /// A datagram that cannot be sent (its peer is gone, a firewall says no) is passed over; a full
-    /// send buffer drops the rest, as UDP may.
+    /// A datagram that cannot be sent (its peer is gone, a firewall refuses it) is skipped. If the
+    /// send buffer is full, the rest is dropped, as UDP allows.
     pub fn send(&mut self, socket: &UdpSocket) -> usize {
         let used = mem::take(&mut self.used);
         transmit(socket, &mut self.slots.headers()[..used])
     }
 }
 
-/// Sends the messages of `headers`; returns how many the kernel did not take. Every pointer in them
-/// leads to memory that the caller has borrowed until this returns, with its length beside it.
+/// Sends the messages of `headers`. Returns how many the kernel did not accept. Every pointer in
+/// them must lead to memory that the caller has borrowed until this returns, with its valid length.
 fn transmit(socket: &UdpSocket, headers: &mut [libc::mmsghdr]) -> usize {
     let mut at = 0;
     let mut dropped = 0;
@@ -280,7 +279,7 @@ impl Default for Batch {
     }
 }
 
-/// A vector that leads nowhere.
+/// An empty vector.
 const EMPTY_VECTOR: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
 
 /// A header without any buffer.

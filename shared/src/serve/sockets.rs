@@ -1,5 +1,5 @@
-//! The sockets of a DNS listener, opened before anything else so that a taken port is the first
-//! thing said.
+//! The sockets of a DNS listener. They are opened first, so that a port in use is the first error
+//! that is reported.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -12,7 +12,7 @@ use super::counters::Place;
 use super::mmsg;
 use crate::wire::Transport;
 
-/// Why an address could not be listened on.
+/// Why the program cannot listen on an address.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address} ({transport})")]
 pub struct BindError {
@@ -20,7 +20,7 @@ pub struct BindError {
     pub address: SocketAddr,
     /// `UDP` or `TCP`.
     pub transport: &'static str,
-    /// What the system said.
+    /// The error of the system.
     pub source: io::Error,
 }
 
@@ -28,11 +28,11 @@ pub struct BindError {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) socket: UdpSocket,
-    /// Bound to a wildcard: replies must name the address they leave from.
+    /// Whether it is bound to a wildcard, so that replies must have their source address set.
     pub(super) wildcard: bool,
 }
 
-/// Everything bound, nothing served yet.
+/// Bound sockets that do not serve yet.
 #[derive(Debug)]
 pub struct Sockets {
     pub(super) lanes: Vec<Arc<Lane>>,
@@ -41,18 +41,19 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// The addresses bound, in the order given; port 0 has become the port the system chose, the
-    /// same for UDP and TCP.
+    /// Returns the bound addresses, in the order given. For port 0 they have the port that the
+    /// system chose, the same for UDP and TCP.
     pub fn local_addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// How many lanes call the handler: one per UDP thread, then one for TCP of each address.
+    /// Returns how many lanes call the handler: one per UDP thread, then one for TCP of each
+    /// address.
     pub fn lanes(&self) -> usize {
         self.lanes.len() + self.listeners.len()
     }
 
-    /// Where each lane listens, in their order.
+    /// Returns the place of each lane, in their order.
     pub(super) fn places(&self) -> impl Iterator<Item = Place> {
         let threads = self.lanes.len() / self.addresses.len().max(1);
         let udp = self.addresses.iter().flat_map(move |&address| {
@@ -65,8 +66,8 @@ impl Sockets {
 
 /// Binds every address of `addresses` for UDP, `threads` sockets each, and TCP.
 ///
-/// An IPv6 wildcard on a machine without IPv6 is passed over when another address is bound. Fails
-/// naming the address.
+/// An IPv6 wildcard on a machine without IPv6 is skipped if another address is bound. The error
+/// contains the address.
 pub fn bind(addresses: &[SocketAddr], threads: usize) -> Result<Sockets, BindError> {
     let mut sockets = Sockets { lanes: Vec::new(), listeners: Vec::new(), addresses: Vec::new() };
     for &address in addresses {
@@ -85,7 +86,7 @@ pub fn bind(addresses: &[SocketAddr], threads: usize) -> Result<Sockets, BindErr
     Ok(sockets)
 }
 
-/// Whether `address` is the IPv6 wildcard and `error` means that this machine has no IPv6.
+/// Returns whether `address` is the IPv6 wildcard and `error` means that this machine has no IPv6.
 pub(crate) fn is_missing_ipv6(address: SocketAddr, error: &io::Error) -> bool {
     address.ip() == std::net::Ipv6Addr::UNSPECIFIED
         && matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
@@ -93,8 +94,8 @@ pub(crate) fn is_missing_ipv6(address: SocketAddr, error: &io::Error) -> bool {
 
 type Bound = (Vec<Arc<Lane>>, TcpListener, SocketAddr);
 
-/// TCP first, and the first socket for UDP, are bound without SO_REUSEPORT: a second instance is
-/// refused instead of sharing our port, even with one that drains and has closed TCP already.
+/// Binds TCP and the first socket for UDP without SO_REUSEPORT. So a second instance fails instead
+/// of sharing the port, even with an instance that drains and has already closed TCP.
 fn bind_one(address: SocketAddr, threads: usize) -> Result<Bound, BindError> {
     let tries = if address.port() == 0 { PORT_TRIES } else { 1 };
     let mut last = None;
@@ -122,14 +123,15 @@ fn udp_all(address: SocketAddr, threads: usize) -> io::Result<Vec<Arc<Lane>>> {
     Ok(lanes)
 }
 
-/// `shares` the port with sockets of ours that are bound already; others may share it afterwards.
+/// Binds one UDP socket. If `shares`, its port can be bound already by sockets of this listener.
+/// Other sockets can share the port afterwards.
 fn udp(address: SocketAddr, shares: bool) -> io::Result<Lane> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_port(shares)?;
-    // The kernel grants what rmem_max allows; a smaller buffer is no reason not to serve.
+    // The kernel grants what rmem_max allows. With a smaller buffer the program can still serve.
     socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     socket.set_read_timeout(Some(TURN_MAX))?;
     socket.bind(&address.into())?;
@@ -155,16 +157,16 @@ fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// A port the system chose for TCP may be taken for UDP: how often another is tried.
+/// A port that the system chose for TCP can be in use for UDP. This is how often another is tried.
 const PORT_TRIES: usize = 16;
-/// What the kernel keeps of replies that a TCP client does not take, in bytes; without a bound it
-/// keeps megabytes for each connection.
+/// How many bytes of replies the kernel buffers if a TCP client does not read; without a bound it
+/// buffers megabytes per connection.
 const UNSENT_KERNEL_BYTES: u32 = 16 << 10;
-/// Connections the kernel holds before we accept them; it cuts this at `somaxconn`.
+/// Connections that the kernel holds before they are accepted; it limits this to `somaxconn`.
 const BACKLOG: i32 = 1_024;
-/// Holds about 5,000 queries: 25 ms at 200,000 queries per second.
+/// Enough for about 5,000 queries: 25 ms at 200,000 queries per second.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
-/// How long a thread waits for a datagram before it looks at the stop flag and shows that it lives.
+/// How long a thread waits for a datagram before it checks the stop flag and shows that it runs.
 const TURN_MAX: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
@@ -206,7 +208,7 @@ mod tests {
     #[test]
     fn one_client_socket_keeps_all_lanes_busy() {
         let sockets = bind(&["127.0.0.1:0".parse().unwrap()], 4).unwrap();
-        // Where the system knows no such program, datagrams go by the hash of their addresses.
+        // If the system has no such program, the kernel hashes the addresses of datagrams.
         if mmsg::spread(&sockets.lanes[0].socket, 4).is_err() {
             return;
         }

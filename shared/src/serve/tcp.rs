@@ -1,6 +1,6 @@
-//! DNS over TCP (RFC 7766): pipelined, answered as answers come, within limits.
+//! DNS over TCP (RFC 7766): pipelined, answered out of order, within limits.
 //!
-//! Edge. One task accepts on all addresses and knows all connections; each of these is a task of
+//! Edge. One task accepts on all addresses and tracks all connections. Each connection is a task of
 //! its own.
 
 mod budget;
@@ -31,23 +31,25 @@ use budget::Budget;
 use connection::Connection;
 use places::Places;
 
-/// What clients may take.
+/// The limits for clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// TCP connections in all, over all addresses of the listener.
     pub connections_max: usize,
     /// TCP connections of one client address.
     pub connections_per_client_max: usize,
-    /// Queries of one connection that wait for their answers; reading pauses beyond.
+    /// Queries of one connection that can wait for their answers. If there are more, reading
+    /// pauses.
     pub in_flight_max: usize,
-    /// Bytes that all connections together hold for their clients: input that is not answered yet
-    /// and replies that are not written yet.
+    /// Bytes that all connections together can hold for their clients: unanswered input and
+    /// unwritten replies.
     pub unsent_bytes_max: usize,
-    /// A connection with nothing to do is closed after this.
+    /// An idle connection is closed after this.
     pub idle_max: Duration,
-    /// A message that has begun to arrive, or a reply that has begun to leave, is done after this.
+    /// A message that has begun to arrive, or a reply that has begun to be sent, must be complete
+    /// after this.
     pub message_max: Duration,
-    /// The largest reply over UDP, in bytes, for clients that take as much.
+    /// The largest reply over UDP, in bytes, for clients that accept this size.
     pub udp_size_max: usize,
 }
 
@@ -66,16 +68,16 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// `idle_max` in units of 100 ms (RFC 7828 section 3.1).
+    /// Returns `idle_max` in units of 100 ms (RFC 7828 section 3.1).
     pub(super) fn keepalive_tenths(&self) -> u16 {
         u16::try_from(self.idle_max.as_millis() / 100).unwrap_or(u16::MAX)
     }
 }
 
-/// The sockets that connections are accepted from, each with its lane.
+/// The sockets on which connections are accepted, each with its lane.
 type Doors = Vec<(usize, TcpListener)>;
 
-/// Accepts connections until `stopping`, then lets those open finish what they asked.
+/// Accepts connections until `stopping`. Then lets open connections finish their queries.
 pub(super) async fn serve<H: Handler>(
     doors: Doors,
     listener: Listener<H>,
@@ -106,7 +108,7 @@ pub(super) async fn serve<H: Handler>(
     }
 }
 
-/// The next connection at any of `doors`.
+/// Accepts the next connection on any of `doors`.
 fn accept(
     doors: &Doors,
     context: &mut Context<'_>,
@@ -119,7 +121,7 @@ fn accept(
     Poll::Pending
 }
 
-/// Everything that the accepting task knows.
+/// The state of the accepting task.
 struct Hall<H> {
     listener: Listener<H>,
     limits: Limits,
@@ -130,7 +132,8 @@ struct Hall<H> {
 }
 
 impl<H: Handler> Hall<H> {
-    /// Does one thing beside accepting: shows that the lanes live, buries a connection, makes room.
+    /// Does one task beside accepting: shows that the lanes run, removes an ended connection, or
+    /// makes room.
     async fn work(&mut self, lanes: &[usize], turn: &mut Interval) {
         tokio::select! {
             _ = turn.tick() => {
@@ -147,8 +150,8 @@ impl<H: Handler> Hall<H> {
         }
     }
 
-    /// Serves those connections that the kernel has accepted for us already, as their clients may
-    /// have asked; then closes `doors`.
+    /// Serves the connections that the kernel has already accepted, because their clients may have
+    /// sent queries. Then closes `doors`.
     fn take_last(&mut self, doors: Doors) {
         let mut context = Context::from_waker(Waker::noop());
         while let Poll::Ready((lane, Ok(accepted))) = accept(&doors, &mut context) {
@@ -187,7 +190,7 @@ impl<H: Handler> Hall<H> {
     }
 }
 
-/// Which connection has ended; a panic is a bug, costs that connection and is logged as one.
+/// Returns which connection has ended. A panic is a bug; it ends that connection and is logged.
 fn id(ended: Result<(Id, ()), JoinError>) -> Id {
     ended.map_or_else(
         |error| {
@@ -198,8 +201,8 @@ fn id(ended: Result<(Id, ()), JoinError>) -> Id {
     )
 }
 
-/// If less than a fifth of the connections is `free`, new ones may idle for a fraction of the time
-/// only.
+/// Returns the limits for a new connection. If less than a fifth of the connections is `free`, it
+/// can be idle only for a short time.
 fn shrunk(limits: Limits, free: usize) -> Limits {
     if free.saturating_sub(1) * 5 < limits.connections_max {
         Limits { idle_max: IDLE_MIN.min(limits.idle_max), ..limits }
@@ -215,16 +218,17 @@ pub(super) async fn within(limit: Duration, finished: impl Future<Output = ()>) 
     }
 }
 
-/// How often the lanes show that they live.
+/// The time between two signs of life of the lanes.
 const TURN: Duration = Duration::from_secs(1);
-/// Accepting fails when descriptors run out; UDP goes on meanwhile.
+/// The pause after a failed accept, for example if no descriptor is left. UDP is still served.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What an idle connection keeps when connections run short.
+/// How long a connection can be idle if connections run short.
 const IDLE_MIN: Duration = Duration::from_millis(200);
-/// The longest query: with every option that the screen lets through it has not even half of this.
+/// The longest query. A query with every option that the screen accepts has less than half of this.
 /// A client that announces more is cut (RFC 7766 section 10).
 const QUERY_MAX: usize = 4_096;
-/// Messages are not read, and replies not queued, while this much waits to be written to a client.
+/// If this many bytes wait to be written to a client, its messages are not read, and replies are
+/// not queued.
 const UNSENT_PAUSE_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
@@ -243,7 +247,7 @@ mod tests {
             let mut tasks = JoinSet::new();
             let task = async move {
                 if panics {
-                    // As a panic, but without a backtrace, which takes a busy machine seconds.
+                    // Like a panic, but without a backtrace, which takes seconds on a busy machine.
                     std::panic::resume_unwind(Box::new("a bug, on purpose"));
                 }
             };

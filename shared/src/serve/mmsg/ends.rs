@@ -1,7 +1,6 @@
-//! The addresses of a datagram as the kernel reads and writes them: socket addresses and control
-//! messages.
+//! The addresses of a datagram in the kernel's form: socket addresses and control messages.
 //!
-//! Edge. Reads and writes the buffers it is given; makes no system call.
+//! Edge. Reads and writes the given buffers, and makes no system call.
 
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -9,11 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 /// Room for one IP_PKTINFO or IPV6_PKTINFO control message.
 pub(super) const CONTROL_LEN: usize = 64;
 
-/// A control buffer, aligned as `cmsghdr` needs it.
+/// A control buffer, aligned as `cmsghdr` requires.
 #[repr(C, align(8))]
 pub(super) struct Control([u8; CONTROL_LEN]);
 
-/// The address in `name`, where its family is one of ours.
+/// Returns the address in `name`; `None` if it is neither IPv4 nor IPv6.
 #[inline]
 pub(super) fn peer(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
     let name = &raw const *name;
@@ -37,7 +36,7 @@ pub(super) fn peer(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
     }
 }
 
-/// Writes `address` for the kernel; yields its length there.
+/// Writes `address` for the kernel. Returns its length there.
 pub(super) fn write_name(name: &mut libc::sockaddr_storage, address: &SocketAddr) -> u32 {
     let name = &raw mut *name;
     // SAFETY: sockaddr_storage is large enough and aligned for both.
@@ -66,12 +65,12 @@ pub(super) fn write_name(name: &mut libc::sockaddr_storage, address: &SocketAddr
     }
 }
 
-/// The local address that the control messages of a received datagram name.
+/// Returns the local address in the control messages of a received datagram.
 ///
 /// # Safety
 ///
-/// `header` leads to control messages that the kernel wrote, `msg_controllen` bytes in all, and
-/// nothing writes them meanwhile.
+/// `header` must lead to control messages that the kernel wrote, `msg_controllen` bytes in all,
+/// which must not be written meanwhile.
 #[inline]
 pub(super) unsafe fn local(header: &libc::mmsghdr) -> Option<(IpAddr, u32)> {
     let message = &raw const header.msg_hdr;
@@ -102,8 +101,8 @@ pub(super) unsafe fn local(header: &libc::mmsghdr) -> Option<(IpAddr, u32)> {
     }
 }
 
-/// Writes the control message that parts a message into datagrams of `len` bytes; yields the length
-/// of the control data.
+/// Writes the control message that splits a message into datagrams of `len` bytes. Returns the
+/// length of the control data.
 pub(super) fn write_segment(control: &mut Control, len: u16) -> usize {
     let start = control.0.as_mut_ptr().cast::<libc::cmsghdr>();
     let size = mem::size_of_val(&len) as u32;
@@ -117,8 +116,8 @@ pub(super) fn write_segment(control: &mut Control, len: u16) -> usize {
     }
 }
 
-/// Writes the control message that makes a datagram leave from `address`; yields the length of the
-/// control data.
+/// Writes the control message that sets `address` as the source of a datagram. Returns the length
+/// of the control data.
 pub(super) fn write_local(control: &mut Control, address: IpAddr, interface: u32) -> usize {
     let start = control.0.as_mut_ptr().cast::<libc::cmsghdr>();
     // SAFETY: Control is aligned for cmsghdr and, with 64 bytes, larger than CMSG_SPACE of either

@@ -1,6 +1,6 @@
-//! Datagrams to one peer that pass the kernel together: what the load generator saves.
+//! Sends datagrams to one peer through the kernel together, for the load generator.
 //!
-//! Edge, without `unsafe` of its own. Servers do not use it: their replies go to many peers.
+//! Edge, without `unsafe` of its own. Servers do not use it, because their replies have many peers.
 
 use std::cmp::Reverse;
 use std::mem;
@@ -10,9 +10,9 @@ use super::ends::write_segment;
 use super::{BATCH, Batch, EMPTY_VECTOR, empty_header, transmit};
 
 impl Batch {
-    /// As [`Batch::send`], for a connected socket that [`can_join`](super::can_join): those of one
-    /// length, and a shorter one behind them, pass the kernel as one (UDP_SEGMENT), and each
-    /// arrives by itself. The longest go first.
+    /// Does the same as [`Batch::send`], for a connected socket that [`can_join`](super::can_join):
+    /// datagrams of one length, and a shorter one after them, pass through the kernel as one
+    /// (UDP_SEGMENT), and arrive separately. The longest are sent first.
     pub fn send_joined(&mut self, socket: &UdpSocket) {
         let used = mem::take(&mut self.used);
         let mut vectors = [EMPTY_VECTOR; BATCH];
@@ -59,7 +59,7 @@ mod tests {
         let mut inbox = Inbox::new(false, false);
         let rows: [&[usize]; 5] = [&[7], &[5, 5, 5], &[4, 9, 4, 2, 9, 9, 1], &[1; BATCH], &[3, 8]];
         for lens in rows {
-            // The second time plainly: nothing of the first is left in the batch.
+            // The second time without joining: the batch must not keep anything of the first.
             for joined in [true, false] {
                 for (byte, &len) in lens.iter().enumerate() {
                     batch.buffer()[..len].fill(byte as u8);

@@ -1,13 +1,13 @@
 //! Socket options that no crate wraps.
 //!
-//! Edge. Knows sockets; knows nothing of DNS.
+//! Edge. Works on sockets, not on DNS.
 
 use std::io;
 use std::mem;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 
-/// Asks for the destination address of each datagram (IP_PKTINFO, IPV6_RECVPKTINFO).
+/// Requests the destination address of each datagram (IP_PKTINFO, IPV6_RECVPKTINFO).
 pub fn ask_destination(socket: &UdpSocket, v6: bool) -> io::Result<()> {
     let (level, option) = if v6 {
         (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
@@ -17,7 +17,7 @@ pub fn ask_destination(socket: &UdpSocket, v6: bool) -> io::Result<()> {
     set_option(socket, level, option, &1_i32)
 }
 
-/// Spreads the datagrams of one port evenly over its `sockets` SO_REUSEPORT sockets, also when few
+/// Spreads the datagrams of one port evenly over its `sockets` SO_REUSEPORT sockets, even if few
 /// clients send them all: a classic BPF program draws the socket at random. Without it the kernel
 /// hashes the addresses.
 pub fn spread(socket: &UdpSocket, sockets: u32) -> io::Result<()> {
@@ -32,14 +32,14 @@ pub fn spread(socket: &UdpSocket, sockets: u32) -> io::Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
 }
 
-/// Whether the system parts what `Batch::send_joined` sends (Linux 4.18 does). Towards a network
-/// the device must compute checksums as well; loopback always does.
+/// Returns whether the system can split datagrams from `Batch::send_joined` (Linux 4.18 can). To a
+/// network, the device must also compute checksums; loopback always does.
 pub fn can_join(socket: &UdpSocket) -> bool {
-    let off: libc::c_int = 0; // for what is sent without asking
+    let off: libc::c_int = 0; // the default for other datagrams
     set_option(socket, libc::SOL_UDP, libc::UDP_SEGMENT, &off).is_ok()
 }
 
-/// Datagrams the kernel dropped because this socket's receive buffer was full, since it was opened.
+/// Returns how many datagrams the kernel has dropped because this socket's receive buffer was full.
 pub fn dropped(socket: &UdpSocket) -> io::Result<u64> {
     let mut memory = [0_u32; 16];
     let mut len = mem::size_of_val(&memory) as libc::socklen_t;

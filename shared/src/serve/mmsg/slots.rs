@@ -1,7 +1,6 @@
-//! The memory of a batch: messages as the kernel reads and writes them, linked to their buffers
-//! once and for all.
+//! The memory of a batch: messages in the kernel's form, permanently linked to their buffers.
 //!
-//! Edge. Owns memory; makes no system call.
+//! Edge. Owns memory, and makes no system call.
 
 use std::mem;
 use std::ptr::{self, NonNull};
@@ -10,14 +9,14 @@ use std::slice;
 use super::BATCH;
 use super::ends::Control;
 
-/// [`BATCH`] messages. Each leads to a buffer of its own, and to a name and a control buffer where
-/// that is asked for.
+/// [`BATCH`] messages. Each leads to a buffer of its own, and to a name and a control buffer if
+/// requested.
 ///
-/// The messages hold pointers into this memory, also between calls. That is allowed because the
-/// memory has no owner but the two pointers here, which came from their allocations: every pointer
-/// in a message is derived from them, and a reference is made of one element at a time, for as long
-/// as its method's borrow of `self` lasts. No reference and no box ever covers a whole block, so
-/// none can end the pointers that lead into it (Stacked Borrows, Tree Borrows).
+/// The messages hold pointers into this memory, also between calls. That is allowed because only
+/// the two pointers here own the memory. They came from its allocations, and every pointer in a
+/// message is derived from them. A reference covers one element at a time, for as long as its
+/// method's borrow of `self` lasts. No reference or box ever covers a whole block, so none can
+/// invalidate the pointers that lead into it (Stacked Borrows, Tree Borrows).
 pub(super) struct Slots {
     links: NonNull<Links>,
     /// [`BATCH`] buffers, one after the other.
@@ -33,12 +32,12 @@ struct Links {
     controls: [Control; BATCH],
 }
 
-// SAFETY: the pointers are owned, and lead only to memory that is owned: the value may be sent to
-// another thread as a box may.
+// SAFETY: the pointers are owned, and lead only to owned memory, so the value can be sent to
+// another thread like a box.
 unsafe impl Send for Slots {}
 
 impl Slots {
-    /// Messages with buffers of `room` bytes, without names and control buffers.
+    /// Returns messages with buffers of `room` bytes, without names and control buffers.
     pub fn new(room: usize) -> Self {
         // SAFETY: all zeros is a valid value of every field: integers, byte arrays, null pointers.
         let links: Box<Links> = Box::new(unsafe { mem::zeroed() });
@@ -48,7 +47,7 @@ impl Slots {
         let mut slots = Self { links, bytes, room };
         for index in 0..BATCH {
             let iov_base = slots.bytes(index).cast();
-            // SAFETY: `links` is valid, and nothing else refers to this vector.
+            // SAFETY: `links` is valid, and there is no other reference to this vector.
             let vector = unsafe { &raw mut (*links.as_ptr()).vectors[index] };
             *slots.vector(index) = libc::iovec { iov_base, iov_len: room };
             let header = &mut slots.headers()[index].msg_hdr;
@@ -57,42 +56,43 @@ impl Slots {
         slots
     }
 
-    /// Bytes of each buffer.
+    /// Returns the bytes of each buffer.
     #[inline]
     pub fn room(&self) -> usize {
         self.room
     }
 
-    /// The messages.
+    /// Returns the messages.
     #[inline]
     pub fn headers(&mut self) -> &mut [libc::mmsghdr; BATCH] {
-        // SAFETY: `links` is valid, and nothing else refers to its headers while `self` is
+        // SAFETY: `links` is valid, and there is no other reference to its headers while `self` is
         // borrowed.
         unsafe { &mut (*self.links.as_ptr()).headers }
     }
 
-    /// Message `index`.
+    /// Returns message `index`.
     #[inline]
     pub fn header(&self, index: usize) -> &libc::mmsghdr {
-        // SAFETY: as for `headers`; nothing writes while `self` is borrowed.
+        // SAFETY: as for `headers`; no method writes while `self` is borrowed.
         unsafe { &(*self.links.as_ptr()).headers[index] }
     }
 
-    /// The address that the kernel wrote for message `index`.
+    /// Returns the address that the kernel wrote for message `index`.
     #[inline]
     pub fn name(&self, index: usize) -> &libc::sockaddr_storage {
         // SAFETY: as for `header`.
         unsafe { &(*self.links.as_ptr()).names[index] }
     }
 
-    /// Links message `index` to its name, and has `write` fill it; `write` returns its length.
+    /// Links message `index` to its name, and lets `write` fill it; `write` returns its length.
     #[inline]
     pub fn set_name(
         &mut self,
         index: usize,
         write: impl FnOnce(&mut libc::sockaddr_storage) -> u32,
     ) {
-        // SAFETY: `links` is valid, and nothing else refers to this name while `self` is borrowed.
+        // SAFETY: `links` is valid, and there is no other reference to this name while `self` is
+        // borrowed.
         let (len, name) = unsafe {
             let name = &raw mut (*self.links.as_ptr()).names[index];
             (write(&mut *name), name)
@@ -101,25 +101,25 @@ impl Slots {
         (header.msg_name, header.msg_namelen) = (name.cast(), len);
     }
 
-    /// Takes the name from message `index`.
+    /// Removes the name from message `index`.
     #[inline]
     pub fn unlink_name(&mut self, index: usize) {
         let header = &mut self.headers()[index].msg_hdr;
         (header.msg_name, header.msg_namelen) = (ptr::null_mut(), 0);
     }
 
-    /// Takes the control buffer from message `index`.
+    /// Removes the control buffer from message `index`.
     #[inline]
     pub fn unlink_control(&mut self, index: usize) {
         let header = &mut self.headers()[index].msg_hdr;
         (header.msg_control, header.msg_controllen) = (ptr::null_mut(), 0);
     }
 
-    /// Links message `index` to its control buffer, and has `write` fill that; `write` returns how
-    /// many bytes it takes.
+    /// Links message `index` to its control buffer, and lets `write` fill it; `write` returns its
+    /// length.
     #[inline]
     pub fn set_control(&mut self, index: usize, write: impl FnOnce(&mut Control) -> usize) {
-        // SAFETY: `links` is valid, and nothing else refers to this buffer while `self` is
+        // SAFETY: `links` is valid, and there is no other reference to this buffer while `self` is
         // borrowed.
         let (len, control) = unsafe {
             let control = &raw mut (*self.links.as_ptr()).controls[index];
@@ -129,20 +129,20 @@ impl Slots {
         (header.msg_control, header.msg_controllen) = (control.cast(), len as _);
     }
 
-    /// Has the kernel use the first `len` bytes of buffer `index`, which are all it has at most.
+    /// Sets how many bytes of buffer `index` the kernel can use, at most all of them.
     #[inline]
     pub fn set_len(&mut self, index: usize, len: usize) {
         self.vector(index).iov_len = len.min(self.room);
     }
 
-    /// What the kernel uses of buffer `index`.
+    /// Returns the part of buffer `index` that the kernel uses.
     #[inline]
     pub fn vector(&mut self, index: usize) -> &mut libc::iovec {
         // SAFETY: as for `headers`.
         unsafe { &mut (*self.links.as_ptr()).vectors[index] }
     }
 
-    /// The start of buffer `index`.
+    /// Returns the start of buffer `index`.
     #[inline]
     fn bytes(&self, index: usize) -> *mut u8 {
         assert!(index < BATCH, "buffer {index} of {BATCH}");
@@ -150,18 +150,19 @@ impl Slots {
         unsafe { self.bytes.as_ptr().add(index * self.room) }
     }
 
-    /// The first `len` bytes of buffer `index`, which are all it has at most.
+    /// Returns the first `len` bytes of buffer `index`, at most all of them.
     #[inline]
     pub fn buffer(&self, index: usize, len: usize) -> &[u8] {
-        // SAFETY: so many bytes are there and filled, at first with zeros; nothing writes while
-        // `self` is borrowed.
+        // SAFETY: the buffer has this many bytes, which are always initialized, at first with
+        // zeros; no method writes while `self` is borrowed.
         unsafe { slice::from_raw_parts(self.bytes(index), len.min(self.room)) }
     }
 
-    /// Buffer `index`.
+    /// Returns buffer `index`.
     #[inline]
     pub fn buffer_mut(&mut self, index: usize) -> &mut [u8] {
-        // SAFETY: as for `buffer`; nothing else refers to the buffer while `self` is borrowed.
+        // SAFETY: as for `buffer`; there is no other reference to the buffer while `self` is
+        // borrowed.
         unsafe { slice::from_raw_parts_mut(self.bytes(index), self.room) }
     }
 }

@@ -1,7 +1,7 @@
-//! What TCP connections hold for their clients, in bytes and in queries: bounded over all of them,
-//! and shown to the task that makes room.
+//! The bytes and queries that TCP connections hold for their clients: bounded over all of them, and
+//! used by the task that makes room.
 //!
-//! Seam: numbers that connections, the tasks that answer and the accepting task share. No lock.
+//! Seam: numbers that connections, the answering tasks and the accepting task share. No lock.
 //!
 //! ```text
 //! connection ── Account ── Charge (bytes of a buffer), Flight (a query until its reply is written)
@@ -17,32 +17,32 @@ use tokio::sync::Notify;
 use super::super::counters::Counters;
 use crate::clock::Moment;
 
-/// The bytes that all connections of a listener hold for their clients: input that is not answered
-/// yet and replies that are not written yet.
+/// The bytes that all connections of a listener hold for their clients: unanswered input and
+/// unwritten replies.
 #[derive(Debug)]
 pub(in super::super) struct Budget {
     max: usize,
-    /// Has the sum, for people to see.
+    /// Holds the sum, which metrics also use.
     counters: Arc<Counters>,
-    /// The budget is tight: the listener should make room.
+    /// Notified if the budget is tight, so that the listener makes room.
     wanted: Notify,
-    /// The budget is not tight any more.
+    /// Notified if the budget is no longer tight.
     freed: Notify,
 }
 
 impl Budget {
-    /// At most `max` bytes; the sum is kept in `counters`.
+    /// Returns a budget of `max` bytes. The sum is kept in `counters`.
     pub(in super::super) fn new(max: usize, counters: Arc<Counters>) -> Arc<Self> {
         Arc::new(Self { max, counters, wanted: Notify::new(), freed: Notify::new() })
     }
 
-    /// Bytes held now.
+    /// Returns the bytes held now.
     pub(super) fn used(&self) -> usize {
         self.counters.tcp_held.load(Relaxed)
     }
 
-    /// Whether no more messages should be taken from clients. The last quarter is for replies to
-    /// queries that were taken before.
+    /// Returns whether messages must no longer be taken from clients. The last quarter is for
+    /// replies to queries that were taken before.
     pub(super) fn is_tight(&self) -> bool {
         self.used() > self.tight()
     }
@@ -51,7 +51,8 @@ impl Budget {
         self.max - self.max / 4
     }
 
-    /// How many bytes must be given up for the budget to be comfortable again.
+    /// Returns how many bytes must be released until half of the budget is free; 0 if it is not
+    /// tight.
     pub(super) fn excess(&self) -> usize {
         if self.is_tight() { self.used() - self.max / 2 } else { 0 }
     }
@@ -59,7 +60,7 @@ impl Budget {
     /// Resolves when the budget is not tight.
     pub(in super::super) async fn loose(&self) {
         loop {
-            // Made before the look, so that no change after it is missed.
+            // Created before the check, so that no change after it is missed.
             let freed = self.freed.notified();
             if !self.is_tight() {
                 return;
@@ -93,11 +94,11 @@ impl Budget {
     }
 }
 
-/// What a connection is asked to do.
+/// A request to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(in super::super) enum Told {
-    /// Go on.
+    /// Continue.
     Stay = 0,
     /// Answer what has arrived, then close.
     Leave = 1,
@@ -105,8 +106,8 @@ pub(in super::super) enum Told {
     End = 2,
 }
 
-/// What one connection holds, and since when: its task, the tasks that answer its queries, and the
-/// listener see the same.
+/// The bytes and queries that one connection holds, and since when. Its task, the tasks that answer
+/// its queries, and the listener share it.
 #[derive(Debug)]
 pub(in super::super) struct Account {
     budget: Arc<Budget>,
@@ -121,7 +122,7 @@ pub(in super::super) struct Account {
 }
 
 impl Account {
-    /// An account that is idle since `now`.
+    /// Returns an account that is idle since `now`.
     pub(in super::super) fn new(budget: Arc<Budget>, now: Moment) -> Arc<Self> {
         Arc::new(Self {
             budget,
@@ -134,44 +135,44 @@ impl Account {
         })
     }
 
-    /// The budget it is part of.
+    /// Returns the budget that it belongs to.
     pub(in super::super) fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    /// Bytes held now.
+    /// Returns the bytes held now.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.load(Relaxed)
     }
 
-    /// Since when it has held anything, without a break.
+    /// Returns since when it has held bytes without a break.
     pub(super) fn holding_since(&self) -> Moment {
         Moment::from_nanos(self.holding_since.load(Relaxed))
     }
 
-    /// Since when nothing has been in flight or held; `None` while something is.
+    /// Returns since when it has been idle; `None` while it has queries or bytes.
     pub(super) fn idle_since(&self) -> Option<Moment> {
         let since = self.idle_since.load(Relaxed);
         (since != 0).then_some(Moment::from_nanos(since))
     }
 
-    /// Notes that the connection is idle since `since`, or busy.
+    /// Marks the connection as idle since `since`, or as busy.
     pub(super) fn set_idle(&self, since: Option<Moment>) {
         self.idle_since.store(since.map_or(0, Moment::nanos), Relaxed);
     }
 
-    /// Queries in flight: taken from the client, reply not written yet.
+    /// Returns the queries in flight: taken from the client, reply not written yet.
     pub(super) fn flights(&self) -> usize {
         self.flights.load(Relaxed)
     }
 
-    /// Asks the connection to do something; what was asked before is never taken back.
+    /// Sends a request to the connection. An earlier request is never revoked.
     pub(in super::super) fn tell(&self, told: Told) {
         self.told.fetch_max(told as u8, Relaxed);
         self.wake.notify_one();
     }
 
-    /// What the connection was asked to do.
+    /// Returns the current request to the connection.
     pub(super) fn told(&self) -> Told {
         match self.told.load(Relaxed) {
             0 => Told::Stay,
@@ -180,7 +181,7 @@ impl Account {
         }
     }
 
-    /// Resolves when the connection was told something, or a flight has ended.
+    /// Resolves when the connection gets a request, or a flight has ended.
     pub(super) async fn changed(&self) {
         self.wake.notified().await;
     }
@@ -194,13 +195,13 @@ pub(in super::super) struct Charge {
 }
 
 impl Charge {
-    /// Of no bytes yet.
+    /// Returns a charge of no bytes.
     pub(in super::super) fn none(account: &Arc<Account>) -> Self {
         Self { account: Arc::clone(account), bytes: 0 }
     }
 
-    /// Makes it `bytes`; `false`, and it stays as it is, if the budget does not allow that. `now`
-    /// is called if the account held nothing before.
+    /// Sets the charge to `bytes`. Returns `false` and leaves it unchanged if the budget does not
+    /// allow that. `now` is called if the account held no bytes before.
     pub(in super::super) fn set(&mut self, bytes: usize, now: impl FnOnce() -> Moment) -> bool {
         let account = &*self.account;
         if bytes > self.bytes {
@@ -232,13 +233,13 @@ impl Drop for Charge {
 pub(in super::super) struct Flight(Arc<Account>);
 
 impl Flight {
-    /// One more on `account`.
+    /// Adds a query to `account`.
     pub(in super::super) fn new(account: &Arc<Account>) -> Self {
         account.flights.fetch_add(1, Relaxed);
         Self(Arc::clone(account))
     }
 
-    /// The connection's account.
+    /// Returns the connection's account.
     pub(in super::super) fn account(&self) -> &Arc<Account> {
         &self.0
     }

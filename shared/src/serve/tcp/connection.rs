@@ -1,7 +1,7 @@
 //! One connection: messages in, replies out, within its limits.
 //!
-//! Edge. While it idles it holds no buffer. While too much waits for the client it reads nothing,
-//! and the rest of the input stays in the kernel.
+//! Edge. While it is idle it holds no buffer. While too many bytes wait for the client it does not
+//! read, and the rest of the input stays in the kernel.
 //!
 //! ```text
 //! socket ─▶ partial ─▶ answer ─▶ out ─▶ socket
@@ -31,9 +31,9 @@ use crate::wire::{MESSAGE_MAX, NameBuffer, Transport, cookie_of};
 
 /// Why a connection ended.
 pub(super) enum End {
-    /// The client closed it, or there was nothing left to do.
+    /// The client closed it, or all work is done.
     Closed,
-    /// We cut it: a deadline, a limit or an error of the socket.
+    /// The server cut it: a deadline, a limit or an error of the socket.
     Cut,
 }
 
@@ -44,35 +44,35 @@ pub(super) struct Connection<H> {
     limits: Limits,
     lane: usize,
     account: Arc<Account>,
-    /// What `partial` and `unsent` hold.
+    /// The bytes of `partial` and `unsent`.
     charge: Charge,
-    /// Input that is not answered yet: the beginning of a message, or whole ones for which there
-    /// was no room.
+    /// Input that is not answered yet: the beginning of a message, or whole messages for which
+    /// there was no room.
     partial: Vec<u8>,
     unsent: Unsent,
     replies: (mpsc::UnboundedSender<Box<Message>>, mpsc::UnboundedReceiver<Box<Message>>),
     /// A reply taken from the channel and not queued yet.
     arrived: Option<Box<Message>>,
-    /// What has arrived is still answered; then no more is read.
+    /// If set, received messages are still answered, and then reading stops.
     leaving: bool,
-    /// No more is read.
+    /// If set, reading has stopped.
     half_closed: bool,
-    /// The client broke a rule: the connection is cut when its queries have been answered.
+    /// The client broke a rule. The connection is cut when its queries have been answered.
     bad: bool,
     since: Since,
 }
 
-/// When the deadlines of a connection began.
+/// When the deadlines of a connection started.
 struct Since {
-    /// Nothing in flight and nothing held.
+    /// The connection became idle.
     idle: Instant,
-    /// A message that has not arrived completely.
+    /// An incomplete message began to arrive.
     message: Instant,
-    /// The client took something of what waits for it.
+    /// The client last took bytes of a reply.
     reply: Instant,
 }
 
-/// What happened in one turn.
+/// The events of one turn.
 #[derive(Default)]
 struct Turn {
     /// A message was taken from the input.
@@ -111,7 +111,7 @@ impl<H: Handler> Connection<H> {
 
     /// Serves the connection to its end.
     pub(super) async fn run(mut self, stopping: CancellationToken) {
-        // Replies are whole when they are written: waiting to fill a segment only delays them.
+        // Replies are written as a whole, so a wait to fill a segment would only delay them.
         if let Err(error) = self.stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY not set");
         }
@@ -133,7 +133,7 @@ impl<H: Handler> Connection<H> {
             readable = false;
             let has_work = self.may_take(0) && whole(&self.partial);
             if has_work || self.leaving && self.may_read() {
-                // Others have their turn, and the runtime looks at the sockets.
+                // Lets other tasks run, and lets the runtime check the sockets.
                 tokio::task::yield_now().await;
                 readable = !has_work;
                 continue;
@@ -161,7 +161,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Does what can be done without waiting: writes, queues replies, answers messages.
+    /// Does the work that needs no waiting: writes, queues replies, answers messages.
     fn turn(&mut self, readable: bool) -> io::Result<()> {
         let mut turn = Turn::default();
         if self.account.told() == Told::End {
@@ -184,7 +184,7 @@ impl<H: Handler> Connection<H> {
         self.settle(&turn)
     }
 
-    /// Accounts for what is held, and begins deadlines anew.
+    /// Updates the account, and restarts deadlines.
     fn settle(&mut self, turn: &Turn) -> io::Result<()> {
         if !self.charge.set(self.partial.capacity() + self.unsent.capacity(), boot_time) {
             return Err(io::ErrorKind::OutOfMemory.into());
@@ -198,8 +198,8 @@ impl<H: Handler> Connection<H> {
         if is_idle != was_idle || turn.answered || turn.wrote {
             self.account.set_idle(is_idle.then(boot_time));
         }
-        // A message that trickles in does not win more time with each byte; one that waits because
-        // we do not read does.
+        // A message that arrives slowly must not get more time with each byte. A message that waits
+        // because reading pauses does get more.
         if turn.answered || self.partial.is_empty() || !self.may_read() {
             self.since.message = now;
         }
@@ -213,7 +213,7 @@ impl<H: Handler> Connection<H> {
         self.account.flights() == 0 && self.unsent.is_empty() && self.partial.is_empty()
     }
 
-    /// Whether there is room for a message's reply, `more` bytes being about to be written.
+    /// Returns whether there is room for a message's reply if `more` bytes are about to be written.
     fn may_take(&self, more: usize) -> bool {
         self.account.flights() < self.limits.in_flight_max
             && self.unsent.len() + more < UNSENT_PAUSE_BYTES
@@ -224,7 +224,7 @@ impl<H: Handler> Connection<H> {
         !self.half_closed && self.may_take(0) && !whole(&self.partial)
     }
 
-    /// How it ends, if it does: no more is read, and all that was read has been answered.
+    /// Returns how it ends, if reading has stopped and all received messages have been answered.
     fn end(&self) -> Option<End> {
         let is_done = self.half_closed
             && self.account.flights() == 0
@@ -233,8 +233,8 @@ impl<H: Handler> Connection<H> {
         is_done.then_some(if self.bad { End::Cut } else { End::Closed })
     }
 
-    /// When the patience with it ends; `None` while queries are in flight, which have deadlines of
-    /// their own.
+    /// Returns its next deadline; `None` while queries are in flight, which have deadlines of their
+    /// own.
     fn deadline(&self) -> Option<Instant> {
         let message = (self.may_read() && !self.partial.is_empty()).then_some(self.since.message);
         let reply = (!self.unsent.is_empty()).then_some(self.since.reply);
@@ -245,7 +245,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// What the end of that patience leads to; `None` if queries in flight are answered first.
+    /// Returns how it ends at that deadline; `None` if queries in flight must be answered first.
     fn expire(&mut self) -> Option<End> {
         if self.is_idle() {
             return Some(End::Closed);
@@ -257,13 +257,13 @@ impl<H: Handler> Connection<H> {
         None
     }
 
-    /// Reads no more; answers what is in flight.
+    /// Stops reading, so that only queries in flight are answered.
     fn refuse_more(&mut self) {
         self.partial = Vec::new();
         (self.half_closed, self.bad) = (true, true);
     }
 
-    /// Queues replies that have arrived, as long as there is room.
+    /// Queues arrived replies, as long as there is room.
     fn take_replies(&mut self, out: &mut Out<'_>) {
         while self.unsent.len() + out.len < UNSENT_PAUSE_BYTES {
             let reply = self.arrived.take().or_else(|| self.replies.1.try_recv().ok());
@@ -273,7 +273,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Reads what is there, a few messages at most, and answers the whole ones.
+    /// Reads available input, at most a few messages, and answers the whole ones.
     fn read(&mut self, input: &mut [u8], out: &mut Out<'_>, turn: &mut Turn) -> io::Result<()> {
         let kept = self.partial.len();
         input[..kept].copy_from_slice(&self.partial);
@@ -308,7 +308,7 @@ impl<H: Handler> Connection<H> {
         self.partial = input.to_vec(); // empty most of the time, and then without an allocation
     }
 
-    /// Answers one message, or puts it off.
+    /// Answers one message, or defers it.
     fn answer(&mut self, message: &[u8], out: &mut Out<'_>) {
         let now = boot_time();
         let asked = Asked { now, peer: self.peer, lane: self.lane };
@@ -335,7 +335,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Writes what is left of earlier replies.
+    /// Writes the rest of earlier replies.
     fn flush(&mut self, turn: &mut Turn) -> io::Result<()> {
         if !self.unsent.is_empty() {
             let written = write(&self.stream, self.unsent.bytes())?;
@@ -345,7 +345,8 @@ impl<H: Handler> Connection<H> {
         Ok(())
     }
 
-    /// Writes this turn's replies, behind the earlier ones; keeps what the client does not take.
+    /// Writes this turn's replies after the earlier ones, and keeps the bytes that the client does
+    /// not take.
     fn emit(&mut self, out: &Out<'_>, turn: &mut Turn) -> io::Result<()> {
         let mut bytes = out.bytes();
         if self.unsent.is_empty() && !bytes.is_empty() {
@@ -361,7 +362,7 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-/// Writes what the socket takes; returns how much.
+/// Writes what the socket accepts. Returns the number of bytes.
 fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     match stream.try_write(bytes) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
@@ -369,7 +370,7 @@ fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// Whether `input` begins with a whole message.
+/// Returns whether `input` begins with a whole message.
 fn whole(input: &[u8]) -> bool {
     input
         .split_first_chunk::<2>()
@@ -391,13 +392,13 @@ struct Out<'a> {
 }
 
 impl Out<'_> {
-    /// Where the next reply is written, [`MESSAGE_MAX`] bytes. There is room as long as less than
-    /// [`UNSENT_PAUSE_BYTES`] were committed.
+    /// Returns the buffer of the next reply, [`MESSAGE_MAX`] bytes. It has room as long as less
+    /// than [`UNSENT_PAUSE_BYTES`] were committed.
     fn room(&mut self) -> &mut [u8] {
         &mut self.buffer[self.len + 2..][..MESSAGE_MAX]
     }
 
-    /// Takes the first `len` bytes of the room as a reply; returns its length on the wire.
+    /// Adds the first `len` bytes of the room as a reply. Returns its length on the wire.
     fn commit(&mut self, len: usize) -> usize {
         let prefix = u16::try_from(len).expect("a reply fits its length field");
         self.buffer[self.len..self.len + 2].copy_from_slice(&prefix.to_be_bytes());
@@ -410,7 +411,7 @@ impl Out<'_> {
     }
 }
 
-/// Buffers that a connection uses between two awaits only, so one pair per thread serves them all.
+/// Buffers that a connection uses only between two awaits, so one pair per thread is enough.
 struct Scratch {
     input: Vec<u8>,
     output: Vec<u8>,
@@ -429,6 +430,6 @@ thread_local! {
         const { RefCell::new(Scratch { input: Vec::new(), output: Vec::new() }) };
 }
 
-/// Read at once: the beginning of a message and as much again. What it holds and cannot be answered
-/// yet is kept, so it is small.
+/// How many bytes are read at once: the beginning of a message and as much again. Input that cannot
+/// be answered yet is kept, so this must be small.
 const INPUT_BYTES: usize = 2 * (2 + QUERY_MAX);

@@ -1,6 +1,6 @@
-//! Which connections there are, and which of them make room for others.
+//! Tracks the connections, and chooses which of them make room for others.
 //!
-//! Core: called by the one task that accepts. Knows no socket.
+//! Core, called by the one task that accepts. Independent of sockets.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,27 +21,28 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Room for `max` connections, `per_client_max` for one address.
+    /// Returns room for `max` connections, of which one address can have `per_client_max`.
     pub(super) fn new(max: usize, per_client_max: usize) -> Self {
         Self { max, per_client_max, clients: HashMap::new(), owners: HashMap::new() }
     }
 
-    /// How many connections are open.
+    /// Returns how many connections are open.
     pub(super) fn len(&self) -> usize {
         self.owners.len()
     }
 
-    /// How many more there may be.
+    /// Returns how many more connections there can be.
     pub(super) fn free(&self) -> usize {
         self.max.saturating_sub(self.len())
     }
 
-    /// Returns whether another connection of `client` may be served, and how many others were told
+    /// Returns whether another connection of `client` can be served, and how many others were asked
     /// to leave for it.
     ///
-    /// A client at its limit loses the connection that has been idle for longest; at the limit of
-    /// all, those that have been idle for longest go, some at once. A connection with a query in
-    /// flight never does (RFC 7766 section 6.2.3), so the new one is refused if no other is idle.
+    /// If a client is at its limit, its connection that has been idle for longest must leave. At
+    /// the limit of all, several that have been idle for longest must leave. A connection with a
+    /// query in flight never does (RFC 7766 section 6.2.3), so the new one is refused if no other
+    /// is idle.
     pub(super) fn admit(&self, client: IpAddr) -> (bool, usize) {
         let own = self.clients.get(&client);
         let mut left = 0;
@@ -59,13 +60,13 @@ impl Places {
         (true, left)
     }
 
-    /// Notes a connection of `client` that was admitted.
+    /// Adds an admitted connection of `client`.
     pub(super) fn insert(&mut self, id: Id, client: IpAddr, account: Arc<Account>) {
         self.owners.insert(id, client);
         self.clients.entry(client).or_default().insert(id, account);
     }
 
-    /// Forgets a connection that has ended, in whatever way.
+    /// Removes a connection that has ended in any way.
     pub(super) fn remove(&mut self, id: Id) {
         let Some(client) = self.owners.remove(&id) else { return };
         if let Some(own) = self.clients.get_mut(&client) {
@@ -76,11 +77,11 @@ impl Places {
         }
     }
 
-    /// Ends those connections whose clients have let bytes wait for longest, as many as it takes to
-    /// make `budget` comfortable again; returns how many.
+    /// Ends the connections whose clients have let bytes wait for longest, as many as necessary to
+    /// free half of `budget`. Returns how many.
     ///
-    /// A client that reads, however slowly, empties its buffer now and then, so those that do not
-    /// read go first.
+    /// A client that reads, even slowly, empties its buffer from time to time, so those that do not
+    /// read are ended first.
     pub(super) fn make_room(&self, budget: &Budget) -> usize {
         let mut excess = budget.excess();
         if excess == 0 {
@@ -103,9 +104,9 @@ impl Places {
     }
 }
 
-/// Tells up to `count` of `accounts` to leave, those first that have been idle for longest; returns
-/// how many. If enough have been told before, so that fewer than `max` stay, none is told. `None`
-/// if nobody can leave, or too many are about to.
+/// Asks up to `count` of `accounts` to leave, those first that have been idle for longest. Returns
+/// how many. If enough were asked before, so that fewer than `max` stay, none is asked. `None` if
+/// no connection can leave, or if too many are about to.
 fn evict<'a>(
     accounts: impl Iterator<Item = &'a Arc<Account>>,
     max: usize,
@@ -135,8 +136,8 @@ fn evict<'a>(
     Some(count)
 }
 
-/// At the limit of all connections, one in so many is told to leave at once: looking for the idle
-/// ones costs as much as there are.
+/// At the limit of all connections, one in this many is asked to leave at once, because the search
+/// for idle ones costs time for every connection.
 const EVICTED_PART: usize = 100;
 
 #[cfg(test)]
@@ -163,7 +164,7 @@ mod tests {
             Self { budget, places: Places::new(max, per_client_max), ids: Vec::new() }
         }
 
-        /// A connection that has been idle since that second, or is busy.
+        /// Opens a connection that has been idle since that second, or is busy.
         fn open(&mut self, client: IpAddr, idle: Option<u64>) -> Arc<Account> {
             let account = Account::new(Arc::clone(&self.budget), Moment::default());
             account.set_idle(idle.map(|secs| Moment::default() + Duration::from_secs(secs)));
@@ -185,7 +186,7 @@ mod tests {
         assert_eq!(told, [Told::Stay, Told::Stay, Told::Leave]);
         assert_eq!(other.told(), Told::Stay, "it has room");
         assert_eq!(world.places.admit(TWO), (true, 0));
-        // The one that leaves is on its way: its place is taken by the new one, which is busy.
+        // The leaving connection is replaced by the new one, which is busy.
         world.open(ONE, None);
         assert_eq!(world.places.admit(ONE), (true, 1));
         assert_eq!(accounts[0].told(), Told::Leave);

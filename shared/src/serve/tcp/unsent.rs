@@ -1,6 +1,6 @@
-//! Replies that a client has not taken yet, in the order in which they leave.
+//! Replies that a client has not taken yet, in the order in which they are sent.
 //!
-//! Core. Holds bytes and counts them; knows no socket.
+//! Core. Holds bytes and counts them, independent of sockets.
 
 use std::collections::VecDeque;
 
@@ -10,37 +10,37 @@ use super::budget::Flight;
 #[derive(Debug, Default)]
 pub(super) struct Unsent {
     bytes: Vec<u8>,
-    /// How many of `bytes` are written.
+    /// The number of `bytes` that are written.
     at: usize,
-    /// Bytes that were ever queued, and how many of these were written.
+    /// The total of queued bytes, and how many of them were written.
     queued: u64,
     written: u64,
-    /// Queries whose replies end at this many bytes queued: each ends when that is written.
+    /// Queries whose replies end at this total of queued bytes. Each ends when that is written.
     flights: VecDeque<(u64, Flight)>,
 }
 
 impl Unsent {
-    /// How many bytes wait.
+    /// Returns how many bytes wait.
     pub(super) fn len(&self) -> usize {
         self.bytes.len() - self.at
     }
 
-    /// Whether nothing waits.
+    /// Returns whether no byte waits.
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes of memory.
+    /// Returns the bytes of memory.
     pub(super) fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// What waits.
+    /// Returns the waiting bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes[self.at..]
     }
 
-    /// Notes that `len` bytes more are to be written; `flight` ends with the last of them.
+    /// Notes that `len` more bytes must be written. `flight` ends with the last of them.
     pub(super) fn queue(&mut self, len: usize, flight: Option<Flight>) {
         self.queued += len as u64;
         self.flights.extend(flight.map(|flight| (self.queued, flight)));
@@ -54,7 +54,7 @@ impl Unsent {
         self.bytes.extend_from_slice(rest);
     }
 
-    /// Notes that the first `len` bytes of those that wait here were written.
+    /// Notes that the first `len` of the waiting bytes were written.
     pub(super) fn take(&mut self, len: usize) {
         self.at += len;
         if self.is_empty() {
@@ -63,7 +63,7 @@ impl Unsent {
         self.pass(len);
     }
 
-    /// Notes that `len` bytes were written that never waited here.
+    /// Notes that `len` bytes were written without waiting here.
     pub(super) fn pass(&mut self, len: usize) {
         self.written += len as u64;
         while self.flights.front().is_some_and(|(end, _)| *end <= self.written) {
