@@ -1,5 +1,4 @@
-//! Follows the changed names that every replica of kubedns reports, and removes them from the
-//! cache.
+//! Follows the change streams of all replicas of kubedns, and removes changed names from the cache.
 //!
 //! ```text
 //! --changes ─▶ source ─┬─ address ────────────────────┐
@@ -9,11 +8,14 @@
 //! ```
 //!
 //! * `source`, `line`: core. `streams`: seam. `follower`, `metrics`: edges.
-//! * An entry is dropped when any replica reports it. A replica that lags reports the change later,
+//! * An entry is dropped if any replica reports its name. A replica that lags reports the change
+//!   later, so an entry with its older answer is dropped then.
 //!   so an entry with its older answer is dropped then.
-//! * A replica that is not followed is not asked while another one is. If none is followed, names
+//! * A replica that is not followed must not be asked while another one is followed. If none is
+//!   followed, names of the cluster are stored for at most a few seconds.
 //!   of the cluster are stored for a few seconds at most.
-//! * A stream goes on from where it ended. If it cannot, or if it does not come back, every name of
+//! * A stream continues where it ended. If it cannot, or if it is not restored, every name of the
+//!   cluster expires and is asked for again.
 //!   the cluster expires and is asked for again.
 
 mod follower;
@@ -36,7 +38,7 @@ pub use metrics::Metrics;
 pub use source::{Host, Source, canonical};
 pub use streams::Streams;
 
-/// What changes are applied to.
+/// The objects to which changes are applied.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// The cache.
@@ -64,7 +66,7 @@ pub async fn follow(target: Target, stopping: CancellationToken) -> Result<(), I
                     running.remove(&key);
                     streams.forget(key);
                 }
-                // A bug in a follower ends the program, as it would in a task of its own.
+                // A panic in a follower ends the program, as in a task of its own.
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             },
             () = streams.changed(edition) => {}

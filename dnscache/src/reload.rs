@@ -221,7 +221,7 @@ pub async fn follow(
 
 /// Returns the suffixes whose servers are others in `after`.
 fn changed(before: &[Group], after: &[Group]) -> Vec<Box<[u8]>> {
-    // A reverse zone can have two groups: servers in the pod, and those asked after them.
+    // A reverse zone can have two groups: kubedns, and the servers that are asked after it.
     let servers = |groups: &[Group], suffix: &[u8]| -> Vec<Vec<Server>> {
         let groups = groups.iter().filter(|group| *group.suffix == *suffix);
         groups.map(|group| group.servers.clone()).collect()

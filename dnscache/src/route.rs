@@ -51,8 +51,8 @@ pub struct Group {
     pub suffix: Box<[u8]>,
     /// The servers, each once, in the order given.
     pub servers: Vec<Server>,
-    /// The suffix is routed by flags, and all its servers are kubedns: see
-    /// [`ServerFlag::is_kubedns`]. It is authoritative for what it answers, and its names are
+    /// Whether the suffix is routed by flags and all its servers are kubedns
+    /// ([`ServerFlag::is_kubedns`]). They are authoritative for their answers, and their names are
     /// served to clients that do not want recursion.
     pub owned: bool,
 }
@@ -62,7 +62,7 @@ pub struct Group {
 pub struct Routes {
     groups: Vec<Group>,
     suffixes: Table<Suffix>,
-    /// Reverse zones of which kubedns is asked before all others, by suffix.
+    /// Reverse zones for which kubedns is asked before all others, by suffix.
     reverse: Table<usize>,
     /// For names of one label.
     unqualified: Option<Suffix>,
@@ -93,7 +93,7 @@ enum Suffix {
 /// The routes of the suffixes of a name, the longest of each sort.
 #[derive(Default)]
 struct Found<'a> {
-    /// The servers in the pod that answer for the reverse zone.
+    /// The group of kubedns that answers for the reverse zone.
     reverse: Option<usize>,
     routed: Option<Route<'a>>,
     special: Option<Local<'a>>,
@@ -163,8 +163,8 @@ impl Routes {
         }
     }
 
-    /// The stub domains of `keys` that kubedns answers for: a line of configuration must
-    /// not take the cluster's names away.
+    /// Returns the stub domains of `keys` for which kubedns answers: a line of configuration must
+    /// not take over the cluster's names.
     ///
     /// Reverse zones are not reserved, because their servers are asked only about addresses that
     /// are not the cluster's.
@@ -195,9 +195,9 @@ impl Routes {
         matches!(self.route(name), Route::Group(group) if self.groups[group].owned)
     }
 
-    /// Returns the route for `name`, in lower-case wire form, if the servers in the pod that
-    /// [`Routes::route`] returned give way. `None` if no other server can be asked: only reverse
-    /// names leave the pod.
+    /// Returns the route for `name`, in lower-case wire form, if kubedns, which [`Routes::route`]
+    /// returned, gives way. `None` if no other server can be asked: only reverse names leave the
+    /// cluster.
     ///
     /// Names of private addresses are sent to the upstreams as well, because kubedns can tell the
     /// cluster's addresses from those of a network next to it. Loopback addresses and the like are
@@ -286,8 +286,8 @@ impl Routes {
         self.groups[group].owned && CLUSTER_LABELS.contains(&label)
     }
 
-    /// The group of kubedns that answers for the domain `name`, or for names above it
-    /// in a way that nothing else may answer for it. `None` for reverse zones.
+    /// Returns the group of kubedns that answers for the domain `name`, or that reserves it for a
+    /// name above. `None` for reverse zones.
     fn owner(&self, name: &[u8]) -> Option<&Group> {
         if reverse::is_reverse(name) {
             return None;
@@ -335,8 +335,8 @@ impl Routes {
         }
     }
 
-    /// Adds what one `--server` says about `domain`. Servers of the same domain add up; of what
-    /// contradicts itself the last counts.
+    /// Adds the target of one `--server` for `domain`. Servers of the same domain add up; if
+    /// targets contradict each other, the last counts.
     fn add_flag(&mut self, domain: &[u8], flag: &ServerFlag) {
         let is_unqualified = domain.is_empty();
         let before = match is_unqualified {
@@ -369,7 +369,7 @@ impl Routes {
     }
 }
 
-/// A stub domain that kubedns answers for.
+/// A stub domain for which kubedns answers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "stubDomains: {domain} is answered by kubedns, with --server=/{owner}/...; it is left out, \
@@ -647,8 +647,8 @@ mod tests {
         }
     }
 
-    /// Returns the servers that are asked after those in the pod, or `local ZONE`, and after which
-    /// reply; `-` if there are none.
+    /// Returns the servers that are asked after kubedns, or `local ZONE`, and after which reply;
+    /// `-` if it has none.
     fn told_beyond(routes: &Routes, name: &str) -> String {
         let name = wire(name).unwrap();
         let Some(Beyond { route, after }) = routes.beyond(&name) else { return "-".to_owned() };

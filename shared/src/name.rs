@@ -16,14 +16,14 @@ pub fn domain(text: &str) -> Option<String> {
     (name.len() <= DOMAIN_LEN_MAX && name.split('.').all(is_label)).then_some(name)
 }
 
-/// Returns `text` as [`domain`] does if it can be the name of a host. Digits and dots alone are a
-/// mistyped address (RFC 1123 section 2.1).
+/// Returns `text` as [`domain`] does if it can be the name of a host. A name of digits and dots
+/// alone is a mistyped address (RFC 1123 section 2.1).
 pub fn host_name(text: &str) -> Option<String> {
     let is_name = text.bytes().any(|byte| !byte.is_ascii_digit() && byte != b'.');
     domain(text).filter(|_| is_name)
 }
 
-/// RFC 1035 section 2.3.4.
+/// The maximum of a label (RFC 1035 section 2.3.4).
 const LABEL_LEN_MAX: usize = 63;
 /// The maximum as text without the last dot: 255 bytes on the wire.
 const DOMAIN_LEN_MAX: usize = 253;

@@ -161,10 +161,11 @@ impl NameBuffer {
         Self([0; NAME_MAX + 1])
     }
 
-    /// Writes `name` in lower case; length bytes stay, they are at most 63, below every letter.
+    /// Writes `name` in lower case. Length bytes do not change, because they are at most 63, below
+    /// every letter.
     ///
-    /// Works in whole blocks, which is cheaper than to stop at the end of the name: bytes behind it
-    /// mean nothing.
+    /// Works in whole blocks, which is cheaper than to stop at the end of the name. The bytes after
+    /// the name are not used.
     fn lower(&mut self, name: &[u8]) -> &[u8] {
         self.0[..name.len()].copy_from_slice(name);
         let (blocks, _) = self.0.as_chunks_mut::<16>();

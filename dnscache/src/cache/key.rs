@@ -47,7 +47,8 @@ pub(super) struct KeyBuffer {
 }
 
 impl KeyBuffer {
-    /// Room for a key, which is not zeroed first: that would cost as much as to write the key.
+    /// Returns an empty buffer with room for any key. It is not zeroed first, which would cost as
+    /// much as to write the key.
     pub fn new() -> Self {
         Self { bytes: ArrayVec::new(), hash: 0 }
     }

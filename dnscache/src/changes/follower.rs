@@ -1,6 +1,6 @@
 //! Follows the change stream of one replica of kubedns over all its connections.
 //!
-//! Edge. What the lines mean is in `line`.
+//! Edge. `line` defines the meaning of the lines.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -29,15 +29,15 @@ pub(super) struct Follower {
     target: Target,
     key: Key,
     figures: Arc<Figures>,
-    /// The generation that the cache is at; `None` before the first line.
+    /// The generation of the cache; `None` before the first line.
     generation: Option<u64>,
-    /// Held while lines come.
+    /// `Some` while lines arrive.
     up: Option<Up>,
-    /// See [`Streams::covered`].
+    /// The result of [`Streams::covered`] at the start.
     covered: Option<u64>,
 }
 
-/// A stream that is up as long as this lives.
+/// A guard: the stream is up until this is dropped.
 struct Up(Arc<Streams>, Key);
 
 impl Drop for Up {
@@ -76,14 +76,14 @@ impl Follower {
         Self { target, key, figures, generation: None, up: None, covered }
     }
 
-    /// Follows until `stopping`, or until the replica has left and is of no use any more. Returns
-    /// its key.
+    /// Follows until `stopping`, or until the replica has left and is no longer needed. Returns its
+    /// key.
     pub async fn run(mut self, stopping: CancellationToken) -> Key {
         let target = self.target.clone();
         let Target { cache, streams } = &target;
         let key = self.key;
         let mut pause = Duration::ZERO;
-        // Since when its changes have not been reported, while the cache may hold answers of it.
+        // Since when its changes are not reported, while the cache can hold answers of it.
         let mut unheard = self.covered.is_none().then(Instant::now);
         loop {
             let ended = tokio::select! {
@@ -119,7 +119,7 @@ impl Follower {
         }
     }
 
-    /// One connection, from the request to its end, after `pause`.
+    /// Runs one connection, from the request to its end, after `pause`.
     async fn connection(&mut self, pause: Duration) -> Result<Infallible, Error> {
         sleep(pause).await;
         let connect = timeout(CONNECT_MAX, TcpStream::connect(self.key.address));
@@ -170,7 +170,7 @@ impl Follower {
         }
     }
 
-    /// Removes from the cache what whole `lines` name.
+    /// Removes the names of whole `lines` from the cache.
     fn apply(&mut self, lines: &[u8], is_first: &mut bool) -> Result<(), Error> {
         let mut drops = Drops::default();
         let mut generation = self.generation;
@@ -223,7 +223,7 @@ impl Target {
         }
     }
 
-    /// Does the same and never ends.
+    /// Does the same as `forget_answers`, but never ends.
     async fn expire(&self, key: Key, unheard: &mut Option<Instant>) -> Infallible {
         self.forget_answers(key, unheard).await;
         pending().await
@@ -232,11 +232,12 @@ impl Target {
 
 /// The longest time to establish a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
-/// kubedns sends a line at least every ten seconds.
+/// After this time without a line the stream is lost. kubedns sends a line at least every ten
+/// seconds.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// How long names that were stored before a stream was lost are served without it.
 const UNWATCHED_MAX: Duration = Duration::from_secs(5);
-/// The time between two connections.
+/// The shortest and the longest time between two connections.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// The longest line: kubedns lists at most 64 KiB of names.

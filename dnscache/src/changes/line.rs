@@ -1,6 +1,6 @@
 //! The lines of a change stream, and what they remove from the cache.
 //!
-//! Core. Knows no connection and no cache.
+//! Core. Independent of connections and of the cache.
 
 use serde::Deserialize;
 
@@ -11,31 +11,31 @@ use crate::route;
 pub(super) struct Line {
     /// The generation of kubedns's records, with the changes of this line.
     pub generation: u64,
-    /// The names whose records changed. Each stands for every name below it, too.
+    /// The names whose records changed. Each includes every name below it.
     #[serde(default)]
     names: Vec<String>,
-    /// Any name may have changed.
+    /// Whether any name may have changed.
     #[serde(default)]
     flush: bool,
 }
 
-/// What several lines remove together.
+/// The names that several lines remove.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Drops {
     /// The names in lower-case wire form.
     pub names: Vec<Box<[u8]>>,
-    /// Every name of the cluster.
+    /// Whether every name of the cluster is removed.
     pub everything: bool,
 }
 
 impl Drops {
-    /// Adds what `line` removes.
+    /// Adds the names of `line`.
     pub fn add(&mut self, line: &Line) {
         self.everything |= line.flush;
         for name in &line.names {
             match route::wire(name) {
                 Some(name) => self.names.push(name),
-                // A name without a wire form here: better too much than too little.
+                // This name has no wire form. It is better to remove too many names than too few.
                 None => self.everything = true,
             }
         }
@@ -43,7 +43,7 @@ impl Drops {
     }
 }
 
-/// More names than this are removed as if every name had changed.
+/// If there are more names than this, every name is removed.
 const NAMES_MAX: usize = 10_000;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The part of `/metrics` about change streams.
 //!
-//! Edge: reads the state at the moment of a scrape.
+//! Edge: reads the state at the time of a scrape.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use shared::metrics::counters;
 
 use super::streams::{Replica, Streams};
 
-/// The collector.
+/// The metrics of the change streams.
 #[derive(Debug)]
 pub struct Metrics(pub Arc<Streams>);
 

@@ -1,4 +1,4 @@
-//! Where change streams come from, as `--changes` names it.
+//! The sources of change streams, as given by `--changes`.
 //!
 //! Core. Text in, values out; does not resolve names.
 
@@ -11,8 +11,8 @@ use shared::name::host_name;
 
 use crate::route;
 
-/// One `--changes`: the stream of one replica of kubedns, or of every replica that a host name has
-/// as an address.
+/// One `--changes`: the stream of one replica of kubedns, or of every replica whose address a host
+/// name has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// The host of the URL.
@@ -28,7 +28,7 @@ pub struct Source {
 pub enum Host {
     /// One replica.
     Address(IpAddr),
-    /// Every address of this name, which is in lower case without the last dot.
+    /// Every address of this name, in lower case without the last dot.
     Name(String),
 }
 
@@ -48,7 +48,7 @@ impl FromStr for Source {
         let host = url.host().filter(|_| url.scheme_str() == Some("http")).ok_or(SourceError)?;
         let host = match host.trim_matches(['[', ']']).parse() {
             Ok(address) => Host::Address(address),
-            // Never asked of a server (RFC 6761 section 6.3).
+            // Must never be sent to a server (RFC 6761 section 6.3).
             Err(_) if host.eq_ignore_ascii_case("localhost") => {
                 Host::Address(Ipv4Addr::LOCALHOST.into())
             }
@@ -83,8 +83,8 @@ impl fmt::Display for Source {
     }
 }
 
-/// Returns the address by which hosts are compared: both loopback addresses are this pod, and an
-/// IPv4 address is one also if it is written as an IPv6 address.
+/// Returns the address for comparisons of hosts. Both loopback addresses are this pod, and an IPv4
+/// address is the same if it is written as an IPv6 address.
 pub fn canonical(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(Ipv6Addr::LOCALHOST) => Ipv4Addr::LOCALHOST.into(),

@@ -1,12 +1,12 @@
-//! Which replicas of kubedns should be followed, and which of them are.
+//! The replicas of kubedns that should be followed, and those that are.
 //!
-//! Seam: the forwarder writes the addresses of hosts, the followers write how their streams fare,
-//! and all read. A channel holds the state; no reader waits for a connection.
+//! Seam: the forwarder sets the addresses of hosts, the followers set the states of their streams,
+//! and all of them read. A channel holds the state, so no reader waits for a connection.
 //!
-//! A replica is asked only while it is followed, as long as any replica of its source is. So an
-//! answer that outlives a change comes from a replica that still reports the change, and is
-//! dropped then. Without a followed replica every replica is asked, and answers are stored for a
-//! few seconds only.
+//! A replica must be asked only while it is followed, as long as any replica of its source is
+//! followed. So if an answer is older than a change, it was sent by a replica that still reports
+//! the change, and is dropped then. If no replica is followed, every replica is asked, and answers
+//! are stored only for a few seconds.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -36,11 +36,11 @@ pub struct Streams {
 pub(super) struct Key {
     /// The index of its source.
     pub source: usize,
-    /// Where its HTTP server listens.
+    /// The address of its HTTP server.
     pub address: SocketAddr,
 }
 
-/// What a follower counts.
+/// The counters of a follower.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
     /// Lines read.
@@ -49,14 +49,14 @@ pub(super) struct Figures {
     pub losses: AtomicU64,
 }
 
-/// What is known of a replica.
+/// The state of a replica.
 #[derive(Clone, Debug)]
 pub(super) struct Replica {
     pub key: Key,
-    /// Its stream is read.
+    /// Whether its stream is read.
     pub is_up: bool,
-    /// Its source has this address. A replica that has left is followed a little longer, because
-    /// the cache holds answers of it.
+    /// Whether its source has this address. A replica that has left is followed a little longer,
+    /// because the cache can hold answers of it.
     pub is_expected: bool,
     pub figures: Arc<Figures>,
 }
@@ -64,7 +64,7 @@ pub(super) struct Replica {
 #[derive(Clone, Debug, Default)]
 struct State {
     replicas: Vec<Replica>,
-    /// For each source how often it was left without a replica that is followed.
+    /// For each source, how often it lost its last followed replica.
     outages: Vec<u64>,
 }
 
@@ -86,7 +86,7 @@ impl State {
             && keys.iter().all(|&key| self.is_expected(key))
     }
 
-    /// Adds `key`, or takes it back.
+    /// Adds `key`, or expects it again.
     fn expect(&mut self, key: Key) {
         match self.replicas.iter_mut().find(|replica| replica.key == key) {
             Some(replica) => replica.is_expected = true,
@@ -97,7 +97,7 @@ impl State {
         }
     }
 
-    /// Whether a replica of `source` is followed.
+    /// Returns whether a replica of `source` is followed.
     fn is_followed(&self, source: usize) -> bool {
         self.of_source(source).any(|replica| replica.is_up)
     }
@@ -119,8 +119,8 @@ impl Streams {
         Self { sources, hosts, state: watch::Sender::new(state), is_up, edition: AtomicU64::new(0) }
     }
 
-    /// Returns whether at least one replica of every source is followed. Without any source the
-    /// TTLs alone decide how long names are stored, and the answer is `true`.
+    /// Returns whether at least one replica of every source is followed. Returns `true` if there
+    /// are no sources, because then only the TTLs decide how long names are stored.
     pub fn is_up(&self) -> bool {
         self.is_up.load(Ordering::Acquire)
     }
@@ -136,8 +136,8 @@ impl Streams {
         &self.hosts
     }
 
-    /// Returns whether the replicas at `address` may be asked like others of their source: all
-    /// their streams are up.
+    /// Returns whether the replicas at `address` can be asked like others of their source, because
+    /// all their streams are up.
     pub fn follows(&self, address: IpAddr) -> bool {
         let address = canonical(address);
         let state = self.state.borrow();
@@ -146,8 +146,8 @@ impl Streams {
         there.peek().is_some() && there.all(|replica| replica.is_up)
     }
 
-    /// Notes that `host`, in lower-case wire form, has `addresses`. Without any address those of
-    /// before stay: replicas that cannot be reached are better than none.
+    /// Sets the `addresses` of `host`, in lower-case wire form. If `addresses` is empty, the old
+    /// ones are kept, because replicas that cannot be reached are better than none.
     pub fn expect(&self, host: &[u8], addresses: &[IpAddr]) {
         if addresses.is_empty() {
             return;
@@ -175,8 +175,8 @@ impl Streams {
         }
     }
 
-    /// Returns the check of `/readyz`. A stream that is down is a warning, because names are still
-    /// answered.
+    /// Returns the check of `/readyz`. A stream that is down is a warning, because names can still
+    /// be answered.
     pub fn check(&self) -> Check {
         let state = self.state.borrow();
         let mut reasons = Vec::new();
@@ -216,7 +216,7 @@ impl Streams {
         (all, state.replicas.iter().filter(|it| it.is_expected && it.is_up).count())
     }
 
-    /// Returns every replica, also those that have left and are still followed.
+    /// Returns every replica, including those that have left and are still followed.
     pub(super) fn replicas(&self) -> Vec<Replica> {
         self.state.borrow().replicas.clone()
     }
@@ -255,7 +255,7 @@ impl Streams {
         self.state.borrow().find(key).is_some_and(|replica| replica.is_up)
     }
 
-    /// Returns a number if another replica of the source of `key` is followed now: as long as it
+    /// Returns a number if another replica of the source of `key` is followed now. As long as it
     /// stays the same, the replica `key` is not asked before it is followed.
     pub(super) fn covered(&self, key: Key) -> Option<u64> {
         let state = self.state.borrow();
@@ -263,7 +263,7 @@ impl Streams {
         others.any(|replica| replica.is_up).then(|| state.outages[key.source])
     }
 
-    /// Notes whether the stream of `key` is up.
+    /// Sets whether the stream of `key` is up.
     pub(super) fn set_up(&self, key: Key, is_up: bool) {
         self.change(|state| {
             if let Some(replica) = state.replicas.iter_mut().find(|it| it.key == key) {
@@ -296,8 +296,8 @@ impl Streams {
     }
 }
 
-/// How long a replica that has left is followed, in case that it comes back or still answers. Its
-/// last answers leave the cache then.
+/// How long a replica that has left is followed, because it may be added again or still answer. Its
+/// last answers are removed from the cache after that.
 const LINGER: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
@@ -326,7 +326,7 @@ mod tests {
         streams.expect(&host, &ips(&["10.0.0.1", "10.0.0.2"]));
         let replicas = [key(0, "10.0.0.1:1"), key(0, "10.0.0.2:1"), key(1, "10.0.0.9:1")];
         let mut editions = vec![streams.edition()];
-        // A replica, whether it is followed from now on, and what is up then.
+        // A replica, whether it is followed from now on, and which are up then.
         let rows = [
             (0, true, false, [true, false, false]),
             (2, true, true, [true, false, true]),

@@ -50,7 +50,7 @@ pub struct Shared {
     pub counters: Arc<Counters>,
     /// The forwarder's lane of the counters.
     pub lane: usize,
-    /// Which replicas of kubedns are followed.
+    /// The state of kubedns's replicas: which of them are followed.
     pub streams: Arc<Streams>,
 }
 
@@ -81,7 +81,7 @@ pub(super) struct Desk {
     local: Arc<Local>,
     /// Counts the routes and rules that were in force.
     edition: u64,
-    /// The edition of the streams that the groups are made with.
+    /// The edition of the streams with which the groups were made.
     streams_edition: u64,
     queries: Queries<Waiter>,
     hosts: Hosts,
@@ -348,8 +348,8 @@ impl Desk {
         self.take_groups(now);
     }
 
-    /// Takes the servers of each group. Replicas of kubedns are expected to be followed before they
-    /// can be asked.
+    /// Updates the servers of each group. Replicas of kubedns must be expected before they can be
+    /// asked.
     fn take_groups(&mut self, now: Moment) {
         let streams = &self.shared.streams;
         for host in streams.hosts() {

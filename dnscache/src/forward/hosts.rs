@@ -16,7 +16,7 @@ use crate::route::{self, Route, Routes};
 /// A question about a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Inquiry {
-    /// The host's name in wire form and lower case.
+    /// The host's name in lower-case wire form.
     pub name: Box<[u8]>,
     /// A or AAAA.
     pub qtype: u16,
@@ -33,12 +33,12 @@ struct Host {
     addresses: Vec<IpAddr>,
     due: Moment,
     asked: bool,
-    /// Its addresses are replicas of kubedns, whose changes are followed.
+    /// Whether its addresses are replicas of kubedns, whose changes are followed.
     is_followed: bool,
 }
 
 impl Hosts {
-    /// Keeps what is known of hosts that `routes` still name, and takes in new ones. The hosts
+    /// Keeps the addresses of hosts that `routes` still contain, and adds new hosts. The hosts in
     /// `followed` are always kept.
     pub fn follow(&mut self, routes: &Routes, followed: &[Box<[u8]>]) {
         let servers = routes.groups().iter().flat_map(|group| &group.servers);
@@ -57,11 +57,12 @@ impl Hosts {
         }
     }
 
-    /// Returns the endpoints of each group of `routes`, in order, hosts replaced by all of theirs.
+    /// Returns the endpoints of each group of `routes`, in order. Each host is replaced by all its
+    /// addresses.
     ///
-    /// Of the replicas of kubedns those are asked for which `follows` returns `true`, or all if
-    /// there is none. A group of kubedns whose hosts have no address yet has the servers that
-    /// resolve them.
+    /// Of the replicas of kubedns, only those are returned for which `follows` returns `true`, or
+    /// all if it does for none. If the hosts of a group of kubedns have no address yet, the group
+    /// has the servers that resolve them.
     pub fn groups(&self, routes: &Routes, follows: impl Fn(IpAddr) -> bool) -> Vec<Vec<Endpoint>> {
         let group = |group: &route::Group| {
             let mut endpoints = self.endpoints(group);
@@ -106,7 +107,7 @@ impl Hosts {
         hosts.flat_map(|host| &host.addresses).copied().collect()
     }
 
-    /// Has the replicas of kubedns looked up at once.
+    /// Makes the look-ups of kubedns's replicas due now.
     pub fn hurry(&mut self, now: Moment) {
         for host in self.0.iter_mut().filter(|host| host.is_followed) {
             host.due = host.due.min(now);
@@ -140,7 +141,7 @@ impl Hosts {
             return false;
         };
         host.asked = false;
-        // kubedns's last replicas stay: they may be the ones that answered.
+        // kubedns's last replicas are kept, because they may be the ones that answered.
         let is_last = |outcome: &(Vec<IpAddr>, Duration)| {
             host.is_followed && outcome.0.is_empty() && !host.addresses.is_empty() && !has_other
         };
@@ -150,7 +151,7 @@ impl Hosts {
         };
         let ttl_max = if host.is_followed { FOLLOWED_TTL_MAX } else { TTL_MAX };
         host.due = now + ttl.clamp(TTL_MIN, ttl_max);
-        // Sorted first: the same addresses are left, in whatever order they come.
+        // Sorted first, so that the same addresses are kept for any order in the reply.
         addresses.sort();
         addresses.truncate(ADDRESSES_MAX);
         let changed = host.addresses != addresses;
@@ -171,9 +172,9 @@ const ADDRESSES_MAX: usize = 8;
 /// The shortest and the longest time between two look-ups of a host.
 const TTL_MIN: Duration = Duration::from_secs(5);
 const TTL_MAX: Duration = Duration::from_secs(300);
-/// Replicas of kubedns are looked up at least as often as this.
+/// The longest time between two look-ups of kubedns's replicas.
 const FOLLOWED_TTL_MAX: Duration = Duration::from_secs(10);
-/// After a failure it is looked up again soon: the server may just be starting.
+/// After a failure a host is looked up again soon, because the server may just be starting.
 const FAILURE_PAUSE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

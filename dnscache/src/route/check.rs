@@ -1,4 +1,4 @@
-//! Flags that are right by themselves and contradict each other.
+//! Checks flags that are valid by themselves but contradict each other.
 //!
 //! Core. Values in, the first contradiction out.
 
@@ -7,7 +7,7 @@ use shared::config_dir::{Keys, Server};
 use super::{Route, Routes, ServerFlag, Target, text, wire};
 use crate::changes::Source;
 
-/// A flag about names that kubedns answers for.
+/// A flag about names for which kubedns answers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "invalid value '/{domain}/...' for '--server': the names below {domain} are answered by \
@@ -18,7 +18,7 @@ pub struct Taken {
     owner: String,
 }
 
-/// A server by its name, which only servers by their names could resolve.
+/// A server given by its name, which only servers given by their names could resolve.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "invalid value '{host}' for '--server': no server with an address can resolve this name; \
@@ -28,7 +28,7 @@ pub struct Circular {
     host: String,
 }
 
-/// Changes of replicas that no server is.
+/// A change stream of replicas that no flag asks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "invalid value '{url}' for '--changes': no --server asks this host, so no answer follows \
@@ -38,8 +38,8 @@ pub struct Unasked {
     url: String,
 }
 
-/// Fails if one of `flags` names other servers for names of the cluster, which another flag gives
-/// to kubedns.
+/// Fails if one of `flags` names other servers for names of the cluster for which another flag
+/// names kubedns.
 pub fn check(flags: &[ServerFlag]) -> Result<(), Taken> {
     let routes = Routes::new(flags, &Keys::default(), &[]);
     for domain in flags.iter().filter(|flag| !flag.is_kubedns).flat_map(|flag| &flag.domains) {
@@ -59,7 +59,7 @@ impl Circular {
             let Some(name) = wire(host) else { continue };
             let Route::Group(group) = routes.route(&name) else { continue };
             let servers = &routes.groups()[group].servers;
-            // An empty group is the default one, whose servers resolv.conf names.
+            // An empty group is the default one, whose servers are in resolv.conf.
             let by_name = |server: &Server| matches!(server, Server::Name { .. });
             if !servers.is_empty() && servers.iter().all(by_name) {
                 return Err(Self { host: host.clone() });
@@ -70,11 +70,12 @@ impl Circular {
 }
 
 impl Unasked {
-    /// Fails if `sources` name a host and kubedns is at none of `flags`, which are marked already.
-    /// Addresses are exempt: those of this pod are followed also if a Corefile serves no cluster.
+    /// Fails if `sources` contain a host and none of `flags` asks kubedns. The flags must be
+    /// marked. Addresses are exempt, because those of this pod are followed even if a Corefile
+    /// serves no cluster.
     pub fn check(flags: &[ServerFlag], sources: &[Source]) -> Result<(), Self> {
         let hosts: Vec<_> = sources.iter().filter_map(Source::host_name).collect();
-        // The server that resolves the host is not asked for anything else.
+        // The server that resolves the host is asked only for that.
         let is_asked = |flag: &ServerFlag| {
             flag.is_kubedns && !flag.domains.iter().all(|domain| hosts.contains(domain))
         };
@@ -89,7 +90,7 @@ impl Unasked {
 mod tests {
     use super::*;
 
-    /// What is said about `flags` and `sources`.
+    /// Returns the error for `flags` and `sources`.
     fn said(flags: &[&str], sources: &[&str]) -> String {
         let sources: Vec<Source> = sources.iter().map(|source| source.parse().unwrap()).collect();
         let flags = flags.iter().map(|flag| flag.parse::<ServerFlag>().unwrap().mark(&sources));

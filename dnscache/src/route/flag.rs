@@ -22,8 +22,8 @@ pub struct ServerFlag {
     pub domains: Vec<Box<[u8]>>,
     /// The server to ask.
     pub target: Target,
-    /// The server is kubedns: it runs in this pod, or dnscache follows its changes. See
-    /// [`ServerFlag::mark`].
+    /// Whether the server is kubedns: it runs in this pod, or dnscache follows its changes
+    /// ([`ServerFlag::mark`]).
     pub is_kubedns: bool,
 }
 
@@ -62,7 +62,7 @@ pub enum FlagError {
     /// The port is not a number from 1 to 65535.
     #[error("port {0:?} is not allowed, expected 1 to 65535")]
     Port(String),
-    /// The address is not valid. Host names need domains.
+    /// The address is not valid. A host name is allowed only after domains.
     #[error(
         "expected [/DOMAIN/.../][tcp://|tls://]ADDR[#PORT][@NAME] or /DOMAIN/.../HOST[#PORT], such \
          as 10.0.0.1, fd00::1#5353, tls://9.9.9.9@dns.quad9.net or /a.example/#"
@@ -115,9 +115,9 @@ impl ServerFlag {
         Ok(Self { domains, target, is_kubedns })
     }
 
-    /// Notes that the server is kubedns if changes are followed of the replica at its address, or
-    /// of the replicas of its host, and if the domain is such a host: kubedns alone knows the
-    /// addresses of its own replicas.
+    /// Marks the server as kubedns if changes are followed of the replica at its address or of the
+    /// replicas of its host, or if the domain is such a host: only kubedns has the addresses of its
+    /// own replicas.
     #[must_use]
     pub fn mark(mut self, sources: &[Source]) -> Self {
         let is_followed = |server: &Server| {
@@ -140,7 +140,7 @@ impl ServerFlag {
     }
 }
 
-/// Parses `HOST[#PORT]`, a server by its name.
+/// Parses `HOST[#PORT]`, a server given by its name.
 fn named(text: &str) -> Option<Server> {
     let (host, port) = match text.split_once('#') {
         Some((host, port)) => (host, port.parse().ok().filter(|&port| port != 0)?),

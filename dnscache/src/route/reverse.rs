@@ -7,17 +7,17 @@ use shared::{prefix, reverse};
 
 use super::Route;
 
-/// The route of a reverse name after the servers in the pod.
+/// The route of a reverse name after kubedns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beyond<'a> {
     /// The stub domain that covers the name, otherwise the upstreams. [`Route::Local`] if a flag
     /// forbids to ask a server.
     pub route: Route<'a>,
-    /// The replies after which the servers in the pod give way.
+    /// The replies after which kubedns gives way.
     pub after: After,
 }
 
-/// The replies after which the servers in the pod give way.
+/// The replies after which kubedns gives way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
     /// REFUSED alone. The address may be the cluster's, so its name must not leave the pod.

@@ -88,8 +88,8 @@ impl Desk {
         }
     }
 
-    /// Returns whether every change of `name`, which is kubedns's, is reported by the replica that
-    /// was asked. The names of the replicas themselves are asked of any replica.
+    /// Returns whether the replica that was asked reports every change of `name`, which belongs to
+    /// kubedns. Any replica can be asked for the names of the replicas themselves.
     fn is_watched(&self, name: &[u8]) -> bool {
         let streams = &self.shared.streams;
         streams.is_up() && !streams.hosts().iter().any(|host| **host == *name)
@@ -191,8 +191,8 @@ impl Desk {
         self.release(now);
     }
 
-    /// Makes other servers answer the query in `slot`, if the servers in the pod give way to them.
-    /// Returns whether they do.
+    /// Makes other servers answer the query in `slot`, if kubedns gives way to them. Returns
+    /// whether it does.
     fn ask_beyond(&mut self, slot: u16, failure: Failure, now: Moment) -> bool {
         let Some(name) = self.gives_way(slot, failure) else { return false };
         let Some(Beyond { route, .. }) = self.routes.beyond(&name) else { return false };
@@ -212,7 +212,7 @@ impl Desk {
         }
     }
 
-    /// Returns the name in the query in `slot`, if the servers in the pod give way to others after
+    /// Returns the name in the query in `slot`, if kubedns gives way to other servers after
     /// `failure`.
     fn gives_way(&self, slot: u16, failure: Failure) -> Option<Vec<u8>> {
         let name = self.queries.question(slot).name;
@@ -223,8 +223,8 @@ impl Desk {
     }
 
     /// Stores the failure of the query in `slot`, so that the question is not asked again for a
-    /// while (RFC 9520 section 3.2). A server in the pod is asked again each time, because clients
-    /// must get its new records at once. Lack of room here is not a failure of the question.
+    /// while (RFC 9520 section 3.2). kubedns is asked again each time, because clients must get its
+    /// new records at once. Lack of room here is not a failure of the question.
     fn keep_failure(&mut self, slot: u16, failure: Failure, now: Moment) {
         let Some(server) = failure.server else { return };
         let group = self.queries.origin(slot).group;
@@ -381,7 +381,7 @@ const STALE_TTL: u32 = 30;
 const STALE_TTL_OWNED: u32 = 5;
 /// How long an expired answer is served from the cache before the question is asked again.
 pub(super) const STALE_PAUSE: Duration = Duration::from_millis(100);
-/// Seconds that the cluster's names are stored while their changes are not reported.
+/// For how many seconds the cluster's names are stored while their changes are not reported.
 const UNWATCHED_SECS: u32 = 5;
 const POD_DOWN: Failure =
     Failure::servfail(ErrorCode::NoReachableAuthority, "the servers in the pod are down");
