@@ -1,4 +1,4 @@
-//! Builds the programs with the cargo, profile and target directory this tool came from.
+//! Builds the programs with the cargo, profile and target directory that this tool was built with.
 
 use std::ffi::OsStr;
 use std::io;
@@ -7,33 +7,34 @@ use std::process::{ExitStatus, Stdio};
 
 use tokio::process::Command;
 
-/// Why there is nothing to start.
+/// Why the programs cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The operating system does not say where this program lies.
+    /// The path of this program cannot be read.
     #[error("cannot find out where this program lies")]
     OwnPath(#[source] io::Error),
     /// cargo cannot be started.
     #[error("cannot start {}", cargo.display())]
     Cargo {
-        /// Which cargo.
+        /// Its path.
         cargo: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// cargo has said why on standard error.
+    /// cargo failed. It wrote the reason to standard error.
     #[error("the build failed ({0})")]
     Failed(ExitStatus),
 }
 
-/// Builds the three programs, cargo's progress on standard error; yields the directory they are in.
+/// Builds the three programs and returns their directory. Cargo writes its progress to standard
+/// error.
 pub async fn programs() -> Result<PathBuf, Error> {
     programs_beside(&std::env::current_exe().map_err(Error::OwnPath)?).await
 }
 
-/// Does the same in the directory of `program`, another binary of the workspace.
+/// Builds them in the target directory of `program`, another binary of the workspace.
 pub async fn programs_beside(program: &Path) -> Result<PathBuf, Error> {
-    // target/PROFILE/pod, whatever the target directory is called.
+    // The path ends in PROFILE/pod. The target directory may have any name.
     let directory = program.parent().expect("a program lies in a directory").to_owned();
     let target = directory.parent().expect("cargo builds into target/PROFILE");
     let profile = match directory.file_name().and_then(|name| name.to_str()) {
@@ -42,13 +43,14 @@ pub async fn programs_beside(program: &Path) -> Result<PathBuf, Error> {
     };
     let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let mut command = Command::new(&cargo);
-    // `cargo run` describes this program in them; build scripts would take that for a change.
+    // `cargo run` describes this program in these variables. Build scripts would treat them as a
+    // change.
     for (name, _) in std::env::vars_os().filter(|(name, _)| describes_a_package(name)) {
         command.env_remove(name);
     }
     let status = command
         .args(["build", "--manifest-path", MANIFEST, "--profile", profile])
-        // The workspace chooses the features of what all share: nothing is built twice.
+        // The whole workspace decides the features of shared packages, so that none is built twice.
         .args(["--workspace", "--bin", "kubedns", "--bin", "dnscache", "--bin", "healthz"])
         .arg("--target-dir")
         .arg(target)

@@ -1,11 +1,12 @@
-//! What the whole-program tests and the development tools share: the outside of the programs.
+//! The parts that the whole-program tests and the development tools share: the outside of the
+//! programs.
 //!
-//! Knows the Kubernetes API as its server does, DNS as an upstream does, and how programs are built
-//! and started; knows nothing of what is inside them.
+//! It implements the Kubernetes API as its server does, DNS as an upstream does, and the build and
+//! start of programs. It must not depend on the internals of the programs.
 //!
 //! ```text
 //! objects ─▶ api_server ◀─ lists, watches ─ kubedns     tests/it, cargo load scale
-//!         └▶ real_api   ◀─ likewise ────────┘           where its programs are at hand
+//!         └▶ real_api   ◀─ likewise ────────┘           if its programs are available
 //! build ─▶ tether ─▶ children, each on its core         cargo pod, cargo load
 //! upstream ◀─ UDP, TCP ─ dnscache                       tests/it, cargo load upstreams
 //! ```
@@ -20,6 +21,6 @@ pub mod upstream;
 
 use std::time::Duration;
 
-/// How long a state may take to come about, and an exchange to end, before a test fails: far longer
-/// than either takes, because the machine may be busy with something else.
+/// How long a state or an exchange may take before a test fails. It is far longer than either
+/// needs, because the machine may be busy with other work.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,15 +1,15 @@
-//! Objects as an API server writes them in protobuf: frames of a watch, and refusals.
+//! Objects as an API server writes them in protobuf: frames of a watch, and errors.
 //!
-//! Knows the numbers of the fields that objects in tests have (`generated.proto` of `k8s.io/api`),
-//! and keeps the type that a value has in JSON: an odd object is odd in both.
+//! It has the numbers of the fields that objects in tests use (`generated.proto` of `k8s.io/api`).
+//! A value keeps the type that it has in JSON, so that an invalid object is invalid in both.
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-/// What a field with a name holds.
+/// The type of a field.
 #[derive(Clone, Copy)]
 enum Shape {
-    /// Texts, numbers, truth values.
+    /// Strings, numbers and booleans.
     Plain,
     Time,
     Map,
@@ -22,7 +22,7 @@ type Field = (u8, &'static str, Shape);
 use Shape::{Map, Message, Plain, Time};
 
 /// Returns one frame of a watch, without its length: an object as [`enveloped`] returns it, and the
-/// word for what happened to it.
+/// type of the event.
 pub fn frame(word: &str, object: &[u8]) -> Vec<u8> {
     let mut raw = Vec::new();
     bytes(&mut raw, 1, object);
@@ -32,7 +32,7 @@ pub fn frame(word: &str, object: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Appends the same behind its length, as it goes out.
+/// Appends a frame after its length, as it is sent.
 pub fn write_frame(word: &str, object: &[u8], frames: &mut Vec<u8>) {
     let frame = frame(word, object);
     let len = u32::try_from(frame.len()).expect("a small object");
@@ -54,7 +54,7 @@ pub fn enveloped(object: &Value) -> Vec<u8> {
     envelope
 }
 
-/// The fields of an object of its kind; of one without kind, its metadata.
+/// Returns the fields of an object by its kind. If it has no kind, returns those of metadata.
 fn fields(object: &Value) -> &'static [Field] {
     match object["kind"].as_str().unwrap_or_default() {
         "Service" => &SERVICE,
@@ -145,7 +145,7 @@ const METADATA: Shape = Message(&[
 const MANAGED_FIELD: Shape =
     Message(&[(1, "manager", Plain), (2, "operation", Plain), (4, "time", Time)]);
 const NAMESPACE: [Field; 1] = [(1, "metadata", METADATA)];
-/// Of a Service and of an EndpointSlice alike.
+/// A port of a Service or an EndpointSlice.
 const PORT: Shape = Message(&[(1, "name", Plain), (2, "protocol", Plain), (3, "port", Plain)]);
 const SERVICE: [Field; 2] = [
     (1, "metadata", METADATA),

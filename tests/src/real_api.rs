@@ -1,9 +1,9 @@
-//! A real kube-apiserver with its etcd, from a folder that has both programs: what envtest calls
-//! `KUBEBUILDER_ASSETS`.
+//! A real kube-apiserver with its etcd, from a folder that has both programs: the one that envtest
+//! calls `KUBEBUILDER_ASSETS`.
 //!
-//! Knows how to start the two and to write objects; TLS, tokens, RBAC, streamed lists and watches
-//! are the real ones. There are no controllers. For tests and measurements: panics where the two
-//! do not do what they should.
+//! It can start the two and write objects. TLS, tokens, RBAC, streamed lists and watches are the
+//! real ones. There are no controllers. It is for tests and measurements, so it panics if one of
+//! the two fails.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -18,18 +18,18 @@ use serde_json::json;
 
 use crate::objects::Object;
 
-/// The folder that `KUBEBUILDER_ASSETS` names.
+/// Returns the folder that `KUBEBUILDER_ASSETS` names.
 pub fn assets() -> Option<PathBuf> {
     std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from)
 }
 
-/// etcd and kube-apiserver in a folder that ends with them. Its users are `admin`, who may do
-/// everything, and `dns`, who may nothing; their tokens are their names.
+/// etcd and kube-apiserver in a folder that is removed with them. The user `admin` may do
+/// everything, and the user `dns` has no rights. Their tokens are their names.
 pub struct RealApi {
     folder: tempfile::TempDir,
     ip: Ipv4Addr,
     etcd_client: String,
-    /// Asks as `admin`.
+    /// A client of the user `admin`.
     pub client: Client,
     api_server: Option<Process>,
     _etcd: Process,
@@ -40,14 +40,14 @@ struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         drop(self.0.kill());
         drop(self.0.wait());
     }
 }
 
 impl RealApi {
-    /// Starts both and waits until the API server is ready. Panics where it never is.
+    /// Starts both and waits until the API server is ready. Panics if that takes too long.
     pub async fn start(assets: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| text(&folder.path().join(name));
@@ -92,34 +92,34 @@ impl RealApi {
         }
     }
 
-    /// Kills the API server; etcd goes on.
+    /// Kills the API server. etcd keeps running.
     pub fn kill(&mut self) {
         self.api_server = None;
     }
 
-    /// Starts it again, where it was.
+    /// Starts the API server again at the same address.
     pub async fn run_api_server(&mut self, assets: &Path) {
         let api_server = api_server(assets, self.folder.path(), self.ip, &self.etcd_client);
         self.api_server = Some(Process(api_server));
         self.is_ready().await;
     }
 
-    /// A kubeconfig for the user of this name.
+    /// Returns the path of a kubeconfig for the user of this name.
     pub fn kubeconfig(&self, user: &str) -> String {
         text(&kubeconfig(self.folder.path(), self.ip, user))
     }
 
-    /// Creates `object`. Panics where the API server refuses it.
+    /// Creates `object`. Panics if the API server rejects it.
     pub async fn create(&self, object: Object) {
         self.try_create(object).await.expect("it is taken");
     }
 
-    /// Likewise; fails instead.
+    /// Creates `object`. Fails if the API server rejects it.
     pub async fn try_create(&self, object: Object) -> Result<String, kube::Error> {
         self.client.request_text(post(&object.collection(), &object.0)).await
     }
 
-    /// Deletes the object with that name. Panics where it cannot be.
+    /// Deletes the object with that name. Panics if it cannot be deleted.
     pub async fn delete(&self, object: Object) {
         let name = object.0["metadata"]["name"].as_str().expect("a name");
         let path = format!("{}/{name}", object.collection());
@@ -127,7 +127,7 @@ impl RealApi {
         self.client.request_text(request).await.expect("it is deleted");
     }
 
-    /// Creates `object` in the collection at `path`. Panics where the API server refuses it.
+    /// Creates `object` in the collection at `path`. Panics if the API server rejects it.
     pub async fn post(&self, path: &str, object: &serde_json::Value) {
         self.client.request_text(post(path, object)).await.expect("it is taken");
     }
@@ -151,7 +151,7 @@ fn api_server(assets: &Path, folder: &Path, ip: Ipv4Addr, etcd_client: &str) -> 
             ("secure-port", &API_PORT.to_string()),
             ("service-cluster-ip-range", "10.0.0.0/16"),
             ("service-account-issuer", "https://127.0.0.1"),
-            // Made by the server itself when it starts, with its certificate.
+            // The server makes this file when it starts, with its certificate.
             ("service-account-key-file", &at("certificates/apiserver.key")),
             ("service-account-signing-key-file", &at("certificates/apiserver.key")),
             ("token-auth-file", &at("tokens.csv")),
@@ -162,7 +162,7 @@ fn api_server(assets: &Path, folder: &Path, ip: Ipv4Addr, etcd_client: &str) -> 
     )
 }
 
-/// Waits a moment. Panics, with the end of the API server's log, where it took too long since
+/// Waits a moment. Panics, with the end of the API server's log, if too much time has passed since
 /// `start`.
 async fn wait(folder: &Path, start: Instant, what: &str) {
     let log = std::fs::read_to_string(folder.join("kube-apiserver.log")).expect("its log");
@@ -172,11 +172,11 @@ async fn wait(folder: &Path, start: Instant, what: &str) {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
-/// Writes a kubeconfig with the bearer token of `user`, and trust in the server's own certificate.
+/// Writes a kubeconfig with the bearer token of `user`, which trusts the server's own certificate.
 fn kubeconfig(folder: &Path, ip: Ipv4Addr, user: &str) -> PathBuf {
     let path = folder.join(format!("{user}.kubeconfig"));
     let server = format!("https://{ip}:{API_PORT}");
-    // Relative to the file, as `certificate-authority` may be.
+    // `certificate-authority` may be relative to the file.
     let cluster = json!({"server": server, "certificate-authority": "certificates/apiserver.crt"});
     let text = json!({
         "apiVersion": "v1",
@@ -206,9 +206,9 @@ fn run(program: &Path, flags: &[(&str, &str)], log: &str) -> Child {
     command.spawn().unwrap_or_else(|error| panic!("cannot start {program:?}: {error}"))
 }
 
-/// An address of loopback for one pair of the two, which must be given their ports before they bind
-/// them: nothing else listens there, and [`ETCD_PORT`] and [`API_PORT`] are below the range from
-/// which the system chooses ports for sockets of all addresses.
+/// Returns an address of loopback for one pair of the two, whose ports must be set before they
+/// start. No other program listens at this address, and [`ETCD_PORT`] and [`API_PORT`] are below
+/// the range from which the system chooses ports for sockets of all addresses.
 fn own_address() -> Ipv4Addr {
     static COUNT: AtomicU8 = AtomicU8::new(0);
     let [.., p1, p0] = std::process::id().to_be_bytes();
@@ -217,5 +217,5 @@ fn own_address() -> Ipv4Addr {
 
 const ETCD_PORT: u16 = 2_379;
 const API_PORT: u16 = 6_443;
-/// An API server on a busy machine takes its time.
+/// Long enough for an API server on a busy machine.
 pub const START_MAX: Duration = Duration::from_secs(60);

@@ -1,10 +1,10 @@
-//! Children that end with the tool that started them, however it ends: SIGKILL and a closed
-//! terminal included. They may be kept on one core.
+//! Child processes that end with the tool that started them, even if it ends by SIGKILL or a closed
+//! terminal. They can be kept on one core.
 //!
-//! The kernel's parent death signal must be asked for in the child, after fork and before the
-//! program, and so must the core, before it has threads. Without unsafe code that place is a
-//! process of its own: the tool starts itself with `--tied-to` first, asks, and becomes the
-//! program.
+//! The child must itself request the kernel's parent death signal, after fork and before the
+//! program starts. It must set its core before it has threads. Without unsafe code, only a process
+//! of its own can do that: the tool starts itself with `--tied-to` first, makes the calls, and
+//! becomes the program.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -14,11 +14,11 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// A command that runs `program`, tied to the thread that starts it, on `core` alone where one is
-/// given, in a process group of its own: the terminal's Ctrl-C reaches the tool alone, which then
-/// ends its children in order.
+/// Returns a command that runs `program`, tied to the thread that starts it. If `core` is set, it
+/// runs only there. It has a process group of its own: the terminal's Ctrl-C reaches only the tool,
+/// which then ends its children in order.
 ///
-/// The tool's `main` begins with [`exec_if_asked`].
+/// The tool's `main` must begin with [`exec_if_asked`].
 pub fn command(program: &Path, core: Option<usize>) -> Command {
     let mut command = Command::new(OWN_PROGRAM);
     let core = core.map_or_else(|| ANY_CORE.to_owned(), |core| core.to_string());
@@ -27,10 +27,10 @@ pub fn command(program: &Path, core: Option<usize>) -> Command {
     command
 }
 
-/// Keeps one core for the servers: the calling thread, and the threads it starts from now on, run
-/// on the others. Yields the servers' core.
+/// Keeps one core for the servers. The calling thread, and the threads that it starts later, run on
+/// the others. Returns the servers' core.
 ///
-/// Fails where there are no others, or the system has no such call.
+/// Fails if there are no other cores, or if the system does not have this call.
 pub fn part_cores() -> io::Result<usize> {
     let allowed = sched_getaffinity(None)?;
     let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
@@ -41,9 +41,9 @@ pub fn part_cores() -> io::Result<usize> {
     }
 }
 
-/// Keeps the calling thread, and the threads it starts from now on, on `cores`.
+/// Keeps the calling thread, and the threads that it starts later, on `cores`.
 ///
-/// Fails where this process may not run there, or the system has no such call.
+/// Fails if this process must not run there, or if the system does not have this call.
 pub fn keep_on(cores: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
     for &core in cores {
@@ -55,9 +55,9 @@ pub fn keep_on(cores: &[usize]) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// Becomes the program that [`command`] named, if this process is to.
+/// Becomes the program that [`command`] named, if this process was started for that.
 ///
-/// Comes back with nothing where it is not, and with an error where that cannot be.
+/// Returns `None` if it was not, and an error if that fails.
 pub fn exec_if_asked() -> Option<io::Error> {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next()? != TETHER {
@@ -83,11 +83,11 @@ pub fn exec_if_asked() -> Option<io::Error> {
     Some(Command::new(program).args(arguments).exec())
 }
 
-/// First argument of the tool when it starts itself. Not for people.
+/// First argument of the tool if it starts itself. Users should not set it.
 const TETHER: &str = "--tied-to";
-/// In the place of a core: all of them.
+/// Used in place of a core for all cores.
 const ANY_CORE: &str = "any";
-/// The running program, even where a build has put another in its place.
+/// The running program, even if a build has replaced its file.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! A scripted upstream server over UDP and TCP on loopback: a table of answers, and every way to be
-//! a bad server.
+//! A scripted upstream server over UDP and TCP on loopback: a table of answers, and every way in
+//! which a server can fail.
 //!
-//! Knows DNS through hickory-proto; does not know what asks it. `tests/it` and `cargo load` share
-//! it.
+//! It parses DNS with hickory-proto, and must not depend on its clients. `tests/it` and `cargo
+//! load` share it.
 //!
 //! ```text
 //! udp, tcp ─ query ─▶ script ─▶ reply ─ messages, each with its delay ─▶ udp, tcp
@@ -42,31 +42,31 @@ pub use reply::{Answer, Broken, EVIL, Forgery, Reply};
 pub use script::{Loss, Script, Seen};
 pub use tcp::{Manner, Way};
 
-/// How an upstream treats all queries: short names for what tests need most.
+/// How an upstream answers all queries: short names for the most common cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
-    /// It answers from its table; names not in it do not exist.
+    /// It answers from its table. Names that are not in the table do not exist.
     Good,
-    /// It sends nothing.
+    /// It does not reply.
     Silent,
     /// It answers with this response code.
     Fails(ResponseCode),
     /// It answers SERVFAIL with the reason "Not Ready" (RFC 8914).
     NotReady,
-    /// Over UDP it sends TC and no record.
+    /// Over UDP it sends TC without records.
     Truncates,
-    /// Before each true datagram it sends others: wrong ID, wrong question, no question, garbage,
-    /// nothing.
+    /// It sends other datagrams before each correct one: wrong ID, wrong question, no question,
+    /// garbage, empty.
     Lies,
-    /// Its replies promise a record that is not there.
+    /// Its replies count a record that they do not contain.
     Breaks,
-    /// Only datagrams with a wrong ID over UDP; the truth over TCP.
+    /// It sends only datagrams with a wrong ID over UDP, and correct replies over TCP.
     Forged,
 }
 
 /// A running upstream. If it is dropped, its port is closed.
 pub struct Upstream {
-    /// Where it listens, UDP and TCP.
+    /// The address that it listens at, over UDP and TCP.
     pub address: SocketAddr,
     state: Arc<State>,
     udp: Arc<UdpSocket>,
@@ -75,7 +75,7 @@ pub struct Upstream {
     _tasks: JoinSet<()>,
 }
 
-/// What the tasks of an upstream share.
+/// The state that the tasks of an upstream share.
 #[derive(Debug, Default)]
 struct State {
     script: Mutex<Script>,
@@ -91,7 +91,7 @@ impl State {
     }
 }
 
-/// A test that panics elsewhere does not make this panic too.
+/// Locks `mutex`, even if another test thread has panicked while it held the lock.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -103,7 +103,7 @@ impl Upstream {
         Self::start_at(SocketAddr::new(address.parse().expect("an address"), 0)).await
     }
 
-    /// Listens on `address`; port 0 becomes one that is free for both transports.
+    /// Listens on `address`. Port 0 becomes a port that is free for both transports.
     pub async fn start_at(address: SocketAddr) -> Self {
         let (udp, tcp) = bind(address).await;
         Self::serve(udp, Ok(tcp))
@@ -113,7 +113,8 @@ impl Upstream {
     pub async fn start_without_tcp(address: &str) -> Self {
         let address = SocketAddr::new(address.parse().expect("an address"), 0);
         for _ in 0..BINDS_MAX {
-            // A socket that is bound and does not listen refuses, and nobody else gets the port.
+            // A socket that is bound but does not listen refuses connections, and keeps the port
+            // from other programs.
             let tcp = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
             let tcp = tcp.expect("a socket");
             tcp.bind(address).expect("the address is free");
@@ -146,7 +147,8 @@ impl Upstream {
         self.say(question, Answer::new(records));
     }
 
-    /// Denies `question` with `code` and a SOA that allows the denial to be kept for `ttl` seconds.
+    /// Denies `question` with `code` and a SOA, by which the denial can be cached for `ttl`
+    /// seconds.
     pub fn deny(&self, question: &str, code: ResponseCode, ttl: u32) {
         self.say(question, Answer::denial(code, ttl));
     }
@@ -166,14 +168,14 @@ impl Upstream {
         self.state.script().denied.push(zone.to_lowercase());
     }
 
-    /// Sends these replies to the tries of `question`, over both transports, in their order; the
-    /// last one again and again.
+    /// Sends these replies to the tries of `question`, over both transports, in their order. The
+    /// last one repeats.
     pub fn tries(&self, question: &str, replies: impl IntoIterator<Item = Reply>) {
         let replies = replies.into_iter().collect();
         self.state.script().tries.insert(question.to_lowercase(), (replies, 0));
     }
 
-    /// Behaves so from now on, over both transports.
+    /// Sets the behaviour, over both transports.
     pub fn behave(&self, behaviour: Behaviour) {
         let both = |reply: Reply| (reply.clone(), reply);
         let (udp, tcp) = match behaviour {
@@ -200,40 +202,41 @@ impl Upstream {
         (script.udp, script.tcp) = (udp, tcp);
     }
 
-    /// Sends `reply` to every query over UDP that has no script of its own.
+    /// Sends `reply` to every query over UDP that does not have its own script.
     pub fn over_udp(&self, reply: Reply) {
         self.state.script().udp = reply;
     }
 
-    /// Sends `reply` to every query over TCP that has no script of its own.
+    /// Sends `reply` to every query over TCP that does not have its own script.
     pub fn over_tcp(&self, reply: Reply) {
         self.state.script().tcp = reply;
     }
 
-    /// Treats connections so from now on.
+    /// Sets how connections are treated.
     pub fn manner(&self, manner: Manner) {
         *lock(&self.state.manner) = manner;
     }
 
-    /// Waits so long before each reply from now on.
+    /// Sets the delay of each reply.
     pub fn delay(&self, delay: Duration) {
         self.state.script().delay = delay;
     }
 
-    /// Waits at most so much longer, at random.
+    /// Sets the longest additional delay, which is random.
     pub fn jitter(&self, jitter: Duration) {
         self.state.script().jitter = jitter;
     }
 
-    /// Loses datagrams, by the sequence of `seed`.
+    /// Loses datagrams by the random sequence of `seed`.
     pub fn lose(&self, loss: Loss, seed: u64) {
         let mut script = self.state.script();
         (script.loss, script.random) = (loss, Random::new(seed));
     }
 
-    /// Closes the port over UDP: clients get ICMP errors. It stays this server's.
+    /// Closes the port over UDP, so that clients get ICMP errors. No other program can bind it.
     pub fn close_udp(&self) {
-        // A connected socket takes datagrams from its peer only; to all others it is not there.
+        // A connected socket receives datagrams only from its peer. For all others, the port is
+        // closed.
         let nobody = SocketAddr::new(self.address.ip(), 1);
         SockRef::from(&*self.udp).connect(&nobody.into()).expect("an address of loopback");
     }
@@ -243,24 +246,24 @@ impl Upstream {
         connect_unspec(&*self.udp).expect("the socket is connected");
     }
 
-    /// Sends all replies that are held back so far; returns how many.
+    /// Sends all replies that are held back so far. Returns how many were sent.
     pub fn release(&self) -> usize {
         let held = std::mem::take(&mut *lock(&self.state.held));
-        // One whose connection has ended is not sent.
+        // A reply is not sent if its connection has ended.
         held.into_iter().map(|held| held.send(())).filter(Result::is_ok).count()
     }
 
-    /// How many replies are held back.
+    /// Returns how many replies are held back.
     pub fn held(&self) -> usize {
         lock(&self.state.held).len()
     }
 
-    /// How often `question` (`name TYPE`) was asked, over both transports.
+    /// Returns how often `question` (`name TYPE`) was asked, over both transports.
     pub fn asked(&self, question: &str) -> usize {
         self.state.script().asked.get(&question.to_lowercase()).copied().unwrap_or(0)
     }
 
-    /// Every query for a name below `suffix`, in order.
+    /// Returns every query for a name below `suffix`, in order.
     pub fn seen(&self, suffix: &str) -> Vec<Seen> {
         let is_below = |seen: &&Seen| {
             seen.question().split(' ').next().is_some_and(|name| name.ends_with(suffix))
@@ -268,7 +271,7 @@ impl Upstream {
         self.state.script().seen.iter().filter(is_below).cloned().collect()
     }
 
-    /// How many queries arrived for the names below `suffix`.
+    /// Returns how many queries arrived for the names below `suffix`.
     pub fn count(&self, suffix: &str) -> usize {
         let is_below =
             |question: &str| question.split(' ').next().is_some_and(|name| name.ends_with(suffix));
@@ -276,14 +279,14 @@ impl Upstream {
         script.asked.iter().filter(|(question, _)| is_below(question)).map(|(_, count)| count).sum()
     }
 
-    /// Forgets every query that it has seen.
+    /// Removes every query from its record.
     pub fn forget(&self) {
         let mut script = self.state.script();
         script.seen.clear();
         script.asked.clear();
     }
 
-    /// How many queries came over each connection, in the order of the connections.
+    /// Returns how many queries arrived over each connection, in the order of the connections.
     pub fn connections(&self) -> Vec<usize> {
         lock(&self.state.connections).clone()
     }
@@ -292,7 +295,7 @@ impl Upstream {
 async fn bind(address: SocketAddr) -> (UdpSocket, TcpListener) {
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
-        // A port that is given may be a client's for a moment, or that of a server that just ended.
+        // A given port may be used by a client for a moment, or by a server that has just ended.
         if let Ok(tcp) = TcpListener::bind(address).await {
             let bound = tcp.local_addr().expect("it is bound");
             if let Ok(udp) = UdpSocket::bind(bound).await {

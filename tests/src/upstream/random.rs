@@ -1,4 +1,4 @@
-//! A small seeded generator: a run can be repeated.
+//! A small seeded generator, so that a run can be repeated.
 //!
 //! Core.
 
@@ -7,12 +7,12 @@
 pub struct Random(u64);
 
 impl Random {
-    /// The sequence of `seed`.
+    /// Creates the sequence of `seed`.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Any number.
+    /// Returns the next number.
     pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let number = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -20,12 +20,12 @@ impl Random {
         number ^ number >> 31
     }
 
-    /// A number from 0 up to `end`, which is not 0.
+    /// Returns a number from 0 up to `end`, without `end`, which must not be 0.
     pub fn below(&mut self, end: usize) -> usize {
         (self.number() % end as u64) as usize
     }
 
-    /// A number from 0 up to 1.
+    /// Returns a number from 0 up to 1, without 1.
     pub fn fraction(&mut self) -> f64 {
         (self.number() >> 11) as f64 / (1_u64 << 53) as f64
     }

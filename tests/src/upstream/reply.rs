@@ -1,4 +1,4 @@
-//! What an upstream can send to a query: the truth, errors, and every way to be wrong.
+//! The replies that an upstream can send: the truth, errors, and every kind of wrong reply.
 //!
 //! Core. A reply is made from the query and what the table has for it.
 
@@ -11,14 +11,14 @@ use hickory_proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
 use super::random::Random;
 use super::text::{name, record, soa};
 
-/// What an upstream sends to one query.
+/// The reply to one query.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// What the table has: over UDP with TC and without records if it is larger than 1,232 bytes.
+    /// The table's answer. Over UDP, it has TC and no records if it is larger than 1,232 bytes.
     Truth,
-    /// Nothing.
+    /// No reply.
     Nothing,
-    /// This response code of 12 bits, and the question. A code above 15 comes with OPT.
+    /// This response code of 12 bits, and the question. A reply with a code above 15 has OPT.
     Code(u16),
     /// A header with this response code, and no question.
     Bare(u8),
@@ -31,55 +31,56 @@ pub enum Reply {
         /// The extra text.
         text: &'static str,
     },
-    /// TC and no record, over UDP and TCP.
+    /// TC without records, over UDP and TCP.
     Truncated,
-    /// TC and as many records as fit into so many bytes.
+    /// TC with as many records as fit into this many bytes.
     Part(usize),
     /// The truth without TC, whatever its size.
     Whole,
-    /// This answer, whatever the table has.
+    /// This answer instead of the table's.
     Says(Box<Answer>),
-    /// The question, and these bytes as so many records of the answer.
+    /// The question, and these bytes as the records of the answer.
     Raw {
         /// ANCOUNT.
         answers: u16,
-        /// What follows the question.
+        /// The bytes after the question.
         records: Vec<u8>,
     },
     /// A reply that cannot be used.
     Broken(Broken),
     /// Datagrams that are not the reply, with another address in them.
     Forged(Vec<Forgery>),
-    /// So many forged replies with wrong IDs.
+    /// This many forged replies with wrong IDs.
     Flood(usize),
-    /// So many forged replies, each with a bit of its ID, question or question count changed.
+    /// This many forged replies, each with at least one bit of its ID, question or question count
+    /// changed.
     Mutated(usize, u64),
-    /// One after the other.
+    /// These replies, one after the other.
     Each(Vec<Reply>),
-    /// Later.
+    /// This reply, with a delay.
     After(Duration, Box<Reply>),
-    /// As soon as the test releases it.
+    /// This reply, once the test releases it.
     Held(Box<Reply>),
-    /// To a query with OPT; the truth to one without.
+    /// This reply to a query with OPT, and the truth to a query without OPT.
     ToEdns(Box<Reply>),
 }
 
-/// How a reply with the right ID and question is of no use.
+/// Why a reply with the correct ID and question cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
     /// The message ends within a record.
     Cut,
-    /// It promises a record that is not there.
+    /// It counts a record that it does not contain.
     Missing,
     /// An A record of 3 bytes.
     ShortAddress,
-    /// It promises 65,535 records.
+    /// It counts 65,535 records.
     Counts,
     /// The owner of its record is a pointer to itself.
     PointerLoop,
-    /// Two aliases that lead to each other.
+    /// Two aliases that point to each other.
     AliasLoop,
-    /// Bytes of 255 in place of its record.
+    /// Bytes of 255 instead of its record.
     Junk,
     /// The address of another name.
     OtherOwner,
@@ -90,7 +91,7 @@ pub enum Broken {
 }
 
 impl Broken {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 10] = [
         Self::Cut,
         Self::Missing,
@@ -105,7 +106,7 @@ impl Broken {
     ];
 }
 
-/// How a datagram is not the reply to the query.
+/// Why a datagram is not the reply to the query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forgery {
     /// Another ID.
@@ -124,16 +125,16 @@ pub enum Forgery {
     NoQuestion,
     /// Two questions.
     TwoQuestions,
-    /// Right, but from another port of the same address.
+    /// Correct, but from another port of the same address.
     Port,
-    /// No DNS message.
+    /// Not a DNS message.
     Garbage,
-    /// No byte.
+    /// An empty datagram.
     Empty,
 }
 
 impl Forgery {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 11] = [
         Self::Id,
         Self::Case,
@@ -149,7 +150,7 @@ impl Forgery {
     ];
 }
 
-/// Sections of a reply and its code.
+/// The sections of a reply and its code.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     code: u16,
@@ -160,47 +161,47 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// NOERROR with `records`, each as `name TTL TYPE data`.
+    /// Returns NOERROR with `records`, each as `name TTL TYPE data`.
     pub fn new(records: &[&str]) -> Self {
         Self { answers: records.iter().map(|text| record(text)).collect(), ..Self::default() }
     }
 
-    /// `code` and a SOA that allows the denial to be kept for `ttl` seconds.
+    /// Returns `code` and a SOA, by which the denial can be cached for `ttl` seconds.
     pub fn denial(code: ResponseCode, ttl: u32) -> Self {
         Self { code: code.into(), authorities: vec![soa(ttl)], ..Self::default() }
     }
 
-    /// With this response code.
+    /// Sets the response code.
     pub fn code(self, code: ResponseCode) -> Self {
         Self { code: code.into(), ..self }
     }
 
-    /// With these records in the authority section.
+    /// Sets the records of the authority section.
     pub fn authorities(self, records: &[&str]) -> Self {
         Self { authorities: records.iter().map(|text| record(text)).collect(), ..self }
     }
 
-    /// With these records in the additional section.
+    /// Sets the records of the additional section.
     pub fn additionals(self, records: &[&str]) -> Self {
         Self { additionals: records.iter().map(|text| record(text)).collect(), ..self }
     }
 
-    /// With RA clear.
+    /// Clears RA.
     pub fn without_recursion(self) -> Self {
         Self { without_recursion: true, ..self }
     }
 }
 
-/// A message on its way out.
+/// A message to send.
 #[derive(Clone, Debug)]
 pub struct Sending {
     /// The message.
     pub bytes: Vec<u8>,
-    /// How long it waits first.
+    /// How long to wait before it is sent.
     pub after: Duration,
-    /// Whether it waits for the test.
+    /// Whether it waits until the test releases it.
     pub held: bool,
-    /// Whether it leaves from another port.
+    /// Whether it is sent from another port.
     pub elsewhere: bool,
 }
 
@@ -210,21 +211,21 @@ impl From<Vec<u8>> for Sending {
     }
 }
 
-/// A query and what the table has for it.
+/// A query and the table's answer to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    /// The query as it came.
+    /// The query as it arrived.
     pub bytes: &'a [u8],
     /// The query decoded.
     pub query: &'a Message,
-    /// What the table has.
+    /// The table's answer.
     pub truth: &'a Answer,
-    /// Whether it came over TCP.
+    /// Whether it arrived over TCP.
     pub tcp: bool,
 }
 
 impl Reply {
-    /// The messages to send.
+    /// Returns the messages to send.
     pub fn sendings(&self, asked: &Asked<'_>) -> Vec<Sending> {
         let one = |bytes: Vec<u8>| vec![Sending::from(bytes)];
         let failure = |code: u16| Answer { code, ..Answer::default() };
@@ -266,14 +267,14 @@ impl Reply {
 }
 
 impl Asked<'_> {
-    /// Where the question ends.
+    /// Returns the offset of the end of the question.
     fn end(&self) -> usize {
         let question = self.query.queries.first();
         HEADER_LEN + question.map_or(0, |question| wire_len(question.name()) + 4)
     }
 
-    /// The question as it was asked, letter case included, and the sections of `answer`. Owners
-    /// that are the name of the question are pointers to it, whatever their number.
+    /// Returns a message with the question as it was asked, letter case included, and the sections
+    /// of `answer`. If an owner is the name of the question, it is written as a pointer.
     fn message(&self, answer: &Answer) -> Vec<u8> {
         let end = self.end();
         let mut bytes = self.bytes[..end].to_vec();
@@ -327,7 +328,7 @@ impl Asked<'_> {
         bytes
     }
 
-    /// The header, the question, and `records`, which are to be `count`.
+    /// Returns the header with `count` as ANCOUNT, the question, and `records`.
     fn with_records(&self, count: u16, records: &[u8]) -> Vec<u8> {
         let mut bytes = self.message(&Answer::default());
         bytes.truncate(self.end());
@@ -378,7 +379,7 @@ impl Asked<'_> {
         }
     }
 
-    /// What an attacker wants to be believed.
+    /// Returns the answer that an attacker wants the client to accept.
     fn evil(&self) -> Vec<u8> {
         let owner = self.query.queries.first().map(|query| query.name().to_string());
         let owner = owner.unwrap_or_default();
@@ -418,14 +419,14 @@ impl Asked<'_> {
     fn mutated(&self, count: usize, seed: u64) -> Vec<Sending> {
         let mut random = Random::new(seed ^ u64::from(self.query.metadata.id));
         let (evil, end) = (self.evil(), self.end());
-        // The ID, the count of questions, and the question.
+        // The bytes of the ID, the question count, and the question.
         let places: Vec<usize> = [0, 1, 4, 5].into_iter().chain(HEADER_LEN..end).collect();
         let mutant = |_| {
             let mut bytes = evil.clone();
             let mut changed = Vec::new();
             for _ in 0..=random.below(3) {
                 let bit = (places[random.below(places.len())], 1 << random.below(8));
-                // Twice the same bit would be the right reply.
+                // If the same bit changed twice, the reply would be correct.
                 if !changed.contains(&bit) {
                     bytes[bit.0] ^= bit.1;
                     changed.push(bit);
@@ -437,12 +438,13 @@ impl Asked<'_> {
     }
 }
 
-/// The length of `name` in wire form without compression. hickory-proto leaves out the root.
+/// Returns the length of `name` in wire form without compression. hickory-proto does not count the
+/// root.
 fn wire_len(name: &Name) -> usize {
     name.iter().map(|label| 1 + label.len()).sum::<usize>() + 1
 }
 
-/// `record` without compression.
+/// Returns `record` without compression.
 fn encoded(record: &Record) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = BinEncoder::new(&mut bytes);
@@ -469,17 +471,17 @@ fn truncated(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// `bytes` with an ID that is `distance`, which is not 0, away from its own.
+/// Returns `bytes` with an ID that differs from its own by `distance`, or by 1 if that is 0.
 fn with_id(mut bytes: Vec<u8>, distance: u16) -> Vec<u8> {
     let id = u16::from_be_bytes([bytes[0], bytes[1]]).wrapping_add(distance.max(1));
     bytes[..2].copy_from_slice(&id.to_be_bytes());
     bytes
 }
 
-/// The address in forged replies: no test may ever see it.
+/// The address in forged replies. No client must ever get it.
 pub const EVIL: &str = "6.6.6.6";
 const HEADER_LEN: usize = 12;
-/// What a datagram holds without fragments.
+/// The bytes that a datagram can hold without fragments.
 const UDP_MAX: usize = 1_232;
 /// The EDNS option of RFC 8914.
 const EXTENDED_ERROR: u8 = 15;
@@ -491,7 +493,7 @@ mod tests {
 
     use super::*;
 
-    /// What is sent to a query for A of `a.example.`, which has EDNS.
+    /// Returns what is sent to a query for A of `a.example.` with EDNS.
     fn sent(reply: &Reply, truth: &Answer, tcp: bool) -> Vec<Sending> {
         let mut query = Message::new(7, MessageType::Query, OpCode::Query);
         query.add_query(Query::query(name("a.example."), RecordType::A));

@@ -1,6 +1,7 @@
-//! Which reply a query gets: the table, the sequence of its name, or what is said to all.
+//! Decides which reply a query gets: from the table, from the sequence of its name, or the reply
+//! for all queries.
 //!
-//! Core. Points in time come in with the queries.
+//! Core. Times are passed in with the queries.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -11,35 +12,36 @@ use hickory_proto::op::{Message, ResponseCode};
 use super::random::Random;
 use super::reply::{Answer, Asked, Reply, Sending};
 
-/// One query as it came.
+/// One query as it arrived.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// The message.
     pub message: Vec<u8>,
     /// The client.
     pub peer: SocketAddr,
-    /// Whether it came over TCP.
+    /// Whether it arrived over TCP.
     pub tcp: bool,
-    /// The connection that it came over, counted from 0 in the order of their arrival.
+    /// The connection that it arrived over, counted from 0.
     pub connection: Option<usize>,
-    /// When it came.
+    /// When it arrived.
     pub at: Instant,
-    /// Whether it counts as lost on its way, so that it got no reply.
+    /// Whether it counts as lost, so that it got no reply.
     pub lost: bool,
 }
 
 impl Seen {
-    /// The message ID.
+    /// Returns the message ID.
     pub fn id(&self) -> u16 {
         u16::from_be_bytes([self.message[0], self.message[1]])
     }
 
-    /// The question as `name TYPE`, in lower case; empty if there is none.
+    /// Returns the question as `name TYPE`, in lower case. It is empty if the query has no
+    /// question.
     pub fn question(&self) -> String {
         Message::from_vec(&self.message).map_or_else(|_| String::new(), |query| question(&query))
     }
 
-    /// Whether the query has OPT.
+    /// Returns whether the query has OPT.
     pub fn has_edns(&self) -> bool {
         Message::from_vec(&self.message).is_ok_and(|query| query.edns.is_some())
     }
@@ -48,34 +50,35 @@ impl Seen {
 /// The share of datagrams that are lost, 0 to 1.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Loss {
-    /// Of queries.
+    /// The share of queries.
     pub queries: f64,
-    /// Of replies.
+    /// The share of replies.
     pub replies: f64,
 }
 
-/// All that decides about replies, and all that was seen.
+/// The rules for replies, and all queries so far.
 #[derive(Clone, Debug)]
 pub struct Script {
-    /// By question, `name TYPE` in lower case.
+    /// Answers by question, `name TYPE` in lower case.
     pub table: HashMap<String, Answer>,
-    /// What names have that the table has not: the record without its owner.
+    /// The record, without its owner, of names that are not in the table.
     pub otherwise: Option<String>,
-    /// Zones, in lower case, whose names do not exist if the table has not got them.
+    /// Zones, in lower case, whose names do not exist if they are not in the table.
     pub denied: Vec<String>,
-    /// By question: replies in the order of the tries, and how many are used up. The last repeats.
+    /// Replies by question, in the order of the tries, and how many were sent. The last one
+    /// repeats.
     pub tries: HashMap<String, (Vec<Reply>, usize)>,
-    /// To every other query over UDP.
+    /// The reply to every other query over UDP.
     pub udp: Reply,
-    /// To every other query over TCP.
+    /// The reply to every other query over TCP.
     pub tcp: Reply,
-    /// How long every reply waits.
+    /// The delay of every reply.
     pub delay: Duration,
-    /// At most so much more, at random.
+    /// The longest additional delay, which is random.
     pub jitter: Duration,
-    /// Over UDP.
+    /// The loss over UDP.
     pub loss: Loss,
-    /// Decides what is lost and how much later a reply is.
+    /// Decides which datagrams are lost, and the additional delay of a reply.
     pub random: Random,
     /// Every query, in order.
     pub seen: Vec<Seen>,
@@ -103,7 +106,7 @@ impl Default for Script {
 }
 
 impl Script {
-    /// Notes the query and yields what is sent to it.
+    /// Records the query and returns the messages to send.
     pub fn react(&mut self, mut seen: Seen) -> Vec<Sending> {
         let Ok(query) = Message::from_vec(&seen.message) else {
             self.seen.push(seen);
@@ -150,7 +153,7 @@ impl Script {
         if tcp { self.tcp.clone() } else { self.udp.clone() }
     }
 
-    /// Delays the replies, and loses some.
+    /// Delays the replies, and drops those that are lost.
     fn hinder(&mut self, sendings: &mut Vec<Sending>, tcp: bool) {
         for sending in &mut *sendings {
             sending.after += self.delay + self.jitter.mul_f64(self.random.fraction());
@@ -161,7 +164,7 @@ impl Script {
     }
 }
 
-/// `name TYPE` in lower case; empty if `query` has no question.
+/// Returns `name TYPE` in lower case. It is empty if `query` has no question.
 fn question(query: &Message) -> String {
     query.queries.first().map_or_else(String::new, |query| {
         format!("{} {}", query.name(), query.query_type()).to_lowercase()

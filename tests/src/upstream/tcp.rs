@@ -20,16 +20,16 @@ use super::{Seen, State, lock};
 /// How an upstream treats connections.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Manner {
-    /// What becomes of a reply.
+    /// How replies are sent.
     pub way: Way,
-    /// Takes the next query when the last one is answered; otherwise each is answered when it is
-    /// ready (RFC 7766 section 7).
+    /// Whether the next query is read only after the last one is answered. Otherwise each is
+    /// answered once its reply is ready (RFC 7766 section 7).
     pub serial: bool,
-    /// Closes after so many replies.
+    /// The number of replies after which the connection is closed.
     pub exchanges_max: Option<usize>,
 }
 
-/// What becomes of a reply over TCP.
+/// How a reply is sent over TCP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Way {
     /// It is sent.
@@ -37,17 +37,17 @@ pub enum Way {
     Whole,
     /// The connection is closed once it is accepted.
     Closes,
-    /// The connection is reset when a query has come.
+    /// The connection is reset when a query has arrived.
     Resets,
     /// Half of it is sent, then the connection is closed.
     Halves,
-    /// Half of it is sent, then nothing more.
+    /// Half of it is sent, and the connection stays open.
     Stalls,
-    /// It is sent in pieces of 64 bytes with this pause between.
+    /// It is sent in pieces of 64 bytes, with this pause after each.
     Trickles(Duration),
 }
 
-/// Accepts connections, without end.
+/// Accepts connections until the task is aborted.
 pub async fn serve(listener: TcpListener, state: Arc<State>) {
     let mut connections = JoinSet::new();
     loop {
@@ -64,7 +64,7 @@ pub async fn serve(listener: TcpListener, state: Arc<State>) {
         }
         let connection = Connection { number, peer, manner, state: Arc::clone(&state) };
         connections.spawn(async move {
-            // The client closes when it has what it wants.
+            // The client may close the connection at any time.
             connection.converse(stream).await.unwrap_or_default();
         });
     }
@@ -82,12 +82,12 @@ impl Connection {
     async fn converse(self, stream: TcpStream) -> io::Result<()> {
         if self.manner.way == Way::Resets {
             stream.readable().await?;
-            return stream.set_zero_linger(); // and it is dropped
+            return stream.set_zero_linger(); // the reset is sent when it is dropped
         }
         self.exchange(stream).await
     }
 
-    /// Reads queries and answers them until either side has had enough.
+    /// Reads queries and answers them until either side closes the connection.
     async fn exchange<S>(self, stream: S) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
@@ -136,7 +136,7 @@ impl Connection {
     }
 }
 
-/// Writes a reply, or what `way` leaves of it. An error ends the connection.
+/// Writes a reply, or the part of it that `way` allows. An error ends the connection.
 async fn write(
     writer: &mut (impl AsyncWrite + Unpin),
     sending: &Sending,

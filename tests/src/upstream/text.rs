@@ -1,13 +1,13 @@
-//! Records as text: `name TTL TYPE data`, as a zone file has them.
+//! Records as text: `name TTL TYPE data`, as in a zone file.
 //!
-//! Core. Used by tests and tools only, so a wrong text is a panic that names it.
+//! Core. Only tests and tools use it, so it panics if a text is wrong.
 
 use std::net::IpAddr;
 
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, NULL, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-/// The record in `text`. Panics if the text is not a record of a type that is known here.
+/// Parses the record in `text`. Panics if it is not a record of a supported type.
 pub fn record(text: &str) -> Record {
     let words: Vec<&str> = text.split_whitespace().collect();
     let [owner, ttl, rtype, data @ ..] = &words[..] else {
@@ -33,18 +33,18 @@ pub fn record(text: &str) -> Record {
     Record::from_rdata(name(owner), ttl.parse().expect("a TTL"), data)
 }
 
-/// A SOA of `example.` that allows a denial to be kept for `ttl` seconds.
+/// Returns a SOA of `example.`, by which a denial can be cached for `ttl` seconds.
 pub fn soa(ttl: u32) -> Record {
     let soa = SOA::new(name("ns.example."), name("mail.example."), 1, 60, 60, 60, ttl);
     Record::from_rdata(name("example."), ttl, RData::SOA(soa))
 }
 
-/// The name in `text`. Panics if it is not one.
+/// Parses the name in `text`. Panics if it is not a valid name.
 pub fn name(text: &str) -> Name {
     Name::from_ascii(text).unwrap_or_else(|error| panic!("{text:?} is not a name: {error}"))
 }
 
-/// `text`, a name, in wire form without compression.
+/// Returns `text`, a name, in wire form without compression.
 fn wire(text: &str) -> Vec<u8> {
     let labels = text.split('.').filter(|label| !label.is_empty());
     let label = |label: &str| [&[label.len() as u8][..], label.as_bytes()].concat();

@@ -14,14 +14,14 @@ use tokio::time::sleep;
 use super::reply::Sending;
 use super::{Seen, State, lock};
 
-/// Answers what comes to `socket`, without end.
+/// Answers all queries on `socket` until the task is aborted.
 pub async fn serve(socket: Arc<UdpSocket>, state: Arc<State>) {
     let elsewhere = UdpSocket::bind(SocketAddr::new(local(&socket).ip(), 0)).await;
     let elsewhere = Arc::new(elsewhere.expect("a port is free"));
     let mut later = JoinSet::new();
     let mut buffer = vec![0; 4_096];
     loop {
-        // An error means that an earlier reply found its client gone.
+        // An error means that the client of an earlier reply has closed its socket.
         let Ok((length, peer)) = socket.recv_from(&mut buffer).await else { continue };
         let seen = Seen {
             message: buffer[..length].to_vec(),
@@ -53,7 +53,7 @@ pub async fn serve(socket: Arc<UdpSocket>, state: Arc<State>) {
     }
 }
 
-/// What a reply that is held back waits for.
+/// Returns a channel to wait for if the reply is held back.
 pub fn wait_for(state: &State, sending: &Sending) -> Option<oneshot::Receiver<()>> {
     sending.held.then(|| {
         let (release, released) = oneshot::channel();
@@ -63,7 +63,7 @@ pub fn wait_for(state: &State, sending: &Sending) -> Option<oneshot::Receiver<()
 }
 
 async fn send(socket: &UdpSocket, bytes: &[u8], peer: SocketAddr) {
-    // A client that has gone gets nothing.
+    // The client may have closed its socket.
     socket.send_to(bytes, peer).await.unwrap_or_default();
 }
 

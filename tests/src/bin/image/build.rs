@@ -1,6 +1,6 @@
 //! Builds static binaries with cargo, and asks cargo, rustc and git about the source.
 //!
-//! Edge: starts programs. Knows nothing of images.
+//! Edge: starts programs. It must not depend on images.
 
 use std::env;
 use std::ffi::OsString;
@@ -13,22 +13,22 @@ use serde_json::Value;
 use crate::content::PROGRAMS;
 use crate::elf::Arch;
 
-/// Why there are no binaries.
+/// Why the binaries cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A program cannot be started.
     #[error("cannot start {}", program.display())]
     Start { program: PathBuf, source: io::Error },
-    /// A program has said why on standard error.
+    /// A program failed. It wrote the reason to standard error.
     #[error("{} failed ({status})", program.display())]
     Failed { program: PathBuf, status: ExitStatus },
-    /// A program wrote something else than expected.
+    /// The output of a program is not valid JSON.
     #[error("cannot read what `cargo metadata` wrote")]
     Metadata(#[source] serde_json::Error),
     /// `cargo metadata` or `rustc -vV` lacks a line.
     #[error("{0} is missing in the output of the toolchain")]
     Missing(&'static str),
-    /// An architecture that was asked for cannot be built here.
+    /// This machine cannot build for a requested architecture.
     #[error("cannot build for {arch}: {obstacle}")]
     Obstacle { arch: Arch, obstacle: String },
     /// A file of the source cannot be read.
@@ -43,14 +43,14 @@ pub struct Toolchain {
     pub target: PathBuf,
     /// The version of rustc.
     pub rust: String,
-    /// Where rustc has its libraries.
+    /// The directory with the libraries of rustc.
     sysroot: PathBuf,
     /// The commit of the source, with `-dirty` if files differ from it; `None` without git.
     pub revision: Option<String>,
 }
 
 impl Toolchain {
-    /// Asks the toolchain that started this program, or else the one on the PATH.
+    /// Finds the toolchain that started this program, or else the one on the PATH.
     pub fn find() -> Result<Self, Error> {
         let cargo = PathBuf::from(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         let rustc = PathBuf::from(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
@@ -71,7 +71,7 @@ impl Toolchain {
         })
     }
 
-    /// Why this machine cannot build for `arch`; `None` if it can.
+    /// Returns why this machine cannot build for `arch`, or `None` if it can.
     pub fn obstacle(&self, arch: Arch) -> Option<String> {
         let target = arch.target();
         if !self.sysroot.join("lib/rustlib").join(target).join("lib").is_dir() {
@@ -84,8 +84,8 @@ impl Toolchain {
         (!is_there).then(|| format!("there is no linker {linker} on the PATH"))
     }
 
-    /// Builds the programs for `arch`, cargo's progress on standard error; returns the directory
-    /// that they are in.
+    /// Builds the programs for `arch` and returns their directory. Cargo writes its progress to
+    /// standard error.
     pub fn build(&self, arch: Arch, profile: &str) -> Result<PathBuf, Error> {
         let target = arch.target();
         let mut command = cargo_command(&self.cargo);
@@ -108,24 +108,25 @@ impl Toolchain {
         Ok(self.target.join(target).join(folder))
     }
 
-    /// What cargo knows about the packages, as they are resolved for `arch`.
+    /// Returns the metadata of the packages, as cargo resolves them for `arch`.
     pub fn metadata(&self, arch: Arch) -> Result<Value, Error> {
         metadata(&self.cargo, &["--filter-platform", arch.target()])
     }
 
-    /// The text of Cargo.lock.
+    /// Returns the text of Cargo.lock.
     pub fn lock(&self) -> Result<String, Error> {
         let path = root().join("Cargo.lock");
         std::fs::read_to_string(&path).map_err(|source| Error::Read { path, source })
     }
 
-    /// The licence of the source.
+    /// Returns the licence of the source.
     pub fn licence(&self) -> Result<Vec<u8>, Error> {
         let path = root().join("LICENSE");
         std::fs::read(&path).map_err(|source| Error::Read { path, source })
     }
 
-    /// The version of the C library of this machine; `None` if binaries for `arch` get another one.
+    /// Returns the version of this machine's C library, or `None` if binaries for `arch` get
+    /// another one.
     pub fn glibc(&self, arch: Arch) -> Option<String> {
         if linker(arch).is_some() {
             return None;
@@ -135,7 +136,8 @@ impl Toolchain {
     }
 }
 
-/// The linker for `arch`, which compiles C as well; `None` if that is the one of this machine.
+/// Returns the linker for `arch`, which can compile C too, or `None` for the linker of this
+/// machine.
 fn linker(arch: Arch) -> Option<String> {
     let machine = match arch {
         Arch::Amd64 => "x86_64",
@@ -144,7 +146,8 @@ fn linker(arch: Arch) -> Option<String> {
     (machine != env::consts::ARCH).then(|| format!("{machine}-linux-gnu-gcc"))
 }
 
-/// Static linking, and the same paths in messages wherever the source and cargo's home are.
+/// Returns the flags for static linking, and for paths in messages that do not depend on where the
+/// source and cargo's home are.
 fn flags() -> OsString {
     let mut flags = OsString::from("-C\x1ftarget-feature=+crt-static");
     let home = env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
@@ -164,8 +167,8 @@ fn metadata(cargo: &Path, flags: &[&str]) -> Result<Value, Error> {
     serde_json::from_str(&output(&mut command)?).map_err(Error::Metadata)
 }
 
-/// `cargo` in the workspace, without the variables in which `cargo run` describes this program:
-/// build scripts would take them for a change.
+/// Returns the command `cargo` in the workspace, without the variables in which `cargo run`
+/// describes this program: build scripts would treat them as a change.
 fn cargo_command(cargo: &Path) -> Command {
     let mut command = Command::new(cargo);
     command.current_dir(root()).stdin(Stdio::null());
@@ -178,7 +181,7 @@ fn cargo_command(cargo: &Path) -> Command {
     command
 }
 
-/// What `command` writes to standard output. Fails if it does not succeed.
+/// Returns what `command` writes to standard output. Fails if the command fails.
 fn output(command: &mut Command) -> Result<String, Error> {
     let program = || PathBuf::from(command.get_program());
     let program = program();
@@ -190,7 +193,7 @@ fn output(command: &mut Command) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The folder of the workspace.
+/// Returns the folder of the workspace.
 fn root() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     root.expect("the package lies in the workspace").to_owned()

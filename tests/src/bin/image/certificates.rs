@@ -5,10 +5,10 @@
 
 use pem::{EncodeConfig, LineEnding, Pem};
 
-/// Where OpenSSL and rustls look in an image of Debian, and therefore in ours.
+/// The path that OpenSSL and rustls read in an image of Debian, and therefore in these images.
 pub const PATH: &str = "etc/ssl/certs/ca-certificates.crt";
 
-/// All certificates as PEM, in a fixed order.
+/// Returns all certificates as PEM, in a fixed order.
 pub fn bundle() -> String {
     let mut certificates: Vec<&[u8]> =
         webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|certificate| &**certificate).collect();

@@ -1,5 +1,5 @@
-//! What is in each image: a layer with certificates, and one for each program with its bill of
-//! materials. Images share layers.
+//! The content of each image: a layer with certificates, and one layer for each program with its
+//! bill of materials. Images share layers.
 //!
 //! Core.
 
@@ -23,7 +23,7 @@ pub struct Part {
     pub name: &'static str,
     /// The static binary.
     pub binary: Vec<u8>,
-    /// What it was built from, as CycloneDX.
+    /// Its bill of materials, as CycloneDX.
     pub sbom: String,
 }
 
@@ -33,16 +33,16 @@ pub struct Image<'i> {
     pub name: &'static str,
     /// Its tag.
     pub tag: &'i str,
-    /// What runs it.
+    /// The architecture that it runs on.
     pub arch: Arch,
-    /// When it was made, as far as others can see.
+    /// The creation time that is written into the image.
     pub created: Timestamp,
-    /// What it says about itself.
+    /// Its labels.
     pub labels: Labels<'i>,
 }
 
 impl Image<'_> {
-    /// Name and tag.
+    /// Returns the name and tag.
     pub fn reference(&self) -> String {
         format!("{}:{}", self.name, self.tag)
     }
@@ -56,7 +56,8 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// The layers of `parts`, which are in the order of [`PROGRAMS`], of the time `created`.
+    /// Makes the layers of `parts`, which must be in the order of [`PROGRAMS`], with the time
+    /// `created`.
     pub fn new(parts: &[Part], licence: &[u8], created: Timestamp) -> Self {
         let bundle = certificates::bundle();
         let trusted =
@@ -77,8 +78,8 @@ impl Programs {
         }
     }
 
-    /// `image` with its layers. The image of one program runs it; that of all runs what is asked
-    /// for, such as `kubedns`.
+    /// Returns `image` with its layers. The image of one program runs it. The image of all programs
+    /// runs the given command, such as `kubedns`.
     pub fn image<'p>(&'p self, image: &'p Image<'p>) -> Built<'p> {
         let programs = PROGRAMS.iter().zip(&self.layers);
         let inside = programs.filter(|(name, _)| image.name == ALL || image.name == **name);

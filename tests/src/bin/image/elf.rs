@@ -1,10 +1,10 @@
-//! What a binary says about itself: which machine runs it, and whether it needs other files.
+//! Reads from a binary which machine can run it, and whether it needs other files.
 //!
-//! Core. Reads the header and the program headers of ELF with 64 bits (System V ABI, chapter 4).
+//! Core. It parses the header and the program headers of 64-bit ELF (System V ABI, chapter 4).
 
 use std::fmt;
 
-/// A kind of machine that images are made for.
+/// An architecture that images are made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arch {
     /// 64-bit x86.
@@ -14,10 +14,10 @@ pub enum Arch {
 }
 
 impl Arch {
-    /// All of them.
+    /// All architectures.
     pub const ALL: [Self; 2] = [Self::Amd64, Self::Arm64];
 
-    /// The target that rustc builds for.
+    /// Returns the target that rustc builds for.
     pub fn target(self) -> &'static str {
         match self {
             Self::Amd64 => "x86_64-unknown-linux-gnu",
@@ -26,7 +26,7 @@ impl Arch {
     }
 }
 
-/// The name in images: that of Go.
+/// Writes the name that images use, which is the one of Go.
 impl fmt::Display for Arch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -39,10 +39,10 @@ impl fmt::Display for Arch {
 /// Why a file cannot be the only one in an image.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It has no header of a program that Linux runs on 64 bits.
+    /// It does not have the header of a 64-bit Linux program.
     #[error("it is not a little-endian 64-bit ELF file")]
     NotElf,
-    /// No image is made for that kind of machine.
+    /// It is for an architecture that images are not made for.
     #[error("it is for machine {0} of ELF; images are for 62 (amd64) and 183 (arm64)")]
     Machine(u16),
     /// The kernel would look for an interpreter, which an image without other files does not have.
@@ -88,7 +88,7 @@ const PT_INTERP: u64 = 3;
 mod tests {
     use super::*;
 
-    /// A header with one program header of that type behind it.
+    /// Returns a header, followed by one program header of that type.
     fn elf(machine: u16, kind: u32) -> Vec<u8> {
         let mut file = vec![0; 64 + 56];
         file[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
@@ -121,7 +121,7 @@ mod tests {
         }
     }
 
-    /// The test itself is a program of this machine, linked as cargo does it by default.
+    /// The test itself is a program of this machine, and cargo linked it in its default way.
     #[test]
     fn an_ordinary_program_is_not_static() {
         let itself = std::fs::read(std::env::current_exe().unwrap()).unwrap();

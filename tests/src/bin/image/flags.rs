@@ -42,7 +42,7 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// The architectures to build for.
+    /// Returns the architectures to build for.
     pub fn arches(&self) -> Vec<Arch> {
         if self.arch.is_empty() { Arch::ALL.to_vec() } else { self.arch.clone() }
     }
@@ -53,7 +53,7 @@ fn arch(text: &str) -> Result<Arch, String> {
     found.ok_or_else(|| "expected amd64 or arm64".to_owned())
 }
 
-/// What the distribution specification of OCI takes as a tag.
+/// Parses a tag by the rules of the OCI distribution specification.
 fn tag(text: &str) -> Result<String, String> {
     let is_allowed = |char: char| char.is_ascii_alphanumeric() || "_.-".contains(char);
     let is_tag = (1..=128).contains(&text.len()) && text.chars().all(is_allowed);

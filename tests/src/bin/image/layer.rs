@@ -10,7 +10,7 @@ use tar::{EntryType, Header};
 /// Files by path, without a leading slash.
 pub type Files<'f> = BTreeMap<String, File<'f>>;
 
-/// What a layer holds at one path.
+/// The content of a layer at one path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct File<'f> {
     /// The permissions.
@@ -20,7 +20,7 @@ pub struct File<'f> {
 }
 
 impl<'f> File<'f> {
-    /// A file that everyone may read.
+    /// Returns a file that every user can read.
     pub fn plain(bytes: &'f [u8]) -> Self {
         Self { mode: 0o644, bytes }
     }

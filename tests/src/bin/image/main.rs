@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Why there are no images.
+/// Why the images cannot be made.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     /// The programs could not be built.
@@ -51,7 +51,7 @@ enum Error {
     /// The programs of one image are for several kinds of machines.
     #[error("the programs in {} are for different architectures", .0.display())]
     Mixed(PathBuf),
-    /// What cargo reports about the packages has another form than expected.
+    /// The package metadata from cargo does not have the expected form.
     #[error("cannot list what is in the programs")]
     Sbom(#[from] sbom::Error),
     /// A file could not be read or written.
@@ -116,7 +116,8 @@ fn write(toolchain: &Toolchain, folder: &Path, out: &Path, flags: &Flags) -> Res
     Ok(())
 }
 
-/// The programs in `folder`, in the order of [`PROGRAMS`], and what they run on.
+/// Reads the programs in `folder`. Returns their architecture and their content, in the order of
+/// [`PROGRAMS`].
 fn read(folder: &Path) -> Result<(Arch, Vec<Vec<u8>>), Error> {
     let mut programs = Vec::new();
     let mut arches = Vec::new();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::content::Image;
 use crate::layer::{self, File, Files};
 
-/// What an image says about itself: `org.opencontainers.image.*`.
+/// The labels of an image: `org.opencontainers.image.*`.
 pub struct Labels<'l> {
     /// The name.
     pub title: &'l str,
@@ -22,11 +22,11 @@ pub struct Labels<'l> {
 
 /// An image with its layers.
 pub struct Built<'b> {
-    /// What it is.
+    /// Its description.
     pub image: &'b Image<'b>,
-    /// What each layer holds in a word, and its tar archive.
+    /// The name and the tar archive of each layer.
     pub layers: Vec<(&'b str, &'b [u8])>,
-    /// The program that it runs; `None` leaves the choice to the command.
+    /// The program that it runs. If it is `None`, the command must name the program.
     pub entrypoint: Option<String>,
 }
 
@@ -70,7 +70,7 @@ pub fn archive(built: &Built<'_>) -> Vec<u8> {
     layer::tar(&files, image.created)
 }
 
-/// How the image is run, and the digests of its layers.
+/// Returns the configuration: how the image is run, and the digests of its layers.
 fn config(built: &Built<'_>) -> Value {
     let image = built.image;
     let created = image.created.to_string();
@@ -119,19 +119,19 @@ fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
     json!({"mediaType": media_type, "digest": digest(bytes), "size": bytes.len()})
 }
 
-/// The path of a blob with that content.
+/// Returns the path of a blob with that content.
 fn blob(bytes: &[u8]) -> String {
     format!("blobs/{}", digest(bytes).replace(':', "/"))
 }
 
-/// `sha256:` and the SHA-256 of `bytes` in hexadecimal.
+/// Returns `sha256:` and the SHA-256 of `bytes` in hexadecimal.
 pub fn digest(bytes: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     let hex = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
     std::iter::once("sha256:".to_owned()).chain(hex).collect()
 }
 
-/// The user without a name that images without users run as.
+/// The user that images run as. It has no name, because the images contain no list of users.
 const USER: &str = "65532:65532";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";

@@ -1,4 +1,4 @@
-//! The bill of materials of a program: CycloneDX 1.6 as JSON, from what cargo knows.
+//! The bill of materials of a program: CycloneDX 1.6 as JSON, made from cargo's metadata.
 //!
 //! Core. Lists the packages that are linked into a program, not those that only build or test it.
 
@@ -13,12 +13,12 @@ pub enum Error {
     /// `cargo metadata` does not have this field.
     #[error("cargo metadata has no {0}")]
     Missing(&'static str),
-    /// The workspace has no such program.
+    /// The workspace does not have this program.
     #[error("the workspace has no package {0}")]
     NoPackage(String),
 }
 
-/// What the list is made from.
+/// The input of the list.
 pub struct Source<'s> {
     /// The output of `cargo metadata --format-version 1` for one target.
     pub metadata: &'s Value,
@@ -28,12 +28,12 @@ pub struct Source<'s> {
     pub rust: &'s str,
     /// The version of the C library; `None` if it is not known.
     pub glibc: Option<&'s str>,
-    /// When the program was made, as far as others can see.
+    /// The creation time that is written into the list.
     pub created: Timestamp,
 }
 
 impl Source<'_> {
-    /// The bill of materials of the program `name`, the same text for the same source.
+    /// Returns the bill of materials of the program `name`. The same source gives the same text.
     pub fn of(&self, name: &str) -> Result<String, Error> {
         let packages = self.packages()?;
         let root = packages.values().find(|package| {
@@ -69,7 +69,7 @@ impl Source<'_> {
         Ok(format!("{bom:#}\n"))
     }
 
-    /// All packages by their id.
+    /// Returns all packages by their id.
     fn packages(&self) -> Result<HashMap<&str, &Value>, Error> {
         let packages = self.metadata["packages"].as_array().ok_or(Error::Missing("packages"))?;
         let with_id = |package| Some((text(package, "id")?, package));
@@ -77,7 +77,8 @@ impl Source<'_> {
         packages.ok_or(Error::Missing("packages[].id"))
     }
 
-    /// The packages that `root` is linked from, itself included, each with those that it needs.
+    /// Returns the packages that are linked into `root`, including `root`, each with its
+    /// dependencies.
     fn linked(&self, root: &str) -> Result<BTreeMap<&str, Vec<&str>>, Error> {
         let nodes = &self.metadata["resolve"]["nodes"];
         let nodes = nodes.as_array().ok_or(Error::Missing("resolve.nodes"))?;
@@ -108,7 +109,7 @@ fn text<'v>(value: &'v Value, key: &str) -> Option<&'v str> {
     value[key].as_str()
 }
 
-/// The package as others name it.
+/// Returns the package URL.
 fn purl(package: &Value) -> String {
     let part = |key| text(package, key).unwrap_or_default();
     format!("pkg:cargo/{}@{}", part("name"), part("version"))
@@ -134,7 +135,7 @@ fn component(package: &Value, checksums: &HashMap<(&str, &str), &str>) -> Value 
     component
 }
 
-/// A library that is linked in, but no package of cargo.
+/// Returns a library that is linked in but is not a cargo package.
 fn system(name: &str, version: Option<&str>) -> Value {
     let mut component = json!({"type": "library", "bom-ref": name, "name": name});
     if let Some(version) = version {
@@ -143,7 +144,8 @@ fn system(name: &str, version: Option<&str>) -> Value {
     component
 }
 
-/// The checksums in Cargo.lock by name and version. Cargo writes one `key = "value"` on a line.
+/// Returns the checksums in Cargo.lock by name and version. Cargo writes one `key = "value"` on a
+/// line.
 fn checksums(lock: &str) -> HashMap<(&str, &str), &str> {
     let mut checksums = HashMap::new();
     for package in lock.split("[[package]]").skip(1) {

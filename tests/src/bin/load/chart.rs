@@ -1,6 +1,6 @@
-//! The picture below the summary: answers and hit rate over time, and how latencies are spread.
+//! The picture below the summary: answers and hit rate over time, and the spread of latencies.
 //!
-//! Core. Text, so that it is seen where the load test runs.
+//! Core. The picture is text, so that it can be read in the terminal.
 //!
 //! ```text
 //! answers/s   ▇▇█▇▁▇▇▇▇▇  top 152340
@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
 
-/// What happened within about a second.
+/// The results of about one second.
 #[derive(Clone, Copy, Debug)]
 pub struct Stretch {
     /// Answers per second.
@@ -23,7 +23,7 @@ pub struct Stretch {
     pub hit_rate: Option<f64>,
 }
 
-/// The whole picture. Empty if there was no answer.
+/// Returns the whole picture. It is empty if there was no answer.
 pub fn picture(stretches: &[Stretch], latency: &Histogram<u64>) -> String {
     if latency.is_empty() {
         return String::new();
@@ -38,7 +38,8 @@ pub fn picture(stretches: &[Stretch], latency: &Histogram<u64>) -> String {
     text + "\n" + &bars(latency)
 }
 
-/// One column for each value, in eighths of `top`; neighbours share one if there are too many.
+/// Draws one column for each value, in eighths of `top`. Neighbours share a column if there are too
+/// many.
 fn columns(values: &[f64], top: f64) -> String {
     let together = values.len().div_ceil(WIDTH).max(1);
     let column = |values: &[f64]| {
@@ -49,7 +50,7 @@ fn columns(values: &[f64], top: f64) -> String {
     values.chunks(together).map(column).collect()
 }
 
-/// A bar for each class of latencies, each class twice as wide as the one before.
+/// Draws a bar for each class of latencies. Each class is twice as wide as the one before.
 fn bars(latency: &Histogram<u64>) -> String {
     let classes = (0..u64::BITS - 1).map(|power| (1_u64 << power, (1_u64 << (power + 1)) - 1));
     let counts = classes.map(|(from, to)| (from, to, latency.count_between(from, to)));
@@ -66,7 +67,7 @@ fn bars(latency: &Histogram<u64>) -> String {
     text
 }
 
-/// Columns, and the length of the longest bar.
+/// The number of columns, and the length of the longest bar.
 const WIDTH: usize = 40;
 const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 

@@ -1,9 +1,9 @@
 //! `cargo load compare`: dnscache beside the floor and every other DNS cache on the PATH, in one
 //! run.
 //!
-//! Edge. One server at a time, alone on its core; load and upstream on the other; rounds
-//! interleaved, A B C, A B C, so that what else the machine does hits all alike. Read ratios:
-//! absolute figures move from machine to machine.
+//! Edge. One server runs at a time, alone on its core. Load and upstream share the other core.
+//! Rounds are interleaved (A B C, A B C), so that other work of the machine affects all servers
+//! alike. Compare ratios: absolute figures differ from machine to machine.
 //!
 //! ```text
 //! for each work, round, server:  start ─▶ warm ─▶ ask (CPU before and after) ─▶ end
@@ -58,7 +58,7 @@ pub struct Flags {
     pub json: bool,
 }
 
-/// What is asked of the servers.
+/// The questions that the servers are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Work {
     /// 1,000 names that are all in the cache.
@@ -90,7 +90,7 @@ impl Work {
         Self::Tcp,
     ];
 
-    /// As people read it.
+    /// Returns the name that the table shows.
     pub fn name(self) -> &'static str {
         match self {
             Self::Hit => "hit",
@@ -112,7 +112,7 @@ impl Work {
         }
     }
 
-    /// How long the cache is filled before it is measured.
+    /// Returns how long the cache is filled before the measurement.
     fn warming(self) -> Duration {
         Duration::from_millis(match self {
             Self::Zipf | Self::Many => 2_000,
@@ -121,8 +121,8 @@ impl Work {
         })
     }
 
-    /// Where its upstream answers. dnscache takes 127.0.0.1 for a program of its own pod, and every
-    /// other address for one outside.
+    /// Returns the address of its upstream. dnscache treats 127.0.0.1 as a program of its own pod,
+    /// and every other address as one outside.
     fn upstream(self) -> Ipv4Addr {
         match self {
             Self::MissOutside => servers::OUTSIDE,
@@ -130,9 +130,9 @@ impl Work {
         }
     }
 
-    /// Entries that the caches have room for, as far as they count entries.
+    /// Returns the size of the caches in entries. Servers that count bytes ignore it.
     fn cache_entries(self) -> usize {
-        // What is split into shards holds as many names as entries only with room to spare.
+        // A cache that is split into shards can hold all names only if it has room to spare.
         if self == Self::Many { 2 * MANY_NAMES } else { CACHE_ENTRIES }
     }
 
@@ -145,39 +145,39 @@ impl Work {
     }
 }
 
-/// One server at one work, once.
+/// One measurement of one server at one work.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Measured {
     /// User and system seconds of the server for a million answers.
     cpu_seconds_per_million: f64,
-    /// With nothing else to wait for.
+    /// The highest rate, without a fixed rate of questions.
     answers_per_second: f64,
-    /// Questions without an answer, of a hundred.
+    /// Questions without an answer, in percent.
     lost_percent: f64,
-    /// At the fixed rate, where that is measured.
+    /// At the fixed rate; `None` if latency was not measured.
     p50_us: Option<u64>,
-    /// At the fixed rate, where that is measured.
+    /// At the fixed rate; `None` if latency was not measured.
     p99_us: Option<u64>,
     /// Resident memory at the end.
     rss_mib: f64,
 }
 
-/// Why there is no table.
+/// Why the table cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// This tool does not know where it is.
+    /// The path of this tool cannot be read.
     #[error("cannot find out where this program lies: {0}")]
     OwnPath(#[source] io::Error),
-    /// Nothing waits for the build.
+    /// The runtime for the build cannot be created.
     #[error("cannot start a runtime: {0}")]
     Runtime(#[source] io::Error),
-    /// There is no dnscache.
+    /// dnscache cannot be built.
     #[error(transparent)]
     Build(#[from] build::Error),
     /// The upstream does not start.
     #[error("the upstream: {0}")]
     Upstream(#[source] servers::Error),
-    /// A server was asked for that is not here.
+    /// A requested server is not installed.
     #[error("--servers: {0} is not on the PATH")]
     Absent(&'static str),
 }
@@ -185,7 +185,7 @@ pub enum Error {
 /// Measures and prints the table.
 pub fn run(flags: &Flags) -> Result<(), Error> {
     let dnscache = match &flags.dnscache {
-        // Servers start in a directory of their own.
+        // The path must be absolute, because servers start in a directory of their own.
         Some(path) => std::path::absolute(path).map_err(Error::OwnPath)?,
         None => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -238,7 +238,7 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
     Ok(())
 }
 
-/// Measures `server` at `work`; the inner error is the server's own, and the run goes on.
+/// Measures `server` at `work`. The inner error is one of the server, and the run can continue.
 fn measure(
     server: &Server,
     work: Work,
@@ -291,7 +291,7 @@ fn measure(
     Ok(measured)
 }
 
-/// Asks as `plan` says; what came of it.
+/// Runs `plan` and returns the tally.
 fn ask(plan: &Plan<'_>, workload: &Workload) -> Result<Tally, servers::Error> {
     let (sender, stretches) = mpsc::channel();
     generator::run(plan, workload, &AtomicBool::new(false), &sender)
@@ -302,7 +302,8 @@ fn ask(plan: &Plan<'_>, workload: &Workload) -> Result<Tally, servers::Error> {
     Ok(total)
 }
 
-/// The core for load and upstream, on which this thread stays from now on, and the servers' own.
+/// Returns the core for load and upstream, and the core for the servers. Keeps this thread on the
+/// first. Returns `None` if there are not two cores.
 fn cores() -> Option<(usize, usize)> {
     let allowed = sched_getaffinity(None).ok()?;
     let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
@@ -320,6 +321,6 @@ const ZIPF_DRAWS: usize = 400_000;
 const SOCKETS: usize = 4;
 const CONNECTIONS: usize = 8;
 const WINDOW: usize = 100;
-/// Fewer for misses: more than that all servers lose some.
+/// Smaller for misses, because with a larger window all servers lose questions.
 const MISS_WINDOW: usize = 30;
 const LATENCY_SECS: u64 = 2;

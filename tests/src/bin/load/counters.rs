@@ -7,12 +7,12 @@ use std::net::{SocketAddr, UdpSocket};
 use std::ops::Sub;
 use std::time::Duration;
 
-/// What the server counted.
+/// The counters of the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cache {
     /// Answers from the cache.
     pub hits: u64,
-    /// Questions that had to be asked elsewhere.
+    /// Questions that the server had to forward.
     pub misses: u64,
 }
 
@@ -28,14 +28,14 @@ impl Sub for Cache {
 }
 
 impl Cache {
-    /// Hits among all, 0 to 1; nothing where nothing was asked.
+    /// Returns the part of hits, 0 to 1, or `None` if there were no questions.
     pub fn hit_rate(self) -> Option<f64> {
         let all = self.hits + self.misses;
         (all > 0).then(|| self.hits as f64 / all as f64)
     }
 }
 
-/// The server's counters and its upstream tell different stories.
+/// The server's counters differ from those of its upstream.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error(
     "the server counts a hit rate of {server:.3} %, its upstream saw one of {upstream:.3} %: more \
@@ -46,8 +46,8 @@ pub struct Disagreement {
     upstream: f64,
 }
 
-/// The hit rate by what the upstream has `seen` of `asked` questions, 0 to 1: independent of what
-/// the server says. Fails where that is something else.
+/// Returns the hit rate, 0 to 1, computed from how many of the `asked` questions the upstream has
+/// `seen`. It does not depend on the server's counters. Fails if the counters differ from it.
 pub fn agree(cache: Cache, asked: u64, seen: u64) -> Result<f64, Disagreement> {
     let upstream = 1.0 - seen as f64 / asked.max(1) as f64;
     let server = cache.hit_rate().unwrap_or(0.0);
@@ -57,7 +57,7 @@ pub fn agree(cache: Cache, asked: u64, seen: u64) -> Result<f64, Disagreement> {
     Err(Disagreement { server: 100.0 * server, upstream: 100.0 * upstream })
 }
 
-/// Asks `server`; nothing where it does not count, or does not tell.
+/// Reads the counters of `server`. Returns `None` if it does not count, or does not answer.
 pub fn read(server: SocketAddr) -> Option<Cache> {
     Some(Cache { hits: ask(server, "hits.bind")?, misses: ask(server, "misses.bind")? })
 }
@@ -75,8 +75,8 @@ fn ask(server: SocketAddr, name: &str) -> Option<u64> {
     number(&reply[..len], question.len())
 }
 
-/// The number in the only TXT string of the first answer, which is the message's last record but
-/// for OPT.
+/// Returns the number in the only TXT string of the first answer. It must be the message's last
+/// record, except for OPT.
 fn number(reply: &[u8], question_end: usize) -> Option<u64> {
     let answer = reply.get(question_end..)?;
     let owner = if answer.first()? & 0xc0 == 0xc0 { 2 } else { shared::wire::name_end(answer, 0)? };
@@ -85,7 +85,7 @@ fn number(reply: &[u8], question_end: usize) -> Option<u64> {
     std::str::from_utf8(text.get(..usize::from(len))?).ok()?.parse().ok()
 }
 
-/// How far apart two hit rates may be, in percentage points.
+/// The highest allowed difference of two hit rates, in percentage points.
 const POINTS_MAX: f64 = 0.1;
 const TXT: u16 = 16;
 const CHAOS: u8 = 3;

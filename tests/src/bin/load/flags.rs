@@ -117,9 +117,9 @@ pub struct Run {
     pub json: bool,
 }
 
-/// Reads the command line; a wrong flag is one line and ends the process with exit code 2.
+/// Parses the command line. If a flag is wrong, prints one line and ends the process with code 2.
 ///
-/// `cargo load --flag` and `cargo load -- --flag` are the same: cargo hands over its second `--`.
+/// `cargo load --flag` and `cargo load -- --flag` are the same: cargo passes its second `--` on.
 pub fn parse() -> Flags {
     let mut arguments: Vec<_> = std::env::args_os().collect();
     if arguments.get(1).is_some_and(|first| first == "--") {
@@ -138,7 +138,7 @@ pub fn parse() -> Flags {
     }
 }
 
-/// Parses the flags, and refuses those that would be ignored.
+/// Parses the flags. Fails if one of them would be ignored.
 fn read(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Flags, Stop> {
     let flags: Flags = parse_from(arguments)?;
     if flags.run.file.is_some() && flags.run.workload != Kind::File {
@@ -148,7 +148,7 @@ fn read(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Res
     Ok(flags)
 }
 
-/// An exponent of Zipf's law.
+/// Parses an exponent of Zipf's law.
 pub fn alpha(text: &str) -> Result<f64, &'static str> {
     match text.parse() {
         Ok(alpha) if (0.0..=3.0).contains(&alpha) => Ok(alpha),
@@ -163,7 +163,7 @@ fn name(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// What the demo's pods look up.
+/// The names that the demo's pods look up.
 const DEMO_NAMES: [&str; 4] = ["kubernetes.default", "web.shop", "catalog.shop", "www.example.com"];
 
 #[cfg(test)]

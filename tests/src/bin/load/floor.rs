@@ -1,8 +1,8 @@
 //! The floor: what a UDP server costs when it does no DNS at all.
 //!
-//! Edge. Every datagram that holds a question gets the same reply, the question echoed and one
-//! record, by the same batched system calls as our servers. What a server costs above this is its
-//! own. Knows no zone and no cache.
+//! Edge. Every datagram that holds a question gets the same reply: the echoed question and one
+//! record. It uses the same batched system calls as kubedns and dnscache. What a server costs above
+//! this is its own cost. It must not have a zone or a cache.
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, UdpSocket};
@@ -22,10 +22,10 @@ pub struct Flags {
     pub nxdomain: bool,
 }
 
-/// Answers until the process is ended, on the thread it is called on. The first line of standard
-/// output is the address, once questions are taken.
+/// Answers until the process is ended, on the calling thread. Prints the address as the first line
+/// of standard output, once it can answer.
 ///
-/// Fails when the address is taken, or the socket breaks.
+/// Fails if the address is in use, or if the socket fails.
 pub fn run(flags: &Flags) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(flags.listen), Type::DGRAM, None)?;
     socket.set_recv_buffer_size(BUFFER_BYTES)?;
@@ -37,16 +37,16 @@ pub fn run(flags: &Flags) -> io::Result<()> {
     serve(&socket, if flags.nxdomain { &DENIAL } else { &ADDRESS }, drop)
 }
 
-/// What follows the ID and the question.
+/// The parts of a reply other than the ID and the question.
 #[derive(Debug)]
 pub struct Canned {
     rest_of_header: [u8; 10],
     record: &'static [u8],
 }
 
-/// Answers what comes to `socket`; `count` is told how many datagrams each time.
+/// Answers all queries on `socket`. Calls `count` with the number of datagrams of each batch.
 ///
-/// Fails when the socket breaks.
+/// Fails if the socket fails.
 pub fn serve(socket: &UdpSocket, canned: &Canned, count: impl Fn(u64)) -> io::Result<()> {
     let (mut inbox, mut replies) = (Inbox::new(true, false), Batch::new());
     loop {
@@ -61,17 +61,18 @@ pub fn serve(socket: &UdpSocket, canned: &Canned, count: impl Fn(u64)) -> io::Re
                 replies.commit(len, datagram.ends.as_ref());
             }
         }
-        // What the kernel does not take is a lost datagram: the one who asked counts it.
+        // If the kernel does not accept a datagram, it is lost, and the client counts it.
         replies.send(socket);
     }
 }
 
-/// Refused: an earlier reply found its client gone.
+/// Returns whether `error` can be ignored. Refused means that the client of an earlier reply has
+/// closed its socket.
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused)
 }
 
-/// Writes the reply to `query`; nothing where there is no question in it.
+/// Writes the reply to `query` and returns its length. Returns `None` if `query` has no question.
 fn answer(query: &[u8], canned: &Canned, reply: &mut [u8]) -> Option<usize> {
     let end = name_end(query, HEADER_LEN)? + 4;
     let question = query.get(..end)?;
@@ -95,7 +96,7 @@ const DENIAL: Canned = Canned {
     record: b"\0\0\x06\0\x01\0\0\x01\x2c\0\x16\
         \0\0\0\0\0\x01\0\0\x0e\x10\0\0\x03\x84\0\x09\x3a\x80\0\0\x01\x2c",
 };
-/// As large as the servers' own: what waits is not lost.
+/// As large as the buffer of the servers, so that waiting datagrams are not lost.
 const BUFFER_BYTES: usize = 4 << 20;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Asks as fast as the answers come, or at a fixed rate, and measures each answer.
+//! Asks as fast as answers arrive, or at a fixed rate, and measures each answer.
 //!
 //! Edge. UDP: several connected sockets, each with a window of outstanding questions, batched
 //! system calls, one thread. TCP: one connection and one thread each, pipelined. A fixed rate
-//! measures from the moment a question was due, so a server that stalls cannot hide it by slowing
-//! the generator down (coordinated omission).
+//! measures from the moment at which a question was due, so that a server that stalls cannot hide
+//! it by slowing the generator down (coordinated omission).
 //!
 //! ```text
 //! udp, stream   questions out, answers in            Outstanding   which questions wait for one
@@ -31,26 +31,26 @@ use shared::wire::{HEADER_LEN, name_end};
 use crate::verify::Firsts;
 use crate::workload::Workload;
 
-/// How to ask.
+/// How a generator asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan<'a> {
-    /// Whom.
+    /// The server to ask.
     pub server: SocketAddr,
-    /// Over TCP instead of UDP.
+    /// Whether to ask over TCP instead of UDP.
     pub tcp: bool,
-    /// How long.
+    /// How long to ask.
     pub duration: Duration,
-    /// Sockets or connections.
+    /// The number of sockets or connections.
     pub sockets: usize,
     /// Outstanding questions per socket.
     pub window: usize,
-    /// Questions per second in all; nothing means as fast as the answers come.
+    /// Questions per second on all sockets. If it is `None`, asks as fast as answers arrive.
     pub rate: Option<f64>,
-    /// What answers are held against.
+    /// The answers that later ones must equal.
     pub verify: Option<&'a Firsts>,
 }
 
-/// What came of it, for a stretch of time or for all of it.
+/// The results of a stretch of time, or of the whole run.
 #[derive(Clone, Debug)]
 pub struct Tally {
     /// Questions sent.
@@ -61,7 +61,7 @@ pub struct Tally {
     pub lost: u64,
     /// Messages that matched no outstanding question.
     pub strange: u64,
-    /// Answers that say something else than the first to their question, with `--verify`.
+    /// Answers that differ from the first to their question, with `--verify`.
     pub different: u64,
     /// Answers by response code.
     pub rcodes: [u64; 16],
@@ -72,7 +72,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Nothing yet.
+    /// Creates an empty tally.
     pub fn new() -> Self {
         let latency = Histogram::new_with_bounds(1, 10_000_000, 3).expect("valid bounds");
         Self {
@@ -118,15 +118,15 @@ impl Tally {
     }
 }
 
-/// Whether a response code means that the server did not answer the question: every code but
-/// NOERROR and NXDOMAIN.
+/// Returns whether a response code means that the server did not answer the question: every code
+/// except NOERROR and NXDOMAIN.
 pub fn is_failure(rcode: usize) -> bool {
     !matches!(rcode, 0 | 3)
 }
 
-/// Runs `plan` until its time is over or `stop` is set; sends a tally of each stretch of a second.
+/// Runs `plan` until its time is over or `stop` is set. Sends a tally for each second.
 ///
-/// Fails when a socket cannot be opened or connected.
+/// Fails if a socket cannot be opened or connected.
 pub fn run(
     plan: &Plan<'_>,
     workload: &Workload,
@@ -149,9 +149,9 @@ pub fn run(
     })
 }
 
-/// Outstanding questions of one socket: when each was due, and its number in the workload. IDs come
-/// round in their low bits, which are the place of the slot: few slots stay in the processor's
-/// cache. A slot that is still taken when its turn comes is passed over.
+/// The outstanding questions of one socket: when each was due, and its number in the workload. The
+/// low bits of an ID are the index of its slot. Few slots are used in turn, so that they stay in
+/// the processor's cache. A slot that is still in use when its turn comes is skipped.
 struct Outstanding {
     slots: Vec<Option<(Instant, u64, u16)>>,
     count: usize,
@@ -160,13 +160,14 @@ struct Outstanding {
 }
 
 impl Outstanding {
-    /// Room for `window` questions.
+    /// Creates room for `window` questions.
     fn new(window: usize, now: Instant) -> Self {
         let slots = (2 * window).next_power_of_two().min(1 << 16);
         Self { slots: vec![None; slots], count: 0, next: 0, heard: now }
     }
 
-    /// The ID of a new question. There is a free slot: there are more than any window has.
+    /// Returns the ID of a new question. A slot is always free, because there are more slots than
+    /// any window has.
     fn ask(&mut self, due: Instant, number: u64) -> u16 {
         loop {
             self.next = self.next.wrapping_add(1);
@@ -186,7 +187,8 @@ impl Outstanding {
         Some((due, number))
     }
 
-    /// Gives up everything when nothing was heard for [`LOST_AFTER`]; yields how many that were.
+    /// Gives up all questions if no reply arrived for [`LOST_AFTER`]. Returns how many were given
+    /// up.
     fn give_up(&mut self, now: Instant) -> u64 {
         if self.count == 0 || now.duration_since(self.heard) < LOST_AFTER {
             return 0;
@@ -197,7 +199,7 @@ impl Outstanding {
     }
 }
 
-/// Which questions are due, at a fixed rate.
+/// Computes which questions are due at a fixed rate.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
     start: Instant,
@@ -206,30 +208,30 @@ struct Pace {
 }
 
 impl Pace {
-    /// The pace of `plan` from `start` on, where it has one. The thread that keeps it wakes on
-    /// time, as far as the system lets it.
+    /// Returns the pace of `plan` from `start` on, or `None` if it has no fixed rate. Sets the
+    /// timer of this thread to wake as precisely as the system can.
     fn new(plan: &Plan<'_>, start: Instant) -> Option<Self> {
         let rate = plan.rate?;
-        // Where it cannot be had, a question goes out some 50 us late, and its answer counts so.
+        // If this fails, a question is sent some 50 us late, and its latency includes that.
         set_current_timer_slack(NonZeroU64::new(1)).unwrap_or_default();
         Some(Self { start, rate })
     }
 
-    /// When question `number`, from zero, is due.
+    /// Returns when question `number`, from zero, is due.
     fn due(&self, number: u64) -> Instant {
         self.start + Duration::from_secs_f64(number as f64 / self.rate)
     }
 
-    /// How many are due at `now` when `asked` have been asked.
+    /// Returns how many questions are due at `now` if `asked` have been sent.
     fn room(&self, asked: u64, now: Instant) -> usize {
         let due = self.rate * now.saturating_duration_since(self.start).as_secs_f64();
         (due as u64).saturating_sub(asked) as usize
     }
 
-    /// Waits until one of `sockets` has something to read or the question after `asked` others is
-    /// due; says whether there is something to read.
+    /// Waits until one of `sockets` can be read, or the question after `asked` others is due.
+    /// Returns whether a socket can be read.
     fn wait(&self, asked: u64, sockets: &[BorrowedFd<'_>]) -> io::Result<bool> {
-        // A moment later than due: rounded down it would not be due yet.
+        // Waits a moment longer, because a time that is rounded down would be too early.
         let due = self.due(asked + 1).saturating_duration_since(Instant::now()) + WAKE_AFTER;
         let timeout = Timespec { tv_sec: 0, tv_nsec: due.min(LOST_AFTER).subsec_nanos().into() };
         let mut sockets: Vec<PollFd<'_>> =
@@ -242,10 +244,10 @@ impl Pace {
     }
 }
 
-/// What answers are held against: the questions, and the first answers to them.
+/// The questions, and the first answers to them, which later answers must equal.
 type Expected<'a> = (&'a Workload, Option<&'a Firsts>);
 
-/// Counts a reply that has just been heard: an answer, if its question is outstanding.
+/// Counts a reply that has just arrived. It is an answer if its question is outstanding.
 fn settle(
     reply: &[u8],
     (workload, firsts): Expected<'_>,
@@ -265,17 +267,17 @@ fn settle(
     }
 }
 
-/// Hands a stretch over; nobody listening means that the summary is already being written.
+/// Sends the tally of a stretch. If the receiver is gone, the summary is already being written.
 fn report(progress: &Sender<Tally>, tally: &mut Tally) {
     let stretch = std::mem::replace(tally, Tally::new());
     if progress.send(stretch).is_err() {
-        // The receiver ends only with the program.
+        // The receiver is dropped only when the program ends.
     }
 }
 
-/// A question without an answer for this long, on a socket that hears nothing else, is lost.
+/// A question is lost if its socket receives no reply at all for this long.
 pub const LOST_AFTER: Duration = Duration::from_millis(500);
-/// Short against every latency worth measuring.
+/// Short compared with every latency worth measuring.
 const WAKE_AFTER: Duration = Duration::from_micros(1);
 
 #[cfg(test)]

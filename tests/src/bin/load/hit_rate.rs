@@ -1,8 +1,9 @@
-//! `cargo load hit-rate`: how often dnscache's cache answers, against its size and through a flood
-//! of names nobody asks again; beside it a plain LRU and the best possible on the same questions.
+//! `cargo load hit-rate`: the hit rate of dnscache's cache by its size, and during a flood of names
+//! that are asked only once, next to a plain LRU and the best possible policy on the same
+//! questions.
 //!
-//! Core, but for `run`. No socket: the cache is the program's own, called as its handler does.
-//! Nothing expires meanwhile: what is measured is what gives way for what.
+//! Core, except for `run`. It opens no socket: it calls the cache as dnscache's handler does.
+//! Entries do not expire meanwhile, so that the hit rate depends only on what is evicted.
 //!
 //! ```text
 //! seed ─▶ trace ─┬─▶ dnscache's cache ─┐
@@ -51,7 +52,7 @@ pub struct Flags {
     pub pictures: PathBuf,
 }
 
-/// Prints the tables and writes the pictures; fails where those cannot be written.
+/// Prints the tables and writes the pictures. Fails if they cannot be written.
 pub fn run(flags: &Flags) -> io::Result<()> {
     std::fs::create_dir_all(&flags.pictures)?;
     let panels = [("hit-rate-by-size", by_size(flags)), ("hit-rate-by-time", by_time(flags))];
@@ -65,10 +66,10 @@ pub fn run(flags: &Flags) -> io::Result<()> {
     Ok(())
 }
 
-/// Which questions of a trace were hits, by policy; each takes the trace and a size in entries.
+/// A policy. Takes the trace and a size in entries, and returns which questions were hits.
 type Policy = fn(&[u32], usize) -> Vec<bool>;
 
-/// Hit rate of the whole trace, empty cache at its start, for eight sizes.
+/// Returns the hit rate of the whole trace for eight sizes. The cache is empty at the start.
 fn by_size(flags: &Flags) -> Panel {
     let trace = ordinary(flags);
     let sizes: Vec<usize> = (0..8).rev().map(|halves| flags.names as usize >> halves).collect();
@@ -87,8 +88,9 @@ fn by_size(flags: &Flags) -> Panel {
     }
 }
 
-/// Hit rate of the ordinary questions in fortieths of the trace, with a cache of a sixteenth of the
-/// names; in its middle fifth each comes with others that nobody asks again.
+/// Returns the hit rate of the ordinary questions in fortieths of the trace, with a cache for a
+/// sixteenth of the names. In the middle fifth, each question is followed by others whose names are
+/// asked only once.
 fn by_time(flags: &Flags) -> Panel {
     let size = flags.names as usize / 16;
     let ordinary = ordinary(flags);
@@ -130,15 +132,15 @@ fn ordinary(flags: &Flags) -> Vec<u32> {
     let mut ranks = workload::ranks(flags.names as usize, flags.alpha, flags.seed);
     let mut name = |at: u32| {
         let rank = ranks.next().expect("there is no last rank") as u32;
-        // Those asked once stand as far apart as they can.
+        // Names that are asked once are spread evenly.
         let is_one_shot = at % 100 * flags.one_shot % 100 < flags.one_shot;
         if is_one_shot { flags.names + at } else { rank - 1 }
     };
     (0..flags.questions).map(&mut name).collect()
 }
 
-/// `ordinary` with `factor` names of their own, from `first` on, behind each question in `flood`;
-/// and which those are.
+/// Returns `ordinary` with `factor` new names, from `first` on, after each question in `flood`, and
+/// which questions are ordinary.
 fn flooded(
     ordinary: &[u32],
     flood: Range<usize>,
@@ -163,7 +165,7 @@ fn share(hits: impl ExactSizeIterator<Item = bool>) -> f64 {
     100.0 * hits.filter(|&hit| hit).count() as f64 / all as f64
 }
 
-/// What was asked, and the command that asks it again.
+/// Returns captions: the questions, and the command that repeats the measurement.
 fn captions(flags: &Flags) -> [String; 2] {
     let Flags { names, questions, alpha, one_shot, flood, seed, .. } = flags;
     let (many_names, many_questions) = (grouped(*names as usize), grouped(*questions as usize));
@@ -179,7 +181,7 @@ fn captions(flags: &Flags) -> [String; 2] {
     ]
 }
 
-/// A panel as text.
+/// Returns a panel as text.
 fn table(panel: &Panel) -> String {
     let mut text = format!("{} (%)\n{:>12}", panel.title, "");
     for line in &panel.lines {
@@ -245,8 +247,8 @@ mod tests {
         assert_eq!((trace.len(), once), (4_000, 1_000));
     }
 
-    /// What is asked of the cache: three points more than LRU where every fourth name is asked
-    /// once, and at most three points less through a flood of twenty times the traffic.
+    /// The requirement on the cache: at least three points better than LRU if every fourth name is
+    /// asked once, and at most three points worse during a flood of twenty times the traffic.
     #[test]
     fn neither_names_asked_once_nor_a_flood_push_out_what_is_asked_often() {
         let flags = Flags {
@@ -258,7 +260,7 @@ mod tests {
             ..SMALL
         };
         let trace = ordinary(&flags);
-        let half = trace.len() / 2; // warm
+        let half = trace.len() / 2; // the cache is warm
         let rate = |policy: Policy| share(policy(&trace, 1_000).into_iter().skip(half));
         let (ours, lru) = (rate(policies::dnscache), rate(policies::lru));
         assert!(ours >= lru + 3.0, "{ours:.2} % beside {lru:.2} %");

@@ -1,4 +1,4 @@
-//! `cargo load`: load-tests a running pod, or any DNS server, and says what its users would feel.
+//! `cargo load`: load-tests a running pod, or any DNS server, and reports what its users would see.
 //!
 //! ```text
 //! flags ─▶ workload (core: which questions) ─▶ generator (edge: sockets, windows, rate)
@@ -135,7 +135,8 @@ fn run(flags: &Run) -> Result<(), Error> {
     }
     let saw = before.1.zip(after.1).map(|(before, after)| after - before);
     let agreed = saw.map(|saw| {
-        // What failed before it was asked was no hit either; a stream may end before its answers.
+        // A query that failed before it was forwarded was not a hit either. A stream may end before
+        // its answers arrive.
         let (asked, failed) = (total.sent - total.lost, total.rcodes[SERVFAIL]);
         counters::agree(hits.unwrap_or_default(), asked, saw + failed)
     });
@@ -156,15 +157,15 @@ fn run(flags: &Run) -> Result<(), Error> {
     }
 }
 
-/// Asks as `plan` says, and shows how it goes unless `quiet`; Ctrl-C ends it early. Returns what
-/// came of it in all and second by second.
+/// Runs `plan`, and shows its progress unless `quiet` is set. Ctrl-C ends it early. Returns the
+/// results in all and for each second.
 fn ask(plan: &Plan<'_>, workload: &Workload, quiet: bool) -> Result<(Tally, Vec<Stretch>), Error> {
     let stop = stop_on_interrupt();
     let start = Instant::now();
     let (sender, stretches) = mpsc::channel();
     let total = std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
-            let sender = sender; // ends with the generator, and with it what is gathered
+            let sender = sender; // dropped with the generator, which ends the gathering
             generator::run(plan, workload, &stop, &sender)
         });
         let mut counted = counters::read(plan.server);
@@ -207,8 +208,8 @@ fn workload(flags: &Run) -> Result<Workload, Error> {
     })
 }
 
-/// Set at the first Ctrl-C: what was measured so far is still printed. A second one ends the
-/// program at once.
+/// Returns a flag that the first Ctrl-C sets: the results so far are still printed. A second Ctrl-C
+/// ends the program at once.
 fn stop_on_interrupt() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);

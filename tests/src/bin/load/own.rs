@@ -1,5 +1,5 @@
-//! A dnscache of the load test's own, and an upstream in this process that sees what it asks:
-//! `--own`.
+//! `--own`: the load test starts its own dnscache, and an upstream in this process that counts the
+//! queries of that dnscache.
 //!
 //! Edge.
 
@@ -14,7 +14,7 @@ use tests::build;
 use crate::compare::servers::{self, Kind, Running, Setting};
 use crate::floor;
 
-/// Both at work; they end when this is dropped, or with the tool.
+/// Both servers. They end when this is dropped, or when the tool ends.
 #[derive(Debug)]
 pub struct Own {
     /// dnscache.
@@ -22,22 +22,22 @@ pub struct Own {
     seen: Arc<AtomicU64>,
 }
 
-/// Why there is nothing to ask.
+/// Why the servers cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nothing waits for the build.
+    /// The runtime for the build cannot be created.
     #[error("cannot start a runtime: {0}")]
     Runtime(#[source] io::Error),
-    /// There is no dnscache.
+    /// dnscache cannot be built.
     #[error(transparent)]
     Build(#[from] build::Error),
-    /// The upstream has no socket.
+    /// The socket of the upstream cannot be opened.
     #[error("the upstream: {0}")]
     Upstream(#[source] io::Error),
-    /// dnscache tells no version: it is not what it should be.
+    /// The program does not print a version, so it is not dnscache.
     #[error("{} is no dnscache", .0.display())]
     Stranger(PathBuf),
-    /// dnscache does not come up.
+    /// dnscache does not start.
     #[error("dnscache: {0}")]
     Dnscache(#[from] servers::Error),
 }
@@ -67,7 +67,7 @@ impl Own {
         Ok(Self { dnscache: server.start(&setting)?, seen })
     }
 
-    /// Questions that the upstream has seen so far.
+    /// Returns how many questions the upstream has seen so far.
     pub fn seen(&self) -> u64 {
         self.seen.load(Relaxed)
     }

@@ -1,6 +1,6 @@
-//! What a process costs, seen from outside: processor time and memory, from `/proc` (proc(5)).
+//! The cost of a process, seen from outside: processor time and memory, from `/proc` (proc(5)).
 //!
-//! Edge. Knows process ids; nothing of what the processes do.
+//! Edge. It takes process ids. It must not depend on what the processes do.
 
 use std::fs;
 use std::io;
@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use rustix::param::clock_ticks_per_second;
 
-/// What a process holds in memory, in bytes.
+/// The memory of a process in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
-    /// Now.
+    /// The current value.
     pub resident: u64,
-    /// The most there was.
+    /// The highest value so far.
     pub peak: u64,
 }
 
-/// User and system time so far: of the threads of process `id`, and of its children (dnsmasq has
-/// one for each connection), whether they still run or were waited for. What its own ended threads
-/// used is not in it.
+/// Returns the user and system time so far of the threads of process `id`, and of its children
+/// (dnsmasq has one for each connection), both running and ended. The time of its own ended threads
+/// is not included.
 pub fn cpu(id: u32) -> io::Result<Duration> {
     let root = format!("/proc/{id}");
     let mut used = reaped(&fs::read_to_string(format!("{root}/stat"))?)?;
@@ -38,7 +38,7 @@ pub fn cpu(id: u32) -> io::Result<Duration> {
     Ok(used)
 }
 
-/// What process `id` holds in memory, without its children.
+/// Returns the memory of process `id`, without its children.
 pub fn memory(id: u32) -> io::Result<Memory> {
     let text = fs::read_to_string(format!("/proc/{id}/status"))?;
     let bytes = |name: &str| {
@@ -48,20 +48,20 @@ pub fn memory(id: u32) -> io::Result<Memory> {
     Ok(Memory { resident: bytes("VmRSS:")?, peak: bytes("VmHWM:")? })
 }
 
-/// From now on the peak of process `id` is counted anew.
+/// Resets the peak of process `id`.
 pub fn forget_peak(id: u32) -> io::Result<()> {
     fs::write(format!("/proc/{id}/clear_refs"), "5")
 }
 
-/// Time of the children that were waited for, from `stat`: fields 16 and 17, in ticks.
+/// Returns the time of the children that were waited for, from `stat`: fields 16 and 17, in ticks.
 fn reaped(stat: &str) -> io::Result<Duration> {
-    // Behind the name in parentheses, which may hold anything: field 3 and on.
+    // Field 3 and later follow the name in parentheses, which can contain any character.
     let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
     let ticks = number(fields.nth(13))? + number(fields.next())?;
     Ok(Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64))
 }
 
-/// What the file at `path` says; nothing where its thread has ended meanwhile.
+/// Returns the text of the file at `path`, or `None` if its thread has ended meanwhile.
 fn read(path: &Path) -> io::Result<Option<String>> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

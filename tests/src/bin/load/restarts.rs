@@ -1,8 +1,8 @@
-//! `cargo load restarts`: a dnscache and a kubedns under load, while kubedns is killed and stopped
+//! `cargo load restarts`: runs a dnscache and a kubedns under load, and kills and stops kubedns
 //! again and again.
 //!
 //! Edge. Clients ask for cluster names that are in the cache, for new names outside and for new
-//! names of the cluster; nobody may notice the restarts.
+//! names of the cluster. No client should notice the restarts.
 //!
 //! ```text
 //! asker ─▶ dnscache ─▶ kubedns: SIGKILL or SIGTERM, started again at once
@@ -52,13 +52,13 @@ pub struct Flags {
     pub json: bool,
 }
 
-/// Why there are no figures.
+/// Why the measurement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The upstream has no runtime.
+    /// The runtime of the upstream cannot be created.
     #[error("cannot start a runtime: {0}")]
     Runtime(#[source] io::Error),
-    /// There are no programs.
+    /// The programs cannot be built.
     #[error(transparent)]
     Build(#[from] build::Error),
     /// The objects cannot be written.
@@ -67,18 +67,18 @@ pub enum Error {
     /// A program does not start.
     #[error("cannot start {program}: {source}")]
     Start {
-        /// Which.
+        /// Its name.
         program: &'static str,
         /// What the operating system reported.
         source: io::Error,
     },
-    /// A program started and does not answer.
+    /// A program started but does not answer.
     #[error("{0} does not answer")]
     Silent(&'static str),
     /// kubedns cannot be ended.
     #[error("cannot end kubedns: {0}")]
     End(#[source] io::Error),
-    /// A socket broke.
+    /// A socket failed.
     #[error("asking dnscache failed: {0}")]
     Ask(#[source] io::Error),
 }
@@ -89,13 +89,13 @@ const CACHED: usize = 0;
 const OUTSIDE: usize = 1;
 const CLUSTER: usize = 2;
 
-/// Measures and prints.
+/// Measures, and prints the figures.
 pub fn run(flags: &Flags) -> Result<(), Error> {
     let programs = match &flags.programs {
         Some(directory) => directory.clone(),
         None => runtime()?.block_on(build::programs())?,
     };
-    // Its threads stay where this one is kept.
+    // Must come before the runtime starts, because new threads inherit the cores of this one.
     let core = tether::part_cores().ok();
     let runtime = runtime()?;
     let upstream = runtime.block_on(Upstream::start("127.0.0.2"));
@@ -125,7 +125,7 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
     Ok(())
 }
 
-/// Asks for every name until it is answered: it is in the cache then.
+/// Asks for every name until it is answered, so that it is in the cache.
 fn warm(pair: &Pair, names: u32) -> Result<(), Error> {
     for number in 0..names {
         let name = cached(number);
@@ -139,8 +139,8 @@ fn cached(number: u32) -> String {
     format!("s{number}.load.svc.cluster.local")
 }
 
-/// 94 of 100 for names that are in the cache, 5 for new names outside, 1 for a new name of the
-/// cluster, which does not exist.
+/// Returns the questions: 94 of 100 for names that are in the cache, 5 for new names outside, and 1
+/// for a new name of the cluster that does not exist.
 fn questions(flags: &Flags, lasts: Duration) -> impl Iterator<Item = Question> + Send + use<> {
     let (rate, names) = (f64::from(flags.rate), flags.names);
     let count = (lasts.as_secs_f64() * rate) as u32;
@@ -155,7 +155,7 @@ fn questions(flags: &Flags, lasts: Duration) -> impl Iterator<Item = Question> +
     })
 }
 
-/// What became of the questions of one group.
+/// The results of the questions of one group.
 #[derive(Debug, Default)]
 struct Fate {
     asked: usize,
@@ -175,7 +175,7 @@ fn fate(outcomes: &[Outcome], group: usize) -> Fate {
     fate
 }
 
-/// The longest time in which no cached cluster name was answered.
+/// Returns the longest time in which no cached cluster name was answered.
 fn longest_gap(outcomes: &[Outcome]) -> Duration {
     let good = |outcome: &&Outcome| outcome.group == CACHED && outcome.rcode == 0;
     let mut replies: Vec<Duration> =
@@ -230,7 +230,7 @@ fn runtime() -> Result<Runtime, Error> {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(Error::Runtime)
 }
 
-/// Load goes on so long after the last restart.
+/// How long the load continues after the last restart.
 const AFTER: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(6);
 const WARM_EVERY: Duration = Duration::from_millis(20);

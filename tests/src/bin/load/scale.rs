@@ -1,5 +1,6 @@
-//! `cargo load scale`: kubedns at the size of large clusters. How long it takes to start, what it
-//! holds in memory, what an answer costs, how soon a change shows. CoreDNS may start beside it.
+//! `cargo load scale`: kubedns at the size of large clusters. Measures the time to start, the
+//! memory, the cost of an answer, and the delay until a change is visible. CoreDNS can be measured
+//! next to it.
 //!
 //! Edge. The real program runs as a process against the fake API server over HTTP, or a real one.
 //!
@@ -90,16 +91,16 @@ fn seconds(text: &str) -> Result<f64, &'static str> {
     }
 }
 
-/// How lists come.
+/// How the API server sends lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Lists {
-    /// As a watch that begins with what is there (WatchList, KEP-3157).
+    /// As a watch that begins with the existing objects (WatchList, KEP-3157).
     Streamed,
-    /// In pages, as older servers have it.
+    /// In pages, as older servers do.
     Paged,
 }
 
-/// Why there are no figures.
+/// Why the measurement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -123,53 +124,53 @@ pub enum Error {
 /// Everything that was measured.
 #[derive(Debug)]
 pub struct Measured {
-    /// Which core the servers have, or why they have none of their own.
+    /// The core of the servers, or why they do not have one of their own.
     pub core: Result<usize, String>,
     /// One per cluster, ascending.
     pub sizes: Vec<Size>,
     /// By kind, by server (the floor, then the sizes), by round.
     pub costs: Vec<Cost>,
-    /// Of the largest cluster.
+    /// The propagation of changes in the largest cluster.
     pub propagation: Option<Propagation>,
 }
 
-/// What one size takes.
+/// The measurements of one size.
 #[derive(Debug)]
 pub struct Size {
-    /// How large it is.
+    /// Its cluster.
     pub cluster: Cluster,
     /// Each start of kubedns.
     pub starts: Vec<Start>,
     /// Each start of CoreDNS, if there is one.
     pub coredns: Vec<Start>,
-    /// The most memory while everything was listed once more, in bytes; nothing where the API
-    /// server cannot be made to forget.
+    /// The highest memory during a full relist, in bytes; `None` if the API server cannot expire
+    /// its history.
     pub relist_peak: Option<u64>,
 }
 
 /// One start of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Start {
-    /// From its start to a `/readyz` of 200, which is `/ready` for CoreDNS.
+    /// The time from its start to a `/readyz` of 200 (`/ready` for CoreDNS).
     pub ready: Duration,
     /// User and system time until then.
     pub cpu: Duration,
-    /// Resident bytes once it has come to rest.
+    /// Resident bytes once it is idle.
     pub steady: u64,
-    /// The most there was, in bytes.
+    /// The highest memory so far, in bytes.
     pub peak: u64,
 }
 
-/// What the answers to one kind of query cost.
+/// The cost of answers to one kind of query.
 #[derive(Debug)]
 pub struct Cost {
-    /// The kind.
+    /// The kind of query.
     pub label: &'static str,
     /// By server, by round.
     pub stints: Vec<Vec<Stint>>,
 }
 
-/// A kubedns at work on its cluster.
+/// A running kubedns with its cluster.
 struct Loaded {
     cluster: Cluster,
     api: Api,
@@ -177,7 +178,7 @@ struct Loaded {
     http: SocketAddr,
 }
 
-/// Measures what `flags` ask for; prints it.
+/// Runs the measurements that `flags` select, and prints them.
 pub fn run(flags: &Flags) -> Result<(), Error> {
     let program = match &flags.kubedns {
         Some(path) => path.clone(),
@@ -187,7 +188,7 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
         true => Err("--all-cores".to_owned()),
         false => tether::part_cores().map_err(|reason| reason.to_string()),
     };
-    let runtime = runtime()?; // its thread stays where this one is kept
+    let runtime = runtime()?; // new threads inherit the cores of this one
     let mut measured = Measured { core, sizes: Vec::new(), costs: Vec::new(), propagation: None };
     let mut loaded = Vec::new();
     for cluster in clusters(flags) {
@@ -238,7 +239,8 @@ fn clusters(flags: &Flags) -> impl Iterator<Item = Cluster> {
     })
 }
 
-/// Puts `cluster` behind an API server and starts kubedns on it, several times; the last one stays.
+/// Writes `cluster` to an API server and starts kubedns on it several times. The last one keeps
+/// running.
 fn load(
     runtime: &Runtime,
     flags: &Flags,
@@ -263,7 +265,7 @@ fn load(
     }
 }
 
-/// Returns what the start of `process`, which has just become ready, took.
+/// Returns the cost of the start of `process`, which has just become ready.
 fn start(process: &Process, name: &str, ready: Duration) -> Result<Start, Error> {
     let cpu = process.cpu()?;
     std::thread::sleep(REST);
@@ -272,7 +274,8 @@ fn start(process: &Process, name: &str, ready: Duration) -> Result<Start, Error>
     Ok(Start { ready, cpu, steady: resident, peak })
 }
 
-/// Ends every watch with 410, so that all is listed again; the most memory while that lasts.
+/// Ends every watch with 410, so that all objects are listed again. Returns the highest memory
+/// meanwhile.
 fn relist(loaded: &Loaded) -> Result<Option<u64>, Error> {
     let Loaded { api, process, http, .. } = loaded;
     let Some(api) = api.fake() else { return Ok(None) };
@@ -291,8 +294,8 @@ fn relist(loaded: &Loaded) -> Result<Option<u64>, Error> {
     Ok(Some(process.memory()?.peak))
 }
 
-/// Rounds over every kind of query, and in each over every server, so that what disturbs the
-/// machine disturbs all alike.
+/// Measures in rounds. Each round runs every kind of query against every server, so that other work
+/// of the machine affects all of them alike.
 fn costs(flags: &Flags, floor: &Process, loaded: &[Loaded]) -> Result<Vec<Cost>, Error> {
     let queries: Vec<_> = loaded.iter().map(|loaded| loaded.cluster.queries()).collect();
     let Some(largest) = queries.last() else { return Ok(Vec::new()) };
@@ -315,7 +318,7 @@ fn costs(flags: &Flags, floor: &Process, loaded: &[Loaded]) -> Result<Vec<Cost>,
     Ok(costs)
 }
 
-/// After this a kubedns that has all it needs has given back what it does not.
+/// The time after which a ready kubedns has freed the memory that it no longer needs.
 const REST: Duration = Duration::from_millis(1_000);
 const RELIST_MAX: Duration = Duration::from_secs(60);
 

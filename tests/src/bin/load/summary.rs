@@ -1,6 +1,6 @@
-//! What the load test says: a line a second while it runs, a summary at the end.
+//! The output of the load test: a line a second while it runs, and a summary at the end.
 //!
-//! Core, but for the line a second.
+//! Core, except for the line a second.
 
 use std::fmt::Write as _;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -12,8 +12,8 @@ use shared::wire::{labels, name_end};
 use crate::counters::Cache;
 use crate::generator::{Tally, is_failure};
 
-/// Adds up all `stretches`, of however many threads; `show` gets what came in each second since
-/// `start`, and the time until then.
+/// Returns the sum of all `stretches`, of any number of threads. Calls `show` for each second since
+/// `start`, with the results of that second and the time so far.
 pub fn gather(
     stretches: &Receiver<Tally>,
     start: Instant,
@@ -40,7 +40,7 @@ pub fn gather(
     total
 }
 
-/// Prints one stretch on standard error, with the hit rate meanwhile where the server tells.
+/// Prints one stretch to standard error, with its hit rate if the server counts hits.
 pub fn progress(stretch: &Tally, elapsed: Duration, cache: Option<Cache>) {
     let rate = cache.and_then(Cache::hit_rate);
     let rate = rate.map_or_else(String::new, |rate| format!("  hit rate {:.2} %", 100.0 * rate));
@@ -54,9 +54,9 @@ pub fn progress(stretch: &Tally, elapsed: Duration, cache: Option<Cache>) {
     );
 }
 
-/// The summary for people.
+/// Returns the summary as text.
 ///
-/// `upstream` is the hit rate by what the upstream saw.
+/// `upstream` is the hit rate that the upstream has measured.
 pub fn text(total: &Tally, took: Duration, cache: Option<Cache>, upstream: Option<f64>) -> String {
     let rate = total.answered as f64 / took.as_secs_f64();
     let percent = |part: u64| 100.0 * part as f64 / total.sent.max(1) as f64;
@@ -104,7 +104,8 @@ pub fn text(total: &Tally, took: Duration, cache: Option<Cache>, upstream: Optio
     text
 }
 
-/// A line for each response code that is a failure: its share, an example, what to look at.
+/// Returns a line for each response code that is a failure: its share, an example, and what to
+/// check.
 fn failures(total: &Tally) -> impl Iterator<Item = String> {
     let codes = (0..total.rcodes.len()).filter(|&code| is_failure(code) && total.rcodes[code] > 0);
     codes.map(|code| {
@@ -125,7 +126,7 @@ fn failures(total: &Tally) -> impl Iterator<Item = String> {
     })
 }
 
-/// A question in wire form as `name TYPE`.
+/// Returns a question in wire form as `name TYPE`.
 fn written(question: &[u8]) -> Option<String> {
     let end = name_end(question, 0)?;
     let labels = labels(&question[..end]).map(String::from_utf8_lossy);
@@ -136,7 +137,7 @@ fn written(question: &[u8]) -> Option<String> {
     Some(format!("{name} {qtype}"))
 }
 
-/// The same for programs.
+/// Returns the summary as JSON.
 pub fn json(
     total: &Tally,
     took: Duration,
@@ -168,9 +169,9 @@ fn codes(total: &Tally) -> impl Iterator<Item = (&'static str, u64)> {
     RCODES.into_iter().zip(total.rcodes).filter(|(_, count)| *count > 0)
 }
 
-/// How often there is a line.
+/// How often a line is printed.
 const EVERY: Duration = Duration::from_secs(1);
-/// How much later than its second a stretch may come.
+/// How much later than its second a stretch may arrive.
 const GRACE: Duration = Duration::from_millis(100);
 /// Response codes of four bits by number.
 const RCODES: [&str; 16] = [

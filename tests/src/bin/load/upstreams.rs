@@ -1,8 +1,8 @@
-//! `cargo load upstreams`: what clients of dnscache and of the DNS caches on the PATH see when
-//! upstreams have a bad day.
+//! `cargo load upstreams`: measures what clients of dnscache and of the DNS caches on the PATH see
+//! if upstreams fail.
 //!
-//! Edge. One server at a time, alone on its core; clients and upstreams on the others. Everything
-//! is on loopback.
+//! Edge. One server runs at a time, alone on its core. Clients and upstreams share the others.
+//! Everything is on loopback.
 //!
 //! ```text
 //! for each row, round, server:  upstreams ─▶ server ─▶ asker: what came, when ─▶ table
@@ -48,19 +48,19 @@ pub struct Flags {
     pub markdown: bool,
 }
 
-/// Why there is no table.
+/// Why the table cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// This tool does not know where it is.
+    /// The path of this tool cannot be read.
     #[error("cannot find out where this program lies: {0}")]
     OwnPath(#[source] io::Error),
-    /// The upstreams have no runtime.
+    /// The runtime of the upstreams cannot be created.
     #[error("cannot start a runtime: {0}")]
     Runtime(#[source] io::Error),
-    /// There is no dnscache.
+    /// dnscache cannot be built.
     #[error(transparent)]
     Build(#[from] build::Error),
-    /// A server was asked for that is not here.
+    /// A requested server is not installed.
     #[error("--servers: {0} is not on the PATH")]
     Absent(&'static str),
 }
@@ -69,7 +69,7 @@ pub enum Error {
 pub fn run(flags: &Flags) -> Result<(), Error> {
     let servers = chosen(flags)?;
     let server_core = tether::part_cores().ok();
-    // Its threads stay where this one is kept.
+    // Must come after the cores are divided, because new threads inherit the cores of this one.
     let runtime = runtime()?;
     let outage = Duration::from_secs(flags.outage);
     let bench = Bench { runtime: &runtime, server_core, outage };
@@ -90,10 +90,10 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
     Ok(())
 }
 
-/// The servers of the flags that are here.
+/// Returns the servers that the flags select. Fails if one of them is not installed.
 fn chosen(flags: &Flags) -> Result<Vec<Server>, Error> {
     let dnscache = match &flags.dnscache {
-        // Servers start in a directory of their own.
+        // The path must be absolute, because servers start in a directory of their own.
         Some(path) => std::path::absolute(path).map_err(Error::OwnPath)?,
         None => runtime()?.block_on(build::programs())?.join("dnscache"),
     };

@@ -1,8 +1,8 @@
-//! Whether answers to the same question say the same: `--verify`.
+//! `--verify`: checks that answers to the same question are equal.
 //!
-//! Core, but for the atomics that let connections share it. Knows the layout of records; does not
-//! know what is right: the first answer to a question is what the others are held against, TTLs,
-//! order and letter case of the question aside.
+//! Core, except for the atomics that connections share. It parses the layout of records, but cannot
+//! judge which answer is correct. It compares all answers with the first answer to their question,
+//! and ignores TTLs, order and the letter case of the question.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -13,13 +13,13 @@ use shared::wire::name_end;
 pub struct Firsts(Box<[AtomicU64]>);
 
 impl Firsts {
-    /// Nothing heard yet of `questions` questions.
+    /// Creates an empty table for `questions` questions.
     pub fn new(questions: usize) -> Self {
         Self((0..questions).map(|_| AtomicU64::new(UNHEARD)).collect())
     }
 
-    /// Whether `reply` to question number `number` says something else than the first one; cut
-    /// short, or SERVFAIL, it says nothing.
+    /// Returns whether `reply` to question number `number` differs from the first one. A truncated
+    /// reply, or SERVFAIL, never differs.
     pub fn differs(&self, number: u64, reply: &[u8]) -> bool {
         let Some(said) = digest(reply) else { return true };
         if reply[2] & TC != 0 || reply[3] & 0x0f == SERVFAIL {
@@ -33,8 +33,8 @@ impl Firsts {
     }
 }
 
-/// The response code and the records of the answer section, whatever their order, as one number;
-/// nothing where the reply is no message.
+/// Returns a digest of the response code and the records of the answer section, in any order, or
+/// `None` if the reply is not a valid message.
 fn digest(reply: &[u8]) -> Option<u64> {
     let answers = u16::from_be_bytes(*reply.get(6..)?.first_chunk()?);
     let mut at = name_end(reply, HEADER_LEN)? + 4;
@@ -63,14 +63,15 @@ fn fnv<'a>(bytes: impl Iterator<Item = &'a u8>) -> u64 {
 const HEADER_LEN: usize = 12;
 const TC: u8 = 0x02;
 const SERVFAIL: u8 = 2;
-/// No digest has this value.
+/// Marks a question without an answer yet. No digest has this value.
 const UNHEARD: u64 = 0;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A reply with an A record for each of `addresses`, by their last byte.
+    /// Returns a reply with an A record for each of `addresses`, which are given by their last
+    /// byte.
     fn reply(code: u8, ttl: u8, addresses: &[u8]) -> Vec<u8> {
         let mut reply = crate::workload::question("web.shop", 1).to_vec();
         (reply[2], reply[3], reply[7]) = (0x81, 0x80 | code, addresses.len() as u8);

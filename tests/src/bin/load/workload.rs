@@ -1,16 +1,16 @@
-//! What is asked: a named, seeded sequence of questions, the same on every machine.
+//! The questions: a named, seeded sequence that is the same on every machine.
 //!
-//! Core. Knows names and types; knows no socket and no clock. A workload is a finite list that the
-//! generator repeats, but for `flood`, which never asks the same name twice.
+//! Core. It must not use sockets or clocks. A workload is a finite list that the generator repeats,
+//! except for `flood`, which never asks for the same name twice.
 
 use std::fmt::Write as _;
 use std::num::NonZeroU32;
 
-/// One question in wire form, ready to be sent but for its ID.
+/// One question in wire form. It is complete except for its ID.
 pub type Message = Box<[u8]>;
 
-/// Questions one behind the other in memory, in the order in which they are asked: the generator
-/// reads them as a stream, where boxes would cost it a cache miss each.
+/// Questions in the order in which they are asked, contiguous in memory. The generator reads them
+/// as a stream. Boxes would cost it a cache miss each.
 #[derive(Debug, Default)]
 pub struct Questions {
     bytes: Vec<u8>,
@@ -46,7 +46,7 @@ pub enum Kind {
     /// What a pod with ndots:5 sends for each of `--ask`: every search domain, then the name, A and
     /// AAAA.
     SearchPath,
-    /// Half `search-path`, half `zipf` of outside names that come and go (`--churn`).
+    /// Half `search-path`, half `zipf` of outside names that are replaced over time (`--churn`).
     Mixed,
     /// Names that are never asked again.
     Flood,
@@ -54,12 +54,12 @@ pub enum Kind {
     File,
 }
 
-/// What to ask, in which order.
+/// The questions, in their order.
 #[derive(Debug)]
 pub enum Workload {
-    /// These, again and again.
+    /// Repeats these questions.
     Repeat(Questions),
-    /// A fresh name each time, under this seed.
+    /// A new name each time, made from this seed.
     Fresh(u64),
 }
 
@@ -69,25 +69,25 @@ pub enum Workload {
 pub struct FileError {
     /// Line number from 1.
     pub line: usize,
-    /// What was wrong and what is allowed.
+    /// What is wrong, and what is allowed.
     pub reason: &'static str,
 }
 
 impl Workload {
-    /// `names` names, each once.
+    /// Returns `names` names, each once.
     pub fn uniform(names: usize) -> Self {
         Self::Repeat((1..=names).map(|n| question(&format!("h{n}.example.test"), A)).collect())
     }
 
-    /// `count` draws from `names` names, the k-th with a weight of `1 / k^alpha`.
+    /// Returns `count` draws from `names` names, the k-th with a weight of `1 / k^alpha`.
     pub fn zipf(names: usize, alpha: f64, seed: u64, count: usize) -> Self {
         let draws = ranks(names, alpha, seed).take(count);
         Self::Repeat(draws.map(|rank| question(&format!("h{rank}.example.test"), A)).collect())
     }
 
-    /// `count` draws, half of them walking through these questions, half of them outside names by
-    /// Zipf's law. After `churn` draws each outside name has given way to a new one that is as
-    /// popular, one after the other, as the names that programs make up do.
+    /// Returns `count` draws. Half of them are these questions in turn, and half are outside names
+    /// by Zipf's law. Within `churn` draws, each outside name in turn is replaced by a new one that
+    /// is as popular, as generated names are.
     pub fn mixed(
         &self,
         names: usize,
@@ -116,12 +116,12 @@ impl Workload {
         Self::Repeat((0..count).filter_map(draw).collect())
     }
 
-    /// The questions of a pod in `namespace` of `domain` that looks up each of `names` with
+    /// Returns the questions of a pod in `namespace` of `domain` that looks up each of `names` with
     /// ndots:5.
     ///
-    /// The resolver stops at the first search domain that answers; a load test cannot know which
-    /// that is, so a name of the form `service.namespace` stops where it exists and every other
-    /// walks the whole list.
+    /// The resolver stops at the first search domain that answers. The load test cannot know which
+    /// one that is. If a name has the form `service.namespace`, it stops at the domain of services.
+    /// Every other name is tried with the whole list.
     pub fn search_path(names: &[String], namespace: &str, domain: &str) -> Self {
         let search =
             [format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()];
@@ -140,10 +140,10 @@ impl Workload {
         Self::Repeat(questions.into_iter().collect())
     }
 
-    /// Reads dnsperf's format: `name type` a line; empty lines and lines that begin with `;` or `#`
-    /// are passed over.
+    /// Parses dnsperf's format: one `name type` per line. Skips empty lines and lines that begin
+    /// with `;` or `#`.
     ///
-    /// Fails at the first line that is neither.
+    /// Fails at the first line that is not valid.
     pub fn file(text: &str) -> Result<Self, FileError> {
         let mut questions = Vec::new();
         for (index, line) in text.lines().enumerate() {
@@ -171,8 +171,8 @@ impl Workload {
         Ok(Self::Repeat(questions.into_iter().collect()))
     }
 
-    /// Whether `reply` repeats question number `index` byte for byte (RFC 1035 section 4.1.1),
-    /// and is a reply.
+    /// Returns whether `reply` is a reply that repeats question number `index` byte for byte (RFC
+    /// 1035 section 4.1.1).
     pub fn is_answered_by(&self, index: u64, reply: &[u8]) -> bool {
         let repeats = |asked: &[u8]| {
             let end = asked.len() - usize::from(asked[11]) * OPT_LEN;
@@ -186,7 +186,7 @@ impl Workload {
         repeats(&asked[..len])
     }
 
-    /// How many questions there are before they repeat; nothing where they never do.
+    /// Returns after how many questions they repeat, or `None` if they never do.
     pub fn period(&self) -> Option<usize> {
         match self {
             Self::Repeat(questions) => Some(questions.ends.len()),
@@ -194,7 +194,7 @@ impl Workload {
         }
     }
 
-    /// Copies question number `index` into `buffer`; yields its length.
+    /// Copies question number `index` into `buffer`. Returns its length.
     pub fn write(&self, index: u64, buffer: &mut [u8]) -> usize {
         match self {
             Self::Repeat(questions) => {
@@ -211,7 +211,7 @@ impl Workload {
         }
     }
 
-    /// The workload as a dnsperf query file: for `flood`, its first 100,000 names.
+    /// Returns the workload as a dnsperf query file. For `flood`, it has the first 100,000 names.
     pub fn export(&self) -> String {
         let mut text = String::new();
         let mut buffer = [0; 512];
@@ -234,7 +234,7 @@ impl Workload {
     }
 }
 
-/// A question for `name`, RD set, ID 0.
+/// Returns a question for `name` with RD set and ID 0.
 pub fn question(name: &str, rtype: u16) -> Message {
     let mut message = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.').filter(|label| !label.is_empty()) {
@@ -247,13 +247,13 @@ pub fn question(name: &str, rtype: u16) -> Message {
     message.into()
 }
 
-/// Whether `name` can be asked: labels of 1 to 63 bytes, at most 253 in all.
+/// Returns whether `name` can be asked: labels of 1 to 63 bytes, at most 253 in all.
 pub fn is_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     name.len() <= 253 && name.split('.').all(|label| (1..=63).contains(&label.len()))
 }
 
-/// Ranks from 1 to `names` without end, the k-th with a weight of `1 / k^alpha`.
+/// Returns ranks from 1 to `names` without end, the k-th with a weight of `1 / k^alpha`.
 pub fn ranks(names: usize, alpha: f64, seed: u64) -> impl Iterator<Item = usize> {
     let mut sum = 0.0;
     let sums: Vec<f64> = (1..=names)
@@ -269,7 +269,8 @@ pub fn ranks(names: usize, alpha: f64, seed: u64) -> impl Iterator<Item = usize>
     })
 }
 
-/// A small seeded generator: the workload must be the same everywhere, not unpredictable.
+/// A small seeded generator. The workload must be the same on every machine, but need not be
+/// unpredictable.
 struct Random(u64);
 
 impl Random {
@@ -277,14 +278,14 @@ impl Random {
         Self(mix(seed))
     }
 
-    /// A number from 0 up to 1.
+    /// Returns a number from 0 up to 1, without 1.
     fn fraction(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         (mix(self.0) >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 
-/// SplitMix64's output function: a bijection that spreads neighbouring numbers.
+/// Returns SplitMix64's output for `number`: a bijection that spreads neighbouring numbers.
 fn mix(number: u64) -> u64 {
     let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);

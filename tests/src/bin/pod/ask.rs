@@ -1,4 +1,4 @@
-//! One DNS question or one HTTP request, bounded in time: what dig and curl would see.
+//! Sends one DNS question or one HTTP request with a time limit, as dig and curl would.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,12 +13,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-/// Why there is no answer; nobody reads which, all mean "not now".
+/// Why there is no answer. Callers do not distinguish failures, because each means "try later".
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// The data of the answer section's records of that type, in the answer's order.
+/// Returns the data of the answer section's records of that type, in the answer's order.
 ///
-/// Fails if no reply comes within [`PATIENCE`], three times.
+/// Fails if no reply arrives within [`PATIENCE`] after each of three tries.
 pub async fn dns(
     server: SocketAddr,
     name: &str,
@@ -53,9 +53,9 @@ pub async fn dns(
         .collect())
 }
 
-/// Status and text of `http://server/path`.
+/// Returns the status and text of `http://server/path`.
 ///
-/// Fails where it does not come within [`PATIENCE`], or is longer than [`BODY_MAX`].
+/// Fails if the answer does not arrive within [`PATIENCE`], or is longer than [`BODY_MAX`].
 pub async fn http(server: SocketAddr, path: &str) -> Result<(StatusCode, String), Failure> {
     timeout(PATIENCE, exchange(server, path)).await?
 }
@@ -81,11 +81,11 @@ async fn exchange(server: SocketAddr, path: &str) -> Result<(StatusCode, String)
     }
 }
 
-/// Loopback: what takes longer is broken.
+/// On loopback, an answer that takes longer is a failure.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often a datagram is sent: the machine may be busy.
+/// How often a datagram is sent, because the machine may be busy.
 const TRIES: usize = 3;
-/// Metrics are the longest thing asked for.
+/// The page of metrics is the longest answer.
 const BODY_MAX: usize = 4 << 20;
-/// The socket is connected and asks once: any ID does.
+/// The socket is connected and asks once, so any ID can be used.
 const ID: u16 = 1;

@@ -1,7 +1,7 @@
-//! Checks every flag before anything is built: by the programs' own parsers, and by a look at the
-//! files that are named.
+//! Checks every flag before the build: uses the programs' own parsers, and opens the files that the
+//! flags name.
 //!
-//! Edge. Opens files; asks no API server and no DNS server.
+//! Edge. It opens files. It must not contact an API server or a DNS server.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,24 +23,24 @@ pub enum Error {
     /// The objects cannot be read.
     #[error("error: invalid value '{}' for '--objects <PATH>'", path.display())]
     Objects {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The kubeconfig cannot be used.
     #[error("error: invalid value '{}' for '--kubeconfig <FILE>'", path.display())]
     Kubeconfig {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: ClusterError,
     },
 }
 
-/// Reads the flags as the three programs will, and opens the files they name.
+/// Parses the flags as the three programs do, and opens the files that they name.
 pub async fn flags(flags: &Flags) -> Result<(), Error> {
-    // Ports are known only after each program has bound its own: any address does here.
+    // Each program chooses its ports when it starts, so any address can be used here.
     let somewhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 53));
     let kubedns: kubedns::Config = read("kubedns", plan::kubedns(flags))?;
     kubedns.check().map_err(together)?;
@@ -73,7 +73,7 @@ fn read<C: Parser>(program: &str, arguments: Vec<String>) -> Result<C, Error> {
     })
 }
 
-/// Flags that contradict each other, in the words of the program.
+/// Returns the program's own error about flags that contradict each other.
 fn together(error: impl std::error::Error) -> Error {
     Error::Refused(format!("error: {}", chain(&error)))
 }

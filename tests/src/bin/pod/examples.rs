@@ -1,4 +1,4 @@
-//! What to try: commands with the answers the running pod gave to exactly these questions.
+//! Examples: commands with the answers that the running pod gave to exactly these questions.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -30,9 +30,9 @@ impl fmt::Display for Example {
     }
 }
 
-/// Six commands: an address, a port, a name of an address, an alias, why the first is answered so,
-/// the pod's health. Each was asked a moment ago; a question without an answer is left out, the
-/// specification's version takes its place.
+/// Returns six commands: an address, a port, the name of an address, an alias, why the first has
+/// this answer, and the pod's health. Each was asked a moment ago. If a question has no answer, it
+/// is left out, and the specification's version takes its place.
 pub async fn find(ports: &Ports, services: &[Service], domain: &str) -> Vec<Example> {
     let mut examples = Vec::new();
     let mut explained = None;
@@ -62,7 +62,7 @@ pub async fn find(ports: &Ports, services: &[Service], domain: &str) -> Vec<Exam
     examples
 }
 
-/// What else can be done with a running pod.
+/// Returns text about what else a user can do with a running pod.
 pub fn hints(flags: &Flags, kubedns: Option<u32>) -> String {
     let edit = match flags.objects() {
         Some(path) => {
@@ -83,7 +83,7 @@ pub fn hints(flags: &Flags, kubedns: Option<u32>) -> String {
 
 type Question = (String, RecordType);
 
-/// Groups of questions; of each group one answer is enough.
+/// Returns groups of questions. One answer of each group is enough.
 fn questions(services: &[Service], domain: &str) -> [Vec<Question>; 3] {
     let usual = [Service {
         namespace: "default".to_owned(),
@@ -101,8 +101,8 @@ fn questions(services: &[Service], domain: &str) -> [Vec<Question>; 3] {
             Some((service.owner_name(domain), rtype))
         })
         .collect();
-    addresses.sort_by_key(|(_, rtype)| *rtype != RecordType::A); // the better known one first
-    // Endpoints with names of their own show more than one cluster IP does.
+    addresses.sort_by_key(|(_, rtype)| *rtype != RecordType::A); // the better known type first
+    // Endpoints with names of their own make a better example than one cluster IP.
     let (headless, others): (Vec<&Service>, Vec<_>) =
         services.iter().partition(|service| service.headless);
     let named_ports = headless.into_iter().chain(others).filter_map(|service| {
@@ -116,7 +116,7 @@ fn questions(services: &[Service], domain: &str) -> [Vec<Question>; 3] {
     [addresses, named_ports.collect(), aliases.collect()]
 }
 
-/// The first question that has an answer, and the first address in it.
+/// Returns the first question that has an answer, and the first address in it.
 async fn first<'q>(
     ports: &Ports,
     questions: &'q [Question],
@@ -147,7 +147,7 @@ async fn reverse(ports: &Ports, address: IpAddr) -> Option<Example> {
     (!answer.is_empty()).then_some(Example { command, answer })
 }
 
-/// Which object gives the answer.
+/// Returns which object gives the answer.
 async fn explanation(ports: &Ports, (name, rtype): &Question) -> Option<Example> {
     let path = format!("/explain?name={name}&type={rtype}");
     let (_, body) = ask::http(ports.kubedns_http, &path).await.ok()?;
@@ -155,9 +155,9 @@ async fn explanation(ports: &Ports, (name, rtype): &Question) -> Option<Example>
     Some(Example { command: format!("curl 'http://{}{path}'", ports.kubedns_http), answer })
 }
 
-/// Lines of one answer shown.
+/// The number of lines that are shown of one answer.
 const ANSWER_LINES: usize = 4;
-/// Services without an answer passed over before giving up.
+/// The number of Services without an answer after which the search stops.
 const QUESTIONS_MAX: usize = 20;
 
 #[cfg(test)]

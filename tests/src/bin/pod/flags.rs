@@ -55,28 +55,28 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// The objects, unless a real cluster takes their place.
+    /// Returns the path of the objects, or `None` if the pod uses a real cluster.
     pub fn objects(&self) -> Option<&Path> {
         self.kubeconfig.is_none().then_some(&self.objects)
     }
 
-    /// The domain of Multi-Cluster Services: in files they cost nothing to look for, a real cluster
-    /// may not allow it.
+    /// Returns the domain of Multi-Cluster Services. It is on by default for files, which cost
+    /// little to read, but not for a real cluster, which may not allow it.
     pub fn clusterset_domain(&self) -> Option<&str> {
         let usual = self.kubeconfig.is_none().then_some("clusterset.local");
         self.clusterset_domain.as_deref().or(usual)
     }
 
-    /// Where logs go: as told, else `pod-logs` in cargo's target directory, beside what was built.
+    /// Returns the directory of logs: the flag's, or else `pod-logs` in cargo's target directory.
     pub fn log_directory(&self, built: &Path) -> PathBuf {
         let target = built.parent().unwrap_or(built);
         self.log_dir.clone().unwrap_or_else(|| target.join("pod-logs"))
     }
 }
 
-/// Reads the command line; a wrong flag is one line and ends the process with exit code 2.
+/// Parses the command line. If a flag is wrong, prints one line and ends the process with code 2.
 ///
-/// `cargo pod --flag` and `cargo pod -- --flag` are the same: cargo hands over its second `--`.
+/// `cargo pod --flag` and `cargo pod -- --flag` are the same: cargo passes its second `--` on.
 pub fn parse() -> Flags {
     let mut arguments: Vec<_> = std::env::args_os().collect();
     if arguments.get(1).is_some_and(|first| first == "--") {
@@ -95,7 +95,7 @@ pub fn parse() -> Flags {
     }
 }
 
-/// `path` as one would type it here.
+/// Returns `path` relative to the current directory if it is below it.
 pub fn seen_from_here(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(path).display().to_string()

@@ -1,12 +1,12 @@
 //! `cargo pod`: builds the three programs and runs them on loopback as the pod would, until Ctrl-C.
 //!
-//! Edge. Knows the programs' command lines and what any client sees of them; nothing of their
-//! insides.
+//! Edge. It uses the programs' command lines and what any client can see of them. It must not
+//! depend on their internals.
 //!
 //! ```text
-//! flags ─▶ check (values, ports) ─▶ build (cargo) ─▶ programs (children, logs), each told by its
-//!          plan (arguments) where those before it listen
-//!                                    healthz says 200 ─▶ examples, asked first ─▶ status line
+//! flags ─▶ check (values, ports) ─▶ build (cargo) ─▶ programs (children, logs), each started with
+//!          plan (arguments)                          the addresses of those before it
+//!                                    healthz returns 200 ─▶ examples, asked first ─▶ status line
 //! ```
 
 mod ask;
@@ -39,7 +39,8 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let flags = flags::parse();
-    // One thread: the children's death signal is tied to the thread that starts them.
+    // The runtime has one thread, because the children's death signal is tied to the thread that
+    // starts them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Why there is no pod.
+/// Why the pod cannot run.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("cannot listen for SIGTERM and SIGINT")]
@@ -80,10 +81,11 @@ enum Error {
     Unhealthy { reason: String },
 }
 
-/// Builds, starts, waits until healthy, shows, and ends everything once told to stop.
+/// Builds and starts the programs, waits until they are healthy, shows examples, and ends all
+/// programs at a signal.
 async fn run(flags: Flags) -> Result<(), Error> {
     let mut stop = pin!(shared::shutdown::signal().map_err(Error::Signals)?);
-    // Before the build: what is wrong is reported in a moment.
+    // Checked before the build, so that an error is reported at once.
     check::flags(&flags).await?;
     ports::check(&flags)?;
     let built = tokio::select! {
@@ -110,7 +112,8 @@ async fn run(flags: Flags) -> Result<(), Error> {
     shown
 }
 
-/// Starts the three, each when those it asks are bound. Returns where they listen.
+/// Starts the three programs, each after the programs that it queries have bound their ports.
+/// Returns their addresses.
 async fn start(
     flags: &Flags,
     services: &[objects::Service],
@@ -127,8 +130,8 @@ async fn start(
     Ok(Ports { dns, kubedns_http, healthz })
 }
 
-/// From started to told to stop; ends early when the pod does not become healthy, or nothing is
-/// left.
+/// Shows examples and status until the signal to stop. Ends early if the pod does not become
+/// healthy, or if all programs have ended.
 async fn show(
     flags: &Flags,
     ports: &Ports,
@@ -167,7 +170,7 @@ async fn show(
     Ok(())
 }
 
-/// Asks healthz until it answers 200; says every few seconds what is still wrong.
+/// Asks healthz until it answers 200. Prints every few seconds what is still wrong.
 async fn until_healthy(ports: &Ports) -> Result<(), Error> {
     let deadline = Instant::now() + HEALTHY_MAX;
     let mut said = Instant::now();
@@ -190,7 +193,7 @@ async fn until_healthy(ports: &Ports) -> Result<(), Error> {
     }
 }
 
-/// How long the pod may take to become healthy: a large cluster over a slow line included.
+/// How long the pod may take to become healthy, even with a large cluster over a slow line.
 const HEALTHY_MAX: Duration = Duration::from_secs(60);
-/// How long the pod may take in silence.
+/// After how long to print why the pod is not healthy yet.
 const SAY_AFTER: Duration = Duration::from_secs(3);

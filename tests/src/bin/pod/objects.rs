@@ -1,7 +1,6 @@
-//! The services in a file or folder of Kubernetes objects, as far as the examples need them.
+//! Reads the services in a file or folder of Kubernetes objects, as far as the examples need them.
 //!
-//! kubedns reads the same files and says what is wrong with them: here, what cannot be read is
-//! passed over.
+//! kubedns reads the same files and reports errors in them. This module skips what it cannot read.
 
 use std::fs;
 use std::net::IpAddr;
@@ -9,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-/// A Service, as far as one can ask about it.
+/// A Service, with the fields that queries depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
     /// `metadata.namespace`.
     pub namespace: String,
     /// `metadata.name`.
     pub name: String,
-    /// `spec.clusterIP`, where it is an address.
+    /// `spec.clusterIP` if it is an address.
     pub cluster_ip: Option<IpAddr>,
     /// `spec.clusterIP: None`.
     pub headless: bool,
@@ -27,13 +26,13 @@ pub struct Service {
 }
 
 impl Service {
-    /// The name it answers to.
+    /// Returns its DNS name.
     pub fn owner_name(&self, domain: &str) -> String {
         format!("{}.{}.svc.{domain}", self.name, self.namespace)
     }
 }
 
-/// Every Service at `path`, a file or a folder; those of the cluster itself last.
+/// Returns every Service at `path`, a file or a folder. Those of the cluster itself are last.
 pub fn services(path: &Path) -> Vec<Service> {
     let mut services: Vec<Service> = files(path)
         .iter()
@@ -83,7 +82,7 @@ fn service(object: &Value) -> Option<Service> {
     })
 }
 
-/// Namespaces of every cluster: the user's own services make better examples.
+/// Namespaces that every cluster has. The user's own services make better examples.
 const SYSTEM: [&str; 2] = ["default", "kube-system"];
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The programs' command lines: the pod of `manifests/`, on loopback.
 //!
-//! Each program binds its own ports and is told where the others listen.
+//! Each program binds its own ports, and its flags name the addresses of the others.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::flags::Flags;
 use crate::objects::Service;
 
-/// The arguments of kubedns.
+/// Returns the arguments of kubedns.
 pub fn kubedns(flags: &Flags) -> Vec<String> {
     let mut arguments = vec![
         format!("--domain={}", flags.domain),
@@ -26,9 +26,9 @@ pub fn kubedns(flags: &Flags) -> Vec<String> {
     arguments
 }
 
-/// The arguments of dnscache for a kubedns at `kubedns` (DNS) and `kubedns_http`.
+/// Returns the arguments of dnscache for a kubedns at `kubedns` (DNS) and `kubedns_http`.
 ///
-/// `resolv_file` names no server: without `--server` no other machine is asked.
+/// `resolv_file` has no server. Without `--server`, dnscache cannot ask another machine.
 pub fn dnscache(
     flags: &Flags,
     kubedns: SocketAddr,
@@ -53,10 +53,10 @@ pub fn dnscache(
     arguments
 }
 
-/// The arguments of healthz for a kubedns and a dnscache at these addresses.
+/// Returns the arguments of healthz for a kubedns and a dnscache at these addresses.
 ///
-/// It probes every second, five times as often as in a cluster: a user who kills a program wants
-/// to see the effect.
+/// It probes every second, five times as often as in a cluster. If a user kills a program, the
+/// effect must be visible soon.
 pub fn healthz(
     flags: &Flags,
     kubedns: SocketAddr,
@@ -80,8 +80,8 @@ fn logging(flags: &Flags) -> [String; 2] {
     [format!("--log={}", flags.log), "--log-format=text".to_owned()]
 }
 
-/// A name that must answer: `kubernetes` in `default`, as in every cluster; where the objects have
-/// no such service, the first with a cluster IP.
+/// Returns a name that must have an answer: `kubernetes` in `default`, as in every cluster. If the
+/// objects do not have that service, the first one with a cluster IP is used.
 fn probe(services: &[Service], domain: &str) -> (String, &'static str) {
     let usual = |service: &&Service| service.namespace == "default" && service.name == "kubernetes";
     let service = services

@@ -1,15 +1,15 @@
-//! Whether the ports that the flags fix are free, and where the pod is asked in the end.
+//! Checks that the ports that the flags fix are free, and has the addresses of the running pod.
 //!
-//! Each program would refuse a taken port by itself, but only after all are built and started:
-//! checked here, the answer is one line that names the flag. A port of 0 is chosen when its program
-//! binds it, never before.
+//! Each program would itself fail at a port in use, but only after all are built and started.
+//! Checked here, the error is one line that names the flag. If a port is 0, its program chooses it
+//! when it binds it, never before.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use crate::flags::Flags;
 
-/// Where the running pod is asked.
+/// The addresses of the running pod.
 #[derive(Clone, Copy, Debug)]
 pub struct Ports {
     /// dnscache, DNS.
@@ -31,7 +31,7 @@ pub struct Error {
     source: io::Error,
 }
 
-/// Checks that every port that is not 0 is free, all at the same time: no two are the same.
+/// Checks that all ports that are not 0 are free and different, by holding them at the same time.
 pub fn check(flags: &Flags) -> Result<(), Error> {
     let _held = [
         take("dnscache", flags.dns_port, "--dns-port", Transport::UdpAndTcp)?,
@@ -49,7 +49,7 @@ enum Transport {
     UdpAndTcp,
 }
 
-/// Holds the port for the transports it is used for. `None` for port 0.
+/// Binds the port for the transports that it is used for. Returns `None` for port 0.
 fn take(
     program: &'static str,
     port: u16,
@@ -72,7 +72,7 @@ mod tests {
 
     use super::*;
 
-    /// Port 0 for all but `arguments`.
+    /// Returns flags with port 0 for all ports except those in `arguments`.
     fn flags(arguments: &[&str]) -> Flags {
         let free = ["dns", "dnscache-http", "kubedns", "kubedns-http", "healthz"]
             .map(|name| format!("--{name}-port=0"));
@@ -103,7 +103,8 @@ mod tests {
             assert!(error.contains("TCP"), "{error:?}");
         }
         for flag in ["--dns-port", "--kubedns-port"] {
-            // Another process may have the port for TCP, which is looked at first: another, then.
+            // Another process may use the port over TCP, which is checked first. The test then
+            // tries another port.
             let is_named = (0..TRIES_MAX).any(|_| {
                 let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
                 say(flag, udp.local_addr().unwrap()).contains("UDP")

@@ -1,5 +1,5 @@
-//! The three children: started one after the other with their logs in files, asked where they
-//! listen, followed, ended within a bound.
+//! The three child processes: started one after the other with their logs in files. Their addresses
+//! are read, they are followed, and they are ended within a bound.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,36 +23,36 @@ use crate::flags::seen_from_here;
 /// Why a program is not running.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The logs have nowhere to go.
+    /// The log files cannot be written.
     #[error("cannot write {}", path.display())]
     Log {
-        /// Which file or directory.
+        /// The file or directory.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A program cannot be started.
     #[error("cannot start {name}")]
     Start {
-        /// Which.
+        /// Its name.
         name: &'static str,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A program ended before it listened.
+    /// A program ended before it could listen.
     #[error("{0}")]
     Ended(Ended),
-    /// A program runs and has not bound its addresses.
+    /// A program runs but has not bound its addresses.
     #[error("{name} does not listen after {} s; its log is {log}", LISTEN_MAX.as_secs())]
     Silent {
-        /// Which.
+        /// Its name.
         name: &'static str,
-        /// Where its log is.
+        /// The path of its log.
         log: String,
     },
 }
 
-/// A program that ended, as people read it.
+/// A program that has ended.
 #[derive(Debug)]
 pub struct Ended {
     name: &'static str,
@@ -60,7 +60,7 @@ pub struct Ended {
     log: PathBuf,
 }
 
-/// The running programs. Dropped, they are killed.
+/// The running programs. They are killed when this is dropped.
 #[derive(Debug)]
 pub struct Programs {
     built: PathBuf,
@@ -72,8 +72,8 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// No program yet. They come from the directory `built`, and their standard output and error go
-    /// to `log_directory`/NAME.log.
+    /// Creates an empty set of programs. They are started from the directory `built`, and their
+    /// standard output and error are written to `log_directory`/NAME.log.
     pub fn new(built: PathBuf, log_directory: PathBuf) -> Self {
         Self {
             built,
@@ -129,22 +129,22 @@ impl Programs {
         Ok(addresses)
     }
 
-    /// One line per program: process id, addresses, log.
+    /// Returns one line per program: process id, addresses, log.
     pub fn table(&self) -> &str {
         self.table.trim_end()
     }
 
-    /// The process id `name` was started with.
+    /// Returns the process id of `name`.
     pub fn process_id(&self, name: &str) -> Option<u32> {
         self.process_ids.get(name).copied()
     }
 
-    /// How many have not ended.
+    /// Returns how many programs have not ended.
     pub fn running(&self) -> usize {
         self.tasks.len()
     }
 
-    /// The next program that ends by itself; waits for ever when none is left.
+    /// Returns the next program that ends by itself. Waits for ever if all have ended.
     pub async fn next_end(&mut self) -> Ended {
         match self.tasks.join_next().await {
             Some(ended) => ended.expect("following a child does not panic"),
@@ -152,7 +152,7 @@ impl Programs {
         }
     }
 
-    /// Ends all: SIGTERM, and SIGKILL to those that take longer than [`DRAIN_MAX`].
+    /// Ends all programs with SIGTERM, and with SIGKILL if they take longer than [`DRAIN_MAX`].
     pub async fn stop(mut self) {
         self.stopping.cancel();
         while let Some(ended) = self.tasks.join_next().await {
@@ -186,8 +186,8 @@ impl fmt::Display for Ended {
     }
 }
 
-/// Makes the directory for logs and, in a directory of its own that log lines do not touch, a
-/// resolv.conf without servers, whose path it yields.
+/// Creates the directory of logs and, in a subdirectory that logs do not use, a resolv.conf without
+/// servers. Returns the path of that file.
 pub fn prepare(log_directory: &Path) -> Result<PathBuf, Error> {
     let unwritable = |path: &Path, source| Error::Log { path: path.to_owned(), source };
     let directory = log_directory.join("no-upstream");
@@ -213,7 +213,7 @@ fn start(
     command.kill_on_drop(true).spawn().map_err(refused)
 }
 
-/// Waits until the child ends, or ends it.
+/// Waits until the child ends, or ends it at `stopping`.
 async fn follow(
     mut child: Child,
     name: &'static str,
@@ -228,7 +228,7 @@ async fn follow(
 }
 
 async fn end(child: &mut Child) -> io::Result<ExitStatus> {
-    // Not waited for yet, so the id is still the child's.
+    // The child was not waited for yet, so the id is still its own.
     if let Some(id) = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) {
         kill_process(id, Signal::TERM)?;
     }
@@ -239,10 +239,10 @@ async fn end(child: &mut Child) -> io::Result<ExitStatus> {
     child.wait().await
 }
 
-/// How long a program may drain. Above the programs' own deadline, below a person's patience.
+/// How long a program may drain. It must be above the programs' own deadline.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
-/// How long a program may take to bind its addresses: kubedns reads all objects before.
+/// How long a program may take to bind its addresses. kubedns must read all objects before.
 const LISTEN_MAX: Duration = Duration::from_secs(60);
 const LISTEN_PAUSE: Duration = Duration::from_millis(10);
-/// How much of a log is shown.
+/// How many lines of a log are shown.
 const TAIL_LINES: usize = 8;

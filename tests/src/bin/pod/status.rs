@@ -1,4 +1,5 @@
-//! One line that lives at the foot of the terminal: queries, hit rate, what kubedns knows, health.
+//! The status line at the bottom of the terminal: queries, hit rate, the objects of kubedns,
+//! health.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 use crate::ask;
 use crate::ports::Ports;
 
-/// The line, and what it said last.
+/// The line, and its last counters.
 #[derive(Debug)]
 pub struct Line {
     ports: Ports,
@@ -19,12 +20,12 @@ pub struct Line {
 }
 
 impl Line {
-    /// A line for the pod at `ports`; silent where standard output is no terminal.
+    /// Creates a line for the pod at `ports`. It prints only if standard output is a terminal.
     pub fn new(ports: &Ports, is_terminal: bool) -> Self {
         Self { ports: *ports, is_terminal, last: None }
     }
 
-    /// Asks the pod and writes the line anew.
+    /// Asks the pod and rewrites the line.
     pub async fn refresh(&mut self) {
         if !self.is_terminal {
             return;
@@ -60,7 +61,7 @@ impl Line {
         flush();
     }
 
-    /// Makes room for a message.
+    /// Clears the line, so that a message can be printed.
     pub fn clear(&self) {
         if self.is_terminal {
             print!("\r\x1b[K");
@@ -70,7 +71,7 @@ impl Line {
 }
 
 fn flush() {
-    // A terminal that went away is noticed as SIGHUP or SIGTERM, not here.
+    // If the terminal is closed, the process gets SIGHUP or SIGTERM, so the error can be ignored.
     let _ = std::io::stdout().flush();
 }
 
@@ -78,12 +79,12 @@ fn shown(count: Option<u64>) -> String {
     count.map_or("-".to_owned(), |count| count.to_string())
 }
 
-/// `1 service`, `2 services`, `- services`.
+/// Returns a count with its noun: `1 service`, `2 services`, `- services`.
 fn counted(count: Option<u64>, [one, several]: [&str; 2]) -> String {
     format!("{} {}", shown(count), if count == Some(1) { one } else { several })
 }
 
-/// One of dnscache's counters, as dnsmasq gives them.
+/// Returns one of dnscache's counters, which it serves as dnsmasq does.
 async fn counter(server: SocketAddr, name: &str) -> Option<u64> {
     let answer = ask::dns(server, name, DNSClass::CH, RecordType::TXT).await.ok()?;
     match answer.first()? {
@@ -92,7 +93,7 @@ async fn counter(server: SocketAddr, name: &str) -> Option<u64> {
     }
 }
 
-/// How many services and endpoints kubedns makes records of.
+/// Returns how many services and endpoints kubedns has records for.
 async fn objects(server: SocketAddr) -> [Option<u64>; 2] {
     let (_, metrics) = ask::http(server, "/metrics").await.unwrap_or_default();
     ["services", "endpoints"].map(|kind| {

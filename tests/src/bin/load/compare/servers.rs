@@ -1,9 +1,9 @@
-//! The servers to compare: which are here, how they are started alike, what they cost.
+//! The servers to compare: which are installed, how each is started, and what it costs.
 //!
 //! Edge. Every server listens on 127.0.0.1, forwards everything to its upstreams, does not
-//! validate, and runs one thread; what else is set is here to read, and printed with the table. The
-//! upstreams are at 127.0.0.1, in the pod as dnscache sees it, or at [`OUTSIDE`]: there, answers
-//! are guarded against forgery by servers that can do so.
+//! validate, and runs one thread. All other settings are in this file, and are printed with the
+//! table. The upstreams are at 127.0.0.1, which dnscache treats as the pod, or at [`OUTSIDE`].
+//! There, servers that can guard answers against forgery do so.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -18,12 +18,12 @@ use tempfile::TempDir;
 
 use crate::{proc, workload};
 
-/// What may be measured.
+/// A server that can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// The cheapest possible server: `cargo load floor`.
     Floor,
-    /// Ours.
+    /// dnscache of this workspace.
     Dnscache,
     /// NLnet Labs Unbound.
     Unbound,
@@ -41,7 +41,7 @@ impl Kind {
     const OTHERS: [Self; 5] =
         [Self::Unbound, Self::Dnsmasq, Self::Coredns, Self::Named, Self::Kresd];
 
-    /// As people read it.
+    /// Returns the name that the table shows.
     pub fn name(self) -> &'static str {
         match self {
             Self::Floor => "floor",
@@ -54,7 +54,7 @@ impl Kind {
         }
     }
 
-    /// Its program on the PATH, and the flag that makes it tell its version.
+    /// Returns its program on the PATH, and the flag that prints its version.
     fn program(self) -> (&'static str, &'static str) {
         match self {
             Self::Floor => ("", ""),
@@ -68,24 +68,24 @@ impl Kind {
     }
 }
 
-/// A server that is here.
+/// A server that is installed.
 #[derive(Debug)]
 pub struct Server {
-    /// Which.
+    /// Its kind.
     pub kind: Kind,
-    /// As it tells it; empty for the floor.
+    /// The version that it prints. Empty for the floor.
     pub version: String,
     program: PathBuf,
 }
 
-/// What all servers get alike.
+/// The settings that all servers share.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting<'a> {
-    /// The servers that they ask.
+    /// Their upstreams.
     pub upstreams: &'a [SocketAddr],
-    /// How many entries they may cache, where they count entries.
+    /// How many entries they may cache, if they count entries.
     pub cache_entries: usize,
-    /// The floor denies every name.
+    /// Whether the floor denies every name.
     pub nxdomain: bool,
     /// The core they run on.
     pub server_core: Option<usize>,
@@ -100,25 +100,25 @@ pub enum Error {
     /// It did not start.
     #[error("does not start: {0}")]
     Start(#[source] io::Error),
-    /// It started, and does not answer.
+    /// It started, but does not answer.
     #[error("does not answer")]
     Silent,
     /// A socket broke.
     #[error("asking it failed: {0}")]
     Ask(#[source] io::Error),
-    /// It cannot be watched.
+    /// Its CPU time or memory cannot be read.
     #[error("the system does not tell what it costs: {0}")]
     Cost(#[source] io::Error),
 }
 
-/// The floor, dnscache, and what is on the PATH.
+/// Returns the floor, dnscache, and all servers that are on the PATH.
 pub fn present(own: &Path, dnscache: &Path) -> Vec<Server> {
     let floor = Server { kind: Kind::Floor, version: String::new(), program: own.to_owned() };
     let others = Kind::OTHERS.into_iter().filter_map(|kind| found(kind, kind.program().0.as_ref()));
     [floor].into_iter().chain(found(Kind::Dnscache, dnscache)).chain(others).collect()
 }
 
-/// The server behind `program`, if that tells a version.
+/// Returns the server that `program` starts, or `None` if `program` does not print a version.
 pub fn found(kind: Kind, program: &Path) -> Option<Server> {
     let output = Command::new(program).arg(kind.program().1).stdin(Stdio::null()).output().ok()?;
     let text = [output.stdout, output.stderr].concat();
@@ -126,7 +126,7 @@ pub fn found(kind: Kind, program: &Path) -> Option<Server> {
     Some(Server { kind, version, program: program.to_owned() })
 }
 
-/// The first thing in `text` that looks like a version: digits and dots.
+/// Returns the first word of `text` that looks like a version: digits and dots.
 fn version(text: &str) -> Option<String> {
     let mut parts = text.split(|c: char| c.is_whitespace() || ",;-".contains(c));
     let is_version =
@@ -134,7 +134,7 @@ fn version(text: &str) -> Option<String> {
     parts.find(is_version).map(str::to_owned)
 }
 
-/// A floor at `ip` that denies every name if told so, on `core`.
+/// Starts a floor at `ip` on `core`. If `nxdomain` is set, it denies every name.
 pub fn floor(ip: Ipv4Addr, nxdomain: bool, core: Option<usize>) -> Result<Running, Error> {
     let mut command = tether::command(OWN_PROGRAM.as_ref(), core);
     command.args(["floor", "--listen", &format!("{ip}:0")]);
@@ -144,7 +144,7 @@ pub fn floor(ip: Ipv4Addr, nxdomain: bool, core: Option<usize>) -> Result<Runnin
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(Error::Start)?;
     let output = child.stdout.take().expect("it is piped");
-    // Guarded before anything can fail.
+    // Created before anything can fail, so that the child is always ended.
     let mut running = Running { child, address: ([127, 0, 0, 1], 0).into(), _directory: None };
     let mut line = String::new();
     BufReader::new(output).read_line(&mut line).map_err(Error::Start)?;
@@ -153,7 +153,7 @@ pub fn floor(ip: Ipv4Addr, nxdomain: bool, core: Option<usize>) -> Result<Runnin
 }
 
 impl Server {
-    /// How it is started, its configuration behind it, all in one line.
+    /// Returns its command line, followed by its configuration, in one line.
     pub fn settings(&self) -> String {
         let (address, upstream) = (([127, 0, 0, 1], 53).into(), ([127, 0, 0, 1], 5_300).into());
         let setting = Setting {
@@ -176,7 +176,7 @@ impl Server {
             return floor(Ipv4Addr::LOCALHOST, setting.nxdomain, setting.server_core);
         }
         let directory = TempDir::new().map_err(Error::Directory)?;
-        // dnscache binds a port of its own; the others have to be given one.
+        // dnscache can choose a free port. The others must be given one.
         let address = match self.kind {
             Kind::Dnscache => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             _ => free_address().map_err(Error::Start)?,
@@ -204,7 +204,7 @@ impl Server {
     }
 }
 
-/// Where a server runs, and how.
+/// The directory, address and settings of a server.
 struct Place<'a> {
     directory: &'a Path,
     address: SocketAddr,
@@ -212,7 +212,7 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// `each` of the upstreams, one behind the other.
+    /// Returns the text of `each` upstream, joined.
     fn upstreams(&self, each: impl Fn(&SocketAddr) -> String) -> String {
         self.setting.upstreams.iter().map(each).collect()
     }
@@ -228,7 +228,8 @@ impl Place<'_> {
                  --cache-size {cache_entries} --resolv-file /dev/null --log error{servers}",
                 self.address,
             ),
-            // -k stays in the foreground; 10,000 is the most it recommends.
+            // -k keeps it in the foreground. 10,000 is the highest value that its manual
+            // recommends.
             Kind::Dnsmasq => format!(
                 "-k -C /dev/null -p {port} --listen-address=127.0.0.1 --bind-interfaces \
                  --no-resolv --no-hosts --cache-size={cache_entries} \
@@ -242,7 +243,8 @@ impl Place<'_> {
         text.split_whitespace().map(str::to_owned).collect()
     }
 
-    /// Configuration files by name. Servers that count bytes get more than 10,000 entries take.
+    /// Returns the configuration files by name. Servers that count bytes get more than 10,000
+    /// entries need.
     fn files(&self, kind: Kind) -> Vec<(&'static str, String)> {
         let cache_entries = self.setting.cache_entries;
         let (port, directory) = (self.address.port(), self.directory.display());
@@ -301,11 +303,11 @@ impl Place<'_> {
     }
 }
 
-/// A server at work; it ends when this is dropped.
+/// A running server. It is ended when this is dropped.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    /// Where it answers.
+    /// The address that it answers at.
     pub address: SocketAddr,
     _directory: Option<TempDir>,
 }
@@ -319,7 +321,7 @@ impl Running {
         socket.connect(self.address).map_err(Error::Ask)?;
         let mut reply = [0; 512];
         while start.elapsed() < READY_MAX {
-            // Refused while nobody listens yet.
+            // The send fails until the server listens.
             if socket.send(&workload::question("h1.example.test", 1)).is_ok()
                 && socket.recv(&mut reply).is_ok()
             {
@@ -330,12 +332,12 @@ impl Running {
         Err(Error::Silent)
     }
 
-    /// User and system time it has used so far.
+    /// Returns the user and system time that it has used so far.
     pub fn cpu(&self) -> Result<Duration, Error> {
         proc::cpu(self.child.id()).map_err(Error::Cost)
     }
 
-    /// Resident memory, in MiB.
+    /// Returns the resident memory in MiB.
     pub fn rss_mib(&self) -> Result<f64, Error> {
         let memory = proc::memory(self.child.id()).map_err(Error::Cost)?;
         Ok(memory.resident as f64 / f64::from(1 << 20))
@@ -344,13 +346,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already; then there is nothing to end.
+        // It may have ended already. The error can then be ignored.
         self.child.kill().unwrap_or_default();
         self.child.wait().map(drop).unwrap_or_default();
     }
 }
 
-/// Where dnscache listens, from the `file` that it writes when it does.
+/// Returns the address of dnscache, read from the `file` that it writes once it listens.
 fn listens(file: &Path) -> Result<SocketAddr, Error> {
     let start = Instant::now();
     while start.elapsed() < READY_MAX {
@@ -362,7 +364,7 @@ fn listens(file: &Path) -> Result<SocketAddr, Error> {
     Err(Error::Silent)
 }
 
-/// A port of 127.0.0.1 that is free for UDP and TCP, or was a moment ago.
+/// Returns a port of 127.0.0.1 that was free for UDP and TCP a moment ago.
 fn free_address() -> io::Result<SocketAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = socket.local_addr()?;
@@ -372,13 +374,14 @@ fn free_address() -> io::Result<SocketAddr> {
     }
 }
 
-/// An upstream outside the pod: on loopback, but not the address that programs of a pod share.
+/// An upstream outside the pod. It is on loopback, but is not the address that programs of a pod
+/// share.
 pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// The file with dnscache's addresses, in its directory.
 const ADDRESSES: &str = "addresses";
-/// What every server may cache, as far as it counts entries.
+/// The entries that every server may cache, if it counts entries.
 pub const CACHE_ENTRIES: usize = 10_000;
-/// The running program, even where a build has put another in its place.
+/// The running program, even if a build has replaced its file.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 /// Longer than the slowest server here takes to start.
 const READY_MAX: Duration = Duration::from_secs(30);

@@ -1,6 +1,6 @@
 //! Measurements as a table: medians, their range, and ratios to the floor.
 //!
-//! Core, but for what it says of the machine.
+//! Core, except for the description of the machine.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -25,12 +25,12 @@ struct Cell {
     work: Work,
     server: usize,
     rounds: Vec<Measured>,
-    /// Why there are none.
+    /// Why the rounds failed; `None` if they did not.
     failure: Option<String>,
 }
 
-/// A line of the table: its name, the figure, its decimals, and whether the ratio to the floor says
-/// something.
+/// A line of the table: its name, the figure, its decimals, and whether the ratio to the floor is
+/// shown.
 type Line = (&'static str, fn(&Measured) -> Option<f64>, usize, bool);
 
 const LINES: [Line; 6] = [
@@ -45,7 +45,7 @@ const LINES: [Line; 6] = [
 const COSTS: &str = "CPU s per million";
 
 impl Table {
-    /// No measurement yet of `servers`.
+    /// Creates a table of `servers` without measurements.
     pub fn new(servers: &[Server], rate: u32, pinned: bool) -> Self {
         let servers = servers.iter().map(|server| (server.kind, server.version.clone())).collect();
         Self { servers, rate, pinned, cells: Vec::new() }
@@ -56,7 +56,7 @@ impl Table {
         self.cell(work, server).rounds.push(measured);
     }
 
-    /// Notes why there is no round.
+    /// Sets the reason why a round failed.
     pub fn fail(&mut self, work: Work, server: usize, reason: String) {
         self.cell(work, server).failure = Some(reason);
     }
@@ -70,7 +70,7 @@ impl Table {
         &mut self.cells[at]
     }
 
-    /// For people.
+    /// Returns the table as text.
     pub fn text(&self) -> String {
         let rows = self.rows(|[low, middle, high], decimals, ratio| {
             let ratio = ratio.map_or_else(String::new, |ratio| format!(" {ratio:.2}x"));
@@ -90,7 +90,7 @@ impl Table {
         text + "\nmedian, ratio to the floor, [lowest highest]\n" + &self.notes()
     }
 
-    /// For a README: costs, latency, and memory where the cache is full.
+    /// Returns the table for a README: costs, latency, and memory if the cache is full.
     pub fn markdown(&self) -> String {
         let full = format!("{}: memory MiB", Work::Zipf.name());
         let mut rows = self.rows(|[_, middle, _], decimals, ratio| {
@@ -112,7 +112,7 @@ impl Table {
         text + "\n" + &self.notes()
     }
 
-    /// For programs: every round.
+    /// Returns every round as JSON.
     pub fn json(&self) -> Value {
         let cell = |cell: &Cell| {
             let (kind, version) = &self.servers[cell.server];
@@ -128,8 +128,8 @@ impl Table {
         })
     }
 
-    /// The header, then a row for each work and line that anybody has; `show` writes lowest,
-    /// median and highest, the decimals, and the ratio to the floor.
+    /// Returns the header, then a row for each work and line that at least one server has. `show`
+    /// formats lowest, median and highest with the decimals, and the ratio to the floor.
     fn rows(&self, show: impl Fn([f64; 3], usize, Option<f64>) -> String) -> Vec<Vec<String>> {
         let title = |(kind, version): &(Kind, String)| format!("{} {version}", kind.name());
         let titles = self.servers.iter().map(|server| title(server).trim_end().to_owned());
@@ -159,7 +159,7 @@ impl Table {
         rows
     }
 
-    /// Lowest, median and highest of a figure.
+    /// Returns the lowest, median and highest value of a figure.
     fn spread(
         &self,
         work: Work,
@@ -174,7 +174,7 @@ impl Table {
         Some([values[0], middle, values[values.len() - 1]])
     }
 
-    /// The machine, how it was shared, what was not measured.
+    /// Returns notes: the machine, how it was shared, and what was not measured.
     fn notes(&self) -> String {
         let place = if self.pinned {
             "server alone on one core, load and upstream on another"
@@ -193,7 +193,7 @@ impl Table {
     }
 }
 
-/// The processor and the kernel, as the system names them, and the day.
+/// Returns the processor, the kernel and the day.
 fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

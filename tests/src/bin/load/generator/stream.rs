@@ -1,4 +1,4 @@
-//! Asking over TCP: one connection, pipelined; answers come in any order (RFC 7766).
+//! Asks over TCP: one connection, pipelined. Answers can arrive in any order (RFC 7766).
 //!
 //! Edge.
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::{LOST_AFTER, Outstanding, Pace, Plan, Tally, report, settle};
 use crate::workload::Workload;
 
-/// Fills the window of connection `index`, reads what comes, fills it again.
+/// Fills the window of connection `index`, reads the answers, and fills it again.
 pub fn run(
     plan: &Plan<'_>,
     workload: &Workload,
@@ -48,7 +48,7 @@ pub fn run(
     Ok(())
 }
 
-/// A connection, and what is under way on it.
+/// A connection with its outstanding questions.
 struct Stream {
     connection: TcpStream,
     open: Outstanding,
@@ -56,13 +56,13 @@ struct Stream {
     first: u64,
     asked: u64,
     output: Vec<u8>,
-    /// Answers, the last one perhaps in part: `kept` bytes of it.
+    /// Answers. The last one may be incomplete, with `kept` bytes of it.
     input: Vec<u8>,
     kept: usize,
 }
 
 impl Stream {
-    /// Sends what the window has room for and, at a fixed rate, what is due.
+    /// Sends questions until the window is full. At a fixed rate, sends only those that are due.
     fn ask(
         &mut self,
         plan: &Plan<'_>,
@@ -88,7 +88,7 @@ impl Stream {
         self.connection.write_all(&self.output)
     }
 
-    /// Reads once; at a fixed rate no longer than until the next question is due.
+    /// Reads once. At a fixed rate, waits at most until the next question is due.
     fn hear(
         &mut self,
         plan: &Plan<'_>,

@@ -1,4 +1,4 @@
-//! Asking over UDP: several sockets, one thread, batched system calls.
+//! Asks over UDP: several sockets, one thread, batched system calls.
 //!
 //! Edge.
 
@@ -14,7 +14,7 @@ use shared::serve::{Batch, Inbox, can_join};
 use super::{Expected, LOST_AFTER, Outstanding, Pace, Plan, Tally, report, settle};
 use crate::workload::Workload;
 
-/// Asks as `plan` says, and waits for the last answers.
+/// Runs `plan`, and waits for the last answers.
 pub fn run(
     plan: &Plan<'_>,
     workload: &Workload,
@@ -24,12 +24,13 @@ pub fn run(
     Udp::new(plan)?.run(plan, workload, stop, progress)
 }
 
-/// The sockets, and what is reused for them.
+/// The sockets, and the buffers that they share.
 struct Udp {
     sockets: Vec<(UdpSocket, Outstanding)>,
     inbox: Inbox,
     batch: Batch,
-    /// Questions of one batch pass the kernel together, and reach the server one by one.
+    /// Whether the questions of one batch pass the kernel together. The server still receives them
+    /// one by one.
     joined: bool,
     /// Questions asked so far, over all sockets.
     number: u64,
@@ -145,7 +146,7 @@ impl Udp {
             self.number += 1;
         }
         if room > 0 {
-            // What the kernel does not take is never answered, and so counted as lost.
+            // If the kernel does not accept a question, it gets no answer and is counted as lost.
             if self.joined {
                 self.batch.send_joined(socket);
             } else {
@@ -157,7 +158,8 @@ impl Udp {
     }
 }
 
-/// Receive buffer of each socket: a generator that drops answers measures itself.
+/// Receive buffer of each socket. If it is too small, the generator drops answers and counts them
+/// as lost.
 const BUFFER_BYTES: usize = 4 << 20;
-/// How long a full window naps when nothing has come.
+/// How long a full window waits if no answer has arrived.
 const WINDOW_PAUSE: Duration = Duration::from_micros(100);

@@ -1,5 +1,5 @@
-//! Lines over axes as SVG: the colours of Okabe and Ito, which colour-blind people tell apart, each
-//! with a dash and a mark of its own, and its name and last value at its end.
+//! Lines over axes as SVG. The colours are those of Okabe and Ito, which colour-blind people can
+//! distinguish. Each line has its own dash and mark, and its name and last value at its end.
 //!
 //! Core.
 
@@ -8,31 +8,31 @@ use std::fmt::{self, Write as _};
 /// One drawing.
 #[derive(Debug)]
 pub struct Panel {
-    /// What is shown.
+    /// The title.
     pub title: String,
-    /// What runs from left to right, with its unit.
+    /// The name of the horizontal axis, with its unit.
     pub x: &'static str,
-    /// Whether it does so by doubling.
+    /// Whether the horizontal axis is logarithmic.
     pub is_log: bool,
-    /// At the same places each; upwards are percent.
+    /// The lines, with points at the same places. The vertical axis is in percent.
     pub lines: [Line; 3],
-    /// A stretch that is set off: the flood.
+    /// A stretch with another background: the flood.
     pub shaded: Option<(f64, f64)>,
     /// What was measured, and how to measure it again.
     pub captions: [String; 2],
 }
 
-/// What is compared.
+/// One line of a drawing.
 #[derive(Debug)]
 pub struct Line {
     /// Its name.
     pub name: &'static str,
-    /// From left to right.
+    /// Its points from left to right.
     pub points: Vec<(f64, f64)>,
 }
 
 impl Panel {
-    /// The drawing.
+    /// Returns the drawing as SVG.
     pub fn svg(&self) -> String {
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
@@ -144,7 +144,7 @@ impl Panel {
         Ok(())
     }
 
-    /// Where the axis is labelled: at each size, or in fifths.
+    /// Returns the places of the labels: at each size, or in fifths.
     fn places(&self) -> Vec<f64> {
         let points = &self.lines[0].points;
         if self.is_log {
@@ -167,7 +167,7 @@ fn up(percent: f64) -> f64 {
     BOTTOM - (BOTTOM - TOP) * percent / 100.0
 }
 
-/// The same heights in the same order, apart enough to be read.
+/// Returns the heights in the same order, but far enough apart that the text can be read.
 fn spread(heights: [f64; 3]) -> [f64; 3] {
     let mut order = [0, 1, 2];
     order.sort_by(|&a, &b| heights[a].total_cmp(&heights[b]));
@@ -178,7 +178,7 @@ fn spread(heights: [f64; 3]) -> [f64; 3] {
     apart
 }
 
-/// `number` with a comma before each three digits.
+/// Returns `number` with a comma before each three digits.
 pub fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -191,11 +191,11 @@ pub fn grouped(number: usize) -> String {
     text
 }
 
-/// How a line is told from the others.
+/// The style that distinguishes a line from the others.
 struct Style {
     colour: &'static str,
     dash: &'static str,
-    /// Drawn from its middle.
+    /// The path of the mark, drawn from its middle.
     mark: &'static str,
 }
 
@@ -206,7 +206,7 @@ const STYLES: [Style; 3] = [
     Style { colour: "#C04F00", dash: "9 5", mark: "m-4.5 -4.5h9v9h-9z" },
 ];
 const INK: &str = "#222222";
-/// More marks than that hide their line.
+/// More marks would hide their line.
 const MARKS_MAX: usize = 10;
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 480.0;

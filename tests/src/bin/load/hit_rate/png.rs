@@ -1,6 +1,6 @@
-//! A drawing as PNG, for pages that show no SVG.
+//! A drawing as PNG, for pages that cannot show SVG.
 //!
-//! Core. Knows one font, which is compiled in: the picture is the same on every machine.
+//! Core. The only font is compiled in, so that the picture is the same on every machine.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::fontdb::Database;
 use resvg::usvg::{Options, Tree};
 
-/// `svg` as PNG, at one and a half times its size.
+/// Returns `svg` as PNG, at one and a half times its size.
 ///
-/// Panics where it is no SVG: drawings are ours.
+/// Panics if `svg` is not valid SVG.
 pub fn from_svg(svg: &str) -> Vec<u8> {
     let mut fonts = Database::new();
     for font in [sans_condensed::regular(), sans_condensed::bold()] {
@@ -27,7 +27,7 @@ pub fn from_svg(svg: &str) -> Vec<u8> {
     pack(&pixels).expect("memory takes all bytes")
 }
 
-/// What is drawn on white hides all of it: three colours a pixel are enough.
+/// Encodes `pixels` without transparency, because the background covers the whole picture.
 fn pack(pixels: &Pixmap) -> Result<Vec<u8>, EncodingError> {
     let rgb: Vec<u8> =
         pixels.pixels().iter().flat_map(|at| [at.red(), at.green(), at.blue()]).collect();
@@ -36,21 +36,21 @@ fn pack(pixels: &Pixmap) -> Result<Vec<u8>, EncodingError> {
     encoder.set_color(ColorType::Rgb);
     encoder.set_depth(BitDepth::Eight);
     encoder.set_compression(Compression::High);
-    encoder.set_filter(Filter::NoFilter); // plain areas pack best as they are
+    encoder.set_filter(Filter::NoFilter); // plain areas compress best without a filter
     let mut writer = encoder.write_header()?;
     writer.write_image_data(&rgb)?;
     writer.finish()?;
     Ok(png)
 }
 
-/// Sharp on screens with fine pixels too, and still small.
+/// Sharp on screens with a high resolution, and still a small file.
 const SCALE: f32 = 1.5;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Dark pixels of a drawing with `inside` on white.
+    /// Returns the number of dark pixels of a drawing with `inside` on white.
     fn ink(inside: &str) -> usize {
         let svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"60\" height=\"30\" \

@@ -1,5 +1,5 @@
-//! The caches that are compared: each takes names by number and a size, and says of each question
-//! whether it was a hit.
+//! The caches that are compared. Each takes names by number and a size, and returns for each
+//! question whether it was a hit.
 //!
 //! Core.
 
@@ -12,9 +12,10 @@ use shared::wire::{NameBuffer, Query, Reply, Transport, UDP_SIZE_MAX};
 
 use crate::workload::question;
 
-/// dnscache's own, asked as its handler asks it: on a miss the answer, one address, is kept.
+/// Runs dnscache's own cache as its handler does. On a miss, it stores the answer, which is one
+/// address.
 pub fn dnscache(trace: &[u32], size: usize) -> Vec<bool> {
-    // Entries are what bounds it here, not bytes.
+    // The number of entries bounds it here, not the bytes.
     let cache = Cache::new(Bounds { entries: size, bytes: BYTES, stale_secs: 0 });
     let now = Moment::default() + Duration::from_secs(1_000);
     let mut buffer = [0; UDP_SIZE_MAX];
@@ -43,7 +44,7 @@ pub fn dnscache(trace: &[u32], size: usize) -> Vec<bool> {
     trace.iter().map(ask).collect()
 }
 
-/// What has been asked least recently gives way.
+/// Evicts the name that was asked least recently.
 pub fn lru(trace: &[u32], size: usize) -> Vec<bool> {
     let (mut used, mut names) = (HashMap::new(), BTreeMap::new());
     let mut ask = |(now, &name): (usize, &u32)| {
@@ -62,8 +63,8 @@ pub fn lru(trace: &[u32], size: usize) -> Vec<bool> {
     trace.iter().enumerate().map(&mut ask).collect()
 }
 
-/// What is asked again last gives way, the new answer itself included: no cache can do better
-/// (L. A. Belady, IBM Systems Journal 5(2), 1966).
+/// Evicts the name that is asked again last, or does not store the new answer if that one is. No
+/// cache can do better (L. A. Belady, IBM Systems Journal 5(2), 1966).
 pub fn best(trace: &[u32], size: usize) -> Vec<bool> {
     let mut next = vec![usize::MAX; trace.len()];
     let mut seen = HashMap::new();
@@ -72,7 +73,8 @@ pub fn best(trace: &[u32], size: usize) -> Vec<bool> {
             next[at] = later;
         }
     }
-    // By when they are asked again; an answer is only of use until then, so its time names it.
+    // The stored names, each by the time at which it is asked again. That time identifies the name,
+    // because the entry is not needed after it.
     let mut kept = BTreeSet::new();
     let mut ask = |now: usize| {
         let is_hit = kept.remove(&now);

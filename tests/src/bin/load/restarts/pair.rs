@@ -16,12 +16,12 @@ use tempfile::TempDir;
 
 use super::Error;
 
-/// Both at work. They end when this is dropped.
+/// Both servers. They end when this is dropped.
 #[derive(Debug)]
 pub struct Pair {
-    /// Where dnscache answers.
+    /// The DNS address of dnscache.
     pub dnscache: SocketAddr,
-    /// Where kubedns answers, DNS and HTTP: the same after each restart.
+    /// The DNS and HTTP addresses of kubedns, which stay the same after each restart.
     kubedns: (SocketAddr, SocketAddr),
     program: PathBuf,
     core: Option<usize>,
@@ -31,7 +31,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Starts the `programs` with so many Services and one upstream, and waits until both answer.
+    /// Starts the `programs` with this many Services and one upstream, and waits until both answer.
     pub fn start(
         programs: &Path,
         core: Option<usize>,
@@ -86,7 +86,7 @@ impl Pair {
 impl Drop for Pair {
     fn drop(&mut self) {
         for child in [&mut self.cache, &mut self.records] {
-            // One that has ended already cannot be ended.
+            // If a child has ended already, it cannot be killed.
             child.kill().unwrap_or_default();
             child.wait().map(drop).unwrap_or_default();
         }
@@ -107,7 +107,7 @@ fn start_kubedns(
         .map_err(|source| Error::Start { program: "kubedns", source })
 }
 
-/// `services` Services in the namespace `load`.
+/// Writes `services` Services in the namespace `load` to a new directory.
 fn write_objects(services: u32) -> io::Result<TempDir> {
     let directory = TempDir::new()?;
     let mut text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: load}\n".to_owned();
@@ -136,7 +136,7 @@ fn is_ready(http: SocketAddr) -> bool {
     ask().unwrap_or(false)
 }
 
-/// A port of 127.0.0.1 that is free for UDP and TCP, or was a moment ago.
+/// Returns a port of 127.0.0.1 that was free for UDP and TCP a moment ago.
 fn free_address() -> io::Result<SocketAddr> {
     loop {
         let tcp = TcpListener::bind("127.0.0.1:0")?;

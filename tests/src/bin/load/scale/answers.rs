@@ -1,6 +1,6 @@
-//! What an answer costs: CPU time of the server per million answers, kind by kind.
+//! The cost of an answer: CPU time of the server per million answers, for each kind of query.
 //!
-//! Edge. Knows how to ask and whom; does not know what is in the cluster.
+//! Edge. It sends queries to a server. It must not depend on the objects of the cluster.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
@@ -18,14 +18,14 @@ pub struct Stint {
     pub cpu_secs: f64,
     /// Answers per second of real time.
     pub rate: f64,
-    /// Questions that nobody answered.
+    /// Questions that the server did not answer.
     pub lost: u64,
 }
 
-/// Asks `server` for `duration`, as fast as its answers come.
+/// Asks `server` for `duration`, as fast as its answers arrive.
 ///
-/// Fails where it answers nothing, or anything else than `rcode`; the floor answers everything the
-/// same, so `rcode` is nothing there.
+/// Fails if it does not answer, or answers with another code than `rcode`. The floor gives the same
+/// answer to every question, so `rcode` is `None` for it.
 pub fn stint(
     server: &Process,
     query: &Query,
@@ -61,6 +61,6 @@ pub fn stint(
     })
 }
 
-/// As `cargo load` has them: enough to keep a server busy without filling its buffers.
+/// The defaults of `cargo load`: enough to keep a server busy without filling its buffers.
 const SOCKETS: usize = 4;
 const WINDOW: usize = 100;

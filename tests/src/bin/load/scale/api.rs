@@ -1,6 +1,6 @@
-//! The API server of a scale run: the fake one, or a real one where its programs are at hand.
+//! The API server of a scale run: the fake one, or a real one if its programs are available.
 //!
-//! Edge. Knows how objects get there; knows nothing of who watches them.
+//! Edge. It creates the objects. It must not depend on the clients that watch them.
 
 use std::path::{Path, PathBuf};
 
@@ -16,15 +16,15 @@ use super::{Flags, Lists};
 
 /// A running API server.
 pub enum Api {
-    /// The fake one and a kubeconfig for it.
+    /// The fake server and a kubeconfig for it.
     Fake(ApiServer, NamedTempFile),
     /// kube-apiserver with etcd and no controllers.
     Real(Box<RealApi>),
 }
 
 impl Api {
-    /// Starts the one that `flags` ask for and puts `cluster` there. Panics where a real one does
-    /// not start or refuses an object.
+    /// Starts the server that `flags` select, and writes `cluster` to it. Panics if a real server
+    /// does not start or rejects an object.
     pub fn start(runtime: &Runtime, flags: &Flags, cluster: Cluster) -> Self {
         if let Some(assets) = &flags.assets {
             return runtime.block_on(real(assets, cluster));
@@ -40,7 +40,7 @@ impl Api {
         Self::Fake(api, kubeconfig)
     }
 
-    /// A kubeconfig that leads there.
+    /// Returns the path of a kubeconfig for this server.
     pub fn kubeconfig(&self) -> PathBuf {
         match self {
             Self::Fake(_, file) => file.path().to_owned(),
@@ -48,7 +48,8 @@ impl Api {
         }
     }
 
-    /// The fake one, which can be told to forget, and takes changes at once.
+    /// Returns the fake server, whose history a test can remove, and which applies changes at once.
+    /// Returns `None` for a real one.
     pub fn fake(&self) -> Option<&ApiServer> {
         match self {
             Self::Fake(api, _) => Some(api),
@@ -70,7 +71,7 @@ async fn real(assets: &Path, cluster: Cluster) -> Api {
     Api::Real(Box::new(api))
 }
 
-/// `object` as a client writes it: the API server gives Services their addresses.
+/// Returns `object` as a client writes it. The API server assigns addresses to Services.
 fn without_address(mut object: Object) -> Object {
     let spec = &mut object.0["spec"];
     if spec["clusterIP"].as_str().is_some_and(|address| address != "None") {
@@ -80,5 +81,5 @@ fn without_address(mut object: Object) -> Object {
     object
 }
 
-/// Objects written at a time.
+/// The number of objects that are written at the same time.
 const WRITES: usize = 32;

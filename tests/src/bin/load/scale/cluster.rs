@@ -1,7 +1,8 @@
-//! The cluster of a scale run: which objects there are, and what can be asked about them.
+//! The cluster of a scale run: its objects, and the questions that clients can ask about them.
 //!
-//! Core. Objects look as controllers leave them, with all that kubedns throws away; the same sizes
-//! give the same objects. Knows nothing of who serves or watches them.
+//! Core. Objects look as controllers write them, including all fields that kubedns does not use.
+//! The same sizes give the same objects. It must not depend on the servers and clients of the
+//! objects.
 
 use std::net::Ipv4Addr;
 
@@ -10,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::workload::{Message, Workload, question};
 
-/// How large a cluster is.
+/// The size of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cluster {
-    /// Services beside the large one; each tenth is headless.
+    /// Services, without the large one. Each tenth is headless.
     pub services: usize,
     /// Their endpoints, spread evenly.
     pub endpoints: usize,
@@ -22,7 +23,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Every object.
+    /// Returns every object.
     pub fn objects(self) -> impl Iterator<Item = Object> {
         let namespaces = (0..self.namespaces()).map(namespace);
         let services = (0..self.services).map(move |index| self.service(index, cluster_ip(index)));
@@ -30,18 +31,19 @@ impl Cluster {
         namespaces.chain(services).chain(slices).chain(self.large())
     }
 
-    /// Endpoints in all.
+    /// Returns the number of all endpoints.
     pub fn all_endpoints(self) -> usize {
         self.services * self.endpoints_each() + self.headless
     }
 
-    /// Service `index` with this cluster IP, if it has one.
+    /// Returns Service `index`, with this cluster IP if it is not headless.
     pub fn service(self, index: usize, address: Ipv4Addr) -> Object {
         let address = if is_headless(index) { "None".to_owned() } else { address.to_string() };
         service(&self.namespace_of(index), &format!("svc-{index}"), &address)
     }
 
-    /// The slices of Service `index`, of which the first endpoint may have another address.
+    /// Returns the slices of Service `index`. If `first` is set, it is the address of the first
+    /// endpoint.
     pub fn slices(self, index: usize, first: Option<Ipv4Addr>) -> Vec<Object> {
         let namespace = self.namespace_of(index);
         let start = index * self.endpoints_each();
@@ -53,7 +55,7 @@ impl Cluster {
         slices(&namespace, &format!("svc-{index}"), &addresses, false)
     }
 
-    /// The large headless service and its slices, whose endpoints have hostnames.
+    /// Returns the large headless service and its slices, whose endpoints have hostnames.
     fn large(self) -> impl Iterator<Item = Object> {
         let start = self.services * self.endpoints_each();
         let addresses: Vec<_> = (start..start + self.headless).map(endpoint_address).collect();
@@ -73,12 +75,12 @@ impl Cluster {
         format!("ns-{}", index % self.namespaces())
     }
 
-    /// The name of Service `index`.
+    /// Returns the name of Service `index`.
     pub fn name(self, index: usize) -> String {
         format!("svc-{index}.{}.svc.cluster.local", self.namespace_of(index))
     }
 
-    /// What is asked about it: every kind of query with its questions.
+    /// Returns every kind of query with its questions.
     pub fn queries(self) -> [Query; 8] {
         let repeat = Workload::Repeat;
         let with_address = || (0..self.services).filter(|&index| !is_headless(index));
@@ -126,35 +128,36 @@ impl Cluster {
 /// One kind of query.
 #[derive(Debug)]
 pub struct Query {
-    /// What it asks for.
+    /// Its name.
     pub label: &'static str,
-    /// The response code that is right.
+    /// The expected response code.
     pub rcode: usize,
     /// The questions.
     pub questions: Workload,
 }
 
-/// Whether Service `index` has no address of its own.
+/// Returns whether Service `index` is headless.
 pub fn is_headless(index: usize) -> bool {
     index % 10 == 9
 }
 
-/// The cluster IP number `number`.
+/// Returns cluster IP number `number`.
 pub fn cluster_ip(number: usize) -> Ipv4Addr {
     address(10 << 24, number)
 }
 
-/// The address of endpoint number `number`.
+/// Returns the address of endpoint number `number`.
 pub fn endpoint_address(number: usize) -> Ipv4Addr {
     address(10 << 24 | 1 << 23, number)
 }
 
 fn address(first: u32, number: usize) -> Ipv4Addr {
-    // Half a /8: more than there are pods in any cluster.
+    // The range is half a /8, which is more than the pods of any cluster.
     (first + 1 + u32::try_from(number % ((1 << 23) - 2)).expect("below 2^23")).into()
 }
 
-/// `message` with the EDNS option record of a client that takes 1,232 bytes, as dnscache sends it.
+/// Returns `message` with the OPT record of a client that accepts 1,232 bytes, as dnscache sends
+/// it.
 fn with_edns(message: &[u8]) -> Message {
     let mut message = message.to_vec();
     message[11] = 1;
@@ -203,7 +206,7 @@ fn service(namespace: &str, name: &str, address: &str) -> Object {
     }))
 }
 
-/// The slices of a service, as the controller cuts them.
+/// Returns the slices of a service, split as the controller does.
 fn slices(namespace: &str, service: &str, all: &[Ipv4Addr], named: bool) -> Vec<Object> {
     let chunks = all.chunks(SLICE_LEN).enumerate();
     let slice = |(number, addresses): (usize, &[Ipv4Addr])| {
@@ -266,11 +269,11 @@ fn uid(number: usize) -> String {
 
 /// The large headless service.
 const LARGE: &str = "large";
-/// As the EndpointSlice controller cuts them (`--max-endpoints-per-slice`).
+/// Endpoints of a slice: the default of the EndpointSlice controller (`--max-endpoints-per-slice`).
 const SLICE_LEN: usize = 100;
 const SERVICES_PER_NAMESPACE: usize = 20;
 const CREATED: &str = "2026-11-01T08:30:00Z";
-/// As real objects have them: most of a small object.
+/// Managed fields as in real objects, in which they are most of a small object.
 const SERVICE_FIELDS: &str = r#"{"f:metadata":{"f:annotations":{".":{},
     "f:meta.helm.sh/release-name":{},"f:meta.helm.sh/release-namespace":{}},"f:labels":{".":{},
     "f:app.kubernetes.io/managed-by":{},"f:app.kubernetes.io/name":{},

@@ -1,6 +1,7 @@
-//! The servers under test as processes: started on their core, measured from outside, ended.
+//! The servers under test as processes: starts them on their core, measures them from outside, ends
+//! them.
 //!
-//! Edge. Knows nothing of what a server answers.
+//! Edge. It must not depend on the answers of a server.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -15,16 +16,16 @@ use shared::addresses::Addresses;
 use super::Error;
 use crate::proc::{self, Memory};
 
-/// A running server; it ends when this is dropped.
+/// A running server. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Process {
-    /// Where it answers DNS.
+    /// The address that it answers DNS at.
     pub dns: SocketAddr,
     child: Child,
 }
 
 impl Process {
-    /// The floor (`cargo load floor`), answering.
+    /// Starts the floor (`cargo load floor`), which answers at once.
     pub fn floor(core: Option<usize>) -> Result<Self, Error> {
         let mut command = tether::command(Path::new("/proc/self/exe"), core);
         let mut child =
@@ -38,8 +39,8 @@ impl Process {
         Ok(Self { dns, child })
     }
 
-    /// Starts `program`, a kubedns, against the API server of `kubeconfig`. Returns where it
-    /// answers HTTP as well, and how long it took from its start to a `/readyz` of 200.
+    /// Starts `program`, a kubedns, against the API server of `kubeconfig`. Returns its HTTP
+    /// address too, and the time from its start to a `/readyz` of 200.
     pub fn kubedns(
         program: &Path,
         kubeconfig: &Path,
@@ -55,13 +56,13 @@ impl Process {
             process.dns = dns[0];
             is_ready(http, "/readyz").then_some(http)
         });
-        // Its directory is not ours to clean up but for these files.
+        // The directory belongs to the user, so only these files are removed.
         drop(fs::remove_file(&addresses));
         ready
     }
 
-    /// Starts `program`, a CoreDNS, likewise, until `/ready` is 200. It has one processor of its
-    /// runtime per core that it may use, as in a container.
+    /// Starts `program`, a CoreDNS, in the same way, until `/ready` is 200. Its runtime gets one
+    /// processor for each core that it may use, as in a container.
     pub fn coredns(
         program: &Path,
         kubeconfig: &Path,
@@ -87,8 +88,8 @@ impl Process {
         ready.map(|(process, (), took)| (process, took))
     }
 
-    /// Starts `command`, which runs `program`, and waits until `is_ready` has something. Returns
-    /// that, and how long it took.
+    /// Starts `command`, which runs `program`, and waits until `is_ready` returns a value. Returns
+    /// that value, and the time.
     fn ready<T>(
         mut command: Command,
         program: &Path,
@@ -117,17 +118,17 @@ impl Process {
         Ok((process, found, took))
     }
 
-    /// User and system time it has used so far.
+    /// Returns the user and system time that it has used so far.
     pub fn cpu(&self) -> Result<Duration, Error> {
         proc::cpu(self.child.id()).map_err(Error::Proc)
     }
 
-    /// What it holds in memory.
+    /// Returns its memory.
     pub fn memory(&self) -> Result<Memory, Error> {
         proc::memory(self.child.id()).map_err(Error::Proc)
     }
 
-    /// From now on the peak is counted anew.
+    /// Resets the peak of its memory.
     pub fn forget_peak(&self) -> Result<(), Error> {
         proc::forget_peak(self.child.id()).map_err(Error::Proc)
     }
@@ -135,7 +136,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Where it has ended already there is nothing to end.
+        // If it has ended already, the errors can be ignored.
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -147,20 +148,21 @@ fn is_ready(http: SocketAddr, path: &str) -> bool {
     })
 }
 
-/// A port of loopback that was free a moment ago: CoreDNS does not tell which ones it got.
+/// Returns a port of loopback that was free a moment ago. CoreDNS cannot report the ports that it
+/// binds.
 fn free_port() -> Result<u16, Error> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(Error::Start)?;
     Ok(listener.local_addr().map_err(Error::Start)?.port())
 }
 
-/// How many full lists the kubedns behind `http` has taken in.
+/// Returns how many full lists the kubedns at `http` has read.
 pub fn lists(http: SocketAddr) -> io::Result<u64> {
     let page = get(http, "/metrics")?;
     let lists = page.lines().filter(|line| line.contains("event=\"list\""));
     Ok(lists.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
 }
 
-/// The whole answer to `GET path`, head and body.
+/// Returns the whole answer to `GET path`, head and body.
 fn get(server: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&server, HTTP_MAX)?;
     stream.set_read_timeout(Some(HTTP_MAX))?;
@@ -170,8 +172,8 @@ fn get(server: SocketAddr, path: &str) -> io::Result<String> {
     Ok(answer)
 }
 
-/// The largest cluster on the slowest machine.
+/// Enough for the largest cluster on the slowest machine.
 const READY_MAX: Duration = Duration::from_secs(120);
-/// How exactly a start is measured.
+/// The precision with which a start is measured.
 const READY_EVERY: Duration = Duration::from_millis(2);
 const HTTP_MAX: Duration = Duration::from_secs(2);

@@ -1,7 +1,8 @@
-//! From a change in the API to the right answer: every change is asked for until it is seen.
+//! The time from a change in the API to the correct answer. Every change is queried until it is
+//! seen.
 //!
-//! Edge. One thread writes, asks and listens in turns, and naps in between: the API server needs
-//! the same core.
+//! Edge. One thread writes, asks and reads replies in turn, and sleeps in between, because the API
+//! server needs the same core.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -14,22 +15,22 @@ use super::cluster::{Cluster, cluster_ip, is_headless};
 use super::process::Process;
 use crate::workload::{Message, question};
 
-/// What came of the changes.
+/// The results of the changes.
 #[derive(Debug)]
 pub struct Propagation {
     /// Changes written.
     pub written: u64,
-    /// How long that took.
+    /// How long the writes took.
     pub took: Duration,
     /// Changes never seen at the DNS port.
     pub lost: u64,
-    /// Microseconds from just before the write to the right answer.
+    /// Microseconds from just before the write to the correct answer.
     pub latency: Histogram<u64>,
-    /// CPU time of the server while it lasted: changes, and the questions about them.
+    /// CPU time of the server meanwhile, for changes and for the questions about them.
     pub cpu: Duration,
 }
 
-/// A change that has been written and not seen yet.
+/// A change that has been written but not seen yet.
 struct Open {
     index: usize,
     written: Instant,
@@ -38,8 +39,8 @@ struct Open {
     asked: Option<Instant>,
 }
 
-/// Writes `rate` changes per second to `api` for `duration`: in turn a cluster IP of one service
-/// and an endpoint of another.
+/// Writes `rate` changes per second to `api` for `duration`. It changes the cluster IP of one
+/// service and an endpoint of another in turn.
 pub fn measure(
     (api, server): (&ApiServer, &Process),
     cluster: Cluster,
@@ -60,7 +61,7 @@ pub fn measure(
             let number = result.written as usize;
             let index = number % cluster.services;
             if open.iter().any(|open| open.index == index) {
-                break; // an older change of the same would never be seen
+                break; // an older change of the same object would never be seen
             }
             result.written += 1;
             open.push(write(api, cluster, index, number));
@@ -100,19 +101,20 @@ fn write(api: &ApiServer, cluster: Cluster, index: usize, number: usize) -> Open
     Open { index, written, rdata: [0, 4, a, b, c, d], question, asked: None }
 }
 
-/// Asks for every open change that no question is under way for.
+/// Asks for every open change that does not have an outstanding question.
 fn ask(socket: &UdpSocket, open: &mut [Open]) {
     for open in open {
         if open.asked.is_none_or(|asked| asked.elapsed() > ASK_AGAIN) {
             open.question[..2].copy_from_slice(&(open.index as u16).to_be_bytes());
-            // What the kernel does not take is asked again.
+            // If the kernel does not accept the question, it is asked again.
             drop(socket.send(&open.question));
             open.asked = Some(Instant::now());
         }
     }
 }
 
-/// Takes in every reply: a change that shows is closed, another is asked for again.
+/// Reads every reply. If it shows the change, the change is closed. Otherwise it is asked for
+/// again.
 fn listen(socket: &UdpSocket, open: &mut Vec<Open>, result: &mut Propagation) {
     let mut reply = [0; 4_096];
     while let Ok(len) = socket.recv(&mut reply) {
@@ -134,11 +136,11 @@ fn listen(socket: &UdpSocket, open: &mut Vec<Open>, result: &mut Propagation) {
     }
 }
 
-/// A change that is not seen for this long is lost.
+/// A change is lost if it is not seen for this long.
 const LOST_AFTER: Duration = Duration::from_secs(5);
 /// A question without a reply is asked again after this.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
-/// Between two looks; what is measured is as exact as this.
+/// The pause between two checks, which is the precision of the measurement.
 const NAP: Duration = Duration::from_micros(100);
 /// Addresses of changed endpoints: 11.0.0.0 and up, which no other endpoint has.
 const CHANGED_ENDPOINTS: u32 = 11 << 24;

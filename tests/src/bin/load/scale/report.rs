@@ -1,4 +1,4 @@
-//! What a scale run says: tables for people, the same figures for programs.
+//! The report of a scale run: tables as text, and the same figures as JSON.
 //!
 //! Core.
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Cost, Flags, Lists, Measured, Size, Start};
 
-/// The figures for people.
+/// Returns the figures as text.
 pub fn text(flags: &Flags, measured: &Measured) -> String {
     let mut text = String::new();
     let mut line = |line: String| writeln!(text, "{}", line.trim_end()).expect("a string grows");
@@ -76,7 +76,7 @@ pub fn text(flags: &Flags, measured: &Measured) -> String {
     text
 }
 
-/// The figures for programs.
+/// Returns the figures as JSON.
 pub fn json(flags: &Flags, measured: &Measured) -> Value {
     let sizes = measured.sizes.iter().map(|size| {
         let mut figures = Starts::of(&size.starts).json();
@@ -172,13 +172,14 @@ impl Starts {
 }
 
 impl Size {
-    /// How long kubedns takes to start over how long CoreDNS takes: the median over rounds.
+    /// Returns the start time of kubedns divided by that of CoreDNS: the median of all rounds.
     fn over_coredns(&self) -> f64 {
         let rounds = self.starts.iter().zip(&self.coredns);
         Spread::of(rounds.map(|(own, other)| own.ready.div_duration_f64(other.ready))).median
     }
 
-    /// The peak of a relist over what the same process, the last that was started, held before.
+    /// Returns the peak of a relist divided by the memory of the same process, the last one that
+    /// was started, before it.
     fn relist_growth(&self) -> Option<f64> {
         let steady = self.starts.last().map_or(0.0, |start| megabytes(start.steady));
         self.relist_peak.map(|peak| megabytes(peak) / steady)
@@ -186,24 +187,27 @@ impl Size {
 }
 
 impl Cost {
-    /// CPU seconds per million answers, of each server.
+    /// Returns the CPU seconds per million answers of each server.
     fn cpu(&self) -> Vec<Spread> {
         let of =
             |stints: &Vec<_>| Spread::of(stints.iter().map(|stint: &super::Stint| stint.cpu_secs));
         self.stints.iter().map(of).collect()
     }
 
-    /// The largest cluster over the floor: the median over rounds.
+    /// Returns the cost of the largest cluster divided by that of the floor: the median of all
+    /// rounds.
     fn over_floor(&self) -> f64 {
         self.ratio(0)
     }
 
-    /// The largest cluster over the smallest: the median over rounds.
+    /// Returns the cost of the largest cluster divided by that of the smallest: the median of all
+    /// rounds.
     fn growth(&self) -> f64 {
         self.ratio(1)
     }
 
-    /// The last server over server `base`, each round on its own: what slows a round slows both.
+    /// Returns the cost of the last server divided by that of server `base`. Each round is compared
+    /// on its own, because other work of the machine slows both servers.
     fn ratio(&self, base: usize) -> f64 {
         let (Some(last), Some(base)) = (self.stints.last(), self.stints.get(base)) else {
             return f64::NAN;
@@ -221,7 +225,7 @@ struct Spread {
 }
 
 impl Spread {
-    /// Not a number where there is nothing.
+    /// Returns the spread of `values`, or NaN if there are no values.
     fn of(values: impl Iterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);

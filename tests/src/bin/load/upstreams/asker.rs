@@ -1,6 +1,6 @@
-//! Clients that ask at given moments and wait: what each of them got, and when.
+//! Clients that ask at given times, and record what reply each question got, and when.
 //!
-//! Edge. UDP, one thread, a socket for each client address; nothing is asked twice.
+//! Edge. UDP, one thread, and a socket for each client address. No question is repeated.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,25 +13,25 @@ use socket2::SockRef;
 
 use crate::workload;
 
-/// A question to come.
+/// A question to send.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// When it is sent, from the start on.
+    /// When to send it, counted from the start.
     pub due: Duration,
-    /// The name, of which A is asked.
+    /// The name. The type is A.
     pub name: String,
-    /// What it belongs to.
+    /// The group that it belongs to.
     pub group: usize,
-    /// The client: a number below 250 that becomes its address.
+    /// The client: a number below 250, from which its address is made.
     pub client: u8,
 }
 
-/// What became of a question.
+/// The result of a question.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
-    /// What it belongs to.
+    /// The group that it belongs to.
     pub group: usize,
-    /// When it was sent, from the start on.
+    /// When it was sent, counted from the start.
     pub sent: Duration,
     /// How long the reply took; `None` if there was none.
     pub took: Option<Duration>,
@@ -40,19 +40,19 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Whether it was answered with NOERROR within `max`.
+    /// Returns whether it was answered with NOERROR within `max`.
     pub fn is_answered_within(&self, max: Duration) -> bool {
         self.rcode == 0 && self.took.is_some_and(|took| took <= max)
     }
 
-    /// When the reply came, from the start on.
+    /// Returns when the reply arrived, counted from the start.
     pub fn replied(&self) -> Option<Duration> {
         self.took.map(|took| self.sent + took)
     }
 }
 
-/// Asks `server` the `questions`, which are in the order of their moments, and waits up to
-/// `patience` after the last one.
+/// Sends the `questions` to `server`, and waits up to `patience` after the last one. They must be
+/// in the order of their times.
 pub fn ask(
     server: SocketAddr,
     questions: impl IntoIterator<Item = Question>,
@@ -85,7 +85,7 @@ pub fn ask(
     }
 }
 
-/// Asks `name` every `pause` until the answer is NOERROR; returns how long that took, or `None`
+/// Asks for `name` every `pause` until the answer is NOERROR. Returns how long that took, or `None`
 /// after `max`.
 pub fn until_answered(
     server: SocketAddr,
@@ -101,7 +101,7 @@ pub fn until_answered(
     while start.elapsed() < max {
         id += 1;
         message[..2].copy_from_slice(&id.to_be_bytes());
-        // Refused while nothing listens.
+        // The send fails until the server listens.
         socket.send(&message).map(drop).unwrap_or_default();
         let next = Instant::now() + pause;
         while Instant::now() < next {
@@ -115,7 +115,7 @@ pub fn until_answered(
     Ok(None)
 }
 
-/// All sockets, and which client has which.
+/// All sockets, and the index of each client's socket.
 struct Clients {
     server: SocketAddr,
     sockets: Vec<Client>,
@@ -123,7 +123,7 @@ struct Clients {
 }
 
 impl Clients {
-    /// The place of the socket of `client`.
+    /// Returns the index of the socket of `client`.
     fn place(&mut self, client: u8) -> io::Result<usize> {
         if let Some(&place) = self.places.get(&client) {
             return Ok(place);
@@ -137,8 +137,8 @@ impl Clients {
         Ok(self.sockets.len() - 1)
     }
 
-    /// Waits until there is something to read, at most `max`; the places of the sockets that have
-    /// something.
+    /// Waits at most `max` until a socket can be read. Returns the indexes of the sockets that can
+    /// be read.
     fn wait(&self, max: Duration) -> io::Result<Vec<usize>> {
         let timeout = Timespec { tv_sec: 0, tv_nsec: max.subsec_nanos().into() };
         let mut sockets: Vec<PollFd<'_>> =
@@ -168,13 +168,13 @@ impl Client {
         self.open.insert(self.id, outcome);
         match self.socket.send(&message) {
             Ok(_) => Ok(()),
-            // Nothing listens, or the buffer is full: the question is lost.
+            // The server does not listen, or the buffer is full. The question is lost.
             Err(error) if is_passing(&error) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Notes every reply that has come; returns how many.
+    /// Records every reply that has arrived. Returns how many there were.
     fn receive(&mut self, start: Instant, outcomes: &mut [Outcome]) -> usize {
         let (mut buffer, mut replies) = ([0; 1_500], 0);
         while let Ok(length) = self.socket.recv(&mut buffer) {
@@ -194,7 +194,7 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 const A: u16 = 1;
-/// As large as the servers' own: what waits is not lost.
+/// As large as the buffer of the servers, so that waiting datagrams are not lost.
 const BUFFER_BYTES: usize = 4 << 20;
-/// How long the loop sleeps at most.
+/// The longest sleep of the loop.
 const WAKE_EVERY: Duration = Duration::from_millis(5);

@@ -1,6 +1,6 @@
-//! What is measured: each row is a bad day of an upstream, with the figures of what clients see.
+//! The rows of the table. Each row is a fault of an upstream, with the figures that clients see.
 //!
-//! Edge. Every server is started anew for each row and round, so that nothing is known from before.
+//! Edge. Every server is started again for each row and round, so that it has no earlier state.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -28,22 +28,22 @@ pub enum Row {
     Herd,
     /// The upstream is silent for some time, and comes back.
     Recovery,
-    /// Random names of one zone, 5,000 per second, beside a client that does no harm.
+    /// Random names of one zone, 5,000 per second, next to a client that does no harm.
     Flood,
 }
 
-/// What the rows share.
+/// The settings that the rows share.
 pub struct Bench<'a> {
-    /// The upstreams run there.
+    /// The runtime of the upstreams.
     pub runtime: &'a Runtime,
-    /// The servers run there.
+    /// The core of the servers.
     pub server_core: Option<usize>,
     /// How long the upstream is silent.
     pub outage: Duration,
 }
 
 impl Row {
-    /// All of them.
+    /// All rows.
     pub const ALL: [Self; 7] = [
         Self::Loss,
         Self::LossTwo,
@@ -54,7 +54,7 @@ impl Row {
         Self::Flood,
     ];
 
-    /// Measures `server`.
+    /// Measures `server` and returns the figures of this row.
     pub fn measure(
         self,
         server: &Server,
@@ -76,12 +76,13 @@ impl Row {
 struct Bed {
     running: Running,
     upstreams: Vec<Upstream>,
-    /// Makes the names of this bed new ones.
+    /// Part of the names of this bed, so that they are new.
     number: u64,
 }
 
 impl Bed {
-    /// `count` upstreams that answer every name, outside the pod, 10 ms away.
+    /// Starts `server` with `count` upstreams that answer every name. They are outside the pod,
+    /// with a delay of 10 ms.
     fn start(server: &Server, bench: &Bench<'_>, count: u8) -> Result<Self, servers::Error> {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let start = |last: u8| {
@@ -103,13 +104,14 @@ impl Bed {
         };
         let running = server.start(&setting)?;
         let bed = Self { running, upstreams, number: NUMBER.fetch_add(1, Relaxed) };
-        // Round trips are known, as they are on any other day.
+        // The server has measured the round trips, as in normal operation.
         bed.ask(bed.fresh("warm", 0, (50, 100.0)), PATIENCE)?;
         bed.upstreams.iter().for_each(Upstream::forget);
         Ok(bed)
     }
 
-    /// `count` questions for new names below `zone`, so many per second, of one client.
+    /// Returns `count` questions of one client for new names below `zone`, with this many per
+    /// second.
     fn fresh(
         &self,
         zone: &'static str,
@@ -133,7 +135,7 @@ impl Bed {
         asker::ask(self.running.address, questions, patience).map_err(servers::Error::Ask)
     }
 
-    /// How many queries the upstreams got for names below `zone` of this bed.
+    /// Returns how many queries the upstreams got for names below `zone` of this bed.
     fn sent(&self, zone: &str) -> usize {
         let suffix = format!("{zone}{}.example.test.", self.number);
         self.upstreams.iter().map(|upstream| upstream.count(&suffix)).sum()
@@ -285,12 +287,13 @@ fn percent(part: usize, all: usize) -> f64 {
     100.0 * part as f64 / all.max(1) as f64
 }
 
-/// The share of NOERROR within `max`.
+/// Returns the percentage of NOERROR within `max`.
 fn answered(outcomes: &[Outcome], max: Duration) -> f64 {
     percent(outcomes.iter().filter(|one| one.is_answered_within(max)).count(), outcomes.len())
 }
 
-/// Of the time to NOERROR, in milliseconds; what has no answer counts as [`PATIENCE`].
+/// Returns the 99th percentile of the time to NOERROR, in milliseconds. A question without that
+/// answer counts as [`PATIENCE`].
 fn p99(outcomes: &[Outcome]) -> f64 {
     let time = |one: &Outcome| one.took.filter(|_| one.rcode == 0).unwrap_or(PATIENCE);
     let mut times: Vec<Duration> = outcomes.iter().map(time).collect();
@@ -299,8 +302,8 @@ fn p99(outcomes: &[Outcome]) -> f64 {
     times.get(at).map_or(0.0, |time| time.as_secs_f64() * 1e3)
 }
 
-/// Replies in the worst 10 ms over replies in a mean 10 ms, from the first question to the last
-/// reply.
+/// Returns the replies in the worst 10 ms divided by the replies in a mean 10 ms, from the first
+/// question to the last reply.
 fn pulse_gain(outcomes: &[Outcome]) -> f64 {
     let start = outcomes.iter().map(|one| one.sent).min().unwrap_or_default();
     let bin = |at: Duration| (at.saturating_sub(start).as_millis() / PULSE_MILLIS) as usize;
@@ -315,14 +318,14 @@ fn pulse_gain(outcomes: &[Outcome]) -> f64 {
 const ROUND_TRIP: Duration = Duration::from_millis(10);
 /// Longer than any client waits.
 const PATIENCE: Duration = Duration::from_secs(7);
-/// Most resolvers have asked again by then.
+/// Most stub resolvers have retried after this time.
 const TWO: Duration = Duration::from_secs(2);
 const LOSS_NAMES: u32 = 2_000;
 const SLOW_NAMES: u32 = 50;
 const HERD: u64 = 10_000;
 /// How often a client asks for the same name during an outage.
 const ASK_EVERY: Duration = Duration::from_millis(500);
-/// How often it asks afterwards.
+/// How often it asks after the outage.
 const POLL: Duration = Duration::from_millis(20);
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
 const FLOOD_RATE: u32 = 5_000;

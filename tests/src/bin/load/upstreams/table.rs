@@ -1,10 +1,10 @@
-//! Figures as a table: a line each, a column for each server, medians over the rounds.
+//! Figures as a table: a line for each figure, a column for each server, and medians of the rounds.
 //!
 //! Core.
 
 use std::fmt::Write as _;
 
-/// What was measured once.
+/// One measured value.
 #[derive(Clone, Debug)]
 pub struct Figure {
     label: String,
@@ -12,23 +12,23 @@ pub struct Figure {
     unit: Unit,
 }
 
-/// How a figure is written.
+/// The unit and format of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Of a hundred.
+    /// Percent.
     Percent,
     /// Milliseconds.
     Millis,
     /// Seconds.
     Seconds,
-    /// How many.
+    /// A number.
     Count,
-    /// How many for each.
+    /// A number per item.
     Ratio,
 }
 
 impl Figure {
-    /// A figure and its name.
+    /// Creates a figure with its name.
     pub fn new(label: String, value: f64, unit: Unit) -> Self {
         Self { label, value, unit }
     }
@@ -54,7 +54,7 @@ struct Line {
     rounds: Vec<Vec<f64>>,
 }
 
-/// All that was measured.
+/// All measurements.
 #[derive(Debug)]
 pub struct Table {
     servers: Vec<String>,
@@ -62,7 +62,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Nothing yet of `servers`.
+    /// Creates an empty table of `servers`.
     pub fn new(servers: Vec<String>) -> Self {
         Self { servers, lines: Vec::new() }
     }
@@ -79,7 +79,7 @@ impl Table {
         self.lines[at].rounds[server].push(value);
     }
 
-    /// For people.
+    /// Returns the table as text.
     pub fn text(&self) -> String {
         let rows = self.rows();
         let width = |column: usize| {
@@ -97,7 +97,7 @@ impl Table {
         text
     }
 
-    /// For a README.
+    /// Returns the table for a README.
     pub fn markdown(&self) -> String {
         let mut text = String::new();
         for (at, row) in self.rows().iter().enumerate() {
@@ -109,7 +109,7 @@ impl Table {
         text
     }
 
-    /// The header, then a row for each line.
+    /// Returns the header, then a row for each line.
     fn rows(&self) -> Vec<Vec<String>> {
         let header = [String::new()].into_iter().chain(self.servers.iter().cloned());
         let row = |line: &Line| {
