@@ -1,7 +1,7 @@
-//! Micro-benchmarks of the core, each step of a query's way by itself: `cargo bench -p tests`.
+//! Micro-benchmarks of the core, one for each step of a query: `cargo bench -p tests`.
 //!
-//! No socket and no clock but the benchmark's. How to read them, and how to add one:
-//! `tests/README.md`.
+//! There are no sockets, and the only clock is the benchmark's. `tests/README.md` explains how to
+//! read them, and how to add one.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ fn main() {
     divan::main();
 }
 
-/// A query for `name` with OPT.
+/// Returns a query for `name` with OPT.
 fn query(name: &str, qtype: u16) -> Vec<u8> {
     let mut message = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
     message.extend_from_slice(Name::parse(name).expect("a name").wire());
@@ -33,7 +33,7 @@ fn query(name: &str, qtype: u16) -> Vec<u8> {
     message
 }
 
-/// A reply with `count` addresses, without OPT.
+/// Returns a reply with `count` addresses, without OPT.
 fn reply(name: &str, count: u8) -> Vec<u8> {
     let mut message = query(name, rtype::A);
     message.truncate(message.len() - 11);
@@ -44,7 +44,7 @@ fn reply(name: &str, count: u8) -> Vec<u8> {
     message
 }
 
-/// A datagram becomes a query.
+/// Screens a datagram.
 #[divan::bench]
 fn screen(bencher: Bencher<'_, '_>) {
     let message = query("web.shop.svc.cluster.local", rtype::A);
@@ -55,8 +55,8 @@ fn screen(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// Screened, found among 10,000 entries, written with its TTLs lowered: all of a hit but the
-/// sockets. By number of addresses; 100 do not fit a datagram.
+/// Screens a query, finds it among 10,000 entries, and writes the reply with lower TTLs: all of a
+/// hit except the sockets. By number of addresses. 100 of them do not fit into a datagram.
 #[divan::bench(args = [1, 10, 100])]
 fn cache_hit(bencher: Bencher<'_, '_>, addresses: u8) {
     let cache = Cache::new(Bounds { entries: 10_000, bytes: 64 << 20, stale_secs: 0 });
@@ -79,7 +79,7 @@ fn cache_hit(bencher: Bencher<'_, '_>, addresses: u8) {
     });
 }
 
-/// An upstream's reply becomes an entry.
+/// Reduces an upstream's reply to an entry.
 #[divan::bench(args = [1, 10])]
 fn reduce_reply(bencher: Bencher<'_, '_>, addresses: u8) {
     let said = reply("web.example.test", addresses);
@@ -94,8 +94,9 @@ fn bench_reduce(bencher: Bencher<'_, '_>, said: &[u8], name: &Name, qtype: u16) 
     bencher.bench_local(|| reduce(black_box(said), &asked, &limits).map(|reply| reply.entry.len()));
 }
 
-/// The dearest replies of 64 KiB: 4,000 records whose owner, by a pointer, is a name of 110 labels,
-/// beside the question and as the answer to it. Both must take less than 2 ms.
+/// Reduces the most expensive replies of 64 KiB: 4,000 records whose owner is a pointer to a name
+/// of 110 labels, either next to the question or as the answer to it. Both must take less than 2
+/// ms.
 #[divan::bench(args = ["beside", "asked"])]
 fn reduce_crafted(bencher: Bencher<'_, '_>, place: &str) {
     let long = ["a"; 110].join(".");
@@ -135,15 +136,15 @@ fn slice(service: &str, endpoints: usize) -> Input {
     Input::EndpointSlice(from_value(object).expect("an EndpointSlice"))
 }
 
-/// An object becomes a change of records.
+/// Projects an object to a change of records.
 #[divan::bench(args = [1, 100, 1_000])]
 fn project_slice(bencher: Bencher<'_, '_>, endpoints: usize) {
     let input = slice("s0", endpoints);
     bencher.bench_local(|| change(black_box(&input)));
 }
 
-/// `services` Services with a cluster IP each, and `s0`, headless, with 1,000 endpoints in three
-/// topology zones.
+/// Returns the records of `services` Services with a cluster IP each, and of `s0`, which is
+/// headless, with 1,000 endpoints in three topology zones.
 fn cluster(services: usize) -> Arc<Records> {
     let mut zone = Zone::new("cluster.local").expect("a domain");
     zone.zonal = true;
@@ -177,8 +178,8 @@ const QUESTIONS: [(&str, u16); 8] = [
     ("zone-b.pin._zone.s0.shop.svc.cluster.local", rtype::SRV),
 ];
 
-/// A query becomes kubedns's reply: cluster IP, NODATA, SRV, NXDOMAIN of a search path, 1,000
-/// endpoints, those of one topology zone; the last two again as SRV. By number of Services.
+/// Answers a query as kubedns: cluster IP, NODATA, SRV, NXDOMAIN of a search path, 1,000 endpoints,
+/// and those of one topology zone. The last two again as SRV. By number of Services.
 #[divan::bench(args = [0, 1, 2, 3, 4, 5, 6, 7], consts = [100, 10_000])]
 fn kubedns_answer<const SERVICES: usize>(bencher: Bencher<'_, '_>, question: usize) {
     let records = cluster(SERVICES);

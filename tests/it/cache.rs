@@ -1,5 +1,5 @@
-//! dnscache's core against a scripted upstream, with a clock of our own: ask, let time pass, ask
-//! again. No sockets, no sleeping.
+//! dnscache's core against a scripted upstream, with a simulated clock. A script asks, lets time
+//! pass, and asks again. There are no sockets and no sleeps.
 //!
 //! ```text
 //! upstream NAME TYPE: RCODE[+aa][+ad] [answer records] [; authority records]
@@ -9,7 +9,7 @@
 //! pass SECONDS
 //! ```
 //!
-//! An upstream says the same whether DO and CD are set or not.
+//! An upstream gives the same answer whether DO and CD are set or not.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use shared::wire::{NameBuffer, Query, Reply, Transport, rcode};
 
 mod random;
 
-/// The cache, the time, and what the upstream would say.
+/// The cache, the time, and the upstream's answers.
 struct World {
     cache: Cache,
     limits: Limits,
@@ -40,7 +40,7 @@ impl World {
         Self { cache: Cache::new(bounds), limits, now, upstream: HashMap::new() }
     }
 
-    /// Runs a script, each line against what it expects.
+    /// Runs a script. Each line is compared with what it expects.
     #[track_caller]
     fn run(&mut self, script: &str) {
         for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -61,7 +61,7 @@ impl World {
         }
     }
 
-    /// What a client gets, as dnscache's parts work together.
+    /// Returns what a client gets, by the same steps as in dnscache.
     fn ask(&self, question: &str) -> String {
         let message = query_of(question);
         let question = question.split(" +").next().unwrap();
@@ -143,7 +143,7 @@ fn query_of(question: &str) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
-/// `RCODE records ; records`, a record being `name ttl type data`, records separated by commas.
+/// Parses `RCODE records ; records`. A record is `name ttl type data`. Commas separate records.
 fn reply_of(question: &str, text: &str) -> Vec<u8> {
     let (name, rtype) = parts_of(question);
     let mut message = Message::new(7, MessageType::Response, OpCode::Query);
@@ -175,7 +175,7 @@ fn record_of(text: &str) -> Record {
         "CNAME" => RData::CNAME(CNAME(name(words[3]))),
         "NS" => RData::NS(NS(name(words[3]))),
         "TXT" => RData::TXT(TXT::new(vec![words[3].to_owned()])),
-        // MINIMUM alone.
+        // The text has only MINIMUM.
         "SOA" => {
             let minimum = words[3].parse().unwrap();
             RData::SOA(SOA::new(name("ns."), name("h."), 1, 2, 3, 4, minimum))
@@ -406,7 +406,7 @@ fn every_type_is_kept_and_apart() {
     );
 }
 
-/// RFC 2181 section 5.2: the lowest TTL is that of the whole RRset. RRsets age on their own.
+/// RFC 2181 section 5.2: the lowest TTL applies to the whole RRset. Each RRset ages on its own.
 #[test]
 fn an_rrset_has_the_lowest_of_its_ttls() {
     check(
@@ -428,7 +428,8 @@ fn an_rrset_has_the_lowest_of_its_ttls() {
     );
 }
 
-/// RFC 9520 section 3.2: at least a second, at most five minutes, longer each time.
+/// RFC 9520 section 3.2: a failure is cached for at least a second and at most five minutes, longer
+/// each time.
 #[test]
 fn failures_are_never_kept_for_longer_than_five_seconds() {
     let kept = [1, 2, 4, 5, 5, 5];
@@ -443,7 +444,7 @@ fn failures_are_never_kept_for_longer_than_five_seconds() {
         );
     }
     check(&script);
-    // Forgotten when twice its time has passed without another.
+    // The failure is forgotten after twice its time without another one.
     script += "pass 5
                ask a.example. A: miss SERVFAIL
                pass 1
@@ -451,7 +452,8 @@ fn failures_are_never_kept_for_longer_than_five_seconds() {
     check(&script);
 }
 
-/// RFC 8767 section 5: what has expired is tried anew, ever less often, and given out meanwhile.
+/// RFC 8767 section 5: an expired answer is refreshed ever less often while that fails, and is sent
+/// meanwhile.
 #[test]
 fn an_expired_answer_is_renewed_ever_less_often_while_that_fails() {
     World::new(100, LIMITS).run(
@@ -481,8 +483,8 @@ fn an_expired_answer_is_renewed_ever_less_often_while_that_fails() {
     );
 }
 
-/// RFC 6840 section 5.8: AD to those who ask for it; AA is an upstream's, not ours. RFC 4035
-/// section 4.7: CD and DO are questions of their own.
+/// RFC 6840 section 5.8: AD is set only for clients that ask for it. AA is the upstream's, and is
+/// not passed on. RFC 4035 section 4.7: queries with CD or DO have their own entries.
 #[test]
 fn ad_is_for_those_who_ask_and_do_and_cd_are_kept_apart() {
     check(
@@ -506,7 +508,7 @@ fn ad_is_for_those_who_ask_and_do_and_cd_are_kept_apart() {
     );
 }
 
-/// RFC 2308 section 5: a denial is about one type, NXDOMAIN apart, and an answer replaces it.
+/// RFC 2308 section 5: a denial applies to one type, except NXDOMAIN. An answer replaces it.
 #[test]
 fn a_denial_and_an_answer_of_one_name_live_apart() {
     check(

@@ -1,7 +1,7 @@
-//! `cargo load` as a process: what it prints of a server that fails for some names, and which
-//! upstreams it compares.
+//! `cargo load` as a process: its report about a server that fails for some names, and the
+//! upstreams that it compares.
 //!
-//! Knows its command line, its output and its exit code.
+//! The tests use only its command line, its output and its exit code.
 
 use std::process::{Command, Output, Stdio};
 

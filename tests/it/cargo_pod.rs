@@ -1,6 +1,6 @@
-//! `cargo pod` as a process: what it says, what it starts, and that nothing of it is left.
+//! `cargo pod` as a process: its output, the programs that it starts, and that none of them stays.
 //!
-//! Knows its standard output and exit code, and its children by their process ids.
+//! The tests use only its standard output and exit code, and its children by their process ids.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fixture::dns::{self, PATIENCE};
 
-/// Any port, five times.
+/// Lets the system choose all five ports.
 const PORTS: [&str; 5] = [
     "--dns-port=0",
     "--dnscache-http-port=0",
@@ -21,7 +21,7 @@ const PORTS: [&str; 5] = [
     "--kubedns-http-port=0",
     "--healthz-port=0",
 ];
-/// The programs may have to be built first.
+/// Long enough to build the programs first.
 const BUILD_MAX: Duration = Duration::from_secs(600);
 
 fn pod() -> Command {
@@ -30,12 +30,12 @@ fn pod() -> Command {
     command
 }
 
-/// A running `cargo pod`, and what it has said.
+/// A running `cargo pod`, and its output so far.
 struct Running {
     child: Child,
     said: Vec<String>,
     lines: mpsc::Receiver<String>,
-    /// What it and cargo wrote to standard error so far.
+    /// The standard error of it and of cargo so far.
     errors: Arc<Mutex<String>>,
     logs: PathBuf,
 }
@@ -64,8 +64,8 @@ impl Running {
         Self { child, said: Vec::new(), lines, errors, logs: log_directory.to_owned() }
     }
 
-    /// Reads until a line starts with `start`. Panics if none does, with all that the pod and its
-    /// programs wrote.
+    /// Reads until a line starts with `start`. Panics if there is no such line, with all output of
+    /// the pod and its programs.
     fn until(&mut self, start: &str) {
         let deadline = Instant::now() + BUILD_MAX;
         loop {
@@ -81,7 +81,7 @@ impl Running {
         }
     }
 
-    /// Its exit status, its standard error, and the log of each program.
+    /// Returns its exit status, its standard error, and the log of each program.
     fn written(&mut self) -> String {
         let status = self.child.try_wait();
         let mut text = format!("status: {status:?}\n{}", self.errors.lock().unwrap());
@@ -92,13 +92,13 @@ impl Running {
         text
     }
 
-    /// The process ids in the table of programs.
+    /// Returns the process ids in the table of programs.
     fn programs(&self) -> Vec<u32> {
         let id = |line: &String| line.split_once(" pid ")?.1.split(' ').next()?.parse().ok();
         self.said.iter().filter_map(id).collect()
     }
 
-    /// Each command and the lines said to be its answer.
+    /// Returns each command and the lines of its answer.
     fn examples(&self) -> Vec<(&str, Vec<&str>)> {
         let mut examples: Vec<(&str, Vec<&str>)> = Vec::new();
         for line in &self.said {
@@ -114,7 +114,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Ended already, where the test went well.
+        // If the test has passed, it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait(); // likewise
     }
@@ -125,10 +125,10 @@ fn signal(id: u32, signal: Signal) {
     kill_process(id, signal).unwrap();
 }
 
-/// Waits until none of `programs` runs any more.
+/// Waits until all of `programs` have ended.
 fn all_gone(programs: &[u32]) {
     let start = Instant::now();
-    // A zombie has no command line: whoever takes in orphans here may be slow.
+    // A zombie has no command line. The process that reaps orphans may be slow.
     let runs = |id: &&u32| {
         std::fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|words| !words.is_empty())
     };
@@ -178,7 +178,7 @@ async fn the_pod_gets_ready_shows_what_is_true_and_leaves_nothing_behind() {
     assert!(pod.child.wait().unwrap().success(), "it ends in order");
     all_gone(&programs);
 
-    // A second time, and nobody has the time to end anything.
+    // A second time, with SIGKILL, so that the pod cannot end its programs.
     let mut pod = Running::start(logs.path());
     pod.until("ready");
     let programs = pod.programs();
@@ -186,7 +186,8 @@ async fn the_pod_gets_ready_shows_what_is_true_and_leaves_nothing_behind() {
     all_gone(&programs);
 }
 
-/// The program behind this process id asks `url`, which is healthy, and what is beside it.
+/// Runs the program of this process id with `probe`, for `url`, which is healthy, and for wrong
+/// URLs.
 fn probes(program: u32, url: &str) {
     let program = std::fs::read_link(format!("/proc/{program}/exe")).unwrap();
     let unknown = format!("{url}/no-such-label");
@@ -211,7 +212,7 @@ fn probes(program: u32, url: &str) {
     }
 }
 
-/// A record's data in master-file form.
+/// Returns a record's data in master-file form.
 fn rdata(record: &str) -> String {
     record.splitn(5, ' ').last().unwrap_or_default().to_owned()
 }
@@ -222,7 +223,8 @@ fn parse<T: std::str::FromStr>(text: &str) -> T {
 
 #[test]
 fn what_cannot_be_is_said_before_anything_is_built() {
-    // TCP, which is tried first: of a port held for UDP, another process may have the rest.
+    // The test uses TCP, which is checked first. If it held the port for UDP, another process could
+    // use it over TCP.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap(); // held until the test ends
     let taken = format!("--dns-port={}", taken.local_addr().unwrap().port());
     let directory = tempfile::tempdir().unwrap();
@@ -230,7 +232,7 @@ fn what_cannot_be_is_said_before_anything_is_built() {
     std::fs::write(&kubeconfig, "apiVersion: v1\nkind: Config\n").unwrap();
     let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
     let check = |arguments: &[&str], code: i32, parts: &[&str]| {
-        // There is no such cargo: a build would be the error.
+        // This cargo does not exist, so a build would be the error.
         let mut command = pod();
         command.args(PORTS.iter().filter(|port| {
             let flag = port.trim_end_matches('0');
@@ -259,7 +261,7 @@ fn what_cannot_be_is_said_before_anything_is_built() {
     check(&["--objects=/nonexistent/objects"], 2, &["--objects", "/nonexistent/objects"]);
     check(&["--kubeconfig=/nonexistent/config"], 2, &["--kubeconfig", "/nonexistent/config"]);
     check(&[&kubeconfig, "--context=a"], 2, &["--kubeconfig", &kubeconfig[13..]]);
-    // With everything in order, the build is next.
+    // If all flags are correct, the build is next.
     check(&[], 1, &["cannot start /nonexistent/cargo"]);
 }
 

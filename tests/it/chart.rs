@@ -1,6 +1,6 @@
 //! The chart in `manifests/chart`, rendered by helm, against the kustomizations and the programs.
 //!
-//! Without `helm` on the PATH what needs it says that it was skipped.
+//! If `helm` is not on the PATH, the tests that need it print that they were skipped.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,7 +14,8 @@ use crate::tidy::keep;
 use crate::tidy::manifests::{Object, arguments, fit_breaches, is_pod, objects, pod_breaches};
 use crate::tidy::tree::{File, ROOT};
 
-/// Renders the chart with these values; `None`, and a remark, if there is no helm.
+/// Renders the chart with these values. Returns `None`, and prints a line, if helm is not
+/// installed.
 fn template(values: &[&str]) -> Option<Output> {
     let mut helm = Command::new("helm");
     helm.current_dir(ROOT).args(["template", "kube-dns", "manifests/chart"]);
@@ -29,7 +30,7 @@ fn template(values: &[&str]) -> Option<Output> {
     }
 }
 
-/// Likewise. Panics if the chart refuses the values.
+/// Renders the chart in the same way. Panics if the chart rejects the values.
 fn rendered(values: &[&str]) -> Option<File> {
     let output = template(values)?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -38,11 +39,11 @@ fn rendered(values: &[&str]) -> Option<File> {
     Some(File { path: format!("chart {values:?}.yaml"), text })
 }
 
-/// The objects by kind and name.
+/// Returns the objects by kind and name.
 fn by_name(files: &[File]) -> BTreeMap<(String, String), Value> {
     let objects = objects(files, "");
     let named = |object: &Object| (object.kind().to_owned(), object.name().1.to_owned());
-    // helm leaves documents empty where a template yields nothing.
+    // helm writes an empty document if a template has no output.
     let objects = objects.into_iter().filter(|object| !object.value.is_null());
     objects.map(|object| (named(&object), object.value)).collect()
 }
@@ -67,7 +68,7 @@ fn default_values_are_the_base_and_in_place_is_in_place() {
 
 #[test]
 fn other_values_make_pods_that_the_programs_accept() {
-    // What the text of the whole must have.
+    // Parts that the rendered text must contain.
     let rows: [(&[&str], &[&str]); 6] = [
         (&["clusterDomain=\"k8s.example.org\""], &["/k8s.example.org/127.0.0.1#10053"]),
         (
@@ -102,7 +103,7 @@ fn other_values_make_pods_that_the_programs_accept() {
     }
 }
 
-/// `servers` becomes a Corefile that both programs take, beside the flags of the chart.
+/// `servers` becomes a Corefile that both programs accept, together with the flags of the chart.
 #[test]
 fn servers_become_a_corefile_that_the_programs_take() {
     let kubernetes = "{\"name\":\"kubernetes\",\"parameters\":\"k8s.example.org in-addr.arpa \
@@ -165,7 +166,8 @@ fn values_that_mean_nothing_are_refused_by_name() {
     }
 }
 
-/// Needs no helm: each value has a place in the schema, and the versions are those of the programs.
+/// Does not need helm. Each value must be in the schema, and the versions must be those of the
+/// programs.
 #[test]
 fn values_schema_and_versions_fit() {
     let values = include_str!("../../manifests/chart/values.yaml");
@@ -179,7 +181,8 @@ fn values_schema_and_versions_fit() {
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
 }
 
-/// Each key of `values` is a property of `schema`, where that allows no others.
+/// Checks that each key of `values` is a property of `schema`, if the schema allows no other
+/// properties.
 fn check(values: &Value, schema: &Value, path: &str) {
     let Some(values) = values.as_object() else { return };
     for (key, value) in values {

@@ -1,9 +1,8 @@
-//! Every kind of record, one line for each rule: what a cluster holds, what is asked, what comes
-//! back.
+//! Every kind of record, with one line for each rule: the objects, the question, and the answer.
 //!
-//! In process: objects as YAML, through projection, store and answer, read back by a decoder that
-//! is not ours. Rules: the DNS specification 1.1.0 (`kubernetes/dns`, `docs/specification.md`), RFC
-//! 1034, 2181, 2308, 2782, 6604, 8020, 8482.
+//! In process: objects as YAML go through projection, store and answer, and a third-party decoder
+//! reads the reply. Rules: the DNS specification 1.1.0 (`kubernetes/dns`, `docs/specification.md`),
+//! RFC 1034, 2181, 2308, 2782, 6604, 8020, 8482.
 
 mod addresses;
 mod clustersets;
@@ -25,12 +24,12 @@ use kubedns::records::Zone;
 
 use super::fixture::cluster::Cluster;
 
-/// One question and its answer: status, then records. `@` is the name as asked, ` 30 IN ` stands
+/// One question and its answer: status, then records. `@` is the name as asked. ` 30 IN ` is added
 /// before each type.
 type Row = (&'static str, &'static str, &'static [&'static str]);
 
-/// Asks each row over UDP and TCP and compares status, answer section and, where `extra` has one,
-/// additional section.
+/// Asks each row over UDP and TCP, and compares status and answer section. If `extra` has a row, it
+/// also compares the additional section.
 fn check(cluster: &Cluster, rows: &[Row]) {
     for &(question, status, records) in rows {
         let name = question.split(' ').next().unwrap();
@@ -59,8 +58,8 @@ fn check(cluster: &Cluster, rows: &[Row]) {
     }
 }
 
-/// The SOA of a negative answer at `name`, before and after its serial: the zone's two labels as
-/// they stand in the name, the TTL as MINIMUM (RFC 2308 section 3).
+/// Returns the SOA of a negative answer at `name`, before and after its serial. The zone's two
+/// labels are spelled as in the name, and the TTL is MINIMUM (RFC 2308 section 3).
 fn soa(cluster: &Cluster, name: &str) -> (String, String) {
     let labels: Vec<&str> = name.rsplitn(4, '.').collect();
     let owner = format!("{}.{}.", labels[2], labels[1]);
@@ -72,7 +71,7 @@ fn soa(cluster: &Cluster, name: &str) -> (String, String) {
     (start, " 7200 1800 86400 30".to_owned())
 }
 
-/// The additional section of each question.
+/// Checks the additional section of each question.
 fn check_additional(cluster: &Cluster, rows: &[(&str, &[&str])]) {
     for &(question, records) in rows {
         let mut expected: Vec<String> = records.iter().map(|text| spell(text, "")).collect();
@@ -82,7 +81,7 @@ fn check_additional(cluster: &Cluster, rows: &[(&str, &[&str])]) {
     }
 }
 
-/// `@ A 10.0.0.7` as the master file spells it.
+/// Returns `@ A 10.0.0.7` in master-file form.
 fn spell(text: &str, asked: &str) -> String {
     let (owner, rest) = text.split_once(' ').unwrap();
     let owner = if owner == "@" { asked } else { owner };

@@ -1,6 +1,6 @@
 //! kubedns and dnscache configured by one Corefile.
 //!
-//! Knows what operators of CoreDNS know: the file, answers and pages.
+//! The tests use only what operators of CoreDNS can see: the file, answers and pages.
 
 mod changes;
 mod command;
@@ -55,12 +55,12 @@ struct Pod {
     programs: [Running; 2],
 }
 
-/// The command line of `program`.
+/// Returns the command line of `program`.
 fn arguments(program: &str, flags: &[String]) -> Vec<OsString> {
     std::iter::once(program).chain(flags.iter().map(String::as_str)).map(OsString::from).collect()
 }
 
-/// An API server with Services of several kinds in the namespace shop.
+/// Starts an API server with Services of several kinds in the namespace shop.
 async fn api_server() -> ApiServer {
     let api = ApiServer::start().await;
     api.apply(namespace("default"));
@@ -75,13 +75,13 @@ async fn api_server() -> ApiServer {
 }
 
 impl Pod {
-    /// Starts it with this Corefile, in which `UPSTREAM` is the address of the upstream, and with
+    /// Starts both with this Corefile, in which `UPSTREAM` is the address of the upstream, and with
     /// further flags for dnscache.
     async fn start(corefile: &str, flags: &[String]) -> Self {
         Self::start_in(TempDir::new().unwrap(), corefile, flags).await
     }
 
-    /// The same with files beside the Corefile, whose directory is `DIRECTORY`.
+    /// Starts both with files next to the Corefile. `DIRECTORY` is their directory.
     async fn start_with(corefile: &str, files: &[(&str, &str)]) -> Self {
         let directory = TempDir::new().unwrap();
         for (name, text) in files {
@@ -143,7 +143,7 @@ impl Pod {
         }
     }
 
-    /// `text` with what stands for paths and addresses of this pod.
+    /// Returns `text` with the paths and addresses of this pod filled in.
     fn filled(&self, text: &str) -> String {
         filled(&self.words, text)
     }
@@ -152,7 +152,7 @@ impl Pod {
         self.directory.path().join("Corefile")
     }
 
-    /// Asks dnscache until the answer is this.
+    /// Asks dnscache until it gives this answer.
     async fn answers(&self, question: &str, status: &str, answers: &[&str]) {
         eventually(self.dns, question, status, answers).await;
     }
@@ -164,7 +164,7 @@ impl Pod {
     }
 }
 
-/// Runs what `program` yields until it is told to stop.
+/// Runs the future that `program` returns until the test stops it.
 fn run<E: std::error::Error, F: Future<Output = Result<(), E>> + Send + 'static>(
     program: impl FnOnce(std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) -> F,
 ) -> Running {
@@ -174,12 +174,12 @@ fn run<E: std::error::Error, F: Future<Output = Result<(), E>> + Send + 'static>
     Running { stop, ended }
 }
 
-/// `text` with each of `words` replaced.
+/// Returns `text` with each of `words` replaced.
 fn filled(words: &[(&str, String)], text: &str) -> String {
     words.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value))
 }
 
-/// Writes a file as a whole.
+/// Replaces a file atomically.
 fn write(path: &Path, text: &str) {
     let new = path.with_extension("new");
     std::fs::write(&new, text).unwrap();
@@ -226,7 +226,7 @@ async fn the_corefile_of_kubeadm_runs_in_both_programs() {
             "NOERROR",
             &["7.0.96.10.in-addr.arpa. 30 IN PTR web.shop.svc.cluster.local."],
         ),
-        // An address that is not the cluster's falls through, and the cache has a limit of 30.
+        // An address outside the cluster falls through, and the cache limits TTLs to 30.
         (
             "80.2.0.192.in-addr.arpa. PTR",
             "NOERROR",
@@ -250,7 +250,7 @@ async fn the_corefile_of_kubeadm_runs_in_both_programs() {
         http::eventually(server, "/readyz?verbose", 200, "[+]corefile ok").await;
     }
 
-    // A name of the cluster that is cached is right as soon as the Service changes.
+    // A cached name of the cluster changes as soon as the Service changes.
     pod.api.apply(service("shop", "web").cluster_ip("10.96.0.8").port("http", 80));
     let now = &["web.shop.svc.cluster.local. 30 IN A 10.96.0.8"];
     pod.answers("web.shop.svc.cluster.local. A", "NOERROR", now).await;
@@ -294,7 +294,7 @@ async fn blocks_are_chosen_by_the_longest_zone() {
     assert_eq!(pod.upstream.seen("a.stub.example.").len(), 0);
     pod.end().await;
 
-    // Without a block for all names the others are refused.
+    // If there is no block for all names, other names are refused.
     let pod = Pod::start("stub.example {\n forward . UPSTREAM\n}\n", &[]).await;
     pod.upstream.answer("a.stub.example. A", &["a.stub.example. 300 A 192.0.2.80"]);
     pod.answers("a.stub.example. A", "NOERROR", &["a.stub.example. 300 IN A 192.0.2.80"]).await;
@@ -334,13 +334,13 @@ async fn hosts_are_asked_before_the_cluster_and_the_upstreams() {
         ),
         ("www.example.org. A", "NOERROR", &["www.example.org. 300 IN A 192.0.2.80"]),
         ("a.other.example. A", "NOERROR", &["a.other.example. 3600 IN A 192.0.2.92"]),
-        // Without fallthrough a name that is not there fails, as in CoreDNS.
+        // Without fallthrough, a missing name fails, as in CoreDNS.
         ("b.other.example. A", "SERVFAIL", &[]),
     ];
     for (question, status, answers) in rows {
         pod.answers(question, status, answers).await;
     }
-    // A changed table, and then a changed line, are followed.
+    // A changed table applies, and then a changed line.
     write(&pod.directory.path().join("hosts"), "192.0.2.95 node-1\n");
     pod.answers("node-1. A", "NOERROR", &["node-1. 20 IN A 192.0.2.95"]).await;
     write(&pod.path(), &pod.filled(corefile).replace("ttl 20", "ttl 10"));
@@ -382,7 +382,7 @@ async fn questions_are_rewritten_and_answered_from_templates() {
     for (question, status, answers) in rows {
         pod.answers(question, status, answers).await;
     }
-    // A rule that is wrong is named with its line, and the rules stay.
+    // If a rule is wrong, the page names it with its line, and the old rules stay.
     write(&pod.path(), &pod.filled(corefile).replace("name exact shop", "name regex (shop"));
     http::eventually(pod.http, "/readyz?verbose", 200, "Corefile:2: rewrite name regex (shop")
         .await;
@@ -434,14 +434,14 @@ async fn search_lists_zone_files_and_nat64_are_those_of_the_file() {
     }
     assert_eq!(pod.upstream.seen("no.z.example.").len(), 0);
 
-    // A changed zone file is followed. A broken one keeps the last good zone.
+    // A changed zone file applies. If it is broken, the last good zone stays.
     let file = pod.directory.path().join("db.z");
     write(&file, &ZONE.replace("192.0.2.54", "192.0.2.56"));
     pod.answers("a.wild.z.example. A", "NOERROR", &["a.wild.z.example. 60 IN A 192.0.2.56"]).await;
     write(&file, "nonsense\n");
     http::eventually(pod.http, "/readyz?verbose", 200, "db.z: line 1: ").await;
     pod.answers("ns.z.example. A", "NOERROR", &["ns.z.example. 60 IN A 192.0.2.53"]).await;
-    // A Corefile that names a broken file is refused with its line.
+    // If a Corefile names a broken file, it is rejected with its line.
     write(&pod.path(), &pod.filled(corefile).replace("autopath @kubernetes", ""));
     let page = http::eventually(pod.http, "/readyz?verbose", 200, "Corefile:9: file ").await;
     assert!(page.contains("db.z: line 1: "), "{page}");

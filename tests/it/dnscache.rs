@@ -93,8 +93,8 @@ async fn queries_to_the_outside_come_from_ports_of_their_own_and_carry_nothing_o
     let mut buffer = [0; 1_500];
     let (length, _) = timeout(PATIENCE, socket.recv_from(&mut buffer)).await.unwrap().unwrap();
     assert_eq!(dns::read(&buffer[..length]).status, "NXDOMAIN");
-    // OPT ends the reply: our own size, the client's cookie with ours, and nothing else of what the
-    // client sent.
+    // OPT ends the reply. It has the server's size, the client's cookie with the server's, and no
+    // other option of the client.
     let opt = &buffer[length - 39..length];
     assert_eq!(opt[..15], [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 28, 0, 10, 0, 24]);
     assert_eq!(opt[15..27], [1, 2, 3, 4, 5, 6, 7, 8, 1, 0, 0, 0]);
@@ -191,7 +191,7 @@ async fn a_dead_first_upstream_costs_little() {
                 assert_eq!(answer.status, "NOERROR", "{behaviour:?} {address} {number}");
                 took.push(start.elapsed());
             }
-            // On a busy machine some wait for the processor, not all.
+            // On a busy machine, some of them wait for the processor, but not all.
             took.sort_unstable();
             assert!(took[5] < Duration::from_millis(900), "{behaviour:?} {address}: {took:?}");
             cache.stop().await;
@@ -242,8 +242,8 @@ async fn with_every_upstream_dead_clients_are_told_in_time() {
     }
 }
 
-/// Does `act` again and again, with the number of the attempt, until it takes less than `most`: a
-/// busy machine may hold up some attempts. Panics if it holds up all of ten.
+/// Runs `act` with the number of the attempt, until an attempt takes less than `most`. A busy
+/// machine may delay some attempts. Panics after ten slow attempts.
 async fn in_time(most: Duration, mut act: impl AsyncFnMut(usize)) {
     let mut took = Vec::new();
     while took.len() < 10 {
@@ -257,7 +257,7 @@ async fn in_time(most: Duration, mut act: impl AsyncFnMut(usize)) {
     panic!("each of ten attempts took longer than {most:?}: {took:?}");
 }
 
-/// One datagram out, one back.
+/// Sends one datagram and receives one.
 async fn exchange(server: SocketAddr, message: &[u8]) -> dns::Answer {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.connect(server).await.unwrap();
@@ -297,7 +297,7 @@ async fn a_restarted_kubedns_is_missed_for_a_moment_only() {
     kubedns.answer(name, &["a.shop.svc.cluster.local. 1 A 10.0.0.1"]);
     let cache = Running::start(&[stub("cluster.local", &kubedns)]).await;
     assert_eq!(dns::ask_udp(cache.dns, name).await.status, "NOERROR");
-    // Its port stays its own meanwhile: no other test can take it.
+    // The socket stays bound, so that another test cannot use its port.
     kubedns.close_udp();
     until("an expired answer", || async {
         let answer = exchange(cache.dns, &dns::query(name, Some(1_232))).await;
@@ -359,7 +359,7 @@ async fn an_alias_of_another_route_is_completed() {
         ("NXDOMAIN", 1, 1),
         "the last one's code, and its SOA"
     );
-    // of one family only: the target's SOA says how long that holds (RFC 2308 section 2.2)
+    // of one family only: the target's SOA limits how long NODATA is cached (RFC 2308 section 2.2)
     outside.deny("db.example. MX", ResponseCode::NoError, 20);
     for round in 0..2 {
         let nodata = dns::ask_udp(cache.dns, "db.shop.svc.cluster.local. MX").await;
@@ -449,7 +449,7 @@ async fn every_query_is_counted_once_whatever_becomes_of_it() {
     socket.send_to(&response, cache.dns).await.unwrap(); // malformed, and not answered
     let received = r#"dnscache_dns_messages_total{transport="udp"} 14"#;
     http::eventually(cache.http, "/metrics", 200, received).await;
-    // All but the one that was not answered; counted when a batch has left.
+    // All queries except the one without an answer. They are counted once a batch is sent.
     let replied = r#"dnscache_dns_reply_duration_seconds_count{transport="udp"} 13"#;
     let metrics = http::eventually(cache.http, "/metrics", 200, replied).await;
     assert!(metrics.contains("dns_reply_duration_seconds_count{transport=\"tcp\"} 5\n"));
@@ -629,7 +629,7 @@ async fn changed_names_are_dropped_and_no_others() {
         let answer = dns::ask_udp(cache.dns, &format!("{name} A")).await;
         answer.answers[0].rsplit('.').next().unwrap().to_owned()
     };
-    // The first line drops everything: what was kept before may be of any age.
+    // The first line empties the cache, because older entries may be of any age.
     until("the first line's effect", || async {
         kubedns.asked("b.shop.svc.cluster.local. A") >= 1 || address(names[2]).await == "1"
     })
@@ -638,7 +638,7 @@ async fn changed_names_are_dropped_and_no_others() {
         assert_eq!(address(name).await, "1");
     }
     set(2);
-    // A line may come in pieces, and several at once.
+    // A line may arrive in pieces, and several lines may arrive at once.
     send(&mut connection, "{\"generation\":8,\"names\":[\"a.shop.svc.clu").await;
     send(&mut connection, "ster.local.\"]}\n{\"generation\":9,\"names\":[\"x.example.\"]}\n").await;
     until("new answers", || async { address(names[0]).await == "2" }).await;
@@ -658,7 +658,7 @@ async fn a_stop_answers_what_was_taken_on() {
     let upstream = Upstream::start(NEAR).await;
     upstream.answer("slow.example. A", &["slow.example. 30 A 10.0.0.1"]);
     upstream.delay(Duration::from_millis(300));
-    // Below the deadline of the drain: it ends when all is answered.
+    // Below the deadline of the drain, because it ends once all queries are answered.
     in_time(Duration::from_secs(3), async |_| {
         let cache = Running::start(&[server(&upstream)]).await;
         let address = cache.dns;
@@ -682,7 +682,7 @@ async fn failures_are_kept_for_a_moment() {
         assert_eq!(dns::ask_udp(cache.dns, "bad.example. A").await.status, "SERVFAIL");
     }
     assert!(upstream.asked("bad.example. A") <= 2, "{}", upstream.asked("bad.example. A"));
-    // of a server that cannot read OPT, either: it is asked again without
+    // not from a server that cannot read OPT either: dnscache asks it again without OPT
     for code in [ResponseCode::NotImp, ResponseCode::FormErr] {
         upstream.behave(Behaviour::Fails(code));
         let question = format!("{code:?}.example. A");
@@ -708,11 +708,11 @@ async fn a_kubedns_that_is_not_ready_is_asked_again_and_takes_nothing_else_away(
         assert_eq!((&*answer.status, answer.error.map(|(code, _)| code)), ("SERVFAIL", Some(14)));
     }
     assert!(kubedns.asked(name) >= 8, "{}", kubedns.asked(name));
-    // names of others, of one label too, have nothing to do with it
+    // names of other servers, also of one label, are not affected
     assert_eq!(dns::ask_udp(cache.dns, "com. TXT").await.status, "NOERROR");
     kubedns.behave(Behaviour::Good);
     assert_eq!(dns::ask_udp(cache.dns, name).await.status, "NOERROR", "at once");
-    // another's failure is kept, whatever its reason (RFC 9520)
+    // another server's failure is cached with any reason (RFC 9520)
     outside.behave(Behaviour::NotReady);
     for _ in 0..8 {
         assert_eq!(dns::ask_udp(cache.dns, "bad.example. A").await.status, "SERVFAIL");

@@ -8,7 +8,7 @@ use clap::CommandFactory;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// The variables of every flag of `C`.
+/// Returns the variables of all flags of `C`.
 fn variables<C: CommandFactory>() -> Vec<String> {
     let command = C::command();
     let prefix = command.get_name().to_uppercase();
@@ -16,8 +16,8 @@ fn variables<C: CommandFactory>() -> Vec<String> {
     flags.map(|flag| format!("{prefix}_{flag}").to_uppercase().replace('-', "_")).collect()
 }
 
-/// Runs `program` with an address for HTTP that nobody has, so that it ends after it has read its
-/// flags.
+/// Runs `program` with an address for HTTP that this machine does not have, so that it ends after
+/// it has parsed its flags.
 async fn run(program: &str, environment: &[(String, &str)]) -> Output {
     let pod = Path::new(env!("CARGO_BIN_EXE_pod"));
     let folder = tests::build::programs_beside(pod).await.unwrap();

@@ -1,10 +1,10 @@
-//! The outside of the programs under test: a DNS client, an upstream. The API server and the
+//! The outside of the programs under test: a DNS client and an upstream. The API server and the
 //! builders for objects are in the library of this crate.
 //!
-//! Knows DNS, HTTP and the Kubernetes API as any client does; knows nothing of what is inside the
-//! programs.
+//! It uses DNS, HTTP and the Kubernetes API as any client does. It must not depend on the internals
+//! of the programs.
 
-#![allow(dead_code)] // a fixture offers more than any one test takes
+#![allow(dead_code)] // a fixture has more than one test needs
 
 pub mod changes;
 pub mod cluster;

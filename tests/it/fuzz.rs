@@ -1,6 +1,7 @@
-//! The fuzz targets, driven from their seeds by random changes: the same ones in each run.
+//! The fuzz targets, run on random changes of their seeds. The changes are the same in each run.
 //!
-//! `FUZZ_ROUNDS` says how many inputs each target gets. Coverage drives `.ci/fuzz`, not this.
+//! `FUZZ_ROUNDS` sets the number of inputs of each target. Coverage guides `.ci/fuzz`, but not
+//! this.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -10,7 +11,7 @@ mod targets;
 /// Inputs for each target in a normal run.
 const ROUNDS: u64 = 20_000;
 
-/// xorshift64: the same changes each time.
+/// xorshift64, which generates the same changes each time.
 struct Random(u64);
 
 impl Random {
@@ -21,13 +22,13 @@ impl Random {
         (self.0 >> 16) as usize % bound
     }
 
-    /// A byte that means something more often than not.
+    /// Returns a byte. Half of the time, it is one with a special meaning.
     fn byte(&mut self) -> u8 {
         const TELLING: [u8; 10] = [0, 1, 0x0c, 0x29, 0x3f, 0x40, 0x80, 0xc0, 0xfe, 0xff];
         if self.below(2) == 0 { TELLING[self.below(TELLING.len())] } else { self.below(256) as u8 }
     }
 
-    /// `bytes` with a few changes: bytes set, cut out, put in, or taken from `other`.
+    /// Makes a few changes to `bytes`: sets, removes or inserts bytes, or copies some from `other`.
     fn change(&mut self, bytes: &mut Vec<u8>, other: &[u8]) {
         for _ in 0..=self.below(4) {
             let at = self.below(bytes.len() + 1);
@@ -48,7 +49,7 @@ impl Random {
     }
 }
 
-/// The inputs in `text`: a line of hexadecimal digits each, beside comments.
+/// Returns the inputs in `text`: each is a line of hexadecimal digits. Comments are skipped.
 fn seeds(text: &str) -> Vec<Vec<u8>> {
     let digits = text.lines().filter(|line| !line.starts_with('#'));
     let byte = |line: &str, at| u8::from_str_radix(&line[at..at + 2], 16).unwrap();

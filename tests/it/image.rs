@@ -1,7 +1,7 @@
-//! `cargo image` as a process: the archives that it writes, read as a container engine reads them.
+//! `cargo image` as a process: reads the archives that it writes as a container engine does.
 //!
-//! Knows the image layout of OCI and the file of `docker load`. Builds no programs: small static
-//! files stand for them.
+//! The tests use OCI's image layout and the file of `docker load`. They do not build the programs,
+//! and use small static files instead.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -13,7 +13,7 @@ use serde_json::Value;
 const PROGRAMS: [&str; 3] = ["kubedns", "dnscache", "healthz"];
 const IMAGES: [&str; 4] = ["kubedns", "dnscache", "healthz", "kube-dns"];
 
-/// A program of that machine with one program header of that type, as ELF writes them.
+/// Returns an ELF program for that machine with one program header of that type.
 fn program(name: &str, machine: u16, kind: u32) -> Vec<u8> {
     let mut file = vec![0; 64 + 56];
     file[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
@@ -32,7 +32,7 @@ fn image(binaries: &Path, out: &Path, epoch: &str) -> Output {
     command.output().unwrap()
 }
 
-/// The files of an archive by path; each has the time 0 or `epoch`.
+/// Returns the files of an archive by path. Checks that each has the time 0 or `epoch`.
 fn files(archive: &[u8], epoch: u64) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut last = String::new();
@@ -65,7 +65,7 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-/// The blob that a descriptor names, which has the digest and size that it gives.
+/// Returns the blob that a descriptor names. Checks its digest and size.
 fn blob<'a>(archive: &'a BTreeMap<String, Vec<u8>>, descriptor: &Value) -> &'a [u8] {
     let name = descriptor["digest"].as_str().unwrap();
     let blob = &archive[&format!("blobs/{}", name.replace(':', "/"))];
@@ -99,7 +99,8 @@ fn archives_are_images_of_oci_and_of_docker_and_always_the_same() {
     assert_eq!(table.lines().count(), IMAGES.len(), "{table}");
 }
 
-/// The archive of the image `name` holds `inside`, and all of it is referred to.
+/// Checks that the archive of the image `name` holds `inside`, and that every file in it is
+/// referenced.
 fn check(name: &str, inside: &[&str], archive: &BTreeMap<String, Vec<u8>>) {
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(json(&archive["oci-layout"])["imageLayoutVersion"], "1.0.0");
@@ -113,7 +114,7 @@ fn check(name: &str, inside: &[&str], archive: &BTreeMap<String, Vec<u8>>) {
     let layers = manifest["layers"].as_array().unwrap();
     let mut content = BTreeMap::new();
     for (layer, id) in layers.iter().zip(config["rootfs"]["diff_ids"].as_array().unwrap()) {
-        // Layers are not compressed: the archive of a layer is the layer.
+        // Layers are not compressed, so the digest of the archive is that of the layer.
         assert_eq!(layer["digest"], *id);
         content.extend(files(blob(archive, layer), 86_400));
     }

@@ -1,7 +1,8 @@
-//! kubedns as a whole: objects change outside, answers change with them, whatever goes wrong on the
-//! way.
+//! kubedns as a whole: if objects change, answers change, even if the API server or files fail
+//! meanwhile.
 //!
-//! Knows its flags, its answers and its pages; does not know how it watches or keeps records.
+//! The tests use its flags, its answers and its pages. They must not depend on how it watches or
+//! stores records.
 
 mod clusterset;
 mod federation;
@@ -22,7 +23,7 @@ use tests::objects::{endpoint_slice, namespace, pod, service};
 const WEB: &str = "web.shop.svc.cluster.local. A";
 const DB: &str = "db.shop.svc.cluster.local. A";
 
-/// An API server with the Service shop/web at 10.0.0.7.
+/// Starts an API server with the Service shop/web at 10.0.0.7.
 async fn shop() -> ApiServer {
     let api = ApiServer::start().await;
     api.apply(namespace("shop"));
@@ -30,7 +31,7 @@ async fn shop() -> ApiServer {
     api
 }
 
-/// kubedns that watches `api`.
+/// Starts a kubedns that watches `api`.
 async fn watching(api: &ApiServer, flags: &[&str]) -> Kubedns {
     let kubeconfig = api.kubeconfig(None);
     let path = kubeconfig.path().to_str().unwrap().to_owned();
@@ -39,8 +40,7 @@ async fn watching(api: &ApiServer, flags: &[&str]) -> Kubedns {
     start(&all).await
 }
 
-/// Asks for shop/web all the time: until [`Steady::held`] none of the answers may be another than
-/// 10.0.0.7.
+/// Asks for shop/web repeatedly. Until [`Steady::held`], every answer must be 10.0.0.7.
 struct Steady {
     stop: tokio::sync::oneshot::Sender<()>,
     asking: tokio::task::JoinHandle<usize>,
@@ -67,7 +67,7 @@ impl Steady {
     }
 
     async fn held(self) {
-        let _ = self.stop.send(()); // an asker that has panicked does not listen
+        let _ = self.stop.send(()); // the receiver is gone if the task has panicked
         assert!(self.asking.await.unwrap() > 0);
     }
 }
@@ -148,7 +148,7 @@ async fn a_restricted_watch_asks_for_nothing_else() {
         assert!(answer.authorities[0].starts_with("in-addr.arpa. 30 IN SOA "), "{answer:?}");
     }
     let mut requests = api.requests();
-    // What says which addresses are the cluster's lives in no namespace.
+    // The objects that set the cluster's addresses are not in a namespace.
     requests.retain(|path| !path.contains("/servicecidrs?") && !path.contains("/nodes?"));
     let has = |path: &str, part: &str| {
         requests.iter().any(|request| request.starts_with(path) && request.contains(part))
@@ -180,7 +180,7 @@ async fn pods_are_watched_only_to_be_verified() {
     verified.end().await;
 }
 
-/// CoreDNS's `endpoints_test.go`: a pod's name is the label, one of more than 63 characters is not.
+/// CoreDNS's `endpoints_test.go`: a pod's name is the label, unless it has more than 63 characters.
 #[tokio::test]
 async fn endpoints_may_be_named_by_their_pods() {
     let slice = |pods: [&str; 2]| {
@@ -220,7 +220,7 @@ async fn endpoints_may_be_named_by_their_pods() {
         eventually(kubedns.dns, question, "NOERROR", &[&answer]).await;
     }
     eventually(kubedns.dns, "10-1-0-1.db.shop.svc.cluster.local. A", "NXDOMAIN", &[]).await;
-    // another pod behind the same address; names of several labels are no label
+    // another pod at the same address; a name of several labels is not a label
     api.apply(slice(["db-6f9c-zzzzz", "a.b"]));
     let all = ["10-1-0-2", "db-0", "db-6f9c-zzzzz"].map(record);
     eventually(kubedns.dns, srv, "NOERROR", &all.each_ref().map(String::as_str)).await;

@@ -1,12 +1,12 @@
-//! `cargo load upstreams` and `cargo load restarts` as processes, small.
+//! `cargo load upstreams` and `cargo load restarts` as processes, with small settings.
 //!
-//! Knows what they print; knows nothing of how they measure.
+//! The tests use only their output. They must not depend on how they measure.
 
 use std::process::Command;
 
 use serde_json::Value;
 
-/// What the tool prints with `arguments`. Panics if it fails.
+/// Returns the output of the tool with `arguments`. Panics if it fails.
 pub fn load(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_load")).args(arguments).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);

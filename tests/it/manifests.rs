@@ -1,7 +1,8 @@
-//! What `kubectl apply -k` would send to a cluster: each overlay, rendered, against what the
-//! programs accept, and against a real API server where there is one.
+//! The objects that `kubectl apply -k` would send to a cluster: each overlay is rendered and
+//! compared with what the programs accept, and sent to a real API server if there is one.
 //!
-//! Needs `kubectl` or `kustomize` on the PATH; else the tests say that they were skipped.
+//! The tests need `kubectl` or `kustomize` on the PATH. Otherwise they print that they were
+//! skipped.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ pub struct Tool {
     verb: &'static str,
 }
 
-/// The one that is installed; says that the test is skipped if there is none.
+/// Returns the one that is installed. Prints that the test is skipped if there is none.
 pub fn tool() -> Option<Tool> {
     let tools = [("kubectl", "kustomize"), ("kustomize", "build")];
     let is_there = |(program, verb): &(&str, &str)| {
@@ -49,8 +50,8 @@ pub fn tool() -> Option<Tool> {
     Some(Tool { program, verb })
 }
 
-/// The folders below `manifests/` with a kustomization that makes a pod: neither components nor
-/// monitoring.
+/// Returns the folders below `manifests/` with a kustomization that makes a pod, without components
+/// and monitoring.
 fn kustomizations(root: &Path) -> Vec<PathBuf> {
     let files = tree::files();
     let folder = |file: &File| {
@@ -65,8 +66,8 @@ fn kustomizations(root: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// Where the three programs of one pod do not fit each other. On each node they are no one pod:
-/// another test holds those against each other.
+/// Returns the places where the three programs of one pod do not fit each other. In `per-node` they
+/// are not one pod, so another test compares them.
 fn fit(folder: &Path, objects: &[Object]) -> Vec<Breach> {
     if folder.ends_with("per-node") { Vec::new() } else { fit_breaches(objects) }
 }
@@ -84,7 +85,7 @@ fn each_overlay_renders_to_a_pod_that_the_programs_accept() {
         let objects = objects(&files, "");
         assert!(objects.iter().any(is_pod), "{}", folder.display());
         let of_pod = objects.iter().flat_map(pod_breaches);
-        // Liveness by healthz is asked of healthz; another test knows what.
+        // In `liveness-by-healthz`, healthz answers the probes. Another test checks them.
         let is_exempt = |breach: &Breach| {
             folder.ends_with("liveness-by-healthz") && breach.to_string().contains("livenessProbe")
         };
@@ -95,7 +96,7 @@ fn each_overlay_renders_to_a_pod_that_the_programs_accept() {
     keep(breaches);
 }
 
-/// A copy of `manifests/` in which `from` of one file is `to`.
+/// Returns a copy of `manifests/` in which `from` in one file is replaced by `to`.
 fn changed(file: &str, from: &str, to: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for manifest in tree::files().iter().filter(|file| file.path.starts_with("manifests/")) {
@@ -151,7 +152,8 @@ fn the_address_is_written_once_and_only_where_it_is_wanted() {
     }
 }
 
-/// The caches of all nodes ask the one kubedns, for the domain that it has, and clients ask them.
+/// The caches of all nodes must ask the one kubedns, for its domain, and clients must ask the
+/// caches.
 #[test]
 fn the_caches_of_nodes_ask_the_one_kubedns() {
     let Some(tool) = tool() else { return };
@@ -190,7 +192,8 @@ fn the_caches_of_nodes_ask_the_one_kubedns() {
     assert!(probes.iter().all(|flag| !flag.contains("cluster.local")), "{probes:?}");
 }
 
-/// What clusters have before: kubeadm's and GKE's names. `kubectl delete -k` deletes by name.
+/// Objects that clusters already have: kubeadm's and GKE's names. `kubectl delete -k` deletes by
+/// name.
 const THERE_BEFORE: [(&str, &str); 11] = [
     ("Service", "kube-dns"),
     ("ConfigMap", "kube-dns"),
@@ -221,13 +224,13 @@ fn in_place_overlays_serve_the_service_that_is_there_and_own_nothing_of_before()
         assert_ne!(label(&pod.value["metadata"]), "kube-dns");
         let own = &pod.value["spec"]["selector"]["matchLabels"]["app.kubernetes.io/name"];
         assert_eq!(own, "kubedns", "pods of the old Deployment are not selected");
-        // What runs with rights is named alike in all places.
+        // All objects must name the same service account.
         let account = &template["spec"]["serviceAccountName"];
         let binding = objects.iter().find(|object| object.kind() == "ClusterRoleBinding").unwrap();
         assert_eq!(binding.value["subjects"][0]["name"], *account);
         let found = objects.iter().find(|object| object.kind() == "ServiceAccount").unwrap();
         assert_eq!(found.name().1, account);
-        // The target ports of Services that are there.
+        // The target ports of existing Services.
         let ports: Vec<&Value> = template["spec"]["containers"][1]["ports"]
             .as_array()
             .unwrap()
@@ -238,7 +241,7 @@ fn in_place_overlays_serve_the_service_that_is_there_and_own_nothing_of_before()
     }
 }
 
-/// Each component with the base alone, as an overlay of a user has it.
+/// Renders each component with only the base, as in an overlay of a user.
 #[test]
 fn each_component_goes_with_the_base() {
     let Some(tool) = tool() else { return };

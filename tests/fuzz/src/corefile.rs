@@ -1,10 +1,10 @@
-//! Any bytes as a Corefile: an error with its place, or blocks that are the same if they are
-//! written down and read again; and each line of them becomes something.
+//! Parses any bytes as a Corefile. The result must be an error with its place, or blocks that stay
+//! the same if they are written and parsed again. Each of their lines must have a result.
 
 use shared::corefile::plan::{Surroundings, plan};
 use shared::corefile::{Corefile, Error, Line, Outside, Text, Token, parse};
 
-/// Parses `bytes`; a file that is imported is the text behind the first NUL.
+/// Parses `bytes`. The text after the first NUL is the imported file.
 pub fn corefile(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes).into_owned();
     let (main, other) = text.split_once('\0').unwrap_or((&text, ""));
@@ -45,7 +45,7 @@ fn read(main: &str, other: &str) -> Result<Corefile, Error> {
     parse("Corefile", Outside { read: &mut read, variable: &variable })
 }
 
-/// All words, block by block and line by line.
+/// Returns all words, block by block and line by line.
 fn words(corefile: &Corefile) -> Vec<Vec<&str>> {
     let mut all = Vec::new();
     for block in &corefile.blocks {
@@ -60,7 +60,8 @@ fn words(corefile: &Corefile) -> Vec<Vec<&str>> {
     all
 }
 
-/// The blocks as text, all words in quotes; `None` if a word means something else then.
+/// Returns the blocks as text, with all words in quotes, or `None` if quotes would change the
+/// meaning of a word.
 fn written(corefile: &Corefile) -> Option<String> {
     let mut text = String::new();
     for block in &corefile.blocks {

@@ -1,8 +1,9 @@
-//! What must hold for any bytes whatever: one function for each thing that reads what strangers
-//! send. A function panics where the promise is broken.
+//! The properties that must hold for any bytes. There is one function for each parser of untrusted
+//! input. A function panics if the property does not hold.
 //!
-//! `.ci/fuzz SECONDS` drives them by coverage, `cargo test` briefly by a generator of its own
-//! (`tests/it/fuzz.rs`); both begin with `seeds/`. What a run finds becomes a line there.
+//! `.ci/fuzz SECONDS` runs them guided by coverage. `cargo test` runs them briefly with a generator
+//! of its own (`tests/it/fuzz.rs`). Both begin with `seeds/`. If a run finds a failure, its input
+//! is added there as a line.
 //!
 //! ```text
 //! screen   a datagram           ─▶ a query or a refusal
@@ -29,8 +30,8 @@ use shared::wire::{
 
 pub use corefile::corefile;
 
-/// A query is what both decoders read alike; everything else is refused in a reply that can be
-/// decoded, or in silence.
+/// Checks that both decoders read a query alike, and that everything else gets a reply that can be
+/// decoded, or no reply.
 pub fn screen(bytes: &[u8]) {
     let mut name = NameBuffer::new();
     match Query::screen(bytes, Transport::Udp, &mut name) {
@@ -61,8 +62,8 @@ pub fn screen(bytes: &[u8]) {
     }
 }
 
-/// A reply of an upstream (behind four bytes: age, flags, size) is refused, or comes out as it went
-/// in: whole records, their TTLs lowered by the age, within the client's size.
+/// Checks that a reply of an upstream (after four bytes: age, flags, size) is rejected, or is
+/// returned as it was: whole records, with TTLs lowered by the age, within the client's size.
 pub fn cache(bytes: &[u8]) {
     let Some((&[age1, age0, flags, size], said)) = bytes.split_first_chunk::<4>() else { return };
     let Some(end) = name_end(said, HEADER_LEN).filter(|end| end + 4 <= said.len()) else { return };
@@ -98,7 +99,7 @@ pub fn cache(bytes: &[u8]) {
     assert!(is_cut || part.answers().count() == fresh.answers().count());
     assert!(part.records.iter().all(|record| fresh.records.contains(record)), "whole records");
 
-    // A cache gives out what the entry gives out, for as long as it may and not longer.
+    // A cache must return the same as the entry until the end of its lifetime, and not longer.
     let cache = Cache::new(Bounds { entries: 100, bytes: 1 << 20, stale_secs: 0 });
     let stored = Moment::default() + Duration::from_secs(100_000);
     let lifetime = answer.lifetime_secs;
@@ -116,8 +117,8 @@ pub fn cache(bytes: &[u8]) {
     }
 }
 
-/// kubedns gives every query a reply that both decoders read, within the client's size, and says
-/// over TCP that nothing is missing: the shop's answers all fit.
+/// Checks that kubedns answers every query with a reply that both decoders read, within the
+/// client's size. Over TCP, TC must not be set, because all answers of the shop fit.
 pub fn answer(bytes: &[u8]) {
     let mut name = NameBuffer::new();
     for transport in [Transport::Udp, Transport::Tcp] {
@@ -135,7 +136,7 @@ pub fn answer(bytes: &[u8]) {
     }
 }
 
-/// The reply to `query` from `entry`.
+/// Returns the reply to `query` from `entry`.
 fn emit(entry: &Entry, query: &Query<'_>, age: u32) -> Vec<u8> {
     let mut out = vec![0; MESSAGE_MAX];
     let mut reply = Reply::new(query, &mut out);

@@ -1,4 +1,4 @@
-//! A small cluster with something of every kind, for the queries.
+//! A small cluster with objects of every kind, for the queries.
 
 use std::sync::{Arc, LazyLock};
 
@@ -8,7 +8,7 @@ use kubedns::records::{Records, Zone};
 use kubedns::store::new;
 use serde_json::{Value, from_value, json};
 
-/// Services of every shape in one namespace; `db` has more endpoints than a datagram holds.
+/// Services of every shape in one namespace. `db` has more endpoints than a datagram can hold.
 pub static RECORDS: LazyLock<Arc<Records>> = LazyLock::new(|| {
     let mut zone = Zone::new("cluster.local").expect("a domain name");
     zone.wildcards = true;

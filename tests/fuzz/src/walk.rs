@@ -1,6 +1,7 @@
-//! A message read by the letter of RFC 1035, to check what others write.
+//! A strict parser of messages by RFC 1035, which checks the output of the programs.
 //!
-//! Panics where it is no message: pointers lead back, records fit, the counts say what there is.
+//! It panics if the message is not valid: pointers must point back, records must fit, and the
+//! counts must be correct.
 
 use shared::wire::rtype;
 
@@ -17,31 +18,31 @@ pub struct Record {
     owner: Vec<u8>,
     rtype: u16,
     class: u16,
-    /// As written.
+    /// The TTL as written.
     pub ttl: u32,
     rdata: Vec<u8>,
 }
 
 impl Record {
-    /// Whether it is the OPT record.
+    /// Returns whether it is the OPT record.
     pub fn is_opt(&self) -> bool {
         self.rtype == rtype::OPT
     }
 
-    /// All of it but its TTL.
+    /// Returns all fields except the TTL.
     pub fn without_ttl(&self) -> impl PartialEq + std::fmt::Debug + '_ {
         (self.section, &self.owner, self.rtype, self.class, &self.rdata)
     }
 }
 
 impl Walked {
-    /// The records of the answer section.
+    /// Returns the records of the answer section.
     pub fn answers(&self) -> impl Iterator<Item = &Record> {
         self.records.iter().filter(|record| record.section == 0)
     }
 }
 
-/// Reads `message` to its last byte.
+/// Parses `message` to its last byte.
 pub fn message(message: &[u8]) -> Walked {
     let number = |at: usize| u16::from_be_bytes([message[at], message[at + 1]]);
     let mut at = 12;
@@ -67,7 +68,7 @@ pub fn message(message: &[u8]) -> Walked {
     Walked { records }
 }
 
-/// The name at `start`, and the offset behind it.
+/// Returns the name at `start`, and the offset after it.
 fn name(message: &[u8], start: usize) -> (Vec<u8>, usize) {
     let (mut name, mut at, mut end) = (Vec::new(), start, None);
     loop {

@@ -1,6 +1,6 @@
-//! Random replies of all types through the cache: what comes out says what went in.
+//! Sends random replies of all types through the cache. The output must equal the input.
 //!
-//! The decoder is hickory's on both sides; TTLs, letter case and order aside, records are equal.
+//! Both sides use hickory's decoder. The comparison ignores TTLs, letter case and order.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use shared::wire::{MESSAGE_MAX, NameBuffer, Query, Reply, Transport};
 /// Replies in a normal run.
 const REPLIES: u64 = 100_000;
 
-/// xorshift64: the same replies each time.
+/// xorshift64, which generates the same replies each time.
 struct Random(u64);
 
 impl Random {
@@ -31,7 +31,7 @@ impl Random {
         (0..=self.below(len_max)).map(|_| self.below(256) as u8).collect()
     }
 
-    /// A name that shares suffixes with others, its letters in any case.
+    /// Returns a name that shares suffixes with others, with letters in any case.
     fn name(&mut self) -> Name {
         const LABELS: [&[u8]; 10] =
             [b"a", b"B", b"web", b"Shop", b"x-y", b"_tcp", b"example", b"EXAMPLE", b"com", b"\0."];
@@ -57,7 +57,7 @@ impl Random {
             }
             7 => RData::SOA(SOA::new(self.name(), self.name(), 1, 2, 3, 4, 300)),
             _ => {
-                // DNSSEC, addresses of old, private use: opaque to everybody.
+                // DNSSEC, obsolete and private types, which all programs treat as opaque.
                 let code = [46, 47, 48, 43, 99, 45, 61_000, 65_280][self.below(8) as usize];
                 let rdata = NULL::with(self.bytes(300));
                 RData::Unknown { code: RecordType::from(code), rdata }
@@ -65,7 +65,7 @@ impl Random {
         }
     }
 
-    /// A reply to a question of some type, with aliases on the way, and the records of its answer.
+    /// Returns a reply to a question of some type, with aliases before the records of its answer.
     fn reply(&mut self) -> (Message, Name, RecordType) {
         let first = self.name();
         let kind = self.below(10);
@@ -91,7 +91,8 @@ impl Random {
             }
         }
         if !message.answers.iter().any(|record| record.record_type() == rtype) {
-            // Opaque types differ by number: this one is of none that was drawn.
+            // The drawn number may differ from the question's opaque type. The reply then has no
+            // answer.
             message.answers.clear();
         }
         (message, first, rtype)
@@ -102,7 +103,7 @@ impl Random {
     }
 }
 
-/// Records as text without TTLs, in order, letters folded where they are a name's.
+/// Returns sorted records as text without TTLs. Letters of names are in lower case.
 fn texts(message: &Message) -> Vec<String> {
     let mut texts: Vec<String> = message
         .answers

@@ -1,7 +1,7 @@
-//! Addresses in each spelling that API servers accept, and what an unreadable one costs, in every
-//! field that holds addresses (KEP-4858).
+//! Addresses in each spelling that API servers accept, and the effect of one that cannot be parsed,
+//! in every field that holds addresses (KEP-4858).
 //!
-//! Rows only; how a row is checked stands in the parent.
+//! Rows only. The parent module checks a row.
 
 use kubedns::name::Name;
 use kubedns::records::{PodMode, Zone};
@@ -80,7 +80,7 @@ fn endpoints() {
             ("10-1-0-7.hl.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.0.7"]),
             ("10-1-0-7.hl.shop.svc.cluster.local. AAAA", "NODATA", &[]),
             ("10-1-0-8.hl.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.0.8"]),
-            // what is left of an endpoint keeps its hostname
+            // the other addresses of an endpoint keep its hostname
             ("two.hl.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.0.10"]),
             ("lost.hl.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("fd00-1--7.hl.shop.svc.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00:1::7"]),
@@ -111,10 +111,10 @@ fn endpoints() {
                     "@ SRV 0 100 80 fd00-1--8.hl.shop.svc.cluster.local.",
                 ],
             ),
-            // an address of the other family is none of this slice, whatever its spelling
+            // an address of the other family does not belong to this slice, in any spelling
             ("10-1-0-12.hl.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("12.0.1.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
-            // a slice none of whose addresses can be read
+            // a slice whose addresses cannot be read
             ("unread.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
         ],
     );

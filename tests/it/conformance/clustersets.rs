@@ -1,6 +1,6 @@
-//! Names of a clusterset: Multi-Cluster Services as KEP-1645's DNS specification 1.0.0 has them.
+//! Names of a clusterset: Multi-Cluster Services by KEP-1645's DNS specification 1.0.0.
 //!
-//! Rows, and how the two zones go together.
+//! Rows, and tests of both zones together.
 
 use kubedns::project::{Kind, ObjectId};
 use kubedns::records::Zone;
@@ -42,7 +42,7 @@ fn services_with_clusterset_ips() {
             ("_tcp.pay.shop.svc.clusterset.local. A", "NODATA", &[]),
             ("_udp.pay.shop.svc.clusterset.local. A", "NXDOMAIN", &[]),
             ("_dns._tcp.pay.shop.svc.clusterset.local. SRV", "NXDOMAIN", &[]),
-            // no name leads to one cluster (2.3.4)
+            // a single cluster does not have a name (2.3.4)
             ("cluster-a.pay.shop.svc.clusterset.local. A", "NXDOMAIN", &[]),
             ("pay-0.cluster-a.pay.shop.svc.clusterset.local. A", "NXDOMAIN", &[]),
             ("pay-0.pay.shop.svc.clusterset.local. A", "NXDOMAIN", &[]),
@@ -80,18 +80,18 @@ fn headless_services_of_several_clusters() {
             ("db-0.cluster-b.db.shop.svc.clusterset.local. A", "NOERROR", &["@ A 10.4.0.100"]),
             ("db-0.cluster-b.db.shop.svc.clusterset.local. AAAA", "NOERROR", &["@ AAAA fd04::100"]),
             ("db-0.cluster-a.db.shop.svc.clusterset.local. AAAA", "NODATA", &[]),
-            // without hostname: its generated label
+            // without a hostname: its generated label
             (
                 "10-3-0-101.cluster-a.db.shop.svc.clusterset.local. A",
                 "NOERROR",
                 &["@ A 10.3.0.101"],
             ),
-            // with hostname: not that one; elsewhere: neither
+            // with a hostname: no generated label; in another cluster: neither
             ("10-3-0-100.cluster-a.db.shop.svc.clusterset.local. A", "NXDOMAIN", &[]),
             ("10-3-0-101.cluster-b.db.shop.svc.clusterset.local. A", "NXDOMAIN", &[]),
             // not ready
             ("db-9.cluster-a.db.shop.svc.clusterset.local. A", "NXDOMAIN", &[]),
-            // no name leads to one cluster (2.4.4), but there is something below
+            // a single cluster does not own records (2.4.4), but there are names below it
             ("cluster-a.db.shop.svc.clusterset.local. A", "NODATA", &[]),
             ("cluster-a.db.shop.svc.clusterset.local. SRV", "NODATA", &[]),
             ("cluster-c.db.shop.svc.clusterset.local. A", "NXDOMAIN", &[]),
@@ -188,7 +188,7 @@ fn imports_of_one_family_without_ports_and_of_a_name_that_is_taken_here() {
         &[
             ("six.far.svc.clusterset.local. AAAA", "NOERROR", &["@ AAAA fd42::43"]),
             ("six.far.svc.clusterset.local. A", "NODATA", &[]),
-            // its ports are those of the import: nobody stands behind it yet
+            // its ports are those of the import: it does not have endpoints yet
             (
                 "six.far.svc.clusterset.local. SRV",
                 "NOERROR",
@@ -257,13 +257,14 @@ fn the_zone_itself() {
             ("svc.clusterset.local. NS", "NODATA", &[]),
             ("shop.svc.clusterset.local. NS", "NODATA", &[]),
             ("nope.shop.svc.ClusterSet.Local. A", "NXDOMAIN", &[]),
-            // a namespace of the cluster without imports; neither pods nor what is not imported
+            // a namespace of the cluster without imports; no pods, and no Services that are not
+            // imported
             ("default.svc.clusterset.local. A", "NXDOMAIN", &[]),
             ("pod.clusterset.local. A", "NXDOMAIN", &[]),
             ("10-244-1-10.shop.pod.clusterset.local. A", "NXDOMAIN", &[]),
             ("web.shop.svc.clusterset.local. A", "NXDOMAIN", &[]),
             ("nope.clusterset.local. A", "NXDOMAIN", &[]),
-            // names of the cluster are its own
+            // the cluster domain has only the names of the cluster
             ("pay.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("web.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.96.0.7"]),
         ],
@@ -286,9 +287,9 @@ fn an_address_that_nobody_here_has_points_to_the_clusterset() {
                 &["@ PTR db-0.cluster-b.db.shop.svc.clusterset.local."],
             ),
             ("42.42.10.in-addr.arpa. PTR", "NODATA", &[]),
-            // the endpoints of a ClusterSetIP have no names
+            // the endpoints of a ClusterSetIP do not have names
             ("7.7.7.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
-            // what the cluster has keeps its name
+            // addresses of the cluster keep their names
             ("7.0.96.10.in-addr.arpa. PTR", "NOERROR", &["@ PTR web.shop.svc.cluster.local."]),
         ],
     );
@@ -355,5 +356,5 @@ fn a_zone_that_is_not_known_yet_answers_nothing() {
     assert!(cluster.sync().is_none());
 }
 
-/// What was imported into namespace shop.
+/// Imports into namespace shop.
 pub const IMPORTS: &str = include_str!("clustersets.yaml");

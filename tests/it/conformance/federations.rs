@@ -1,7 +1,7 @@
-//! Names of federations: `SERVICE.NAMESPACE.FEDERATION.svc.`, the local Service while it has
-//! endpoints, else the name outside.
+//! Names of federations: `SERVICE.NAMESPACE.FEDERATION.svc.` is the local Service if it has
+//! endpoints, and otherwise the name outside.
 //!
-//! Rows, and what changes with configuration and Nodes.
+//! Rows, and changes of configuration and Nodes.
 
 use std::collections::BTreeMap;
 
@@ -53,7 +53,7 @@ fn a_federated_name_is_here_or_away() {
                 "NOERROR",
                 &["@ CNAME web.shop.svc.cluster.local."],
             ),
-            // it has none, or is not there: any type
+            // it does not have endpoints, or does not exist: any type
             (AWAY, "NOERROR", &["@ CNAME away.shop.fed.svc.z1.r1.fed.example."]),
             (
                 "web.nowhere.fed.svc.cluster.local. SRV",
@@ -73,7 +73,7 @@ fn a_federated_name_is_here_or_away() {
             ("_http._tcp.web.shop.fed.svc.cluster.local. SRV", "NXDOMAIN", &[]),
             ("web.shop.other.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("web.shop.fed.pod.cluster.local. A", "NXDOMAIN", &[]),
-            // what is not of a federation is as ever
+            // names outside a federation do not change
             ("web.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.96.0.7"]),
         ],
     );
@@ -92,7 +92,7 @@ fn a_cluster_that_does_not_know_where_it_is_says_so() {
     let published = cluster.sync().expect("news");
     assert_eq!(published.changed, Changed::Everything);
     check(&cluster, &[(AWAY, "NOERROR", &["@ CNAME away.shop.fed.svc.z1.r1.fed.example."])]);
-    // A Node elsewhere is outvoted as soon as there are two.
+    // If two of three Nodes are in another zone, that zone wins.
     for name in ["n2", "n3"] {
         cluster.apply(&NODE.replace("n1", name).replace("z1", "z2"));
         cluster.sync();

@@ -1,6 +1,6 @@
-//! Names that are no Service's: reverse names, the apex, pods, and what options change.
+//! Names that do not belong to Services: reverse names, the apex, pods, and the effect of options.
 //!
-//! Rows only; how a row is checked stands in the parent.
+//! Rows only. The parent module checks a row.
 
 use kubedns::records::{PodMode, Zone};
 
@@ -32,9 +32,9 @@ fn reverse_names() {
                 "NOERROR",
                 &["@ PTR fd00-1--1.db6.shop.svc.cluster.local."],
             ),
-            // endpoints of a Service with a cluster IP have none
+            // endpoints of a Service with a cluster IP do not have reverse names
             ("1.1.1.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
-            // not ready, not there
+            // not ready, not existing
             ("4.0.1.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
             ("99.0.1.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
             ("1.0.0.127.in-addr.arpa. PTR", "NXDOMAIN", &[]),
@@ -55,7 +55,7 @@ fn reverse_names() {
             ("97.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
             ("0.0.d.f.ip6.arpa. PTR", "NODATA", &[]),
             ("1.0.d.f.ip6.arpa. PTR", "NXDOMAIN", &[]),
-            // shapes that stand for no address
+            // shapes that are not an address
             ("1.7.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
             ("007.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
             ("300.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
@@ -78,9 +78,9 @@ fn nobody_names_the_addresses_of_others() {
     check(
         &cluster,
         &[
-            // a cluster IP is its Service's alone
+            // a cluster IP belongs only to its Service
             ("7.0.96.10.in-addr.arpa. PTR", "NOERROR", &["@ PTR web.shop.svc.cluster.local."]),
-            // a Pod beats none, then the older Service's namespace wins; all its names answer
+            // an endpoint with a Pod wins, then the older Service's namespace; all its names answer
             (
                 "1.0.1.10.in-addr.arpa. PTR",
                 "NOERROR",
@@ -89,7 +89,7 @@ fn nobody_names_the_addresses_of_others() {
                     "@ PTR 10-1-0-1.other.shop.svc.cluster.local.",
                 ],
             ),
-            // alone, a slice without Pods names private addresses only
+            // alone, a slice without Pods can only name private addresses
             (
                 "2.0.1.10.in-addr.arpa. PTR",
                 "NOERROR",
@@ -102,7 +102,7 @@ fn nobody_names_the_addresses_of_others() {
                 "NOERROR",
                 &["@ PTR 8-8-4-4.pets.shop.svc.cluster.local."],
             ),
-            // its forward names answer all the same
+            // its forward names still answer
             ("google.evil.away.svc.cluster.local. A", "NOERROR", &["@ A 8.8.8.8"]),
             (
                 "evil.away.svc.cluster.local. A",
@@ -163,7 +163,7 @@ fn the_apex_and_what_belongs_to_it() {
             ("svc.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("web.shop.pood.cluster.local. A", "NXDOMAIN", &[]),
             ("7.0.96.10.cluster.local. PTR", "NXDOMAIN", &[]),
-            // other people's names
+            // names outside the zones
             ("example.com. A", "REFUSED", &[]),
             ("local. A", "REFUSED", &[]),
             ("xcluster.local. A", "REFUSED", &[]),
@@ -180,7 +180,7 @@ fn the_apex_and_what_belongs_to_it() {
     assert_eq!(refused.error.map(|(code, _)| code), Some(20));
 }
 
-/// CoreDNS's `kubernetes_test.go`: a name server of one family.
+/// From CoreDNS's `kubernetes_test.go`: a name server of one family.
 #[test]
 fn a_name_server_has_the_addresses_it_has() {
     let (v4, v6) = ("10.96.0.10", "fd00:96::10");
@@ -278,7 +278,7 @@ fn pod_names() {
         &[
             ("10-1-0-1.shop.pod.cluster.local. A", "NOERROR", &["@ A 10.1.0.1"]),
             ("fd00-3--1.shop.pod.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00:3::1"]),
-            // however the address is written
+            // in any spelling of the address
             ("fd00-3-0-0-0-0-0-1.shop.pod.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00:3::1"]),
             ("fd00-3--1.shop.pod.cluster.local. A", "NODATA", &[]),
             ("0--ffff-a01-1.shop.pod.cluster.local. AAAA", "NXDOMAIN", &[]),

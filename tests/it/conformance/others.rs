@@ -1,4 +1,4 @@
-//! Cases from the tests of kube-dns, CoreDNS and Kubernetes that stand in no other table here.
+//! Cases from the tests of kube-dns, CoreDNS and Kubernetes that are not in another table.
 
 use kubedns::project::{Kind, ObjectId};
 
@@ -22,7 +22,7 @@ fn a_service_changes_its_shape() {
     becomes(foo, "NOERROR", &["@ CNAME foo.example.com."]);
     let bar = "{type: ExternalName, externalName: bar.example.com}";
     becomes(bar, "NOERROR", &["@ CNAME bar.example.com."]);
-    // the API server leaves the name where it was
+    // the API server does not remove the name
     let ip = "{type: ClusterIP, clusterIP: 10.96.3.1, externalName: bar.example.com}";
     becomes(ip, "NOERROR", &["@ A 10.96.3.1"]);
     becomes("{type: ClusterIP, clusterIP: None}", "NXDOMAIN", &[]);
@@ -130,8 +130,8 @@ spec: {clusterIP: "2001:db8:0:0:aaaa::1", clusterIPs: ["2001:db8:0:0:aaaa::1"]}
     );
 }
 
-/// kube-dns's `dns_test.go`: endpoints of a headless Service come and go, with their slice or out
-/// of it; a hostname moves to another address.
+/// kube-dns's `dns_test.go`: endpoints of a headless Service are added and removed, with their
+/// slice or without it; a hostname moves to another address.
 #[test]
 fn names_go_with_their_endpoints() {
     let slice = |endpoints: &str| {
@@ -185,7 +185,7 @@ endpoints: {endpoints}
     becomes(Some(&elsewhere), moved);
 }
 
-/// kube-dns's `dns_test.go`: an alias goes; two Services of a namespace share a cluster IP.
+/// kube-dns's `dns_test.go`: an alias is removed; two Services of a namespace share a cluster IP.
 #[test]
 fn aliases_go_and_addresses_are_shared() {
     let mut cluster = Cluster::of(

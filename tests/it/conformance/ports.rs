@@ -1,6 +1,6 @@
-//! Ports: their protocols, and those of several slices.
+//! Ports: their protocols, and the ports of several slices.
 //!
-//! Rows only; how a row is checked stands in the parent.
+//! Rows only. The parent module checks a row.
 
 use kubedns::name::Name;
 use kubedns::project::{Kind, ObjectId};
@@ -33,8 +33,8 @@ fn sctp_is_a_protocol() {
     );
 }
 
-/// kube-dns's `dns_test.go`: two ports by two endpoints, one port by two others (DNS specification
-/// section 2.4.2), until one of the slices goes.
+/// kube-dns's `dns_test.go`: two ports of two endpoints, and one port of two others (DNS
+/// specification section 2.4.2), until one of the slices is removed.
 #[test]
 fn each_slice_has_ports_of_its_own() {
     const HTTP: [&str; 4] = [
@@ -72,7 +72,7 @@ fn each_slice_has_ports_of_its_own() {
     );
 }
 
-/// `_` and 63 characters are not a label (RFC 1035 section 2.3.4).
+/// `_` and 63 characters are not a valid label (RFC 1035 section 2.3.4).
 #[test]
 fn a_port_whose_name_does_not_fit_has_no_srv_name() {
     let (long, fits) = ("p".repeat(63), "q".repeat(62));
@@ -137,7 +137,7 @@ fn a_port_whose_name_does_not_fit_has_no_srv_name() {
     assert_eq!(named, 1 + 2 + 1 + 1, "{all:#?}");
 }
 
-/// A name of more than 255 bytes does not exist, however long its labels may be.
+/// A name of more than 255 bytes does not exist, even if its labels are short enough.
 #[test]
 fn a_port_whose_whole_name_does_not_fit_has_none() {
     let (service, namespace) = ("s".repeat(63), "n".repeat(63));

@@ -1,7 +1,7 @@
-//! Which addresses are the cluster's if no flag says so: those of ServiceCIDRs and Nodes, as they
-//! come and go, and what that means for reverse names.
+//! The addresses that belong to the cluster if no flag sets them: those of ServiceCIDRs and Nodes,
+//! which are added and removed. Tests the effect on reverse names.
 //!
-//! Knows kubedns's core, and the routes of dnscache as far as both must agree.
+//! Uses kubedns's core, and the routes of dnscache, because both must agree.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -41,7 +41,7 @@ kind: EndpointSlice
 metadata: {name: edge-hosts, namespace: shop, labels: {kubernetes.io/service-name: edge}}
 addressType: IPv4
 endpoints: [{addresses: [192.168.7.7], hostname: near}, {addresses: [10.244.2.9]}]";
-/// Of `fd12::1`, and its network's.
+/// The reverse name of `fd12::1`.
 const NEAR: &str = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.2.1.d.f.ip6.arpa. PTR";
 const SERVICE: &str = "9.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.0.0.0.1.0.0.0.0.d.f.ip6.arpa.";
 
@@ -49,7 +49,7 @@ fn cluster(parts: &[&str]) -> Cluster {
     Cluster::of(zone(), &parts.join("\n---\n"))
 }
 
-/// The names that `published` lists, in order.
+/// Returns the names that `published` lists, in order.
 fn names(published: Option<Published>) -> Vec<String> {
     let Changed::Names(names) = published.expect("news").changed else { panic!("everything") };
     names.iter().map(|name| Text(name).to_string()).collect()
@@ -80,7 +80,7 @@ fn service_ranges_and_pod_ranges_are_the_clusters() {
             (NEAR, "REFUSED", &[]),
             ("1.0.0.127.in-addr.arpa. PTR", "REFUSED", &[]),
             ("8.8.8.8.in-addr.arpa. PTR", "REFUSED", &[]),
-            // a Pod has its name wherever it is, another endpoint only among the cluster's
+            // a Pod has a name at any address, another endpoint only at an address of the cluster
             ("1.0.9.10.in-addr.arpa. PTR", "NOERROR", &["@ PTR pod.edge.shop.svc.cluster.local."]),
             ("7.7.168.192.in-addr.arpa. PTR", "REFUSED", &[]),
             (
@@ -143,7 +143,7 @@ fn ranges_come_and_go() {
     };
     assert_eq!(apply(&mut cluster, "10.50.0.0/16"), ["50.10.in-addr.arpa."]);
     assert_eq!(cluster.ask("2.1.50.10.in-addr.arpa. PTR").status, "NXDOMAIN");
-    // Endpoints get their names, and lose them again.
+    // Endpoints get names, and lose them again.
     let changed = apply(&mut cluster, "192.168.0.0/16");
     assert!(changed.contains(&"168.192.in-addr.arpa.".to_owned()), "{changed:?}");
     let near = cluster.ask("7.7.168.192.in-addr.arpa. PTR").answers;
@@ -157,7 +157,7 @@ fn ranges_come_and_go() {
     );
     assert_eq!(cluster.ask("7.7.168.192.in-addr.arpa. PTR").status, "REFUSED");
     assert_eq!(cluster.ask("192.in-addr.arpa. SOA").status, "REFUSED");
-    // What changes nothing is no news.
+    // An object without a change is not announced.
     cluster.apply(SERVICES);
     assert!(cluster.writer.publish(0).is_none());
     cluster.apply(&office.replace("RANGE", "10.97.0.0/16"));
@@ -207,7 +207,8 @@ fn a_flag_overrides_what_the_cluster_says() {
     assert_eq!(status("7.0.96.10"), "NOERROR");
 }
 
-/// Prefixes that differ in few bits, so that they overlap, touch and nest; and a global one.
+/// Generates prefixes that differ in few bits, so that they overlap, touch and nest, and a global
+/// one.
 fn prefixes() -> impl Strategy<Value = Vec<Prefix>> {
     let v4 = (0..16_u32, 24..=32_u8)
         .prop_map(|(low, bits)| Prefix::of(Ipv4Addr::from_bits(V4 | low << 4).into(), bits));
@@ -220,8 +221,8 @@ fn prefixes() -> impl Strategy<Value = Vec<Prefix>> {
 const V4: u32 = 0x0a60_0000;
 const V6: u128 = 0xfd00 << 112;
 
-/// The name of each address of a small world and of its ancestors, with the addresses it stands
-/// for.
+/// Returns the name of each address of a small set of addresses, and of its ancestors, with the
+/// first and last address of the name.
 fn world() -> Vec<(String, IpAddr, IpAddr)> {
     let v4 = (0..0x200).map(|low| Ipv4Addr::from_bits(V4 | low).into());
     let v6 = (0..0x400).map(|low| Ipv6Addr::from_bits(V6 | low).into());
@@ -254,8 +255,8 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// A name that changes its owner is at or below one that is listed, and all that are listed
-    /// change theirs.
+    /// If a name changes its owner, it is at or below a listed name. All listed names change their
+    /// owner.
     #[test]
     fn what_is_announced_is_what_changes(before in prefixes(), after in prefixes()) {
         let is_in = |prefixes: &[Prefix], address| {
@@ -282,8 +283,8 @@ proptest! {
         prop_assert!(one.with(&other).changed(&other.with(&one)).is_empty());
     }
 
-    /// kubedns either answers a reverse name or sends the question on, by the addresses that it
-    /// stands for; dnscache asks it first, and follows nothing but that.
+    /// kubedns either answers a reverse name or refuses it, by the addresses of the name. dnscache
+    /// asks kubedns first, and decides only by its answer.
     #[test]
     fn a_name_is_the_clusters_or_beyond_it(cidrs in prefixes()) {
         let texts: Vec<String> = cidrs.iter().map(|cidr| format!("'{cidr}'")).collect();

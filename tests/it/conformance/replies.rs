@@ -1,4 +1,4 @@
-//! What a reply can hold, and how answers follow the objects.
+//! The limits of a reply, and answers that follow the objects.
 //!
 //! Sizes, turns, the state before the first full list, changed names and the serial.
 
@@ -38,7 +38,7 @@ fn nothing_is_denied_before_everything_is_known() {
     assert_eq!(cluster.ask("nope.shop.svc.cluster.local. A").status, "NXDOMAIN");
 }
 
-/// The shop and a headless Service `name` with `count` endpoints in slices of at most 100.
+/// Returns the shop with a headless Service `name` of `count` endpoints, in slices of at most 100.
 pub fn with_headless(name: &str, count: usize) -> Cluster {
     let mut cluster = Cluster::of(zone(), SHOP);
     cluster.apply(&format!(
@@ -130,7 +130,7 @@ fn additional_records_give_way_before_answers() {
     assert!(!answer.truncated && answer.additionals.len() < 18, "{answer:#?}");
 }
 
-/// RFC 2181 section 9: an additional RRset is whole or not there.
+/// RFC 2181 section 9: an additional RRset must be complete or absent.
 #[test]
 fn additional_rrsets_are_whole_or_left_out() {
     for hosts in 12..=15 {
@@ -205,7 +205,7 @@ fn records_follow_objects() {
             ("7.0.96.10.in-addr.arpa. PTR", "NOERROR", &["@ PTR web.shop.svc.cluster.local."]),
         ],
     );
-    // cluster IP to headless, name by name
+    // from cluster IP to headless: all changed names
     cluster
         .apply("{kind: Service, metadata: {name: web, namespace: shop}, spec: {clusterIP: None}}");
     names(&mut cluster).unwrap();
@@ -216,7 +216,7 @@ fn records_follow_objects() {
             ("7.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
         ],
     );
-    // a namespace comes and goes
+    // a namespace is added and removed
     cluster.apply("{kind: Namespace, metadata: {name: fresh}}");
     assert_eq!(
         names(&mut cluster).unwrap(),
@@ -272,7 +272,7 @@ fn the_serial_grows() {
 fn explanations_name_the_object_or_what_is_missing() {
     let cluster = Cluster::of(zone(), SHOP);
     let check = |question: &str, expected: &str| cluster.check_reason(question, expected);
-    // records, and where they come from
+    // records, and the objects that they are made from
     check("web.shop.svc.cluster.local A", "IN A 10.96.0.7\n    from Service shop/web\n");
     check("db-0.db.shop.svc.cluster.local A", "IN A 10.1.0.1\n    from EndpointSlice shop/db-a\n");
     check(
@@ -287,10 +287,10 @@ fn explanations_name_the_object_or_what_is_missing() {
         "CNAME web.shop.svc.cluster.local.\n    from Service shop/alias\n",
     );
     check("mail.shop.svc.cluster.local A", "mail.example.com. is in another zone");
-    // what the name owns instead
+    // the other types that the name owns
     check("web.shop.svc.cluster.local AAAA", "owns records of other types: A, SRV\n");
     check("_tcp.web.shop.svc.cluster.local A", "owns nothing; names below it do");
-    // what would have to be there
+    // the objects that are missing
     check("web.nope.svc.cluster.local A", "there is no Namespace nope, and no Service in it");
     check("nope.shop.svc.cluster.local A", "there is no Service nope in namespace shop");
     check("orphan.shop.svc.cluster.local A", "EndpointSlice shop/orphan-a waits for it");
@@ -320,7 +320,7 @@ fn explanations_name_the_object_or_what_is_missing() {
     check("a.pin._zone.db.shop.svc.cluster.local A", "names of topology zones are off: --zonal");
 }
 
-/// A label: a word that means something somewhere, or any bytes.
+/// Generates a label: a word with a meaning in some place, or any bytes.
 fn label() -> impl Strategy<Value = Vec<u8>> {
     const WORDS: [&str; 22] = [
         "svc",

@@ -1,7 +1,7 @@
-//! Which reverse names are the cluster's: below its addresses what is not known does not exist, the
-//! names of all others are for others to know.
+//! The reverse names that belong to the cluster. Below the cluster's addresses, an unknown name
+//! does not exist. All other names are refused, because other servers can answer them.
 //!
-//! Rows only; how a row is checked stands in the parent.
+//! Rows only. The parent module checks a row.
 
 use kubedns::name::{Name, Text};
 use kubedns::records::{PodMode, Zone};
@@ -56,7 +56,7 @@ fn addresses_that_are_not_global_are_the_clusters() {
                 "NOERROR",
                 &["@ PTR near.edge.shop.svc.cluster.local."],
             ),
-            // nobody has these: nowhere
+            // addresses without an owner
             ("8.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
             ("1.0.0.127.in-addr.arpa. PTR", "NXDOMAIN", &[]),
             ("1.1.64.100.in-addr.arpa. PTR", "NXDOMAIN", &[]),
@@ -66,28 +66,29 @@ fn addresses_that_are_not_global_are_the_clusters() {
                 "NXDOMAIN",
                 &[],
             ),
-            // what stands for no address, as its nearest ancestor that does
+            // a name that is not an address is treated as its nearest ancestor that is one
             ("b._dns-sd._udp.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
             ("007.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
             ("x.7.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]),
             ("1-25.8.8.8.in-addr.arpa. PTR", "REFUSED", &[]),
             ("300.8.8.8.in-addr.arpa. PTR", "REFUSED", &[]),
             ("web.shop.svc.cluster.local.in-addr.arpa. A", "REFUSED", &[]),
-            // others know these, for all types; documentation is where Kubernetes' e2e tests look
+            // left to other servers, for all types; Kubernetes' e2e tests use documentation
+            // addresses
             ("8.8.8.8.in-addr.arpa. PTR", "REFUSED", &[]),
             ("8.8.8.8.in-addr.arpa. TXT", "REFUSED", &[]),
             ("8.8.in-addr.arpa. NS", "NODATA", &[]), // 8.8.4.4 is below
             ("9.in-addr.arpa. NS", "REFUSED", &[]),
-            ("172.in-addr.arpa. SOA", "REFUSED", &[]), // ours in part
+            ("172.in-addr.arpa. SOA", "REFUSED", &[]), // part of it belongs to the cluster
             ("123.2.0.192.in-addr.arpa. PTR", "REFUSED", &[]),
-            // a Pod has it: then it is ours, and so is what is below it
+            // a Pod has it, so it and all names below it belong to the cluster
             ("4.4.8.8.in-addr.arpa. PTR", "NOERROR", &["@ PTR pod.edge.shop.svc.cluster.local."]),
             ("4.4.8.8.in-addr.arpa. A", "NODATA", &[]),
             ("x.4.4.8.8.in-addr.arpa. PTR", "NXDOMAIN", &[]),
             ("5.4.8.8.in-addr.arpa. PTR", "REFUSED", &[]),
-            // somebody says that a host has it, whose name is for others to say
+            // a slice without a Pod has it: other servers must name this host
             ("9.9.9.9.in-addr.arpa. PTR", "REFUSED", &[]),
-            // the apex is ours
+            // the apex belongs to kubedns
             ("in-addr.arpa. NS", "NOERROR", &["@ NS ns.dns.cluster.local."]),
         ],
     );
@@ -111,10 +112,10 @@ fn the_flag_says_which_addresses_are_the_clusters() {
             ("112.10.in-addr.arpa. PTR", "REFUSED", &[]),
             ("7.0.0.10.in-addr.arpa. PTR", "REFUSED", &[]),
             ("10.in-addr.arpa. PTR", "NODATA", &[]), // 10.96.0.7 is below
-            // its own hosts have the names that it gives them
+            // hosts inside its ranges have the names of their endpoints
             ("9.9.9.9.in-addr.arpa. PTR", "NOERROR", &["@ PTR host.edge.shop.svc.cluster.local."]),
             ("8.9.9.9.in-addr.arpa. PTR", "NXDOMAIN", &[]),
-            // others do not
+            // other hosts do not
             ("7.7.168.192.in-addr.arpa. PTR", "REFUSED", &[]),
         ],
     );
@@ -158,8 +159,8 @@ fn every_service_names_its_pod() {
     assert!(some.truncated && some.answers.len() > 20, "{some:?}");
 }
 
-/// One Pod behind two headless Services, a Service with a node port, and one that changes its
-/// shape; in both families, in a cluster and in a clusterset.
+/// One Pod of two headless Services, a Service with a node port, and one that changes its shape.
+/// Both families, in a cluster and in a clusterset.
 #[test]
 fn headless_services_alone_name_their_endpoints() {
     let mut options = with_cidrs(&["10.0.0.0/8", "fd00::/8"]);
@@ -198,7 +199,7 @@ fn headless_services_alone_name_their_endpoints() {
         ("pod.named.shop.svc.cluster.local.", "10-1-0-1.plain.shop.svc.cluster.local.");
     check(&cluster, 1, &[plain, named]);
     check(&cluster, 2, &[]);
-    // an imported endpoint has its name if no headless Service of this cluster has it
+    // an imported endpoint has its name if it is not in a headless Service of this cluster
     check(&cluster, 3, &["10-1-0-3.east.far.shop.svc.clusterset.local."]);
     let shape = |spec: &str| {
         format!("{{kind: Service, metadata: {{name: turns, namespace: shop}}, spec: {{{spec}}}}}")
@@ -218,7 +219,7 @@ fn headless_services_alone_name_their_endpoints() {
         assert!(names.contains(&"2.0.1.10.in-addr.arpa.".to_owned()), "{spec}: {names:?}");
         check(&cluster, 2, expected);
     }
-    // its own names and the Pod's answer whatever it is
+    // its own names and those of the Pod answer with any shape
     let answer = cluster.ask("10-1-0-1.node.shop.svc.cluster.local. A");
     assert_eq!(answer.answers, ["10-1-0-1.node.shop.svc.cluster.local. 30 IN A 10.1.0.1"]);
     let answer = cluster.ask("10-1-0-2.shop.pod.cluster.local. A");

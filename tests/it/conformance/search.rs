@@ -1,7 +1,7 @@
-//! What resolvers make of a name with the search list of a pod: one candidate exists, the others
-//! must not, or the search would end too soon.
+//! The names that resolvers try for a name with the search list of a pod. One candidate exists. The
+//! others must not exist, or the search would end too early.
 //!
-//! Rows only; how a row is checked stands in the parent.
+//! Rows only. The parent module checks a row.
 
 use super::{SHOP, check, zone};
 use crate::fixture::cluster::Cluster;

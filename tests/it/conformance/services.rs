@@ -1,6 +1,6 @@
 //! Services of each shape, their ports and endpoints: addresses, SRV and CNAME.
 //!
-//! Rows only; how a row is checked stands in the parent.
+//! Rows only. The parent module checks a row.
 
 use super::{SHOP, check, check_additional, zone};
 use crate::fixture::cluster::Cluster;
@@ -16,7 +16,7 @@ fn cluster_ip_services() {
             ("dual.shop.svc.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00:96::8"]),
             ("six.shop.svc.cluster.local. A", "NODATA", &[]),
             ("six.shop.svc.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00:96::9"]),
-            // a cluster IP answers whether or not somebody stands behind it
+            // a cluster IP answers even if it has no endpoints
             ("dual.shop.svc.cluster.local. TXT", "NODATA", &[]),
             ("web.shop.svc.cluster.local. CNAME", "NODATA", &[]),
             ("web.shop.svc.cluster.local. MX", "NODATA", &[]),
@@ -40,7 +40,7 @@ fn cluster_ip_services() {
             ("*.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("web.any.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("web.shop.pod.cluster.local. A", "NXDOMAIN", &[]),
-            // a namespace's Services answer before its Namespace object is known
+            // a namespace's Services answer before its Namespace object arrives
             ("early.unlisted.svc.cluster.local. A", "NOERROR", &["@ A 10.96.0.20"]),
             ("unlisted.svc.cluster.local. A", "NODATA", &[]),
         ],
@@ -95,7 +95,7 @@ fn srv_of_cluster_ip_services() {
                 &["@ SRV 0 100 53 names.shop.svc.cluster.local."],
             ),
             ("_dns._tcp.names.shop.svc.cluster.local. SRV", "NXDOMAIN", &[]),
-            // unnamed ports have no name of their own
+            // unnamed ports do not have their own name
             (
                 "unnamed.shop.svc.cluster.local. SRV",
                 "NOERROR",
@@ -114,13 +114,13 @@ fn srv_of_cluster_ip_services() {
                 "NOERROR",
                 &["@ SRV 0 100 80 web.shop.svc.cluster.local."],
             ),
-            // the target is spelt as the objects spell it
+            // the target is spelled as in the objects
             (
                 "_HtTp._TcP.wEb.sHop.SvC.cLuStEr.LoCaL. SRV",
                 "NOERROR",
                 &["@ SRV 0 100 80 web.shop.svc.cluster.local."],
             ),
-            // the name exists through its SRV records alone
+            // the name exists only because of its SRV records
             ("_http._tcp.web.shop.svc.cluster.local. A", "NODATA", &[]),
             ("_http._tcp.web.shop.svc.cluster.local. TXT", "NODATA", &[]),
             ("_tcp.web.shop.svc.cluster.local. A", "NODATA", &[]),
@@ -154,7 +154,7 @@ fn headless_services() {
     check(
         &Cluster::of(zone(), SHOP),
         &[
-            // every ready endpoint of every slice, each once; ready may be nil
+            // every ready endpoint of every slice, each once; a missing `ready` means true
             (
                 "db.shop.svc.cluster.local. A",
                 "NOERROR",
@@ -172,7 +172,7 @@ fn headless_services() {
             ("peers.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.2.1", "@ A 10.1.2.2"]),
             ("peers.shop.svc.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00:2::1"]),
             ("tolerant.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.8.1"]),
-            // nobody ready: the name does not exist, nor does anything below
+            // no ready endpoint: the name does not exist, and neither does any name below it
             ("idle.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("idle.shop.svc.cluster.local. AAAA", "NXDOMAIN", &[]),
             ("idle.shop.svc.cluster.local. SRV", "NXDOMAIN", &[]),
@@ -180,16 +180,16 @@ fn headless_services() {
             ("10-1-4-1.idle.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("none.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("leaving.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
-            // slices that belong to nobody, or hold names, answer nothing
+            // slices without a Service, or with names instead of addresses, have no records
             ("orphan.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("named.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
-            // no ports: addresses still
+            // no ports: it still has addresses
             ("portless.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.5.1"]),
             ("10-1-5-1.portless.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.5.1"]),
             ("portless.shop.svc.cluster.local. SRV", "NODATA", &[]),
             ("_tcp.portless.shop.svc.cluster.local. SRV", "NXDOMAIN", &[]),
             ("allports.shop.svc.cluster.local. SRV", "NODATA", &[]),
-            // ports without a name have none below _tcp
+            // ports without a name do not have a name below _tcp
             ("_tcp.db6.shop.svc.cluster.local. SRV", "NXDOMAIN", &[]),
         ],
     );
@@ -205,7 +205,7 @@ fn endpoints() {
             ("db-0.db.shop.svc.cluster.local. AAAA", "NODATA", &[]),
             ("db-0.db.shop.svc.cluster.local. SRV", "NODATA", &[]),
             ("db-0.db.shop.svc.cluster.local. ANY", "NOERROR", &["@ A 10.1.0.1"]),
-            // a generated label where there is no hostname, and only there
+            // a generated label only if there is no hostname
             ("10-1-0-3.db.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.0.3"]),
             ("10-1-0-1.db.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("10-1-0-4.db.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
@@ -213,7 +213,7 @@ fn endpoints() {
             ("db-9.db.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("x.db-0.db.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("_mysql._tcp.db-0.db.shop.svc.cluster.local. SRV", "NXDOMAIN", &[]),
-            // IPv6 labels are labels, and there is one for each address
+            // each IPv6 address has exactly one label
             ("fd00-1--1.db6.shop.svc.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00:1::1"]),
             ("fd00-1--1.db6.shop.svc.cluster.local. A", "NODATA", &[]),
             ("fd00-1--0.db6.shop.svc.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00:1::"]),
@@ -263,7 +263,7 @@ fn srv_of_headless_services() {
             ("_tcp.db.shop.svc.cluster.local. A", "NODATA", &[]),
             ("_udp.db.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("_nope._tcp.db.shop.svc.cluster.local. SRV", "NXDOMAIN", &[]),
-            // one record for a hostname, however many addresses it has
+            // one record for a hostname with any number of addresses
             (
                 "_http._tcp.multi.shop.svc.cluster.local. SRV",
                 "NOERROR",
@@ -334,11 +334,11 @@ fn external_names() {
             ("mail.shop.svc.cluster.local. ANY", "NOERROR", &["@ CNAME mail.example.com."]),
             ("x.mail.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("_http._tcp.mail.shop.svc.cluster.local. SRV", "NXDOMAIN", &[]),
-            // digits and dots are a name
+            // digits and dots are a valid name
             ("digits.shop.svc.cluster.local. A", "NOERROR", &["@ CNAME 10.0.0.1."]),
-            // one label is a name
+            // one label is a valid name
             ("single.shop.svc.cluster.local. A", "NOERROR", &["@ CNAME intranet."]),
-            // inside the zone the target's records come along
+            // inside the zone, the answer includes the target's records
             (
                 "alias.shop.svc.cluster.local. A",
                 "NOERROR",

@@ -1,4 +1,4 @@
-//! How much goes into a reply, by what the client says, and how much there may be.
+//! The size of a reply, by the size that the client sends, and the limits of sizes.
 
 use std::collections::HashMap;
 
@@ -29,7 +29,7 @@ fn a_datagram_has_512_to_1232_bytes_whatever_the_client_says() {
     }
 }
 
-/// RFC 6891 section 6.1.3: the code is in two pieces, the upper of them in OPT.
+/// RFC 6891 section 6.1.3: the code has two parts, and the upper part is in OPT.
 #[test]
 fn another_version_of_edns_is_refused_by_an_extended_code() {
     let mut message = dns::query("web.shop.svc.cluster.local. A", Some(1_232));
@@ -49,7 +49,7 @@ fn another_version_of_edns_is_refused_by_an_extended_code() {
     assert_eq!(u16::from(reply.metadata.response_code), rcode::BADVERS);
 }
 
-/// RFC 2181 sections 5 and 9: nobody shall take a part of an RRset for the whole.
+/// RFC 2181 sections 5 and 9: a client must not treat a part of an RRset as the whole.
 #[test]
 fn what_no_message_can_hold_says_so_over_tcp() {
     let cluster = with_headless("huge", 5_000);

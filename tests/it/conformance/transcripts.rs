@@ -1,4 +1,4 @@
-//! What `kubedns/README.md` shows is what kubedns answers about the objects of the demo.
+//! Checks that the answers in `kubedns/README.md` are those of kubedns for the objects of the demo.
 
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! Labels `*` and `any`, with `--wildcards`.
 //!
-//! Rows only, TTL 0 in all: an answer that gathers what there is must not be kept.
+//! Rows only. All have TTL 0, because an answer from several names must not be cached.
 
 use super::clustersets::IMPORTS;
 use super::{SHOP, zone};
@@ -8,7 +8,7 @@ use crate::fixture::cluster::Cluster;
 
 type Row = (&'static str, &'static str, &'static [&'static str]);
 
-/// Asks each row over UDP and TCP; `@` is the name as asked, ` 0 IN ` stands before each type.
+/// Asks each row over UDP and TCP. `@` is the name as asked. ` 0 IN ` is added before each type.
 fn check(cluster: &Cluster, rows: &[Row]) {
     for &(question, status, records) in rows {
         let name = question.split(' ').next().unwrap();
@@ -129,7 +129,7 @@ fn wild_labels_gather_what_there_is() {
             ("nope.*.cluster.local. A", "NXDOMAIN", &[]),
             ("*.svc.cluster.local. A", "NODATA", &[]),
             ("*.cluster.local. A", "NODATA", &[]),
-            // left of a Service: all that it has
+            // below a Service: all its records
             ("*.web.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.96.0.7"]),
             ("*.db.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.0.1", "@ A 10.1.0.2"]),
             ("*.nope.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
@@ -176,7 +176,7 @@ fn wild_labels_gather_what_there_is() {
             ("_sctp.*.shop.svc.cluster.local. SRV", "NXDOMAIN", &[]),
             ("_http._tcp.*.shop.svc.cluster.local. A", "NODATA", &[]),
             ("_nope._tcp.*.shop.svc.cluster.local. SRV", "NXDOMAIN", &[]),
-            // an alias, where it is alone
+            // an alias, if it is the only match
             ("mail.*.svc.cluster.local. A", "NOERROR", &["@ CNAME mail.example.com."]),
             (
                 "near.any.svc.cluster.local. A",
@@ -212,7 +212,7 @@ fn names_that_are_spelt_so_come_first_and_others_have_no_wildcards() {
     ask("*.dns.cluster.local. A", "NXDOMAIN", &[]);
     ask("*.0.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]);
     ask("nope.shop.svc.cluster.local. A", "NXDOMAIN", &[]);
-    // nothing can ever be there
+    // names that can never exist
     ask("_._tcp.*.shop.svc.cluster.local. SRV", "NXDOMAIN", &[]);
     ask("http._tcp.*.shop.svc.cluster.local. SRV", "NXDOMAIN", &[]);
     ask("a.b.*.web.shop.svc.cluster.local. A", "NXDOMAIN", &[]);
@@ -231,19 +231,19 @@ fn what_is_looked_at_is_bounded() {
         cluster.apply(&format!("{{kind: Service, metadata: {metadata}, spec: {spec}}}"));
     }
     cluster.writer.publish(0).unwrap();
-    // More than a datagram's worth of looking: TC, and over TCP all there is.
+    // More names than a query over UDP may visit: TC is set, and TCP has the whole answer.
     let question = "*.test.svc.cluster.local. A";
     let answer = cluster.ask(question);
     assert!(answer.truncated && answer.answers.len() <= 1, "{answer:?}");
     let answer = cluster.ask_tcp(question);
     assert_eq!(answer.answers, ["*.test.svc.cluster.local. 0 IN A 10.96.1.7"]);
     assert!(!answer.truncated);
-    // More than a datagram holds, whole records only.
+    // More than a datagram can hold: only whole records.
     let answer = cluster.ask("*.many.svc.cluster.local. A");
     assert!(answer.truncated && answer.answers.len() > 60 && answer.size <= 1_232);
     let answer = cluster.ask_tcp("*.many.svc.cluster.local. A");
     assert_eq!((answer.answers.len(), answer.truncated), (1_100, false));
-    // One look for each namespace: few, however many Services there are.
+    // One lookup for each namespace, so that the number of Services does not matter.
     let answer = cluster.ask("web.*.svc.cluster.local. A");
     assert_eq!((answer.answers.len(), answer.truncated), (2, false));
 }
@@ -273,5 +273,5 @@ fn texts(answers: &[&str]) -> Vec<String> {
     answers.iter().map(|text| (*text).to_owned()).collect()
 }
 
-/// Services that wildcards gather.
+/// Services that wildcards match.
 const WILDCARDS: &str = include_str!("wildcards.yaml");

@@ -1,5 +1,5 @@
-//! Names of topology zones below headless Services, with `--zonal`: CoreDNS's `zonal_test.go` in
-//! rows, what follows from the one rule of existence, and how they change.
+//! Names of topology zones below headless Services, with `--zonal`: CoreDNS's `zonal_test.go` as
+//! rows, the rule for which names exist, and changes.
 
 use kubedns::records::Zone;
 use kubedns::store::Changed;
@@ -36,13 +36,13 @@ fn pin_answers_a_zone_and_nothing_else() {
                 &["@ AAAA fd01::2"],
             ),
             ("us-west-2a.pin._zone.db.shop.svc.cluster.local. AAAA", "NODATA", &[]),
-            // a zone's value may have dots, and its endpoints stand in several slices
+            // a zone's value may have dots, and its endpoints may be in several slices
             (
                 "corp.example.com.pin._zone.db.shop.svc.cluster.local. A",
                 "NOERROR",
                 &["@ A 10.1.0.4", "@ A 10.1.0.5"],
             ),
-            // not ready; drained or mistyped; no zone is nobody's zone
+            // not ready; drained or mistyped; endpoints without a zone are in no zone
             ("us-west-2d.pin._zone.db.shop.svc.cluster.local. A", "NODATA", &[]),
             ("us-west-2c.pin._zone.db.shop.svc.cluster.local. A", "NODATA", &[]),
             ("example.com.pin._zone.db.shop.svc.cluster.local. A", "NODATA", &[]),
@@ -82,7 +82,7 @@ fn prefer_answers_all_where_a_zone_has_none() {
             ("us-west-2a.prefer._zone.db.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.1.0.1"]),
             ("us-west-2c.prefer._zone.db.shop.svc.cluster.local. A", "NOERROR", &ALL),
             ("a.b.prefer._zone.db.shop.svc.cluster.local. A", "NOERROR", &ALL),
-            // it has endpoints, though of the other family
+            // it has endpoints, but of the other family
             ("us-west-2a.prefer._zone.db.shop.svc.cluster.local. AAAA", "NODATA", &[]),
             (
                 "us-west-2c.prefer._zone.db.shop.svc.cluster.local. AAAA",
@@ -104,7 +104,7 @@ fn what_stands_in_additional_is_the_whole_of_a_name() {
     check_additional(
         &shop(),
         &[
-            // db-0 is in two zones: half an RRset would be a lie (RFC 2181 section 5)
+            // db-0 is in two zones: the RRset must be whole (RFC 2181 section 5)
             (
                 "us-west-2a.pin._zone.db.shop.svc.cluster.local. SRV",
                 &[
@@ -126,15 +126,15 @@ fn what_exists() {
     check(
         &shop(),
         &[
-            // there is something below
+            // there are names below
             ("_zone.db.shop.svc.cluster.local. A", "NODATA", &[]),
             ("pin._zone.db.shop.svc.cluster.local. A", "NODATA", &[]),
             ("prefer._zone.db.shop.svc.cluster.local. SRV", "NODATA", &[]),
-            // no such directive
+            // not a directive
             ("us-west-2a._zone.db.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("us-west-2a.florp._zone.db.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("us-west-2a.pin._zones.db.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
-            // no such Service, none that is headless, none that exists
+            // the Service does not exist, or is not headless, or its name does not exist
             ("us-west-2a.pin._zone.ghost.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("us-west-2a.pin._zone.web.shop.svc.cluster.local. A", "NXDOMAIN", &[]),
             ("_zone.web.shop.svc.cluster.local. A", "NXDOMAIN", &[]),

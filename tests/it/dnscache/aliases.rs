@@ -1,4 +1,4 @@
-//! Aliases of one server that another one completes: who is asked, and how much comes back.
+//! Aliases of one server whose target another server answers: the queries, and the size of replies.
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
@@ -11,14 +11,14 @@ use crate::fixture::upstream::{Behaviour, Upstream};
 
 const DB: &str = "db.shop.svc.cluster.local. A";
 
-/// A kubedns with the alias shop/db of `target`.
+/// Starts a kubedns with the alias shop/db of `target`.
 async fn kubedns(target: &str) -> Upstream {
     let kubedns = Upstream::start(NEAR).await;
     kubedns.answer(DB, &[&format!("db.shop.svc.cluster.local. 30 CNAME {target}")]);
     kubedns
 }
 
-/// What owns the records of the answer to [`DB`], and their data.
+/// Returns the owners and data of the records of the answer to [`DB`].
 async fn answered(cache: &Running) -> Vec<String> {
     let answer = dns::ask_udp(cache.dns, DB).await;
     assert_eq!(answer.status, "NOERROR", "{answer:?}");
@@ -57,7 +57,7 @@ async fn a_target_of_one_label_is_a_name() {
     cache.stop().await;
 }
 
-/// CoreDNS's `handler_test.go`: the upstream truncates what an ExternalName stands for.
+/// CoreDNS's `handler_test.go`: the upstream truncates the target of an ExternalName.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_with_many_records_is_truncated_behind_its_alias() {
     let (kubedns, outside) = (kubedns("big.example.").await, Upstream::start(FAR).await);
@@ -79,7 +79,7 @@ async fn a_target_with_many_records_is_truncated_behind_its_alias() {
         let whole = dns::ask_tcp(cache.dns, DB).await;
         assert_eq!((whole.answers.len(), whole.truncated), (91, false));
     }
-    // one that truncates for no reason
+    // an upstream that truncates without a reason
     let small = Upstream::start(FAR).await;
     small.answer("big.example. A", &["big.example. 30 A 10.0.0.1"]);
     small.behave(Behaviour::Truncates);
@@ -90,7 +90,7 @@ async fn a_target_with_many_records_is_truncated_behind_its_alias() {
     cache.stop().await;
 }
 
-/// Asks for [`DB`] over UDP; the reply with its records in order, and its size.
+/// Asks for [`DB`] over UDP. Returns the reply with its records in order, and its size.
 async fn exchange(cache: &Running, said: Option<u16>) -> (Message, usize) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.connect(cache.dns).await.unwrap();

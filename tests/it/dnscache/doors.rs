@@ -1,4 +1,4 @@
-//! Which clients are answered, and which answers reach them.
+//! The clients that are answered, and the answers that are filtered.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ async fn ask_both(server: SocketAddr, client: &str, question: &str) -> [Answer; 
     exchange_both(server, client, &query).await.map(|reply| dns::read(&reply))
 }
 
-/// Sends `query` from `client` over UDP, then over TCP; yields the replies.
+/// Sends `query` from `client` over UDP, then over TCP. Returns the replies.
 async fn exchange_both(server: SocketAddr, client: &str, query: &[u8]) -> [Vec<u8>; 2] {
     let client = SocketAddr::new(client.parse().unwrap(), 0);
     let mut datagram = vec![0; 4_096];
@@ -50,7 +50,8 @@ async fn only_allowed_clients_are_answered() {
     for (flags, is_allowed) in rows {
         let flags = flags.iter().map(|&flag| flag.to_owned()).chain([server(&upstream)]);
         let cache = Running::start(&flags.collect::<Vec<_>>()).await;
-        // The pod itself is always answered, and what the cache then has is refused to others.
+        // The pod itself is always answered. Other clients are refused even if the answer is
+        // cached.
         for answer in ask_both(cache.dns, "127.0.0.1", question).await {
             assert_eq!((answer.status.as_str(), answer.answers.len()), ("NOERROR", 1));
         }
@@ -143,7 +144,7 @@ async fn names_from_outside_have_no_addresses_inside() {
     }
 }
 
-/// [`dns::query`] with this COOKIE option.
+/// Returns [`dns::query`] with this COOKIE option.
 fn with_cookie(question: &str, cookie: &[u8]) -> Vec<u8> {
     let mut query = dns::query(question, Some(1_232));
     let end = query.len();
@@ -153,7 +154,7 @@ fn with_cookie(question: &str, cookie: &[u8]) -> Vec<u8> {
     query
 }
 
-/// The data of the COOKIE option in `reply`, which has no other such bytes.
+/// Returns the data of the COOKIE option in `reply`, in which these bytes occur only once.
 fn cookies(reply: &[u8]) -> Option<[u8; 24]> {
     let at = reply.windows(4).position(|option| option == [0, 10, 0, 24])? + 4;
     reply.get(at..at + 24)?.try_into().ok()
@@ -167,8 +168,8 @@ async fn a_client_gets_its_cookie_back_with_ours() {
     let cache = Running::start(&[server(&upstream)]).await;
     let mut seen = Vec::new();
     for question in names {
-        // The first reply to a name waits for the upstream, the second is from the cache; what a
-        // client has of our cookie, right or not, changes nothing.
+        // The first reply to a name waits for the upstream. The second is from the cache. A correct
+        // or wrong server cookie of the client does not change the reply.
         for cookie in [&b"12345678"[..], b"12345678", b"12345678OLDCOOKIEOLDCOOK"] {
             let [datagram, stream] =
                 exchange_both(cache.dns, "127.0.0.1", &with_cookie(question, cookie)).await;
@@ -182,7 +183,7 @@ async fn a_client_gets_its_cookie_back_with_ours() {
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     assert!(seen.iter().all(|(secs, _)| secs.abs_diff(now.as_secs() as u32) < 600), "{seen:?}");
-    // Without a cookie there is none in the reply, and one of another length is malformed.
+    // A query without a cookie gets a reply without one. A cookie of another length is malformed.
     for reply in exchange_both(cache.dns, "127.0.0.1", &dns::query(names[0], Some(1_232))).await {
         assert_eq!(cookies(&reply), None);
         assert_eq!(dns::read(&reply).status, "NOERROR");

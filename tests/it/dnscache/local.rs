@@ -1,4 +1,5 @@
-//! Rules of the operator: what clients get, what upstreams are asked, and what a change does.
+//! Rules of the operator: the answers for clients, the queries to upstreams, and the effect of a
+//! change.
 
 mod autopath;
 mod hosts;
@@ -10,8 +11,8 @@ use std::time::Instant;
 use super::Running;
 use crate::fixture::dns::{self, Answer, PATIENCE};
 
-/// Asks until the answer is `status` with these `records`, whose TTLs may have run for a while;
-/// returns the last answer.
+/// Asks until the answer is `status` with these `records`, whose TTLs may be lower by some seconds.
+/// Returns the last answer.
 async fn eventually(cache: &Running, question: &str, status: &str, records: &[&str]) -> Answer {
     let start = Instant::now();
     loop {
@@ -29,14 +30,14 @@ async fn eventually(cache: &Running, question: &str, status: &str, records: &[&s
     }
 }
 
-/// Whether the first record is the second, its TTL at most a minute lower.
+/// Returns whether the records are the same, and the TTL of the first is at most a minute lower.
 fn is_same(
     ((name, rest, ttl), expected): (&(String, String, u32), &(String, String, u32)),
 ) -> bool {
     (name, rest) == (&expected.0, &expected.1) && (ttl..=&(ttl + 60)).contains(&&expected.2)
 }
 
-/// Name, type with data, and TTL of each record, sorted.
+/// Returns name, type with data, and TTL of each record, sorted.
 fn sorted(records: impl Iterator<Item = impl AsRef<str>>) -> Vec<(String, String, u32)> {
     let split = |text: &str| {
         let mut words = text.splitn(3, ' ').map(str::to_owned);

@@ -1,4 +1,5 @@
-//! Keys of the configuration directory that change and go: who is asked from then on.
+//! Keys of the configuration directory that change or are removed: the upstream that is asked after
+//! it.
 
 use std::path::Path;
 
@@ -6,7 +7,7 @@ use super::{FAR, NEAR, Running, exchange, server, stub, until};
 use crate::fixture::upstream::Upstream;
 use crate::fixture::{dns, http};
 
-/// Writes a key of the directory as a whole, or takes it away.
+/// Replaces a key of the directory atomically, or removes it.
 fn write(directory: &Path, key: &str, text: Option<&str>) {
     let Some(text) = text else { return std::fs::remove_file(directory.join(key)).unwrap() };
     let new = directory.join(".new");
@@ -14,8 +15,8 @@ fn write(directory: &Path, key: &str, text: Option<&str>) {
     std::fs::rename(new, directory.join(key)).unwrap();
 }
 
-/// Asks for new names below `domain` until `upstream` is the one that is asked; nobody where
-/// there is none.
+/// Asks for new names below `domain` until `upstream` gets the query. If it is `None`, asks until
+/// no upstream does.
 async fn asked_is(cache: &Running, domain: &str, upstream: Option<&Upstream>) {
     let mut number = 0;
     until("a query at the server that is asked now", || {

@@ -1,4 +1,5 @@
-//! Upstreams over TLS and over TCP alone: who is believed, and how many connections it takes.
+//! Upstreams over TLS and over TCP only: which certificates are trusted, and how many connections
+//! are used.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::fixture::upstream::Upstream;
 /// A server over TLS that answers each question with 192.0.2.7.
 struct Secure {
     address: SocketAddr,
-    /// The certificate of the authority that signed its own, in a file.
+    /// A file with the certificate of the authority that signed the server's.
     ca: tempfile::NamedTempFile,
     connections: Arc<AtomicUsize>,
     /// The lengths of its queries.
@@ -69,7 +70,7 @@ impl Secure {
                 tokio::spawn(async move {
                     if let Ok(stream) = acceptor.accept(stream).await {
                         count.fetch_add(1, Ordering::SeqCst);
-                        // Until the client closes.
+                        // Returns an error once the client closes the connection.
                         converse(stream, &seen).await.unwrap_or_default();
                     }
                 });

@@ -1,7 +1,7 @@
-//! Upstreams over TLS that are the servers of others: Unbound and Knot Resolver, where they are
-//! installed; else the tests say that they were skipped.
+//! Upstreams over TLS that are other implementations: Unbound and Knot Resolver. If they are not
+//! installed, the tests print that they were skipped.
 //!
-//! Both answer from what their configuration holds, and ask nobody.
+//! Both answer from their configuration, and ask no other server.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -24,18 +24,18 @@ struct Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         self.child.kill().unwrap_or_default();
         self.child.wait().unwrap();
     }
 }
 
 impl Peer {
-    /// Starts `program`; `None`, and a line that says so, if it is not installed.
+    /// Starts `program`. If it is not installed, prints a line and returns `None`.
     async fn start(program: &str) -> Option<Self> {
         for _ in 0..5 {
             let directory = TempDir::new().unwrap();
-            // Free a moment ago; if another program was faster, the server ends.
+            // The port was free a moment ago. If another program uses it now, the server ends.
             let address = TcpListener::bind((FAR, 0)).unwrap().local_addr().unwrap();
             write_certificates(directory.path());
             let (file, text, flags) = configuration(program, address, directory.path());
@@ -55,7 +55,7 @@ impl Peer {
         panic!("{program} does not start");
     }
 
-    /// Waits until it listens; `false` if it ends before.
+    /// Waits until it listens. Returns `false` if it ends before.
     async fn is_up(&mut self) -> bool {
         for _ in 0..600 {
             if TcpStream::connect(self.address).is_ok() {
@@ -88,7 +88,7 @@ fn write_certificates(directory: &Path) {
     fs::write(directory.join("key.pem"), key.serialize_pem()).unwrap();
 }
 
-/// The name and the text of its configuration file, and its flags.
+/// Returns the name and the text of its configuration file, and its flags.
 fn configuration(
     program: &str,
     address: SocketAddr,
@@ -132,7 +132,7 @@ async fn unbound_and_knot_resolver_answer_over_tls_if_their_name_is_right() {
     for program in ["unbound", "kresd"] {
         let Some(peer) = Peer::start(program).await else { continue };
         let cache = Running::start(&peer.flags("dns.example")).await;
-        // Many at once, then one by one: over connections that are shared, and over resumed ones.
+        // Many at once, then one by one: over shared connections, and over resumed ones.
         let mut asked = tokio::task::JoinSet::new();
         for number in 0..100 {
             let dns = cache.dns;

@@ -1,5 +1,5 @@
-//! Multi-Cluster Services through the API server: two versions of a resource that may not be there
-//! yet, and a zone that opens with it.
+//! Multi-Cluster Services through the API server: a resource in two versions, which may not exist
+//! yet, and the zone that is served once it does.
 
 use super::{shop, watching};
 use crate::fixture::dns::{self, eventually};
@@ -10,7 +10,7 @@ use tests::objects::{endpoint_slice, imported_slice, namespace, service, service
 const FLAGS: [&str; 2] = ["--clusterset-domain", "clusterset.local"];
 const PAY: &str = "pay.shop.svc.clusterset.local. A";
 
-/// An API server with a ServiceImport of each type in namespace shop.
+/// Starts an API server with a ServiceImport of each type in namespace shop.
 async fn clusterset() -> ApiServer {
     let api = shop().await;
     api.apply(service_import("shop", "pay").clusterset_ip("10.42.0.1").port("https", 443));
@@ -72,11 +72,11 @@ async fn a_missing_definition_is_no_error_and_the_zone_opens_when_it_comes() {
         api.hears(0, &[&path]).await;
     }
 
-    // It comes, in the older version alone.
+    // The resource is added, only in the older version.
     api.fails("serviceimports", Fault::Lacks("v1beta1"));
     let pay = ["pay.shop.svc.clusterset.local. 30 IN A 10.42.0.1"];
     eventually(kubedns.dns, PAY, "NOERROR", &pay).await;
-    // It goes, and everything with it.
+    // The resource is removed with all objects.
     api.fails("serviceimports", Fault::Refuse(404, None));
     api.cut("serviceimports");
     eventually(kubedns.dns, PAY, "NXDOMAIN", &[]).await;
@@ -158,10 +158,10 @@ async fn a_snapshot_holds_both_zones_or_is_not_written() {
     kubedns.end().await;
     api.kill().await;
     let kubedns = watching(&api, &flags).await;
-    let answer = dns::ask(kubedns.dns, PAY).await; // the first query of all
+    let answer = dns::ask(kubedns.dns, PAY).await; // the first query
     assert_eq!(answer.answers, ["pay.shop.svc.clusterset.local. 30 IN A 10.42.0.1"]);
     assert_eq!(answer.error.unwrap().0, STALE);
-    // One zone becomes fresh before the other.
+    // One zone is up to date before the other.
     api.delete(service_import("shop", "pay"));
     api.fails("serviceimports", Fault::Refuse(500, None));
     api.apply(service("shop", "new").cluster_ip("10.0.0.8"));

@@ -1,5 +1,5 @@
-//! Federations from the configuration directory: they come and go without a restart, and Nodes are
-//! watched only meanwhile.
+//! Federations from the configuration directory. They are added and removed without a restart, and
+//! Nodes are watched only if there is a federation.
 
 use super::{shop, watching};
 use crate::fixture::dns::eventually;
@@ -14,7 +14,7 @@ async fn federations_apply_without_restart() {
     api.apply(node("n1", "z1", "r1"));
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap().to_owned();
-    // A flag says which addresses are the cluster's, so that no Node has to.
+    // A flag sets the cluster's addresses, so that Nodes are not needed for them.
     let flags = ["--config-dir", &path, "--cluster-cidr", "10.0.0.0/8"];
     let kubedns = watching(&api, &flags).await;
     eventually(kubedns.dns, WEB, "NXDOMAIN", &[]).await;

@@ -1,4 +1,4 @@
-//! Objects from files: every way to write them, and every way to be wrong.
+//! Objects from files: every way to write them, and every kind of error.
 
 use std::path::{Path, PathBuf};
 
@@ -37,10 +37,10 @@ async fn a_directory_is_followed_through_every_kind_of_edit() {
     web_is(&kubedns, "10.0.0.1").await;
     eventually(kubedns.dns, DB, "NXDOMAIN", &[]).await;
     eventually(kubedns.dns, "shop.svc.cluster.local. A", "NODATA", &[]).await;
-    // Written over.
+    // A file that is overwritten.
     std::fs::write(path("a.yaml"), web("10.0.0.2")).unwrap();
     web_is(&kubedns, "10.0.0.2").await;
-    // Put in its place, as editors do.
+    // A file that is replaced, as editors do.
     std::fs::write(path(".a.yaml.swp"), web("10.0.0.3")).unwrap();
     std::fs::rename(path(".a.yaml.swp"), path("a.yaml")).unwrap();
     web_is(&kubedns, "10.0.0.3").await;
@@ -49,7 +49,7 @@ async fn a_directory_is_followed_through_every_kind_of_edit() {
     std::fs::write(path("b.json"), list).unwrap();
     let answer = "db.shop.svc.cluster.local. 30 IN A 10.0.0.9";
     eventually(kubedns.dns, DB, "NOERROR", &[answer]).await;
-    // A file that goes.
+    // A file that is removed.
     std::fs::remove_file(path("b.json")).unwrap();
     eventually(kubedns.dns, DB, "NXDOMAIN", &[]).await;
     web_is(&kubedns, "10.0.0.3").await;
@@ -89,7 +89,7 @@ async fn a_broken_document_is_named_and_the_others_live_on() {
     std::fs::write(&file, format!("{}{}", web("10.0.0.2"), db("10.0.0.9"))).unwrap();
     web_is(&kubedns, "10.0.0.2").await;
     http::eventually(kubedns.http, "/readyz?verbose", 200, "[+]objects ok").await;
-    // A directory that goes away changes nothing.
+    // If the directory is removed, the answers stay.
     std::fs::remove_file(&file).unwrap();
     std::fs::remove_dir(directory.path()).unwrap();
     http::eventually(kubedns.http, "/readyz?verbose", 200, "nothing was changed").await;
@@ -132,7 +132,7 @@ async fn what_is_no_plain_file_is_named_and_passed_over() {
     std::fs::remove_dir(path("directory.yaml")).unwrap();
     http::eventually(kubedns.http, "/readyz?verbose", 200, "[+]objects ok").await;
     kubedns.end().await;
-    // As the path itself it cannot be read at all.
+    // If it is the path itself, kubedns cannot start.
     std::fs::remove_file(path("web.yaml")).unwrap();
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
     let flags = ["kubedns", "--listen=127.0.0.1:0", "--http-listen=127.0.0.1:0", "--objects"];
@@ -143,7 +143,7 @@ async fn what_is_no_plain_file_is_named_and_passed_over() {
     assert!(error.contains("neither a plain file nor a directory"), "{error}");
 }
 
-/// Each way to break a file that was right: its objects stay as they were, others change.
+/// Each way to break a correct file: its objects stay as they were, and others change.
 #[tokio::test]
 async fn a_broken_document_keeps_its_last_good_version() {
     let db_is = "db.shop.svc.cluster.local. 30 IN A 10.0.0.9";
@@ -176,10 +176,10 @@ async fn a_broken_document_keeps_its_last_good_version() {
         assert!(body.contains("all.yaml:"), "{what}: {body}");
         http::eventually(kubedns.http, "/metrics", 200, kept).await;
         kubedns.answers(DB, "NOERROR", &[db_is]).await;
-        // What is gone from other files is gone, with its namespace.
+        // An object that is removed from another file is removed, with its namespace.
         eventually(kubedns.dns, "smtp.mail.svc.cluster.local. A", "NXDOMAIN", &[]).await;
         eventually(kubedns.dns, "mail.svc.cluster.local. A", "NXDOMAIN", &[]).await;
-        // Repaired: what is missing then is gone.
+        // After the repair, objects that are not in the file are removed.
         std::fs::write(&file, web("10.0.0.3")).unwrap();
         web_is(&kubedns, "10.0.0.3").await;
         eventually(kubedns.dns, DB, "NXDOMAIN", &[]).await;

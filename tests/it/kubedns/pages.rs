@@ -1,4 +1,4 @@
-//! The pages of kubedns beside health: the stream of changed names, metrics.
+//! The pages of kubedns other than health: the stream of changed names, and metrics.
 
 use serde_json::Value;
 
@@ -28,7 +28,7 @@ async fn changed_names_are_told_and_told_again() {
     assert!(names.contains(&"db.shop.svc.cluster.local.".into()), "{told}");
     assert!(names.contains(&"9.0.0.10.in-addr.arpa.".into()), "{told}");
     assert!(!names.contains(&"web.shop.svc.cluster.local.".into()), "{told}");
-    // The answer is there before the name is told.
+    // The answer must change before the name is sent.
     let answer = "db.shop.svc.cluster.local. 30 IN A 10.0.0.9";
     assert_eq!(crate::fixture::dns::ask(kubedns.dns, DB).await.answers, [answer]);
     drop(lines);
@@ -74,7 +74,7 @@ async fn metrics_tell_what_is_known_and_how_fresh_it_is() {
     for path in ["/livez?verbose", "/healthz", "/readiness"] {
         assert_eq!(http::get(kubedns.http, path).await.0, 200, "{path}");
     }
-    // what kube-dns had and nobody should see
+    // pages of kube-dns that must not be public
     for path in ["/cache", "/debug/pprof/"] {
         assert_eq!(http::get(kubedns.http, path).await.0, 404, "{path}");
     }
@@ -105,7 +105,7 @@ async fn how_long_a_change_took_is_measured_by_the_kind_of_its_service() {
     };
     let count = |kind: &str| line(kind, "count{");
     http::eventually(kubedns.http, "/metrics", 200, &count("cluster_ip")).await;
-    // By a clock behind the API server's a change takes no time.
+    // If the clock is behind the API server's, a change takes zero time.
     let at_once = line("headless_with_selector", "bucket{le=\"0.001\"");
     let metrics = http::eventually(kubedns.http, "/metrics", 200, &at_once).await;
     assert!(metrics.contains(&line("cluster_ip", "bucket{le=\"+Inf\"")), "{metrics}");

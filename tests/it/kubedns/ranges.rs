@@ -1,7 +1,7 @@
-//! Which addresses are the cluster's, as the API server says it: ServiceCIDRs and Nodes come and
-//! go, may not be read, or are not known to the server at all.
+//! The addresses of the cluster, by the API server: ServiceCIDRs and Nodes are added and removed,
+//! cannot be read, or are resources that the server does not have.
 //!
-//! Knows objects, reverse names and pages; the rules are tables of `conformance/ranges.rs`.
+//! The tests use objects, reverse names and pages. The rules are tables of `conformance/ranges.rs`.
 
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ const SERVICE: &str = "8.0.0.10.in-addr.arpa. PTR";
 const POD: &str = "9.5.244.10.in-addr.arpa. PTR";
 const OFFICE: &str = "2.1.50.10.in-addr.arpa. PTR";
 
-/// An API server whose Services are in 10.0.0.0/16 and Pods in 10.244.5.0/24.
+/// Starts an API server whose Services are in 10.0.0.0/16 and Pods in 10.244.5.0/24.
 async fn ranged() -> ApiServer {
     let api = shop().await;
     api.apply(service_cidr("kubernetes", &["10.0.0.0/16"]));
@@ -56,7 +56,7 @@ async fn ranges_follow_service_cidrs_and_nodes() {
 
 #[tokio::test]
 async fn a_server_that_lacks_service_cidrs_leaves_the_rest() {
-    // Of the version before: 1.31 and 1.32 may serve it.
+    // Only in the older version, which Kubernetes 1.31 and 1.32 may serve.
     let api = ranged().await;
     api.fails("servicecidrs", Fault::Lacks("v1"));
     let kubedns = watching(&api, &[]).await;
@@ -67,13 +67,13 @@ async fn a_server_that_lacks_service_cidrs_leaves_the_rest() {
     assert!(asked("/apis/networking.k8s.io/v1beta1/servicecidrs?"));
     kubedns.end().await;
 
-    // In no version at all.
+    // In no version.
     let api = ranged().await;
     api.fails("servicecidrs", Fault::Refuse(404, None));
     let kubedns = watching(&api, &[]).await;
     http::eventually(kubedns.http, "/readyz", 200, "").await;
     answers(&kubedns, ["REFUSED", "NXDOMAIN", "REFUSED"]).await;
-    // Later it is upgraded.
+    // The API server is upgraded later.
     api.heals("servicecidrs");
     answers(&kubedns, ["NXDOMAIN", "NXDOMAIN", "REFUSED"]).await;
     kubedns.end().await;
@@ -132,22 +132,22 @@ async fn what_may_not_be_read_is_done_without() {
     let kubedns = watching(&api, &[]).await;
     http::eventually(kubedns.http, "/readyz", 200, "").await;
     answers(&kubedns, ["NXDOMAIN", "REFUSED", "REFUSED"]).await;
-    // It is asked again, and nobody is told twice.
+    // kubedns asks again, but logs this only once.
     api.hears(api.requests().len(), &["/nodes"]).await;
     let told = lines.about("watch=nodes");
     let [only] = &told[..] else { panic!("{told:#?}") };
     assert!(only.starts_with("INFO") && only.contains("resources [nodes]"), "{only}");
-    // A rule that was added counts.
+    // A rule that is added applies.
     api.heals("nodes");
     answers(&kubedns, ["NXDOMAIN", "NXDOMAIN", "REFUSED"]).await;
-    // A rule that was taken away does not take away what is known.
+    // If a rule is removed, the ranges stay.
     api.fails("nodes", denied);
     api.cut("nodes");
     api.hears(api.requests().len(), &["/nodes"]).await;
     answers(&kubedns, ["NXDOMAIN", "NXDOMAIN", "REFUSED"]).await;
     kubedns.end().await;
 
-    // A role of before: all private addresses are the cluster's.
+    // With the role of an older version, all private addresses belong to the cluster.
     let api = ranged().await;
     for plural in ["servicecidrs", "nodes"] {
         api.fails(plural, denied);
@@ -192,10 +192,10 @@ async fn ranges_outlive_a_process_in_the_snapshot() {
     api.kill().await;
     let kubedns = watching(&api, &flags).await;
     for (question, status) in [(SERVICE, "NXDOMAIN"), (POD, "NXDOMAIN"), (OFFICE, "REFUSED")] {
-        // The first questions of all.
+        // The first questions.
         assert_eq!(dns::ask(kubedns.dns, question).await.status, status, "{question}");
     }
-    // What is not said again meanwhile still counts.
+    // Ranges that have not been listed again still apply.
     api.fails("servicecidrs", Fault::Silence);
     api.listen().await;
     http::eventually(kubedns.http, "/readyz", 200, "").await;

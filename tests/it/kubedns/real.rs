@@ -1,7 +1,7 @@
-//! kubedns against a real kube-apiserver and etcd, where `KUBEBUILDER_ASSETS` names a folder with
-//! both (the convention of envtest); else the tests say that they were skipped.
+//! kubedns against a real kube-apiserver and etcd, if `KUBEBUILDER_ASSETS` names a folder with both
+//! (the convention of envtest). Otherwise the tests print that they were skipped.
 //!
-//! Knows objects and answers; how the two are started is `tests::real_api`'s.
+//! The tests use objects and answers. `tests::real_api` starts the two programs.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use tests::objects::{
 };
 use tests::real_api::{self, RealApi, START_MAX};
 
-/// The folder with both; says that the test is skipped where there is none.
+/// Returns the folder with both programs. Prints that the test is skipped if there is none.
 fn assets() -> Option<PathBuf> {
     let assets = real_api::assets();
     if assets.is_none() {
@@ -53,7 +53,7 @@ async fn answers_follow_a_real_api_server() {
     kubedns.end().await;
 }
 
-/// A real server makes the ServiceCIDR of its own range.
+/// A real server creates the ServiceCIDR of its own range.
 #[tokio::test]
 async fn the_range_of_services_is_that_of_a_real_api_server() {
     let Some(assets) = assets() else { return };
@@ -68,7 +68,8 @@ async fn the_range_of_services_is_that_of_a_real_api_server() {
     kubedns.end().await;
 }
 
-/// The definition of a resource comes after kubedns asked for it, and objects go with it.
+/// The definition of a resource is created after kubedns asked for it. If it is removed, its
+/// objects are too.
 #[tokio::test]
 async fn imports_open_with_a_real_definition() {
     let Some(assets) = assets() else { return };
@@ -98,7 +99,7 @@ async fn imports_open_with_a_real_definition() {
     kubedns.end().await;
 }
 
-/// What was known is answered while the API server is dead; what changed meanwhile follows.
+/// kubedns keeps answering if the API server is killed, and applies later changes once it is back.
 #[tokio::test]
 async fn a_real_api_server_may_be_killed() {
     let Some(assets) = assets() else { return };
@@ -122,7 +123,8 @@ async fn a_real_api_server_may_be_killed() {
     kubedns.end().await;
 }
 
-/// `serviceimports` of `multicluster.x-k8s.io/v1beta1`, as far as a test needs it.
+/// Returns the definition of `serviceimports` of `multicluster.x-k8s.io/v1beta1`, reduced to what
+/// the tests need.
 fn definition() -> serde_json::Value {
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     let version = json!({
@@ -147,7 +149,7 @@ fn definition() -> serde_json::Value {
     })
 }
 
-/// Lets the user `dns` see what kubedns needs, and nothing else.
+/// Allows the user `dns` to read only what kubedns needs.
 async fn allow_dns(cluster: &RealApi) {
     const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
     let (verbs, slices) = (json!(["list", "watch"]), "discovery.k8s.io");

@@ -1,5 +1,6 @@
-//! A start without an API server: what the last process knew is answered, said to be old, and
-//! replaced by the truth as a difference; a file that is not whole is not used at all.
+//! Starts without an API server: kubedns answers from the last process's snapshot, marks the
+//! answers as stale, and applies only the differences once it is in sync. A damaged file is not
+//! used at all.
 
 use std::path::Path;
 
@@ -21,7 +22,7 @@ const STALE: u16 = 3;
 const NOT_READY: u16 = 14;
 const STALE_NXDOMAIN: u16 = 19;
 
-/// [`shop`] with a headless Service of two slices.
+/// Starts [`shop`] with a headless Service of two slices.
 async fn shop_with_peers() -> ApiServer {
     let api = shop().await;
     api.apply(service("shop", "peers"));
@@ -35,7 +36,7 @@ fn path(file: &Path) -> &str {
     file.to_str().expect("a temporary path is text")
 }
 
-/// Runs kubedns until it knows `api`, and lets it write `file`.
+/// Runs kubedns until it is in sync with `api`, and lets it write `file`.
 async fn write(api: &ApiServer, file: &Path, flags: &[&str]) {
     let kubedns = watching(api, &[&["--snapshot", path(file)], flags].concat()).await;
     eventually(kubedns.dns, WEB, "NOERROR", &[&*ANSWER.replace(" 30 ", &ttl(flags))]).await;
@@ -48,7 +49,7 @@ fn ttl(flags: &[&str]) -> String {
     format!(" {} ", at.map_or("30", |at| flags[at + 1]))
 }
 
-/// The generation that the process at `kubedns` tells of.
+/// Returns the generation that `kubedns` sends.
 async fn generation(kubedns: &Kubedns) -> u64 {
     let line = http::lines(kubedns.http, "/changes").await.next().await.expect("a line");
     serde_json::from_str::<serde_json::Value>(&line).expect("JSON")["generation"]
@@ -68,7 +69,7 @@ async fn what_was_known_is_answered_at_once_and_replaced_by_the_truth() {
     api.kill().await;
 
     let kubedns = watching(&api, &["--snapshot", path(&file)]).await;
-    let answer = dns::ask(kubedns.dns, WEB).await; // the first query of all, and no other try
+    let answer = dns::ask(kubedns.dns, WEB).await; // the first query, without a retry
     assert_eq!(answer.answers, [ANSWER]);
     assert_eq!(answer.error.unwrap().0, STALE);
     let peers = dns::ask_tcp(kubedns.dns, PEERS).await;
@@ -87,7 +88,7 @@ async fn what_was_known_is_answered_at_once_and_replaced_by_the_truth() {
     assert!(metrics.contains("kubedns_snapshot_age_seconds "), "{metrics}");
     assert_eq!(http::get(kubedns.http, "/livez").await.0, 200);
 
-    // A reader that knew what the snapshot holds hears of what is different, and of nothing else.
+    // A reader that is up to date with the snapshot gets only the differences.
     let changes = format!("/changes?since={known}");
     let http = kubedns.http;
     let hearing = tokio::spawn(async move {
@@ -101,7 +102,7 @@ async fn what_was_known_is_answered_at_once_and_replaced_by_the_truth() {
     api.listen().await;
     http::eventually(kubedns.http, "/readyz?verbose", 503, "[+]services ok").await;
     for _ in 0..10 {
-        // The services are known by now, the endpoints are not: nothing may be mixed.
+        // The services are listed, but the endpoints are not. Old and new data must not be mixed.
         assert_eq!(dns::ask(kubedns.dns, PEERS).await.answers, BOTH);
         assert_eq!(dns::ask(kubedns.dns, DB).await.status, "NXDOMAIN");
     }
@@ -202,7 +203,7 @@ async fn a_file_that_is_damaged_or_foreign_is_refused_as_a_whole() {
         kubedns.end().await;
         assert_eq!(std::fs::read(&file).unwrap(), bytes, "nobody wrote what nobody knows");
     }
-    // What cannot be used is replaced once something is known.
+    // A file that cannot be used is replaced once kubedns is in sync.
     std::fs::write(&file, b"old").unwrap();
     api.listen().await;
     let kubedns = watching(&api, &["--snapshot", path(&file)]).await;
@@ -229,7 +230,7 @@ async fn a_file_that_cannot_be_written_stops_nothing_and_leaves_nothing() {
     assert_eq!(dns::ask(kubedns.dns, WEB).await.answers, [ANSWER]);
     kubedns.end().await;
 
-    // What a killed process left half written goes at the next start, and nothing else.
+    // The next start removes only the partial file of a killed process.
     let file = directory.path().join("snapshot");
     let left = directory.path().join(".snapshot.0123456789abcdef.part");
     let foreign = directory.path().join(".snapshot.mine.part");
@@ -255,7 +256,7 @@ async fn a_clock_that_jumps_changes_no_answer() {
         let bytes = std::fs::read(&file).unwrap();
         kubedns::snapshot::restore(&bytes, &config.identity(), config.zone()).unwrap()
     };
-    // Written in a future that the clock has come back from, and at the beginning of time.
+    // Written in the future, before the clock was set back, and at time 0.
     for (as_of_ms, generation) in [(u64::MAX, (1 << 53) - 9), (0, 0)] {
         let header = Header { as_of_ms, generation, ..restored.header };
         let identity = crate::fixture::kubedns::config(&[]).identity();
@@ -306,7 +307,7 @@ async fn a_namespace_that_went_meanwhile_is_gone() {
 async fn a_snapshot_and_files_exclude_each_other() {
     let flags = ["kubedns", "--snapshot", "s", "--objects", "d"];
     assert!(shared::flags::parse_from::<kubedns::Config>(flags).is_err());
-    // Without the flag nothing is kept.
+    // Without the flag, no file is written.
     let api = shop().await;
     let kubedns = start(&["--kubeconfig", api.kubeconfig(None).path().to_str().unwrap()]).await;
     eventually(kubedns.dns, WEB, "NOERROR", &[ANSWER]).await;

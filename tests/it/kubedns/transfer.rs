@@ -1,4 +1,4 @@
-//! Zone transfers: whole, for those who may, at the pace of whoever takes them.
+//! Zone transfers: complete, only for allowed clients, and at the client's pace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -15,8 +15,8 @@ use crate::fixture::kubedns::Kubedns;
 use tests::api_server::ApiServer;
 use tests::objects::{endpoint_slice, imported_slice, namespace, pod, service, service_import};
 
-/// An API server with a headless Service shop/db of 5,000 endpoints with so many ports, and a few
-/// others.
+/// Starts an API server with a headless Service shop/db of 5,000 endpoints with `ports` ports, and
+/// a few other Services.
 async fn large(ports: u16) -> ApiServer {
     let api = ApiServer::start().await;
     api.apply(namespace("shop"));
@@ -42,7 +42,7 @@ async fn large(ports: u16) -> ApiServer {
     api
 }
 
-/// kubedns that has read `api`.
+/// Starts a kubedns and waits until it is in sync with `api`.
 async fn loaded(api: &ApiServer, flags: &[&str]) -> Kubedns {
     let kubedns = watching(api, flags).await;
     let answer = "web.shop.svc.cluster.local. 30 IN A 10.0.0.7";
@@ -50,14 +50,14 @@ async fn loaded(api: &ApiServer, flags: &[&str]) -> Kubedns {
     kubedns
 }
 
-/// Sends a query over TCP; the reply is still to be read.
+/// Sends a query over TCP. The caller must read the reply.
 async fn begin(server: SocketAddr, question: &str) -> TcpStream {
     send(server, &dns::query(question, Some(1_232))).await
 }
 
 async fn send(server: SocketAddr, message: &[u8]) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(8_192).unwrap(); // a slow reader shows soon
+    socket.set_recv_buffer_size(8_192).unwrap(); // so that a slow reader blocks the server soon
     let mut stream = socket.connect(server).await.unwrap();
     stream.write_u16(message.len() as u16).await.unwrap();
     stream.write_all(message).await.unwrap();
@@ -74,8 +74,8 @@ async fn next(stream: &mut TcpStream) -> Message {
     Message::from_vec(&message).expect("a DNS message")
 }
 
-/// Reads to the second SOA, or to a message that says why there is none. Yields the response code,
-/// the records between as text, and how many messages there were.
+/// Reads to the second SOA, or to a message with an error. Returns the response code, the records
+/// between as text, and the number of messages.
 async fn rest(mut stream: TcpStream) -> (String, Vec<String>, usize) {
     let mut records = Vec::new();
     let mut messages = 0;
@@ -98,7 +98,7 @@ async fn rest(mut stream: TcpStream) -> (String, Vec<String>, usize) {
     }
 }
 
-/// An IXFR of the cluster domain from a client that has the zone with this serial.
+/// Returns an IXFR query for the cluster domain from a client that has the zone with this serial.
 fn ixfr(serial: u32) -> Vec<u8> {
     let mut message = dns::query("cluster.local. TYPE251", None);
     message[9] = 1; // NSCOUNT
@@ -139,7 +139,7 @@ async fn a_transfer_holds_what_single_queries_answer() {
         if set.len() < 5_000 {
             assert_eq!(answered, *set, "{name} {rtype}");
         } else {
-            // All there are do not fit one message: a transfer is the one way to have them.
+            // They do not fit into one message, so a client can get all of them only by a transfer.
             assert!(answered.len() > 700 && answered.is_subset(set), "{name} {rtype}");
         }
     }
@@ -156,8 +156,8 @@ async fn a_transfer_holds_what_single_queries_answer() {
     kubedns.end().await;
 }
 
-/// CoreDNS's `xfr_test.go`: one NS, however many addresses it has; both zones; names that
-/// `--endpoint-pod-names` gives.
+/// CoreDNS's `xfr_test.go`: one NS with any number of addresses; both zones; names of
+/// `--endpoint-pod-names`.
 #[tokio::test]
 async fn a_transfer_holds_what_flags_add() {
     let api = super::shop().await;
@@ -255,7 +255,8 @@ async fn only_those_who_may_have_a_zone_and_only_ours() {
     assert_eq!(dns::ask_udp(kubedns.dns, zone).await.status, "FORMERR");
     let soa = dns::ask_udp(kubedns.dns, "cluster.local. TYPE251").await;
     assert!(soa.authoritative && soa.answers.len() == 1 && soa.answers[0].contains(" IN SOA "));
-    // A client that says which zone it has: of an older one the whole, of this one the SOA alone.
+    // A client sends the serial of its zone. If it is older, it gets the whole zone. If it is
+    // current, it gets only the SOA.
     let rdata = soa.answers[0].split_whitespace().collect::<Vec<_>>();
     let serial: u32 = rdata[6].parse().unwrap();
     let mut stream = send(kubedns.dns, &ixfr(serial)).await;
@@ -263,7 +264,7 @@ async fn only_those_who_may_have_a_zone_and_only_ours() {
     assert_eq!((reply.answers.len(), reply.metadata.authoritative), (1, true));
     let stream = send(kubedns.dns, &ixfr(serial.wrapping_sub(1))).await;
     assert_eq!(rest(stream).await.1, whole.1);
-    // Nothing is transferred before everything is known.
+    // A transfer fails until all objects are listed.
     kubedns.end().await;
     api.fails("endpointslices", tests::api_server::Fault::Refuse(500, None));
     let kubedns = watching(&api, &flags).await;
@@ -282,16 +283,16 @@ async fn slow_clients_wait_for_themselves_alone() {
         assert!(next(&mut stream).await.answers.len() > 100);
         slow.push(stream);
     }
-    // Four are under way: the fifth is told so, everything else goes on.
+    // Four transfers are running: the fifth fails, and all other queries are answered.
     assert_eq!(transfer(kubedns.dns, zone).await.0, "SERVFAIL");
     let answer = "web.shop.svc.cluster.local. 30 IN A 10.0.0.7";
     assert_eq!(dns::ask_udp(kubedns.dns, super::WEB).await.answers, [answer]);
     assert_eq!(dns::ask_tcp(kubedns.dns, super::WEB).await.answers, [answer]);
-    // What changes meanwhile is for the next: a transfer is of one moment.
+    // A transfer has the state of its start. A change is in the next transfer.
     api.apply(service("shop", "web").cluster_ip("10.0.0.8"));
     let answer = "web.shop.svc.cluster.local. 30 IN A 10.0.0.8";
     eventually(kubedns.dns, super::WEB, "NOERROR", &[answer]).await;
-    // One goes away: its place is free.
+    // One client disconnects, which frees its place.
     drop(slow.pop());
     let again = async {
         loop {

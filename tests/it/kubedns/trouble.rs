@@ -1,5 +1,5 @@
-//! Bad days of the API server: kubedns goes on answering from what it knows, says how old that is,
-//! and never shows half of anything.
+//! Failures of the API server: kubedns keeps answering from its records, reports their age, and
+//! never shows a partial change.
 
 use std::time::Duration;
 
@@ -114,7 +114,8 @@ async fn what_was_forgotten_is_listed_again_as_a_difference() {
         let kubedns = watching(&api, &[]).await;
         eventually(kubedns.dns, DB, "NOERROR", &[DB_ANSWER]).await;
         let steady = Steady::start(kubedns.dns);
-        // While nobody looks an object goes, another comes, and how that happened is forgotten.
+        // While the watch is down, an object is removed, another is added, and the history is
+        // removed.
         api.fails("services", Fault::Refuse(503, None));
         api.cut("services");
         api.delete(service("shop", "db"));
@@ -148,7 +149,7 @@ async fn a_later_list_that_breaks_off_takes_nothing_away() {
         let list = if streams { "sendInitialEvents" } else { "limit=500" };
         api.hears(before, &["/services", list]).await;
         let again = api.requests().len();
-        api.hears(again, &["/services", "limit=500"]).await; // the first has failed
+        api.hears(again, &["/services", "limit=500"]).await; // the first request has failed
         api.heals("services");
         eventually(kubedns.dns, DB, "NXDOMAIN", &[]).await;
         steady.held().await;
@@ -235,7 +236,7 @@ async fn a_namespace_that_goes_with_a_thousand_services_leaves_nothing() {
         api.apply(namespace("big"));
         for (name, address) in thousand() {
             match address.ends_with('9') {
-                true => api.apply(service("big", &name)), // headless
+                true => api.apply(service("big", &name)), // it is headless
                 false => api.apply(service("big", &name).cluster_ip(&address)),
             };
             api.apply(endpoint_slice("big", &name).host(&address, "only"));
@@ -252,7 +253,8 @@ async fn a_namespace_that_goes_with_a_thousand_services_leaves_nothing() {
         if !namespace_first {
             api.delete(namespace("big"));
         }
-        // Its address, none while only its slice has gone, then no such name: never back.
+        // First its address, then NODATA while only its slice is removed, then NXDOMAIN. It must
+        // never go back.
         let mut seen = Vec::new();
         while seen.last().is_none_or(|status| status != "NXDOMAIN") {
             let answer = dns::ask(kubedns.dns, LAST).await;
@@ -274,7 +276,7 @@ async fn a_namespace_that_goes_with_a_thousand_services_leaves_nothing() {
     kubedns.end().await;
 }
 
-/// What the metrics count of objects and records.
+/// Returns the metrics that count objects and records.
 async fn held_records(server: std::net::SocketAddr) -> Vec<String> {
     let counted = ["kubedns_objects{", "kubedns_services{", "kubedns_records{"];
     let metrics = http::get(server, "/metrics").await.1;
@@ -347,7 +349,7 @@ async fn an_object_with_odd_metadata_costs_nothing_else() {
     }
 }
 
-/// A server that has just started does not know its roles yet.
+/// A server that has just started may not have loaded its roles yet.
 #[tokio::test]
 async fn a_watch_that_was_allowed_once_outlives_a_403() {
     let api = shop().await;
@@ -366,8 +368,8 @@ async fn a_watch_that_was_allowed_once_outlives_a_403() {
     kubedns.end().await;
 }
 
-/// etcd that was restored from a backup: watches from our version are accepted and say nothing of
-/// what is different now.
+/// etcd that was restored from a backup: watches from kubedns's version are accepted, but send no
+/// event about the differences.
 #[tokio::test]
 async fn an_api_server_that_goes_back_is_listed_anew() {
     let api = shop().await;

@@ -1,7 +1,7 @@
-//! What `manifests/monitoring` asks of Prometheus, against the metrics that running programs
-//! expose.
+//! Compares what `manifests/monitoring` queries from Prometheus with the metrics that running
+//! programs expose.
 //!
-//! Knows PromQL through its parser, and `/metrics` as text.
+//! It uses a parser for PromQL, and reads `/metrics` as text.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ use crate::fixture::{dns, http, kubedns};
 /// Each metric with all values of each label.
 type Exposed = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// The series of a page in the text format of Prometheus.
+/// Adds the series of a page in the text format of Prometheus to `exposed`.
 fn read(page: &str, exposed: &mut Exposed) {
     for line in page.lines().filter(|line| !line.starts_with('#')) {
         let (series, _) = line.rsplit_once(' ').expect("a value");
@@ -33,8 +33,8 @@ fn read(page: &str, exposed: &mut Exposed) {
     }
 }
 
-/// What the three programs expose once each has worked: kubedns followed an API server, dnscache
-/// answered, missed and failed, healthz has probed both.
+/// Returns the metrics of the three programs once each has worked: kubedns has followed an API
+/// server, dnscache has answered, missed and failed, and healthz has probed both.
 async fn exposed() -> Exposed {
     let api = ApiServer::start().await;
     api.apply(namespace("shop"));
@@ -75,7 +75,7 @@ async fn exposed() -> Exposed {
     exposed
 }
 
-/// Collects what an expression asks for that is not exposed.
+/// Collects the metrics and labels of an expression that are not exposed.
 struct Unknown<'e> {
     exposed: &'e Exposed,
     found: Vec<String>,
@@ -98,7 +98,7 @@ impl ExprVisitor for Unknown<'_> {
             return Ok(true);
         };
         for matcher in &selector.matchers.matchers {
-            // Added by Prometheus when it scrapes.
+            // Prometheus adds these labels when it scrapes.
             if ["pod", "container"].contains(&&*matcher.name) {
                 continue;
             }
@@ -116,7 +116,7 @@ impl ExprVisitor for Unknown<'_> {
     }
 }
 
-/// The text of each expression, with what it belongs to.
+/// Returns the text of each expression, with the name of its alert or panel.
 fn expressions() -> Vec<(String, String)> {
     let rules: Value =
         serde_saphyr::from_str(include_str!("../../../manifests/monitoring/rules/rules.yaml"))
@@ -135,7 +135,7 @@ fn expressions() -> Vec<(String, String)> {
     .unwrap();
     for panel in list(&board["panels"]) {
         for target in list(&panel["targets"]) {
-            // Grafana puts a duration there.
+            // Grafana replaces this variable by a duration.
             let expr = text(&target["expr"]).replace("$__rate_interval", "5m");
             expressions.push((text(&panel["title"]), expr));
         }

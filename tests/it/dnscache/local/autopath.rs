@@ -1,4 +1,4 @@
-//! The search list of pods, walked by dnscache; and the translation for a NAT64.
+//! The search list of pods, which dnscache tries for the client, and the translation for a NAT64.
 
 use super::eventually;
 use crate::dnscache::{FAR, NEAR, Running, server, stub};
@@ -60,7 +60,7 @@ async fn the_first_question_of_a_walk_gets_the_answer() {
     assert_eq!((empty.status.as_str(), empty.answers.len()), ("NOERROR", 1), "{empty:?}");
     assert_eq!(outside.asked("www.example. A"), 1, "that there is A is in the cache");
     eventually(&cache, "www.example. A", "NOERROR", &["www.example. 300 A 10.1.0.1"]).await;
-    // Another search domain of the node reaches the walks.
+    // A changed search domain of the node applies.
     outside.answer("none.example.lan.example. A", &["none.example.lan.example. 300 A 10.1.0.3"]);
     std::fs::write(&resolv, "search corp.example lan.example\n").unwrap();
     let found = [

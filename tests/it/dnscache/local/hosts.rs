@@ -7,7 +7,7 @@ use crate::dnscache::{FAR, NEAR, Running, exchange, server, stub};
 use crate::fixture::upstream::Upstream;
 use crate::fixture::{dns, http};
 
-/// Replaces `path` as a whole.
+/// Replaces `path` atomically.
 pub fn write(path: &Path, text: &str) {
     let new = path.with_extension("new");
     std::fs::write(&new, text).unwrap();

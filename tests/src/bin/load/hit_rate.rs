@@ -140,7 +140,7 @@ fn ordinary(flags: &Flags) -> Vec<u32> {
 }
 
 /// Returns `ordinary` with `factor` new names, from `first` on, after each question in `flood`, and
-/// which questions are ordinary.
+/// whether each question belongs to the flood.
 fn flooded(
     ordinary: &[u32],
     flood: Range<usize>,
