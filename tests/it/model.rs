@@ -1,9 +1,9 @@
-//! The records are a function of the current objects: random histories against a slow, obvious
-//! model.
+//! Checks that the records are a function of the current objects: compares random histories with a
+//! slow, simple model.
 //!
 //! A history applies, deletes, misses and relists random objects in any order, as an API server
-//! writes them, through decoding, projection, store and answer. Some are poisoned: a field is
-//! absent or of another type. After it every name of a small world must answer as the model says,
+//! writes them, through decoding, projection, store and answer. Some objects are poisoned: a field
+//! is absent or of another type. After it, every name of a small set must answer as in the model,
 //! and every answer that changed must have been announced.
 //!
 //! `PROPTEST_RNG_SEED` repeats the histories of a run that failed.
@@ -39,20 +39,21 @@ use poison::{Poison, poison};
 /// One step of a history.
 #[derive(Clone, Debug)]
 enum Step {
-    /// An object comes or changes.
+    /// An object is added or changed.
     Apply(Object),
-    /// An object goes.
+    /// An object is deleted.
     Delete(Place),
-    /// An event brings an object with an odd field.
+    /// An event has an object with an invalid field.
     Poison(&'static str, Object, Poison),
-    /// The same two, while the watch is down: nobody is told before the next relist.
+    /// The first two, while the watch is down: kubedns cannot see the change before the next
+    /// relist.
     MissApply(Object),
     MissDelete(Place),
     /// A full list of a kind.
     Relist(Kind),
-    /// A full list that breaks off: only the first so many objects arrive.
+    /// A full list that is cut: only this many objects arrive.
     BrokenRelist(Kind, usize),
-    /// What is known so far is published.
+    /// All changes so far are published.
     Publish,
 }
 
@@ -84,17 +85,17 @@ fn zone(modes: &'static [PodMode]) -> impl Strategy<Value = Zone> {
     })
 }
 
-/// The objects there are, and what kubedns was told of them.
+/// The current objects, and what kubedns has received of them.
 struct World {
     objects: BTreeMap<Place, Object>,
-    /// Objects that cannot be read, as they are written.
+    /// Objects that kubedns cannot parse, as they are written.
     poisoned: BTreeMap<Place, Value>,
-    /// Kinds whose watch missed something, or has something that only a list takes away.
+    /// Kinds whose watch has missed a change, or has objects that only a list can remove.
     missed: BTreeSet<Kind>,
-    /// Those of them that have objects outside of the small world.
+    /// Those of them that have objects with other names.
     astray: BTreeSet<Kind>,
     publisher: Publisher,
-    /// Whether events are protobuf, or JSON.
+    /// Whether events are in protobuf instead of JSON.
     in_protobuf: bool,
 }
 
@@ -144,7 +145,7 @@ impl World {
         self.objects.iter().filter(move |(place, _)| place.kind == kind).map(|(_, o)| o.clone())
     }
 
-    /// An event about `object`, with this word, comes in.
+    /// Passes an event of type `word` about `object` to kubedns.
     fn tell(&mut self, word: &str, object: &Object) {
         let event = self.hear(word, object.place().kind, &object.json());
         let news = News::of(&event);
@@ -152,7 +153,7 @@ impl World {
         assert_eq!(rejected.is_some(), object.is_odd(), "{rejected:?} of {object:?}");
     }
 
-    /// The same about any JSON. Whatever it is, it is an event about an object.
+    /// Decodes an event about any JSON. It must always be an event about an object.
     fn hear(&mut self, word: &str, kind: Kind, object: &Value) -> Event {
         let event = if self.in_protobuf && kind != Kind::ServiceImport {
             let frame = frame(word, &enveloped(object));
@@ -167,8 +168,9 @@ impl World {
         event
     }
 
-    /// An event brings `object` with an odd field. If it cannot be read it counts as gone. What is
-    /// left of one that can be read lasts until the next list, as does an object of another name.
+    /// Passes an event with an invalid field of `object`. If the object cannot be parsed, it counts
+    /// as deleted. Otherwise the rest of it stays until the next list, as does an object with
+    /// another name.
     fn poison(&mut self, word: &'static str, object: Object, poison: &Poison) {
         let place = object.place();
         let json = poison.put_into(object.json());
@@ -195,7 +197,7 @@ impl World {
         }
     }
 
-    /// In one list, or in one for each namespace.
+    /// Relists `kind`, in one list or in one for each namespace.
     fn relist(&mut self, kind: Kind) {
         let objects: Vec<Object> = self.of(kind).collect();
         let is_whole =
@@ -223,7 +225,7 @@ impl World {
 /// The response code and answers of every question, in their order.
 type Answers = Vec<(u16, BTreeSet<String>)>;
 
-/// Every question of the small world, answered.
+/// Returns the answers to every question of the model.
 fn ask_everything(records: &Records) -> Answers {
     let mut buffer = vec![0; 65_535];
     let mut ask = |(turn, question): (usize, &Question)| {
@@ -241,7 +243,7 @@ fn ask_everything(records: &Records) -> Answers {
     objects::questions().iter().enumerate().map(&mut ask).collect()
 }
 
-/// The response code and the answer section as text.
+/// Returns the response code and the answer section as text.
 fn read(reply: &[u8]) -> (u16, BTreeSet<String>) {
     let rcode = u16::from(reply[3] & 0x0f);
     let count = u16::from_be_bytes([reply[6], reply[7]]);
@@ -268,7 +270,7 @@ fn read(reply: &[u8]) -> (u16, BTreeSet<String>) {
     (rcode, records)
 }
 
-/// The name at `at` as text, and the offset behind it.
+/// Returns the name at `at` as text, and the offset after it.
 fn name(message: &[u8], mut at: usize) -> (String, usize) {
     let mut wire = Vec::new();
     let mut end = None;
@@ -287,7 +289,7 @@ fn name(message: &[u8], mut at: usize) -> (String, usize) {
     }
 }
 
-/// Fails on an answer that changed and was not announced.
+/// Panics if an answer changed but was not announced.
 fn check_announced(before: &Answers, after: &Answers, changed: &Changed) {
     let Changed::Names(names) = changed else { return };
     let names: Vec<String> = names.iter().map(|name| Text(name).to_string()).collect();
@@ -301,7 +303,7 @@ fn check_announced(before: &Answers, after: &Answers, changed: &Changed) {
     }
 }
 
-/// Lives through `steps` and compares at the end.
+/// Runs `steps` and compares the answers at the end.
 fn live(zone: Zone, in_protobuf: bool, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let (writer, reader) = new(zone.clone());
     let changes = tokio::sync::watch::Sender::new(Changes::new(0));
@@ -346,7 +348,7 @@ fn live(zone: Zone, in_protobuf: bool, steps: Vec<Step>) -> Result<(), TestCaseE
     Ok(())
 }
 
-/// Lives through as many random histories as `config` has, in a zone with one of `modes`.
+/// Runs as many random histories as `config` sets, in a zone with one of `modes`.
 fn live_through_histories(modes: &'static [PodMode]) {
     let mut config = config();
     let RngSeed::Fixed(seed) = config.rng_seed else { unreachable!("config draws it") };
@@ -359,7 +361,7 @@ fn live_through_histories(modes: &'static [PodMode]) {
     }
 }
 
-/// Both halves together are 10,000 histories.
+/// Returns the configuration. Both halves together are 10,000 histories.
 fn config() -> ProptestConfig {
     let config = ProptestConfig::default();
     let seed = match config.rng_seed {
@@ -369,12 +371,12 @@ fn config() -> ProptestConfig {
     ProptestConfig {
         cases: 5_000,
         rng_seed: RngSeed::Fixed(seed),
-        failure_persistence: None, // a find becomes a row of the conformance table
+        failure_persistence: None, // a failure becomes a row of the conformance table
         ..config
     }
 }
 
-/// What an event does with an object.
+/// The types of events.
 const WORDS: [&str; 3] = ["ADDED", "MODIFIED", "DELETED"];
 
 #[test]

@@ -1,8 +1,8 @@
-//! The three programs together, in this process, from the demo objects: what `cargo pod` starts and
-//! a cluster runs.
+//! The three programs together, in this process, with the demo objects, as `cargo pod` and a
+//! cluster run them.
 //!
-//! Knows what clients, the kubelet and whoever edits an object see; nothing of the programs'
-//! insides.
+//! The tests use only what clients, the kubelet and operators can see. They must not depend on the
+//! internals of the programs.
 
 use std::error::Error;
 use std::fs;
@@ -30,7 +30,7 @@ struct Running {
 }
 
 impl Running {
-    /// Runs what `run` yields. Panics, in [`Running::end`], where it fails.
+    /// Runs the future that `run` returns. If it fails, [`Running::end`] panics.
     fn start<E: Error, F: Future<Output = Result<(), E>> + Send + 'static>(
         run: impl FnOnce(oneshot::Receiver<()>) -> F,
     ) -> Self {
@@ -66,13 +66,13 @@ impl Pod {
         Self::start_with(objects, &["--resolv-file=/nonexistent"]).await
     }
 
-    /// Likewise, with these flags for dnscache.
+    /// Starts it in the same way, with these flags for dnscache.
     async fn start_with(objects: &Path, of_dnscache: &[&str]) -> Self {
         let objects = format!("--objects={}", objects.display());
         Self::start_of(&[&objects], of_dnscache).await
     }
 
-    /// Likewise, with these flags for kubedns, which say where objects come from.
+    /// Starts it in the same way, with these flags for kubedns, which set the source of objects.
     async fn start_of(of_kubedns: &[&str], of_dnscache: &[&str]) -> Self {
         let clusterset = "--clusterset-domain=clusterset.local";
         let arguments = [&["--listen=127.0.0.1:0", clusterset], of_kubedns].concat();
@@ -114,8 +114,8 @@ impl Pod {
         Self { dns, cache, health, records, changes, kubedns, dnscache, healthz }
     }
 
-    /// Waits until dnscache follows kubedns's changes, and so drops nothing but what changes: a
-    /// name that was denied appears at once.
+    /// Waits until dnscache follows kubedns's changes, after which it removes only entries that
+    /// change. A name that was denied must then appear at once.
     async fn follows(&self, objects: &Path) {
         let question = "new.shop.svc.cluster.local. A";
         check(self.dns, question, "NXDOMAIN", &[]).await;
@@ -126,7 +126,7 @@ impl Pod {
     }
 }
 
-/// Asks through dnscache; the answer section must be this, whatever the TTLs.
+/// Asks dnscache. The answer section must be this one, with any TTLs.
 async fn check(dns: SocketAddr, question: &str, status: &str, answers: &[&str]) {
     let answer = dns::ask(dns, question).await;
     let got: Vec<String> = answer.answers.iter().map(|line| without_ttl(line)).collect();
@@ -135,7 +135,7 @@ async fn check(dns: SocketAddr, question: &str, status: &str, answers: &[&str]) 
     assert_eq!((answer.status.as_str(), got), (status, owned(&expected)), "{question}");
 }
 
-/// Asks until the answer section is this.
+/// Asks until the answer section is this one.
 async fn becomes(dns: SocketAddr, question: &str, answers: &[&str]) {
     let asked = async {
         loop {
@@ -150,7 +150,7 @@ async fn becomes(dns: SocketAddr, question: &str, answers: &[&str]) {
     timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("{question} never {answers:?}"));
 }
 
-/// A copy of the demo objects, to be edited.
+/// Returns a copy of the demo objects that a test can edit.
 fn demo() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(DEMO).unwrap() {
@@ -160,7 +160,7 @@ fn demo() -> TempDir {
     directory
 }
 
-/// The flags of `program`, HTTP on a port that the system chooses.
+/// Parses the flags of `program`, with HTTP on a port that the system chooses.
 fn flags<C: clap::Parser>(program: &str, arguments: &[&str]) -> C {
     let arguments = [&[program, "--http-listen=127.0.0.1:0"], arguments].concat();
     parse_from(arguments).unwrap_or_else(|stop| match stop {
@@ -168,7 +168,7 @@ fn flags<C: clap::Parser>(program: &str, arguments: &[&str]) -> C {
     })
 }
 
-/// A record in master-file form without its TTL, which falls while it lies in the cache.
+/// Returns a record in master-file form without its TTL, which decreases in the cache.
 fn without_ttl(record: &str) -> String {
     let mut words: Vec<&str> = record.split(' ').collect();
     words.remove(1);
@@ -287,13 +287,13 @@ async fn without_kubedns_health_says_so_and_known_names_are_answered() {
     pod.dnscache.end().await;
 }
 
-/// A restart of dnscache would heal neither a kubedns that is away nor an upstream.
+/// A restart of dnscache would not help if kubedns or an upstream is down.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_dnscache_asks_being_away_is_no_reason_to_restart_it() {
     let upstream = Upstream::start("127.0.0.2").await;
     upstream.behave(Behaviour::Silent);
     let flag = format!("--server={}#{}", upstream.address.ip(), upstream.address.port());
-    // Nothing is kept: each probe needs kubedns.
+    // There is no cache, so that each probe needs kubedns.
     let pod = Pod::start_with(Path::new(DEMO), &[&flag, "--cache-size=0"]).await;
     for program in ["kubedns", "dnscache"] {
         http::eventually(pod.health, &format!("/livez/{program}"), 200, "ok").await;
@@ -308,7 +308,7 @@ async fn what_dnscache_asks_being_away_is_no_reason_to_restart_it() {
         assert_eq!(dns::ask(pod.dns, "www.example.com. A").await.status, "SERVFAIL");
         assert_eq!(http::get(pod.health, "/livez/dnscache").await.0, 200);
     }
-    // Itself away, it is.
+    // If dnscache itself is down, it must be restarted.
     pod.dnscache.end().await;
     http::eventually(pod.health, "/livez/dnscache", 503, "dnscache is stuck").await;
     pod.healthz.end().await;
@@ -347,7 +347,7 @@ async fn an_edited_object_changes_the_answer_through_the_cache() {
     let pod = Pod::start(directory.path()).await;
     let question = "cart.shop.svc.cluster.local. A";
     let record = |address: &str| format!("cart.shop.svc.cluster.local. IN A {address}");
-    // From kubedns, then for as long as the TTL says from the cache.
+    // First from kubedns, and then from the cache until the TTL ends.
     for _ in 0..2 {
         check(pod.dns, question, "NOERROR", &[&record("10.96.12.20")]).await;
     }
@@ -411,7 +411,7 @@ async fn more_endpoints_than_a_message_holds_are_a_part_that_says_so() {
     pod.kubedns.end().await;
 }
 
-/// As Kubernetes' e2e tests want it (`test/e2e/network/dns_configmap.go`).
+/// As required by Kubernetes' e2e tests (`test/e2e/network/dns_configmap.go`).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reverse_names_of_others_are_asked_of_the_upstream() {
     let directory = demo();
@@ -436,13 +436,13 @@ async fn reverse_names_of_others_are_asked_of_the_upstream() {
     check(pod.dns, "1.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa. PTR", "NXDOMAIN", &[]).await;
     assert_eq!(upstream.seen("ip6.arpa.").len(), 1);
 
-    // The cluster's own stay here, known or not.
+    // Addresses of the cluster are not sent to the upstream, whether they have a name or not.
     let own = ["10.12.96.10.in-addr.arpa. IN PTR web.shop.svc.cluster.local."];
     check(pod.dns, "10.12.96.10.in-addr.arpa. PTR", "NOERROR", &own).await;
     check(pod.dns, "98.12.96.10.in-addr.arpa. PTR", "NXDOMAIN", &[]).await;
     assert!(upstream.seen("10.in-addr.arpa.").is_empty());
 
-    // A Pod comes to have the address, and goes.
+    // A Pod with this address is added and removed.
     let ledger = fs::read_to_string(directory.path().join("payments-ledger.yaml")).unwrap();
     let public = ledger.replace("10.244.3.70", "8.8.8.8");
     fs::write(directory.path().join("payments-ledger.yaml"), public).unwrap();
@@ -451,7 +451,7 @@ async fn reverse_names_of_others_are_asked_of_the_upstream() {
     fs::write(directory.path().join("payments-ledger.yaml"), ledger).unwrap();
     becomes(pod.dns, google, &[theirs]).await;
 
-    // Without an upstream nobody knows.
+    // Without an upstream, the name cannot be answered.
     fs::remove_file(config.path().join("upstreamNameservers")).unwrap();
     let gone = async {
         while dns::ask(pod.dns, google).await.status != "SERVFAIL" {
@@ -464,8 +464,8 @@ async fn reverse_names_of_others_are_asked_of_the_upstream() {
     pod.kubedns.end().await;
 }
 
-/// Two servers outside the pod: an upstream, and one for a reverse zone that has the cluster's
-/// addresses in it, named by a stub domain.
+/// Two servers outside the pod: an upstream, and one for a reverse zone of a stub domain that
+/// contains addresses of the cluster.
 struct Outside {
     upstream: Upstream,
     corp: Upstream,
@@ -491,7 +491,7 @@ impl Outside {
         format!("--config-dir={}", self.config.path().display())
     }
 
-    /// Which of the reverse names below `suffix` were asked outside.
+    /// Returns how many queries for reverse names below `suffix` reached the servers outside.
     fn seen(&self, suffix: &str) -> usize {
         self.upstream.seen(suffix).len() + self.corp.seen(suffix).len()
     }
@@ -547,7 +547,7 @@ async fn without_kubedns_only_global_addresses_are_asked_of_the_upstream() {
     let private = ["10.in-addr.arpa.", "168.192.in-addr.arpa.", "d.f.ip6.arpa."];
     assert_eq!(private.map(|zone| outside.seen(zone)), [0; 3]);
 
-    // Its next process finds no API server and knows nothing yet: SERVFAIL for every name.
+    // Its next process cannot reach an API server, so it answers SERVFAIL for every name.
     let kubedns = without_cluster(directory.path(), [pod.records, pod.changes]).await;
     let nine = "9.9.9.9.in-addr.arpa. PTR";
     outside.upstream.answer(nine, &["9.9.9.9.in-addr.arpa. 300 PTR dns9.example."]);
@@ -589,7 +589,7 @@ async fn names_of_networks_next_to_the_cluster_are_asked_outside() {
     }
     assert_eq!(outside.seen("96.10.in-addr.arpa.") + outside.seen("244.10.in-addr.arpa."), 0);
 
-    // The cluster gets addresses of that network, and gives them back.
+    // The cluster adds addresses of that network, and removes them again.
     write("a-second.yaml", tests::objects::service_cidr("office", &["10.50.0.0/16"]));
     becomes(pod.dns, FILES, &[]).await;
     check(pod.dns, FILES, "NXDOMAIN", &[]).await;
@@ -613,12 +613,12 @@ async fn a_kubedns_that_knows_nothing_yet_takes_no_known_name_away() {
     let known = ["web.shop.svc.cluster.local. IN A 10.96.12.10"];
     check(pod.dns, question, "NOERROR", &known).await;
 
-    // Its next process finds no API server.
+    // Its next process cannot reach an API server.
     pod.kubedns.end().await;
     let kubedns = without_cluster(directory.path(), [pod.records, pod.changes]).await;
     http::eventually(pod.health, "/healthz/kubedns", 503, "SERVFAIL").await;
 
-    // As often as dnscache tries to follow it again, and more.
+    // Long enough for several tries of dnscache to follow it again.
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(3) {
         check(pod.dns, question, "NOERROR", &known).await;
@@ -629,7 +629,8 @@ async fn a_kubedns_that_knows_nothing_yet_takes_no_known_name_away() {
     kubedns.end().await;
 }
 
-/// A kubedns that finds no API server, and so knows nothing, at the addresses of one before.
+/// Starts a kubedns without an API server, and so without records, at the addresses of an earlier
+/// one.
 async fn without_cluster(directory: &Path, [records, changes]: [SocketAddr; 2]) -> Running {
     let kubeconfig = directory.join("kubeconfig");
     fs::write(&kubeconfig, KUBECONFIG).unwrap();
@@ -640,7 +641,7 @@ async fn without_cluster(directory: &Path, [records, changes]: [SocketAddr; 2]) 
     ];
     let config: kubedns::Config =
         parse_from(["kubedns".to_owned()].iter().chain(&arguments)).unwrap();
-    // A client of another test may have one of its ports for a moment.
+    // A client of another test may use one of its ports for a moment.
     let start = Instant::now();
     let program = loop {
         match kubedns::Program::bind(Clone::clone(&config)).await {
@@ -652,7 +653,7 @@ async fn without_cluster(directory: &Path, [records, changes]: [SocketAddr; 2]) 
     Running::start(|stop| program.run(async { drop(stop.await) }))
 }
 
-/// An API server that nobody is.
+/// A kubeconfig for an API server that does not exist.
 const KUBECONFIG: &str = "{kind: Config, apiVersion: v1, current-context: a,
   contexts: [{name: a, context: {cluster: a, user: a}}],
   clusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}], users: [{name: a, user: {}}]}\n";

@@ -1,5 +1,5 @@
-//! dnscache's upstream queries against scripted servers in virtual time: nothing here sleeps, opens
-//! a socket or reads a clock.
+//! dnscache's upstream queries against scripted servers in virtual time. The tests do not sleep,
+//! open a socket or read a clock.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,12 +12,12 @@ use shared::clock::Moment;
 use shared::endpoint::Endpoint;
 use shared::wire::{ErrorCode, rcode};
 
-/// Outside the pod: own sockets, random ports, random case.
+/// Servers outside the pod: new sockets, random ports, random case.
 const FAR: [&str; 2] = ["192.0.2.1:53", "192.0.2.2:53"];
-/// Inside the pod: one socket kept.
+/// A server inside the pod: one socket that is kept.
 const NEAR: &str = "127.0.0.1:10053";
 
-/// What a scripted server does with one query: datagrams, each after a delay.
+/// Returns a scripted server's replies to one query: datagrams, each after a delay.
 type Script = Box<dyn FnMut(&mut Draw, &[u8]) -> Vec<(Duration, Vec<u8>)>>;
 
 /// Pseudo-random numbers from a seed.
@@ -41,7 +41,7 @@ impl Draw {
     }
 }
 
-/// How a waiter's wait ended.
+/// The result of a waiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     Answered { after: Duration },
@@ -57,12 +57,12 @@ struct World {
     now: Moment,
     draw: Draw,
     servers: Vec<(SocketAddr, Script)>,
-    /// What is under way, by arrival: datagrams with the socket they go to, outcomes over TCP.
+    /// Messages in flight by arrival: datagrams with their target socket, and outcomes over TCP.
     arrivals: BTreeMap<(Moment, u64), Arrival>,
     count: u64,
     asked: BTreeMap<u32, Moment>,
     ended: BTreeMap<u32, Ending>,
-    /// When clients would have got an expired answer.
+    /// When clients would have received an expired answer.
     stale: BTreeMap<u32, Moment>,
     /// Queries sent for clients and probes, by server.
     sent: Vec<Vec<Moment>>,
@@ -70,13 +70,13 @@ struct World {
     dialed: usize,
     /// Whether TCP works; `None` if it is silent.
     tcp: Option<bool>,
-    /// Replies over TCP have TC set and no answer.
+    /// Whether replies over TCP have TC set and no answer.
     tcp_truncated: bool,
-    /// Which group is asked if the first one refuses.
+    /// The group that is asked if the first one refuses.
     beyond: Option<usize>,
     /// The socket of each try, as a serial number.
     sockets: BTreeMap<(u16, u8), u64>,
-    /// Which servers' health has changed.
+    /// The servers whose health has changed.
     health: Vec<u16>,
 }
 
@@ -86,16 +86,16 @@ enum Arrival {
     Stream { one: Try, bytes: Option<Vec<u8>> },
 }
 
-/// How long a question is under way at most.
+/// The longest time that a question can take.
 const PATIENCE: Duration = Duration::from_millis(4_800);
 
 impl World {
-    /// One group of servers at `addresses` that do as `script` says for each.
+    /// Creates one group of servers at `addresses`. `script` returns the script of each.
     fn new(addresses: &[&str], script: impl Fn(usize) -> Script) -> Self {
         Self::with_groups(&[addresses], script)
     }
 
-    /// Groups of servers; `script` gets their numbers over all groups.
+    /// Creates groups of servers. `script` gets their numbers over all groups.
     fn with_groups(groups: &[&[&str]], script: impl Fn(usize) -> Script) -> Self {
         let mut seed = Draw(0x9e37_79b9_7f4a_7c15);
         let servers: Vec<(SocketAddr, Script)> = groups
@@ -127,7 +127,7 @@ impl World {
         let group = |group: &&[&str]| group.iter().map(|text| text.parse().unwrap()).collect();
         let groups: Vec<Vec<SocketAddr>> = groups.iter().map(group).collect();
         world.set_groups(&groups);
-        world.pass(Duration::from_secs(1)); // the sounding of new servers
+        world.pass(Duration::from_secs(1)); // the soundings of new servers
         world
     }
 
@@ -138,7 +138,7 @@ impl World {
         self.act();
     }
 
-    /// Adds a server that does as `script` says.
+    /// Adds a server that runs `script`.
     fn add(&mut self, address: &str, script: Script) -> SocketAddr {
         let address = address.parse().unwrap();
         self.servers.push((address, script));
@@ -152,7 +152,7 @@ impl World {
         self.queries.start(question, Origin { started, deadline, group, ..Origin::default() })
     }
 
-    /// A client asks for the A records of `name`; its number is the return value.
+    /// Lets a client ask for the A records of `name`. Returns the number of the client.
     fn ask(&mut self, name: &str) -> u32 {
         self.count += 1;
         let waiter = self.count as u32;
@@ -250,7 +250,7 @@ impl World {
         }
     }
 
-    /// What the desk does.
+    /// Handles the end of a query as the desk does.
     fn land(&mut self, slot: u16) {
         let failure = match self.queries.take_end(slot).expect("it has ended") {
             End::Answered { .. } => None,
@@ -273,7 +273,7 @@ impl World {
         }
     }
 
-    /// The script of the server of `one`.
+    /// Returns the number of the server of `one`, and whether it is local.
     fn server(&self, one: Try) -> (usize, bool) {
         let server = self.queries.servers().get(one.server);
         let address = server.endpoint.address;
@@ -323,7 +323,7 @@ impl World {
     }
 }
 
-/// In place of a datagram: the word that no program listens there.
+/// Used in place of a datagram: the error that the port is closed.
 const UNREACHABLE: &[u8] = b"unreachable";
 
 fn wire(name: &str) -> Vec<u8> {
@@ -340,7 +340,7 @@ fn question(name: &[u8]) -> Question<'_> {
     Question { name, qtype: 1, qclass: 1, dnssec_ok: false, checking_disabled: false }
 }
 
-/// Whether a query is dnscache's own, not a client's.
+/// Returns whether a query is dnscache's own and not a client's.
 fn is_own(query: &[u8]) -> bool {
     query[12] == 0 || query.windows(4).any(|bytes| bytes.eq_ignore_ascii_case(b"loop"))
 }
@@ -349,7 +349,7 @@ fn question_end(query: &[u8]) -> usize {
     shared::wire::name_end(query, 12).unwrap() + 4
 }
 
-/// A reply without records: NOERROR and nothing is an answer for a flight.
+/// Returns a reply without records. A flight treats NOERROR without records as an answer.
 fn reply(query: &[u8], code: u8) -> Vec<u8> {
     let mut out = query[..question_end(query)].to_vec();
     out[2] |= 0x80;
@@ -401,7 +401,7 @@ fn ten_thousand_clients_cost_one_query() {
     }
 }
 
-/// A server in the pod that refuses, and one outside that does as `outside` says.
+/// Creates a server in the pod that refuses, and one outside that runs `outside`.
 fn sent_away(outside: fn() -> Script) -> World {
     let script = |at| if at == 0 { answering(rcode::REFUSED) } else { outside() };
     let mut world = World::with_groups(&[&[NEAR], &FAR[..1]], script);
@@ -475,7 +475,7 @@ fn a_question_fails_when_all_servers_have_or_its_time_is_over() {
     }
 }
 
-/// RFC 8767 section 5: the client gets an expired answer in time while the question goes on.
+/// RFC 8767 section 5: the client must get an expired answer in time while the question continues.
 #[test]
 fn an_expired_answer_is_due_after_1800_ms_or_when_no_server_can_be_asked() {
     let mut world = World::new(&FAR[..1], |_| delayed(Duration::from_secs(4)));
@@ -490,8 +490,8 @@ fn an_expired_answer_is_due_after_1800_ms_or_when_no_server_can_be_asked() {
     assert_eq!(world.stale[&waiter], world.asked[&waiter]);
 }
 
-/// RFC 1034 section 5.3.3 step 4d, RFC 9520 section 3: every server is asked before a question
-/// fails, whatever is wrong with the others.
+/// RFC 1034 section 5.3.3 step 4d, RFC 9520 section 3: every server must be asked before a question
+/// fails, with any kind of failure of the others.
 #[test]
 fn no_reply_of_one_server_hides_another() {
     type Break = fn(&mut Vec<u8>);
@@ -557,7 +557,7 @@ fn no_reply_of_one_server_hides_another() {
                 let end = world.answer(&format!("n{number}.example"));
                 assert!(matches!(end, Answered { .. }), "{name}, {count} servers: {end:?}");
             }
-            // Servers that fail where another answers are asked later for a while.
+            // If a server fails but another one answers, it is asked last for a while.
             let first: usize = world.sent[..count - 1].iter().map(Vec::len).sum();
             assert!(first <= 40 * (count - 1) / 2, "{name}: {first} of 20 went to bad servers");
         }
@@ -586,7 +586,7 @@ fn a_server_that_fails_where_another_answers_is_tried_again_from_time_to_time() 
     assert_eq!(world.answer("back.example"), Answered { after: RTT });
 }
 
-/// Scripts whose server goes away while the cell is `false`.
+/// Returns a script whose server is silent while the cell is `false`.
 fn fickle(alive: &std::rc::Rc<std::cell::Cell<bool>>) -> Script {
     let alive = alive.clone();
     Box::new(move |_, query| match alive.get() {
@@ -617,7 +617,7 @@ fn servers_that_are_down_get_one_probe_a_second_and_come_back_within_one() {
             assert!(later <= world.now.since(start).as_secs() + 2, "{later} probes");
             assert!(later >= world.now.since(end).as_secs() - 1, "{later} probes");
         }
-        // A question that comes while all are down waits for one to come back.
+        // A question that arrives while all are down waits until one is up again.
         let waiter = world.ask("waits.example");
         world.pass(Duration::from_millis(100));
         assert!(!world.ended.contains_key(&waiter));
@@ -641,7 +641,7 @@ fn a_question_fails_within_two_seconds_if_all_servers_outside_are_known_to_be_do
     assert!(after < Duration::from_millis(1_300), "{after:?}");
 }
 
-/// kubedns that restarts: nothing fails, and no one waits for a probe of a second.
+/// kubedns that restarts: no query fails or waits a second for a probe.
 #[test]
 fn a_closed_port_in_the_pod_is_asked_again_within_milliseconds() {
     let alive = std::rc::Rc::new(std::cell::Cell::new(false));
@@ -663,13 +663,14 @@ fn a_closed_port_in_the_pod_is_asked_again_within_milliseconds() {
         assert!(after < Duration::from_millis(150), "{after:?}");
     }
     assert!(world.probes[0].len() < 20, "{} probes", world.probes[0].len());
-    // It stays away: a question waits for it for a while.
+    // If it stays down, a question waits for it for a while.
     alive.set(false);
     let Failed { after, .. } = world.answer("gone.a") else { panic!("answered") };
     assert!(after < Duration::from_millis(1_300), "{after:?}");
 }
 
-/// Outside the pod the kernel's word may be forged: the send ends, the server is not condemned.
+/// Outside the pod, an ICMP error may be forged. It ends the try, but the server is not marked as
+/// down.
 #[test]
 fn an_unreachable_upstream_that_restarts_is_asked_again() {
     let closed_until = World::new(&[], |_| dead()).now + Duration::from_millis(1_300);
@@ -764,8 +765,8 @@ fn servers_that_lose_the_case_are_learnt() {
         assert!(world.dialed == 1, "tcp {tcp}");
         let again = world.answer(name);
         if tcp {
-            // A TCP reply in the script keeps the case: nothing is learnt, and it is asked over TCP
-            // again.
+            // A TCP reply in the script keeps the case, so dnscache does not learn, and asks over
+            // TCP again.
             assert!(matches!(again, Answered { .. }));
         } else {
             assert_eq!(again, Answered { after: RTT }, "learnt");
@@ -786,7 +787,8 @@ fn truncated_replies_are_fetched_over_tcp() {
             });
             (world.tcp, world.tcp_truncated) = (Some(tcp), tcp_truncated);
             let end = world.answer("a.example");
-            // What is truncated even then, without any answer, is no answer and never stored.
+            // A reply over TCP that is truncated and has no records is not an answer, and must
+            // never be stored.
             let is_whole = tcp && !tcp_truncated;
             assert_eq!(matches!(end, Answered { .. }), is_whole, "{end:?}");
             assert_eq!((world.dialed, world.sent[0].len()), (1, 1));
@@ -796,7 +798,7 @@ fn truncated_replies_are_fetched_over_tcp() {
     }
 }
 
-/// RFC 7766 section 5: a datagram that did not fit counts as truncated.
+/// RFC 7766 section 5: a datagram that does not fit counts as truncated.
 #[test]
 fn a_datagram_that_does_not_fit_is_asked_for_over_tcp() {
     let mut world = World::new(&FAR[..1], |_| {
@@ -810,7 +812,7 @@ fn a_datagram_that_does_not_fit_is_asked_for_over_tcp() {
     assert_eq!((world.dialed, world.sent[0].len()), (1, 1));
 }
 
-/// No single try takes all the time of a question.
+/// A single try must not take all the time of a question.
 #[test]
 fn a_server_whose_tcp_is_silent_does_not_hide_the_next() {
     let mut world = World::new(&FAR, |at| {
@@ -880,7 +882,7 @@ fn losses_are_made_up_for() {
     }
 }
 
-/// RFC 6298: the timer adapts to a server that is slow and loses nothing.
+/// RFC 6298: the timer adapts to a server that is slow but does not lose packets.
 #[test]
 fn a_slow_server_costs_one_packet_from_the_second_question_on() {
     for millis in [150, 500, 800, 1_200, 1_900, 3_000] {
@@ -898,7 +900,7 @@ fn a_slow_server_costs_one_packet_from_the_second_question_on() {
     }
 }
 
-/// A resend comes from the same socket with the same ID, so that it is the same question still.
+/// A resend has the same socket and the same ID, so that it is the same question.
 #[test]
 fn a_resend_is_the_same_datagram() {
     let seen = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
@@ -980,10 +982,11 @@ fn a_query_that_comes_back_disables_its_server_while_it_does() {
     assert!(matches!(world.health(index), Health::Looping(_)));
     assert!(matches!(world.answer("a.example"), Answered { .. }));
     assert!(world.sent[2].is_empty());
-    // It is looked at again every few seconds, and asked when nothing comes back any more.
+    // It is sounded every few seconds, and asked again once the sounding no longer returns to
+    // dnscache.
     world.pass(Duration::from_secs(5));
     assert_eq!(world.health(index), Health::Up);
-    // The number is forgotten with its sounding: no client can use it.
+    // The number is removed with its sounding, so that a client cannot use it.
     assert_eq!(sounding(&mut world), None);
     assert_eq!(world.health(index), Health::Up);
 }
@@ -1042,7 +1045,7 @@ fn identifiers_use_all_their_bits() {
     assert!(chi < 330.0, "chi-square {chi}");
 }
 
-/// What a server of a random world does with one query.
+/// Returns a random server's replies to one query.
 fn random_reply(draw: &mut Draw, query: &[u8]) -> Vec<(Duration, Vec<u8>)> {
     let delay = Duration::from_micros(draw.next() % [5_000, 300_000, 6_000_000][draw.below(3)]);
     let mut message = reply(query, 0);
@@ -1067,8 +1070,8 @@ fn random_reply(draw: &mut Draw, query: &[u8]) -> Vec<(Duration, Vec<u8>)> {
     vec![(delay, message)]
 }
 
-/// Random servers, questions and routes: every question ends once, not before its time is over or
-/// every server has had its chance, and no bound is exceeded.
+/// Random servers, questions and routes: every question ends exactly once, not before its time is
+/// over or every server was asked, and within all bounds.
 #[test]
 fn every_question_of_a_random_world_ends_once() {
     let all = ["192.0.2.1:53", "192.0.2.2:53", "192.0.2.3:53", NEAR, "[::1]:10053"];

@@ -1,6 +1,6 @@
 //! `cargo load scale` as a process: kubedns on a small cluster, measured as on a large one.
 //!
-//! Knows its JSON; knows nothing of how it measures.
+//! The test uses only its JSON. It must not depend on how it measures.
 
 use std::process::Command;
 

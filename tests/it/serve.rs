@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Answers every name with 10.0.0.1, `later.` by way of the channel, `silent.` not at all, `bug.`
-/// with a panic, `big.` with as much as fits.
+/// Answers every name with 10.0.0.1, except: `later.` is deferred to the channel, `silent.` gets no
+/// reply, `bug.` panics, and `big.` gets as many records as fit.
 struct Script;
 
 impl Handler for Script {
@@ -26,7 +26,7 @@ impl Handler for Script {
         match query.name() {
             b"\x05later\0" => return Verdict::Later,
             b"\x06silent\0" => return Verdict::Drop,
-            // As a panic, but without a backtrace, which takes a busy machine seconds.
+            // Like a panic, but without a backtrace, which can take seconds on a busy machine.
             b"\x03bug\0" => std::panic::resume_unwind(Box::new("a bug, on purpose")),
             b"\x03big\0" => {
                 let text = [&[200][..], &[b'x'; 200]].concat();
@@ -57,7 +57,7 @@ fn world(limits: Limits, channel: usize) -> World {
     world_at("127.0.0.1:0", limits, channel).unwrap()
 }
 
-/// Nothing where the machine has no such address.
+/// Starts a listener at `address`. Returns `None` if the machine does not have this address.
 fn world_at(address: &str, limits: Limits, channel: usize) -> Option<World> {
     let sockets = bind(&[address.parse().unwrap()], 2).ok()?;
     let address = sockets.local_addresses()[0];
@@ -99,8 +99,8 @@ fn ask_udp(address: SocketAddr, message: &[u8]) -> Option<Vec<u8>> {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     socket.send_to(message, address).unwrap();
-    // What deserves no answer is followed by a question that does: its answer comes first and
-    // alone.
+    // This question is always answered. If `message` must not be answered, the only reply is that
+    // to this question.
     socket.send_to(&query(0xffff, b"\x05after\0"), address).unwrap();
     let mut replies = Vec::new();
     let mut buffer = [0; 2_048];
@@ -199,7 +199,7 @@ async fn a_stream_is_pipelined_and_answered_out_of_order() {
         (1..100).map(|_| read_framed(&mut stream)[1]).collect::<Vec<_>>()
     });
     let deferred = world.later.recv().await.unwrap();
-    // Only when all the others have been answered does the first get its answer.
+    // The first query gets its answer only after all others.
     let all = async {
         while world.counters.snapshot().replies[0][0] < 98 {
             tokio::task::yield_now().await;
@@ -291,7 +291,7 @@ async fn replies_leave_from_the_address_they_were_asked_at() {
         for host in asked {
             let address = SocketAddr::new(host.parse().unwrap(), port);
             let client = tokio::task::spawn_blocking(move || {
-                // Connected: the kernel drops what comes from any other address.
+                // Connected, so that the kernel drops datagrams from any other address.
                 let socket = UdpSocket::bind(SocketAddr::new(address.ip(), 0)).unwrap();
                 socket.connect(address).unwrap();
                 socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -321,13 +321,13 @@ async fn a_client_that_does_not_read_is_cut() {
     let limits = Limits { message_max: Duration::from_millis(100), ..Limits::default() };
     let world = world(limits, 1);
     let address = world.address;
-    // Far more than the kernel buffers on both sides; kept open, and never read from.
+    // Far more than the kernel buffers on both sides. The stream stays open and is never read.
     let stream = blocking(move || {
         let mut stream = connect(address);
         stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
         for id in 0..2_000 {
             if stream.write_all(&framed(&query(id, b"\x03big\0"))).is_err() {
-                break; // it reads no more, or has hung up already
+                break; // the server has stopped reading, or has closed the connection
             }
         }
         stream

@@ -1,8 +1,8 @@
-//! The laws of this repository, each with a message that says where it is broken.
+//! The laws of this repository, each with a message that names the place where it is broken.
 //!
-//! Knows files, text and tokens; nothing of what the code does. What rustc, clippy and rustfmt can
-//! check is left to them. A law that gets in the way of a clear page is a bad law: change it here,
-//! where everybody sees it.
+//! It reads files, text and tokens, and must not depend on what the code does. rustc, clippy and
+//! rustfmt check what they can. If a law makes a file harder to read, it is a bad law: change it
+//! here, so that it changes for all files.
 //!
 //! ```text
 //! tree     which folders and files there are, and that every .rs file is part of a crate
@@ -78,8 +78,8 @@ pub fn keep(breaches: Vec<Breach>) {
     assert!(list.is_empty(), "{} broken:\n{}\n", list.len(), list.join("\n"));
 }
 
-/// `text`, a file at `path`, breaks exactly one law, whose message has `law` in it; none where
-/// `law` is empty.
+/// Checks that `text`, a file at `path`, breaks exactly one law, whose message contains `law`. If
+/// `law` is empty, it must not break any.
 #[cfg(test)]
 fn check(path: &str, text: &str, law: &str) {
     let mut breaches = text::breaches(path, text);

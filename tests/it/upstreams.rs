@@ -1,9 +1,8 @@
-//! dnscache and its upstreams on their bad days: a whole dnscache between clients and scripted
-//! servers, on loopback.
+//! dnscache with failing upstreams: a whole dnscache between clients and scripted servers, on
+//! loopback.
 //!
-//! Knows what clients and upstreams see; knows nothing of the insides. What counts is the outcome,
-//! the order and the number of queries; how long something takes is measured by
-//! `cargo load upstreams`.
+//! The tests use only what clients and upstreams can see. They check the outcome, the order and the
+//! number of queries. `cargo load upstreams` measures times.
 //!
 //! ```text
 //! stored   what is kept, for how long        forged   datagrams that are not the reply
@@ -33,35 +32,35 @@ use crate::fixture::upstream::{
     Answer as Records, Behaviour, Broken, EVIL, Forgery, Loss, Manner, Reply, Upstream, Way,
 };
 
-/// The data of the only A record in `answer`; empty if there is none.
+/// Returns the data of the only A record in `answer`. It is empty if there is no A record.
 fn address(answer: &Answer) -> &str {
     let record = answer.answers.iter().find(|record| record.contains(" A "));
     record.and_then(|record| record.rsplit(' ').next()).unwrap_or_default()
 }
 
-/// The code of the Extended DNS Error; 0 if there is none.
+/// Returns the code of the Extended DNS Error, or 0 if the answer does not have one.
 fn reason(answer: &Answer) -> u16 {
     answer.error.as_ref().map_or(0, |(code, _)| *code)
 }
 
-/// The remaining TTL of the first record in `answer`.
+/// Returns the remaining TTL of the first record in `answer`.
 fn ttl(answer: &Answer) -> u32 {
     answer.answers[0].split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-/// `name0.ZONE A`, `name1.ZONE A` and so on.
+/// Returns `name0.ZONE A`, `name1.ZONE A` and so on.
 fn names(name: &str, zone: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{name}{number}.{zone} A")).collect()
 }
 
-/// An upstream at `address` that has an A record for every name.
+/// Starts an upstream at `address` that has an A record for every name.
 async fn sound(address: &str) -> Upstream {
     let upstream = Upstream::start(address).await;
     upstream.otherwise("300 A 192.0.2.1");
     upstream
 }
 
-/// Every one of `answers` has an address, and none the forged one.
+/// Checks that each of `answers` has an address, which must not be the forged one.
 #[track_caller]
 fn all_answered(answers: &[Answer], what: &str) {
     for answer in answers {
@@ -70,8 +69,8 @@ fn all_answered(answers: &[Answer], what: &str) {
     }
 }
 
-/// How many questions there were over UDP: a repeated datagram with the same port, ID and question
-/// is the same question.
+/// Returns how many questions there were over UDP. A repeated datagram with the same port, ID and
+/// question is the same question.
 fn questions(upstream: &Upstream, suffix: &str) -> usize {
     let seen = upstream.seen(suffix);
     let udp = seen.iter().filter(|seen| !seen.tcp);
@@ -81,7 +80,7 @@ fn questions(upstream: &Upstream, suffix: &str) -> usize {
     questions.len()
 }
 
-/// A dnscache in front of a kubedns whose changes the test sends.
+/// A dnscache with a kubedns whose changes the test sends.
 struct Cluster {
     kubedns: Upstream,
     cache: Running,
@@ -91,7 +90,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Starts it, with these flags besides; the stream runs.
+    /// Starts both, with these additional flags, and waits until the stream runs.
     async fn start(flags: &[String]) -> Self {
         let kubedns = Upstream::start(NEAR).await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -101,18 +100,19 @@ impl Cluster {
         let (mut stream, _) = accept(&listener).await;
         send(&mut stream, "{\"generation\":1}\n").await;
         let mut cluster = Self { kubedns, cache, stream, listener, generation: 1 };
-        // The first may be over when the line that opens the stream is read, the second is not.
+        // The first may be applied before dnscache reads the line that opens the stream. The second
+        // cannot.
         cluster.change(&[]).await;
         cluster.change(&[]).await;
         cluster
     }
 
-    /// The records of `name` are replaced by one address.
+    /// Replaces the records of `name` by one address.
     fn set(&self, name: &str, address: &str) {
         self.kubedns.answer(&format!("{name} A"), &[&format!("{name} 300 A {address}")]);
     }
 
-    /// Sends that `names` have changed and waits until that is known.
+    /// Sends that `names` have changed, and waits until dnscache has applied it.
     async fn change(&mut self, names: &[&str]) {
         self.generation += 1;
         let generation = self.generation;

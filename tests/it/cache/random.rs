@@ -91,8 +91,8 @@ impl Random {
             }
         }
         if !message.answers.iter().any(|record| record.record_type() == rtype) {
-            // The drawn number may differ from the question's opaque type. The reply then has no
-            // answer.
+            // Opaque types are drawn at random, so that no record may have the question's type. The
+            // reply must then be without aliases too.
             message.answers.clear();
         }
         (message, first, rtype)

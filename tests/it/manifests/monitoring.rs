@@ -154,7 +154,7 @@ async fn alerts_and_panels_ask_for_metrics_that_the_programs_expose() {
         assert!(unknown.selectors > 0, "{of}: {text}");
         assert!(unknown.found.is_empty(), "{of}: {:?} of {text}", unknown.found);
     }
-    // What is not there is found.
+    // The check must find unknown metrics and labels.
     for text in ["no_such_metric", "dnscache_queries_total{result=\"x\"}", "healthz_up{no=\"x\"}"] {
         let mut unknown = Unknown { exposed: &exposed, found: Vec::new(), selectors: 0 };
         walk_expr(&mut unknown, &parse(text).unwrap()).unwrap();

@@ -1,9 +1,9 @@
-//! The standalone pod in podman: images as `cargo image` makes them, the pod as its file has it, on
-//! ports that are free.
+//! The standalone pod in podman: images as `cargo image` makes them, and the pod of the file, on
+//! free ports.
 //!
-//! Needs podman that can start pods here; else the test says that it was skipped. What a machine
-//! needs for that (another runtime, other limits) is written in a `containers.conf`, which podman
-//! finds by the variable `CONTAINERS_CONF`.
+//! The test needs a podman that can start pods. Otherwise it prints that it was skipped. If the
+//! machine needs other settings for that (another runtime, other limits), they are in a
+//! `containers.conf`, which podman finds by the variable `CONTAINERS_CONF`.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
@@ -28,7 +28,7 @@ fn podman(arguments: &[&str]) -> Output {
     command.args(["120", "podman"]).args(arguments).current_dir(ROOT).output().unwrap()
 }
 
-/// Likewise, and returns what it wrote. Panics if it fails.
+/// Runs podman in the same way, and returns its output. Panics if it fails.
 fn done(arguments: &[&str]) -> String {
     let output = podman(arguments);
     let said = String::from_utf8_lossy(&output.stderr);
@@ -36,7 +36,7 @@ fn done(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Why no pod can be started here; `None` if one can.
+/// Returns why podman cannot start a pod on this machine, or `None` if it can.
 fn obstacle() -> Option<String> {
     if !Command::new("podman").arg("--version").output().is_ok_and(|said| said.status.success()) {
         return Some("there is no podman".to_owned());
@@ -50,7 +50,7 @@ fn obstacle() -> Option<String> {
     Some(format!("podman starts no pod here: {}", said.lines().last().unwrap_or_default()))
 }
 
-/// The pod with its image; both are removed when it is dropped.
+/// The pod with its image. Both are removed when it is dropped.
 struct Pod {
     name: String,
     image: String,
@@ -66,7 +66,7 @@ impl Drop for Pod {
 }
 
 impl Pod {
-    /// Builds the image, loads it, and plays the pod on free ports, written to `folder`.
+    /// Builds the image, loads it, and plays the pod on free ports. Its files are in `folder`.
     fn play(folder: &Path) -> Self {
         let tag = format!("test-{}", std::process::id());
         let arch = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
@@ -104,7 +104,7 @@ impl Pod {
             .unwrap()
     }
 
-    /// Runs the liveness probe of `container` as its file has it.
+    /// Runs the liveness probe of `container` as it is in the file.
     fn probe(&self, container: &str) -> bool {
         let pod: Value =
             serde_saphyr::from_str(include_str!("../../../manifests/overlays/standalone/pod.yaml"))
@@ -117,7 +117,7 @@ impl Pod {
         podman(&[&["exec", &*container][..], &command].concat()).status.success()
     }
 
-    /// Waits until dnscache runs as another process than `before` and the pod is healthy and
+    /// Waits until dnscache runs in another process than `before`, and the pod is healthy and
     /// answers.
     async fn recovers(&self, before: i32) {
         let start = Instant::now();
@@ -136,7 +136,7 @@ impl Pod {
     }
 }
 
-/// A port of loopback that is free for UDP and TCP a moment before it is used.
+/// Returns a port of loopback that was free for UDP and TCP a moment ago.
 fn free_port() -> SocketAddr {
     loop {
         let stream = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -172,9 +172,9 @@ async fn the_standalone_pod_answers_and_recovers() {
     assert!(pod.probe("dnscache"));
 }
 
-/// What podman's timer does: probes until there were enough failures and dnscache is restarted.
-/// podman before 4.4 runs probes by a shell, which the image does not have; there the restart is
-/// this function's.
+/// Does what podman's timer does: runs the probe until it has failed often enough and dnscache is
+/// restarted. podman before 4.4 runs probes with a shell, which the image does not have. In that
+/// case, this function restarts dnscache.
 fn liveness(pod: &Pod) {
     let container = pod.container("dnscache");
     let how = done(&["inspect", "--format", "{{json .Config.Healthcheck.Test}}", &container]);

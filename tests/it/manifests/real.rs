@@ -1,5 +1,5 @@
-//! The rendered manifests before a real kube-apiserver: applied on the server's side, strictly and
-//! without effect, and the way in and back in place with effect.
+//! The rendered manifests and a real kube-apiserver: strict server-side dry runs, and the steps
+//! into `in-place` and back, with effect.
 
 use axum::http::Request;
 use serde_json::{Value, json};
@@ -7,8 +7,8 @@ use tests::real_api::{self, RealApi};
 
 use super::{changed, kustomizations, objects, overlay, render, root, tool};
 
-/// The collection of each kind that manifests have; `None` if a definition (CRD) must be there
-/// first.
+/// Returns the collection of each kind that manifests have, or `None` if it needs a definition
+/// (CRD) first.
 fn collection(object: &Value) -> Option<String> {
     let plural = match object["kind"].as_str()? {
         "PodMonitor" | "ServiceMonitor" | "PrometheusRule" => return None,
@@ -23,7 +23,7 @@ fn collection(object: &Value) -> Option<String> {
     })
 }
 
-/// Applies `object` on the server's side; `query` adds parameters. Panics if it is refused.
+/// Applies `object` on the server's side. `query` adds parameters. Panics if the server rejects it.
 async fn apply(cluster: &RealApi, object: &Value, query: &str) -> Value {
     let Some(collection) = collection(object) else { return Value::Null };
     let name = object["metadata"]["name"].as_str().unwrap();
@@ -68,7 +68,7 @@ async fn a_real_api_server_takes_each_object() {
     assert!(taken > 80, "{taken} objects");
 }
 
-/// The Service of before keeps its address and ports while the pods come and go.
+/// The existing Service keeps its address and ports while pods are replaced.
 #[tokio::test]
 async fn going_in_place_and_back_leaves_what_was_there() {
     let (Some(tool), Some(assets)) = (tool(), real_api::assets()) else {

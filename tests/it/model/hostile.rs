@@ -1,5 +1,5 @@
-//! Objects with texts and lists of every size, in order or not, as files may hold them: each costs
-//! itself at most, and whatever follows from it is a message, a name and a snapshot in order.
+//! Objects with texts and lists of every size, valid or not, as files may contain them. An invalid
+//! object may only affect itself, and all messages, names and snapshots must be valid.
 
 use kubedns::explain::explain;
 use kubedns::name::Name;
@@ -17,10 +17,10 @@ use crate::fixture::dns;
 
 /// Lengths around every bound that a text has.
 const LENGTHS: [usize; 14] = [0, 1, 15, 57, 58, 61, 62, 63, 64, 65, 127, 253, 254, 300];
-/// Likewise of lists.
+/// Lengths around every bound that a list has.
 const COUNTS: [usize; 8] = [0, 1, 2, 16, 17, 100, 257, 1_000];
 
-/// A text of some length: one label, several, or characters that no name has.
+/// Generates a text of some length: one label, several, or characters that names cannot have.
 fn text() -> impl Strategy<Value = String> {
     let length = prop::sample::select(&LENGTHS[..]);
     (length, 0..8_u8, any::<u8>()).prop_map(|(length, kind, letter)| {
@@ -36,7 +36,7 @@ fn text() -> impl Strategy<Value = String> {
     })
 }
 
-/// A short name, most of the time, so that objects meet.
+/// Generates a name. It is mostly one of two, so that objects share names.
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![3 => Just("s".to_owned()), 3 => Just("s".repeat(63)), 2 => text()]
 }
@@ -98,7 +98,7 @@ fn slice() -> impl Strategy<Value = Value> {
             let host = |index: usize| match hosts {
                 0 => Value::Null,
                 1 => json!(word),
-                // As long as the word, each another.
+                // As long as the word, but each one different.
                 _ => json!(format!("{index:0>width$}", width = word.len())),
             };
             let endpoint = |(index, address): (usize, &String)| {
@@ -145,7 +145,7 @@ fn zone(domain: &str) -> Zone {
     zone
 }
 
-/// Every owner name of the zones. Panics on a message or a name out of order.
+/// Returns every owner name of the zones. Panics if a message or a name is not valid.
 fn owners(snapshot: &Records) -> Vec<String> {
     let mut owners = Vec::new();
     let clusterset = snapshot.clusterset().expect("it has one");
@@ -172,7 +172,7 @@ fn owners(snapshot: &Records) -> Vec<String> {
     owners
 }
 
-/// Asks for all that follows from `objects`, and writes it to a snapshot and back.
+/// Asks for all names that `objects` make, and writes them to a snapshot and back.
 fn live(domain: &str, objects: &[Value]) {
     let zone = zone(domain);
     let mut cluster = Cluster::empty(zone.clone());
@@ -216,7 +216,7 @@ fn live(domain: &str, objects: &[Value]) {
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 300,
-        failure_persistence: None, // a find becomes a row of a table
+        failure_persistence: None, // a failure becomes a row of a table
         ..ProptestConfig::default()
     })]
 
@@ -230,8 +230,7 @@ proptest! {
     }
 }
 
-/// The longest of everything at once: 1,000 hostnames of a cluster, with and without too long a
-/// name.
+/// The longest of all values at once: 1,000 hostnames of a cluster, whose name fits or is too long.
 #[test]
 fn a_thousand_long_hostnames_of_a_cluster() {
     for cluster in ["c".repeat(62), format!("{}.{}", "c".repeat(31), "d".repeat(31)), {
@@ -261,7 +260,7 @@ fn a_thousand_long_hostnames_of_a_cluster() {
     }
 }
 
-/// A log line stays one line.
+/// A reason must fit into one log line.
 #[test]
 fn texts_in_reasons_are_short() {
     let mut object = json!({"kind": "Pod", "metadata": {"name": "p", "namespace": "n"}});
@@ -270,7 +269,8 @@ fn texts_in_reasons_are_short() {
     assert!(rejected.unwrap().reason.to_string().len() < 200);
 }
 
-/// Records of a zone that are read: a port list of 1,000 by 1,000 endpoints makes a million.
+/// Records of a zone that are read. A list of 1,000 ports with 1,000 endpoints makes a million
+/// records.
 const ROWS_MAX: usize = 3_000;
 /// Names that are asked for.
 const NAMES_MAX: usize = 60;

@@ -1,6 +1,6 @@
-//! A small world: few names and addresses, so that random objects meet.
+//! The objects of the model: few names and addresses, so that random objects share them.
 //!
-//! Objects as plain values, their JSON, and every name worth asking for.
+//! Objects as plain values, their JSON, and all names that the tests ask for.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -32,7 +32,7 @@ pub struct Service {
     pub spelling: Spelling,
 }
 
-/// How the addresses of an object are written.
+/// The spelling of the addresses of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spelling {
     Plain,
@@ -40,7 +40,7 @@ pub enum Spelling {
     Zeros,
     /// IPv4 as IPv6.
     Mapped,
-    /// Plain, and behind them a text that is not an address.
+    /// Plain, followed by a text that is not an address.
     Odd,
 }
 
@@ -62,7 +62,7 @@ impl Spelling {
 
 #[derive(Clone, Debug)]
 pub enum Shape {
-    /// None: not given an address yet, which only a ServiceImport can be.
+    /// Empty if it does not have an address yet, which only a ServiceImport can be.
     ClusterIp(Vec<&'static str>),
     Headless,
     External(&'static str),
@@ -75,9 +75,9 @@ pub type Port = (&'static str, &'static str, u16);
 pub struct Slice {
     pub namespace: &'static str,
     pub name: &'static str,
-    /// The Service it belongs to, if to one.
+    /// The Service that it belongs to, if any.
     pub service: Option<&'static str>,
-    /// The ServiceImport it belongs to, if to one, and the cluster it was imported from.
+    /// The ServiceImport that it belongs to, if any, and the cluster that it was imported from.
     pub import: Option<(&'static str, &'static str)>,
     pub v6: bool,
     pub endpoints: Vec<Endpoint>,
@@ -86,7 +86,7 @@ pub struct Slice {
 
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// Empty where it cannot be read.
+    /// The address. Empty if it cannot be parsed.
     pub address: &'static str,
     pub spelling: Spelling,
     pub host: &'static str,
@@ -106,7 +106,7 @@ pub struct Pod {
     pub spelling: Spelling,
 }
 
-/// Which object.
+/// The identity of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     pub kind: Kind,
@@ -119,7 +119,7 @@ impl Place {
         ObjectId::new(self.kind, self.namespace, self.name)
     }
 
-    /// No more than which object it is.
+    /// Returns an object with only this identity.
     pub fn json(&self) -> Value {
         let metadata = match self.namespace {
             "" => json!({"name": self.name}),
@@ -141,7 +141,7 @@ impl Object {
         Place { kind, namespace, name }
     }
 
-    /// Whether a part of it is left out.
+    /// Returns whether kubedns ignores a part of it.
     pub fn is_odd(&self) -> bool {
         let is_long = |ports: &[Port]| ports.iter().any(|(name, ..)| *name == LONG_PORT);
         match self {
@@ -149,7 +149,7 @@ impl Object {
             Self::Service(service) | Self::Import(service) => {
                 let is_odd = service.spelling == Spelling::Odd;
                 match &service.shape {
-                    Shape::ClusterIp(ips) if ips.is_empty() => is_odd, // nothing else is read
+                    Shape::ClusterIp(ips) if ips.is_empty() => is_odd, // other fields are not read
                     Shape::ClusterIp(_) => is_odd || is_long(&service.ports),
                     _ => is_long(&service.ports),
                 }
@@ -165,7 +165,7 @@ impl Object {
         }
     }
 
-    /// The object as the API gives it.
+    /// Returns the object as the API sends it.
     pub fn json(&self) -> Value {
         match self {
             Self::Service(service) => service.json(),
@@ -219,7 +219,7 @@ impl Service {
 }
 
 impl Endpoint {
-    /// What stands left of its Service in its name.
+    /// Returns its label, which precedes its Service in its name.
     pub fn label(&self) -> String {
         if self.host.is_empty() { dashed(self.address) } else { self.host.to_owned() }
     }
@@ -269,7 +269,7 @@ fn ports(ports: &[Port]) -> Value {
     ports.iter().map(port).collect()
 }
 
-/// Any object.
+/// Generates any object.
 pub fn object() -> impl Strategy<Value = Object> {
     prop_oneof![
         6 => service().prop_map(Object::Service),
@@ -280,7 +280,7 @@ pub fn object() -> impl Strategy<Value = Object> {
     ]
 }
 
-/// Any object's place.
+/// Generates the identity of any object.
 pub fn place() -> impl Strategy<Value = Place> {
     object().prop_map(|object| object.place())
 }
@@ -351,7 +351,7 @@ fn slice() -> impl Strategy<Value = Slice> {
         })
 }
 
-/// What is the same endpoint of a slice twice is in one zone.
+/// Puts equal endpoints of a slice into the same zone.
 fn in_one_zone(mut endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
     for index in 0..endpoints.len() {
         let (before, after) = endpoints.split_at_mut(index);
@@ -411,7 +411,7 @@ pub struct Question {
     pub qtype: u16,
 }
 
-/// Every question worth asking.
+/// Returns every question of the model.
 pub fn questions() -> &'static [Question] {
     static QUESTIONS: LazyLock<Vec<Question>> = LazyLock::new(|| {
         let question = |name: String| {
@@ -477,7 +477,7 @@ fn names() -> BTreeSet<String> {
     names
 }
 
-/// The generated label, written down by hand.
+/// Returns the generated label, computed without kubedns's code.
 pub fn dashed(address: &str) -> String {
     match address {
         "fd00::" => "fd00--0".to_owned(),
@@ -486,7 +486,7 @@ pub fn dashed(address: &str) -> String {
     }
 }
 
-/// The reverse name.
+/// Returns the reverse name.
 pub fn reverse(address: &str) -> String {
     match address.parse().expect("an address") {
         std::net::IpAddr::V4(address) => {
@@ -508,10 +508,10 @@ const CLUSTERS: [&str; 2] = ["e", "w.x"];
 const SLICES: [&str; 3] = ["x", "y", "w"];
 const V4: [&str; 4] = ["10.0.0.1", "10.0.0.2", "10.0.1.1", "8.8.8.8"];
 const V6: [&str; 3] = ["fd00::", "::1", "2600::1"];
-/// One of them reads like the generated label of an address.
+/// Hostnames. One of them equals the generated label of an address.
 const HOSTS: [&str; 4] = ["", "", "h", "10-0-0-2"];
 const ZONES: [&str; 3] = ["", "n", "o.p"];
-/// What stands left of `_zone` in names that are asked for.
+/// The labels before `_zone` in the names of questions.
 pub const ZONAL: [&str; 7] = ["pin", "no", "n.no", "n.pin", "p.pin", "n.prefer", "o.p.prefer"];
 const TARGETS: [&str; 8] = [
     "n.pin._zone.s.a.svc.z",
@@ -530,7 +530,7 @@ const PORTS: [Port; 5] = [
     ("", "TCP", 80),
     (LONG_PORT, "UDP", 82),
 ];
-/// A port's name that fits no label behind an underscore.
+/// A port's name that does not fit into a label after an underscore.
 pub const LONG_PORT: &str = "p23456789-123456789-123456789-123456789-123456789-123456789-123";
 /// Not an address.
 const UNREADABLE: &str = "10.0.0.300";

@@ -1,7 +1,7 @@
-//! What every name must answer, computed from the objects the slow way: first all records there
-//! are, then one rule for what exists.
+//! Computes what every name must answer from the objects in the slow way: first all records, and
+//! then one rule for which names exist.
 //!
-//! Shares no code with kubedns beyond the zone's options.
+//! It must not share code with kubedns, except for the zone's options.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,7 +17,7 @@ use super::objects::{
 /// Owner name, type, data.
 type AllRecords = BTreeMap<String, BTreeMap<u16, BTreeSet<String>>>;
 
-/// Every question of the small world, answered.
+/// Returns the answers to every question of the model.
 pub fn answers(objects: &[Object], zone: &Zone) -> Answers {
     let all = all_records(objects, zone);
     let mut ancestors = BTreeSet::new();
@@ -53,7 +53,7 @@ pub fn answers(objects: &[Object], zone: &Zone) -> Answers {
     questions().iter().map(resolve).collect()
 }
 
-/// Every record there is, but for pod names that stand for themselves, and topology zones.
+/// Returns every record, except for pod names made from addresses, and topology zones.
 pub fn everything(objects: &[Object], zone: &Zone) -> BTreeSet<String> {
     let made_up = |name: &str| {
         zone.pods == PodMode::Insecure && name.ends_with(".pod.z.") || name.contains("._zone.")
@@ -97,7 +97,7 @@ fn resolve(
 
 fn all_records(objects: &[Object], zone: &Zone) -> AllRecords {
     let mut all = AllRecords::new();
-    // What owns nothing these questions ask for, but is there.
+    // Names that exist, but do not own records of these types.
     for name in ["z.", "svc.z.", "pod.z.", "in-addr.arpa.", "ip6.arpa."] {
         all.entry(name.to_owned()).or_default();
     }
@@ -134,7 +134,7 @@ fn all_records(objects: &[Object], zone: &Zone) -> AllRecords {
     all
 }
 
-/// A namespace exists when its object is there or something lives in it.
+/// Returns the existing namespaces. A namespace exists if its object or an object in it exists.
 fn existing_namespaces<'o>(objects: &'o [Object], _: &Zone) -> BTreeSet<&'o str> {
     let namespace = |object: &Object| match object {
         Object::Namespace(name) => Some(*name),
@@ -145,7 +145,7 @@ fn existing_namespaces<'o>(objects: &'o [Object], _: &Zone) -> BTreeSet<&'o str>
     objects.iter().filter_map(namespace).collect()
 }
 
-/// Insecure: the name says the address.
+/// Adds a pod name of the mode `insecure`, in which the name contains the address.
 fn add_pod(all: &mut AllRecords, name: &str, namespace: &str) {
     let Some(label) = name.strip_suffix(&format!(".{namespace}.pod.z.")) else { return };
     let v4 = label.replace('-', ".").parse::<Ipv4Addr>().ok().map(IpAddr::V4);
@@ -162,7 +162,7 @@ fn add(all: &mut AllRecords, name: &str, rtype: u16, data: String) {
     all.entry(name.to_owned()).or_default().entry(rtype).or_default().insert(data);
 }
 
-/// The endpoints of `service` that are answered, each with its label and ports.
+/// Returns the published endpoints of `service`, each with its label and ports.
 fn published<'o>(
     objects: &'o [Object],
     service: &Service,
@@ -178,8 +178,8 @@ fn published<'o>(
     count(slices.filter(of_service), service.publish, zone)
 }
 
-/// The endpoints of an import that are answered, each with its labels and ports; none where it has
-/// addresses of its own.
+/// Returns the published endpoints of an import, each with its labels and ports. They are empty if
+/// it has addresses of its own.
 fn imported<'o>(
     objects: &'o [Object],
     import: &Service,
@@ -204,7 +204,7 @@ fn imported<'o>(
     all
 }
 
-/// The endpoints of `slices` that count, each with its label and ports.
+/// Returns the endpoints of `slices` that are published, each with its label and ports.
 fn count<'o>(
     slices: impl Iterator<Item = &'o Slice>,
     publish: bool,
@@ -222,7 +222,7 @@ fn count<'o>(
         .collect()
 }
 
-/// The endpoints of `slice` whose address can be read.
+/// Returns the endpoints of `slice` whose address can be parsed.
 fn readable(slice: &Slice) -> impl Iterator<Item = &Endpoint> {
     slice.endpoints.iter().filter(|endpoint| !endpoint.address.is_empty())
 }
@@ -254,7 +254,7 @@ fn add_service(all: &mut AllRecords, objects: &[Object], service: &Service, zone
     }
 }
 
-/// The names of topology zones that are asked for below the headless Service `name`.
+/// Adds the names of topology zones below the headless Service `name` that the questions ask for.
 fn add_zonal(all: &mut AllRecords, name: &str, endpoints: &[(&Endpoint, String, &Slice)]) {
     for labels in ZONAL {
         let (topology_zone, prefers) = match labels.rsplit_once('.') {
@@ -277,7 +277,8 @@ fn add_zonal(all: &mut AllRecords, name: &str, endpoints: &[(&Endpoint, String, 
     }
 }
 
-/// An imported Service: no endpoint's name without its cluster, and none beside clusterset IPs.
+/// Adds an imported Service. Names of endpoints contain their cluster. If there are clusterset IPs,
+/// endpoints do not have names.
 fn add_import(all: &mut AllRecords, objects: &[Object], import: &Service, zone: &Zone) {
     let name = format!("{}.{}.svc.m.", import.name, import.namespace);
     if let Shape::ClusterIp(ips) = &import.shape {
@@ -306,8 +307,8 @@ fn add_srv(all: &mut AllRecords, name: &str, ports: &[Port], target: &str) {
     }
 }
 
-/// For each address the claims of the namespace that wins it; those of imports where there are no
-/// others.
+/// Adds, for each address, the claims of the namespace that wins it. Claims of imports apply only
+/// if there are no others.
 fn add_pointers(all: &mut AllRecords, objects: &[Object], zone: &Zone) {
     let (mut own, mut others) = (Claims::new(), Claims::new());
     for object in objects {
@@ -337,7 +338,7 @@ fn add_pointers(all: &mut AllRecords, objects: &[Object], zone: &Zone) {
 /// Address: (class, created, namespace) and target.
 type Claims<'o> = BTreeMap<&'o str, Vec<((u8, u8, &'o str), String)>>;
 
-/// Adds what the Service `name` claims.
+/// Adds the claims of the Service `name`.
 fn add_claims<'o>(
     claims: &mut Claims<'o>,
     service: &'o Service,
@@ -366,7 +367,7 @@ fn add_claims<'o>(
     }
 }
 
-/// Ancestors of the reverse names that are the cluster's whether or not anybody has them.
+/// Ancestors of the reverse names that belong to the cluster even if their addresses have no owner.
 const OWN_RANGES: [&str; 4] = ["10.in-addr.arpa.", "d.f.ip6.arpa.", "0.ip6.arpa.", "f.ip6.arpa."];
 const A: u16 = 1;
 const CNAME: u16 = 5;

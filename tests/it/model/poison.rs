@@ -3,16 +3,16 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// Which field is odd, and how.
+/// The invalid field, and its value.
 #[derive(Clone, Debug)]
 pub struct Poison {
     /// Chooses among the fields that the object has.
     place: prop::sample::Index,
-    /// What is there; `None` if the field is absent.
+    /// The value; `None` if the field is absent.
     value: Option<Value>,
 }
 
-/// Any poison.
+/// Generates any poison.
 pub fn poison() -> impl Strategy<Value = Poison> {
     let long = "y".repeat(300);
     let odd = json!([null, true, 7, -1, 1.5, "", "y", long, [], [null], {}, {"y": null}]);
@@ -22,7 +22,7 @@ pub fn poison() -> impl Strategy<Value = Poison> {
 }
 
 impl Poison {
-    /// Returns `object`, with the metadata of a real one, and its odd field.
+    /// Returns `object` with the metadata of a real one, and with its invalid field.
     pub fn put_into(&self, mut object: Value) -> Value {
         dress(&mut object["metadata"]);
         let mut places = Vec::new();
@@ -60,7 +60,7 @@ fn dress(metadata: &mut Value) {
     }
 }
 
-/// Finds every place inside `value`, which is at `at`, but the kind of the object.
+/// Finds every place inside `value`, which is at `at`, except the kind of the object.
 fn find(value: &Value, at: &str, places: &mut Vec<String>) {
     let mut each = |key: String, value: &Value| {
         let place = format!("{at}/{key}");

@@ -1,4 +1,4 @@
-//! The zones as transferred: all records of a snapshot, in text.
+//! The zones as transferred: all records of a snapshot as text.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +9,9 @@ use shared::wire::{NameBuffer, Query, Reply, Transport};
 
 use super::read;
 
-/// Every record of the zones but those of the apexes and the version; `domains` are that of the
-/// cluster and, if there is one, that of the clusterset. Panics if a record is there twice, if a
-/// name is not one, or if a zone does not begin and end with its SOA.
+/// Returns every record of the zones, except those of the apexes and the version. `domains` has
+/// that of the cluster and, if there is one, that of the clusterset. Panics if a record occurs
+/// twice, if a name is not valid, or if a zone does not begin and end with its SOA.
 pub fn everything(snapshot: &Records, domains: &[&str]) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     let mut zones = vec![("in-addr.arpa", Apex::V4), ("ip6.arpa", Apex::V6)];
@@ -40,7 +40,7 @@ pub fn everything(snapshot: &Records, domains: &[&str]) -> BTreeSet<String> {
     all
 }
 
-/// How many of `all` there are of types A, AAAA, CNAME, PTR and SRV.
+/// Returns how many of `all` have the types A, AAAA, CNAME, PTR and SRV.
 pub fn tally(all: &BTreeSet<String>) -> [usize; 5] {
     ["1", "28", "5", "12", "33"].map(|rtype| {
         let of_type = |text: &&String| text.split(' ').nth(1) == Some(rtype);
@@ -48,13 +48,14 @@ pub fn tally(all: &BTreeSet<String>) -> [usize; 5] {
     })
 }
 
-/// The same, as kubedns counts them without making them.
+/// Returns the same numbers, as kubedns counts them without making the records.
 pub fn counted(snapshot: &Records) -> [usize; 5] {
     let Tally { a, aaaa, cname, ptr, srv, .. } = Tally::of(snapshot);
     [a, aaaa, cname, ptr, srv]
 }
 
-/// As [`read`], SOA records counted and taken out: a short zone has both in one message.
+/// Reads a reply as [`read`] does, and counts and removes SOA records. A short zone has both in one
+/// message.
 fn read_without_soa(reply: &[u8], soas: &mut usize) -> (u16, BTreeSet<String>) {
     let mut at = super::name(reply, 12).1 + 4;
     let mut kept = reply[..at].to_vec();
@@ -67,7 +68,7 @@ fn read_without_soa(reply: &[u8], soas: &mut usize) -> (u16, BTreeSet<String>) {
         if rtype == SOA {
             *soas += 1;
         } else {
-            // Written out: what is taken away moves the rest.
+            // Names are written in full, because removed records move the rest.
             kept.extend_from_slice(Name::parse(&owner).expect("a name").wire());
             kept.extend_from_slice(&reply[fixed..end]);
             count += 1;
@@ -80,5 +81,5 @@ fn read_without_soa(reply: &[u8], soas: &mut usize) -> (u16, BTreeSet<String>) {
 }
 
 const SOA: u16 = 6;
-/// A message so small that the zones of a small world need several.
+/// A size so small that the zones of the model need several messages.
 const SMALL_LEN: usize = 512;

@@ -1,4 +1,5 @@
-//! The end: what was received is answered, an open socket has a reader, a closed one is an error.
+//! The drain: received queries are answered, an open socket is read, and a closed one gives an
+//! error.
 
 use super::*;
 
@@ -8,7 +9,7 @@ fn address_of(host: &str) -> Option<(shared::serve::Sockets, SocketAddr)> {
     Some((sockets, address))
 }
 
-/// A connected client, so that the kernel's errors reach it.
+/// Returns a connected client, so that the kernel's errors reach it.
 fn client(address: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind(SocketAddr::new(address.ip(), 0)).unwrap();
     socket.connect(address).unwrap();
@@ -40,7 +41,8 @@ async fn udp_is_answered_until_the_socket_is_closed() {
         stream.write_all(&framed(&query(1, b"\x05later\0"))).unwrap();
         let deferred = later.recv().await.unwrap();
         stopping.cancel();
-        // The channel closes when nothing more is put off, once those over TCP have ended.
+        // The channel closes once no queries can be deferred any more, after connections over TCP
+        // have ended.
         let socket = blocking(move || {
             for id in 0..50 {
                 assert_eq!(ask(&socket, id, b"\x03web\0").unwrap(), (id as u8, 0));
@@ -57,7 +59,8 @@ async fn udp_is_answered_until_the_socket_is_closed() {
         let closed = async { while later.recv().await.is_some() {} };
         tokio::time::timeout(Duration::from_secs(30), closed).await.expect("nothing is put off");
         let socket = blocking(move || {
-            // Other tasks have not ended: what can be answered at once is, the rest fails at once.
+            // Other tasks have not ended: queries without deferral are answered, and the rest fail
+            // at once.
             assert_eq!(ask(&socket, 60, b"\x03web\0").unwrap(), (60, 0));
             assert_eq!(ask(&socket, 61, b"\x05later\0").unwrap(), (61, 2));
             assert_eq!(TcpStream::connect(address).unwrap_err().kind(), REFUSED);
@@ -84,7 +87,7 @@ async fn the_end_waits_for_queries_over_udp_that_were_put_off() {
     socket.send(&query(5, b"\x05later\0")).unwrap();
     let deferred = later.recv().await.unwrap();
     stopping.cancel();
-    while later.recv().await.is_some() {} // every thread has come round
+    while later.recv().await.is_some() {} // every thread has seen it
     assert!(!serving.is_finished());
     let mut outbox = Outbox::new();
     outbox.reply(&deferred, |buffer| {
@@ -103,7 +106,7 @@ async fn the_end_waits_for_queries_over_udp_that_were_put_off() {
 async fn what_a_connection_has_sent_before_the_end_is_answered() {
     let world = world(Limits::default(), 8);
     let address = world.address;
-    // Connected and sent before the listener is told; it may not even have accepted.
+    // The clients connect and send before the listener stops. It may not even have accepted them.
     let streams = blocking(move || {
         let ask = |id| {
             let mut stream = connect(address);

@@ -1,11 +1,11 @@
-//! The listener's limits and what it says of them: places and time for connections, the kernel's
+//! The listener's limits and how it reports them: number and time of connections, and the kernel's
 //! queue of datagrams.
 
 use std::sync::Mutex;
 
 use super::*;
 
-/// A query over TCP whose OPT has `options`.
+/// Returns a query over TCP whose OPT has `options`.
 fn with_options(id: u16, name: &[u8], options: &[u8]) -> Vec<u8> {
     let mut message = query(id, name);
     message[11] = 1;
@@ -14,7 +14,7 @@ fn with_options(id: u16, name: &[u8], options: &[u8]) -> Vec<u8> {
     message
 }
 
-/// The edns-tcp-keepalive option at the end of `reply`, in units of 100 ms.
+/// Returns the edns-tcp-keepalive option at the end of `reply`, in units of 100 ms.
 fn promised(reply: &[u8]) -> Option<u16> {
     let (_, option) = reply.split_last_chunk::<6>()?;
     match *option {
@@ -27,7 +27,7 @@ fn promised(reply: &[u8]) -> Option<u16> {
 async fn clients_that_ask_are_told_how_long_a_connection_may_idle() {
     const ASKS: &[u8] = &[0, 11, 0, 0];
     let roomy = Limits { idle_max: Duration::from_secs(7), ..Limits::default() };
-    // The only place is the last one: it may idle for 200 ms.
+    // The only place is also the last one, so the connection may idle for 200 ms.
     let short = Limits { connections_max: 1, ..roomy };
     let rows = [
         (roomy, &b"\x03web\0"[..], ASKS, Some(70)),
@@ -70,7 +70,7 @@ async fn connections_are_limited_over_all_addresses_and_the_idle_make_room() {
     let (stopping, (later, _)) = (CancellationToken::new(), mpsc::channel(1));
     let serving = dns(sockets, limits, stopping.clone(), Arc::new(Script), later).unwrap();
     blocking(move || {
-        // What is left of a reply, then the end.
+        // Reads the rest of a reply, and then the end.
         let read_to_end = |stream: &mut TcpStream| {
             let mut rest = Vec::new();
             stream.read_to_end(&mut rest).unwrap();
@@ -94,7 +94,7 @@ async fn connections_are_limited_over_all_addresses_and_the_idle_make_room() {
     serving.finished().await.unwrap();
 }
 
-/// Comes back from a query when the test is over.
+/// Returns from a query only when the test is over.
 struct Stalls(Mutex<std::sync::mpsc::Receiver<()>>);
 
 impl Handler for Stalls {

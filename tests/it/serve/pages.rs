@@ -1,5 +1,5 @@
-//! Clients of HTTP that take much, at each of the three programs: the kubelet is answered whatever
-//! others hold, and dnscache is told of changes.
+//! HTTP clients that use many resources, at each of the three programs. The kubelet must be
+//! answered with any load, and dnscache must get changes.
 
 use healthz::Program;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,7 +18,8 @@ async fn connect_from(client: &str, server: SocketAddr) -> TcpStream {
     socket.connect(server).await.unwrap()
 }
 
-/// The status line and head of the answer to `METHOD PATH`, on a connection that stays open.
+/// Returns the status line and head of the answer to `METHOD PATH`, on a connection that stays
+/// open.
 async fn head(stream: &mut TcpStream, request: &str) -> String {
     let request = format!("{request} HTTP/1.1\r\nhost: x\r\n\r\n");
     let mut head = Vec::new();
@@ -78,7 +79,7 @@ async fn one_client_has_a_share_of_the_places_of_changes() {
     assert_eq!((streams.len(), refused), (8, 56));
     let mut lines = http::lines(kubedns.http, "/changes").await;
     assert!(lines.next().await.is_some(), "another client reads");
-    // A place is given back with its stream.
+    // A place is free again when its stream ends.
     streams.pop();
     let again = async {
         loop {
@@ -102,7 +103,7 @@ async fn requests_without_a_stream_stay_in_their_seats() {
             head(&mut stream, request).await;
             streams.push(stream);
         }
-        // Sixteen may stay; the longest idle were closed for the others.
+        // Sixteen may stay. The ones that were idle longest are closed for the others.
         for stream in &mut streams[..24] {
             let mut rest = Vec::new();
             let closed =
@@ -114,11 +115,11 @@ async fn requests_without_a_stream_stay_in_their_seats() {
     kubedns.end().await;
 }
 
-/// Two minutes, longer than the test: what happens after them is tested in `shared::shutdown`.
+/// Two minutes, which is longer than the test. `shared::shutdown` tests what follows.
 const LAMEDUCK: &str = "--lameduck=120";
 
-/// Stops a program that answers at `server` and HTTP at `http` by `stop`: it is not ready from then
-/// on, and answers.
+/// Stops the program with DNS at `server` and HTTP at `http` by calling `stop`. It must report that
+/// it is not ready, and must still answer.
 async fn leaves(server: SocketAddr, http: SocketAddr, stop: impl FnOnce()) {
     let question = "hits.bind. TXT";
     http::eventually(http, "/readyz", 200, "").await;

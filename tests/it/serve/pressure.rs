@@ -1,14 +1,14 @@
-//! Clients that take much: large replies that are not read, long messages, many connections with
-//! slow questions. What they may hold is bounded, and no query is lost.
+//! Clients that use many resources: large replies that they do not read, long messages, many
+//! connections with slow questions. Their memory is bounded, and no query is lost.
 
 use super::*;
 
 const HOSTS: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
-/// Unsent replies of one connection: reading pauses at 64 KiB, one more reply fits, and a little
-/// input is kept.
+/// Unsent replies of one connection. Reading pauses at 64 KiB, and one more reply and a little
+/// input can follow.
 const HELD_MAX: usize = (128 << 10) + (8 << 10);
 
-/// Waits until `state` is so.
+/// Waits until `state` is `true`.
 async fn until(what: &str, mut state: impl FnMut() -> bool) {
     let wait = async {
         while !state() {
@@ -18,7 +18,7 @@ async fn until(what: &str, mut state: impl FnMut() -> bool) {
     tokio::time::timeout(Duration::from_secs(60), wait).await.expect(what);
 }
 
-/// Writes the reply to a deferred query: `len` bytes of no records.
+/// Writes the reply to a deferred query: `len` bytes without records.
 fn reply_with(outbox: &mut Outbox, deferred: &Deferred, len: usize) {
     outbox.reply(deferred, |buffer| {
         let mut name = NameBuffer::new();
@@ -78,7 +78,7 @@ async fn all_connections_together_hold_no_more_than_the_limit() {
         counters.snapshot().event(Event::Evicted) > 0
     })
     .await;
-    // Others are served meanwhile.
+    // Other clients are served meanwhile.
     let answered = blocking(move || {
         let mut stream = connect(address);
         (0..100_u16).all(|id| {
@@ -121,7 +121,7 @@ async fn replies_that_come_later_are_bounded_as_well() {
 async fn a_message_too_long_for_a_query_closes_its_connection() {
     let mut world = world(Limits::default(), 8);
     let address = world.address;
-    // Length announced, bytes sent of it; whether the connection stays open.
+    // The length that is announced, the bytes that are sent, and whether the connection stays open.
     for (announced, sent, stays) in
         [(65_535, 0, false), (4_097, 4_097, false), (4_096, 4_000, true), (4_096, 4_096, true)]
     {
@@ -145,7 +145,7 @@ async fn a_message_too_long_for_a_query_closes_its_connection() {
         let ends = blocking(move || {
             let mut first = read_framed(&mut stream);
             if stays && sent == announced && first[1] == 2 {
-                first = read_framed(&mut stream); // FORMERR for the other came before
+                first = read_framed(&mut stream); // FORMERR for the other query was first
             } else if stays && sent == announced {
                 assert_eq!(read_framed(&mut stream)[3] & 0x0f, 1);
             }
@@ -189,7 +189,7 @@ async fn no_reply_is_lost_if_the_client_reads_later_than_they_come() {
                 }
             }
         });
-        // All that may be in flight has been answered; some of it is in the kernel's buffers.
+        // All queries that may be in flight are answered. Some replies are in the kernel's buffers.
         until("64 wait", || answered.load(std::sync::atomic::Ordering::Relaxed) >= 64).await;
         until("no more is taken on", || counters.tcp_held_bytes() > 64 << 10).await;
         let reading = tokio::task::spawn_blocking(move || {
@@ -215,7 +215,7 @@ async fn a_connection_with_a_query_in_flight_is_not_idle() {
         message_max: Duration::from_millis(20),
         ..Limits::default()
     };
-    // What the client sends behind its query: nothing, or the beginning of another.
+    // The bytes that the client sends after its query: either empty, or the beginning of another.
     for rest in [&[][..], &[0]] {
         let mut world = world(limits, 8);
         let address = world.address;
@@ -227,7 +227,7 @@ async fn a_connection_with_a_query_in_flight_is_not_idle() {
         });
         let deferred = world.later.recv().await.unwrap();
         let mut stream = client.await.unwrap();
-        // Connections that were opened later end by the same deadlines.
+        // Connections that are opened later have the same deadlines.
         let others = blocking(move || {
             let mut idle = connect(address);
             let mut slow = connect(address);

@@ -1,4 +1,4 @@
-//! How much is sent: the largest reply over UDP, and the rows of a page.
+//! Sizes of output: the largest reply over UDP, and the rows of a page.
 
 use super::*;
 use crate::fixture::dns::{query as question, read};
@@ -7,8 +7,8 @@ use tests::objects::{endpoint_slice, service};
 
 const LIST: &str = "list.shop.svc.cluster.local. A";
 
-/// A directory of objects: a headless Service of `count` endpoints in slices of 500, of which each
-/// repeats the first endpoint.
+/// Returns a directory of objects: a headless Service of `count` endpoints in slices of 500. Each
+/// slice repeats the first endpoint.
 fn headless(count: usize) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: String, text: String| {
@@ -27,8 +27,8 @@ fn headless(count: usize) -> tempfile::TempDir {
     directory
 }
 
-/// Asks over UDP as a client that takes `size` bytes: length of the reply, whether it is cut, how
-/// many answers it has, and what its OPT advertises.
+/// Asks over UDP as a client that accepts `size` bytes. Returns the length of the reply, whether it
+/// is truncated, how many answers it has, and the size in its OPT.
 fn ask(server: SocketAddr, size: u16) -> (usize, bool, usize, u16) {
     let socket = UdpSocket::bind(SocketAddr::new(server.ip(), 0)).unwrap();
     socket.connect(server).unwrap();
@@ -58,7 +58,7 @@ async fn the_largest_reply_over_udp_is_a_flag_of_both_programs() {
         let mut flags = vec![format!("--server=/cluster.local/{}", kubedns.dns).replace(":", "#")];
         flags.extend(flag.map(|size| format!("--udp-size={size}")));
         let dnscache = Running::start(&flags).await;
-        // The second and the third time dnscache answers from its cache.
+        // dnscache answers from its cache the second and the third time.
         for server in [kubedns.dns, dnscache.dns, dnscache.dns, dnscache.dns] {
             for size in [512, 1_232, 1_500, 4_096, 65_535] {
                 let (len, cut, answers, advertised) = blocking(move || ask(server, size)).await;
@@ -98,7 +98,7 @@ async fn a_page_stops_at_two_hundred_rows_and_one_is_made_at_a_time() {
     assert!(text.contains("1800 more records are not shown"), "{text}");
     let aaaa = http::get(kubedns.http, &format!("{path}AAAA")).await.1;
     assert!(aaaa.contains("NODATA") && aaaa.contains("\"omitted\":0"), "{aaaa}");
-    // Scrapes at once all get the same tally.
+    // Simultaneous scrapes must all get the same tally.
     let scrapes = (0..12).map(|_| http::get(kubedns.http, "/metrics"));
     for (status, text) in futures_util::future::join_all(scrapes).await {
         let line = format!("kubedns_records{{type=\"A\"}} {}\n", 2 * COUNT);

@@ -4,7 +4,7 @@ use super::Breach;
 use super::source::Source;
 use super::tree::File;
 
-/// Where `source` breaks a law.
+/// Returns the places where `source` breaks a law.
 pub fn breaches(source: &Source) -> Vec<Breach> {
     let mut breaches = Vec::new();
     for law in LAWS {
@@ -14,7 +14,7 @@ pub fn breaches(source: &Source) -> Vec<Breach> {
     breaches
 }
 
-/// Core files of the list that are not there.
+/// Returns the core files of the list that do not exist.
 pub fn missing_core_files(files: &[File]) -> Vec<Breach> {
     CORE.iter()
         .filter(|core| !files.iter().any(|file| covers(core, &file.path)))
@@ -107,7 +107,8 @@ fn unsafe_in_one_place(source: &Source) -> Vec<(usize, String)> {
         .collect()
 }
 
-/// `allow` and `expect` say why: as `reason = ".."`, or in a comment beside or above.
+/// `allow` and `expect` must have a reason: as `reason = ".."`, or in a comment on or above the
+/// line.
 fn exceptions_have_reasons(source: &Source) -> Vec<(usize, String)> {
     let mut breaches = Vec::new();
     for name in ["allow", "expect"] {
@@ -168,15 +169,15 @@ fn covers(core: &str, path: &str) -> bool {
     path == core || core.ends_with('/') && path.starts_with(core)
 }
 
-/// Whether line `line` ends with a comment, or the one above is a comment.
+/// Returns whether line `line` ends with a comment, or the one above is a comment.
 fn has_comment(source: &Source, line: usize) -> bool {
     let text = |line: usize| source.text.lines().nth(line - 1).unwrap_or_default().trim_start();
     text(line).contains("// ") || line > 1 && text(line - 1).starts_with("// ")
 }
 
-/// Values in, values out: no socket, clock, lock, random source or `async`. These are core for
-/// good; others are as long as their page says "Core." A name that ends with a slash is every file
-/// below.
+/// Values in, values out: no socket, clock, lock, random source or `async`. These files must stay
+/// core. Other files are core as long as their documentation has "Core." A name that ends with a
+/// slash is a folder, and means every file below it.
 const CORE: &[&str] = &[
     "dnscache/src/cache/",
     "dnscache/src/chaos.rs",
@@ -218,7 +219,7 @@ const CORE: &[&str] = &[
     "shared/src/wire/",
 ];
 
-/// What core files do without.
+/// Tokens that core files must not contain.
 const IMPURE: &[&[&str]] = &[
     &["async"],
     &["tokio"],

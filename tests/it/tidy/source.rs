@@ -1,4 +1,5 @@
-//! A Rust file as tokens: comments and strings cannot be mistaken for code, macros are seen into.
+//! A Rust file as tokens. Comments and strings cannot be mistaken for code, and the tokens in
+//! macros are included.
 
 use std::ops::Range;
 
@@ -6,9 +7,9 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// A file of Rust.
 pub struct Source<'a> {
-    /// Relative to the root of the workspace.
+    /// The path relative to the root of the workspace.
     pub path: &'a str,
-    /// As it is.
+    /// The text of the file.
     pub text: &'a str,
     /// Every token in order, delimiters too.
     pub tokens: Vec<Token>,
@@ -17,9 +18,9 @@ pub struct Source<'a> {
 /// A word, a punctuation character, a literal or a delimiter.
 #[derive(Debug)]
 pub struct Token {
-    /// As it is written.
+    /// The text of the token.
     pub text: String,
-    /// Counted from one.
+    /// Its line, counted from one.
     pub line: usize,
     /// Whether it belongs to tests.
     pub is_test: bool,
@@ -31,14 +32,14 @@ pub struct Function<'a> {
     pub name: &'a str,
     /// Its lines, from `fn` to the last brace.
     pub lines: Range<usize>,
-    /// How many it takes, `self` not counted.
+    /// The number of its arguments, without `self`.
     pub arguments: usize,
     /// Whether it belongs to tests.
     pub is_test: bool,
 }
 
 impl<'a> Source<'a> {
-    /// Reads `text`. Panics, with the place, where it is not Rust.
+    /// Parses `text`. Panics with the place if it is not Rust.
     pub fn read(path: &'a str, text: &'a str) -> Self {
         let stream: TokenStream =
             text.parse().unwrap_or_else(|error| panic!("{path} is not Rust: {error}"));
@@ -49,7 +50,7 @@ impl<'a> Source<'a> {
         Self { path, text, tokens }
     }
 
-    /// Places where `words` stand one after the other; the index of the first.
+    /// Returns the places of the sequence `words`, as the index of the first.
     pub fn find<'s>(&'s self, words: &'s [&str]) -> impl Iterator<Item = usize> + 's {
         (0..self.tokens.len()).filter(move |&start| {
             let found = self.tokens[start..].iter().map(|token| token.text.as_str());
@@ -57,16 +58,16 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// Lines that belong to tests.
+    /// Returns the number of lines that belong to tests.
     pub fn test_lines(&self) -> usize {
         let mut lines: Vec<usize> =
             self.tokens.iter().filter(|token| token.is_test).map(|token| token.line).collect();
         lines.dedup();
-        // Blank lines and comments between two lines of tests are tests, too.
+        // Blank lines and comments between two lines of tests count as tests, too.
         lines.first().zip(lines.last()).map_or(0, |(first, last)| last - first + 1)
     }
 
-    /// Every function that has a body.
+    /// Returns every function that has a body.
     pub fn functions(&self) -> Vec<Function<'_>> {
         self.find(&["fn"]).filter_map(|start| self.function(start)).collect()
     }
@@ -96,7 +97,8 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// Commas between the arguments, not those within their types; the last may have none.
+    /// Counts the arguments by their commas, without those in types. The last one may not have a
+    /// comma.
     fn arguments(&self, open: usize, close: usize) -> usize {
         let (mut count, mut angles, mut at, mut is_empty) = (0, 0, open + 1, true);
         while at < close {
@@ -111,7 +113,8 @@ impl<'a> Source<'a> {
                     continue;
                 }
                 "self" => {
-                    // `&mut self`: what was counted as the start of an argument is none.
+                    // `&mut self`: the token that was counted as the start of an argument is not
+                    // one.
                     is_empty = true;
                     at += 1;
                     continue;
@@ -141,7 +144,7 @@ impl<'a> Source<'a> {
         None
     }
 
-    /// The delimiter that closes the one at `open`.
+    /// Returns the delimiter that closes the one at `open`.
     pub fn closing(&self, open: usize) -> Option<usize> {
         let mut depth = 0;
         for (at, token) in self.tokens.iter().enumerate().skip(open) {
@@ -177,7 +180,7 @@ fn flatten(stream: TokenStream, is_test: bool, tokens: &mut Vec<Token>) {
                 tokens.push(Token { text: open.to_owned(), line, is_test: item_is_test });
                 flatten(group.stream(), item_is_test, tokens);
                 tokens.push(Token { text: close.to_owned(), line: last, is_test: item_is_test });
-                item_is_test &= is_test || open != "{"; // the item's body was its end
+                item_is_test &= is_test || open != "{"; // the item ended with its body
             }
             other => {
                 let text = other.to_string();
@@ -190,7 +193,7 @@ fn flatten(stream: TokenStream, is_test: bool, tokens: &mut Vec<Token>) {
     }
 }
 
-/// `cfg(test)`, alone or among others.
+/// Returns whether it is `cfg(test)`, alone or with other conditions.
 fn is_cfg_test(attribute: &TokenStream) -> bool {
     let text: String = attribute.to_string().split_whitespace().collect();
     text.starts_with("cfg(") && text.contains("test") && !text.contains("not(test")

@@ -2,11 +2,11 @@
 
 use super::Breach;
 
-/// Where the file at `path` breaks a law.
+/// Returns the places where the file at `path` breaks a law.
 pub fn breaches(path: &str, text: &str) -> Vec<Breach> {
     let mut breaches = Vec::new();
     let mut breach = |line, law: String| breaches.push(Breach::new(path, line, law));
-    // A string of JSON cannot be broken, and Markdown is read as paragraphs.
+    // A string of JSON cannot be split, and Markdown has one paragraph per line.
     let is_manifest = path.starts_with("manifests/") && !path.ends_with(".json");
     let is_manifest = is_manifest && !path.ends_with(".md");
     let is_narrow = path.ends_with(".rs") || is_manifest || path == ".ci/run";
@@ -34,7 +34,8 @@ pub fn breaches(path: &str, text: &str) -> Vec<Breach> {
     breaches
 }
 
-/// Each dependency of the workspace says in a comment what it is for; our own crates need not.
+/// Each dependency of the workspace must have a comment with its purpose. Crates of the workspace
+/// need not.
 fn dependencies_without_reason(path: &str, text: &str) -> Vec<Breach> {
     (1..)
         .zip(text.lines())

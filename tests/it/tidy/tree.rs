@@ -1,4 +1,4 @@
-//! Which folders and files there are.
+//! The folders and files of the repository.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,19 +9,19 @@ use super::source::Source;
 
 /// A text file of the repository.
 pub struct File {
-    /// Relative to the root of the workspace, with slashes.
+    /// The path relative to the root of the workspace, with slashes.
     pub path: String,
-    /// What it says.
+    /// The content.
     pub text: String,
 }
 
-/// A file of the repository that is no text: its path as in [`File`], and its length in bytes.
+/// A file of the repository that is not text: its path as in [`File`], and its length in bytes.
 pub type Binary = (String, usize);
 
 /// The root of the workspace.
 pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// Every text file, in the order of their paths; not the lock file, which cargo writes.
+/// Returns every text file, in the order of paths, except the lock file, which cargo writes.
 pub fn files() -> Vec<File> {
     let mut files = Vec::new();
     collect(Path::new(ROOT), "", &mut |path, bytes| {
@@ -33,7 +33,7 @@ pub fn files() -> Vec<File> {
     files
 }
 
-/// Every file that is not UTF-8.
+/// Returns every file that is not UTF-8.
 pub fn binaries() -> Vec<Binary> {
     let mut files = Vec::new();
     collect(Path::new(ROOT), "", &mut |path, bytes| {
@@ -55,12 +55,12 @@ fn collect(directory: &Path, prefix: &str, each: &mut impl FnMut(String, Vec<u8>
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             collect(&entry.path(), &format!("{path}/"), each);
         } else if let Ok(bytes) = fs::read(entry.path()) {
-            each(path, bytes); // what vanishes meanwhile is none of ours
+            each(path, bytes); // if a file vanishes meanwhile, it is not of the repository
         }
     }
 }
 
-/// Folders at the top that nobody agreed on.
+/// Returns the folders at the root that are not in the list.
 pub fn folders() -> Vec<Breach> {
     let entries = fs::read_dir(ROOT).expect("the root can be listed");
     entries
@@ -72,7 +72,7 @@ pub fn folders() -> Vec<Breach> {
         .collect()
 }
 
-/// Files whose names say nothing.
+/// Returns the files whose names do not describe their content.
 pub fn names(files: &[File]) -> Vec<Breach> {
     let says_nothing = |file: &&File| {
         let stem = file.path.rsplit('/').next().and_then(|name| name.strip_suffix(".rs"));
@@ -85,7 +85,8 @@ pub fn names(files: &[File]) -> Vec<Breach> {
         .collect()
 }
 
-/// Files that are no text and no picture, or large: each stays in the history for ever.
+/// Returns the files that are neither text nor pictures, or that are large. Each stays in the
+/// history for ever.
 pub fn binary_breaches(files: &[Binary]) -> Vec<Breach> {
     let breach = |(path, bytes): &Binary| {
         let law = if !path.ends_with(".png") {
@@ -100,7 +101,7 @@ pub fn binary_breaches(files: &[Binary]) -> Vec<Breach> {
     files.iter().filter_map(breach).collect()
 }
 
-/// Rust files that no `mod` leads to: they are compiled by nobody.
+/// Returns the Rust files that no `mod` leads to, so that they are not compiled.
 pub fn unreachable(files: &[File]) -> Vec<Breach> {
     let mut left: BTreeSet<&str> =
         files.iter().map(|file| file.path.as_str()).filter(|path| path.ends_with(".rs")).collect();
@@ -121,7 +122,7 @@ pub fn unreachable(files: &[File]) -> Vec<Breach> {
     left.into_iter().map(|path| Breach::new(path, 0, "no `mod` leads to this file")).collect()
 }
 
-/// What cargo compiles without being told by a `mod`.
+/// Returns whether cargo compiles the file without a `mod`.
 fn is_root(path: &str) -> bool {
     let is_binary = |path: &str| match path.split_once("/src/bin/") {
         Some((_, name)) => !name.contains('/') || name.ends_with("/main.rs"),
@@ -135,13 +136,14 @@ fn is_root(path: &str) -> bool {
         || path.contains("/fuzz_targets/")
 }
 
-/// A test binary of a crate: `CRATE/tests/NAME.rs` or `CRATE/tests/NAME/main.rs`.
+/// Returns whether the file is a test binary of a crate: `CRATE/tests/NAME.rs` or
+/// `CRATE/tests/NAME/main.rs`.
 fn is_own_test(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
     matches!(parts[..], [_, "tests", _] | [_, "tests", _, "main.rs"])
 }
 
-/// The names after `mod` in `file` whose code is in files of their own.
+/// Returns the names after `mod` in `file` whose code is in files of their own.
 fn modules(file: &File) -> Vec<String> {
     let source = Source::read(&file.path, &file.text);
     let named = |at: usize| {
@@ -151,7 +153,7 @@ fn modules(file: &File) -> Vec<String> {
     source.find(&["mod"]).filter_map(named).collect()
 }
 
-/// The owner's choice.
+/// The folders that the root may contain.
 const FOLDERS: [&str; 7] =
     ["kubedns", "dnscache", "healthz", "shared", "manifests", "tests", "target"];
 const BINARY_BYTES_MAX: usize = 60_000;

@@ -39,7 +39,7 @@ async fn clients_that_wait_when_an_entry_expires_cost_one_query() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_names_of_one_zone_reach_its_servers_in_part() {
-    let upstream = Upstream::start(FAR).await; // every name does not exist
+    let upstream = Upstream::start(FAR).await; // it denies every name
     upstream.delay(Duration::from_millis(50));
     let cache = Running::before(&[&upstream]).await;
     for question in names("n", "good.example.", 20) {

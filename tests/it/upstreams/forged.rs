@@ -1,4 +1,4 @@
-//! Datagrams that are not the reply: they are passed over, and change nothing.
+//! Datagrams that are not the reply. dnscache must ignore them.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn no_forged_reply_is_accepted() {
     cache.stop().await;
 }
 
-/// Each alone, with nothing true behind it over UDP: TCP has the truth.
+/// Each forgery alone, without a correct reply over UDP. TCP has the correct reply.
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_replies_end_no_wait() {
     each(Forgery::ALL, |forgery| async move {
@@ -34,7 +34,7 @@ async fn forged_replies_end_no_wait() {
             let answer = cache.ask(&question).await;
             assert_eq!(address(&answer), "192.0.2.1", "{forgery:?}: {answer:?}");
         }
-        // With the true reply 300 ms later.
+        // With the correct reply 300 ms later.
         upstream.over_udp(Reply::Each(vec![
             Reply::Forged(vec![forgery]),
             Reply::After(Duration::from_millis(300), Reply::Truth.into()),
@@ -66,7 +66,7 @@ async fn a_thousand_forged_replies_cost_no_answer_and_no_health() {
     cache.stop().await;
 }
 
-/// A forged FORMERR costs one plain try at most: EDNS is not given up for later questions.
+/// A forged FORMERR can cost at most one try without EDNS. Later questions must still use EDNS.
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_errors_of_another_id_change_nothing() {
     let upstream = sound(FAR).await;

@@ -1,17 +1,17 @@
-//! Everything is down, and comes back.
+//! All servers are down, and are up again later.
 
 use std::time::Duration;
 
 use super::*;
 use crate::fixture::log;
 
-/// Nothing answers at `upstream`, as if its process had been killed.
+/// Closes the ports of `upstream`, as if its process had been killed.
 fn kill(upstream: &Upstream) {
     upstream.close_udp();
     upstream.manner(Manner { way: Way::Closes, ..Manner::default() });
 }
 
-/// It is back.
+/// Opens the ports again.
 fn restart(upstream: &Upstream) {
     upstream.open_udp();
     upstream.manner(Manner::default());
@@ -80,7 +80,7 @@ async fn a_killed_kubedns_makes_no_known_name_fail() {
     }
     for round in 0..3 {
         kill(&cluster.kubedns);
-        // New generation: what changed meanwhile is not known.
+        // A new generation, after which dnscache cannot rely on what it has stored.
         cluster.generation += 100;
         let line = format!("{{\"generation\":{},\"flush\":true}}\n", cluster.generation);
         send(&mut cluster.stream, &line).await;
@@ -178,7 +178,7 @@ async fn a_server_that_goes_down_and_returns_is_logged_with_its_address() {
         }
     })
     .await;
-    // A failure names the server as well.
+    // A failure must name the server as well.
     upstream.behave(Behaviour::Silent);
     until("a failure with the address", || {
         number += 1;

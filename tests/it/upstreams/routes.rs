@@ -1,4 +1,4 @@
-//! Whose names go where: aliases between routes, reverse names, loops, names for special use.
+//! The routes of names: aliases between routes, reverse names, loops, names for special use.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::fixture::dns::PATIENCE;
 
-/// Writes a key of a configuration directory.
+/// Writes a key of a new configuration directory. Returns the directory and its flag.
 fn configure(key: &str, text: &str) -> (tempfile::TempDir, String) {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join(key), text).unwrap();
@@ -133,7 +133,7 @@ async fn queries_that_upstreams_have_seen_disable_no_upstream() {
     cache.stop().await;
 }
 
-/// A server that asks another one: what its clients send goes on, and the replies come back.
+/// Starts a server that forwards its clients' queries to `target`, and sends the replies back.
 async fn relay(target: Arc<Mutex<SocketAddr>>, count: Arc<AtomicUsize>) -> SocketAddr {
     let socket = Arc::new(UdpSocket::bind((FAR, 0)).await.unwrap());
     let address = socket.local_addr().unwrap();
@@ -197,7 +197,7 @@ async fn a_loop_is_noticed_and_its_end_as_well() {
 }
 
 /// Servers of another group are asked after kubedns has refused, while a try of the first group is
-/// still under way.
+/// still running.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_question_that_goes_on_to_other_servers_ends_no_process() {
     let odd = [Forgery::Garbage, Forgery::Id, Forgery::NoQuestion, Forgery::TwoQuestions];

@@ -1,4 +1,4 @@
-//! Which server is asked, when another one fails.
+//! The server that is asked if another one fails.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ async fn a_server_that_fails_is_asked_seldom_while_another_answers() {
         }
         let asked = bad.count("example.");
         assert!(asked <= 30, "{code}: {asked} of 100");
-        // It is sound again and the only one: it is asked again.
+        // It works again, and is the only one that does, so it must be asked again.
         bad.behave(Behaviour::Good);
         bad.otherwise("300 A 192.0.2.1");
         good.behave(Behaviour::Fails(code));

@@ -1,4 +1,4 @@
-//! What is kept of replies, for how long, and what replaces it.
+//! The entries that are stored, for how long, and what replaces them.
 
 use hickory_proto::op::ResponseCode;
 
@@ -143,7 +143,7 @@ async fn without_its_change_stream_cluster_names_are_kept_for_seconds_and_that_i
         async move { ttl(&cache.ask(&format!("{name} A")).await) <= 5 }
     })
     .await;
-    // What was stored before expires as well.
+    // Entries that were stored before must expire as well.
     until("a short TTL of what was stored before", || async { ttl(&cache.ask(WEB_A).await) <= 5 })
         .await;
     until("a line of /readyz?verbose", || shown(false)).await;
@@ -170,7 +170,7 @@ async fn failures_of_cluster_names_end_with_a_change() {
     let mut cluster = Cluster::start(&[server(&target)]).await;
     let alias = format!("{WEB} 30 CNAME db.example.");
     cluster.kubedns.answer(WEB_A, &[&alias]);
-    // Each failure makes the next one last longer, if failures are kept for longer each time.
+    // If failures are cached for longer each time, each failure makes the next one last longer.
     until("three failures", || async {
         assert_eq!(cluster.cache.ask(WEB_A).await.status, "SERVFAIL");
         target.asked("db.example. A") >= 3
@@ -179,7 +179,7 @@ async fn failures_of_cluster_names_end_with_a_change() {
     cluster.set(WEB, "10.96.0.1");
     cluster.change(&[WEB]).await;
     assert_eq!(address(&cluster.cache.ask(WEB_A).await), "10.96.0.1");
-    // A circle of aliases that is broken.
+    // A loop of aliases that is then resolved.
     let circle = "one.shop.svc.cluster.local.";
     let question = format!("{circle} A");
     let there = format!("{circle} 30 CNAME two.example.");
@@ -247,5 +247,5 @@ async fn a_denial_holds_for_its_name_and_its_servers_only() {
     cache.stop().await;
 }
 
-/// As long as the stream may be silent, and a moment more.
+/// A little longer than the stream may be silent.
 const SILENCE_MAX: std::time::Duration = std::time::Duration::from_secs(40);

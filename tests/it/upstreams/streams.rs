@@ -1,11 +1,11 @@
-//! Upstreams over TCP: truncated replies, ports that are blocked, connections used again.
+//! Upstreams over TCP: truncated replies, ports that are blocked, connections that are reused.
 
 use std::time::Duration;
 
 use super::*;
 use crate::fixture::dns;
 
-/// `count` A records of `name`.
+/// Sets `count` A records of `name`.
 fn many(upstream: &Upstream, name: &str, count: usize) {
     let records: Vec<String> =
         (0..count).map(|n| format!("{name} 300 A 10.1.{}.{}", n / 250, n % 250)).collect();

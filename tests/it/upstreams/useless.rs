@@ -1,4 +1,4 @@
-//! Replies with the right ID and question that are of no use, and some that look so and are not.
+//! Replies with the correct ID and question that cannot be used, and some that only look so.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ async fn a_reply_that_cannot_be_used_is_a_failure_with_a_reason_if_there_is_no_o
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_without_the_question_is_a_reply() {
-    // It cannot parse OPT: it is asked without, over UDP and over TCP.
+    // A server that cannot parse OPT must be asked without OPT, over UDP and over TCP.
     for tcp in [false, true] {
         let upstream = sound(FAR).await;
         let refuses = Reply::ToEdns(Reply::Bare(1).into());
@@ -59,7 +59,7 @@ async fn an_error_without_the_question_is_a_reply() {
         }
         cache.stop().await;
     }
-    // It refuses or fails: that is known at once, and it does not count as dead.
+    // If it refuses or fails, the query ends at once, and the server does not count as down.
     for code in [2, 5] {
         let upstream = sound(FAR).await;
         upstream.over_udp(Reply::Bare(code));
@@ -74,7 +74,7 @@ async fn an_error_without_the_question_is_a_reply() {
         upstream.behave(Behaviour::Good);
         all_answered(&[cache.ask("a.example. A").await], "at once");
         cache.stop().await;
-        // With a second server nobody notices.
+        // With a second server, the client gets an answer.
         let other = sound(FARTHER).await;
         upstream.over_udp(Reply::Bare(code));
         let cache = Running::before(&[&upstream, &other]).await;
@@ -188,7 +188,7 @@ async fn chains_of_aliases_have_an_end() {
     cache.stop().await;
 }
 
-/// What no client may get, and no other name may show later.
+/// Records that a client must not get, and that must not appear at other names later.
 #[tokio::test(flavor = "multi_thread")]
 async fn records_beside_the_way_to_the_answer_are_left_out() {
     let evil = format!("victim.example. 3600 A {EVIL}");
@@ -234,7 +234,7 @@ async fn records_beside_the_way_to_the_answer_are_left_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_crafted_reply_keeps_no_other_question_waiting() {
     let (crafted, good) = (Upstream::start(FAR).await, sound(FARTHER).await);
-    // TXT with one character behind a name of 110 labels, 4,000 times.
+    // TXT with one character at a name of 110 labels, 4,000 times.
     let question_len = "n0.crafted.example. A".len() as u16 - 1 + 4;
     let owner: Vec<u8> = [[1, b'a']; 110].concat().into_iter().chain([0]).collect();
     let data = [0, 16, 0, 1, 0, 0, 1, 0, 0, 2, 1, b'x'];
@@ -251,7 +251,7 @@ async fn a_large_crafted_reply_keeps_no_other_question_waiting() {
     let (crafted_answers, answers) =
         tokio::join!(cache.ask_all(&crafted_names), cache.ask_all(&other_names));
     all_answered(&answers, "the others");
-    // It answers nothing about the question.
+    // The reply does not answer the question.
     for answer in crafted_answers {
         assert!(["SERVFAIL", "NODATA"].contains(&&*answer.status), "{answer:?}");
     }

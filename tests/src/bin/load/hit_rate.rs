@@ -38,7 +38,7 @@ pub struct Flags {
     /// How much more often the popular names are asked (Zipf's law), 0 (not) to 3.
     #[arg(long, default_value_t = 1.0, value_parser = alpha)]
     pub alpha: f64,
-    /// Of each hundred questions, how many are for a name that nobody asks again, 0 to 90.
+    /// Of each hundred questions, how many are for a name that is not asked again, 0 to 90.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=90))]
     pub one_shot: u32,
     /// How many questions of the flood come with each ordinary one, 1 to 100.
@@ -47,7 +47,7 @@ pub struct Flags {
     /// The same seed asks the same questions.
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
-    /// Directory for the pictures, as SVG and as PNG; it is made where there is none.
+    /// Directory for the pictures, as SVG and as PNG; it is created if it does not exist.
     #[arg(long, value_name = "DIR", default_value = "target/pictures")]
     pub pictures: PathBuf,
 }

@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Why there is no result.
+/// Why the command failed.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("--server {0} is not on this machine; --remote allows it")]

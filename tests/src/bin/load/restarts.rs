@@ -29,7 +29,7 @@ pub struct Flags {
     /// Times that kubedns is killed.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(..=10_000))]
     pub kills: u32,
-    /// Times that kubedns is told to stop.
+    /// Times that kubedns is stopped with SIGTERM.
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(..=10_000))]
     pub stops: u32,
     /// Milliseconds from one restart to the next.

@@ -36,7 +36,7 @@ pub struct Flags {
     /// Rounds; the table shows medians.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
-    /// How long the upstream is silent before it comes back, in seconds.
+    /// How long the upstream is silent before it answers again, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 20,
         value_parser = clap::value_parser!(u64).range(1..=600))]
     pub outage: u64,

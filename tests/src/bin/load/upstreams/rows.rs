@@ -26,7 +26,7 @@ pub enum Row {
     Slow,
     /// 10,000 clients ask for one name that is not in the cache.
     Herd,
-    /// The upstream is silent for some time, and comes back.
+    /// The upstream is silent for some time, and then answers again.
     Recovery,
     /// Random names of one zone, 5,000 per second, next to a client that does no harm.
     Flood,
