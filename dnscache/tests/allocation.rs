@@ -1,5 +1,6 @@
-//! What is allocated, counted by an allocator, which is why this is a binary of its own: nothing
-//! for a hit, as much as it says by the cache, little for an idle connection.
+//! Allocations, counted by an allocator, which must be a binary of its own. A hit must not
+//! allocate, the cache must allocate as much as it reports, and an idle connection must hold
+//! little.
 #![allow(clippy::unwrap_used)] // in a test a panic is the message
 
 use std::io::{Read, Write};
@@ -16,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 const NAME: &[u8] = b"\x03web\x04shop\x03svc\x07cluster\x05local\x00";
 
-/// A query for addresses of [`NAME`] with type `qtype`.
+/// Returns a query for addresses of [`NAME`] with type `qtype`.
 fn query(qtype: u8) -> Vec<u8> {
     [&[0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], NAME, &[0, qtype, 0, 1]].concat()
 }
 
-/// An entry with `count` addresses.
+/// Returns an entry with `count` addresses.
 fn entry(count: u8) -> Entry {
     let mut reply = query(1);
     reply[7] = count;
@@ -103,7 +104,7 @@ fn the_cache_counts_its_bytes_as_the_allocator_does() {
     let per_entry = counted_by_cache / 20_000;
     assert!(per_entry <= 400, "{per_entry} bytes per entry");
     // An entry is two pieces of memory. The allocator adds 8 to 23 bytes to each of them, which the
-    // counter does not see.
+    // counter cannot see.
     let (counted, accounted) = (counted.bytes_current as usize, counted_by_cache);
     let added = |each: usize| counted + 2 * 20_000 * each;
     assert!(
@@ -112,7 +113,7 @@ fn the_cache_counts_its_bytes_as_the_allocator_does() {
     );
 }
 
-/// Answers nothing with nothing, at once.
+/// Sends an empty reply at once.
 struct Mute;
 
 impl Handler for Mute {
@@ -131,7 +132,7 @@ fn an_idle_connection_holds_little() {
     let (stopping, (later, _)) = (CancellationToken::new(), mpsc::channel(1));
     let limits = serve::Limits::default();
     let serving = serve::dns(sockets, limits, stopping.clone(), Arc::new(Mute), later).unwrap();
-    // Opens connections and asks one question on each: they idle then, having been used.
+    // Opens connections and asks one question on each, so that they are idle after use.
     let open = |count: usize| {
         let client = std::thread::spawn(move || {
             let message = query(1);
@@ -155,7 +156,7 @@ fn an_idle_connection_holds_little() {
     };
     let first = open(1);
     let mut others = Vec::new();
-    // The runtime has one thread, this one: what its tasks allocate is counted.
+    // The runtime has only this thread, so that allocations of its tasks are counted.
     let counted = allocation_counter::measure(|| others = open(CONNECTIONS));
     let each = counted.bytes_current / CONNECTIONS as i64;
     assert!((1..=4 << 10).contains(&each), "{each} bytes for each idle connection");

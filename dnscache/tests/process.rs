@@ -1,5 +1,5 @@
-//! dnscache as a process: what depends on limits that a process has. What it does inside is tested
-//! elsewhere.
+//! dnscache as a process: behaviour that depends on the limits of a process. Other tests cover its
+//! internals.
 #![allow(clippy::unwrap_used)] // in a test a panic is the message
 
 use std::io::{BufRead, BufReader};
@@ -17,7 +17,7 @@ impl Drop for Running {
     }
 }
 
-/// A query for A of `nNUMBER.example` with OPT.
+/// Returns a query for A of `nNUMBER.example` with OPT.
 fn query(number: u16) -> Vec<u8> {
     let label = format!("n{number}");
     let mut message = number.to_be_bytes().to_vec();
@@ -27,8 +27,8 @@ fn query(number: u16) -> Vec<u8> {
     message
 }
 
-/// Room for some 20 sockets to upstreams, and 200 questions at once to one that is silent: each is
-/// answered, and the server is none the worse for what it was never sent.
+/// Descriptors for some 20 sockets to upstreams, and 200 questions at once to one that is silent.
+/// Each must be answered, and a query that was never sent must not count against the server.
 #[test]
 fn without_a_descriptor_for_a_socket_the_client_is_told_and_no_server_blamed() {
     let silent = UdpSocket::bind("127.0.0.2:0").unwrap();
@@ -65,7 +65,7 @@ fn without_a_descriptor_for_a_socket_the_client_is_told_and_no_server_blamed() {
     assert!((100..200).contains(&told), "{told} of 200 were told that no descriptor was left");
 }
 
-/// One flag must not give away names that another one gives to kubedns.
+/// One flag must not route names elsewhere that another flag routes to kubedns.
 #[test]
 fn a_flag_that_takes_the_clusters_names_away_is_refused_in_one_line() {
     let flags = ["--server=/cluster.local/127.0.0.1#10053", "--server=/svc.cluster.local/10.0.0.1"];

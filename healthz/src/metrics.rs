@@ -1,6 +1,6 @@
-//! What scrapers see: probes by outcome, their latency, and who is up.
+//! The metrics: probes by outcome, their latency, and which programs are up.
 //!
-//! Edge: counted where an outcome is recorded; the gauges are worked out when asked for.
+//! Edge: an outcome is counted when it is recorded. The gauges are computed at each scrape.
 
 use std::fmt;
 
@@ -20,14 +20,14 @@ use crate::status::{Outcome, State, Status, overall};
 
 type Labels<const N: usize> = [(&'static str, String); N];
 
-/// What is counted at each outcome; clones count together.
+/// The counters of outcomes. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     outcomes: Family<Labels<2>, Counter>,
     latency: Family<Labels<1>, Histogram, fn() -> Histogram>,
 }
 
-/// The registry of healthz, and what to count.
+/// Returns the registry of healthz, and its counters.
 pub fn new(
     status: watch::Receiver<Status>,
     directory: watch::Receiver<config_dir::State>,
@@ -84,7 +84,8 @@ impl Collector for Up {
     }
 }
 
-/// From a quarter of a millisecond, a cache hit, to beyond any deadline.
+/// Returns a histogram from a quarter of a millisecond, which is a cache hit, to beyond any
+/// deadline.
 fn histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.000_25, 2.0, 15))
 }

@@ -1,6 +1,6 @@
 //! One probe: a DNS query with a deadline, and its outcome.
 //!
-//! Edge. Sends, waits and reads the clock; what a reply means is the business of `question`.
+//! Edge. It sends, waits and reads the clock. `question` decides what a reply means.
 
 use std::future::Future;
 use std::io;
@@ -14,9 +14,9 @@ use crate::config::{Pace, Probe, Transport};
 use crate::question::{Question, Verdict};
 use crate::status::{Failure, Outcome};
 
-/// Asks once: over UDP the query is sent up to three times, a truncated reply is fetched over TCP.
-/// If no reply comes, the server is asked about itself: a program that answers that is not stuck.
-/// Ends at twice the deadline of `pace` at the latest.
+/// Asks once. Over UDP, the query is sent up to three times. If the reply is truncated, asks again
+/// over TCP. If no reply arrives, asks the server about itself: if the program answers that, it is
+/// not stuck. Ends at twice the deadline of `pace` at the latest.
 pub async fn ask(probe: &Probe, pace: Pace) -> Outcome {
     let start = Instant::now();
     let result = within(pace, start, answer(probe, pace, start)).await;
@@ -28,8 +28,8 @@ pub async fn ask(probe: &Probe, pace: Pace) -> Outcome {
     Outcome { latency, result, replied }
 }
 
-/// The answer to the probe's question. If the name has no address of the family asked for, one of
-/// the other family counts too: clusters may have either.
+/// Sends the probe's question. If the name has no address of the requested family, an address of
+/// the other family also counts, because a cluster may have either.
 async fn answer(probe: &Probe, pace: Pace, start: Instant) -> Result<(), Failure> {
     let label = rand::random();
     let question = Question::new(probe, probe.rtype, rand::random(), label);
@@ -42,7 +42,7 @@ async fn answer(probe: &Probe, pace: Pace, start: Instant) -> Result<(), Failure
     exchange(probe, &question, pace, Instant::now()).await.map_err(|_| failure)
 }
 
-/// Whether the server sends any reply to a question about itself, over UDP.
+/// Returns whether the server sends any reply to a question about itself, over UDP.
 async fn is_alive(probe: &Probe, pace: Pace) -> bool {
     let question = Question::about_the_server(probe, rand::random());
     let start = Instant::now();
@@ -76,9 +76,9 @@ async fn exchange(
     tcp(probe.server, question).await?
 }
 
-/// The reply over UDP; nothing where it was truncated.
+/// Returns the reply over UDP, or `None` if it was truncated.
 ///
-/// A refusal by the system at the other end (nobody listens) is an answer of its kind: no waiting.
+/// If the port is closed, the other system sends an error, so that this returns at once.
 async fn udp(
     server: SocketAddr,
     question: &Question,
@@ -100,7 +100,7 @@ async fn udp(
         while let Ok(received) = timeout_at(start + wait, socket.recv(&mut buffer)).await {
             let len = received.map_err(failed("receive"))?;
             match question.judge(&buffer[..len]) {
-                // Another host can send a datagram too: the reply may be still to come.
+                // Another host can send a datagram too, so the reply may still arrive.
                 Verdict::Reply(Err(Failure::Malformed)) => failure = Failure::Malformed,
                 Verdict::Reply(result) => return Ok(Some(result)),
                 Verdict::Truncated => return Ok(None),
@@ -111,7 +111,7 @@ async fn udp(
     Err(failure)
 }
 
-/// The reply over TCP.
+/// Returns the reply over TCP.
 async fn tcp(server: SocketAddr, question: &Question) -> Result<Result<(), Failure>, Failure> {
     let mut stream = act("connect over TCP", TcpStream::connect(server)).await?;
     let len = u16::try_from(question.message().len()).expect("a query is a few hundred bytes");
@@ -124,7 +124,7 @@ async fn tcp(server: SocketAddr, question: &Question) -> Result<Result<(), Failu
         act("receive over TCP", stream.read_exact(&mut message)).await?;
         match question.judge(&message) {
             Verdict::Reply(result) => return Ok(result),
-            // A stream has room for every message: TC there is nonsense.
+            // Every message fits into a stream, so TC is not valid there.
             Verdict::Truncated => return Ok(Err(Failure::Malformed)),
             Verdict::NotOurs => {}
         }

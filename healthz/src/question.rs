@@ -1,6 +1,7 @@
-//! One DNS question: the query it becomes, and what a reply to it means.
+//! One DNS question: its query, and the meaning of a reply to it.
 //!
-//! Core. Knows messages; the random id and label come as arguments, sockets and time are elsewhere.
+//! Core. It encodes and decodes messages. The random ID and label are arguments. It must not use
+//! sockets or clocks.
 
 use std::net::IpAddr;
 
@@ -18,25 +19,25 @@ pub struct Question {
     id: u16,
     query: Query,
     expected: Option<IpAddr>,
-    /// NXDOMAIN is a right answer.
+    /// Whether NXDOMAIN is a success.
     may_be_denied: bool,
     message: Vec<u8>,
 }
 
-/// What a datagram or a message on a stream turned out to be.
+/// The meaning of a datagram, or of a message on a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The reply: the probe has succeeded, or failed for the reason that the server gives.
+    /// The reply: the probe has succeeded, or has failed for the reason that the server returned.
     Reply(Result<(), Failure>),
     /// The reply did not fit: ask over TCP.
     Truncated,
-    /// Not the reply to this question: an old one, or a lie. Go on waiting.
+    /// Not the reply to this question: an old one, or a forged one. The probe should keep waiting.
     NotOurs,
 }
 
 impl Question {
-    /// The question of `probe` for records of `rtype`. An outsider must not be able to guess the id
-    /// nor, if the probe wants a new first label each time, the label.
+    /// Creates the question of `probe` for records of `rtype`. Another host must not be able to
+    /// guess the ID nor, if the probe uses a new first label each time, the label.
     pub fn new(probe: &Probe, rtype: RecordType, id: u16, label: u64) -> Self {
         Self {
             expected: probe.expected,
@@ -45,9 +46,9 @@ impl Question {
         }
     }
 
-    /// `version.bind`, class CH, type TXT: a question about the server of `probe` itself. The
-    /// programs of the pod answer it without asking another, and every server sends at least a
-    /// refusal.
+    /// Creates a question about the server of `probe` itself: `version.bind`, class CH, type TXT.
+    /// The programs of the pod answer it without asking another server, and every other server at
+    /// least refuses it.
     pub fn about_the_server(probe: &Probe, id: u16) -> Self {
         let name = Name::from_ascii("version.bind.").expect("a domain name");
         let mut query = Query::query(name, RecordType::TXT);
@@ -68,17 +69,17 @@ impl Question {
         Self { id, query, expected: None, may_be_denied: false, message }
     }
 
-    /// The query in wire form.
+    /// Returns the query in wire form.
     pub fn message(&self) -> &[u8] {
         &self.message
     }
 
-    /// What `reply` means.
+    /// Returns what `reply` means.
     ///
     /// NOERROR is success if the answer section has a record of the name, or of the name that its
     /// aliases lead to, with the type and, if the probe has one, the address. NXDOMAIN is success
-    /// for a name that is new each time: a server that knows the zone denied it. Every other code
-    /// is a failure that bears its name, with the Extended DNS Error (RFC 8914) if there is one.
+    /// for a name that is new each time, because a server that has the zone denied it. Every other
+    /// code is a failure with its name, and with the Extended DNS Error (RFC 8914) if there is one.
     pub fn judge(&self, reply: &[u8]) -> Verdict {
         if reply.first_chunk() != Some(&self.id.to_be_bytes()) {
             return Verdict::NotOurs;
@@ -86,7 +87,7 @@ impl Question {
         let Ok(message) = Message::from_vec(reply) else {
             return Verdict::Reply(Err(Failure::Malformed));
         };
-        // Servers that cannot read a query may send no question back.
+        // If a server cannot parse the query, its reply may have no question.
         let echoed = match message.queries.as_slice() {
             [query] => *query == self.query,
             [] => message.metadata.response_code != ResponseCode::NoError,
@@ -125,13 +126,13 @@ impl Question {
         Err(Failure::Unexpected { expected, instead: instead.join(", ") })
     }
 
-    /// The name at the end of the aliases that begin at the name asked for.
+    /// Returns the name at the end of the aliases that begin at the name of the question.
     fn end_of_aliases<'a>(&'a self, answers: &'a [Record]) -> &'a Name {
         let mut owner = self.query.name();
         if self.query.query_type() == RecordType::CNAME {
             return owner;
         }
-        // Each step uses another record, unless the aliases form a circle.
+        // Each step uses another record, unless the aliases form a loop.
         for _ in answers {
             let next = answers.iter().find_map(|record| match &record.data {
                 RData::CNAME(target) if record.name == *owner => Some(&target.0),
@@ -144,8 +145,8 @@ impl Question {
     }
 }
 
-/// Whether the server is a program of this pod: those pass over the query when they count clients.
-/// Elsewhere an option that a server does not know is a risk.
+/// Returns whether the server is a program of this pod. These programs do not count such queries as
+/// clients'. Other servers may not support the option, so they must not get it.
 fn is_of_the_pod(probe: &Probe) -> bool {
     probe.server.ip().is_loopback()
 }
@@ -159,7 +160,7 @@ fn name(probe: &Probe, label: u64) -> Name {
     probe.name.prepend_label(first.as_bytes()).expect("room was left for the label")
 }
 
-/// The first Extended DNS Error of a reply: its text, or its code if it has no text.
+/// Returns the first Extended DNS Error of a reply: its text, or its code if it has no text.
 fn extended_error(message: &Message) -> Option<String> {
     let option = message.edns.as_ref()?.option(EdnsCode::Unknown(EXTENDED_ERROR))?;
     let EdnsOption::Unknown(_, bytes) = option else { return None };
@@ -174,9 +175,9 @@ fn extended_error(message: &Message) -> Option<String> {
 
 /// The option code of RFC 8914.
 const EXTENDED_ERROR: u16 = 15;
-/// What of a server's own words is kept, in characters.
+/// The characters that are kept of a server's text.
 const ERROR_LEN_MAX: usize = 200;
-/// How many wrong addresses are named.
+/// The number of wrong addresses that are named.
 const ADDRESSES_MAX: usize = 4;
 
 #[cfg(test)]
@@ -188,9 +189,9 @@ mod tests {
         Question::new(&probe, probe.rtype, 0x1234, 0xab)
     }
 
-    /// The reply to `question` with `flags` and OPT data.
+    /// Returns the reply to `question` with `flags` and OPT data.
     fn reply(question: &Question, flags: [u8; 2], option: &[u8]) -> Vec<u8> {
-        let opt = 11; // bytes of an OPT record without options, as a query to elsewhere has it
+        let opt = 11; // bytes of an OPT record without options, as in a query outside the pod
         let mut reply = question.message[..question.message.len() - opt].to_vec();
         reply[2..4].copy_from_slice(&flags);
         reply.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, option.len() as u8]);
@@ -198,7 +199,7 @@ mod tests {
         reply
     }
 
-    /// NOERROR with these records, each `OWNER TYPE DATA`.
+    /// Returns NOERROR with these records, each as `OWNER TYPE DATA`.
     fn answer(question: &Question, records: &[&str]) -> Vec<u8> {
         let name = |text: &str| Name::from_ascii(text).unwrap();
         let mut message = Message::new(question.id, MessageType::Response, OpCode::Query);

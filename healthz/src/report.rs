@@ -1,6 +1,6 @@
-//! The status in words for people and in JSON for programs.
+//! The status as text and as JSON.
 //!
-//! Core: status and time in, text out. Paths and headers are `http`'s business, HTML is `page`'s.
+//! Core: status and time in, text out. `http` has paths and headers, and `page` has HTML.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use shared::ready::Check;
 use crate::config::{Probe, Transport};
 use crate::status::{FAILURES_MAX, Record, State, overall};
 
-/// One line for all, then one per probe.
+/// Returns one line for all probes, then one per probe.
 ///
 /// ```text
 /// unhealthy: kubedns
@@ -29,7 +29,7 @@ pub fn text(records: &[Record], now: Moment) -> String {
     text
 }
 
-/// `ok`, or which probes are not healthy.
+/// Returns `ok`, or the probes that are not healthy.
 pub fn headline(records: &[Record], now: Moment) -> String {
     let state = overall(records, now);
     if state == State::Healthy {
@@ -40,7 +40,7 @@ pub fn headline(records: &[Record], now: Moment) -> String {
     format!("{}: {}", state.name(), labels.join(", "))
 }
 
-/// The state of one probe in a sentence: since when, why, how fast.
+/// Returns the state of one probe in a sentence: since when, why, how fast.
 pub fn sentence(record: &Record, now: Moment) -> String {
     let health = record.health(now);
     let asked = question(&record.probe);
@@ -70,13 +70,13 @@ pub fn sentence(record: &Record, now: Moment) -> String {
     }
 }
 
-/// What a probe asks, as `dig` would be told: `127.0.0.1:53 kubernetes.default... A`.
+/// Returns the server and question of a probe: `127.0.0.1:53 kubernetes.default... A`.
 pub fn question(probe: &Probe) -> String {
     let tcp = if probe.transport == Transport::Tcp { "tcp:" } else { "" };
     format!("{tcp}{} {} {}", probe.server, probe.question(), probe.rtype)
 }
 
-/// All of it for programs.
+/// The whole status, to be written as JSON.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -107,7 +107,7 @@ struct ProbeReport {
     last_error_seconds_ago: Option<f64>,
 }
 
-/// The report on `records`. Latency is that of the last probe; ages are in seconds, to the
+/// Returns the report on `records`. Latency is that of the last probe. Ages are in seconds, to the
 /// millisecond.
 pub fn report(records: &[Record], now: Moment) -> Report {
     let state = overall(records, now);
@@ -144,13 +144,13 @@ fn probe_report(record: &Record, now: Moment) -> ProbeReport {
     }
 }
 
-/// `span` in seconds, rounded to one part in `parts`: without the digits that a binary fraction
-/// adds.
+/// Returns `span` in seconds, rounded to one part in `parts`, so that it has no digits of a binary
+/// fraction.
 fn rounded(span: Duration, parts: f64) -> f64 {
     (span.as_secs_f64() * parts).round() / parts
 }
 
-/// One probe in the shape of kube-dns's sidecar.
+/// One probe in the format of kube-dns's sidecar.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct SidecarReport {
@@ -159,7 +159,7 @@ pub struct SidecarReport {
     err: String,
 }
 
-/// What sidecar's `/healthcheck/LABEL` says about `record`.
+/// Returns the answer of sidecar's `/healthcheck/LABEL` for `record`.
 pub fn sidecar_report(record: &Record, now: Moment) -> SidecarReport {
     let health = record.health(now);
     let latency = record.last.as_ref().map_or(Duration::ZERO, |(outcome, _)| outcome.latency);
@@ -170,7 +170,7 @@ pub fn sidecar_report(record: &Record, now: Moment) -> SidecarReport {
     }
 }
 
-/// The lines of `/readyz`: each probe has come to an end once, whatever came of it.
+/// Returns the lines of `/readyz`: each probe must have ended once, with any outcome.
 pub fn ready_checks(records: &[Record]) -> Vec<Check> {
     let check = |record: &Record| match record.last {
         Some(_) => Check::passed(record.probe.label.clone()),
@@ -179,7 +179,7 @@ pub fn ready_checks(records: &[Record]) -> Vec<Check> {
     records.iter().map(check).collect()
 }
 
-/// The lines of `/livez`: each prober comes round.
+/// Returns the lines of `/livez`: each prober must be running.
 pub fn live_checks(records: &[Record], now: Moment) -> Vec<Check> {
     let check = |record: &Record| match record.is_overdue(now) {
         false => Check::passed(record.probe.label.clone()),
@@ -188,7 +188,7 @@ pub fn live_checks(records: &[Record], now: Moment) -> Vec<Check> {
     records.iter().map(check).collect()
 }
 
-/// The line of `/livez/LABEL`: the program behind the probe is not stuck.
+/// Returns the line of `/livez/LABEL`: the program must not be stuck.
 pub fn stuck_check(record: &Record, now: Moment) -> Check {
     let label = record.probe.label.clone();
     match record.is_stuck(now) {
@@ -197,7 +197,7 @@ pub fn stuck_check(record: &Record, now: Moment) -> Check {
     }
 }
 
-/// A time span in its two largest units.
+/// Returns a time span in its two largest units.
 pub fn duration(span: Duration) -> String {
     let seconds = span.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
@@ -209,7 +209,7 @@ pub fn duration(span: Duration) -> String {
     }
 }
 
-/// A latency in milliseconds.
+/// Returns a latency in milliseconds.
 pub fn milliseconds(latency: Duration) -> String {
     format!("{:.2} ms", latency.as_secs_f64() * 1_000.0)
 }

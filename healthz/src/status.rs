@@ -1,6 +1,6 @@
-//! Outcomes of probes become health: healthy or not, since when, and why.
+//! Computes health from the outcomes of probes: healthy or not, since when, and why.
 //!
-//! Core. Time is an argument; nothing is asked and nothing is shown here.
+//! Core. Time is an argument. This module does not send probes or write pages.
 //!
 //! ```text
 //!             answer                       3 failures in a row
@@ -9,9 +9,9 @@
 //! any ── no outcome for long (the prober hangs) ─▶ unhealthy
 //! ```
 //!
-//! Beside its health, a program may be *stuck*: it sends no reply at all. Only that is a reason to
-//! restart it. A failure that it replies with has its cause elsewhere, in the API server or in an
-//! upstream.
+//! In addition to its health, a program may be *stuck*: it sends no reply at all. Only then should
+//! it be restarted. If it replies with a failure, the cause is elsewhere, in the API server or in
+//! an upstream.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -22,32 +22,32 @@ use shared::clock::Moment;
 
 use crate::config::{Probe, RecordType, counted};
 
-/// What one probe gave.
+/// The outcome of one probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// From the first query to the reply, or to giving up.
+    /// The time from the first query to the reply, or to the end of the probe.
     pub latency: Duration,
-    /// An answer, or why there is none.
+    /// An answer, or why the probe failed.
     pub result: Result<(), Failure>,
-    /// The server sent a reply, whatever it says, to this question or to one about itself.
+    /// Whether the server sent any reply to this question or to one about itself.
     pub replied: bool,
 }
 
 /// Why a probe failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// Nothing came back in time, though the query was sent again.
+    /// No reply arrived in time, although the query was sent again.
     #[error("no answer within {:.1} s", .after.as_secs_f64())]
     Timeout {
         /// How long the probe waited.
         after: Duration,
     },
-    /// The network, or the system at the other end, said no.
+    /// The network, or the system at the other end, returned an error.
     #[error("cannot {act}: {kind}")]
     Network {
-        /// What was being done.
+        /// The operation that failed.
         act: &'static str,
-        /// What came of it.
+        /// The kind of error.
         kind: ErrorKind,
     },
     /// The server answered with an error.
@@ -55,13 +55,13 @@ pub enum Failure {
     Rcode {
         /// The response code.
         code: u16,
-        /// What the server said about it (RFC 8914).
+        /// The Extended DNS Error of the server (RFC 8914).
         error: Option<String>,
     },
     /// The answer has no record of the name and type.
     #[error("{}", no_record_text(*.rtype, *.others))]
     NoRecord {
-        /// The type asked for.
+        /// The requested type.
         rtype: RecordType,
         /// How many other records the answer has.
         others: usize,
@@ -71,7 +71,7 @@ pub enum Failure {
     Unexpected {
         /// The address of the flag.
         expected: IpAddr,
-        /// What the answer has instead.
+        /// The addresses that the answer has instead.
         instead: String,
     },
     /// The reply is not a DNS message.
@@ -80,7 +80,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Its name in metrics: one of a dozen.
+    /// Returns its name in metrics, which is one of a dozen.
     pub fn class(&self) -> &'static str {
         match self {
             Self::Timeout { .. } => "timeout",
@@ -93,25 +93,25 @@ impl Failure {
         }
     }
 
-    /// Whether the server sent a reply, and so is not stuck.
+    /// Returns whether the server sent a reply, and so is not stuck.
     pub fn is_reply(&self) -> bool {
         !matches!(self, Self::Timeout { .. } | Self::Network { .. })
     }
 }
 
-/// The health of one probed program, and of all.
+/// The health of one program, or of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It has not answered yet, and may still be starting.
+    /// It has not answered yet, but may still be starting.
     Waiting,
     /// It answers.
     Healthy,
-    /// It does not.
+    /// It does not answer.
     Unhealthy,
 }
 
 impl State {
-    /// Its name in reports.
+    /// Returns its name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -121,36 +121,37 @@ impl State {
     }
 }
 
-/// What is known about every probe.
+/// The records of all probes.
 #[derive(Clone, Debug)]
 pub struct Status {
     probes: Vec<Record>,
 }
 
 impl Status {
-    /// All probes waiting since `now`. A program may take `start_max` to give its first answer.
+    /// Creates the status of probes that wait since `now`. A program may take `start_max` until its
+    /// first answer.
     pub fn new(probes: impl IntoIterator<Item = Probe>, start_max: Duration, now: Moment) -> Self {
         let record = |probe| Record::new(probe, start_max, now);
         Self { probes: probes.into_iter().map(record).collect() }
     }
 
-    /// Adds an outcome of the probe at `index`; yields its state where that has turned.
+    /// Adds an outcome of the probe at `index`. Returns its state if it has changed.
     pub fn record(&mut self, index: usize, outcome: Outcome, now: Moment) -> Option<State> {
         self.probes[index].record(outcome, now)
     }
 
-    /// Every probe, in the order of the flags.
+    /// Returns every probe, in the order of the flags.
     pub fn probes(&self) -> &[Record] {
         &self.probes
     }
 
-    /// The probe with `label`.
+    /// Returns the probe with `label`.
     pub fn probe(&self, label: &str) -> Option<&Record> {
         self.probes.iter().find(|record| record.probe.label == label)
     }
 }
 
-/// The state of several probes together: unhealthy if one is, healthy if all are.
+/// Returns the state of several probes together: unhealthy if one is, healthy if all are.
 pub fn overall(records: &[Record], now: Moment) -> State {
     let has = |state| records.iter().any(|record| record.health(now).state == state);
     match () {
@@ -160,10 +161,10 @@ pub fn overall(records: &[Record], now: Moment) -> State {
     }
 }
 
-/// What is known about one probe.
+/// The record of one probe.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// What is asked.
+    /// The server and question.
     pub probe: Probe,
     /// The last outcome, and when.
     pub last: Option<(Outcome, Moment)>,
@@ -173,10 +174,10 @@ pub struct Record {
     pub failures: u32,
     /// How many of these in a row got no reply at all.
     silent: u32,
-    /// The last failure, and when; none from before its first answer.
+    /// The last failure, and when. Failures before the first answer are removed.
     failed: Option<(Failure, Moment)>,
-    /// The last outcomes, oldest first, at most [`HISTORY_MAX`]: how long an answer took, or
-    /// nothing for a failure.
+    /// The last outcomes, oldest first, at most [`HISTORY_MAX`]: the latency of an answer, or
+    /// `None` for a failure.
     pub history: VecDeque<Option<Duration>>,
     state: State,
     since: Moment,
@@ -189,7 +190,7 @@ pub struct Record {
 pub struct Health {
     /// The state.
     pub state: State,
-    /// Since when: unhealthy since the first of the failures in a row.
+    /// When the state began. A program is unhealthy since the first of the failures in a row.
     pub since: Moment,
     /// Why it is not healthy.
     pub reason: Option<String>,
@@ -212,8 +213,8 @@ impl Record {
         }
     }
 
-    /// The health at `now`. An old outcome says nothing: where none came for three intervals and
-    /// [`OVERDUE`], the prober itself hangs, and nobody knows.
+    /// Returns the health at `now`. If no outcome was recorded for three intervals and [`OVERDUE`],
+    /// the prober itself hangs, and the last outcome is too old to be used.
     pub fn health(&self, now: Moment) -> Health {
         let heard = self.last.as_ref().map_or(self.since, |(_, at)| *at);
         if self.is_overdue(now) {
@@ -232,21 +233,22 @@ impl Record {
         Health { state: self.state, since: self.since, reason }
     }
 
-    /// The last failure and when it was, until [`ERROR_AGE_MAX`] after it. Failures before the
-    /// first answer belong to the start and end with it.
+    /// Returns the last failure and when it was, until [`ERROR_AGE_MAX`] after it. Failures before
+    /// the first answer belong to the start, and are removed when it ends.
     pub fn last_error(&self, now: Moment) -> Option<(&Failure, Moment)> {
         let (failure, at) = self.failed.as_ref()?;
         let is_over = self.failures == 0 && now.since(*at) > ERROR_AGE_MAX;
         (!is_over).then_some((failure, *at))
     }
 
-    /// Whether the program is stuck: it has sent no reply to the last probes, whatever became of
-    /// those it asks itself. If the prober hangs, nothing is known, and the program is not blamed.
+    /// Returns whether the program is stuck: it has sent no reply to the last probes. Failures of
+    /// the servers that it asks do not count. If the prober hangs, the program does not count as
+    /// stuck.
     pub fn is_stuck(&self, now: Moment) -> bool {
         self.silent >= FAILURES_MAX && self.state != State::Waiting && !self.is_overdue(now)
     }
 
-    /// Whether no probe has come to an end for far longer than one may take.
+    /// Returns whether no probe has ended for far longer than one may take.
     pub fn is_overdue(&self, now: Moment) -> bool {
         let heard = self.last.as_ref().map_or(self.since, |(_, at)| *at);
         now.since(heard) > self.probe.interval * 3 + OVERDUE
@@ -258,7 +260,7 @@ impl Record {
         }
         let before = self.state;
         if before == State::Waiting && outcome.result.is_ok() {
-            // The start is over, and so is what was wrong during it.
+            // The start is over, so its failures are removed.
             self.failed = None;
             self.history.clear();
         }
@@ -293,7 +295,7 @@ impl Record {
     }
 }
 
-/// The name of a response code (IANA DNS parameters), one word.
+/// Returns the name of a response code (IANA DNS parameters) as one word.
 fn rcode_name(code: u16) -> &'static str {
     match code {
         0 => "NOERROR",
@@ -308,7 +310,7 @@ fn rcode_name(code: u16) -> &'static str {
     }
 }
 
-/// `SERVFAIL`, or `SERVFAIL: what the server said about it`.
+/// Returns `SERVFAIL`, or `SERVFAIL: ERROR` with the server's Extended DNS Error.
 fn rcode_text(code: u16, error: Option<&str>) -> String {
     let name = match rcode_name(code) {
         "other_rcode" => format!("RCODE {code}"),
@@ -317,7 +319,7 @@ fn rcode_text(code: u16, error: Option<&str>) -> String {
     error.map_or(name.clone(), |error| format!("{name}: {error}"))
 }
 
-/// What an answer without the record asked for has instead.
+/// Returns what an answer without the requested record has instead.
 fn no_record_text(rtype: RecordType, others: usize) -> String {
     match others {
         0 => format!("no {rtype} record: the answer is empty (NODATA)"),
@@ -325,11 +327,11 @@ fn no_record_text(rtype: RecordType, others: usize) -> String {
     }
 }
 
-/// So many failed probes in a row make a healthy program unhealthy.
+/// The number of failed probes in a row that makes a healthy program unhealthy.
 pub const FAILURES_MAX: u32 = 3;
 /// How many outcomes are kept for the status page.
 pub const HISTORY_MAX: usize = 60;
-/// How long a failure is reported after an answer followed it.
+/// How long a failure is reported if an answer followed it.
 pub const ERROR_AGE_MAX: Duration = Duration::from_secs(600);
 /// How late the third outcome in a row may be.
 const OVERDUE: Duration = Duration::from_secs(15);
@@ -338,7 +340,7 @@ const OVERDUE: Duration = Duration::from_secs(15);
 mod tests {
     use super::*;
 
-    /// One probe with an interval of 5 s, told to succeed or fail, and to let time pass.
+    /// One probe with an interval of 5 s. A script makes it succeed or fail, and lets time pass.
     struct World {
         status: Status,
         now: Moment,
@@ -351,8 +353,8 @@ mod tests {
             Self { status: Status::new(["a,::1,x".parse().unwrap()], start_max, now), now }
         }
 
-        /// `.` an answer, `x` no reply, `f` a reply that is a failure, each a second after the
-        /// last; `-` ten seconds of nothing.
+        /// Runs a script: `.` is an answer, `x` no reply, `f` a reply that is a failure, each a
+        /// second after the last. `-` is ten seconds without an outcome.
         fn play(&mut self, script: &str) {
             for step in script.chars() {
                 self.now = self.now + Duration::from_secs(if step == '-' { 10 } else { 1 });
@@ -482,7 +484,7 @@ mod tests {
         assert_eq!(overall(&[], now), State::Healthy);
     }
 
-    /// A program that replies is not stuck, whatever it replies: its cause is elsewhere.
+    /// If a program sends any reply, it is not stuck. The cause of a failure is elsewhere.
     #[test]
     fn only_silence_is_a_reason_to_restart() {
         let rows = [

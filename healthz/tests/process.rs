@@ -1,5 +1,5 @@
-//! healthz as a process: exit codes, what a mistake prints, variables, signals. What it does inside
-//! is tested elsewhere.
+//! healthz as a process: exit codes, error messages, variables, signals. Other tests cover its
+//! internals.
 #![allow(clippy::unwrap_used)] // in a test a panic is the message
 
 use std::io::{BufRead, BufReader};
@@ -62,7 +62,7 @@ fn a_signal_ends_it_with_exit_code_0() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Signals are caught before the first line is logged.
+    // Signals must be caught before the first line is logged.
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
     let first = log.next().unwrap().unwrap();
     assert!(first.starts_with('{') && first.contains("\"message\":\"probing\""), "{first}");

@@ -1,4 +1,4 @@
-//! An answer allocates nothing: counted by an allocator, which is why this is a binary of its own.
+//! An answer must not allocate. An allocator counts, which must be a binary of its own.
 #![allow(clippy::unwrap_used)] // in a test a panic is the message
 
 use kubedns::answer::answer;
@@ -9,7 +9,7 @@ use kubedns::store::{Reader, new};
 use serde_json::{Value, from_value, json};
 use shared::wire::{NameBuffer, Query, Reply, Transport};
 
-/// Services of each shape, one of them with 200 endpoints in two slices that share some.
+/// Returns Services of each shape. One of them has 200 endpoints in two slices that share some.
 fn shop() -> Reader {
     let service = |name: &str, spec: Value| {
         let metadata = json!({"name": name, "namespace": "shop"});
@@ -85,7 +85,7 @@ fn an_answer_allocates_nothing_whatever_it_is() {
             counts = [u16::from(reply.rcode() as u8), reply.counts()[0]];
             reply.finish()
         };
-        ask(); // the first read of a thread gives it its place among the readers
+        ask(); // the first read of a thread registers it as a reader
         let counted = allocation_counter::measure(|| {
             ask();
         });
