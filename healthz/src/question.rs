@@ -160,7 +160,7 @@ fn name(probe: &Probe, label: u64) -> Name {
     probe.name.prepend_label(first.as_bytes()).expect("room was left for the label")
 }
 
-/// Returns the first Extended DNS Error of a reply: its text, or its code if it has no text.
+/// The first Extended DNS Error of a reply: its text, or its code if it has no text.
 fn extended_error(message: &Message) -> Option<String> {
     let option = message.edns.as_ref()?.option(EdnsCode::Unknown(EXTENDED_ERROR))?;
     let EdnsOption::Unknown(_, bytes) = option else { return None };

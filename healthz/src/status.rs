@@ -310,7 +310,7 @@ fn rcode_name(code: u16) -> &'static str {
     }
 }
 
-/// Returns `SERVFAIL`, or `SERVFAIL: ERROR` with the server's Extended DNS Error.
+/// `SERVFAIL`, or `SERVFAIL: what the server said about it`.
 fn rcode_text(code: u16, error: Option<&str>) -> String {
     let name = match rcode_name(code) {
         "other_rcode" => format!("RCODE {code}"),

@@ -85,7 +85,7 @@ fn each_overlay_renders_to_a_pod_that_the_programs_accept() {
         let objects = objects(&files, "");
         assert!(objects.iter().any(is_pod), "{}", folder.display());
         let of_pod = objects.iter().flat_map(pod_breaches);
-        // In `liveness-by-healthz`, healthz answers the probes. Another test checks them.
+        // Liveness by healthz is asked of healthz; another test knows what.
         let is_exempt = |breach: &Breach| {
             folder.ends_with("liveness-by-healthz") && breach.to_string().contains("livenessProbe")
         };
@@ -152,8 +152,7 @@ fn the_address_is_written_once_and_only_where_it_is_wanted() {
     }
 }
 
-/// The caches of all nodes must ask the one kubedns, for its domain, and clients must ask the
-/// caches.
+/// The caches of all nodes ask the one kubedns, for the domain that it has, and clients ask them.
 #[test]
 fn the_caches_of_nodes_ask_the_one_kubedns() {
     let Some(tool) = tool() else { return };

@@ -17,7 +17,7 @@ const FAR: [&str; 2] = ["192.0.2.1:53", "192.0.2.2:53"];
 /// A server inside the pod: one socket that is kept.
 const NEAR: &str = "127.0.0.1:10053";
 
-/// Returns a scripted server's replies to one query: datagrams, each after a delay.
+/// A function that returns a server's replies to one query: datagrams, each after a delay.
 type Script = Box<dyn FnMut(&mut Draw, &[u8]) -> Vec<(Duration, Vec<u8>)>>;
 
 /// Pseudo-random numbers from a seed.

@@ -11,8 +11,8 @@ use std::time::Instant;
 use super::Running;
 use crate::fixture::dns::{self, Answer, PATIENCE};
 
-/// Asks until the answer is `status` with these `records`, whose TTLs may be lower by some seconds.
-/// Returns the last answer.
+/// Asks until the answer is `status` with these `records`, whose TTLs may be lower by up to a
+/// minute. Returns the last answer.
 async fn eventually(cache: &Running, question: &str, status: &str, records: &[&str]) -> Answer {
     let start = Instant::now();
     loop {
