@@ -39,8 +39,8 @@ impl Process {
         Ok(Self { dns, child })
     }
 
-    /// Starts `program`, a kubedns, against the API server of `kubeconfig`. Returns its HTTP
-    /// address too, and the time from its start to a `/readyz` of 200.
+    /// Starts `program`, a kubedns, against the API server of `kubeconfig`. Returns where it
+    /// answers HTTP as well, and how long it took from its start to a `/readyz` of 200.
     pub fn kubedns(
         program: &Path,
         kubeconfig: &Path,
