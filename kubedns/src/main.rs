@@ -21,8 +21,8 @@ fn main() -> ExitCode {
     log::exit_code(run(config))
 }
 
-/// Runs watching, TCP and HTTP on one thread, so that their memory comes from one place. UDP has its
-/// own threads.
+/// Runs watching, TCP and HTTP on one thread, so that their memory comes from one place. UDP has
+/// threads of its own.
 fn run(config: Config) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::Runtime)?;

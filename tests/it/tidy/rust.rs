@@ -242,7 +242,7 @@ const CLOCK: &str = "shared/src/clock.rs";
 /// Files that set timers of tokio, which have a clock of their own, or the deadline of a read that
 /// blocks.
 const TIMERS: [&str; 6] = [
-    "dnscache/src/changes.rs",
+    "dnscache/src/changes/follower.rs",
     "dnscache/src/forward/tcp.rs",
     "healthz/src/probe.rs",
     "shared/src/probe.rs",
