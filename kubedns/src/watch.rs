@@ -100,8 +100,7 @@ struct Follower {
     options: Options,
     sink: Sink,
     progress: Arc<Progress>,
-    /// The resource version up to which all events have been sent. Without it, a full list must be
-    /// read first.
+    /// All events up to this version have been sent. Without it, a full list must come first.
     version: Option<String>,
     /// Whether the next full list is read in pages, because the server does not stream it.
     in_pages: bool,
@@ -176,8 +175,7 @@ impl Follower {
         matches!(self.progress.scope.kind, Kind::ServiceImport | Kind::ServiceCidr)
     }
 
-    /// Handles that the server does not allow the kind. Ranges that cannot be read are not waited
-    /// for.
+    /// Handles a kind that the server does not allow. Its ranges are not waited for.
     async fn denied(&mut self, status: Status) -> Result<Trouble, Closed> {
         let kind = self.progress.scope.kind;
         if Kind::RANGES.contains(&kind) {
@@ -311,8 +309,7 @@ impl Follower {
         if in_order { Ok(()) } else { Err(Trouble::Ended) }
     }
 
-    /// Returns the next event that has arrived. If protobuf cannot be parsed, the next watch uses
-    /// JSON.
+    /// Returns the next event, if it has arrived. If it is malformed, the next watch uses JSON.
     fn next(&mut self, stream: &mut Stream) -> Result<Option<Event>, Trouble> {
         let event = stream.take(self.progress.scope.kind);
         self.in_json |= matches!(event, Err(Trouble::Malformed(_)));
