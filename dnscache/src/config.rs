@@ -1,4 +1,4 @@
-//! Every flag of dnscache: text becomes checked values here and nowhere else.
+//! All flags of dnscache. Texts are parsed into checked values only here.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -142,16 +142,16 @@ pub struct Config {
 /// Why flags contradict each other.
 #[derive(Debug, thiserror::Error)]
 pub enum Conflict {
-    /// A domain belongs to kubedns.
+    /// A flag takes over a domain of kubedns.
     #[error(transparent)]
     Taken(#[from] route::Taken),
     /// The host of a server cannot be resolved.
     #[error(transparent)]
     Circular(#[from] route::Circular),
-    /// Changes are followed of a server that is not asked.
+    /// Changes of a server are followed, but it is not asked.
     #[error(transparent)]
     Unasked(#[from] route::Unasked),
-    /// It is not known which domain is the cluster's.
+    /// The cluster domain is unknown.
     #[error(
         "invalid value for '--autopath': kubedns answers for no domain; expected \
          --server=/DOMAIN/ADDR with the cluster domain, such as \
@@ -161,7 +161,7 @@ pub enum Conflict {
 }
 
 impl Config {
-    /// Reads flags, beginning with the program's name, the environment, and the Corefile that they
+    /// Parses flags, beginning with the program's name, the environment, and the Corefile that they
     /// name.
     ///
     /// Fails with one line for each mistake.
@@ -176,7 +176,7 @@ impl Config {
         Ok(Self { loaded: Some(loaded), ..config })
     }
 
-    /// What a running program takes over from a changed Corefile.
+    /// Returns the settings that a running program can take over from a changed Corefile.
     pub fn live(&self) -> Live {
         Live {
             servers: self.servers(),
@@ -186,7 +186,7 @@ impl Config {
         }
     }
 
-    /// Fails on flags that contradict each other.
+    /// Fails if flags contradict each other.
     pub fn check(&self) -> Result<(), Conflict> {
         let servers = self.servers();
         route::check(&servers)?;
@@ -198,12 +198,12 @@ impl Config {
         }
     }
 
-    /// The servers, with those marked that are kubedns.
+    /// Returns the servers. Those that are kubedns are marked.
     fn servers(&self) -> Vec<ServerFlag> {
         self.servers.iter().map(|server| server.clone().mark(&self.changes)).collect()
     }
 
-    /// The domains, in wire form and lower case, that kubedns answers for.
+    /// Returns the domains for which kubedns answers, in lower-case wire form.
     fn cluster_domains(&self) -> Vec<Box<[u8]>> {
         let routes = Routes::new(&self.servers(), &Keys::default(), &[]);
         let owned = routes.groups().iter().filter(|group| group.owned);
@@ -213,17 +213,17 @@ impl Config {
         domains.filter(|name| !route::is_reverse(name) && !hosts.contains(name)).collect()
     }
 
-    /// The filter of answers, if it is on.
+    /// Returns the filter of answers, if it is on.
     pub fn rebind(&self) -> Option<Rebind> {
         self.rebind_protect.then(|| Rebind::new(&self.rebind_ok))
     }
 
-    /// The rules that flags make.
+    /// Returns the rules of the flags.
     pub fn rules(&self) -> Plan {
         self.local.plan(self.cluster_domains(), &self.resolv_file)
     }
 
-    /// The bounds of the cache.
+    /// Returns the bounds of the cache.
     pub fn bounds(&self) -> Bounds {
         Bounds {
             entries: self.cache_size,
@@ -232,7 +232,7 @@ impl Config {
         }
     }
 
-    /// The limits of TTLs.
+    /// Returns the limits of TTLs.
     pub fn limits(&self) -> Limits {
         Limits {
             ttl_min: self.min_ttl.as_secs() as u32,
@@ -242,12 +242,12 @@ impl Config {
     }
 }
 
-/// A `--server` with the interfaces of this machine, such as `fe80::1%eth0`.
+/// Parses a `--server` with the interfaces of this machine, such as `fe80::1%eth0`.
 fn server(text: &str) -> Result<ServerFlag, FlagError> {
     ServerFlag::parse(text, &shared::interface::index)
 }
 
-/// Why a text is no number of entries.
+/// Why a text is not a number of entries.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected 0 to {ENTRIES_MAX} entries")]
 pub struct EntriesError;
@@ -276,15 +276,15 @@ fn upstream_timeout(text: &str) -> Result<Duration, UpstreamTimeoutError> {
     is_allowed.then(|| Duration::from_secs_f64(seconds)).ok_or(UpstreamTimeoutError)
 }
 
-/// DNS on every address; a machine without IPv6 passes over the second.
+/// DNS on every address. A machine without IPv6 skips the second.
 const LISTEN: [&str; 2] = ["0.0.0.0:53", "[::]:53"];
-/// Metrics and health where CoreDNS and node-local caches have theirs.
+/// The port at which CoreDNS and node-local caches serve metrics and health.
 const HTTP_LISTEN: &str = "[::]:9153";
-/// The port that kubedns listens on by default, in the same pod.
+/// kubedns's default port, in the same pod.
 const KUBEDNS: &str = "127.0.0.1:10053";
-/// The upstreams of the node, or of whatever gave the pod its file.
+/// The upstreams of the node, or of the tool that made the pod's file.
 const RESOLV_FILE: &str = "/etc/resolv.conf";
-/// As many as CoreDNS keeps positive answers.
+/// CoreDNS's number of positive answers.
 const CACHE_SIZE: usize = 10_000;
 /// More would not fit any machine that runs a pod.
 const ENTRIES_MAX: usize = 100_000_000;
@@ -294,15 +294,15 @@ const CACHE_BYTES: &str = "64MiB";
 const BYTES_MIN: usize = 1 << 20;
 /// More would not fit any machine that runs a pod.
 const BYTES_MAX: usize = 64 << 30;
-/// TTLs are their owners' business: none is raised.
+/// The owners of names set the TTLs, so none is raised.
 const MIN_TTL: &str = "0";
-/// An hour: whoever raises TTLs further serves what is long gone.
+/// An hour. With a higher minimum, answers would be served that are long outdated.
 const MIN_TTL_MAX: u32 = 3_600;
-/// A day, as Unbound and Knot Resolver.
+/// A day, as in Unbound and Knot Resolver.
 const MAX_TTL: &str = "86400";
 /// Seven days, the ceiling of RFC 8767 section 4.
 const MAX_TTL_MAX: u32 = 604_800;
-/// Five minutes: what did not exist may have been made since.
+/// Five minutes, because a missing name can be created at any time.
 const NEGATIVE_TTL: &str = "300";
 /// Three hours, the ceiling of RFC 2308 section 5.
 const NEGATIVE_TTL_MAX: u32 = 10_800;
@@ -310,7 +310,7 @@ const NEGATIVE_TTL_MAX: u32 = 10_800;
 const SERVE_STALE: &str = "86400";
 /// A little less than glibc waits (5 seconds): the reason still reaches the client.
 const UPSTREAM_TIMEOUT: &str = "4.8";
-/// No client waits longer.
+/// Clients do not wait longer.
 const UPSTREAM_TIMEOUT_MAX: f64 = 30.0;
 /// Seven days, as the ceiling of TTLs.
 const SERVE_STALE_MAX: u32 = 604_800;

@@ -1,6 +1,6 @@
-//! The Corefile of a running dnscache: what of it is applied at once.
+//! The Corefile of a running dnscache: applies the changes that need no restart.
 //!
-//! Edge. What a Corefile means is the business of [`shared::corefile`].
+//! Edge. [`shared::corefile`] defines the meaning of a Corefile.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use crate::local::template::Template;
 use crate::reload::Live;
 use crate::route::{ROOT, wire};
 
-/// How the Corefile fares, and what follows its changes.
+/// The state of the Corefile, and the task that follows its changes.
 #[derive(Debug)]
 pub struct Corefile {
-    /// How it fares.
+    /// The state.
     pub state: watch::Receiver<State>,
-    /// Follows it.
+    /// The task.
     pub follower: Follower,
 }
 
-/// What changes with the Corefile.
+/// The parts that change with the Corefile.
 pub type Changing = (watch::Receiver<Live>, watch::Receiver<Arc<keep::Plan>>, Corefile);
 
-/// Begins with what `config` says.
+/// Starts with the settings of `config`.
 pub fn open(config: &Config) -> Changing {
     let (live, live_seen) = watch::channel(config.live());
     let (plans, plans_seen) = watch::channel(Arc::new(plan(config)));
@@ -42,7 +42,7 @@ pub fn open(config: &Config) -> Changing {
         let config = read(source, plan)?;
         live.send_replace(config.live());
         let rules = plan_with(&config, &plan.servers);
-        // New rules empty the cache: only if they are others.
+        // New rules empty the cache, so they are sent only if they differ.
         let now = format!("{rules:?}");
         if now != before {
             plans.send_replace(Arc::new(rules));
@@ -54,7 +54,7 @@ pub fn open(config: &Config) -> Changing {
     (live_seen, plans_seen, Corefile { state, follower })
 }
 
-/// The configuration that `plan` makes. Fails with the reasons why it cannot be used.
+/// Returns the configuration from `plan`. Fails with the reasons why it cannot be used.
 fn read(source: &Source, plan: &Plan) -> Result<Config, Vec<String>> {
     let (config, _) = source.config::<Config>(plan)?;
     let path = source.path.display();
@@ -62,13 +62,13 @@ fn read(source: &Source, plan: &Plan) -> Result<Config, Vec<String>> {
     Ok(config)
 }
 
-/// What a plan needs to be told by dnscache.
+/// Returns dnscache's input for a plan.
 pub fn surroundings() -> Surroundings {
     Surroundings { judge: Some(judge), ..Surroundings::default() }
 }
 
-/// What is wrong with the zone files of a block. A file that cannot be read is no mistake of the
-/// Corefile: it may be added later.
+/// Returns the errors of the zone files of a block. A file that cannot be read is not an error of
+/// the Corefile, because it may be added later.
 fn judge(server: &Server) -> Vec<(usize, String)> {
     let files = server.files.iter().flat_map(|it| {
         let plans = zone_files(it, server).into_iter();
@@ -93,7 +93,7 @@ fn template(rule: &plugins::Template, server: &Server) -> Template {
     }
 }
 
-/// The rules of flags and Corefile.
+/// Returns the rules of flags and Corefile.
 fn plan(config: &Config) -> keep::Plan {
     match &config.loaded {
         Some(loaded) => plan_with(config, &loaded.plan.servers),
@@ -101,8 +101,8 @@ fn plan(config: &Config) -> keep::Plan {
     }
 }
 
-/// The rules of flags, and after them those of `servers`. A block without rules is one as well: its
-/// names are not those of a block above.
+/// Returns the rules of flags, followed by those of `servers`. A block without rules is included,
+/// so that its names do not belong to a block above.
 fn plan_with(config: &Config, servers: &[Server]) -> keep::Plan {
     let of_flags = config.rules().blocks;
     let block = |server: &Server| {
@@ -124,7 +124,7 @@ fn plan_with(config: &Config, servers: &[Server]) -> keep::Plan {
     keep::Plan { blocks }
 }
 
-/// The zones of a rule: `zones`, or else those of the block.
+/// Returns the zones of a rule: `zones`, or those of the block if there are none.
 fn own_zones(zones: &[Zone], server: &Server) -> Zones {
     match zones {
         [] => Zones::new(server.zones().map(name).collect()),
@@ -132,7 +132,7 @@ fn own_zones(zones: &[Zone], server: &Server) -> Zones {
     }
 }
 
-/// Where the next rule is asked.
+/// Returns the zones in which the next rule is asked.
 fn fallthrough(zones: &[Zone]) -> Option<Zones> {
     (!zones.is_empty()).then(|| Zones::new(zones.iter().map(name).collect()))
 }
@@ -151,7 +151,7 @@ fn hosts(hosts: &Hosts, server: &Server) -> HostsPlan {
     }
 }
 
-/// The search lists of the pods of the cluster of `server`.
+/// Returns the search lists of the pods of the cluster of `server`.
 fn autopath(server: &Server, config: &Config) -> Option<AutopathPlan> {
     let autopath = server.autopath.as_ref()?;
     let domain = name(server.kubernetes.as_ref()?.domain.as_ref()?);
@@ -166,7 +166,8 @@ fn dns64(rule: &plugins::Dns64) -> Option<Dns64> {
     Some(parsed)
 }
 
-/// A plan for each zone of a line `file`. What kubernetes answers for is not taken from the file.
+/// Returns a plan for each zone of a line `file`. Names for which kubernetes answers are not taken
+/// from the file.
 fn zone_files(rule: &ZoneFile, server: &Server) -> Vec<ZonePlan> {
     let kubernetes = server.kubernetes.iter().flat_map(Kubernetes::zones);
     let except = Zones::new(kubernetes.map(name).collect());
@@ -180,7 +181,7 @@ fn zone_files(rule: &ZoneFile, server: &Server) -> Vec<ZonePlan> {
     rule.zones.iter().map(plan).collect()
 }
 
-/// A zone in wire form and lower case.
+/// Returns a zone in lower-case wire form.
 fn name(zone: &Zone) -> Box<[u8]> {
     wire(zone.as_str()).unwrap_or_else(|| ROOT.into())
 }

@@ -1,29 +1,29 @@
-//! What dnscache counts beside its listener: each query once, by what became of it.
+//! Counters of dnscache beside its listener: each query once, by its outcome.
 //!
-//! Edge of nothing: plain counters, a cache line per lane, added up on read.
+//! Plain counters without I/O: a cache line per lane, added up on read.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// What became of a query.
+/// The outcome of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Count {
     /// Answered from the cache.
     Hit,
-    /// Not in the cache: asked elsewhere, or answered by a route.
+    /// Not in the cache: sent to an upstream, or answered by a route.
     Miss,
-    /// Against policy: refused.
+    /// Refused by policy.
     Refused,
     /// A question about the server itself, class CHAOS.
     Chaos,
-    /// Answered with an expired entry; counted as a hit too, or as a miss where an upstream was
-    /// asked first.
+    /// Answered with an expired entry. Also counted as a hit, or as a miss if an upstream was asked
+    /// first.
     Stale,
-    /// Asked by healthz of this pod, which is no client: counted as nothing else.
+    /// Sent by healthz in this pod, which is not a client. Not counted otherwise.
     Probe,
 }
 
-/// What becomes of the queries of clients: each [`Count`] with its name in metrics.
+/// The outcomes of clients' queries: each [`Count`] with its name in metrics.
 pub const COUNTS: [(&str, Count); 5] = [
     ("hit", Count::Hit),
     ("miss", Count::Miss),
@@ -41,7 +41,7 @@ struct Lane([AtomicU64; Count::Probe as usize + 1]);
 pub struct Counters(Box<[Lane]>);
 
 impl Counters {
-    /// Zeros for `lanes` lanes.
+    /// Returns counters at zero for `lanes` lanes.
     pub fn new(lanes: usize) -> Self {
         Self((0..lanes).map(|_| Lane::default()).collect())
     }
@@ -51,7 +51,7 @@ impl Counters {
         self.0[lane].0[count as usize].fetch_add(1, Relaxed);
     }
 
-    /// How often, over all lanes.
+    /// Returns the sum over all lanes.
     pub fn total(&self, count: Count) -> u64 {
         self.0.iter().map(|lane| lane.0[count as usize].load(Relaxed)).sum()
     }

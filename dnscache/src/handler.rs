@@ -1,7 +1,7 @@
-//! What happens to a query: refused, answered from the cache or by a route, or put off until an
+//! Handles a query: it is refused, answered from the cache or by a route, or deferred until an
 //! upstream has answered.
 //!
-//! Core. Never waits: called by every serving thread at once.
+//! Core. Must never wait, because every serving thread calls it concurrently.
 
 use std::sync::Arc;
 
@@ -17,24 +17,24 @@ use crate::forward::Renewer;
 use crate::local::Local;
 use crate::route::{Route, Routes};
 
-/// Answers what can be answered at once.
+/// Answers the queries that can be answered at once.
 #[derive(Debug)]
 pub struct Answers {
     /// The cache.
     pub cache: Arc<Cache>,
-    /// The routes of the moment.
+    /// The current routes.
     pub routes: Arc<ArcSwap<Routes>>,
-    /// The rules of the moment.
+    /// The current rules.
     pub local: Arc<ArcSwap<Local>>,
-    /// The clients that are answered.
+    /// The clients that are allowed to query.
     pub allowed: Allowed,
     /// The cookies of replies to clients that send one.
     pub cookies: Cookies,
-    /// What became of each query.
+    /// The outcome of each query.
     pub counters: Arc<Counters>,
     /// Each upstream as `ADDRESS SENT FAILED`, for `servers.bind`.
     pub servers: Arc<ArcSwap<Vec<String>>>,
-    /// Where entries go that are about to expire.
+    /// Receives questions whose entries are about to expire.
     pub renewer: Renewer,
 }
 
@@ -50,8 +50,8 @@ impl Handler for Answers {
         if query.qclass != class::IN {
             return self.answer_other_class(query, asked, reply);
         }
-        // A cache that answers without RD tells what others have asked for; the cluster's own names
-        // are no secret.
+        // A cache that answers without RD reveals which names other clients have asked for. The
+        // cluster's own names are not secret.
         if !query.recursion_desired()
             && !self.routes.load().is_owned(query.name())
             && !self.local.load().owns(query.name())
@@ -93,7 +93,7 @@ impl Answers {
                 local.answer(query, reply);
                 Verdict::Send
             }
-            // An answer to ANY is an amplifier; one record says so (RFC 8482 section 4.2).
+            // An answer to ANY is an amplifier. One record is enough (RFC 8482 section 4.2).
             Route::Group(_) if query.qtype == rtype::ANY && !owned => {
                 let hinfo = [b"\x07RFC8482".as_slice(), b"\0"];
                 let owner = shared::wire::Owner::Question;
@@ -131,7 +131,7 @@ impl Answers {
         Verdict::Send
     }
 
-    /// The figures of the moment.
+    /// Returns the current figures.
     pub fn figures(&self) -> Figures {
         let changes = self.cache.changes();
         Figures {
@@ -155,15 +155,15 @@ impl Answers {
     }
 }
 
-/// What a query counts as: `of_client`, unless healthz of this pod asks. The mark alone is not
-/// enough, because every client can send it.
+/// Returns what a query counts as: `of_client`, unless it is a probe of healthz in this pod. The
+/// mark alone is not enough, because every client can send it.
 fn count(query: &Query<'_>, asked: &Asked, of_client: Count) -> Count {
     let probe = query.edns.is_some_and(|edns| edns.probe) && asked.peer.ip().is_loopback();
     if probe { Count::Probe } else { of_client }
 }
 
 const HINFO: u16 = 13;
-/// An hour: whoever asks ANY again gets the same.
+/// An hour. A client that asks ANY again gets the same answer.
 const ANY_TTL_SECS: u32 = 3_600;
 const NOT_ALLOWED: (ErrorCode, &str) =
     (ErrorCode::Prohibited, "this client is outside the prefixes of --allow");
@@ -202,7 +202,7 @@ mod tests {
         }
     }
 
-    /// A query of `class`, with RD where `flags` has it.
+    /// A query of `class`, with RD if `flags` has it.
     fn message(name: &str, (qtype, qclass): (u16, u16), flags: u8) -> Vec<u8> {
         let mut message = vec![0, 7, flags, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         for label in name.split('.') {

@@ -1,6 +1,6 @@
 //! Health, metrics and `/explain` over HTTP.
 //!
-//! Edge. `router` takes what it shows; tests call it without a port.
+//! Edge. `router` gets its data as arguments, so tests can call it without a port.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -33,7 +33,7 @@ use crate::forward::Board;
 use crate::handler::Answers;
 use crate::route::{After, Beyond, Route, text, wire};
 
-/// The checks of `/livez`: the threads come round.
+/// Returns the checks of `/livez`: whether the threads run.
 pub fn live(
     serving: Arc<Counters>,
     forward: Arc<Board>,
@@ -48,8 +48,7 @@ pub fn live(
     }
 }
 
-/// Everything that is served over HTTP. `live` and `ready` list the checks of `/livez` and
-/// `/readyz`.
+/// Returns all pages. `live` and `ready` list the checks of `/livez` and `/readyz`.
 pub fn router(
     answers: Arc<Answers>,
     live: impl Fn() -> Vec<Check> + Clone + Send + Sync + 'static,
@@ -72,7 +71,7 @@ fn address_type() -> String {
     "A".to_owned()
 }
 
-/// Where a name goes and, for clients that may see it, what the cache holds for it.
+/// Returns the route of a name and, for clients that are allowed to see it, its entry in the cache.
 async fn explain(
     State(answers): State<Arc<Answers>>,
     seat: Option<Extension<Seat>>,
@@ -198,7 +197,7 @@ impl Collector for Metrics {
     }
 }
 
-/// The listener and the cache under CoreDNS's names.
+/// Returns the metrics of the listener and the cache under CoreDNS's names.
 pub fn coredns(answers: &Arc<Answers>, serving: &Arc<Counters>) -> Registry {
     let mut registry = coredns::registry(env!("CARGO_PKG_VERSION"), Arc::clone(serving), "cache");
     let server = serving.places().first().map(|place| coredns::server(place.address));
@@ -207,8 +206,8 @@ pub fn coredns(answers: &Arc<Answers>, serving: &Arc<Counters>) -> Registry {
     registry
 }
 
-/// What CoreDNS's plugin `cache` exposes. It has a cache for answers and one for denials, we have
-/// one for all.
+/// The metrics of CoreDNS's plugin `cache`. It has one cache for answers and one for denials;
+/// dnscache has one for both.
 struct Coredns {
     answers: Arc<Answers>,
     server: String,

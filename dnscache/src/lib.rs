@@ -12,15 +12,18 @@
 //!                            (edge)                                               (edge)
 //! ```
 //!
-//! * A hit is answered on the thread that read it. A miss costs one upstream query, however many
+//! * A hit is answered on the thread that read it. A miss costs one upstream query for any number
+//!   of clients.
 //!   clients ask.
-//! * Every well-formed query is answered: fresh, after 1.8 seconds with an expired answer (RFC
+//! * Every well-formed query is answered: with a fresh answer, after 1.8 seconds with an expired
+//!   one (RFC 8767) if there is one, or with SERVFAIL and the reason.
 //!   8767) if there is one, or with SERVFAIL and the reason.
-//! * Nothing that an upstream says gets into the cache under a name that was not asked
+//! * Records of an upstream are never cached under a name that was not asked (`normalise`).
 //!   (`normalise`).
-//! * An answer that was on its way while its name or its route changed is given out, not kept
+//! * If the name or the route of an answer changed while it was under way, the answer is passed on
+//!   but not cached (`forward::desk`).
 //!   (`forward::desk`).
-//! * No lock but the shards' own, held for a copy; routes are swapped whole.
+//! * The only locks are those of the shards, held for a copy. Routes are replaced as a whole.
 
 pub mod cache;
 mod changes;
@@ -67,13 +70,13 @@ pub use config::Config;
 pub use corefile::surroundings;
 pub use reload::Live as LiveFlags;
 
-/// Why dnscache could not start, or ended before it was told to.
+/// Why dnscache could not start, or ended without a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A DNS address cannot be had.
+    /// Binding a DNS address failed.
     #[error("cannot start")]
     Dns(#[from] serve::BindError),
-    /// The HTTP address cannot be had.
+    /// Binding an HTTP address failed.
     #[error("cannot start")]
     Http(#[from] shared::http::BindError),
     /// The file for the addresses cannot be written.
@@ -93,7 +96,7 @@ pub enum Error {
     Task(#[from] TaskError),
 }
 
-/// Everything bound, nothing served and nobody asked yet.
+/// A program that is bound but does not serve yet.
 #[derive(Debug)]
 pub struct Program {
     config: Config,
@@ -116,9 +119,9 @@ struct Pages {
 impl Program {
     /// Binds the DNS and HTTP addresses and reads the configuration directory.
     ///
-    /// Fails when an address is taken or not ours.
+    /// Fails if an address is in use or not on this machine.
     pub async fn bind(config: Config) -> Result<Self, Error> {
-        // The quota of the cgroup counts, not the machine's cores.
+        // The quota of the cgroup limits this, not the machine's cores.
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let sockets = serve::bind(&config.listen, threads.min(LANES_MAX))?;
         let listener = shared::http::bind(config.http_listen).await?;
@@ -133,29 +136,29 @@ impl Program {
         Ok(Self { config, sockets, listener, pages, follower, corefile, sources, rules })
     }
 
-    /// Where DNS is served over UDP and TCP; port 0 has become a real one.
+    /// Returns the addresses for DNS over UDP and TCP, with the real port if it was 0.
     pub fn dns_addresses(&self) -> &[SocketAddr] {
         self.sockets.local_addresses()
     }
 
-    /// Where HTTP is served; port 0 has become a real one.
+    /// Returns the address for HTTP, with the real port if it was 0.
     pub fn http_address(&self) -> SocketAddr {
         self.listener.address()
     }
 
-    /// Where `/health` is served besides; port 0 has become a real one.
+    /// Returns the further addresses for `/health`, with the real port if it was 0.
     pub fn health_addresses(&self) -> Vec<SocketAddr> {
         self.pages.health.iter().map(shared::http::Listener::address).collect()
     }
 
-    /// Where `/ready` is served besides; port 0 has become a real one.
+    /// Returns the further addresses for `/ready`, with the real port if it was 0.
     pub fn ready_addresses(&self) -> Vec<SocketAddr> {
         self.pages.ready.iter().map(shared::http::Listener::address).collect()
     }
 
-    /// Serves until `stop` resolves, then answers what it has taken on.
+    /// Serves until `stop` resolves, then answers the accepted queries.
     ///
-    /// Fails when a task ends by itself.
+    /// Fails if a task ends by itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
         let Self { config, sockets, listener, pages, follower, corefile, .. } = self;
         let (mut sources, rules) = (self.sources, self.rules);
@@ -213,7 +216,8 @@ impl Program {
     }
 }
 
-/// What the forwarder shares with the rest: an empty cache, the first `routes` and rules.
+/// Returns the state that the forwarder shares with the rest: an empty cache, the first `routes`
+/// and rules.
 fn share(config: &Config, routes: Routes, rules: &Keeper, lanes: usize) -> forward::Shared {
     forward::Shared {
         cache: Arc::new(Cache::new(config.bounds())),
@@ -263,7 +267,7 @@ async fn listeners(
     Ok(listeners)
 }
 
-/// The configuration directory, without stub domains that kubedns answers for.
+/// Opens the configuration directory, without stub domains for which kubedns answers.
 fn open_directory(
     config: &Config,
     live: watch::Receiver<Live>,
@@ -279,29 +283,29 @@ fn open_directory(
     config_dir::open_with(config.config_dir.as_deref(), Box::new(demand))
 }
 
-/// What the pages show beside the answers and where these come from.
+/// The state that the pages show beside the answers and their sources.
 struct View {
     board: Arc<forward::Board>,
     streams: Arc<changes::Streams>,
-    /// Cancelled once the program was told to stop.
+    /// Cancelled after the signal to stop.
     leaving: CancellationToken,
     compat: Option<Compat>,
     rules: Arc<ArcSwap<local::keep::State>>,
-    /// How the Corefile fares.
+    /// The state of the Corefile.
     file: watch::Receiver<shared::corefile::State>,
 }
 
 /// The pages by address.
 struct Routers {
-    /// Everything.
+    /// All pages.
     all: axum::Router,
-    /// Whether the program lives.
+    /// The pages that show whether the program lives.
     health: axum::Router,
-    /// Whether it is ready.
+    /// The pages that show whether it is ready.
     ready: axum::Router,
 }
 
-/// What is served over HTTP.
+/// Returns the pages.
 fn http_routers(
     answers: Arc<Answers>,
     serving: &serve::Serving,
@@ -321,7 +325,7 @@ fn http_routers(
     registry.register_collector(Box::new(reload::Metrics(Arc::clone(&upstreams))));
     registry.register_collector(Box::new(local::keep::Metrics(Arc::clone(&rules))));
     registry.register_collector(Box::new(shared::corefile::Metrics(file.clone())));
-    // Routes are loaded and sockets bound before anything is served.
+    // Routes are loaded and sockets are bound before the program serves.
     let ready = move || {
         let (upstreams, directory) = (upstreams.load().check(), directory.borrow().check());
         let (dns, routes) = (Check::passed("dns"), Check::passed("routes"));
@@ -340,7 +344,7 @@ fn http_routers(
     }
 }
 
-/// Binds and runs in one go.
+/// Binds and runs a program.
 ///
 /// Fails as [`Program::bind`] and [`Program::run`] do.
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), Error> {
@@ -352,7 +356,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
 const DESCRIPTORS_RESERVED: usize = 512;
 /// UDP threads: beyond so many one socket's lock and the cache's memory are the limit.
 const LANES_MAX: usize = 8;
-/// Queries between the lanes and the forwarder; more are refused with SERVFAIL.
+/// Queries that can wait between the lanes and the forwarder. More get SERVFAIL.
 const QUERIES_MAX: usize = 4_096;
-/// How long what has been taken on may take at the end.
+/// How long accepted queries can take at the end.
 const DRAIN_MAX: Duration = Duration::from_secs(5);

@@ -66,7 +66,7 @@ enum Waiter {
     Errand(Box<Errand>),
 }
 
-/// The reply that clients get.
+/// What clients are told.
 enum Told {
     Answer(Box<Answer>),
     /// The same with an Extended DNS Error.
@@ -412,7 +412,7 @@ pub fn message_of(question: &Question<'_>, entry: &Entry) -> Option<Vec<u8>> {
     })
 }
 
-/// Adds the reply to `deferred` that `write` makes to `outbox`.
+/// Puts the reply to `deferred` that `write` makes into `outbox`.
 fn reply(outbox: &mut Outbox, deferred: &Deferred, write: impl FnOnce(&Query<'_>, &mut Reply<'_>)) {
     outbox.reply(deferred, |buffer| {
         let mut name = NameBuffer::new();
@@ -424,8 +424,7 @@ fn reply(outbox: &mut Outbox, deferred: &Deferred, write: impl FnOnce(&Query<'_>
     });
 }
 
-/// Returns the reply to `question` that `write` makes, as a whole message; `None` if it returns
-/// `false`.
+/// Returns the reply to `question` that `write` makes, as a whole message; `None` if it makes none.
 fn message_by(
     question: &Question<'_>,
     write: impl FnOnce(&Query<'_>, &mut Reply<'_>) -> bool,

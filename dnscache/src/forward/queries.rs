@@ -192,8 +192,8 @@ impl<W> Queries<W> {
         self.table.get(slot).origin
     }
 
-    /// Lowers [`Origin::seen`] of the query in `slot` to `seen`, because a part of its answer was
-    /// made then.
+    /// Lowers [`Origin::seen`] of the query in `slot` to `seen`, at which a part of its answer was
+    /// made.
     pub fn depends_on(&mut self, slot: u16, seen: u64) {
         let origin = &mut self.table.get_mut(slot).origin;
         origin.seen = origin.seen.min(seen);

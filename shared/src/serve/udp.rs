@@ -1,6 +1,6 @@
 //! One thread per UDP socket: receive a batch, answer each query, send a batch.
 //!
-//! Edge. The thread never waits for anything but its socket.
+//! Edge. The thread waits only for its socket.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,26 +19,26 @@ use crate::clock::{Moment, boot_time};
 use crate::peer::is_peer;
 use crate::wire::{self, ErrorCode, NameBuffer, Query, Reply, Transport, UDP_SIZE_PLAIN, rcode};
 
-/// What every lane of a listener shares.
+/// The state that every lane of a listener shares.
 pub(super) struct Listener<H> {
     pub(super) handler: Arc<H>,
     pub(super) counters: Arc<Counters>,
-    /// Where queries go that need more time; `None` once no more are taken on.
+    /// Receives queries that need more time; `None` if they are no longer accepted.
     pub(super) later: Option<mpsc::Sender<Deferred>>,
     pub(super) phase: Arc<AtomicU8>,
-    /// How long a TCP connection may idle, for clients that ask: in units of 100 ms (RFC 7828).
+    /// How long a TCP connection can be idle, for clients that ask: in units of 100 ms (RFC 7828).
     pub(super) keepalive_tenths: u16,
     /// The largest reply over UDP, in bytes.
     pub(super) udp_size_max: u16,
 }
 
-/// What the threads do, in this order.
+/// The phases of the threads, in this order.
 #[repr(u8)]
 pub(super) enum Phase {
     /// They answer.
     Serving = 0,
-    /// What has arrived is answered in full. Later queries are answered if that is possible at
-    /// once; the others fail at once, so that the end is not put off for ever.
+    /// Queries that have arrived are answered in full. Later queries are answered if that is
+    /// possible at once; the others fail at once, so that the end is not delayed forever.
     Draining = 1,
     /// They end as soon as their queues are empty.
     Ending = 2,
@@ -57,20 +57,20 @@ impl<H> Clone for Listener<H> {
     }
 }
 
-/// What is to be done with a message.
+/// The action for a message.
 pub(super) enum Response {
-    /// Send the first so many bytes of the buffer.
+    /// Send this many bytes of the buffer.
     Send(usize),
-    /// The handler wants more time. The first so many bytes of the buffer are a reply without
-    /// records, whose cookies the later reply has.
+    /// The handler needs more time. This many bytes of the buffer are a reply without records,
+    /// whose cookies the later reply must have.
     Later(usize),
-    /// Nothing.
+    /// Do not reply.
     Nothing,
 }
 
 impl<H: Handler> Listener<H> {
-    /// Screens `message`, calls the handler and leaves the reply in `buffer`. A panic of the
-    /// handler costs this query.
+    /// Screens `message`, calls the handler and writes the reply to `buffer`. If the handler
+    /// panics, only this query fails.
     pub(super) fn respond(
         &self,
         message: &[u8],
@@ -116,7 +116,7 @@ impl<H: Handler> Listener<H> {
         }
     }
 
-    /// Puts a query off; where there is no room, leaves SERVFAIL in `buffer` and yields its length.
+    /// Defers a query. If there is no room, writes SERVFAIL to `buffer` and returns its length.
     pub(super) fn put_off(
         &self,
         deferred: Deferred,
@@ -138,15 +138,15 @@ impl<H: Handler> Listener<H> {
     }
 }
 
-/// SERVFAIL with its reason.
+/// Writes SERVFAIL with its reason. Returns the length.
 fn failure(query: &Query<'_>, buffer: &mut [u8], text: &'static str) -> usize {
     let mut reply = Reply::new(query, buffer);
     reply.fail(rcode::SERVFAIL, ErrorCode::Other, text);
     reply.finish()
 }
 
-/// Serves one socket until the listener is told to end and the socket's queue is empty. Then the
-/// socket closes with its last owner, `lane`: an open socket is always read.
+/// Serves one socket until the listener must end and the socket's queue is empty. The socket is
+/// closed with its last owner, `lane`, so an open socket always has a reader.
 pub(super) fn serve<H: Handler>(mut listener: Listener<H>, lane: Arc<Lane>, index: usize) {
     let mut inbox = Inbox::new(true, lane.wildcard);
     let mut replies = Batch::with_room(usize::from(listener.udp_size_max).max(UDP_SIZE_PLAIN));
@@ -154,8 +154,8 @@ pub(super) fn serve<H: Handler>(mut listener: Listener<H>, lane: Arc<Lane>, inde
     loop {
         let phase = listener.phase.load(Ordering::Relaxed);
         let ending = phase >= Phase::Ending as u8;
-        // Queries that arrived before the end began are put off as ever: the queue is looked at
-        // without waiting until it is empty once.
+        // Queries that arrived before the drain are deferred as usual: the queue is read without
+        // waiting until it is empty once.
         let closing = phase >= Phase::Draining as u8 && listener.later.is_some();
         let received = inbox.receive(&lane.socket, !ending && !closing);
         let emptied = !matches!(received, Ok(BATCH));
@@ -169,7 +169,8 @@ pub(super) fn serve<H: Handler>(mut listener: Listener<H>, lane: Arc<Lane>, inde
                 }
                 let replied = replies.len() as u64;
                 let failed = replies.send(&lane.socket);
-                // One look at the clock for the whole batch: its replies leave together.
+                // The clock is read once for the whole batch, because its replies are sent
+                // together.
                 listener.counters.took(index, boot_time().since(now), replied);
                 if failed > 0 {
                     listener.counters.add(index, Event::SendFailed, failed as u64);
@@ -177,8 +178,8 @@ pub(super) fn serve<H: Handler>(mut listener: Listener<H>, lane: Arc<Lane>, inde
             }
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock if ending => return,
-                // WouldBlock: nobody asked for a while. Refused: an earlier reply found its client
-                // gone.
+                // WouldBlock: no query arrived for a while. Refused: the client of an earlier reply
+                // is gone.
                 io::ErrorKind::WouldBlock
                 | io::ErrorKind::Interrupted
                 | io::ErrorKind::ConnectionRefused => {}
@@ -194,7 +195,7 @@ pub(super) fn serve<H: Handler>(mut listener: Listener<H>, lane: Arc<Lane>, inde
     }
 }
 
-/// Answers one datagram into the batch.
+/// Answers one datagram, and adds the reply to the batch.
 fn answer<H: Handler>(
     listener: &Listener<H>,
     lane: &Arc<Lane>,
@@ -224,9 +225,9 @@ fn answer<H: Handler>(
     }
 }
 
-/// Why a query fails that the forwarder has no room for.
+/// The reason for a query for which the forwarder has no room.
 const TOO_MANY: &str = "too many queries wait for an answer";
-/// Why a query fails that came after the end had begun.
+/// The reason for a query that arrived during the drain.
 const SHUTTING_DOWN: &str = "shutting down";
-/// A socket that fails at once every time must not take a whole core.
+/// A socket that fails at once every time must not use a whole core.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);

@@ -73,8 +73,7 @@ impl Desk {
         for errand in errands {
             self.come_back(*errand, &question, &answer, (origin, now));
         }
-        // The answers are sent after the entry is stored, so that a client that asks again finds
-        // it.
+        // The answers go out after the entry is stored: a client that asks again finds it.
         let told = Told::Answer(Box::new(answer));
         self.releases.add(clients, told, now.since(origin.started), now);
         self.release(now);
