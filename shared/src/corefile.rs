@@ -1,4 +1,4 @@
-//! CoreDNS's configuration language, the Corefile, which kubedns and dnscache read in place of
+//! CoreDNS's configuration language, the Corefile, which kubedns and dnscache can read instead of
 //! flags.
 //!
 //! ```text
@@ -7,9 +7,11 @@
 //!                                                                    └─▶ report: a table or JSON
 //! ```
 //!
-//! * `lexer`, `variables`, `parser`: core. The language; they know no plugin. Files come from a
+//! * `lexer`, `variables`, `parser`: core. The language, independent of plugins. A function reads
+//!   the files.
 //!   function.
-//! * `keys`, `plugins`, `plan`: core. The one place that knows what directives mean. Both programs
+//! * `keys`, `plugins`, `plan`: core. The only place that defines the meaning of directives. Both
+//!   programs use the same plan, so either both accept a file or both refuse it.
 //!   read the same plan, so that both accept a file or both refuse it.
 //! * `source`, `follow`, `command`: edges. They read files, watch them, and print.
 

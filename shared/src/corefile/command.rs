@@ -33,7 +33,7 @@ enum Action {
     },
 }
 
-/// How a check is printed.
+/// The output format of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// A table.
@@ -42,8 +42,8 @@ enum Format {
     Json,
 }
 
-/// Runs the subcommand if the first argument of the process is `corefile`; returns its exit code,
-/// `None` if it is something else.
+/// Runs the subcommand if the first argument of the process is `corefile`. Returns its exit code;
+/// `None` if the argument is different.
 pub fn from_arguments(program: &str, surroundings: Surroundings) -> Option<ExitCode> {
     let Command { action: Action::Check { file, output } } =
         flags::subcommand(program, "corefile")?;
@@ -67,7 +67,7 @@ pub fn from_arguments(program: &str, surroundings: Surroundings) -> Option<ExitC
     Some(ExitCode::from(code))
 }
 
-/// The file cannot be read, or is not a Corefile.
+/// The exit code if the file cannot be read, or is not a Corefile.
 const WRONG: u8 = 2;
-/// A line is refused.
+/// The exit code if a line is refused.
 const REFUSED: u8 = 3;

@@ -1,6 +1,7 @@
-//! Looks at a Corefile again whenever it or one of its imports changes.
+//! Reads a Corefile again whenever it or one of its imports changes.
 //!
-//! Edge around the plan. What cannot be used is refused whole and named; what was in force stays.
+//! Edge around the plan. A file that cannot be used is refused as a whole, with the reasons, and
+//! the earlier configuration stays in force.
 //!
 //! ```text
 //! inotify, or every second ─▶ Look ─▶ Plan ─▶ the program applies what it can while it runs
@@ -20,25 +21,25 @@ use super::source::{Loaded, Look};
 use crate::ready::Check;
 use crate::watcher::Watcher;
 
-/// How the Corefile fares.
+/// The state of the Corefile.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     /// Whether there is a Corefile.
     pub is_used: bool,
-    /// Why the file is refused as it is now, one line each, with file and line.
+    /// Why the current file is refused, one line each, with file and line.
     pub refused: Arc<[Arc<str>]>,
-    /// What of it needs a restart of the program, one line each.
+    /// The settings that need a restart of the program, one line each.
     pub restarts: Arc<[Arc<str>]>,
     /// How many different contents were applied.
     pub applied: u64,
     /// How many different contents were refused.
     pub refusals: u64,
-    /// Whether changes are looked for every second because inotify is not available.
+    /// Whether the file is polled every second because inotify is not available.
     pub polling: bool,
 }
 
 impl State {
-    /// The line `corefile` of `/readyz?verbose`, if there is a Corefile: what is refused is a
+    /// Returns the line `corefile` of `/readyz?verbose`, if there is a Corefile. A refusal is a
     /// warning.
     pub fn check(&self) -> Option<Check> {
         if !self.is_used {
@@ -56,8 +57,8 @@ impl State {
     }
 }
 
-/// Takes a plan that is not refused, with the flags it stands for, into a running program. Fails
-/// with the reasons why it cannot.
+/// Applies an accepted plan, with its flags, to a running program. Fails with the reasons why it
+/// cannot.
 pub type Apply = Box<dyn FnMut(&Plan, &Merged) -> Result<(), Vec<String>> + Send>;
 
 /// Follows the changes of a Corefile.
@@ -73,7 +74,7 @@ impl fmt::Debug for Follower {
     }
 }
 
-/// Begins with what is in force; without a Corefile, nothing ever changes.
+/// Starts with the configuration in force. Without a Corefile the state never changes.
 pub fn open(loaded: Option<Loaded>, apply: Apply) -> (watch::Receiver<State>, Follower) {
     let is_used = loaded.is_some();
     let begin = State { is_used, applied: u64::from(is_used), ..State::default() };
@@ -94,7 +95,7 @@ impl Follower {
         let mut watcher = Watcher::new(&path);
         loop {
             watcher.set_directories(seen.directories());
-            // Armed before each look: what changes after the look rings.
+            // Armed before each look, so that a change after the look is noticed.
             let polling = watcher.arm().is_polling();
             self.state.send_if_modified(|state| {
                 std::mem::replace(&mut state.polling, polling) != polling
@@ -104,7 +105,7 @@ impl Follower {
                 Ok(look) if look != seen => {
                     self.take(&loaded, &look);
                     seen = look;
-                    continue; // its imports may lie in other directories
+                    continue; // its imports can be in other directories
                 }
                 Ok(_) => {}
                 Err(error) => tracing::error!(%error, "reading the Corefile panicked"),
@@ -119,7 +120,7 @@ impl Follower {
         }
     }
 
-    /// Applies what `look` means, if it can be used.
+    /// Applies the plan of `look`, if it can be used.
     fn take(&mut self, loaded: &Loaded, look: &Look) {
         let source = &loaded.source;
         let taken = source.plan(look).and_then(|plan| {
@@ -146,13 +147,13 @@ impl Follower {
     }
 }
 
-/// The name of its check.
+/// The name of the check.
 const CHECK: &str = "corefile";
-/// What a refusal means.
+/// The effect of a refusal.
 const KEPT: &str = "the last good configuration stays in force";
-/// What a missing inotify means.
+/// The reason shown if inotify is missing.
 const POLLING: &str = "inotify is not available: changes are looked for every second";
-/// Lines that `/readyz?verbose` lists of each kind.
+/// How many lines of each kind `/readyz?verbose` lists.
 const SHOWN_MAX: usize = 10;
-/// How long an editor may take from its first to its last write.
+/// How long an editor can take from its first to its last write.
 const SETTLE: Duration = Duration::from_millis(50);

@@ -13,7 +13,7 @@ use crate::prefix::Prefix;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Zone(String);
 
-/// How queries for a block arrive.
+/// The transport of queries for a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// DNS over UDP and TCP.
@@ -33,9 +33,9 @@ pub enum Scheme {
 /// A key of a server block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// How queries arrive.
+    /// The transport of queries.
     pub scheme: Scheme,
-    /// The zones; a prefix of addresses stands for several.
+    /// The zones. A prefix of addresses becomes several zones.
     pub zones: Vec<Zone>,
     /// The prefix, if the key is one.
     pub prefix: Option<Prefix>,
@@ -46,19 +46,19 @@ pub struct Key {
 /// Why a word is not a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// What is before the port is neither a domain nor a prefix.
+    /// The text before the port is neither a domain nor a prefix.
     #[error(
         "{0:?} is not a zone; expected a domain name of letters, digits, '-' and '_', or a prefix \
          of addresses, such as cluster.local, 10.0.0.0/24 or .:53"
     )]
     Zone(String),
-    /// The port is not one.
+    /// The port is not valid.
     #[error("port {0:?} is not allowed; expected 1 to 65535")]
     Port(String),
 }
 
 impl Scheme {
-    /// The port if none is given.
+    /// Returns the default port.
     pub fn port(self) -> u16 {
         match self {
             Self::Dns => 53,
@@ -67,7 +67,7 @@ impl Scheme {
         }
     }
 
-    /// What is before the zone.
+    /// Returns the text before the zone.
     pub fn prefix(self) -> &'static str {
         SCHEMES.iter().find(|(_, scheme)| *scheme == self).map_or("", |(prefix, _)| prefix)
     }
@@ -91,7 +91,7 @@ impl Key {
         let error = || KeyError::Zone(text.to_owned());
         let prefix = prefix(zone);
         let zones = match prefix {
-            // CoreDNS cannot tell these from a zone with a port.
+            // CoreDNS cannot distinguish these from a zone with a port.
             Some(_) if zone.contains(':') && zone.starts_with([':', '0']) => return Err(error()),
             Some(prefix) => reverse(prefix),
             None => vec![Zone::parse(zone).ok_or_else(error)?],
@@ -101,12 +101,12 @@ impl Key {
 }
 
 impl Zone {
-    /// The root.
+    /// Returns the root.
     pub fn root() -> Self {
         Self(".".to_owned())
     }
 
-    /// Parses a domain name; `None` if it is not one.
+    /// Parses a domain name; `None` if the text is not one.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "." {
             return Some(Self::root());
@@ -114,28 +114,28 @@ impl Zone {
         domain(text).map(Self)
     }
 
-    /// As it is written in flags; the root is `.`.
+    /// Returns the zone as it is written in flags; the root is `.`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is the root.
+    /// Returns whether it is the root.
     pub fn is_root(&self) -> bool {
         self.0 == "."
     }
 
-    /// Whether it is `other` or a subdomain of it.
+    /// Returns whether it is `other` or a subdomain of it.
     pub fn is_within(&self, other: &Zone) -> bool {
         let above = self.0.strip_suffix(&other.0);
         other.is_root() || above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
     }
 
-    /// Whether names below it are those of addresses.
+    /// Returns whether names below it are those of addresses.
     pub fn is_reverse(&self) -> bool {
         REVERSE.iter().any(|zone| self.is_within(&Self((*zone).to_owned())))
     }
 
-    /// How many labels it has.
+    /// Returns how many labels it has.
     pub fn depth(&self) -> usize {
         if self.is_root() { 0 } else { self.0.split('.').count() }
     }
@@ -147,7 +147,7 @@ impl fmt::Display for Zone {
     }
 }
 
-/// `ADDRESS/BITS`, with the bits of the host cut off.
+/// Parses `ADDRESS/BITS`, and clears the bits of the host.
 fn prefix(text: &str) -> Option<Prefix> {
     let (address, bits) = text.split_once('/')?;
     let address: IpAddr = address.parse().ok()?;
@@ -156,8 +156,8 @@ fn prefix(text: &str) -> Option<Prefix> {
     (bits <= if address.is_ipv4() { 32 } else { 128 }).then(|| Prefix::of(address, bits))
 }
 
-/// The reverse zones of a prefix: one, or as many as it takes up to the end of the octet (IPv4) or
-/// nibble (IPv6) in which the prefix ends.
+/// Returns the reverse zones of a prefix: one, or as many as necessary up to the end of the octet
+/// (IPv4) or nibble (IPv6) in which the prefix ends.
 fn reverse(prefix: Prefix) -> Vec<Zone> {
     let bits = u32::from(prefix.bits());
     match prefix.first() {

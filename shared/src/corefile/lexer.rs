@@ -1,7 +1,7 @@
-//! Text becomes tokens: words, quoted texts and braces, each with its place.
+//! Splits text into tokens: words, quoted texts and braces, each with its place.
 //!
-//! Core. The rules are those of CoreDNS's lexer, whose oddities are part of the language: a quote
-//! opens only at the beginning of a word, and a `#` inside a word hides the rest of that word.
+//! Core. The rules are those of CoreDNS's lexer, including its oddities: a quote opens only at the
+//! beginning of a word, and a `#` inside a word hides the rest of that word.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub struct Token {
     /// The word, without its quotes.
     pub text: String,
-    /// Where it begins.
+    /// The place at which it begins.
     pub place: Place,
     /// Whether it is the first of its line.
     pub begins_line: bool,
@@ -21,11 +21,11 @@ pub struct Token {
 /// A place in a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// The file's name, as the command line or the `import` spells it.
+    /// The file's name, as on the command line or in the `import`.
     pub file: Arc<str>,
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub line: u32,
-    /// In characters, counted from 1.
+    /// The column in characters, counted from 1.
     pub column: u32,
 }
 
@@ -36,13 +36,13 @@ impl fmt::Display for Place {
 }
 
 impl Place {
-    /// The file and the line.
+    /// Returns the file and the line.
     pub fn in_file(&self) -> String {
         format!("{}:{}", printable(&self.file), self.line)
     }
 }
 
-/// Returns `text` in one line: control characters, which names of files may have as well, become
+/// Returns `text` in one line: control characters, which names of files can also contain, become
 /// blanks.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if text.contains(char::is_control) {
@@ -54,14 +54,14 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 
 /// Returns the tokens of `text`, which is the content of `file`.
 ///
-/// An open quote ends with the file.
+/// An open quote ends at the end of the file.
 pub fn tokens(file: &Arc<str>, text: &str) -> Vec<Token> {
     Lexer { file, line: 1, column: 0, line_of_last: 0, tokens: Vec::new() }.run(text)
 }
 
 struct Lexer<'f> {
     file: &'f Arc<str>,
-    /// The line of the character that was read last.
+    /// The line of the last character that was read.
     line: u32,
     column: u32,
     /// The line on which the last token ended.
@@ -69,16 +69,16 @@ struct Lexer<'f> {
     tokens: Vec<Token>,
 }
 
-/// What the next character belongs to.
+/// The token of the next character.
 enum Inside {
     /// White space.
     Nothing,
     /// A comment up to the end of the line.
     Comment,
     Word(Word),
-    /// The part of a word behind a `#`, which does not count.
+    /// The part of a word after a `#`, which is ignored.
     Hidden(Word),
-    /// A quoted text; whether a backslash came last.
+    /// A quoted text, and whether the last character was a backslash.
     Quoted(Word, bool),
 }
 
@@ -160,7 +160,7 @@ impl Lexer<'_> {
 mod tests {
     use super::*;
 
-    /// The words of `text` with their lines and columns; `|` before the first of a line.
+    /// Returns the words of `text` with their lines and columns; `|` is before the first of a line.
     fn read(text: &str) -> Vec<String> {
         let show = |token: &Token| {
             let mark = if token.begins_line { "|" } else { "" };

@@ -1,6 +1,6 @@
-//! How the Corefile fares, as metrics.
+//! The metrics of the Corefile.
 //!
-//! Edge. Without a Corefile there is no metric.
+//! Edge. Without a Corefile there are no such metrics.
 
 use std::fmt;
 

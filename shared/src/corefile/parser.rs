@@ -1,7 +1,7 @@
-//! Tokens become server blocks; snippets and imports are replaced by what they stand for.
+//! Parses tokens into server blocks. Snippets and imports are replaced by their lines.
 //!
-//! Core. Knows no plugin; asks a function for the files that are imported. The rules are those of
-//! CoreDNS's parser, except for a few inputs that it takes by accident: they are errors here.
+//! Core. Independent of plugins; a function reads the imported files. The rules are those of
+//! CoreDNS's parser, except for a few inputs that it accepts by accident: they are errors here.
 //!
 //! ```text
 //! Corefile ─▶ Block { keys, directives } ─▶ Directive { line, options } ─▶ Line { name, words }
@@ -23,7 +23,7 @@ pub struct Corefile {
     pub unmatched: Vec<Token>,
 }
 
-/// A server block: what is served for its keys.
+/// A server block: the configuration for its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
     /// Zones with scheme and port, as written.
@@ -58,13 +58,13 @@ pub struct Line {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {}", printable(reason))]
 pub struct Error {
-    /// Where.
+    /// The place.
     pub place: Place,
-    /// What was found, and what is allowed.
+    /// The text that was found, and the allowed ones.
     pub reason: String,
 }
 
-/// A file that was asked for.
+/// A file that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
     /// Its path.
@@ -73,12 +73,12 @@ pub struct Text {
     pub text: String,
 }
 
-/// What a Corefile needs from outside.
+/// The functions that a Corefile needs from outside.
 pub struct Outside<'o> {
-    /// The file at a path; with `*` or `?` in the last part, all files that match, in lexical
-    /// order. Fails with the reason.
+    /// Reads the file at a path. With `*` or `?` in the last part, reads all files that match, in
+    /// lexical order. Fails with the reason.
     pub read: &'o mut dyn FnMut(&str) -> Result<Vec<Text>, String>,
-    /// The environment.
+    /// Returns a variable of the environment.
     pub variable: Variable<'o>,
 }
 
@@ -90,7 +90,7 @@ impl fmt::Debug for Outside<'_> {
 
 /// Parses the Corefile at `path`.
 ///
-/// Fails with the first error in the language. What directives mean is not checked.
+/// Fails with the first error in the language. The meaning of directives is not checked.
 pub fn parse(path: &str, outside: Outside<'_>) -> Result<Corefile, Error> {
     let begin = Place { file: path.into(), line: 1, column: 1 };
     let error = |reason: String| Error { place: begin.clone(), reason };
@@ -118,7 +118,7 @@ pub fn parse(path: &str, outside: Outside<'_>) -> Result<Corefile, Error> {
     Ok(parser.corefile)
 }
 
-/// What an import put into the configuration, and which import it is within.
+/// An import, and the import that contains it.
 struct Origin {
     name: Arc<str>,
     is_file: bool,
@@ -127,15 +127,15 @@ struct Origin {
 
 struct Parser<'o> {
     outside: Outside<'o>,
-    /// What is to be read, the next token last, each with its index into `files`.
+    /// The tokens to be read, the next one last, each with its index into `files`.
     rest: Vec<(Token, usize)>,
-    /// Where the last token was read.
+    /// The place of the last token that was read.
     last: Place,
     files: Vec<Origin>,
     snippets: HashMap<String, Vec<Token>>,
-    /// Imports so far.
+    /// The number of imports so far.
     imports: usize,
-    /// Words so far, with those of imports.
+    /// The number of words so far, including those of imports.
     words: usize,
     index: usize,
     corefile: Corefile,
@@ -147,7 +147,7 @@ impl Parser<'_> {
         self.files.len() - 1
     }
 
-    /// Puts `tokens` in front of what is to be read.
+    /// Adds `tokens` before those to be read.
     fn push(&mut self, tokens: Vec<Token>, origin: usize) -> Result<(), Error> {
         self.words += tokens.len();
         if self.words > TOKENS_MAX {
@@ -174,7 +174,7 @@ impl Parser<'_> {
         Some((token, origin))
     }
 
-    /// The next token if it is on the line of the one before.
+    /// Returns the next token if it is on the line of the one before.
     fn next_on_line(&mut self) -> Option<Token> {
         if self.peek()?.begins_line { None } else { self.next() }
     }
@@ -183,7 +183,7 @@ impl Parser<'_> {
         Error { place: self.last.clone(), reason: reason.into() }
     }
 
-    /// `token` with its variables replaced.
+    /// Returns `token` with its variables replaced.
     fn replaced(&self, token: Token) -> Result<Token, Error> {
         match variables::replace(&token.text, self.outside.variable) {
             Ok(text) => Ok(Token { text, ..token }),
@@ -191,7 +191,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A server block or the definition of a snippet.
+    /// Parses a server block or the definition of a snippet.
     fn block(&mut self) -> Result<(), Error> {
         let keys = self.keys()?;
         let has_braces = self.peek().is_some_and(|token| token.text == "{");
@@ -215,7 +215,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// The keys of a block: up to `{`, or to the end of the line unless that is a comma.
+    /// Returns the keys of a block: up to `{`, or to the end of the line unless that is a comma.
     fn keys(&mut self) -> Result<Vec<Token>, Error> {
         let mut keys = Vec::new();
         let mut expects_another = false;
@@ -256,7 +256,7 @@ impl Parser<'_> {
         Ok(keys)
     }
 
-    /// Everything up to the brace that closes the snippet `name`, whose definition began at `key`.
+    /// Reads up to the brace that closes the snippet `name`, whose definition began at `key`.
     fn snippet(&mut self, key: &Token, name: String, has_braces: bool) -> Result<(), Error> {
         let error = |reason: String| Error { place: key.place.clone(), reason };
         if !has_braces {
@@ -283,7 +283,7 @@ impl Parser<'_> {
         Err(error(format!("the snippet ({name}) is not closed; expected a '}}' at its end")))
     }
 
-    /// The directives of a block, up to its `}` or, without braces, to the end of the file.
+    /// Returns the directives of a block, up to its `}` or, without braces, to the end of the file.
     fn directives(&mut self, has_braces: bool) -> Result<Vec<Directive>, Error> {
         let mut directives = Vec::new();
         while let Some(token) = self.peek() {
@@ -347,7 +347,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A name and its arguments, up to the end of the line or to `{`.
+    /// Returns a name and its arguments, up to the end of the line or to `{`.
     fn line(&mut self) -> Result<Line, Error> {
         let name = self.next().expect("the caller has seen it");
         let name = self.replaced(name)?;
@@ -363,7 +363,7 @@ impl Parser<'_> {
         Ok(Line { name, arguments, index: self.index - 1 })
     }
 
-    /// Replaces an `import` by what it names: a snippet, or else files.
+    /// Replaces an `import` by its snippet, or by its files.
     fn import(&mut self) -> Result<(), Error> {
         let (import, origin) = self.next_with_origin().expect("the caller has seen it");
         let Some(pattern) = self.next_on_line() else {
@@ -398,7 +398,7 @@ impl Parser<'_> {
             self.corefile.unmatched.push(pattern);
             return Ok(());
         }
-        // What is pushed last is read first.
+        // The tokens that are pushed last are read first.
         for Text { path, text } in texts.into_iter().rev() {
             let path: Arc<str> = path.into();
             let origin = self.enter(&pattern, Arc::clone(&path), (true, origin))?;
@@ -407,7 +407,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// Notes that `name`, a file or a snippet, is imported within `(_, parent)`.
+    /// Records that `name`, a file or a snippet, is imported within `(_, parent)`.
     ///
     /// Fails if it is imported by itself.
     fn enter(
@@ -433,7 +433,7 @@ impl Parser<'_> {
         Err(Error { place: pattern.place.clone(), reason })
     }
 
-    /// Puts tokens in place of an import: both they and what follows begin a line.
+    /// Replaces an import by tokens. Both they and the following token begin a line.
     fn insert(&mut self, mut tokens: Vec<Token>, origin: usize) -> Result<(), Error> {
         if let Some(first) = tokens.first_mut() {
             first.begins_line = true;
@@ -445,12 +445,12 @@ impl Parser<'_> {
     }
 }
 
-/// The name in the key of a snippet: `(name)`.
+/// Returns the name in the key of a snippet: `(name)`.
 fn snippet(key: &str) -> Option<&str> {
     key.strip_prefix('(')?.strip_suffix(')')
 }
 
-/// The path of an import: relative to the directory of the file that has it.
+/// Returns the path of an import, relative to the directory of the file that contains it.
 fn relative(file: &str, path: &str) -> String {
     match file.rsplit_once('/') {
         Some((directory, _)) if !path.starts_with('/') => format!("{directory}/{path}"),
@@ -458,17 +458,17 @@ fn relative(file: &str, path: &str) -> String {
     }
 }
 
-/// Whether a pattern can be matched without trying many ways.
+/// Returns whether a pattern can be matched without backtracking.
 fn is_simple(pattern: &str) -> bool {
     let count = |wildcard: char| pattern.matches(wildcard).count();
     count('*') <= 1 && count('?') <= 1 && !(pattern.contains('[') && pattern.contains(']'))
 }
 
-/// Words of a configuration with all its imports; each needs memory.
+/// The maximum of words of a configuration with all its imports; each needs memory.
 const TOKENS_MAX: usize = 500_000;
-/// Imports of one configuration, of files and snippets together.
+/// The maximum of imports of one configuration, of files and snippets together.
 const IMPORTS_MAX: usize = 10_000;
-/// Imports within imports.
+/// The maximum depth of imports within imports.
 const DEPTH_MAX: usize = 100;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! What a Corefile means: the flags of kubedns and of dnscache, or why it cannot be run.
+//! The meaning of a Corefile: the flags of kubedns and of dnscache, or the reasons why it cannot be
+//! run.
 //!
-//! Core. The plan is the same for both programs, and so is what it refuses.
+//! Core. The plan and its refusals are the same for both programs.
 //!
 //! ```text
 //! Corefile ─ plugins, line by line ─▶ Servers ─ routes, whole ─▶ Plan { rows }
@@ -29,12 +30,12 @@ pub(super) use rows::Rows;
 pub enum Program {
     /// Answers for the cluster.
     Kubedns,
-    /// Answers clients, from its cache and from others.
+    /// Answers clients, from its cache and from upstreams.
     Dnscache,
 }
 
 impl Program {
-    /// Its name.
+    /// Returns its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Kubedns => "kubedns",
@@ -43,10 +44,10 @@ impl Program {
     }
 }
 
-/// A flag that a line of the file stands for.
+/// A flag that follows from a line of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// Whose flag it is.
+    /// The program of the flag.
     pub program: Program,
     /// Its name without the hyphens in front.
     pub flag: &'static str,
@@ -55,7 +56,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// As it is written on a command line.
+    /// Returns the flag as on a command line.
     pub fn argument(&self) -> String {
         match &self.value {
             Some(value) => format!("--{}={value}", self.flag),
@@ -64,26 +65,26 @@ impl Setting {
     }
 }
 
-/// A line of the file and what becomes of it.
+/// A line of the file and its meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Where it is.
+    /// Its place.
     pub place: Place,
     /// Its words.
     pub text: String,
     /// Whether it is an option of the directive above.
     pub is_option: bool,
-    /// The flags it stands for.
+    /// Its flags.
     pub settings: Vec<Setting>,
-    /// The rules of dnscache that it is, for people.
+    /// Its rules of dnscache, as text.
     pub rules: Vec<String>,
-    /// What is always so here, or what makes no difference to answers.
+    /// Reasons why it needs no flag: the behavior is built in, or does not affect answers.
     pub built_in: Vec<String>,
-    /// Why it cannot be run, and what to do.
+    /// Reasons why it cannot be run, and what to do.
     pub refused: Vec<String>,
 }
 
-/// What a Corefile means.
+/// The meaning of a Corefile.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// Every line, in the order of reading.
@@ -92,18 +93,18 @@ pub struct Plan {
     pub servers: Vec<Server>,
 }
 
-/// What the plan needs to be told.
+/// The input of a plan beside the Corefile.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings {
-    /// Where kubedns answers.
+    /// The address at which kubedns answers.
     pub kubedns: SocketAddr,
-    /// Where kubedns serves HTTP, with the names that change.
+    /// The address at which kubedns serves HTTP, with the change stream.
     pub changes: SocketAddr,
-    /// Judges the rules of dnscache. Only dnscache reads them.
+    /// Checks the rules of dnscache. Only dnscache sets this.
     pub judge: Option<Judge>,
 }
 
-/// Returns what is wrong with the rules of a block: the index of the line, and the reason.
+/// Returns the errors in the rules of a block: the index of the line, and the reason.
 pub type Judge = fn(&Server) -> Vec<(usize, String)>;
 
 impl Default for Surroundings {
@@ -113,7 +114,7 @@ impl Default for Surroundings {
     }
 }
 
-/// Returns what `corefile` means.
+/// Returns the meaning of `corefile`.
 pub fn plan(corefile: &Corefile, surroundings: Surroundings) -> Plan {
     let mut rows = Rows::default();
     let servers: Vec<Server> =
@@ -131,14 +132,14 @@ pub fn plan(corefile: &Corefile, surroundings: Surroundings) -> Plan {
 }
 
 impl Plan {
-    /// The flags of `program`, with the lines that they come from.
+    /// Returns the flags of `program`, each with its line.
     pub fn settings(&self, program: Program) -> impl Iterator<Item = (&Row, &Setting)> {
         let settings = |row| Row::settings(row).map(move |setting| (row, setting));
         let all = self.rows.iter().flat_map(settings);
         all.filter(move |(_, setting)| setting.program == program)
     }
 
-    /// What cannot be run: one line for each reason, with file and line.
+    /// Returns the lines that cannot be run: one text for each reason, with file and line.
     pub fn refusals(&self) -> Vec<String> {
         let line =
             |row: &Row, reason: &String| format!("{}: {}: {reason}", row.place.in_file(), row.text);
@@ -147,7 +148,7 @@ impl Plan {
     }
 }
 
-/// Whether a change of the flag is applied to a running program.
+/// Returns whether a change of the flag is applied to a running program.
 pub fn is_live(program: Program, flag: &str) -> bool {
     program == Program::Dnscache && LIVE.contains(&flag)
 }

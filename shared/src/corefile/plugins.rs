@@ -1,8 +1,7 @@
-//! The plugins of CoreDNS: which there are, how often a block may have them, what their arguments
-//! are.
+//! The plugins of CoreDNS: their names, how often a block can have them, and their arguments.
 //!
-//! Core. Lines that stand for themselves get their row here; what depends on other lines is kept in
-//! [`Server`] for the plan.
+//! Core. Lines that are independent of others get their row here. Lines that depend on others are
+//! kept in [`Server`] for the plan.
 
 mod answers;
 mod arguments;
@@ -31,14 +30,14 @@ pub use listening::Listening;
 pub use rewrite::Template;
 pub use zones::ZoneFile;
 
-/// A server block with what its lines say.
+/// A server block with the settings of its lines.
 #[derive(Clone, Debug, Default)]
 pub struct Server {
     /// The [`index`](super::parser::Line::index) of its keys.
     pub index: usize,
     /// Its keys that can be served.
     pub keys: Vec<Key>,
-    /// Where it listens and what it shows over HTTP.
+    /// The addresses for DNS and HTTP.
     pub listening: Listening,
     /// The cluster.
     pub kubernetes: Option<Kubernetes>,
@@ -46,13 +45,13 @@ pub struct Server {
     pub multicluster: Option<Multicluster>,
     /// The upstreams, in the order of the file.
     pub forwards: Vec<Forward>,
-    /// Other questions in place of those of clients, in the order of the file.
+    /// Rules that replace clients' questions, in the order of the file.
     pub rewrites: Vec<Rewrite>,
     /// Answers made from a text, in the order of the file.
     pub templates: Vec<Template>,
-    /// The hosts that are answered.
+    /// The table of hosts.
     pub hosts: Option<Hosts>,
-    /// The search lists that are walked along.
+    /// The search lists that are walked.
     pub autopath: Option<Autopath>,
     /// The translation of IPv4 addresses.
     pub dns64: Option<Dns64>,
@@ -65,7 +64,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// All zones of the keys.
+    /// Returns all zones of the keys.
     pub fn zones(&self) -> impl Iterator<Item = &Zone> {
         self.keys.iter().flat_map(|key| &key.zones)
     }
@@ -75,27 +74,27 @@ impl Server {
 pub struct Plugin {
     /// Its name.
     pub name: &'static str,
-    /// Whether a block may have several lines of it.
+    /// Whether a block can have several lines of it.
     repeats: bool,
-    /// Reads a directive.
+    /// Parses a directive.
     read: Read,
 }
 
-/// Reads the directive of a plugin into the server and the rows.
+/// Parses the directive of a plugin into the server and the rows.
 type Read = fn(&Directive, &mut Server, &mut Rows);
 
-/// What becomes of a line that needs no other.
+/// The result of a line that is independent of others.
 type Said = Result<Fate, String>;
 
-/// What becomes of a line that is right.
+/// The meaning of a valid line.
 enum Fate {
-    /// It is always so here, or makes no difference.
+    /// The behavior is built in, or does not affect answers.
     BuiltIn(&'static str),
-    /// The plan will say.
+    /// The plan decides.
     Kept,
 }
 
-/// Reads a block.
+/// Parses a block.
 pub fn read(block: &Block, rows: &mut Rows) -> Server {
     let mut server = Server { index: block.index, ..Server::default() };
     rows.add_block(block);
@@ -111,7 +110,7 @@ pub fn read(block: &Block, rows: &mut Rows) -> Server {
             rows.add_line(option, true);
         }
     }
-    // Files are relative to the directory that the block names, wherever it does.
+    // Files are relative to the directory of the block's `root`, at any place in the block.
     let is_root = |directive: &&Directive| directive.line.name.text == "root";
     let roots = block.directives.iter().filter(is_root);
     for directive in roots.chain(block.directives.iter().filter(|it| !is_root(it))) {
@@ -137,7 +136,7 @@ fn read_directive(block: &Block, directive: &Directive, server: &mut Server, row
     (plugin.read)(directive, server, rows);
 }
 
-/// Why a directive is not a plugin.
+/// Returns why a directive is not a plugin.
 fn unknown(name: &str) -> String {
     let refused = REFUSED.iter().find(|(refused, _)| *refused == name);
     match refused {
@@ -146,7 +145,7 @@ fn unknown(name: &str) -> String {
     }
 }
 
-/// Notes what becomes of `line`.
+/// Records the result of `line`.
 fn settle(line: &Line, said: Said, rows: &mut Rows) {
     match said {
         Ok(Fate::BuiltIn(text)) => rows.build_in(line.index, text),
@@ -155,12 +154,12 @@ fn settle(line: &Line, said: Said, rows: &mut Rows) {
     }
 }
 
-/// Notes that `line` is not an option of the plugin `name`.
+/// Returns the error that `line` is not an option.
 fn unknown_option(line: &Line, allowed: &str) -> String {
     format!("unknown option {:?}; expected one of: {allowed}", line.name.text)
 }
 
-/// Refuses every option: the plugin has none.
+/// Refuses every option, because the plugin has none.
 fn refuse_options(directive: &Directive, rows: &mut Rows) {
     for option in &directive.options {
         let reason = format!("{} has no options; remove the block", directive.line.name.text);
@@ -168,7 +167,7 @@ fn refuse_options(directive: &Directive, rows: &mut Rows) {
     }
 }
 
-/// `path` below the directory of the block.
+/// Returns `path` below the directory of the block.
 fn file(path: &str, server: &Server) -> String {
     match &server.root {
         Some(root) if !path.starts_with('/') => format!("{}/{path}", root.trim_end_matches('/')),
@@ -180,7 +179,7 @@ const fn plugin(name: &'static str, repeats: bool, read: Read) -> Plugin {
     Plugin { name, repeats, read }
 }
 
-/// The plugins that are read, in the order in which CoreDNS asks them; `proxy` is the old name of
+/// The supported plugins, in the order in which CoreDNS calls them. `proxy` is the old name of
 /// `forward`.
 pub const PLUGINS: &[Plugin] = &[
     plugin("root", true, listening::root),
@@ -220,7 +219,7 @@ pub const PLUGINS: &[Plugin] = &[
     plugin("proxy", true, forward::proxy),
 ];
 
-/// Plugins that there are, and why they cannot be run.
+/// Known plugins that are not supported, and why.
 const REFUSED: &[(&str, &str)] = &[
     ("auto", "zone files cannot be found by pattern; remove the line"),
     ("azure", "cloud zones are not read; forward the zone to a server that has it"),

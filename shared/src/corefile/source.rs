@@ -1,6 +1,6 @@
-//! The files of a Corefile: one look at all of them, and what it means.
+//! The files of a Corefile: one look at all of them, and their meaning.
 //!
-//! Edge. Reads files and the environment; knows no rule of the language.
+//! Edge. Reads files and the environment, independent of the language.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,9 +16,9 @@ use crate::plain_file;
 /// One look at a Corefile and its imports.
 #[derive(Clone, Debug)]
 pub struct Look {
-    /// What each name that was asked for gave. Equal looks are one event.
+    /// The result of each name that was read. Equal looks are one event.
     found: BTreeMap<String, Result<Vec<Text>, String>>,
-    /// What the files mean.
+    /// The parsed files.
     parsed: Result<Corefile, Error>,
 }
 
@@ -31,8 +31,8 @@ impl PartialEq for Look {
 impl Look {
     /// Looks at the Corefile at `path`.
     ///
-    /// The kubelet changes all files of a ConfigMap at once: a look that saw different versions is
-    /// repeated.
+    /// The kubelet changes all files of a ConfigMap at once. If a look read different versions, it
+    /// is repeated.
     pub fn new(path: &Path) -> Self {
         let mut look = Self::once(path);
         for _ in 1..LOOKS_MAX {
@@ -60,12 +60,12 @@ impl Look {
         Self { found, parsed }
     }
 
-    /// The Corefile, or why it is none.
+    /// Returns the Corefile, or why the file is not one.
     pub fn corefile(&self) -> Result<&Corefile, &Error> {
         self.parsed.as_ref()
     }
 
-    /// The directories whose changes can change the look.
+    /// Returns the directories whose changes can change the look.
     pub fn directories(&self) -> Vec<PathBuf> {
         let directory = |path: &String| {
             let fixed = path.find(['*', '?']).map_or(path.as_str(), |end| &path[..end]);
@@ -80,7 +80,7 @@ impl Look {
     }
 }
 
-/// Whose Corefile it is, and the flags beside it.
+/// The program of a Corefile, and the flags beside it.
 #[derive(Clone, Debug)]
 pub struct Source {
     /// The file.
@@ -91,25 +91,25 @@ pub struct Source {
     pub arguments: Vec<OsString>,
     /// The flags that the command line and the environment set.
     pub given: Given,
-    /// What the plan needs to be told.
+    /// The input of the plan beside the file.
     pub surroundings: Surroundings,
 }
 
 /// A Corefile in force.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// Whose it is.
+    /// Its source.
     pub source: Source,
-    /// The look it comes from.
+    /// The look that was parsed.
     pub look: Look,
-    /// What it means.
+    /// Its plan.
     pub plan: Plan,
-    /// The flags it stands for.
+    /// Its flags.
     pub merged: Merged,
 }
 
 impl Source {
-    /// Reads the file, and the flags that it stands for, under those that are given.
+    /// Parses the file and its flags, which given flags override.
     ///
     /// Fails with one line for each reason.
     pub fn load<C: Parser>(self) -> Result<(C, Loaded), Vec<String>> {
@@ -119,7 +119,7 @@ impl Source {
         Ok((config, Loaded { source: self, look, plan, merged }))
     }
 
-    /// What `look` means. Fails with one line for each reason.
+    /// Returns the plan of `look`. Fails with one line for each reason.
     pub fn plan(&self, look: &Look) -> Result<Plan, Vec<String>> {
         let corefile = look.corefile().map_err(|error| vec![error.to_string()])?;
         let plan = plan::plan(corefile, self.surroundings);
@@ -127,7 +127,7 @@ impl Source {
         if refusals.is_empty() { Ok(plan) } else { Err(refusals) }
     }
 
-    /// The configuration that `plan` and the given flags make.
+    /// Returns the configuration from `plan` and the given flags.
     pub fn config<C: Parser>(&self, plan: &Plan) -> Result<(C, Merged), Vec<String>> {
         let merged = plan::merge(plan, self.program, &self.given);
         let mut arguments = self.arguments.clone();
@@ -144,7 +144,7 @@ impl Source {
 }
 
 impl Loaded {
-    /// Logs what gives way to flags that were given.
+    /// Logs the flags of the file that give way to given flags.
     pub fn log_conflicts(&self) {
         for conflict in &self.merged.conflicts {
             tracing::warn!("corefile: {conflict}");
@@ -152,13 +152,13 @@ impl Loaded {
     }
 }
 
-/// The lines of errors at a start, as one text for the terminal.
+/// Returns the errors at a start as one text for the terminal.
 pub fn stop(reasons: &[String]) -> Stop {
     let lines: Vec<String> = reasons.iter().map(|reason| format!("error: {reason}")).collect();
     Stop::Wrong(lines.join("\n"))
 }
 
-/// The file at `path`, or all that match it.
+/// Returns the file at `path`, or all files that match it.
 fn texts(path: &str, bytes_left: &mut u64) -> Result<Vec<Text>, String> {
     let is_pattern = path.contains(['*', '?']);
     let paths = if is_pattern { matching(path)? } else { vec![path.to_owned()] };
@@ -175,7 +175,8 @@ fn texts(path: &str, bytes_left: &mut u64) -> Result<Vec<Text>, String> {
     Ok(texts)
 }
 
-/// The paths that match `pattern`, in lexical order. A `*` also matches a dot at the beginning.
+/// Returns the paths that match `pattern`, in lexical order. A `*` also matches a dot at the
+/// beginning.
 fn matching(pattern: &str) -> Result<Vec<String>, String> {
     let mut paths = vec![if pattern.starts_with('/') { "/".to_owned() } else { String::new() }];
     let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
@@ -188,7 +189,7 @@ fn matching(pattern: &str) -> Result<Vec<String>, String> {
         let mut found = Vec::new();
         for path in &paths {
             let directory = if path.is_empty() { "." } else { path };
-            // A directory that is not there has no files.
+            // A missing directory has no files.
             let Ok(entries) = std::fs::read_dir(directory) else { continue };
             let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
             let names = names.filter(|name| fits(part.as_bytes(), name.as_bytes()));
@@ -207,7 +208,7 @@ fn matching(pattern: &str) -> Result<Vec<String>, String> {
     Ok(paths)
 }
 
-/// Whether `name` matches `pattern`, in which `*` stands for any text and `?` for a byte.
+/// Returns whether `name` matches `pattern`, in which `*` matches any text and `?` a byte.
 fn fits(pattern: &[u8], name: &[u8]) -> bool {
     match (pattern, name) {
         ([], []) => true,
@@ -220,13 +221,13 @@ fn fits(pattern: &[u8], name: &[u8]) -> bool {
 
 /// A ConfigMap holds at most 1 MiB in all.
 const FILE_LEN_MAX: u64 = 1 << 20;
-/// Of a Corefile with all its imports.
+/// The maximum of bytes of a Corefile with all its imports.
 const BYTES_MAX: u64 = 16 << 20;
-/// Files that one import may match.
+/// The maximum of files that one import can match.
 const FILES_MAX: usize = 1_000;
-/// Directories that are watched; files elsewhere are looked at now and then.
+/// The maximum of directories that are watched. Files elsewhere are read from time to time.
 const DIRECTORIES_MAX: usize = 64;
-/// How often files may change under one look.
+/// How often the files are read if they change during a look.
 const LOOKS_MAX: usize = 3;
 
 #[cfg(test)]

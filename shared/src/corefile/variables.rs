@@ -1,8 +1,8 @@
 //! References to environment variables in a word: `{$NAME}` and `{%NAME%}`.
 //!
-//! Core. The environment comes from a function.
+//! Core. A function returns the variables.
 
-/// The value of an environment variable.
+/// Returns the value of an environment variable.
 pub type Variable<'v> = &'v dyn Fn(&str) -> Option<String>;
 
 /// Why references cannot be replaced.
@@ -13,10 +13,10 @@ pub type Variable<'v> = &'v dyn Fn(&str) -> Option<String>;
 )]
 pub struct Endless;
 
-/// Returns `word` with every reference replaced; a variable that is not set is empty.
+/// Returns `word` with every reference replaced. A variable that is not set is empty.
 ///
-/// Values are read again for references. `{$}` stops the replacement in a word, and a reference
-/// without end is no reference.
+/// Values can contain references, which are also replaced. `{$}` stops the replacement in a word,
+/// and a reference without end is not a reference.
 pub fn replace(word: &str, variable: Variable<'_>) -> Result<String, Endless> {
     let mut word = word.to_owned();
     let mut left = REPLACEMENTS_MAX;
@@ -41,11 +41,11 @@ pub fn replace(word: &str, variable: Variable<'_>) -> Result<String, Endless> {
     Ok(word)
 }
 
-/// In the order in which they are replaced.
+/// The forms of references, in the order in which they are replaced.
 const FORMS: [(&str, &str); 2] = [("{%", "%}"), ("{$", "}")];
-/// Far more than any word needs: a variable may name itself.
+/// The maximum of replacements, far more than a word needs: a variable can contain itself.
 const REPLACEMENTS_MAX: usize = 100;
-/// In bytes; as large as a ConfigMap.
+/// The maximum of bytes, as large as a ConfigMap.
 const WORD_LEN_MAX: usize = 1 << 20;
 
 #[cfg(test)]

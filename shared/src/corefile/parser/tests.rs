@@ -1,4 +1,4 @@
-//! What the parser takes and what it refuses.
+//! Tests of the inputs that the parser accepts and refuses.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,8 @@ fn parse_files(files: &Files) -> Result<Corefile, Error> {
     parse("Corefile", Outside { read: &mut read, variable: &variable })
 }
 
-/// One line for each line of the configuration: `KEYS | DIRECTIVE ARGUMENT...`, options behind `>`.
+/// Returns one line for each line of the configuration: `KEYS | DIRECTIVE ARGUMENT...`, options
+/// after `>`.
 fn shown(corefile: &Corefile) -> Vec<String> {
     let words = |tokens: &[Token]| {
         tokens.iter().map(|token| token.text.as_str()).collect::<Vec<_>>().join(",")
@@ -189,7 +190,7 @@ fn large_configurations_end_with_one_error() {
 /// Words in lines: a directive with its options.
 type Lines = Vec<Vec<String>>;
 
-/// A configuration as it is meant: words in lines.
+/// The intended configuration: words in lines.
 struct Model {
     /// Keys, and directives with their options.
     blocks: Vec<(Vec<String>, Vec<Lines>)>,
@@ -256,7 +257,7 @@ impl Random {
         Model { blocks: (0..count).map(|_| block(self)).collect() }
     }
 
-    /// A word as text: in quotes if it needs them, or at random.
+    /// Returns a word as text: in quotes if it needs them, or at random.
     fn written(&mut self, word: &str) -> String {
         let is_plain = !word.is_empty()
             && !word.starts_with('"')
@@ -272,12 +273,12 @@ impl Random {
         words.join([" ", "\t", "   "][self.below(3) as usize])
     }
 
-    /// Blank lines and comments.
+    /// Returns blank lines and comments.
     fn gap(&mut self) -> &'static str {
         ["\n", "\r\n", "\n\n", " # a comment { \"\n", "\n# } another\n"][self.below(5) as usize]
     }
 
-    /// `model` as files: parts of it are snippets and imported files.
+    /// Returns `model` as files: parts of it are snippets and imported files.
     fn files(&mut self, model: &Model) -> Files {
         let (mut files, mut text, mut snippets) = (Files::new(), String::new(), String::new());
         for (keys, directives) in &model.blocks {

@@ -1,4 +1,4 @@
-//! The flags of a plan under those that the command line and the environment set: these win.
+//! Merges the flags of a plan with those of the command line and the environment, which win.
 //!
 //! Core.
 
@@ -11,13 +11,13 @@ pub use crate::flags::Given;
 /// The flags that a program runs with because of a Corefile.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Merged {
-    /// As on a command line.
+    /// The flags as on a command line.
     pub arguments: Vec<String>,
-    /// What gives way to flags that were given, one line each.
+    /// The flags of the plan that give way to given flags, one line each.
     pub conflicts: Vec<String>,
 }
 
-/// Returns the flags of `program` in `plan` as far as `given` does not set them.
+/// Returns the flags of `program` in `plan` that `given` does not set.
 pub fn merge(plan: &Plan, program: Program, given: &Given) -> Merged {
     let mut merged = Merged::default();
     for (row, setting) in plan.settings(program) {
@@ -35,7 +35,8 @@ pub fn merge(plan: &Plan, program: Program, given: &Given) -> Merged {
     merged
 }
 
-/// What of `plan` needs a restart of `program`, which was started with `before`: one line each.
+/// Returns the settings of `plan` that need a restart of `program`, which was started with
+/// `before`: one line each.
 pub fn restarts(before: &[String], plan: &Plan, program: Program, given: &Given) -> Vec<String> {
     let needs =
         |setting: &Setting| !is_live(program, setting.flag) && winner(setting, given).is_none();
@@ -65,7 +66,7 @@ pub fn restarts(before: &[String], plan: &Plan, program: Program, given: &Given)
     lines
 }
 
-/// The flag of `given` that wins over `setting`.
+/// Returns the flag of `given` that wins over `setting`.
 fn winner(setting: &Setting, given: &Given) -> Option<String> {
     let value = setting.value.as_deref().unwrap_or_default();
     let same_domain = |flag: &str| {
@@ -75,7 +76,7 @@ fn winner(setting: &Setting, given: &Given) -> Option<String> {
         found.map(|it| format!("--{flag}={it}"))
     };
     match setting.flag {
-        // Those of other domains add up.
+        // Flags for other domains add up.
         "server" | "answer" => same_domain("server").or_else(|| same_domain("answer")),
         "resolv-file" => same_domain("resolv-file").or_else(|| same_domain("server")),
         "zone-ttl" => same_domain("zone-ttl"),
@@ -88,7 +89,7 @@ fn winner(setting: &Setting, given: &Given) -> Option<String> {
     }
 }
 
-/// Whether all values of the flag are the same on both sides.
+/// Returns whether all values of the flag are the same on both sides.
 fn is_same(plan: &Plan, program: Program, (setting, given): (&Setting, &Given)) -> bool {
     let settings = plan.settings(program).filter(|(_, other)| other.flag == setting.flag);
     let ours: BTreeSet<&str> = settings.filter_map(|(_, other)| other.value.as_deref()).collect();
@@ -96,7 +97,7 @@ fn is_same(plan: &Plan, program: Program, (setting, given): (&Setting, &Given)) 
     theirs.is_some_and(|theirs| theirs.iter().map(String::as_str).collect::<BTreeSet<_>>() == ours)
 }
 
-/// The domains of `/DOMAIN/.../VALUE` in lower case; the empty one stands for all names.
+/// Returns the domains of `/DOMAIN/.../VALUE` in lower case. The empty one means all names.
 fn domains(value: &str) -> impl Iterator<Item = String> {
     let domains = match value.strip_prefix('/').and_then(|rest| {
         rest.split_once("/tcp://")
@@ -115,7 +116,7 @@ mod tests {
     use super::super::{Surroundings, plan};
     use super::*;
 
-    /// Given flags, an argument that is not set, and a conflict that is named.
+    /// Given flags, an argument that must not be set, and the expected conflict.
     type Row<'r> = (&'r [(&'r str, &'r str)], &'r str, &'r str);
 
     fn planned(text: &str) -> Plan {

@@ -1,4 +1,4 @@
-//! A plan for people and for programs: a table, and JSON.
+//! Reports of a plan: a table, and JSON.
 //!
 //! Core.
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Plan, Program, Row, Setting, is_live};
 
-/// The plan as a table: file and line, the words, and what becomes of them.
+/// Returns the plan as a table: file and line, the words, and their meaning.
 pub fn table(plan: &Plan) -> String {
     let place = |row: &Row| row.place.in_file();
     let words = |row: &Row| format!("{}{}", if row.is_option { "  " } else { "" }, row.text);
@@ -39,7 +39,7 @@ pub fn table(plan: &Plan) -> String {
     table
 }
 
-/// The plan as JSON: `{"refused": COUNT, "lines": [{...}]}`.
+/// Returns the plan as JSON: `{"refused": COUNT, "lines": [{...}]}`.
 pub fn json(plan: &Plan) -> Value {
     let row = |row: &Row| {
         let setting = |setting: &Setting| {

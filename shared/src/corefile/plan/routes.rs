@@ -1,8 +1,8 @@
-//! Who is asked about which names: `kubernetes` and the lines `forward` of every block, as the
-//! longest suffix that dnscache routes by.
+//! Maps names to servers: `kubernetes` and the lines `forward` of every block become the suffixes
+//! by which dnscache routes.
 //!
-//! Core. In CoreDNS a query goes to the block with the longest zone, and there to the first line
-//! that is about its name. Falling through never leaves a block.
+//! Core. CoreDNS passes a query to the block with the longest zone, and there to the first line
+//! that applies to its name. A query never falls through to another block.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -33,12 +33,12 @@ struct Routes<'p> {
     /// The zones of all blocks.
     zones: BTreeSet<&'p Zone>,
     rows: &'p mut Rows,
-    /// Lines that are about names at all, with the file that they name.
+    /// Lines that apply to at least one name, with their file.
     files: BTreeMap<usize, Option<&'p str>>,
 }
 
 impl<'p> Routes<'p> {
-    /// Maps what `server` answers for its zone `zone`.
+    /// Maps the lines of `server` for its zone `zone`.
     fn map_zone(&mut self, server: &'p Server, zone: &Zone, surroundings: Surroundings) {
         let mut suffixes: BTreeSet<Zone> = BTreeSet::from([zone.clone()]);
         let forwards = server.forwards.iter();
@@ -70,13 +70,15 @@ impl<'p> Routes<'p> {
         self.map_fallthrough(server);
     }
 
-    /// Whether names at `suffix` go to the block of `zone`, and not to one with a longer zone.
+    /// Returns whether names at `suffix` belong to the block of `zone`, and not to one with a
+    /// longer zone.
     fn is_answered_by(&self, suffix: &Zone, zone: &Zone) -> bool {
         let mut longer = self.zones.iter().filter(|it| it.depth() > zone.depth());
         !longer.any(|longer| suffix.is_within(longer))
     }
 
-    /// Maps the first line that is about `suffix`; `is_zone` if that is the zone of the block.
+    /// Maps the first line that applies to `suffix`. `is_zone` is set if that is the zone of the
+    /// block.
     fn map_suffix(&mut self, server: &'p Server, suffix: &Zone, is_zone: bool) {
         let is_about = |forward: &&Forward| {
             let is_excepted = |it: &Zone| suffix.is_within(it) && forward.from != *suffix;
@@ -132,7 +134,7 @@ impl<'p> Routes<'p> {
         }
     }
 
-    /// Refuses what kubedns cannot leave to the next plugin.
+    /// Refuses fallthrough that kubedns does not support.
     fn map_fallthrough(&mut self, server: &Server) {
         let Some(kubernetes) = &server.kubernetes else { return };
         let Some(domain) = &kubernetes.domain else { return };
@@ -150,7 +152,7 @@ impl<'p> Routes<'p> {
         }
     }
 
-    /// Notes lines that are about no name.
+    /// Marks lines that apply to no name.
     fn map_unreached(&mut self, server: &Server) {
         for forward in &server.forwards {
             if !self.files.contains_key(&forward.index) {
@@ -161,7 +163,7 @@ impl<'p> Routes<'p> {
     }
 }
 
-/// A server as `--server` has it.
+/// Returns a server in the form of `--server`.
 fn endpoint(forward: &Forward, address: SocketAddr, tls: Option<&Option<String>>) -> String {
     let (ip, port) = (address.ip(), address.port());
     let scheme = match tls {
@@ -217,9 +219,9 @@ fn lifetimes(servers: &[Server], rows: &mut Rows) {
     }
 }
 
-/// As the defaults of the flags, for zones without a cache.
+/// The default of the flag, for zones without a cache.
 const TTL_SECS: u32 = 86_400;
-/// As the defaults of the flags, for zones without a cache.
+/// The default of the flag, for zones without a cache.
 const NEGATIVE_SECS: u32 = 300;
-/// As `--negative-ttl`.
+/// The maximum of `--negative-ttl`.
 const NEGATIVE_SECS_MAX: u32 = 10_800;

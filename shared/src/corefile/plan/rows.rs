@@ -1,4 +1,4 @@
-//! The rows of a plan while it is made.
+//! The rows of a plan while it is created.
 //!
 //! Core.
 
@@ -34,7 +34,7 @@ impl Rows {
         self.rows.insert(index, row);
     }
 
-    /// Notes that the line stands for `--flag=value`, or for `--flag`.
+    /// Adds the flag `--flag=value`, or `--flag`, to the line.
     pub fn map(&mut self, index: usize, to: (Program, &'static str), value: Option<String>) {
         let setting = Setting { program: to.0, flag: to.1, value };
         if let Some(row) = self.rows.get_mut(&index)
@@ -44,26 +44,26 @@ impl Rows {
         }
     }
 
-    /// Notes that the line stands for `--flag=value` of `program`.
+    /// Adds the flag `--flag=value` of `program` to the line.
     pub fn set(&mut self, index: usize, to: (Program, &'static str), value: impl ToString) {
         self.map(index, to, Some(value.to_string()));
     }
 
-    /// Notes that the line is a rule of dnscache, with words for people.
+    /// Marks the line as a rule of dnscache, with a text for the report.
     pub fn rule(&mut self, index: usize, text: impl Into<String>) {
         if let Some(row) = self.rows.get_mut(&index) {
             row.rules.push(text.into());
         }
     }
 
-    /// Notes why the line needs no flag.
+    /// Adds a reason why the line needs no flag.
     pub fn build_in(&mut self, index: usize, text: impl Into<String>) {
         if let Some(row) = self.rows.get_mut(&index) {
             row.built_in.push(text.into());
         }
     }
 
-    /// Notes why the line cannot be run.
+    /// Adds a reason why the line cannot be run.
     pub fn refuse(&mut self, index: usize, reason: impl Into<String>) {
         let reason = printable(&reason.into()).into_owned();
         if let Some(row) = self.rows.get_mut(&index)
@@ -73,7 +73,7 @@ impl Rows {
         }
     }
 
-    /// Whether anything is known about the line.
+    /// Returns whether the line has a meaning already.
     pub fn is_settled(&self, index: usize) -> bool {
         let is_settled = |row: &Row| {
             let has_none = [&row.rules, &row.built_in, &row.refused].iter().all(|it| it.is_empty());
@@ -82,7 +82,7 @@ impl Rows {
         self.rows.get(&index).is_some_and(is_settled)
     }
 
-    /// All rows, in the order of reading.
+    /// Returns all rows, in the order of reading.
     pub fn finish(mut self) -> Vec<Row> {
         let unsettled = self.rows.keys().copied().filter(|&index| !self.is_settled(index));
         for index in unsettled.collect::<Vec<_>>() {
@@ -92,7 +92,7 @@ impl Rows {
     }
 }
 
-/// Words in one line, quoted if they have blanks.
+/// Returns words in one line, quoted if they have blanks.
 fn words<'t>(tokens: impl IntoIterator<Item = &'t Token>) -> String {
     let word = |token: &Token| {
         let text = printable(&token.text).into_owned();
@@ -106,5 +106,5 @@ fn words<'t>(tokens: impl IntoIterator<Item = &'t Token>) -> String {
     }
 }
 
-/// Characters of a line that are shown.
+/// The maximum of characters of a line that are shown.
 const TEXT_LEN_MAX: usize = 200;

@@ -1,13 +1,12 @@
-//! Rules of dnscache beside other lines of their block.
+//! Checks rules of dnscache against other lines of their block.
 //!
-//! Core. CoreDNS asks kubernetes before zone files, and dnscache after them: a zone that both have
-//! is kubedns's.
+//! Core. CoreDNS asks kubernetes before zone files. A zone that both have belongs to kubedns.
 
 use super::super::keys::Zone;
 use super::super::plugins::{Kubernetes, Server, ZoneFile};
 use super::Rows;
 
-/// Refuses rules that need other lines, or that other lines contradict.
+/// Refuses rules that need missing lines, or that contradict other lines.
 pub fn check(servers: &[Server], rows: &mut Rows) {
     for server in servers {
         let kubernetes = server.kubernetes.as_ref();
@@ -42,7 +41,7 @@ fn check_file(file: &ZoneFile, kubernetes: &Kubernetes, rows: &mut Rows) {
     }
 }
 
-/// Whether one of the two is within the other.
+/// Returns whether one of the two is within the other.
 fn overlap(one: &Zone, other: &Zone) -> bool {
     one.is_within(other) || other.is_within(one)
 }

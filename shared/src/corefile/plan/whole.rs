@@ -1,4 +1,4 @@
-//! What lines of several blocks mean together: addresses, the cluster, lifetimes.
+//! Maps lines that concern several blocks: addresses, the cluster, lifetimes.
 //!
 //! Core.
 
@@ -51,7 +51,7 @@ pub fn check_listeners(servers: &[Server], rows: &mut Rows) {
     }
 }
 
-/// Maps what is said once for the whole program.
+/// Maps the settings of the whole program.
 pub fn map_servers(servers: &[Server], surroundings: Surroundings, rows: &mut Rows) {
     for server in servers {
         for address in addresses(server) {
@@ -65,7 +65,7 @@ pub fn map_servers(servers: &[Server], surroundings: Surroundings, rows: &mut Ro
     map_tls(servers, rows);
 }
 
-/// Where a block listens.
+/// Returns the addresses on which a block listens.
 fn addresses(server: &Server) -> Vec<SocketAddr> {
     let every = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
     let bind: Vec<IpAddr> = match &server.listening.bind[..] {
@@ -162,7 +162,7 @@ fn map_kubernetes(kubernetes: &Kubernetes, surroundings: Surroundings, rows: &mu
     }
     let fallthrough = kubernetes.fallthrough.iter().flat_map(|(_, zones)| zones);
     let falls_through = |zone: &Zone| fallthrough.clone().any(|it| zone.is_within(it));
-    // Every address is the cluster's where nothing else may answer.
+    // If no other server can answer, every address is the cluster's.
     for (zone, all) in [("in-addr.arpa", "0.0.0.0/0"), ("ip6.arpa", "::/0")] {
         let zone = Zone::parse(zone).unwrap_or_else(Zone::root);
         if kubernetes.reverse.contains(&zone) && !falls_through(&zone) {
@@ -173,7 +173,7 @@ fn map_kubernetes(kubernetes: &Kubernetes, surroundings: Surroundings, rows: &mu
     rows.set(index, (Program::Dnscache, "changes"), changes);
 }
 
-/// The cache of dnscache is one; its size is that of all together.
+/// dnscache has one cache. Its size is the sum of all sizes.
 fn map_cache(servers: &[Server], rows: &mut Rows) {
     let caches = || servers.iter().filter_map(|server| server.cache.as_ref());
     let sizes = || caches().flat_map(|cache| [cache.answers, cache.denials]);
@@ -222,7 +222,7 @@ fn map_tls(servers: &[Server], rows: &mut Rows) {
     }
 }
 
-/// CoreDNS's default, of answers and of denials each.
+/// CoreDNS's default, for answers and for denials each.
 const ENTRIES: u32 = 9_984;
-/// As `--cache-size`.
+/// The maximum of `--cache-size`.
 const ENTRIES_MAX: u64 = 100_000_000;

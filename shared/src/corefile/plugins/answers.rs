@@ -1,4 +1,4 @@
-//! Plugins that make answers of others: `autopath` and `dns64`.
+//! Plugins that make answers from other answers: `autopath` and `dns64`.
 //!
 //! Core.
 
@@ -16,10 +16,10 @@ use crate::prefix;
 pub struct Autopath {
     /// The index of the line.
     pub index: usize,
-    /// The zones that it acts in; those of the block if there are none.
+    /// The zones in which it applies; those of the block if empty.
     pub zones: Vec<Zone>,
-    /// The resolv.conf with the search domains behind those of the cluster; `None` for the one that
-    /// names the upstreams.
+    /// The resolv.conf with the search domains after those of the cluster; `None` for the one with
+    /// the upstreams.
     pub file: Option<String>,
 }
 
@@ -28,7 +28,7 @@ pub struct Autopath {
 pub struct Dns64 {
     /// The prefix of the NAT64.
     pub prefix: String,
-    /// Whether names that have IPv6 addresses get translated ones in their place.
+    /// Whether names that have IPv6 addresses get translated ones instead.
     pub translate_all: bool,
 }
 
@@ -94,7 +94,7 @@ pub fn dns64(directive: &Directive, server: &mut Server, rows: &mut Rows) {
     server.dns64 = Some(Dns64 { prefix, translate_all });
 }
 
-/// Whether `text` is a prefix as RFC 6052 section 2.2 allows.
+/// Returns whether `text` is a prefix that RFC 6052 section 2.2 allows.
 fn is_nat64(text: &str) -> bool {
     let prefix = prefix::parse(text).ok().filter(|it| DNS64_BITS.contains(&it.bits()));
     match prefix.map(|prefix| prefix.first()) {
@@ -106,6 +106,6 @@ fn is_nat64(text: &str) -> bool {
 const EVERY_CLIENT: &str = "clients over IPv4 get translated addresses as well";
 /// The well-known prefix (RFC 6052 section 2.1), which is CoreDNS's default.
 const DNS64_PREFIX: &str = "64:ff9b::/96";
-/// RFC 6052 section 2.2.
+/// The allowed lengths (RFC 6052 section 2.2).
 const DNS64_BITS: [u8; 6] = [32, 40, 48, 56, 64, 96];
 const DNS64_ALLOWED: &str = "an IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits, such as 64:ff9b::/96";

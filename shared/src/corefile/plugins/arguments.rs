@@ -1,6 +1,6 @@
-//! What the arguments of directives can be: zones, numbers, durations, addresses.
+//! Parses arguments of directives: zones, numbers, durations, addresses.
 //!
-//! Core. Each function fails with what was found and what is allowed.
+//! Core. Each error contains the text that was found and the allowed ones.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -19,7 +19,7 @@ pub fn none(line: &Line) -> Result<(), String> {
     }
 }
 
-/// Returns the only argument; `what` is what is expected.
+/// Returns the only argument. `what` describes the expected argument.
 pub fn one<'l>(line: &'l Line, what: &str) -> Result<&'l str, String> {
     match &line.arguments[..] {
         [only] => Ok(&only.text),
@@ -28,7 +28,7 @@ pub fn one<'l>(line: &'l Line, what: &str) -> Result<&'l str, String> {
     }
 }
 
-/// Returns the only argument, or `None` without one.
+/// Returns the only argument; `None` if the line has no argument.
 pub fn optional<'l>(line: &'l Line, what: &str) -> Result<Option<&'l str>, String> {
     if line.arguments.is_empty() { Ok(None) } else { one(line, what).map(Some) }
 }
@@ -43,7 +43,7 @@ pub fn number(text: &str, allowed: RangeInclusive<u32>) -> Result<u32, String> {
     })
 }
 
-/// Parses a duration as Go writes it: numbers with units, such as `1h30m`, or `0`.
+/// Parses a duration in Go's format: numbers with units, such as `1h30m`, or `0`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let error = || format!("{text:?} is not a duration; expected numbers with units, such as 5s");
     let mut rest = text.strip_prefix('+').unwrap_or(text);
@@ -69,7 +69,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| error())
 }
 
-/// Parses zones; a prefix of addresses stands for its reverse zones, and ports do not count.
+/// Parses zones. A prefix of addresses becomes its reverse zones, and ports are ignored.
 pub fn zones<'t>(tokens: impl IntoIterator<Item = &'t Token>) -> Result<Vec<Zone>, String> {
     let mut zones = Vec::new();
     for token in tokens {
@@ -78,7 +78,7 @@ pub fn zones<'t>(tokens: impl IntoIterator<Item = &'t Token>) -> Result<Vec<Zone
     Ok(zones)
 }
 
-/// Parses `ADDRESS:PORT`; without an address it is every address, and `localhost` is 127.0.0.1.
+/// Parses `ADDRESS:PORT`. Without an address it means every address; `localhost` is 127.0.0.1.
 pub fn listen(text: &str) -> Result<SocketAddr, String> {
     let error = || format!("{text:?} is not allowed; expected IP:PORT or :PORT, such as :8080");
     let (host, port) = text.rsplit_once(':').ok_or_else(error)?;
@@ -94,7 +94,7 @@ pub fn listen(text: &str) -> Result<SocketAddr, String> {
     Ok(SocketAddr::new(address, port))
 }
 
-/// Parses an address or a prefix of addresses, whose host bits do not count.
+/// Parses an address or a prefix of addresses, whose host bits are ignored.
 pub fn prefix(text: &str) -> Result<Prefix, String> {
     let error =
         || format!("{text:?} is not allowed; expected an address or a prefix, such as ::/0");
@@ -107,7 +107,7 @@ pub fn prefix(text: &str) -> Result<Prefix, String> {
     Ok(Prefix::of(address, bits))
 }
 
-/// Units of durations in seconds; those that begin alike are told apart by what follows.
+/// Units of durations in seconds. The text after a unit distinguishes those that begin alike.
 const UNITS: [(&str, f64); 8] = [
     ("h", 3_600.0),
     ("ms", 1e-3),

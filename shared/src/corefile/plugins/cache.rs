@@ -10,22 +10,22 @@ use super::arguments::{duration, none, number, zones};
 use super::{Fate, Said, Server, settle, unknown_option};
 use crate::corefile::plan::{Program, Rows};
 
-/// What a block says about lifetimes.
+/// The lifetimes of a block.
 #[derive(Clone, Debug)]
 pub struct Cache {
     /// The index of its line.
     pub index: usize,
-    /// The zones that are cached; those of the block if there are none.
+    /// The zones that are cached; those of the block if empty.
     pub zones: Vec<Zone>,
     /// The longest lifetime of an answer, in seconds, and the line that sets it.
     pub success: (usize, u32),
-    /// The same of a denial.
+    /// The longest lifetime of a denial, and the line that sets it.
     pub denial: (usize, u32),
-    /// How many answers it keeps, if a line sets that.
+    /// How many answers it can hold, if a line sets that.
     pub answers: Option<(usize, u32)>,
-    /// The same of denials.
+    /// How many denials it can hold, if a line sets that.
     pub denials: Option<(usize, u32)>,
-    /// Zones whose answers or denials are not cached, with the line that says so.
+    /// Zones whose answers or denials are not cached, with the line that disables them.
     pub disabled: Vec<Disabled>,
 }
 
@@ -34,7 +34,7 @@ pub struct Cache {
 pub struct Disabled {
     /// The index of the line.
     pub index: usize,
-    /// Whether it is about denials, else about answers.
+    /// Whether it applies to denials; otherwise it applies to answers.
     pub denials: bool,
     /// The zones.
     pub zones: Vec<Zone>,
@@ -182,9 +182,9 @@ fn disable(line: &Line, cache: &mut Cache) -> Said {
 
 const OPTIONS: &str = "success, denial, prefetch, serve_stale, servfail, disable";
 const KEEPTTL: &str = "a cached answer shows the time that is left of its TTL; remove the line";
-/// The longest lifetime that a flag takes: seven days.
+/// The longest lifetime that a flag allows: seven days.
 const TTL_MAX: u32 = 604_800;
-/// Of one kind.
+/// The maximum of entries of one kind.
 const ENTRIES_MAX: u32 = 50_000_000;
 /// CoreDNS's default for answers.
 const SUCCESS_SECS: u32 = 3_600;
@@ -192,5 +192,5 @@ const SUCCESS_SECS: u32 = 3_600;
 const DENIAL_SECS: u32 = 1_800;
 /// CoreDNS's default.
 const STALE: Duration = Duration::from_secs(3_600);
-/// As `--serve-stale`.
+/// The maximum of `--serve-stale`.
 const STALE_SECS_MAX: u64 = 604_800;

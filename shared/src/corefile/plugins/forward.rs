@@ -17,13 +17,13 @@ use crate::peer::{AddressError, host_address, server_address};
 pub struct Forward {
     /// The index of the line.
     pub index: usize,
-    /// The names that it is about are in this zone.
+    /// The zone of the names to which it applies.
     pub from: Zone,
-    /// Who is asked.
+    /// The servers to ask.
     pub to: Vec<To>,
-    /// Zones that it is not about.
+    /// Zones to which it does not apply.
     pub except: Vec<Zone>,
-    /// Whether all queries go over TCP.
+    /// Whether all queries are sent over TCP.
     pub is_tcp: bool,
     /// The address from which queries are sent.
     pub source: Option<IpAddr>,
@@ -31,14 +31,14 @@ pub struct Forward {
     pub tls_ca: Option<(usize, String)>,
 }
 
-/// Who is asked.
+/// A server, or a file with servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum To {
     /// A server.
     Server {
         /// Its address.
         address: SocketAddr,
-        /// Over TLS: the name in its certificate.
+        /// `Some` for TLS, with the name in the server's certificate if it is given.
         tls: Option<Option<String>>,
     },
     /// The servers of a file such as `/etc/resolv.conf`.
@@ -85,7 +85,7 @@ pub fn proxy(directive: &Directive, server: &mut Server, rows: &mut Rows) {
     }
 }
 
-/// Reads the line without its options; `None` if it is refused.
+/// Parses the line without its options; `None` if it is refused.
 fn begin(directive: &Directive, server: &Server, rows: &mut Rows) -> Option<Forward> {
     let line = &directive.line;
     let Some((from, to)) = line.arguments.split_first().filter(|(_, to)| !to.is_empty()) else {
@@ -125,7 +125,7 @@ fn begin(directive: &Directive, server: &Server, rows: &mut Rows) -> Option<Forw
     is_right.then_some(forward)
 }
 
-/// A server or a file.
+/// Parses a server or a file.
 fn target(token: &Token, server: &Server) -> Result<To, String> {
     let text = token.text.as_str();
     let error = |error: AddressError| match error {
@@ -135,7 +135,7 @@ fn target(token: &Token, server: &Server) -> Result<To, String> {
         ),
         error => format!("{text:?}: {error}"),
     };
-    let interface = |_: &str| Some(1); // looked up by the program that runs here
+    let interface = |_: &str| Some(1); // the running program looks it up
     if let Some(rest) = text.strip_prefix("tls://") {
         let (address, tls) = match rest.split_once('%') {
             None => (server_address(rest, TLS_PORT, &interface), None),
@@ -257,7 +257,7 @@ fn is_host(text: &str) -> Result<(), String> {
 
 const PORT: u16 = 53;
 const TLS_PORT: u16 = 853;
-/// As in CoreDNS.
+/// The same as in CoreDNS.
 const SERVERS_MAX: usize = 15;
 const UDP: &str = "UDP is used unless a reply is truncated";
 const POLICY: &str = "the fastest server that answers is asked, the others if it is slow or fails";

@@ -16,18 +16,17 @@ use crate::corefile::plan::Rows;
 pub struct Hosts {
     /// The file.
     pub file: String,
-    /// The zones that it answers for; those of the block if there are none.
+    /// The zones for which it answers; those of the block if empty.
     pub zones: Vec<Zone>,
-    /// Lines behind those of the file.
+    /// Lines after those of the file.
     pub lines: Vec<String>,
     /// The TTL in seconds.
     pub ttl: u32,
     /// Whether addresses have PTR records.
     pub reverse: bool,
-    /// Whether the file is read once.
+    /// Whether the file is read only once.
     pub is_fixed: bool,
-    /// The zones in which names that it does not have are left to the next plugin; the root stands
-    /// for all.
+    /// The zones in which unknown names are passed to the next plugin; the root means all zones.
     pub fallthrough: Vec<Zone>,
 }
 

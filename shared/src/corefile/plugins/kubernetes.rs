@@ -1,4 +1,4 @@
-//! The plugins `kubernetes` and `multicluster`: kubedns.
+//! The plugins `kubernetes` and `multicluster`, which configure kubedns.
 //!
 //! Core.
 
@@ -19,17 +19,17 @@ pub struct Kubernetes {
     pub domain: Option<Zone>,
     /// Its reverse zones.
     pub reverse: Vec<Zone>,
-    /// Prefixes that are written as such.
+    /// Zones that are written as prefixes.
     pub prefixes: Vec<Prefix>,
-    /// Zones whose missing names are left to the next plugin, with the line that says so; the root
-    /// stands for all.
+    /// Zones whose missing names are passed to the next plugin, with their line; the root means all
+    /// zones.
     pub fallthrough: Vec<(usize, Vec<Zone>)>,
     /// The clusterset's domain, and its line.
     pub clusterset: Option<(usize, Zone)>,
 }
 
 impl Kubernetes {
-    /// The cluster domain and the reverse zones.
+    /// Returns the cluster domain and the reverse zones.
     pub fn zones(&self) -> impl Iterator<Item = &Zone> {
         self.domain.iter().chain(&self.reverse)
     }
@@ -165,7 +165,7 @@ fn namespaces(option: &Line, rows: &mut Rows) -> Said {
     Ok(Fate::Kept)
 }
 
-/// Options that no flag stands for.
+/// Handles options without a flag.
 fn without_flag(option: &Line) -> Said {
     match option.name.text.as_str() {
         "startup_timeout" => one(option, "a duration")
@@ -218,7 +218,7 @@ pub fn multicluster(directive: &Directive, server: &mut Server, rows: &mut Rows)
     }
 }
 
-/// A namespace's name, as `--namespace` takes it.
+/// Checks a namespace's name, as `--namespace` does.
 fn is_namespace(text: &str) -> Result<(), String> {
     let edges = text.starts_with('-') || text.ends_with('-');
     let is_allowed = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
@@ -232,7 +232,7 @@ fn joined(tokens: &[Token]) -> String {
     tokens.iter().map(|token| token.text.as_str()).collect::<Vec<_>>().join(" ")
 }
 
-/// CoreDNS's default; kubeadm writes 30.
+/// CoreDNS's default. kubeadm sets 30.
 const TTL_SECS: u32 = 5;
 const OPTIONS: &str = "pods, ttl, namespaces, labels, kubeconfig, fallthrough, multicluster, \
     ignore, endpoint_pod_names, zonal, startup_timeout";

@@ -1,4 +1,4 @@
-//! Where programs listen: `bind`, `health`, `ready`, `prometheus`; and `root`, the directory of
+//! Listening addresses: `bind`, `health`, `ready`, `prometheus`; and `root`, the directory of
 //! relative file names.
 //!
 //! Core.
@@ -10,7 +10,7 @@ use super::arguments::{duration, listen, none, one, optional};
 use super::{Fate, Server, refuse_options, settle, unknown_option};
 use crate::corefile::plan::{Program, Rows};
 
-/// What a block says about addresses, each with the index of its line.
+/// The addresses of a block, each with the index of its line.
 #[derive(Clone, Debug, Default)]
 pub struct Listening {
     /// Addresses of `bind`.
@@ -69,7 +69,7 @@ pub fn health(directive: &Directive, _: &mut Server, rows: &mut Rows) {
     }
 }
 
-/// Whole seconds, rounded up.
+/// Parses a duration into whole seconds, rounded up.
 fn lameduck(text: &str) -> Result<u64, String> {
     let duration = duration(text)?;
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
@@ -96,7 +96,7 @@ pub fn ready(directive: &Directive, _: &mut Server, rows: &mut Rows) {
     }
 }
 
-/// A line with the address of a page of dnscache.
+/// Maps a line with the address of a page of dnscache.
 fn page(line: &Line, default: &str, flag: &'static str, rows: &mut Rows) {
     match optional(line, "one address").and_then(|text| listen(text.unwrap_or(default))) {
         Ok(address) => rows.set(line.index, (Program::Dnscache, flag), address),
@@ -124,5 +124,5 @@ pub fn prometheus(directive: &Directive, server: &mut Server, rows: &mut Rows) {
     }
 }
 
-/// As `--lameduck`.
+/// The maximum of `--lameduck`.
 const LAMEDUCK_SECS_MAX: u64 = 120;

@@ -1,4 +1,4 @@
-//! Plugins that change no answer: logs, reloads, limits.
+//! Plugins that do not change answers: logs, reloads, limits.
 //!
 //! Core.
 
@@ -9,7 +9,7 @@ use super::arguments::{duration, none, number, one, optional};
 use super::{Fate, Said, Server, refuse_options, settle, unknown_option};
 use crate::corefile::plan::Rows;
 
-/// A plugin without arguments and without effect here.
+/// A plugin that has no arguments, and no effect here.
 pub fn without_effect(directive: &Directive, _: &mut Server, rows: &mut Rows) {
     let said = none(&directive.line).map(|()| Fate::BuiltIn("makes no difference to answers"));
     settle(&directive.line, said, rows);

@@ -1,4 +1,5 @@
-//! Plugins about replies and clients that need no name: sizes, order, flags, who is answered.
+//! Plugins about replies and clients that are independent of names: sizes, order, flags, allowed
+//! clients.
 //!
 //! Core.
 
@@ -95,7 +96,7 @@ pub fn header(directive: &Directive, _: &mut Server, rows: &mut Rows) {
 
 /// `acl [ZONES...] { allow|block|filter|drop [type TYPE...] [net SOURCE...] }`
 ///
-/// Mapped if it is a list of prefixes that are allowed, before `block` for all others.
+/// Mapped if it is a list of allowed prefixes, followed by `block` for all others.
 pub fn acl(directive: &Directive, server: &mut Server, rows: &mut Rows) {
     let line = &directive.line;
     let is_whole = server.zones().all(|zone| zone.is_root()) && line.arguments.is_empty();
@@ -123,7 +124,7 @@ pub fn acl(directive: &Directive, server: &mut Server, rows: &mut Rows) {
     }
 }
 
-/// The prefixes behind `net`; none stands for all.
+/// Returns the prefixes after `net`; an empty list means all clients.
 fn networks(line: &Line) -> Result<Vec<crate::prefix::Prefix>, String> {
     let words: Vec<&str> = line.arguments.iter().map(|token| token.text.as_str()).collect();
     match &words[..] {

@@ -1,6 +1,6 @@
 //! The plugins `rewrite` and `template`: rules of dnscache.
 //!
-//! Core. The syntax of the rules is that of [`rules`](crate::rules); dnscache applies them.
+//! Core. [`rules`](crate::rules) defines the syntax of the rules; dnscache applies them.
 
 use super::super::keys::Zone;
 use super::super::parser::{Directive, Line};
@@ -18,7 +18,7 @@ use crate::wire::{ErrorCode, rcode};
 pub struct Template {
     /// The type that it answers; `None` for every type.
     pub qtype: Option<u16>,
-    /// The zones that it answers for; those of the block if there are none.
+    /// The zones for which it answers; those of the block if empty.
     pub zones: Vec<Zone>,
     /// Patterns of names.
     pub patterns: Vec<Pattern>,
@@ -28,8 +28,8 @@ pub struct Template {
     pub rcode: u16,
     /// The Extended DNS Error: its code and text.
     pub error: Option<(ErrorCode, String)>,
-    /// The zones in which names that match no pattern are left to the next plugin; the root stands
-    /// for all.
+    /// The zones in which names that match no pattern are passed to the next plugin; the root means
+    /// all zones.
     pub fallthrough: Vec<Zone>,
 }
 
@@ -143,7 +143,7 @@ fn template_option(option: &Line, template: &mut Template) -> Said {
 
 const TEMPLATE_OPTIONS: &str =
     "match, answer, authority, additional, rcode, ederror, fallthrough, upstream";
-/// What a template can add to its answer (RFC 8914 section 4).
+/// The errors that a template can add to its answer (RFC 8914 section 4).
 const ERROR_CODES: [ErrorCode; 8] = [
     ErrorCode::Other,
     ErrorCode::Blocked,

@@ -1,10 +1,10 @@
-//! Lines of each plugin, and what becomes of them.
+//! Tests the meaning of the lines of each plugin.
 
 use super::super::parser::{Outside, Text, parse};
 use super::super::plan::{Plan, Row, Surroundings, plan};
 use super::*;
 
-/// The plan of one block for all names with these lines.
+/// Returns the plan of one block for all names with these lines.
 fn planned(lines: &str) -> Plan {
     let text = format!(".:53 {{\n{lines}\n}}\n");
     let mut read = |path: &str| Ok(vec![Text { path: path.to_owned(), text: text.clone() }]);
@@ -13,7 +13,7 @@ fn planned(lines: &str) -> Plan {
     plan(&corefile, Surroundings::default())
 }
 
-/// What becomes of a row, in one line.
+/// Returns the result of a row, in one line.
 fn said(row: &Row) -> String {
     if !row.refused.is_empty() {
         return format!("refused: {}", row.refused.join("; "));
@@ -29,7 +29,7 @@ fn said(row: &Row) -> String {
     }
 }
 
-/// The last line of `lines` becomes `expected`, or something with it.
+/// Checks that the result of the last line of `lines` contains `expected`.
 #[track_caller]
 fn check(lines: &str, expected: &str) {
     let plan = planned(lines);
@@ -44,7 +44,7 @@ fn check(lines: &str, expected: &str) {
     }
 }
 
-/// The last option of a block of `directive` becomes `expected`.
+/// Checks that the result of the last option of a block of `directive` contains `expected`.
 #[track_caller]
 fn check_option(directive: &str, option: &str, expected: &str) {
     check(&format!("{directive} {{\n{option}\n}}"), expected);
@@ -52,7 +52,7 @@ fn check_option(directive: &str, option: &str, expected: &str) {
 
 #[test]
 fn every_plugin_of_coredns_is_known() {
-    // plugin.cfg of CoreDNS 1.14.7, and plugins that came and went.
+    // plugin.cfg of CoreDNS 1.14.7, and plugins of other versions.
     let names = "root metadata geoip cancel proxyproto quic grpc_server https https3 timeouts \
         multisocket reload nsid bufsize bind debug trace ready health pprof shed prometheus errors \
         log dnstap local dns64 any chaos loadbalance tsig rewrite autopath acl cache header dnssec \
@@ -65,7 +65,7 @@ fn every_plugin_of_coredns_is_known() {
         assert!(is_read != is_refused, "{name}");
     }
     assert_eq!(names.split_whitespace().count(), PLUGINS.len() + REFUSED.len());
-    // Those that are read stand in the order of plugin.cfg, but for old and external ones.
+    // The supported ones are in the order of plugin.cfg, except for old and external ones.
     let place = |name: &str| names.split_whitespace().position(|it| it == name).unwrap();
     let places: Vec<usize> = PLUGINS
         .iter()

@@ -17,12 +17,11 @@ pub struct ZoneFile {
     pub index: usize,
     /// The master file.
     pub file: String,
-    /// The zones that it is for.
+    /// The zones in the file.
     pub zones: Vec<Zone>,
-    /// Whether the file is read once.
+    /// Whether the file is read only once.
     pub is_fixed: bool,
-    /// The zones in which names that it does not have are left to the next plugin; the root stands
-    /// for all.
+    /// The zones in which unknown names are passed to the next plugin; the root means all zones.
     pub fallthrough: Vec<Zone>,
 }
 
