@@ -29,7 +29,7 @@ pub struct Kubernetes {
 }
 
 impl Kubernetes {
-    /// Returns the cluster domain and the reverse zones.
+    /// The cluster domain and the reverse zones.
     pub fn zones(&self) -> impl Iterator<Item = &Zone> {
         self.domain.iter().chain(&self.reverse)
     }
