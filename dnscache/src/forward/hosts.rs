@@ -60,9 +60,9 @@ impl Hosts {
     /// Returns the endpoints of each group of `routes`, in order. Each host is replaced by all its
     /// addresses.
     ///
-    /// Of the replicas of kubedns, only those are returned for which `follows` returns `true`, or
-    /// all if it does for none. If the hosts of a group of kubedns have no address yet, the group
-    /// has the servers that resolve them.
+    /// Of the replicas of kubedns, only those are returned for which `follows` returns `true`; if
+    /// it does so for no replica, all are returned. If the hosts of a group of kubedns have no
+    /// address yet, the group has the servers that resolve them.
     pub fn groups(&self, routes: &Routes, follows: impl Fn(IpAddr) -> bool) -> Vec<Vec<Endpoint>> {
         let group = |group: &route::Group| {
             let mut endpoints = self.endpoints(group);

@@ -8,9 +8,9 @@
 //!   └─ yes ─▶ attach                  tick: overdue, parked, probes
 //! ```
 //!
-//! Bounds: [`QUERIES_MAX`] queries, of which outside servers can use three quarters. A query sends
-//! at most three datagrams and one TCP exchange to a server, and six datagrams in all unless the
-//! group has more servers.
+//! Bounds: [`QUERIES_MAX`] queries, of which outside servers can use three quarters; three
+//! datagrams and one TCP exchange per server, six datagrams in all unless the group has more
+//! servers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,8 +132,7 @@ impl<W> Queries<W> {
         self.table.find(&self.key)
     }
 
-    /// Hides the query in `slot`, so that a question that arrives from now on gets a query of its
-    /// own.
+    /// Hides the query in `slot`: a question that arrives from now on gets its own query.
     pub fn hide(&mut self, slot: u16) {
         self.table.hide(slot);
     }
@@ -204,8 +203,7 @@ impl<W> Queries<W> {
         matches!(self.table.get(slot).state, State::Asking(_) | State::Completing { .. })
     }
 
-    /// Returns whether clients of the query in `slot` should get an expired answer, if there is
-    /// one.
+    /// Returns whether clients of the query in `slot` should get an expired answer if possible.
     pub fn is_late(&self, slot: u16) -> bool {
         self.table.get(slot).is_late
     }
@@ -353,8 +351,7 @@ impl<W> Queries<W> {
         }
     }
 
-    /// Notes that `server` has gone down. It may be waiting for itself, so it is sounded for a
-    /// loop.
+    /// Notes that `server` has gone down. It may wait for itself, so it is sounded for a loop.
     fn fell(&mut self, server: u16, now: Moment) {
         self.acts.push(Act::Health { server });
         self.sound(server, now);
@@ -477,8 +474,7 @@ impl<W> Queries<W> {
 
 /// The due time of a slot that is not waiting.
 const NEVER: Moment = Moment::from_nanos(u64::MAX);
-/// The time after which a client gets an expired answer if there is no fresh one (RFC 8767 section
-/// 5).
+/// When a client gets an expired answer instead of no answer (RFC 8767 section 5).
 pub const STALE_AFTER: Duration = Duration::from_millis(1_800);
 /// How many servers of one group are asked.
 pub const SERVERS_MAX: usize = 16;
