@@ -1,6 +1,7 @@
-//! healthz as a whole: it probes a scripted server on loopback and is asked over HTTP.
+//! healthz as a whole: it probes a scripted server on loopback, and the test requests its pages.
 //!
-//! Knows its paths and what they promise; does not know how it keeps count.
+//! The tests use its paths and what the paths promise. They must not depend on its internal
+//! counters.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ struct World {
     running: JoinHandle<Result<(), Error>>,
 }
 
-/// The flags `--probe` and more, at the pace of a test.
+/// Parses `arguments`, and sets intervals that are short enough for a test.
 fn config(arguments: &[&str], pace: Pace) -> Config {
     let arguments = ["healthz", "--http-listen", "127.0.0.1:0"].iter().chain(arguments);
     let mut config = shared::flags::parse_from::<Config>(arguments.copied()).unwrap();
@@ -35,7 +36,7 @@ fn config(arguments: &[&str], pace: Pace) -> Config {
     config
 }
 
-/// Fast, and patient enough for a machine that is busy.
+/// Returns a pace that is fast, but slow enough for a busy machine.
 fn fast() -> Pace {
     let millis = Duration::from_millis;
     let resend = [millis(60), millis(120)];
@@ -51,13 +52,13 @@ async fn start(config: Config) -> World {
     World { http, stop, running }
 }
 
-/// One probe `dns` of `server`.
+/// Starts healthz with one probe `dns` of `server`.
 async fn watch(server: SocketAddr) -> World {
     start(config(&["--probe", &format!("dns,{server},{NAME}")], fast())).await
 }
 
 impl World {
-    /// The status and body of `GET path`.
+    /// Returns the status and body of `GET path`.
     async fn get(&self, path: &str) -> (u16, String) {
         self.ask(path, "*/*").await
     }
@@ -78,7 +79,7 @@ impl World {
         (head[9..12].parse().unwrap(), body.to_owned())
     }
 
-    /// Asks for `path` until it has `status` and its body `part`.
+    /// Requests `path` until it has `status` and its body contains `part`. Returns the body.
     async fn eventually(&self, path: &str, status: u16, part: &str) -> String {
         let start = Instant::now();
         loop {
@@ -140,7 +141,7 @@ async fn each_way_to_fail_is_named_and_an_answer_heals() {
     world.end().await;
 }
 
-/// A probe judges the answer, not the code alone.
+/// A probe must check the answer and not only the code.
 #[tokio::test]
 async fn an_answer_must_have_a_record_of_the_name_and_the_address() {
     let server = server().await;
@@ -181,7 +182,8 @@ async fn an_answer_must_have_a_record_of_the_name_and_the_address() {
     world.end().await;
 }
 
-/// What a program replies is no reason to restart it: only silence is, to every question.
+/// A program must be restarted only if it answers no question at all. A reply with an error is not
+/// a reason.
 #[tokio::test]
 async fn only_a_program_that_sends_no_reply_at_all_is_to_be_restarted() {
     let server = server().await;
@@ -194,7 +196,7 @@ async fn only_a_program_that_sends_no_reply_at_all_is_to_be_restarted() {
         server.behave(Behaviour::Good);
         world.eventually("/healthz/dns", 200, "ok\n").await;
     }
-    // It waits for another, and answers questions about itself.
+    // It waits for another server, but answers questions about itself.
     server.tries(&format!("{NAME} A"), [Reply::Nothing]);
     world.eventually("/healthz/dns", 503, "no answer within 0.4 s").await;
     let asked = server.asked("version.bind. TXT");
@@ -211,7 +213,8 @@ async fn only_a_program_that_sends_no_reply_at_all_is_to_be_restarted() {
     world.end().await;
 }
 
-/// While a pod starts, its first probes fail: no state to report, and nothing is left of it.
+/// While a pod starts, its first probes fail. They must not be reported, and must be removed after
+/// the start.
 #[tokio::test]
 async fn a_start_is_no_outage() {
     let server = server().await;
@@ -237,7 +240,7 @@ async fn a_start_is_no_outage() {
 
 #[tokio::test]
 async fn a_server_that_dies_is_noticed_and_one_that_comes_back_too() {
-    // An address of its own: nobody else takes the port while it is free.
+    // The test has its own address, so that no other program binds the port while it is free.
     let first = Upstream::start("127.0.0.3").await;
     first.answer(&format!("{NAME} A"), &[&format!("{NAME} 30 A 10.0.0.1")]);
     let address = first.address;
@@ -258,17 +261,17 @@ async fn lost_packets_are_not_an_outage() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    // Two of three queries are lost; the fourth probe ends it.
+    // Two of three queries are lost, over four probes.
     let lossy = tokio::task::spawn_blocking(move || {
         let mut buffer = [0; 512];
         for count in 1..=12 {
             let (len, peer) = socket.recv_from(&mut buffer).unwrap();
             if count % 3 == 0 {
-                buffer[2..4].copy_from_slice(&[0x81, 3]); // NXDOMAIN, right for a new name
+                buffer[2..4].copy_from_slice(&[0x81, 3]); // NXDOMAIN is a success for a new name
                 socket.send_to(&buffer[..len], peer).unwrap();
             }
         }
-        socket // stays open: what comes after is not refused
+        socket // stays open, so that later queries are not refused
     });
     let pace = Pace { deadline: Duration::from_secs(10), ..fast() };
     let world = start(config(&["--probe", &format!("dns,{address},*.{NAME}")], pace)).await;
@@ -362,7 +365,7 @@ async fn a_name_that_is_new_each_time_passes_caches_and_nxdomain_is_right() {
     let count = names.len();
     names.sort();
     names.dedup();
-    // A query that was sent again bears the same name.
+    // A query that is sent again has the same name.
     assert!(names.len() >= count / 3 && names.len() > 1);
     server.behave(Behaviour::Fails(ResponseCode::ServFail));
     world.eventually("/healthz", 503, "SERVFAIL").await;

@@ -17,7 +17,7 @@ async fn a_good_change_is_applied_and_a_bad_one_is_named() {
     other.answer(who, &["who.example. 300 A 192.0.2.2"]);
     pod.answers(who, "NOERROR", &["who.example. 300 IN A 192.0.2.1"]).await;
 
-    // Another upstream and other lifetimes are applied at once, and what was kept goes.
+    // Another upstream and other lifetimes must apply at once, and the old entries must be removed.
     let text = format!(
         ".:53 {{\n kubernetes cluster.local\n forward . {}\n cache 60\n}}\n",
         other.address
@@ -26,7 +26,7 @@ async fn a_good_change_is_applied_and_a_bad_one_is_named() {
     pod.answers(who, "NOERROR", &["who.example. 60 IN A 192.0.2.2"]).await;
     http::eventually(pod.http, "/metrics", 200, "corefile_loads_total{result=\"applied\"} 2").await;
 
-    // What is wrong is named with its line, and changes nothing.
+    // If a line is wrong, the page names it, and the old file stays.
     for (from, to, reason) in [
         ("cache 60", "hosst", "Corefile:4: hosst: there is no plugin \"hosst\""),
         ("cache 60", "cache 0", "Corefile:4: cache 0: \"0\" is not allowed"),
@@ -42,7 +42,7 @@ async fn a_good_change_is_applied_and_a_bad_one_is_named() {
         pod.answers(who, "NOERROR", &["who.example. 60 IN A 192.0.2.2"]).await;
     }
 
-    // What needs a restart is named, in the program that it is about.
+    // If a line needs a restart, the page of its program must name it.
     write(
         &pod.path(),
         &text
@@ -64,7 +64,8 @@ async fn a_good_change_is_applied_and_a_bad_one_is_named() {
     pod.end().await;
 }
 
-/// Writes a version of a ConfigMap as the kubelet does: a new directory, then one link is changed.
+/// Writes a version of a ConfigMap as the kubelet does: creates a directory, and then changes one
+/// link.
 fn mount(directory: &Path, version: u32, files: &[(&str, &str)]) {
     let data = directory.join(format!("..version-{version}"));
     std::fs::create_dir(&data).unwrap();

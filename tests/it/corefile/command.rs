@@ -61,7 +61,7 @@ async fn a_check_prints_what_each_line_becomes() {
         assert_eq!((&line["line"], &line["result"]), (&2.into(), &"refused".into()), "{line}");
         assert!(line["reasons"][0].as_str().unwrap().contains("NAMESERVERS"), "{line}");
 
-        // Both programs judge rules that dnscache alone applies.
+        // Both programs must check rules that only dnscache applies.
         let output = run(program, &["corefile", "check", &rules]).await;
         assert_eq!(output.status.code(), Some(3), "{output:?}");
         let table = text(&output.stdout);
@@ -79,7 +79,7 @@ async fn a_check_prints_what_each_line_becomes() {
         let output = run(program, &["corefile", "check"]).await;
         assert_eq!(output.status.code(), Some(2), "{output:?}");
 
-        // At a start there is a line for each reason.
+        // At the start, each reason has a line.
         let output = run(program, &[&format!("--corefile={bad}")]).await;
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{said}");

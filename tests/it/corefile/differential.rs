@@ -1,8 +1,8 @@
-//! CoreDNS beside both programs, over the same Corefiles, API server and upstream.
+//! CoreDNS next to both programs, with the same Corefiles, API server and upstream.
 //!
-//! Runs if the environment variable `COREDNS` names the program. Each file of `files/` that both
-//! run is asked the same questions; response codes, records and TTLs must be the same, except for
-//! differences that are listed with a reason.
+//! The test runs if the environment variable `COREDNS` names the program. For each file of `files/`
+//! that both can run, it asks the same questions. Response codes, records and TTLs must be the
+//! same, except for differences that are listed with a reason.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,7 +18,8 @@ use tokio::process::{Child, Command};
 use super::{Pod, files, write};
 use crate::fixture::dns::{self, Answer, PATIENCE};
 
-/// Answers that may differ: a part of the question, and why ours is right.
+/// Answers that may differ: a part of the question, and why the answer of kubedns and dnscache is
+/// correct.
 const DIFFERENT: &[(&str, &str)] = &[];
 
 /// A CoreDNS that ends with the test.
@@ -28,8 +29,8 @@ struct Coredns {
 }
 
 impl Coredns {
-    /// Starts it with the Corefile `text`, in which `PORT` is its port. `None` if it refuses the
-    /// file.
+    /// Starts it with the Corefile `text`, in which `PORT` is its port. Returns `None` if it
+    /// rejects the file.
     async fn start(program: &std::ffi::OsStr, pod: &Pod, text: &str) -> Option<Self> {
         let path = pod.directory.path().join("coredns.Corefile");
         for _ in 0..STARTS_MAX {
@@ -61,7 +62,7 @@ impl Coredns {
     }
 }
 
-/// An address on loopback that is free for UDP and TCP.
+/// Returns an address on loopback that is free for UDP and TCP.
 async fn free_address() -> SocketAddr {
     loop {
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -72,8 +73,8 @@ async fn free_address() -> SocketAddr {
     }
 }
 
-/// The file with ports, servers, files and the API server of the test; what CoreDNS has dropped is
-/// written as it wants it today.
+/// Returns the file with ports, servers, files and the API server of the test. Lines that CoreDNS
+/// no longer accepts are removed or rewritten.
 async fn adapted(text: &str) -> String {
     let mut lines = String::new();
     for line in text.lines() {
@@ -105,7 +106,7 @@ async fn adapted(text: &str) -> String {
     lines
 }
 
-/// The cluster domain of the file; a name that is not there if it has none.
+/// Returns the cluster domain of the file, or `cluster.local` if it does not set one.
 fn domain(corefile: &Corefile) -> String {
     let directives = corefile.blocks.iter().flat_map(|block| &block.directives);
     let mut kubernetes = directives.filter(|it| it.line.name.text == "kubernetes");
@@ -113,7 +114,8 @@ fn domain(corefile: &Corefile) -> String {
     zone.map_or("cluster.local".to_owned(), |zone| zone.text.trim_end_matches('.').to_owned())
 }
 
-/// 200 questions about services, endpoints, pods, addresses, names outside and stub domains.
+/// Returns 200 questions about services, endpoints, pods, addresses, names outside and stub
+/// domains.
 fn questions(domain: &str) -> Vec<String> {
     let services = [
         "web.shop.svc",
@@ -167,8 +169,8 @@ fn questions(domain: &str) -> Vec<String> {
     questions
 }
 
-/// What is compared: the code and the records with their TTLs. Serials of SOA records are those of
-/// each server.
+/// Returns the parts to compare: the code and the records with their TTLs. Each server has its own
+/// serials of SOA records, so they are left out.
 fn compared(answer: &Answer) -> (String, Vec<String>) {
     let records = answer.answers.iter().map(|record| match record.split_once(" IN SOA ") {
         Some((begin, _)) => format!("{begin} IN SOA"),
@@ -224,7 +226,7 @@ async fn coredns_gives_the_same_answers() {
     assert!(differences.is_empty(), "{} differences", differences.len());
 }
 
-/// Waits until both know the cluster, and scripts the upstream.
+/// Sets the answers of the upstream, and waits until both serve the cluster.
 async fn prepare(pod: &Pod, coredns: &Coredns, domain: &str) {
     let upstream = &pod.upstream;
     for name in ["www.example.org.", "host.z1.example.", "a.consul."] {
@@ -239,7 +241,7 @@ async fn prepare(pod: &Pod, coredns: &Coredns, domain: &str) {
     let begin = Instant::now();
     let question = format!("warm.default.svc.{domain}. TXT");
     for server in [coredns.address, pod.dns] {
-        // Without kubernetes the upstream answers.
+        // If the file does not have `kubernetes`, the upstream answers.
         while dns::ask(server, &question).await.status != "NXDOMAIN" {
             assert!(begin.elapsed() < PATIENCE, "{server} never knows the cluster");
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -247,7 +249,7 @@ async fn prepare(pod: &Pod, coredns: &Coredns, domain: &str) {
     }
 }
 
-/// Of each file.
+/// The number of questions for each file.
 const QUESTIONS: usize = 200;
-/// Ports that another program takes first.
+/// How often to try another port if a program uses the first.
 const STARTS_MAX: usize = 5;

@@ -1,7 +1,7 @@
-//! Corefiles as people run them: each is accepted by both programs, or refused by both with a
+//! Corefiles from real use. Each must be accepted by both programs, or rejected by both with a
 //! reason for each line.
 //!
-//! Names and addresses in them are replaced; directives and arguments are as they were found.
+//! Names and addresses in them are replaced. Directives and arguments are as they were found.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use shared::flags::Given;
 
 /// Files that cannot be run, by a part of the reason.
 const REFUSED: &[(&str, &str)] = &[
-    // Words that a script was to replace; CoreDNS refuses most of them as well.
+    // Placeholders that a script should have replaced. CoreDNS rejects most of them as well.
     ("012 042 053 054 055 056 057 058", "is not a zone"),
     ("012 042 052 053 054 055 056 057 058", "no zone that is not a reverse zone"),
     ("012 014 025 053 054 055 056 057 058", "is neither an address nor the path of a file"),
@@ -29,7 +29,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("it/corefile/files")
 }
 
-/// All files, in the order of their names.
+/// Returns all files, in the order of their names.
 pub fn paths() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder()).unwrap();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();

@@ -1,6 +1,6 @@
-//! What `manifests/` says about the programs, against what the programs say about themselves.
+//! Compares what `manifests/` contains about the programs with the programs' own flags.
 //!
-//! Knows Kubernetes objects as JSON values, and each program's flags through its own parser.
+//! It reads Kubernetes objects as JSON values, and uses each program's own parser of flags.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +18,7 @@ fn flags_ports_and_probes_are_those_of_the_programs() {
     keep(objects(&files, "manifests/base/").iter().flat_map(pod_breaches).collect());
 }
 
-/// Without a flag too, each program is reached on nodes with IPv4, IPv6 or both.
+/// Without any flag, each program must be reachable on nodes with IPv4, IPv6 or both.
 #[test]
 fn the_programs_listen_on_both_families_by_default() {
     let files = [File { path: "defaults".to_owned(), text: String::new() }];
@@ -27,7 +27,7 @@ fn the_programs_listen_on_both_families_by_default() {
         let default = program(name, &[]).expect("no flag is needed");
         keep(family_breaches(&object, name, &default));
         assert_eq!(default.dns.is_empty(), name == "healthz");
-        // An address of one family goes on being accepted.
+        // An address of one family must still be accepted.
         let older = format!("--http-listen=0.0.0.0:{}", default.http.port());
         assert!(program(name, &[&older]).is_ok());
     }
@@ -56,7 +56,7 @@ fn the_flags_of_overlays_are_those_of_the_programs() {
     assert!(flags >= 4, "{flags} flags in overlays");
 }
 
-/// Zone and region of a federation come from the labels of Nodes, the ranges of Pods from their
+/// Zone and region of a federation are set by the labels of Nodes, and the ranges of Pods by their
 /// specification.
 #[test]
 fn two_overlays_grant_list_and_watch_on_nodes() {
@@ -90,8 +90,8 @@ fn check_node_overlay(overlay: &str) {
     assert_eq!((verbs, rules.count()), (vec!["list", "watch"], 0));
 }
 
-/// The kubelet asks healthz about labels that it has, and later than about healthz itself; the
-/// answer does not depend on what the program asks others.
+/// The kubelet must ask healthz about labels that it has, and must wait longer than for healthz
+/// itself. The answer must not depend on the servers that the program asks.
 #[test]
 fn liveness_by_healthz_is_about_the_program_itself() {
     let base: Value =
@@ -121,7 +121,7 @@ fn liveness_by_healthz_is_about_the_program_itself() {
     }
 }
 
-/// The pod for podman has the flags of the base, but for what it cannot have there.
+/// The pod for podman must have the flags of the base, except for those that cannot work there.
 #[test]
 fn the_standalone_pod_has_the_flags_of_the_base() {
     let parse = |text: &str| serde_saphyr::from_str::<Value>(text).unwrap();
@@ -158,7 +158,7 @@ fn the_standalone_pod_has_the_flags_of_the_base() {
     }
 }
 
-/// The Prometheus Operator finds the metrics of all three programs.
+/// The Prometheus Operator must find the metrics of all three programs.
 #[test]
 fn the_pod_monitor_names_the_port_of_each_program() {
     let files = tree::files();
@@ -301,7 +301,7 @@ fn a_manifest_that_says_something_else_is_caught() {
     check("/var/lib/kubedns}", "/var/lib/kubedns, readOnly: true}", "mounts");
 }
 
-/// An object and where it is written.
+/// An object and its file.
 pub struct Object<'a> {
     file: &'a File,
     /// The object itself.
@@ -309,7 +309,7 @@ pub struct Object<'a> {
 }
 
 impl Object<'_> {
-    /// A breach at the first line that has `word`.
+    /// Returns a breach at the first line that has `word`.
     fn breach(&self, word: &str, law: impl Into<String>) -> Breach {
         let line = self.file.text.lines().position(|line| line.contains(word)).unwrap_or(0) + 1;
         Breach::new(&self.file.path, line, law)
@@ -319,14 +319,14 @@ impl Object<'_> {
         text(&self.value["kind"])
     }
 
-    /// Namespace and name.
+    /// Returns the namespace and name.
     pub fn name(&self) -> (&str, &str) {
         let metadata = &self.value["metadata"];
         (text(&metadata["namespace"]), text(&metadata["name"]))
     }
 }
 
-/// Every object below `folder`. Panics, with the file, where it is not YAML.
+/// Returns every object below `folder`. Panics with the file if it is not valid YAML.
 pub fn objects<'a>(files: &'a [File], folder: &str) -> Vec<Object<'a>> {
     let mut objects = Vec::new();
     for file in files {
@@ -347,7 +347,7 @@ fn listed(files: &[File], folder: &str) -> BTreeSet<String> {
     list(&value["resources"]).map(|name| text(name).to_owned()).collect()
 }
 
-/// What a program listens on and needs, as its own flags say.
+/// The addresses and directories of a program, parsed from its flags.
 struct Program {
     dns: Vec<SocketAddr>,
     http: SocketAddr,
@@ -358,7 +358,7 @@ struct Program {
     drain: Duration,
 }
 
-/// Reads `arguments` as the program `name` would. Fails with the program's own words.
+/// Parses `arguments` as the program `name` does. Fails with the program's own message.
 fn program(name: &str, arguments: &[&str]) -> Result<Program, String> {
     let arguments = [&[name], arguments].concat();
     let said = |stop| match stop {
@@ -395,14 +395,14 @@ fn program(name: &str, arguments: &[&str]) -> Result<Program, String> {
     .map_err(said)
 }
 
-/// Whether this is what makes pods of our programs.
+/// Returns whether this object makes pods with at least one of the three programs.
 pub fn is_pod(object: &Object) -> bool {
     let containers = list(&object.value["spec"]["template"]["spec"]["containers"]);
     let names: Vec<&str> = containers.map(|container| text(&container["name"])).collect();
     names.iter().any(|name| PROGRAMS.contains(name))
 }
 
-/// The flags of a container, `$(NAME)` replaced by its environment as the kubelet does it.
+/// Returns the flags of a container. `$(NAME)` is replaced by its environment, as the kubelet does.
 pub fn arguments(container: &Value) -> Vec<String> {
     let expand = |flag: &str| {
         list(&container["env"]).fold(flag.to_owned(), |flag, variable| {
@@ -412,7 +412,7 @@ pub fn arguments(container: &Value) -> Vec<String> {
     list(&container["args"]).map(|flag| expand(text(flag))).collect()
 }
 
-/// Where a Deployment does not fit the programs in it.
+/// Returns the places at which a Deployment does not fit the programs in it.
 pub fn pod_breaches(object: &Object) -> Vec<Breach> {
     let mut breaches = Vec::new();
     if !is_pod(object) {
@@ -443,7 +443,8 @@ pub fn pod_breaches(object: &Object) -> Vec<Breach> {
     breaches
 }
 
-/// Declared ports are listened on; ports open to the network are declared.
+/// Checks that the program listens on the declared ports, and that ports open to the network are
+/// declared.
 fn port_breaches(object: &Object, container: &Value, program: &Program) -> Vec<Breach> {
     let name = text(&container["name"]);
     let mut open: BTreeSet<(u64, &str)> = BTreeSet::new();
@@ -462,8 +463,8 @@ fn port_breaches(object: &Object, container: &Value, program: &Program) -> Vec<B
     undeclared.chain(unknown).collect()
 }
 
-/// Every address works on nodes with IPv4, IPv6 or both: the loopback that every pod has, HTTP on
-/// the wildcard that takes both families, DNS on one wildcard for each.
+/// Checks that every address works on nodes with IPv4, IPv6 or both: the loopback that every pod
+/// has, HTTP on the wildcard that accepts both families, and DNS on one wildcard for each family.
 fn family_breaches(object: &Object, name: &str, program: &Program) -> Vec<Breach> {
     let open = program.dns.iter().filter(|address| !address.ip().is_loopback());
     let mut wildcards: BTreeMap<u16, BTreeSet<IpAddr>> = BTreeMap::new();
@@ -485,7 +486,7 @@ fn family_breaches(object: &Object, name: &str, program: &Program) -> Vec<Breach
     breaches
 }
 
-/// Probes ask the container's own HTTP port for a path that is answered there.
+/// Checks that probes request a path that the container's own HTTP port serves.
 fn probe_breaches(object: &Object, container: &Value, program: &Program) -> Vec<Breach> {
     let name = text(&container["name"]);
     let mut breaches = Vec::new();
@@ -511,14 +512,14 @@ fn probe_breaches(object: &Object, container: &Value, program: &Program) -> Vec<
     breaches
 }
 
-/// The configuration directory is where the ConfigMap is mounted, and the snapshot where it can be
-/// written.
+/// Checks that the configuration directory is the mount of the ConfigMap, and that the directory of
+/// the snapshot can be written.
 fn mount_breaches(object: &Object, container: &Value, program: &Program) -> Vec<Breach> {
     let name = text(&container["name"]);
     let mounts: Vec<(&str, bool)> = list(&container["volumeMounts"])
         .map(|mount| (text(&mount["mountPath"]), mount["readOnly"] == true))
         .collect();
-    // The Corefile imports from the directory below its own.
+    // The Corefile may import from the directory below its own.
     let corefile = program.corefile.as_deref().and_then(|path| path.strip_suffix("/Corefile"));
     let custom = corefile.map(|path| format!("{path}/custom"));
     let read = [program.config_dir.as_deref(), corefile, custom.as_deref()];
@@ -532,7 +533,8 @@ fn mount_breaches(object: &Object, container: &Value, program: &Program) -> Vec<
     vec![object.breach("mountPath", law)]
 }
 
-/// Where Deployment and Services, or the three programs, do not fit each other.
+/// Returns the places at which Deployment and Services, or the three programs, do not fit each
+/// other.
 pub fn fit_breaches(objects: &[Object]) -> Vec<Breach> {
     let deployment = objects.iter().find(|object| is_pod(object)).expect("a pod");
     let template = &deployment.value["spec"]["template"];
@@ -568,7 +570,7 @@ pub fn fit_breaches(objects: &[Object]) -> Vec<Breach> {
     };
     let kubedns = flag("kubedns", "--listen=");
     let server = kubedns.concat().replace(':', "#");
-    // A Corefile has the domain and the routes; the probes of healthz have the domain too.
+    // A Corefile has the domain and the routes. The probes of healthz have the domain too.
     let corefile = flag("kubedns", "--corefile=");
     let probed = flag("healthz", "--probe=").concat();
     let probed = probed.split(".default.svc.").last().unwrap_or_default().to_owned();
@@ -600,7 +602,7 @@ pub fn fit_breaches(objects: &[Object]) -> Vec<Breach> {
     breaches
 }
 
-/// Whatever selects pods selects those of `deployment`.
+/// Checks that all selectors of pods select those of `deployment`.
 fn selector_breaches(objects: &[Object], deployment: &Object) -> Vec<Breach> {
     let labels = &deployment.value["spec"]["template"]["metadata"]["labels"];
     let mut breaches = Vec::new();
@@ -622,7 +624,8 @@ fn selector_breaches(objects: &[Object], deployment: &Object) -> Vec<Breach> {
     breaches
 }
 
-/// The base leaves out what others own, and scrapers find the metrics of all three programs.
+/// Checks that the base does not set fields that others own, and that scrapers can find the metrics
+/// of all three programs.
 fn owner_breaches(objects: &[Object]) -> Vec<Breach> {
     let deployment = objects.iter().find(|object| is_pod(object)).expect("a pod");
     let mut breaches = Vec::new();
@@ -642,7 +645,7 @@ fn owner_breaches(objects: &[Object]) -> Vec<Breach> {
     for container in list(&template["spec"]["containers"]) {
         let name = text(&container["name"]);
         let arguments: Vec<&str> = list(&container["args"]).map(text).collect();
-        // What the program refuses is a breach of its own.
+        // If the program rejects its flags, another check reports it.
         let Ok(program) = program(name, &arguments) else { continue };
         if !scraped.contains(&*program.http.port().to_string()) {
             let law = format!("no annotation leads to the metrics of {name}, {}", program.http);
@@ -652,7 +655,8 @@ fn owner_breaches(objects: &[Object]) -> Vec<Breach> {
     breaches
 }
 
-/// Where the demo's objects do not fit each other: kubedns must show what the files say.
+/// Returns the places at which the demo's objects do not fit each other. kubedns must serve what
+/// the files contain.
 fn demo_breaches(objects: &[Object]) -> Vec<Breach> {
     let of = |kind: &'static str| objects.iter().filter(move |object| object.kind() == kind);
     let namespaces: BTreeSet<&str> = of("Namespace").map(|object| object.name().1).collect();
