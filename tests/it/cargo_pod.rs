@@ -1,4 +1,4 @@
-//! `cargo pod` as a process: its output, the programs that it starts, and that none of them stays.
+//! `cargo pod` as a process: its output, the programs that it starts, and that all of them end.
 //!
 //! The tests use only its standard output and exit code, and its children by their process ids.
 

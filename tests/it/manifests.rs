@@ -34,7 +34,7 @@ pub struct Tool {
     verb: &'static str,
 }
 
-/// Returns the one that is installed. Prints that the test is skipped if there is none.
+/// Returns the one that is installed. Prints that the test is skipped if neither is.
 pub fn tool() -> Option<Tool> {
     let tools = [("kubectl", "kustomize"), ("kustomize", "build")];
     let is_there = |(program, verb): &(&str, &str)| {

@@ -50,7 +50,7 @@ pub async fn programs_beside(program: &Path) -> Result<PathBuf, Error> {
     }
     let status = command
         .args(["build", "--manifest-path", MANIFEST, "--profile", profile])
-        // The whole workspace decides the features of shared packages, so that none is built twice.
+        // The whole workspace decides the features of shared packages, so that each is built once.
         .args(["--workspace", "--bin", "kubedns", "--bin", "dnscache", "--bin", "healthz"])
         .arg("--target-dir")
         .arg(target)

@@ -16,7 +16,7 @@ use tests::objects::{
 };
 use tests::real_api::{self, RealApi, START_MAX};
 
-/// Returns the folder with both programs. Prints that the test is skipped if there is none.
+/// Returns the folder with both programs. Prints that the test is skipped if the folder is not set.
 fn assets() -> Option<PathBuf> {
     let assets = real_api::assets();
     if assets.is_none() {

@@ -107,8 +107,8 @@ fn unsafe_in_one_place(source: &Source) -> Vec<(usize, String)> {
         .collect()
 }
 
-/// `allow` and `expect` must have a reason: as `reason = ".."`, or in a comment on or above the
-/// line.
+/// Checks that `allow` and `expect` have a reason: as `reason = ".."`, or in a comment on or above
+/// the line.
 fn exceptions_have_reasons(source: &Source) -> Vec<(usize, String)> {
     let mut breaches = Vec::new();
     for name in ["allow", "expect"] {

@@ -34,8 +34,8 @@ pub fn breaches(path: &str, text: &str) -> Vec<Breach> {
     breaches
 }
 
-/// Each dependency of the workspace must have a comment with its purpose. Crates of the workspace
-/// need not.
+/// Checks that each dependency of the workspace has a comment with its purpose. Crates of the
+/// workspace need not.
 fn dependencies_without_reason(path: &str, text: &str) -> Vec<Breach> {
     (1..)
         .zip(text.lines())

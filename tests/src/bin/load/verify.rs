@@ -53,7 +53,7 @@ fn digest(reply: &[u8]) -> Option<u64> {
     Some(sum.max(UNHEARD + 1))
 }
 
-/// FNV-1a.
+/// Returns the FNV-1a hash of `bytes`.
 fn fnv<'a>(bytes: impl Iterator<Item = &'a u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
