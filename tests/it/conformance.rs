@@ -94,7 +94,7 @@ fn zone() -> Zone {
     zone
 }
 
-/// A believable cluster with one object for each rule.
+/// A realistic cluster with one object for each rule.
 const SHOP: &str = include_str!("conformance/shop.yaml");
 /// Namespaces that claim each other's addresses.
 const CLAIMS: &str = include_str!("conformance/claims.yaml");

@@ -46,7 +46,7 @@ impl Running {
     }
 }
 
-/// All three, with the flags of the manifests on ports that the system chooses.
+/// All three programs, with the flags of the manifests, on ports that the system chooses.
 struct Pod {
     /// dnscache, DNS and HTTP.
     dns: SocketAddr,

@@ -1,4 +1,4 @@
-//! The DNS listener by itself: both transports, deferral, limits, bad clients, the drain.
+//! The DNS listener alone: both transports, deferral, limits, bad clients, the drain.
 
 mod drain;
 mod limits;

@@ -22,7 +22,7 @@ use crate::fixture::dns::{self, Answer, PATIENCE};
 /// correct.
 const DIFFERENT: &[(&str, &str)] = &[];
 
-/// A CoreDNS that ends with the test.
+/// A CoreDNS process that ends with the test.
 struct Coredns {
     address: SocketAddr,
     _child: Child,

@@ -51,7 +51,7 @@ fn dependencies_without_reason(path: &str, text: &str) -> Vec<Breach> {
 }
 
 const LINE_MAX: usize = 100;
-/// Split, so that this file keeps its own law.
+/// The texts are split, so that this file does not break its own law.
 const PATHS: [&str; 4] =
     [concat!("/", "work/"), concat!("/", "root/"), concat!("/", "tmp/"), concat!("anchors", "/")];
 const HOSTS: [&str; 5] = [

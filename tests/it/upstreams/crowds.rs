@@ -57,7 +57,7 @@ async fn random_names_of_one_zone_reach_its_servers_in_part() {
         let query = dns::query(&format!("r{number}x.flooded.test.net. A"), None);
         clients[number % clients.len()].send(&query).await.unwrap_or_default();
         if number % 300 == 299 {
-            // A client that does no harm meanwhile.
+            // Another client must be answered meanwhile.
             let question = format!("n{}.good.example. A", number / 300);
             all_answered(&[cache.ask(&question).await], "the good client");
         }

@@ -35,7 +35,7 @@ pub enum Reply {
     Truncated,
     /// TC with as many records as fit into this many bytes.
     Part(usize),
-    /// The truth without TC, whatever its size.
+    /// The truth without TC, with any size.
     Whole,
     /// This answer instead of the table's.
     Says(Box<Answer>),

@@ -1,5 +1,5 @@
-//! The authorities that programs in an image trust: Mozilla's, as the crate webpki-root-certs lists
-//! them, so that an image does not depend on the machine that made it.
+//! The authorities that programs in an image trust. They are Mozilla's, from the crate
+//! webpki-root-certs, so that an image does not depend on the machine that made it.
 //!
 //! Core.
 

@@ -1,5 +1,5 @@
-//! `cargo load compare`: dnscache beside the floor and every other DNS cache on the PATH, in one
-//! run.
+//! `cargo load compare`: measures dnscache next to the floor and every other DNS cache on the PATH,
+//! in one run.
 //!
 //! Edge. One server runs at a time, alone on its core. Load and upstream share the other core.
 //! Rounds are interleaved (A B C, A B C), so that other work of the machine affects all servers
@@ -47,7 +47,7 @@ pub struct Flags {
     #[arg(long, value_name = "QPS", default_value_t = 20_000,
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: u32,
-    /// Where dnscache is; without it, it is built first, with the profile of this tool.
+    /// The dnscache to run; without it, it is built first, with the profile of this tool.
     #[arg(long, value_name = "FILE")]
     pub dnscache: Option<PathBuf>,
     /// Print a table for a README.
@@ -67,13 +67,12 @@ pub enum Work {
     Many,
     /// 200,000 names by Zipf's law, of which the cache holds 10,000.
     Zipf,
-    /// Every name new: all are asked of an upstream in the pod, at 127.0.0.1, as dnscache asks
-    /// kubedns.
+    /// Only new names: all are forwarded to an upstream in the pod, at 127.0.0.1, as to kubedns.
     Miss,
-    /// As miss, of an upstream outside the pod, at 127.0.0.2: dnscache asks from a fresh port with
-    /// a random id and random letter case each time, as it asks every upstream of a cluster.
+    /// As miss, with an upstream outside the pod, at 127.0.0.2: dnscache asks from a new port with
+    /// a random ID and random letter case each time, as it does with every upstream of a cluster.
     MissOutside,
-    /// 1,000 names that do not exist, and are known not to.
+    /// 1,000 names that do not exist, and are in the cache as such.
     Nxdomain,
     /// As hit, over eight connections.
     Tcp,

@@ -27,16 +27,16 @@ pub struct Flags {
     pub run: Run,
 }
 
-/// What `cargo load` does beside the load test: one variant and one module each.
+/// The commands of `cargo load` other than the load test: one variant and one module each.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Draws hit rate against cache size and over time: ours, plain LRU, the best possible.
+    /// Draws hit rate against cache size and over time: dnscache's, plain LRU, the best possible.
     HitRate(hit_rate::Flags),
-    /// Measures dnscache beside the floor and the DNS caches on the PATH, in one run.
+    /// Measures dnscache next to the floor and the DNS caches on the PATH, in one run.
     Compare(compare::Flags),
     /// Runs kubedns on clusters of thousands of services: memory, start, cost of answers, changes.
     Scale(scale::Flags),
-    /// Measures what clients see when upstreams lose, delay, fail or fall silent, beside other
+    /// Measures what clients see if upstreams lose, delay, fail or fall silent, next to other
     /// caches.
     Upstreams(upstreams::Flags),
     /// Kills and stops kubedns under load and counts what clients see.
@@ -59,7 +59,7 @@ pub struct Run {
     /// own: how many entries its cache has.
     #[arg(long, value_name = "ENTRIES", default_value_t = 10_000, requires = "own")]
     pub cache_size: u32,
-    /// Hold every answer against the first to the same question, TTL and order aside.
+    /// Compare every answer with the first to the same question, except for TTL and order.
     #[arg(long)]
     pub verify: bool,
     /// Allow a server that is not on this machine.
@@ -78,7 +78,7 @@ pub struct Run {
     /// zipf, mixed, flood: the same seed asks the same questions.
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
-    /// mixed: draws after which an outside name gives way to a new one, 0 for never.
+    /// mixed: draws after which an outside name is replaced by a new one, 0 for never.
     #[arg(long, default_value_t = 100_000)]
     pub churn: u32,
     /// search-path, mixed: names a pod looks up (repeatable).

@@ -84,8 +84,8 @@ fn answer(query: &[u8], canned: &Canned, reply: &mut [u8]) -> Option<usize> {
 }
 
 const HEADER_LEN: usize = 12;
-/// QR, AA, RD, RA; one question, one answer (RFC 1035 section 4.1.1): the name asked for, A, IN,
-/// 300 s, 10.0.0.1.
+/// QR, AA, RD, RA; one question, one answer (RFC 1035 section 4.1.1): the name of the question, A,
+/// IN, 300 s, 10.0.0.1.
 pub const ADDRESS: Canned = Canned {
     rest_of_header: [0x85, 0x80, 0, 1, 0, 1, 0, 0, 0, 0],
     record: &[0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 10, 0, 0, 1],

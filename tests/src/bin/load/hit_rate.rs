@@ -41,7 +41,7 @@ pub struct Flags {
     /// Of each hundred questions, how many are for a name that is not asked again, 0 to 90.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=90))]
     pub one_shot: u32,
-    /// How many questions of the flood come with each ordinary one, 1 to 100.
+    /// How many questions of the flood follow each ordinary one, 1 to 100.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub flood: u32,
     /// The same seed asks the same questions.

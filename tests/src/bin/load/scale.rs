@@ -48,7 +48,7 @@ pub struct Flags {
     #[arg(long, default_value_t = 1_000,
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub headless: u32,
-    /// How the API server gives its lists.
+    /// How the API server sends its lists.
     #[arg(long, value_enum, default_value = "streamed")]
     pub lists: Lists,
     /// Folder with etcd and kube-apiserver, to watch a real API server instead of a fake one:

@@ -40,7 +40,7 @@ pub struct Flags {
     #[arg(long, value_name = "SECONDS", default_value_t = 20,
         value_parser = clap::value_parser!(u64).range(1..=600))]
     pub outage: u64,
-    /// Where dnscache is; without it, it is built first, with the profile of this tool.
+    /// The dnscache to run; without it, it is built first, with the profile of this tool.
     #[arg(long, value_name = "FILE")]
     pub dnscache: Option<PathBuf>,
     /// Print a table for a README.

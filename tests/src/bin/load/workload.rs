@@ -41,7 +41,7 @@ impl FromIterator<Message> for Questions {
 pub enum Kind {
     /// Every name equally often: `h1.example.test` to `hN.example.test`.
     Uniform,
-    /// Names by Zipf's law (`--alpha`): a few often, most seldom, as people and programs ask.
+    /// Names by Zipf's law (`--alpha`): a few often and most seldom, as in real traffic.
     Zipf,
     /// What a pod with ndots:5 sends for each of `--ask`: every search domain, then the name, A and
     /// AAAA.
@@ -50,7 +50,7 @@ pub enum Kind {
     Mixed,
     /// Names that are never asked again.
     Flood,
-    /// The questions in `--file`, one `name type` a line, as dnsperf takes them.
+    /// The questions in `--file`, one `name type` a line, as dnsperf reads them.
     File,
 }
 

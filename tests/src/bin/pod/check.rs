@@ -17,7 +17,7 @@ use crate::plan;
 /// A flag with a value that cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A program refuses the value. The text is the program's own and names the flag.
+    /// A program rejects the value. The text is the program's own, and names the flag.
     #[error("{0}")]
     Refused(String),
     /// The objects cannot be read.
