@@ -119,7 +119,9 @@ fn a_law_catches_who_breaks_it_and_spares_who_keeps_it() {
     good(&format!("#[cfg(test)]\nmod tests {{\nfn f() {{\n{}}}\n}}\n", body(90)));
     bad(&format!("async fn run() {{\n{}}}\n", body(59)), "`run` has 61 lines");
     bad(&format!("fn main() {{\n{}}}\n", body(39)), "`main` has 41 lines");
-    good("fn f(a: A<B, C>, b: (D, E), c: impl Fn(F, G) -> H, d: I, e: J) {}\n");
+    good("fn f(a: A<B, C>, b: (D, E), c: impl Fn(F, G) -> (H, K), d: I) {}\n");
+    good("fn f((a, b): (A, B), c: A<(B, C)>, d: [A; 3], e: ()) {}\n");
+    bad("fn f(a: A, (b, c): (B, C), d: &mut (D, E), f: F) {}\n", "6 arguments");
     good("impl A { fn f(&self, a: B, b: B, c: B, d: B, e: B) {} }\n");
     bad("fn f<T: Fn(A) -> B>(a: A, b: A, c: A, d: A, e: A, f: T) {}\n", "6 arguments");
     good("type F = fn(A, A, A, A, A, A, A);\n");

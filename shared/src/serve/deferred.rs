@@ -31,8 +31,25 @@ pub struct Deferred {
 
 #[derive(Debug)]
 enum Way {
-    Udp { lane: Arc<Lane>, ends: Ends, size_max: u16 },
+    Udp(UdpWay),
     Tcp(TcpWay),
+}
+
+/// The path back to a UDP client.
+#[derive(Debug)]
+pub(super) struct UdpWay {
+    /// The socket on which the query arrived.
+    pub(super) lane: Arc<Lane>,
+    pub(super) ends: Ends,
+    /// The largest reply, in bytes.
+    pub(super) size_max: u16,
+}
+
+/// Where the reply is counted.
+#[derive(Debug)]
+pub(super) struct Tally {
+    pub(super) counters: Arc<Counters>,
+    pub(super) lane: usize,
 }
 
 /// The path back to a TCP connection.
@@ -83,16 +100,9 @@ impl TcpWay {
 }
 
 impl Deferred {
-    pub(super) fn udp(
-        message: &[u8],
-        arrived: Moment,
-        way: (Arc<Lane>, Ends, u16),
-        counters: (Arc<Counters>, usize),
-    ) -> Self {
-        let (lane, ends, size_max) = way;
-        let way = Way::Udp { lane, ends, size_max };
-        let (counters, lane) = counters;
-        let (peer, message) = (ends.peer, message.into());
+    pub(super) fn udp(message: &[u8], arrived: Moment, way: UdpWay, tally: Tally) -> Self {
+        let Tally { counters, lane } = tally;
+        let (peer, message, way) = (way.ends.peer, message.into(), Way::Udp(way));
         Self { message, arrived, peer, way, counters, lane, cookie: None, begun: false }
     }
 
@@ -101,9 +111,9 @@ impl Deferred {
         arrived: Moment,
         peer: SocketAddr,
         way: TcpWay,
-        counters: (Arc<Counters>, usize),
+        tally: Tally,
     ) -> Self {
-        let (counters, lane) = counters;
+        let Tally { counters, lane } = tally;
         let (way, message) = (Way::Tcp(way), message.into());
         Self { message, arrived, peer, way, counters, lane, cookie: None, begun: false }
     }
@@ -123,8 +133,8 @@ impl Deferred {
     pub fn query<'a>(&'a self, name: &'a mut NameBuffer) -> Query<'a> {
         let query = Query::screen(&self.message, self.transport(), name);
         let mut query = query.expect("screened when it arrived");
-        if let Way::Udp { size_max, .. } = self.way {
-            query.set_udp_size_max(size_max);
+        if let Way::Udp(way) = &self.way {
+            query.set_udp_size_max(way.size_max);
         }
         query
     }
@@ -145,7 +155,7 @@ impl Deferred {
     /// Returns its transport.
     pub fn transport(&self) -> Transport {
         match self.way {
-            Way::Udp { .. } => Transport::Udp,
+            Way::Udp(_) => Transport::Udp,
             Way::Tcp(_) => Transport::Tcp,
         }
     }
@@ -206,7 +216,7 @@ impl Outbox {
     /// flight until the client has taken the reply.
     pub fn reply(&mut self, deferred: &Deferred, write: impl FnOnce(&mut [u8]) -> usize) {
         match &deferred.way {
-            Way::Udp { lane, ends, size_max } => {
+            Way::Udp(UdpWay { lane, ends, size_max }) => {
                 let same = matches!(&self.from, Some((from, ..)) if Arc::ptr_eq(from, lane));
                 if !same || self.batch.is_full() {
                     self.flush();

@@ -28,7 +28,7 @@ use crate::wire::UDP_SIZE_MAX;
 pub(super) use budget::{Account, Charge, Flight, Told};
 
 use budget::Budget;
-use connection::Connection;
+use connection::{Accepted, Connection};
 use places::Places;
 
 /// The limits for clients.
@@ -182,7 +182,8 @@ impl<H: Handler> Hall<H> {
         let mut listener = self.listener.clone();
         listener.keepalive_tenths = limits.keepalive_tenths();
         let account = Account::new(Arc::clone(&self.budget), boot_time());
-        let connection = Connection::new((stream, peer), listener, limits, lane, &account);
+        let accepted = Accepted { stream, peer, lane };
+        let connection = Connection::new(accepted, listener, limits, &account);
         let id = self.tasks.spawn(connection.run(self.stopping.clone())).id();
         self.places.insert(id, peer.ip(), account);
         self.listener.counters.set_tcp_open(self.places.len());

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::counters::{Counters, Event};
-use super::deferred::{self, Deferred};
+use super::deferred::{self, Deferred, Tally, UdpWay};
 use super::mmsg::{BATCH, Batch, Datagram, Inbox};
 use super::sockets::Lane;
 use super::{Asked, Handler, Verdict};
@@ -164,8 +164,9 @@ pub(super) fn serve<H: Handler>(mut listener: Listener<H>, lane: Arc<Lane>, inde
         match received {
             Ok(received) => {
                 listener.counters.add(index, Event::ReceivedUdp, received as u64);
+                let reader = Reader { listener: &listener, lane: &lane, index };
                 for datagram in (0..received).map(|at| inbox.datagram(at)) {
-                    answer(&listener, &lane, index, now, (&datagram, &mut name, &mut replies));
+                    reader.answer(&datagram, now, &mut name, &mut replies);
                 }
                 let replied = replies.len() as u64;
                 let failed = replies.send(&lane.socket);
@@ -195,33 +196,45 @@ pub(super) fn serve<H: Handler>(mut listener: Listener<H>, lane: Arc<Lane>, inde
     }
 }
 
-/// Answers one datagram, and adds the reply to the batch.
-fn answer<H: Handler>(
-    listener: &Listener<H>,
-    lane: &Arc<Lane>,
+/// The thread that reads one socket.
+struct Reader<'l, H> {
+    listener: &'l Listener<H>,
+    lane: &'l Arc<Lane>,
+    /// The number of the lane.
     index: usize,
-    now: Moment,
-    (datagram, name, replies): (&Datagram<'_>, &mut NameBuffer, &mut Batch),
-) {
-    let Some(ends) = &datagram.ends else { return };
-    if datagram.truncated || !is_peer(&ends.peer) {
-        listener.counters.add(index, Event::Malformed, 1);
-        return;
-    }
-    let asked = Asked { now, peer: ends.peer, lane: index };
-    let message = datagram.bytes;
-    match listener.respond(message, Transport::Udp, &asked, name, replies.buffer()) {
-        Response::Send(len) => replies.commit(len, Some(ends)),
-        Response::Later(len) => {
-            let cookie = wire::cookie_of(&replies.buffer()[..len]);
-            let counters = (Arc::clone(&listener.counters), index);
-            let way = (Arc::clone(lane), *ends, listener.udp_size_max);
-            let deferred = Deferred::udp(message, now, way, counters).with_cookie(cookie);
-            if let Some(len) = listener.put_off(deferred, index, replies.buffer()) {
-                replies.commit(len, Some(ends));
-            }
+}
+
+impl<H: Handler> Reader<'_, H> {
+    /// Answers one datagram, and adds the reply to the batch.
+    fn answer(
+        &self,
+        datagram: &Datagram<'_>,
+        now: Moment,
+        name: &mut NameBuffer,
+        replies: &mut Batch,
+    ) {
+        let Self { listener, lane, index } = *self;
+        let Some(ends) = &datagram.ends else { return };
+        if datagram.truncated || !is_peer(&ends.peer) {
+            listener.counters.add(index, Event::Malformed, 1);
+            return;
         }
-        Response::Nothing => {}
+        let asked = Asked { now, peer: ends.peer, lane: index };
+        let message = datagram.bytes;
+        match listener.respond(message, Transport::Udp, &asked, name, replies.buffer()) {
+            Response::Send(len) => replies.commit(len, Some(ends)),
+            Response::Later(len) => {
+                let cookie = wire::cookie_of(&replies.buffer()[..len]);
+                let tally = Tally { counters: Arc::clone(&listener.counters), lane: index };
+                let size_max = listener.udp_size_max;
+                let way = UdpWay { lane: Arc::clone(lane), ends: *ends, size_max };
+                let deferred = Deferred::udp(message, now, way, tally).with_cookie(cookie);
+                if let Some(len) = listener.put_off(deferred, index, replies.buffer()) {
+                    replies.commit(len, Some(ends));
+                }
+            }
+            Response::Nothing => {}
+        }
     }
 }
 

@@ -97,12 +97,17 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// Counts the arguments by their commas, without those in types. The last one may not have a
-    /// comma.
+    /// Counts the arguments by their commas, without those in types, except that a tuple counts as
+    /// its elements. The last one may not have a comma.
     fn arguments(&self, open: usize, close: usize) -> usize {
         let (mut count, mut angles, mut at, mut is_empty) = (0, 0, open + 1, true);
         while at < close {
             match self.tokens[at].text.as_str() {
+                "(" if angles == 0 && self.begins_type(at) => {
+                    let end = self.closing(at).unwrap_or(close);
+                    count += self.arguments(at, end).saturating_sub(1);
+                    at = end;
+                }
                 "(" | "[" | "{" => at = self.closing(at).unwrap_or(close),
                 "<" => angles += 1,
                 ">" if self.tokens[at - 1].text != "-" => angles -= 1,
@@ -129,6 +134,13 @@ impl<'a> Source<'a> {
             at += 1;
         }
         count + usize::from(!is_empty)
+    }
+
+    /// Returns whether a type begins at `at`: behind a colon, or behind a reference behind one.
+    fn begins_type(&self, at: usize) -> bool {
+        let before = self.tokens[..at].iter().rev().map(|token| token.text.as_str());
+        let mut before = before.skip_while(|text| *text == "&" || *text == "mut" || *text == "'");
+        before.next() == Some(":")
     }
 
     fn next_outside_angles(&self, from: usize, text: &str) -> Option<usize> {

@@ -24,7 +24,7 @@ use super::unsent::Unsent;
 use super::{Limits, QUERY_MAX, UNSENT_PAUSE_BYTES};
 use crate::clock::boot_time;
 use crate::serve::counters::Event;
-use crate::serve::deferred::{Deferred, Message, TcpWay};
+use crate::serve::deferred::{Deferred, Message, Tally, TcpWay};
 use crate::serve::udp::{Listener, Response};
 use crate::serve::{Asked, Handler};
 use crate::wire::{MESSAGE_MAX, NameBuffer, Transport, cookie_of};
@@ -81,14 +81,22 @@ struct Turn {
     wrote: bool,
 }
 
+/// A connection as it was accepted.
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    /// The number of the lane that accepted it.
+    pub(super) lane: usize,
+}
+
 impl<H: Handler> Connection<H> {
     pub(super) fn new(
-        (stream, peer): (TcpStream, SocketAddr),
+        accepted: Accepted,
         listener: Listener<H>,
         limits: Limits,
-        lane: usize,
         account: &Arc<Account>,
     ) -> Self {
+        let Accepted { stream, peer, lane } = accepted;
         let now = Instant::now();
         Self {
             stream,
@@ -324,8 +332,9 @@ impl<H: Handler> Connection<H> {
                 let flight = Flight::new(&self.account);
                 let tenths = self.listener.keepalive_tenths;
                 let way = TcpWay::new(self.replies.0.clone(), tenths, flight);
-                let counters = (Arc::clone(&self.listener.counters), self.lane);
-                let deferred = Deferred::tcp(message, now, self.peer, way, counters);
+                let tally =
+                    Tally { counters: Arc::clone(&self.listener.counters), lane: self.lane };
+                let deferred = Deferred::tcp(message, now, self.peer, way, tally);
                 let deferred = deferred.with_cookie(cookie);
                 if let Some(len) = self.listener.put_off(deferred, self.lane, out.room()) {
                     self.unsent.queue(out.commit(len), None);
