@@ -22,6 +22,7 @@ use crate::local::flags::LocalFlags;
 use crate::local::keep::Plan;
 use crate::reload::Live;
 use crate::route::{self, AnswerFlag, FlagError, Lifetimes, Routes, ServerFlag, ZoneTtlFlag};
+use crate::sample::{Rate, share};
 
 /// Answers DNS on port 53 from a bounded cache; asks kubedns, a stub domain or an upstream on a
 /// miss.
@@ -125,6 +126,18 @@ pub struct Config {
     /// [default: none]
     #[arg(long, value_name = "DOMAIN", value_parser = domain, requires = "rebind_protect")]
     pub rebind_ok: Vec<Box<[u8]>>,
+    /// Queries that are sampled for /top and /tail: adaptive (all if they are few, at most 1,000
+    /// per second and thread), off, or a share of them, above 0 and at most 1
+    #[arg(long, value_name = "RATE", default_value = SAMPLE)]
+    pub sample: Rate,
+    /// Share of the queries that is logged, above 0 and at most 1; of the sampled queries only, so
+    /// at most 1,000 per second and thread by default [default: none]
+    #[arg(long, value_name = "RATE", value_parser = share)]
+    pub log_queries: Option<f64>,
+    /// Prefix of the clients that may see what others ask, over HTTP: /top, /tail, and the cache in
+    /// /explain (repeatable). Clients on this machine always may [default: none]
+    #[arg(long, value_name = "PREFIX", value_parser = prefix::parse)]
+    pub inspect_allow: Vec<Prefix>,
     /// The rules by which names are answered here or asked differently.
     #[command(flatten)]
     pub local: LocalFlags,
@@ -158,6 +171,12 @@ pub enum Conflict {
          --server=/cluster.local/127.0.0.1#10053"
     )]
     NoClusterDomain,
+    /// Queries that are not sampled cannot be logged.
+    #[error(
+        "invalid value for '--log-queries': only sampled queries are logged; expected --sample \
+         adaptive or a share, not off"
+    )]
+    NoSamples,
 }
 
 impl Config {
@@ -192,6 +211,9 @@ impl Config {
         route::check(&servers)?;
         route::Circular::check(&servers)?;
         route::Unasked::check(&servers, &self.changes)?;
+        if self.log_queries.is_some() && self.sample == Rate::Off {
+            return Err(Conflict::NoSamples);
+        }
         match self.local.autopath && self.cluster_domains().is_empty() {
             true => Err(Conflict::NoClusterDomain),
             false => Ok(()),
@@ -308,6 +330,8 @@ const NEGATIVE_TTL: &str = "300";
 const NEGATIVE_TTL_MAX: u32 = 10_800;
 /// A day: RFC 8767 section 5 suggests one to three.
 const SERVE_STALE: &str = "86400";
+/// Every query of a small cluster, and enough of a large one.
+const SAMPLE: &str = "adaptive";
 /// A little less than glibc waits (5 seconds): the reason still reaches the client.
 const UPSTREAM_TIMEOUT: &str = "4.8";
 /// Clients do not wait longer.
@@ -358,6 +382,10 @@ mod tests {
             ("--rebind-ok=corp..example", "such as corp.example"),
             ("--rebind-ok=*.corp.example", "such as corp.example"),
             ("--allow=here", "an address or a prefix"),
+            ("--sample=often", "adaptive, off, or a share"),
+            ("--sample=2", "above 0 and at most 1"),
+            ("--log-queries=0", "above 0 and at most 1"),
+            ("--inspect-allow=10.0.0.7/8", "expected 10.0.0.0/8"),
             ("--zone-file=corp.example", "expected ZONE=FILE"),
             ("--zone-file=a..b=/etc/hosts", "expected ZONE=FILE"),
             ("--zone-file=a=/nonexistent", "/nonexistent cannot be read: No such file"),

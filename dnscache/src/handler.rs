@@ -3,6 +3,7 @@
 //!
 //! Core. Must never wait, because every serving thread calls it concurrently.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -16,6 +17,7 @@ use crate::doors::{Allowed, Cookies};
 use crate::forward::Renewer;
 use crate::local::Local;
 use crate::route::{Route, Routes};
+use crate::sample::{Samples, Seen, Source};
 
 /// Answers the queries that can be answered at once.
 #[derive(Debug)]
@@ -36,19 +38,36 @@ pub struct Answers {
     pub servers: Arc<ArcSwap<Vec<String>>>,
     /// Receives questions whose entries are about to expire.
     pub renewer: Renewer,
+    /// The samples of queries.
+    pub samples: Arc<Samples>,
 }
 
 impl Handler for Answers {
     fn answer(&self, query: &Query<'_>, asked: &Asked, reply: &mut Reply<'_>) -> Verdict {
+        let (verdict, source) = self.decide(query, asked, reply);
+        // The forwarder samples the queries that it answers.
+        if verdict == Verdict::Send && self.samples.is_due(asked.lane) {
+            let (client, arrived, rcode) = (asked.peer.ip(), asked.now, reply.rcode());
+            let origin = source.into();
+            self.samples.take(asked.lane, &Seen { query, client, arrived, rcode, origin });
+        }
+        verdict
+    }
+}
+
+impl Answers {
+    /// Decides what happens to a query. Returns also where its reply comes from.
+    #[inline]
+    fn decide(&self, query: &Query<'_>, asked: &Asked, reply: &mut Reply<'_>) -> (Verdict, Source) {
         reply.set_recursion_available(true);
         if let Some(cookie) = query.client_cookie() {
             reply.set_cookie(self.cookies.reply(cookie, asked.peer.ip(), asked.now));
         }
         if !self.allowed.admits(asked.peer.ip()) {
-            return self.refuse(NOT_ALLOWED, asked, reply);
+            return (self.refuse(NOT_ALLOWED, asked, reply), Source::Local);
         }
         if query.qclass != class::IN {
-            return self.answer_other_class(query, asked, reply);
+            return (self.answer_other_class(query, asked, reply), Source::Local);
         }
         // A cache that answers without RD reveals which names other clients have asked for. The
         // cluster's own names are not secret.
@@ -56,7 +75,7 @@ impl Handler for Answers {
             && !self.routes.load().is_owned(query.name())
             && !self.local.load().owns(query.name())
         {
-            return self.refuse(NOT_RECURSIVE, asked, reply);
+            return (self.refuse(NOT_RECURSIVE, asked, reply), Source::Local);
         }
         let found = self.cache.get(query, asked.now, reply);
         if !matches!(found, Lookup::Expired | Lookup::Miss) {
@@ -69,17 +88,16 @@ impl Handler for Answers {
                 Lookup::Due => self.renewer.renew(&Question::of(query)),
                 _ => {}
             }
-            return Verdict::Send;
+            let is_stale = found == Lookup::Stale;
+            return (Verdict::Send, if is_stale { Source::Stale } else { Source::Hit });
         }
         let transfer = matches!(query.qtype, rtype::AXFR | rtype::IXFR);
         if transfer || matches!(query.qtype, rtype::OPT | 128..rtype::IXFR | 253 | 254) {
-            return self.refuse(NOT_A_QUESTION, asked, reply);
+            return (self.refuse(NOT_A_QUESTION, asked, reply), Source::Local);
         }
-        self.route(query, asked, reply)
+        (self.route(query, asked, reply), Source::Local)
     }
-}
 
-impl Answers {
     /// A query that the cache does not answer.
     fn route(&self, query: &Query<'_>, asked: &Asked, reply: &mut Reply<'_>) -> Verdict {
         let routes = self.routes.load();
@@ -158,8 +176,12 @@ impl Answers {
 /// Returns what a query counts as: `of_client`, unless it is a probe of healthz in this pod. The
 /// mark alone is not enough, because every client can send it.
 fn count(query: &Query<'_>, asked: &Asked, of_client: Count) -> Count {
-    let probe = query.edns.is_some_and(|edns| edns.probe) && asked.peer.ip().is_loopback();
-    if probe { Count::Probe } else { of_client }
+    if is_probe(query, asked.peer.ip()) { Count::Probe } else { of_client }
+}
+
+/// Returns whether healthz of this pod asks `query`.
+pub fn is_probe(query: &Query<'_>, client: IpAddr) -> bool {
+    query.edns.is_some_and(|edns| edns.probe) && client.is_loopback()
 }
 
 const HINFO: u16 = 13;
@@ -184,6 +206,7 @@ mod tests {
     use super::*;
     use crate::cache::{Bounds, Entry};
     use crate::route::wire;
+    use crate::sample::Rate;
 
     fn answers() -> Answers {
         let flags = ["/cluster.local/127.0.0.1#10053", "192.0.2.1"];
@@ -199,6 +222,7 @@ mod tests {
             counters: Arc::new(Counters::new(1)),
             servers: Arc::default(),
             renewer: Renewer::new().0,
+            samples: Arc::new(Samples::new(Rate::Adaptive, 1, 7, Moment::default())),
         }
     }
 
@@ -285,6 +309,35 @@ mod tests {
     }
 
     #[test]
+    fn a_sample_shows_where_its_answer_came_from() {
+        let rows = [
+            ("kept.example", 1, Some((Source::Hit, rcode::NOERROR))),
+            ("kept.example", 0, Some((Source::Local, rcode::REFUSED))),
+            ("a.onion", 1, Some((Source::Local, rcode::NXDOMAIN))),
+            // The forwarder answers it.
+            ("a.example", 1, None),
+        ];
+        for (name, flags, expected) in rows {
+            let answers = answers();
+            let kept = message("kept.example", (rtype::A, class::IN), 1);
+            let mut buffer = NameBuffer::new();
+            let question = Query::screen(&kept, Transport::Udp, &mut buffer).unwrap();
+            let entry = Entry::new(&kept, rcode::NOERROR).unwrap();
+            let now = Moment::default() + Duration::from_secs(1_000);
+            answers.cache.insert(&Question::of(&question), &entry, 30, now);
+            ask(&answers, &message(name, (rtype::A, class::IN), flags));
+            let samples = answers.samples.drain();
+            let got = samples.first().map(|sample| (sample.source, sample.rcode));
+            assert_eq!(got, expected, "{name}");
+            for sample in samples {
+                assert_eq!(sample.name(), &*wire(name).unwrap());
+                assert_eq!((sample.client, sample.qtype), ([192, 0, 2, 9].into(), rtype::A));
+                assert_eq!((sample.weight, sample.upstream), (1, None));
+            }
+        }
+    }
+
+    #[test]
     fn clients_outside_the_allowed_prefixes_are_refused_whatever_they_ask() {
         let rows = [
             ("192.0.2.9:1000", true),
@@ -361,6 +414,9 @@ mod tests {
                     let times = u64::from(other == expected);
                     assert_eq!(answers.counters.total(other), times, "{name} {peer} {other:?}");
                 }
+                let is_sampled = expected != Count::Probe && (name, question) != (miss.0, miss.1);
+                let samples = answers.samples.drain().len();
+                assert_eq!(samples, usize::from(is_sampled), "{name} {peer}");
             }
         }
     }

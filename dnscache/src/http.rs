@@ -1,9 +1,13 @@
-//! Health, metrics and `/explain` over HTTP.
+//! Health, metrics, and what this cache holds and is asked, over HTTP.
 //!
 //! Edge. `router` gets its data as arguments, so tests can call it without a port.
 
+mod inspect;
+mod pods;
+mod tail;
+mod top;
+
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -31,6 +35,8 @@ use crate::cache::Question;
 use crate::counters::{COUNTS, Count};
 use crate::forward::Board;
 use crate::handler::Answers;
+pub use inspect::Inspect;
+
 use crate::route::{After, Beyond, Route, text, wire};
 
 /// Returns the checks of `/livez`: whether the threads run.
@@ -50,13 +56,17 @@ pub fn live(
 
 /// Returns all pages. `live` and `ready` list the checks of `/livez` and `/readyz`.
 pub fn router(
-    answers: Arc<Answers>,
+    inspect: Inspect,
     live: impl Fn() -> Vec<Check> + Clone + Send + Sync + 'static,
     ready: impl Fn() -> Vec<Check> + Clone + Send + Sync + 'static,
     registries: Arc<[Registry]>,
 ) -> Router {
-    let explain = Router::new().route("/explain", get(explain)).with_state(answers);
-    shared::http::standard(live, ready, registries).merge(explain)
+    let pages = Router::new()
+        .route("/explain", get(explain))
+        .route("/top", get(top::page))
+        .route("/tail", get(tail::page))
+        .with_state(inspect);
+    shared::http::standard(live, ready, registries).merge(pages)
 }
 
 #[derive(Debug, Deserialize)]
@@ -73,7 +83,7 @@ fn address_type() -> String {
 
 /// Returns the route of a name and, for clients that are allowed to see it, its entry in the cache.
 async fn explain(
-    State(answers): State<Arc<Answers>>,
+    State(inspect): State<Inspect>,
     seat: Option<Extension<Seat>>,
     Parameters(asked): Parameters<Asked>,
 ) -> Response {
@@ -88,6 +98,7 @@ async fn explain(
         let known = "A AAAA CNAME HTTPS MX NS PTR SOA SRV TXT";
         return bad(&format!("type: expected TYPE65, 65 or one of {known}"));
     };
+    let answers = &inspect.answers;
     let routes = answers.routes.load();
     let servers = |group: usize| -> Vec<String> {
         let show = |server: &Server| match server {
@@ -132,22 +143,14 @@ async fn explain(
             })
         })
     };
-    let client = seat.map(|Extension(seat)| seat.client());
     let mut page = serde_json::json!({ "name": asked.name, "type": qtype, "route": route });
-    if may_see_cache(client, routes.is_owned(&name)) {
+    // The cluster's own names are no secret.
+    if routes.is_owned(&name) || inspect.admits(seat.as_deref()) {
         page["cache"] = [false, true].into_iter().filter_map(state).collect();
     } else {
-        page["cache_hidden"] = "shown to clients on this machine only".into();
+        page["cache_hidden"] = inspect::HIDDEN.into();
     }
     Json(page).into_response()
-}
-
-/// Whether `client` may see what the cache holds for a name; `is_owned` if that is the cluster's.
-///
-/// The cache shows what others have asked for, and when. The cluster's own names are no secret; the
-/// rest is shown on this machine only, as it is not answered without RD either.
-fn may_see_cache(client: Option<IpAddr>, is_owned: bool) -> bool {
-    is_owned || client.is_some_and(|client| client.is_loopback())
 }
 
 /// A type by its mnemonic, as `TYPE65` (RFC 3597 section 5) or as a number.
@@ -188,7 +191,19 @@ impl Collector for Metrics {
         let gauges = [
             ("cache_entries", "Entries in the cache", answers.cache.len()),
             ("cache_bytes", "Bytes in the cache", answers.cache.bytes()),
+            ("samples_bytes", "Bytes of the lists of /top", answers.samples.bytes()),
+            ("tail_readers", "Readers of /tail", answers.samples.readers()),
         ];
+        let samples = answers.samples.counts();
+        shared::metrics::counters(
+            &mut encoder,
+            ("samples", "Sampled queries: kept for /top and /tail, or lost for lack of room"),
+            [("kept", samples.taken), ("dropped", samples.dropped)]
+                .map(|(name, count)| ([("result", name)], count)),
+        )?;
+        let help = "Readers of /tail that were cut because they were too slow";
+        let lost = encoder.encode_descriptor("tail_cut", help, None, MetricType::Counter)?;
+        ConstCounter::new(samples.readers_lost).encode(lost)?;
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value as i64);
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
@@ -252,26 +267,3 @@ const TYPES: [(&str, u16); 10] = [
     ("SRV", 33),
     ("TXT", 16),
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cache_is_shown_on_this_machine_and_of_the_clusters_names() {
-        let rows = [
-            (Some("127.0.0.1"), false, true),
-            (Some("127.9.9.9"), false, true),
-            (Some("::1"), false, true),
-            (Some("10.0.0.7"), false, false),
-            (Some("fd00::7"), false, false),
-            (Some("10.0.0.7"), true, true),
-            (None, false, false),
-            (None, true, true),
-        ];
-        for (client, is_owned, expected) in rows {
-            let address = client.map(|client| client.parse().unwrap());
-            assert_eq!(may_see_cache(address, is_owned), expected, "{client:?} {is_owned}");
-        }
-    }
-}

@@ -41,6 +41,7 @@ pub mod local;
 pub mod normalise;
 mod reload;
 pub mod route;
+pub mod sample;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -62,9 +63,11 @@ use cache::Cache;
 use counters::Counters;
 use forward::Renewer;
 use handler::Answers;
+use http::Inspect;
 use local::keep::Keeper;
 use reload::{Live, Sources};
 use route::{Reserved, Routes};
+use sample::Samples;
 
 pub use config::Config;
 pub use corefile::surroundings;
@@ -164,7 +167,7 @@ impl Program {
         let (mut sources, rules) = (self.sources, self.rules);
         let shared = share(&config, sources.routes(), &rules, sockets.lanes());
         let (cache, routes) = (Arc::clone(&shared.cache), Arc::clone(&shared.routes));
-        let streams = Arc::clone(&shared.streams);
+        let (streams, samples) = (Arc::clone(&shared.streams), Arc::clone(&shared.samples));
         let mut tasks = Tasks::with_lameduck(config.listener.lameduck);
 
         let (later, queries) = mpsc::channel(QUERIES_MAX);
@@ -185,6 +188,7 @@ impl Program {
             counters: shared.counters,
             servers: Arc::clone(&forwarder.board.servers),
             renewer,
+            samples: Arc::clone(&samples),
         });
         let addresses =
             Addresses { dns: sockets.local_addresses().to_vec(), http: listener.address() };
@@ -193,8 +197,9 @@ impl Program {
         let compat = config.metrics_compat;
         let (state, file) = (Arc::clone(&rules.state), corefile.state.clone());
         let streams_of = Arc::clone(&streams);
+        let inspect = Inspect::new(answers, &config.inspect_allow, tasks.stopping());
         let view = View { board, streams: streams_of, leaving, compat, rules: state, file };
-        let routers = http_routers(answers, &serving, &sources, view);
+        let routers = http_routers(inspect, &serving, &sources, view);
         tracing::info!(dns = ?addresses.dns, http = %addresses.http, "serving");
         addresses.write(config.addresses_file.as_deref())?;
 
@@ -212,6 +217,7 @@ impl Program {
         tasks.spawn("config-dir", directory);
         tasks.spawn("routes", follow);
         tasks.spawn("rules", keep);
+        tasks.spawn("samples", samples.collect(config.log_queries, tasks.stopping()));
         Ok(tasks.run(stop, DRAIN_MAX).await?)
     }
 }
@@ -227,7 +233,13 @@ fn share(config: &Config, routes: Routes, rules: &Keeper, lanes: usize) -> forwa
         counters: Arc::new(Counters::new(lanes + 1)),
         lane: lanes,
         streams: Arc::new(changes::Streams::new(config.changes.clone())),
+        samples: samples(config, lanes + 1),
     }
+}
+
+/// Samples of `lanes` threads.
+fn samples(config: &Config, lanes: usize) -> Arc<Samples> {
+    Arc::new(Samples::new(config.sample, lanes, rand::random(), boot_time()))
 }
 
 /// Cookies under a secret of this process.
@@ -307,13 +319,14 @@ struct Routers {
 
 /// Returns the pages.
 fn http_routers(
-    answers: Arc<Answers>,
+    inspect: Inspect,
     serving: &serve::Serving,
     sources: &Sources,
     view: View,
 ) -> Routers {
     let View { board, streams, leaving, compat, rules, file } = view;
     let counters = Arc::clone(&serving.counters);
+    let answers = inspect.answers();
     let directory = sources.directory.clone();
     let mut registry = shared::metrics::registry("dnscache", env!("CARGO_PKG_VERSION"));
     shared::metrics::register_dns(&mut registry, Arc::clone(&counters), serving.overflow());
@@ -340,7 +353,7 @@ fn http_routers(
     Routers {
         health: shared::http::health(live.clone()),
         ready: shared::http::ready(ready.clone()),
-        all: http::router(answers, live, ready, registries),
+        all: http::router(inspect, live, ready, registries),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod aliases;
 mod doors;
+mod inspect;
 mod local;
 mod replicas;
 mod routes;

@@ -5,16 +5,18 @@
 //! the sockets.
 
 mod errand;
+mod exit;
 mod landing;
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use shared::clock::Moment;
 use shared::endpoint::Endpoint;
-use shared::serve::{Deferred, Outbox};
+use shared::serve::Deferred;
 use shared::wire::{ErrorCode, MESSAGE_MAX, NameBuffer, Query, Reply, Transport};
 use shared::wire::{class, rcode};
 
@@ -33,7 +35,9 @@ use crate::counters::Counters;
 use crate::local::Local;
 use crate::normalise::Answer;
 use crate::route::{Route, Routes};
+use crate::sample::{Origin as Whence, Samples, Source};
 use errand::{Errand, Goal};
+use exit::Exit;
 
 /// What the forwarder shares with the rest of the program.
 #[derive(Clone, Debug)]
@@ -52,6 +56,8 @@ pub struct Shared {
     pub lane: usize,
     /// The state of kubedns's replicas: which of them are followed.
     pub streams: Arc<Streams>,
+    /// The samples of queries.
+    pub samples: Arc<Samples>,
 }
 
 /// A waiter for a query.
@@ -66,8 +72,14 @@ enum Waiter {
     Errand(Box<Errand>),
 }
 
+/// What clients are told, and where it comes from.
+struct Told {
+    what: What,
+    whence: Whence,
+}
+
 /// What clients are told.
-enum Told {
+enum What {
     Answer(Box<Answer>),
     /// The same with an Extended DNS Error.
     Explained(Box<Answer>, ErrorCode, Cow<'static, str>),
@@ -88,7 +100,7 @@ pub(super) struct Desk {
     budget: Budget,
     zones: Zones,
     releases: Releases<Deferred, Told>,
-    outbox: Outbox,
+    exit: Exit,
 }
 
 impl Desk {
@@ -97,6 +109,7 @@ impl Desk {
         let mut desk = Self {
             routes: shared.routes.load_full(),
             local: shared.local.load_full(),
+            exit: Exit::new(&shared),
             shared,
             edition: 0,
             streams_edition: 0,
@@ -105,7 +118,6 @@ impl Desk {
             budget: Budget::new(),
             zones: Zones::new(),
             releases: Releases::new(),
-            outbox: Outbox::new(),
         };
         desk.take_routes(now);
         desk
@@ -145,7 +157,7 @@ impl Desk {
 
     /// Sends the replies that wait in an incomplete batch.
     pub fn flush(&mut self) {
-        self.outbox.flush();
+        self.exit.flush();
     }
 
     /// Returns when [`Desk::tick`] must be called next.
@@ -297,7 +309,7 @@ impl Desk {
     ) -> bool {
         let cache = &self.shared.cache;
         if cache.state(question, now).is_some_and(|state| state.remaining_secs > 0) {
-            reply(&mut self.outbox, deferred, |query, reply| {
+            self.exit.reply(deferred, Source::Hit.into(), |query, reply| {
                 if matches!(cache.get(query, now, reply), Lookup::Miss | Lookup::Expired) {
                     reply.fail(rcode::SERVFAIL, ErrorCode::Other, "the entry has just gone");
                 }
@@ -305,7 +317,8 @@ impl Desk {
             return true;
         }
         let Route::Local(local) = self.routes.route(question.name) else { return false };
-        reply(&mut self.outbox, deferred, |query, reply| local.answer(query, reply));
+        let source = Source::Local.into();
+        self.exit.reply(deferred, source, |query, reply| local.answer(query, reply));
         true
     }
 
@@ -321,6 +334,12 @@ impl Desk {
                 matches!(cache.get(query, now, reply), Lookup::Hit | Lookup::Due)
             }
         })
+    }
+
+    /// Returns what a sample shows about an answer that `server` sent, if one did.
+    fn whence(&self, server: Option<u16>) -> Whence {
+        let address = |server| -> SocketAddr { self.servers().get(server).endpoint.address };
+        Whence { source: Source::Miss, upstream: server.map(address) }
     }
 
     /// Logs that the health of `server` has changed.
@@ -410,18 +429,6 @@ pub fn message_of(question: &Question<'_>, entry: &Entry) -> Option<Vec<u8>> {
         entry.emit(query, 0, u32::MAX, reply);
         true
     })
-}
-
-/// Puts the reply to `deferred` that `write` makes into `outbox`.
-fn reply(outbox: &mut Outbox, deferred: &Deferred, write: impl FnOnce(&Query<'_>, &mut Reply<'_>)) {
-    outbox.reply(deferred, |buffer| {
-        let mut name = NameBuffer::new();
-        let query = deferred.query(&mut name);
-        let mut reply = deferred.reply(&query, buffer);
-        reply.set_recursion_available(true);
-        write(&query, &mut reply);
-        reply.finish()
-    });
 }
 
 /// Returns the reply to `question` that `write` makes, as a whole message; `None` if it makes none.

@@ -191,6 +191,11 @@ impl<W> Queries<W> {
         self.table.get(slot).origin
     }
 
+    /// Returns the server whose answer ended the query in `slot`.
+    pub fn answered_by(&self, slot: u16) -> Option<u16> {
+        self.table.get(slot).answered_by
+    }
+
     /// Lowers [`Origin::seen`] of the query in `slot` to `seen`, at which a part of its answer was
     /// made.
     pub fn depends_on(&mut self, slot: u16, seen: u64) {
@@ -328,7 +333,8 @@ impl<W> Queries<W> {
         }
         let cut = asking.cut.take();
         match step {
-            Step::Answer(answer) => {
+            Step::Answer(server, answer) => {
+                query.answered_by = Some(server);
                 let message = std::mem::take(&mut self.scratch);
                 self.end(slot, End::Answered { answer, message });
             }

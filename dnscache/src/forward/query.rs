@@ -81,8 +81,8 @@ pub(super) enum Step {
     Dial(usize),
     /// Wait for replies, or for a server to come up, until this time.
     Wait(Moment),
-    /// The question is answered.
-    Answer(Box<Answer>),
+    /// The question is answered by this server.
+    Answer(u16, Box<Answer>),
     /// The question has failed.
     Fail(Failure),
 }
@@ -250,8 +250,9 @@ impl Asking {
                     server.answered_plain(turn.now);
                 }
                 server.keeps_case &= is_stream || !one.lost_case;
+                let server = one.server;
                 self.blame_others(at, turn);
-                return Step::Answer(answer);
+                return Step::Answer(server, answer);
             }
             Outcome::Truncated(cut) => {
                 one.udp = Way::Over;

@@ -31,6 +31,8 @@ pub(super) struct Slot<W> {
     pub is_late: bool,
     /// How many aliases led to this question.
     pub links: u8,
+    /// The server whose answer ended the query.
+    pub answered_by: Option<u16>,
     pub waiters: Vec<W>,
 }
 
@@ -183,6 +185,7 @@ impl<W> Table<W> {
         slot.is_found = is_found;
         slot.next = NONE;
         slot.links = 0;
+        slot.answered_by = None;
         slot.is_late = false;
         slot.state = State::Asking(Asking::default());
         if is_found {
@@ -238,6 +241,7 @@ impl<W> Slot<W> {
             stale_due: Moment::default(),
             is_late: false,
             links: 0,
+            answered_by: None,
             waiters: Vec::new(),
         }
     }

@@ -10,7 +10,7 @@ use shared::clock::Moment;
 use shared::serve::Deferred;
 use shared::wire::{ErrorCode, NameBuffer, rcode};
 
-use super::{CROWDED, Desk, EXPIRED, Told, Waiter, key, message_of, read_key};
+use super::{CROWDED, Desk, EXPIRED, Told, Waiter, What, Whence, key, message_of, read_key};
 use crate::cache::Kept;
 use crate::forward::hosts::Inquiry;
 use crate::forward::message::Failure;
@@ -21,6 +21,7 @@ use crate::local::pending::{Came, Next, Pending};
 use crate::local::{Local, Outcome};
 use crate::normalise::{Answer, Rows};
 use crate::route::Route;
+use crate::sample::Source;
 
 /// A question, in the form of [`read_key`], that is answered by asking others.
 pub(super) struct Errand {
@@ -36,6 +37,8 @@ pub(super) struct Errand {
     steps: usize,
     /// Whether its clients wait, and the budget holds their questions.
     is_held: bool,
+    /// Where its latest answer came from.
+    pub(super) whence: Whence,
 }
 
 /// The receiver of an answer.
@@ -112,6 +115,7 @@ impl Desk {
             started: now,
             steps: 0,
             is_held: false,
+            whence: Source::Local.into(),
         };
         match made {
             Some(made) => self.finish(errand, *made, now),
@@ -306,10 +310,11 @@ impl Desk {
                 (Goal::Renewal, _) => {}
             }
         }
-        let told = match error {
-            Some((code, text)) => Told::Explained(Box::new(answer), code, text),
-            None => Told::Answer(Box::new(answer)),
+        let what = match error {
+            Some((code, text)) => What::Explained(Box::new(answer), code, text),
+            None => What::Answer(Box::new(answer)),
         };
+        let told = Told { what, whence: errand.whence };
         self.tell(clients, told, (errand.started, errand.is_held), now);
     }
 
@@ -335,7 +340,9 @@ impl Desk {
                 Goal::Renewal => {}
             }
         }
-        self.tell(clients, Told::Failure(failure, None), (errand.started, errand.is_held), now);
+        let what = What::Failure(failure, None);
+        let told = Told { what, whence: self.whence(failure.server) };
+        self.tell(clients, told, (errand.started, errand.is_held), now);
     }
 
     /// Fails the query of `ticket`, which waits for the end of an alias.

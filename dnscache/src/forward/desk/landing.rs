@@ -11,7 +11,7 @@ use shared::serve::Deferred;
 use shared::wire::{ErrorCode, Transport, rcode};
 
 use super::errand::Goal;
-use super::{Desk, EXPIRED, Shared, Told, Waiter, key, message_by, reply};
+use super::{Desk, EXPIRED, Shared, Told, Waiter, What, key, message_by};
 use crate::cache::{Failed, Kept};
 use crate::counters::Count;
 use crate::forward::message::Failure;
@@ -20,6 +20,7 @@ use crate::forward::queries::Question;
 use crate::forward::table::End;
 use crate::normalise::Answer;
 use crate::route::{After, Beyond, Route};
+use crate::sample::Source;
 
 impl Desk {
     /// Lands the query in `slot`, which has ended.
@@ -61,6 +62,7 @@ impl Desk {
             self.zones.give_back(place);
         }
         self.store(slot, &question, &answer, now);
+        let server = self.queries.answered_by(slot);
         let (mut parents, mut clients, mut errands) = (Vec::new(), Vec::new(), Vec::new());
         for waiter in self.remove(slot) {
             match waiter {
@@ -70,11 +72,13 @@ impl Desk {
                 Waiter::Errand(errand) => errands.push(errand),
             }
         }
-        for errand in errands {
+        let whence = self.whence(server);
+        for mut errand in errands {
+            errand.whence = whence;
             self.come_back(*errand, &question, &answer, (origin, now));
         }
         // The answers go out after the entry is stored: a client that asks again finds it.
-        let told = Told::Answer(Box::new(answer));
+        let told = Told { what: What::Answer(Box::new(answer)), whence };
         self.releases.add(clients, told, now.since(origin.started), now);
         self.release(now);
         for ticket in parents {
@@ -186,7 +190,9 @@ impl Desk {
                 Waiter::Errand(errand) => self.come_back_empty(*errand, failure, now),
             }
         }
-        self.releases.add(clients, Told::Failure(failure, cut), wait, now);
+        let whence = self.whence(failure.server);
+        let told = Told { what: What::Failure(failure, cut), whence };
+        self.releases.add(clients, told, wait, now);
         self.release(now);
     }
 
@@ -288,17 +294,18 @@ impl Desk {
 
     /// Answers a client.
     pub(super) fn reply_told(&mut self, deferred: &Deferred, told: &Told, now: Moment) {
-        match told {
-            Told::Answer(answer) => reply(&mut self.outbox, deferred, |query, reply| {
+        let Told { what, whence } = told;
+        match what {
+            What::Answer(answer) => self.exit.reply(deferred, *whence, |query, reply| {
                 answer.entry.emit(query, 0, u32::MAX, reply);
             }),
-            Told::Explained(answer, code, text) => {
-                reply(&mut self.outbox, deferred, |query, reply| {
+            What::Explained(answer, code, text) => {
+                self.exit.reply(deferred, *whence, |query, reply| {
                     answer.entry.emit(query, 0, u32::MAX, reply);
                     reply.set_error(*code, text);
                 });
             }
-            Told::Failure(failure, cut) => {
+            What::Failure(failure, cut) => {
                 self.reply_failure(deferred, *failure, cut.as_deref(), now);
             }
         }
@@ -329,7 +336,8 @@ impl Desk {
             Some(endpoint) => format!("{} ({endpoint})", failure.text),
             None => failure.text.to_owned(),
         };
-        reply(&mut self.outbox, deferred, |query, reply| match cut {
+        let whence = self.whence(failure.server);
+        self.exit.reply(deferred, whence, |query, reply| match cut {
             Some(answer) => {
                 answer.entry.emit(query, 0, u32::MAX, reply);
                 reply.set_truncated();
@@ -355,7 +363,7 @@ impl Desk {
         if cache.state(&question, now).is_none_or(|state| !is_answer(state.rcode)) {
             return false;
         }
-        reply(&mut self.outbox, deferred, |query, reply| {
+        self.exit.reply(deferred, Source::Stale.into(), |query, reply| {
             let ttl = if routes.is_owned(query.name()) { STALE_TTL_OWNED } else { STALE_TTL };
             match cache.get_stale(query, now, ttl, reply) {
                 Some(code) if is_answer(code) => {
