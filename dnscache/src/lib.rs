@@ -55,7 +55,7 @@ use shared::metrics::coredns::Compat;
 use shared::ready::Check;
 use shared::serve;
 use shared::shutdown::{TaskError, Tasks};
-use shared::{config_dir, descriptors};
+use shared::{config_dir, descriptors, keep};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -104,6 +104,7 @@ pub enum Error {
 pub struct Program {
     config: Config,
     sockets: serve::Sockets,
+    copies: keep::Copies,
     listener: shared::http::Listener,
     pages: Pages,
     follower: config_dir::Follower,
@@ -126,7 +127,9 @@ impl Program {
     pub async fn bind(config: Config) -> Result<Self, Error> {
         // The quota of the cgroup limits this, not the machine's cores.
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let sockets = serve::bind(&config.listen, threads.min(LANES_MAX))?;
+        let keeper = config.listener.keep_sockets.as_deref();
+        let (sockets, copies) =
+            keep::bind(keeper, "dnscache", &config.listen, threads.min(LANES_MAX)).await?;
         let listener = shared::http::bind(config.http_listen).await?;
         let pages = Pages {
             health: listeners(&config.health_listen).await?,
@@ -136,7 +139,7 @@ impl Program {
         let rules = Keeper::new(rules);
         let (directory, follower) = open_directory(&config, live.clone());
         let sources = Sources::new(live, directory).with_rebind(config.rebind());
-        Ok(Self { config, sockets, listener, pages, follower, corefile, sources, rules })
+        Ok(Self { config, sockets, copies, listener, pages, follower, corefile, sources, rules })
     }
 
     /// Returns the addresses for DNS over UDP and TCP, with the real port if it was 0.
@@ -163,7 +166,7 @@ impl Program {
     ///
     /// Fails if a task ends by itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { config, sockets, listener, pages, follower, corefile, .. } = self;
+        let Self { config, sockets, copies, listener, pages, follower, corefile, .. } = self;
         let (mut sources, rules) = (self.sources, self.rules);
         let shared = share(&config, sources.routes(), &rules, sockets.lanes());
         let (cache, routes) = (Arc::clone(&shared.cache), Arc::clone(&shared.routes));
@@ -211,6 +214,7 @@ impl Program {
         tasks.spawn("changes", changes::follow(target, tasks.stopping()));
         let ending = tasks.ending();
         tasks.spawn_last("dns", serving.finished_after(async move { ending.cancelled().await }));
+        tasks.spawn_last("keep-sockets", copies.run(tasks.stopping(), tasks.ending()));
         tasks.spawn("forward", forwarder.finished(tasks.stopping()));
         pages.serve(listener, routers, &mut tasks);
         tasks.spawn("corefile", corefile.follower.run(tasks.stopping()));

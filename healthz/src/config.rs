@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use hickory_proto::rr::Name;
-use shared::flags::{AddressError, listen_address, server_address};
+use shared::flags::{AddressError, listen_address, seconds, server_address};
 use shared::log::LogConfig;
 
 pub use hickory_proto::rr::RecordType;
@@ -40,6 +40,18 @@ pub struct Config {
     /// Directory with the keys of the kube-dns ConfigMap; healthz tells whether they are valid
     #[arg(long, value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
+
+    /// Unix socket for programs of the same user that have the same flag: kubedns and dnscache
+    /// leave copies of their DNS sockets there. While one of them restarts, queries wait in these
+    /// sockets, and its next start answers them. A socket left by an earlier run is replaced
+    /// [default: none]
+    #[arg(long, value_name = "PATH")]
+    pub keep_sockets: Option<PathBuf>,
+
+    /// How long the sockets of a program that has ended are kept, 1 to 600; after that they are
+    /// closed, and clients get an error at once
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds(1, 600))]
+    pub keep_sockets_for: Duration,
 
     /// The log.
     #[command(flatten)]

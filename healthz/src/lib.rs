@@ -4,6 +4,7 @@
 //! timer ─▶ probe ─▶ status ◀─ http ◀── kubelet, scrapers, people
 //!          edge     core      edge
 //!            └▶ question      └▶ report, page (core: status as text, JSON, HTML)
+//! kubedns, dnscache ─▶ keeper: copies of their listening sockets while they restart
 //! ```
 //!
 //! * Three failed probes in a row make a healthy program unhealthy, one answer makes it healthy:
@@ -12,10 +13,12 @@
 //! * `/livez/LABEL` fails only if a program sends no reply at all, whatever those it asks do.
 //! * A probe that hangs is a failed probe; a prober that hangs is reported as such.
 //! * `/livez` is healthz's own life, `/healthz` is the pod's: they fail for different reasons.
+//! * Kept sockets are never read: `keeper` gives them to the program that starts next.
 //! * No lock: the status travels through a watch channel.
 
 mod config;
 mod http;
+mod keeper;
 mod metrics;
 mod page;
 mod probe;
@@ -36,7 +39,10 @@ use shared::shutdown::{TaskError, Tasks};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use keeper::Keeper;
+
 pub use config::{Config, ConfigError, Pace, Probe, ProbeError, RecordType, Transport};
+pub use keeper::OpenError;
 pub use status::{Failure, Outcome, State, Status};
 
 /// Why healthz could not start, or ended before it was told to.
@@ -48,6 +54,9 @@ pub enum Error {
     /// The HTTP address cannot be had.
     #[error("cannot start")]
     Http(#[from] shared::http::BindError),
+    /// The Unix socket for kept sockets cannot be had.
+    #[error("cannot start")]
+    Keeper(#[from] OpenError),
     /// The file for the addresses cannot be written.
     #[error(transparent)]
     Addresses(#[from] shared::addresses::WriteError),
@@ -65,6 +74,7 @@ pub struct Program {
     config: Config,
     listener: shared::http::Listener,
     directory: (watch::Receiver<config_dir::State>, config_dir::Follower),
+    keeper: Option<Keeper>,
 }
 
 impl Program {
@@ -74,8 +84,10 @@ impl Program {
     pub async fn bind(config: Config) -> Result<Self, Error> {
         config.check()?;
         let listener = shared::http::bind(config.http_listen).await?;
+        let path = config.keep_sockets.as_deref();
+        let keeper = path.map(|path| Keeper::open(path, config.keep_sockets_for)).transpose()?;
         let directory = config_dir::open(config.config_dir.as_deref());
-        Ok(Self { config, listener, directory })
+        Ok(Self { config, listener, directory, keeper })
     }
 
     /// Where HTTP is served; port 0 has become a real one.
@@ -87,10 +99,13 @@ impl Program {
     ///
     /// Fails when a task ends by itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { config, listener, directory: (directory, follower) } = self;
+        let Self { config, listener, directory: (directory, follower), keeper } = self;
         let status = Status::new(config.probes.clone(), config.pace.start_max, boot_time());
         let (sender, status) = watch::channel(status);
-        let (registry, metrics) = metrics::new(status.clone(), directory.clone());
+        let (mut registry, metrics) = metrics::new(status.clone(), directory.clone());
+        if let Some(keeper) = &keeper {
+            metrics::register_keeper(&mut registry, keeper.counts());
+        }
         let router = http::router(status, directory, [registry].into());
         tracing::info!(http = %listener.address(), probes = config.probes.len(), "probing");
         let addresses = Addresses { dns: Vec::new(), http: listener.address() };
@@ -104,6 +119,9 @@ impl Program {
             tasks.spawn("probe", follow(probe, index, config.pace, recorder, stopping));
         }
         tasks.spawn("http", shared::http::serve(listener, router, tasks.stopping()));
+        if let Some(keeper) = keeper {
+            tasks.spawn("keep-sockets", keeper.run(tasks.stopping()));
+        }
         tasks.spawn("config-dir", follower.run(tasks.stopping()));
         Ok(tasks.run(stop, DRAIN_MAX).await?)
     }

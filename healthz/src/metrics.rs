@@ -16,6 +16,7 @@ use shared::clock::boot_time;
 use shared::config_dir;
 use tokio::sync::watch;
 
+use crate::keeper::Counts;
 use crate::status::{Outcome, State, Status, overall};
 
 type Labels<const N: usize> = [(&'static str, String); N];
@@ -41,6 +42,11 @@ pub fn new(
     registry.register_collector(Box::new(Up { status }));
     shared::metrics::register_config_dir(&mut registry, directory);
     (registry, Metrics { outcomes, latency })
+}
+
+/// Adds the gauge of kept sockets to `registry`.
+pub fn register_keeper(registry: &mut Registry, counts: watch::Receiver<Counts>) {
+    registry.register_collector(Box::new(Kept(counts)));
 }
 
 impl Metrics {
@@ -81,6 +87,22 @@ impl Collector for Up {
         let help = "1 while every probe is healthy: what /healthz says";
         let gauge = encoder.encode_descriptor("up", help, None, MetricType::Gauge)?;
         value(overall(status.probes(), now)).encode(gauge)
+    }
+}
+
+#[derive(Debug)]
+struct Kept(watch::Receiver<Counts>);
+
+impl Collector for Kept {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Sockets kept for the next start of a program";
+        let mut family =
+            encoder.encode_descriptor("kept_sockets", help, None, MetricType::Gauge)?;
+        for (program, &count) in self.0.borrow().iter() {
+            let labels = [("program", program.as_str())];
+            ConstGauge::new(count as i64).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 

@@ -50,9 +50,9 @@ use std::sync::Arc;
 
 use shared::addresses::{Addresses, WriteError};
 use shared::clock::boot_time;
-use shared::serve::{BindError, Sockets};
+use shared::serve::{BindError, Serving, Sockets};
 use shared::shutdown::{TaskError, Tasks};
-use shared::{config_dir, descriptors};
+use shared::{config_dir, descriptors, keep};
 use tokio::sync::mpsc;
 
 use crate::news::{Scope, Sink};
@@ -106,6 +106,7 @@ pub enum Error {
 pub struct Program {
     config: Config,
     sockets: Sockets,
+    copies: keep::Copies,
     listener: shared::http::Listener,
     objects: Origin,
 }
@@ -133,7 +134,9 @@ impl Program {
     /// Fails if an address is taken or a file cannot be read. An API server that cannot be reached
     /// is not a failure: it may come back.
     pub async fn bind(config: Config) -> Result<Self, Error> {
-        let sockets = shared::serve::bind(&config.listen, config.threads())?;
+        let keeper = config.listener.keep_sockets.as_deref();
+        let (sockets, copies) =
+            keep::bind(keeper, "kubedns", &config.listen, config.threads()).await?;
         let listener = shared::http::bind(config.http_listen).await?;
         let objects = if let Some(path) = &config.objects {
             let (state, objects) = objects::open(path, config.scope())?;
@@ -145,7 +148,7 @@ impl Program {
             };
             Origin::Cluster(Arc::new(Cluster::open(source).await?))
         };
-        Ok(Self { config, sockets, listener, objects })
+        Ok(Self { config, sockets, copies, listener, objects })
     }
 
     /// Returns the addresses of DNS, in the order of the flags, with real port numbers for port 0.
@@ -161,7 +164,7 @@ impl Program {
     /// Serves until `stop` resolves, then drains. Returns early with an error if any task ends by
     /// itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { config, sockets, listener, objects } = self;
+        let Self { config, sockets, copies, listener, objects } = self;
         let mut tasks = Tasks::with_lameduck(config.listener.lameduck);
         let stopping = tasks.stopping();
         let snapshot::Start { mut writer, reader, changes, keeper } =
@@ -212,14 +215,20 @@ impl Program {
         }
         let router = http::router(view, changes_seen, stopping.clone());
         tasks.spawn("publish", publisher.run(news, stopping.clone()));
-        let ending = tasks.ending();
-        tasks.spawn_last("dns", serving.finished_after(async move { ending.cancelled().await }));
+        spawn_last(&mut tasks, serving, copies);
         tasks.spawn("transfers", transfers.run(stopping.clone()));
         tasks.spawn("config-dir", config_follower.run(stopping.clone()));
         tasks.spawn("http", shared::http::serve(listener, router, stopping));
         announce(&config, Addresses { dns, http })?;
         Ok(tasks.run(stop, config.drain).await?)
     }
+}
+
+/// Adds the tasks that outlive the others: those of the DNS listener.
+fn spawn_last(tasks: &mut Tasks, serving: Serving, copies: keep::Copies) {
+    let ending = tasks.ending();
+    tasks.spawn_last("dns", serving.finished_after(async move { ending.cancelled().await }));
+    tasks.spawn_last("keep-sockets", copies.run(tasks.stopping(), tasks.ending()));
 }
 
 /// Starts to follow `watches`, and the ServiceCIDRs if they give the cluster's ranges. Readiness

@@ -9,6 +9,7 @@
 //! prefix      core   ranges of addresses as text, and those that are not global
 //! clock       core   points in time, passed in; the only reader of clocks
 //! serve       edge   DNS over UDP and TCP: batches, bounds, framing, drain; calls one handler
+//! keep        core   listening sockets left with a keeper while a program restarts
 //! durations   plain  how long things took, counted without waiting
 //! addresses   edge   the bound addresses in a file, for the program that started this one
 //! flags       edge   command line and environment; a mistake is one line and exit code 2
@@ -36,6 +37,7 @@ pub mod endpoint;
 pub mod flags;
 pub mod http;
 pub mod interface;
+pub mod keep;
 pub mod log;
 pub mod metrics;
 pub mod name;

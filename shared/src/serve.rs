@@ -13,6 +13,7 @@
 mod counters;
 mod deferred;
 mod flags;
+mod kept;
 mod mmsg;
 mod sockets;
 mod tcp;
@@ -34,8 +35,8 @@ pub use counters::{Counters, Event, Place, RCODES, Snapshot, TYPES};
 pub use deferred::{Deferred, Outbox};
 pub use flags::ListenerFlags;
 pub use mmsg::{BATCH, Batch, DATAGRAM_MAX, Datagram, Ends, Inbox, can_join, receive_one};
-pub(crate) use sockets::is_missing_ipv6;
 pub use sockets::{BindError, Sockets, bind};
+pub(crate) use sockets::{bind_beside, is_missing_ipv6};
 pub use tcp::Limits;
 
 use udp::Phase;

@@ -142,7 +142,8 @@ pub enum ErrorCode {
 }
 
 /// The transport of a query, which limits the size of its reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// One datagram each way.
     Udp,

@@ -14,6 +14,7 @@ mod fixture;
 mod fuzz;
 mod healthz;
 mod image;
+mod keep;
 mod kubedns;
 mod load;
 mod manifests;

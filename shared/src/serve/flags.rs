@@ -2,6 +2,7 @@
 //!
 //! Parses texts into checked values, which [`Limits`] and [`crate::shutdown::Tasks`] use.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Limits;
@@ -34,6 +35,11 @@ pub struct ListenerFlags {
     #[arg(long, value_name = "SECONDS", default_value = "0",
         value_parser = flags::seconds(0, 120))]
     pub lameduck: Duration,
+    /// Unix socket of the healthz of this pod (its flag --keep-sockets). healthz keeps copies of
+    /// the DNS sockets. If this program dies or is restarted, queries wait in them and are answered
+    /// after the next start. Without healthz the addresses are bound [default: none]
+    #[arg(long, value_name = "PATH")]
+    pub keep_sockets: Option<PathBuf>,
 }
 
 impl ListenerFlags {

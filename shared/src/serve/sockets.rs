@@ -3,13 +3,15 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::counters::Place;
-use super::mmsg;
+use super::{kept, mmsg};
+use crate::keep::{Bundle, Group};
 use crate::wire::Transport;
 
 /// Why the program cannot listen on an address.
@@ -53,6 +55,24 @@ impl Sockets {
         self.lanes.len() + self.listeners.len()
     }
 
+    /// Returns descriptors of all sockets, by address. They keep the sockets open.
+    pub(crate) fn copies(&self) -> io::Result<Vec<Bundle<OwnedFd>>> {
+        let threads = (self.lanes.len() / self.addresses.len().max(1)).max(1);
+        let bundle = |transport, address, sockets: Vec<OwnedFd>| {
+            let group = Group { transport, address, sockets: sockets.len() };
+            Bundle { group, sockets }
+        };
+        let mut copies = Vec::new();
+        let of = self.addresses.iter().zip(self.lanes.chunks(threads)).zip(&self.listeners);
+        for ((&address, lanes), listener) in of {
+            let udp = lanes.iter().map(|lane| lane.socket.as_fd().try_clone_to_owned());
+            copies.push(bundle(Transport::Udp, address, udp.collect::<io::Result<_>>()?));
+            let tcp = vec![listener.as_fd().try_clone_to_owned()?];
+            copies.push(bundle(Transport::Tcp, address, tcp));
+        }
+        Ok(copies)
+    }
+
     /// Returns the place of each lane, in their order.
     pub(super) fn places(&self) -> impl Iterator<Item = Place> {
         let threads = self.lanes.len() / self.addresses.len().max(1);
@@ -69,9 +89,19 @@ impl Sockets {
 /// An IPv6 wildcard on a machine without IPv6 is skipped if another address is bound. The error
 /// contains the address.
 pub fn bind(addresses: &[SocketAddr], threads: usize) -> Result<Sockets, BindError> {
+    bind_beside(addresses, threads, Vec::new())
+}
+
+/// Does the same as [`bind`], but takes over those of the sockets `kept` that it would bind
+/// otherwise, and closes the others.
+pub(crate) fn bind_beside(
+    addresses: &[SocketAddr],
+    threads: usize,
+    mut kept: Vec<Bundle<OwnedFd>>,
+) -> Result<Sockets, BindError> {
     let mut sockets = Sockets { lanes: Vec::new(), listeners: Vec::new(), addresses: Vec::new() };
     for &address in addresses {
-        match bind_one(address, threads.max(1)) {
+        match bind_one(address, threads.max(1), &mut kept) {
             Ok((lanes, listener, bound)) => {
                 sockets.lanes.extend(lanes);
                 sockets.listeners.push(listener);
@@ -96,14 +126,20 @@ type Bound = (Vec<Arc<Lane>>, TcpListener, SocketAddr);
 
 /// Binds TCP and the first socket for UDP without SO_REUSEPORT. So a second instance fails instead
 /// of sharing the port, even with an instance that drains and has already closed TCP.
-fn bind_one(address: SocketAddr, threads: usize) -> Result<Bound, BindError> {
+fn bind_one(
+    address: SocketAddr,
+    threads: usize,
+    kept: &mut Vec<Bundle<OwnedFd>>,
+) -> Result<Bound, BindError> {
     let tries = if address.port() == 0 { PORT_TRIES } else { 1 };
     let mut last = None;
     for _ in 0..tries {
         let fail = |transport| move |source| BindError { address, transport, source };
-        let listener = tcp(address).map_err(fail("TCP"))?;
+        let listener = kept::tcp(kept, address).map_or_else(|| tcp(address), Ok);
+        let listener = listener.map_err(fail("TCP"))?;
         let bound = listener.local_addr().map_err(fail("TCP"))?;
-        match udp_all(bound, threads) {
+        let lanes = kept::udp(kept, address, threads).map_or_else(|| udp_all(bound, threads), Ok);
+        match lanes {
             Ok(lanes) => return Ok((lanes, listener, bound)),
             Err(source) => last = Some(fail("UDP")(source)),
         }
@@ -131,11 +167,22 @@ fn udp(address: SocketAddr, shares: bool) -> io::Result<Lane> {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_port(shares)?;
-    // The kernel grants what rmem_max allows. With a smaller buffer the program can still serve.
-    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
-    socket.set_read_timeout(Some(TURN_MAX))?;
+    prepare_udp(&socket)?;
     socket.bind(&address.into())?;
     socket.set_reuse_port(true)?;
+    lane(socket, address)
+}
+
+/// Sets the options that do not depend on how the socket is bound.
+pub(super) fn prepare_udp(socket: &Socket) -> io::Result<()> {
+    // The kernel grants what rmem_max allows. With a smaller buffer the program can still serve.
+    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+    socket.set_nonblocking(false)?;
+    socket.set_read_timeout(Some(TURN_MAX))
+}
+
+/// Returns the lane of a socket that is bound to `address`.
+pub(super) fn lane(socket: Socket, address: SocketAddr) -> io::Result<Lane> {
     let socket = UdpSocket::from(socket);
     let wildcard = address.ip().is_unspecified();
     if wildcard {
@@ -150,11 +197,16 @@ fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_notsent_lowat(UNSENT_KERNEL_BYTES)?; // accepted sockets inherit it
+    prepare_tcp(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Sets the options that do not depend on how the socket is bound.
+pub(super) fn prepare_tcp(socket: &Socket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT_KERNEL_BYTES) // accepted sockets inherit it
 }
 
 /// A port that the system chose for TCP can be in use for UDP. This is how often another is tried.
