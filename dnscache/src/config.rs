@@ -126,6 +126,12 @@ pub struct Config {
     /// [default: none]
     #[arg(long, value_name = "DOMAIN", value_parser = domain, requires = "rebind_protect")]
     pub rebind_ok: Vec<Box<[u8]>>,
+    /// Replies of more than 512 bytes over UDP that clients of one network (/24 or /56) get from
+    /// the cache in a second, 1 to 1000000. Further ones are cut, so that the client asks again
+    /// over TCP; a client that returns a valid DNS cookie is exempt [default: no limit]
+    #[arg(long, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub reply_rate: Option<u32>,
     /// Queries that are sampled for /top and /tail: adaptive (all if they are few, at most 1,000
     /// per second and thread), off, or a share of them, above 0 and at most 1
     #[arg(long, value_name = "RATE", default_value = SAMPLE)]

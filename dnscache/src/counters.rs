@@ -19,17 +19,21 @@ pub enum Count {
     /// Answered with an expired entry. Also counted as a hit, or as a miss if an upstream was asked
     /// first.
     Stale,
+    /// Answered with a reply without records and TC, because the client's network had its share of
+    /// large replies. Counted as a hit, too.
+    Limited,
     /// Sent by healthz in this pod, which is not a client. Not counted otherwise.
     Probe,
 }
 
 /// The outcomes of clients' queries: each [`Count`] with its name in metrics.
-pub const COUNTS: [(&str, Count); 5] = [
+pub const COUNTS: [(&str, Count); 6] = [
     ("hit", Count::Hit),
     ("miss", Count::Miss),
     ("refused", Count::Refused),
     ("chaos", Count::Chaos),
     ("stale", Count::Stale),
+    ("limited", Count::Limited),
 ];
 
 #[derive(Debug, Default)]

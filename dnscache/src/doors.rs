@@ -4,10 +4,12 @@
 
 mod allow;
 mod cookie;
+mod rate;
 mod rebind;
 
 pub use allow::Allowed;
 pub use cookie::Cookies;
+pub use rate::ReplyRate;
 pub use rebind::Rebind;
 
 /// The addresses that are not on the Internet: private (RFC 1918, RFC 4193), shared (RFC 6598),

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use shared::serve::{Asked, Handler, Verdict};
-use shared::wire::{ErrorCode, Query, Reply, class, rcode, rtype};
+use shared::wire::{ErrorCode, Query, Reply, Transport, UDP_SIZE_PLAIN, class, rcode, rtype};
 
 use crate::cache::{Cache, Lookup, Question};
 use crate::chaos::{self, Figures, Name};
 use crate::counters::{Count, Counters};
-use crate::doors::{Allowed, Cookies};
+use crate::doors::{Allowed, Cookies, ReplyRate};
 use crate::forward::Renewer;
 use crate::local::Local;
 use crate::route::{Route, Routes};
@@ -40,11 +40,18 @@ pub struct Answers {
     pub renewer: Renewer,
     /// The samples of queries.
     pub samples: Arc<Samples>,
+    /// The limit of large replies over UDP, if there is one.
+    pub reply_rate: Option<ReplyRate>,
 }
 
 impl Handler for Answers {
     fn answer(&self, query: &Query<'_>, asked: &Asked, reply: &mut Reply<'_>) -> Verdict {
         let (verdict, source) = self.decide(query, asked, reply);
+        if let Some(rate) = &self.reply_rate
+            && verdict == Verdict::Send
+        {
+            self.limit(rate, query, asked, reply);
+        }
         // The forwarder samples the queries that it answers.
         if verdict == Verdict::Send && self.samples.is_due(asked.lane) {
             let (client, arrived, rcode) = (asked.peer.ip(), asked.now, reply.rcode());
@@ -56,6 +63,20 @@ impl Handler for Answers {
 }
 
 impl Answers {
+    /// Cuts a large reply over UDP if the network of the client had its share of them, unless a
+    /// cookie proves that the client gets the replies.
+    fn limit(&self, rate: &ReplyRate, query: &Query<'_>, asked: &Asked, reply: &mut Reply<'_>) {
+        let (client, now) = (asked.peer.ip(), asked.now);
+        let is_proven =
+            || query.cookie().is_some_and(|cookie| self.cookies.is_valid(&cookie, client, now));
+        let is_large = query.transport == Transport::Udp && reply.len() > UDP_SIZE_PLAIN;
+        if is_large && !is_proven() && !rate.admits(client, now) {
+            reply.clear_records(query);
+            reply.set_truncated();
+            self.counters.count(asked.lane, Count::Limited);
+        }
+    }
+
     /// Decides what happens to a query. Returns also where its reply comes from.
     #[inline]
     fn decide(&self, query: &Query<'_>, asked: &Asked, reply: &mut Reply<'_>) -> (Verdict, Source) {
@@ -201,7 +222,7 @@ mod tests {
     use shared::clock::Moment;
     use shared::config_dir::Keys;
     use shared::prefix;
-    use shared::wire::{NameBuffer, Transport};
+    use shared::wire::NameBuffer;
 
     use super::*;
     use crate::cache::{Bounds, Entry};
@@ -223,6 +244,7 @@ mod tests {
             servers: Arc::default(),
             renewer: Renewer::new().0,
             samples: Arc::new(Samples::new(Rate::Adaptive, 1, 7, Moment::default())),
+            reply_rate: None,
         }
     }
 

@@ -192,6 +192,7 @@ impl Program {
             servers: Arc::clone(&forwarder.board.servers),
             renewer,
             samples: Arc::clone(&samples),
+            reply_rate: config.reply_rate.map(doors::ReplyRate::new),
         });
         let addresses =
             Addresses { dns: sockets.local_addresses().to_vec(), http: listener.address() };

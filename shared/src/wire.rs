@@ -304,6 +304,12 @@ impl<'a> Query<'a> {
         self.cookie.first_chunk().copied()
     }
 
+    /// Returns the cookies of the client and the server, if the client has both (RFC 7873 section
+    /// 4). A server cookie of another length than ours is not ours.
+    pub fn cookie(&self) -> Option<Cookie> {
+        self.cookie.try_into().ok()
+    }
+
     /// Returns the message ID.
     pub fn id(&self) -> u16 {
         u16::from_be_bytes([self.message[0], self.message[1]])

@@ -663,3 +663,16 @@ fn ttls_of_an_entry_can_be_lowered() {
         assert_eq!(ttl(&world.ask("web.example").1, "web.example"), expected);
     }
 }
+
+#[test]
+fn no_shard_holds_much_more_than_its_share() {
+    let cache = Cache::new(Bounds { entries: 100_000, bytes: 1 << 30, stale_secs: 0 });
+    let mut shares = vec![0_u32; cache.shards.len()];
+    for index in 0..100_000 {
+        let mut key = KeyBuffer::new();
+        key.write(&question(&name(&format!("{index}.example.com"))), &cache.seed);
+        shares[(key.hash >> 32) as usize & (cache.shards.len() - 1)] += 1;
+    }
+    let (mean, max) = (100_000 / shares.len() as u32, shares.into_iter().max().unwrap());
+    assert!(2 * max <= 3 * mean, "{max} of {mean}");
+}

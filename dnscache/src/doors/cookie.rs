@@ -1,8 +1,8 @@
 //! The cookies of this server (RFC 7873, RFC 9018).
 //!
 //! Core. A client that sends a cookie gets it back, so that it can discard replies of attackers who
-//! cannot see its queries. No decision depends on the server cookie of a client, so it is created
-//! for each reply and never verified.
+//! cannot see its queries. The server cookie is created for each reply. It is only verified if
+//! replies are limited (`--reply-rate`): it proves that the client gets the replies.
 
 use std::hash::Hasher;
 use std::net::IpAddr;
@@ -34,8 +34,25 @@ impl Cookies {
 
     /// Returns the cookies of a reply to `client`, which sent `cookie` (RFC 9018 section 4).
     pub fn reply(&self, cookie: [u8; CLIENT_COOKIE_LEN], client: IpAddr, now: Moment) -> Cookie {
-        // The timestamp is a serial number of 32 bits, and wraps as such (RFC 9018 section 4.3).
-        let secs = self.booted_secs.wrapping_add(now.secs()) as u32;
+        self.of_time(cookie, client, self.unix_secs(now))
+    }
+
+    /// Returns whether this server made `cookie` for `client` in the last hour, or is at most five
+    /// minutes ahead of the clock (RFC 9018 section 4.3).
+    pub fn is_valid(&self, cookie: &Cookie, client: IpAddr, now: Moment) -> bool {
+        let Some((own, _)) = cookie.split_first_chunk() else { return false };
+        let secs = u32::from_be_bytes([cookie[12], cookie[13], cookie[14], cookie[15]]);
+        let age = self.unix_secs(now).wrapping_sub(secs) as i32;
+        (AHEAD_SECS_MAX..=AGE_SECS_MAX).contains(&age)
+            && *cookie == self.of_time(*own, client, secs)
+    }
+
+    /// Returns the time of `now`. It is a serial number of 32 bits, and wraps as such.
+    fn unix_secs(&self, now: Moment) -> u32 {
+        self.booted_secs.wrapping_add(now.secs()) as u32
+    }
+
+    fn of_time(&self, cookie: [u8; CLIENT_COOKIE_LEN], client: IpAddr, secs: u32) -> Cookie {
         let mut whole: Cookie = [0; 24];
         whole[..8].copy_from_slice(&cookie);
         whole[8] = VERSION;
@@ -51,6 +68,10 @@ impl Cookies {
     }
 }
 
+/// How old a valid cookie is at most, in seconds.
+const AGE_SECS_MAX: i32 = 3_600;
+/// How old it is at least: a cookie from a clock that was ahead.
+const AHEAD_SECS_MAX: i32 = -300;
 /// The only version (RFC 9018 section 8.2).
 const VERSION: u8 = 1;
 
@@ -84,5 +105,25 @@ mod tests {
         check(secret, one, 1_559_734_385, 0x010000005cf7a871d4a564a1442aca77);
         check(secret, other, 1_559_734_700, 0x010000005cf7a9acf73a7810aca2381e);
         check(rolled, v6, 1_559_741_961, 0x010000005cf7c609a6bb79d16625507a);
+    }
+
+    #[test]
+    fn a_cookie_is_valid_for_its_client_and_an_hour() {
+        let cookies = Cookies::new([7; 16], 1_000_000);
+        let at = |secs: u64| Moment::default() + Duration::from_secs(secs);
+        let client: IpAddr = "192.0.2.1".parse().unwrap();
+        let cookie = cookies.reply([1; 8], client, at(10_000));
+        let valid = |cookie: &Cookie, client, secs| cookies.is_valid(cookie, client, at(secs));
+        let rows = [(9_699, false), (9_700, true), (10_000, true), (13_600, true), (13_601, false)];
+        for (secs, expected) in rows {
+            assert_eq!(valid(&cookie, client, secs), expected, "{secs}");
+        }
+        assert!(valid(&cookie, "::ffff:192.0.2.1".parse().unwrap(), 10_000));
+        assert!(!valid(&cookie, "192.0.2.2".parse().unwrap(), 10_000), "another client");
+        for at in 0..cookie.len() {
+            let mut forged = cookie;
+            forged[at] ^= 1;
+            assert!(!valid(&forged, client, 10_000), "byte {at}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::time::timeout;
 
-use super::{FAR, NEAR, Running, server, stub};
+use super::{FAR, NEAR, Running, server, stub, until};
 use crate::fixture::dns::{self, Answer};
 use crate::fixture::upstream::Upstream;
 
@@ -192,6 +192,40 @@ async fn a_client_gets_its_cookie_back_with_ours() {
         let query = with_cookie(names[0], cookie);
         for reply in exchange_both(cache.dns, "127.0.0.1", &query).await {
             assert_eq!(dns::read(&reply).status, "FORMERR", "{cookie:?}");
+        }
+    }
+    cache.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_replies_to_a_network_are_cut_unless_the_client_has_a_cookie() {
+    let upstream = Upstream::start(FAR).await;
+    let (large, small) = ("large.example. TXT", "small.example. A");
+    let records = ["a", "b", "c"].map(|text| format!("large.example. 30 TXT {}", text.repeat(250)));
+    upstream.answer(large, &records.each_ref().map(String::as_str));
+    upstream.answer(small, &["small.example. 30 A 192.0.2.1"]);
+    let cache = Running::start(&[server(&upstream), "--reply-rate=1".to_owned()]).await;
+    // Replies from the cache are limited, not the first one, which waits for the upstream.
+    for question in [large, small] {
+        assert_eq!(dns::ask_tcp(cache.dns, question).await.status, "NOERROR");
+    }
+    // Of the replies within one second, all but the first are cut.
+    until("a reply is cut", || async {
+        let [datagram, stream] = ask_both(cache.dns, "127.0.0.2", large).await;
+        assert_eq!((stream.status.as_str(), stream.answers.len()), ("NOERROR", 3), "over TCP");
+        let small = ask_both(cache.dns, "127.0.0.3", small).await;
+        assert!(small.iter().all(|answer| answer.answers.len() == 1), "small ones are never cut");
+        assert_eq!(datagram.truncated, datagram.answers.is_empty());
+        datagram.truncated
+    })
+    .await;
+    assert!(cache.metric("dnscache_queries_total{result=\"limited\"}").await > Some(0.0));
+
+    let first = exchange_both(cache.dns, "127.0.0.1", &with_cookie(small, b"12345678")).await;
+    let cookie = cookies(&first[0]).unwrap();
+    for _ in 0..20 {
+        for reply in exchange_both(cache.dns, "127.0.0.1", &with_cookie(large, &cookie)).await {
+            assert_eq!(dns::read(&reply).answers.len(), 3, "a client that gets the replies");
         }
     }
     cache.stop().await;
