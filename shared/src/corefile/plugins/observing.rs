@@ -57,7 +57,7 @@ fn consolidate(line: &Line) -> Result<(), String> {
 
 /// `log [NAMES...] [FORMAT] { class CLASS... }`
 pub fn log(directive: &Directive, _: &mut Server, rows: &mut Rows) {
-    let text = "queries are counted, not logged, and answers are the same; see /metrics";
+    let text = "queries are counted; dnscache logs them if it is started with --log-queries";
     rows.build_in(directive.line.index, text);
     for option in &directive.options {
         settle(option, class(option), rows);
