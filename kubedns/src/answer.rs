@@ -16,7 +16,9 @@ use shared::wire::{
     ErrorCode, HEADER_LEN, NAME_MAX, Owner, Query, Reply, Section, class, rcode, rtype,
 };
 
-use crate::records::{Entry, Federated, Found, Named, Node, Place, Records, TYPES, Target, Walk};
+use crate::records::{
+    Entry, Federated, Found, Named, Node, Place, PortName, Records, Schema, TYPES, Target, Walk,
+};
 
 pub(crate) use wildcard::{Pattern, Search};
 
@@ -41,7 +43,7 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
         return reply.fail(rcode::SERVFAIL, ErrorCode::NotReady, INCOMPLETE);
     }
     reply.set_authoritative(true);
-    let walk = Walk { records, turn, apex: None, ttl_secs: records.ttl_secs() };
+    let walk = Walk { records, turn, apex: None, ttl_secs: u32::MAX };
     let mut writing = Writing { query, walk, at: HEADER_LEN, apex_at: HEADER_LEN, reply };
     writing.go_to(HEADER_LEN, &found);
     let mut node = found.node;
@@ -55,7 +57,8 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
     for _ in 0..CHAIN_MAX {
         let Node::Alias(_, target) = node else { return writing.end(node) };
         let Some(target_at) = writing.alias(node) else { return };
-        let Some(found) = records.find(target.wire()) else {
+        let is_outside = matches!(writing.walk.records.zone().schema(), Schema::External { .. });
+        let Some(found) = records.find(target.wire()).filter(|_| !is_outside) else {
             return; // the client knows the way to other zones: dnscache follows
         };
         if !found.records.is_complete() {
@@ -86,6 +89,7 @@ impl<'w> Writing<'w, '_> {
     fn go_to(&mut self, at: usize, found: &Found<'w>) {
         (self.at, self.apex_at) = (at, at + found.apex);
         self.walk.records = found.records;
+        self.walk.ttl_secs = self.walk.ttl_secs.min(found.records.ttl_secs());
         self.walk.apex = (!found.is_reverse).then(|| pointer(self.apex_at));
         if found.records.is_stale() {
             self.reply.set_error(ErrorCode::StaleAnswer, STALE);
@@ -200,6 +204,11 @@ impl<'w> Writing<'w, '_> {
                     // The Service prefers the family of its first address (KEP-563).
                     let mut addresses = entry.cluster_ips().iter();
                     addresses.all(|&address| self.family(owner, &node, address_type(address)))
+                }
+                Target::External(entry) => {
+                    let owner = Owner::At(name.start as u16);
+                    let node = Node::External(entry, PortName::Any);
+                    [rtype::A, rtype::AAAA].iter().all(|&rtype| self.family(owner, &node, rtype))
                 }
                 Target::Endpoint(entry, place, count) => {
                     record_at += count * (record_end - record_at);

@@ -4,6 +4,7 @@
 //! Knows the options of the program; does not know how they are implemented.
 
 mod selector;
+mod views;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
@@ -21,6 +22,8 @@ use shared::serve::ListenerFlags;
 use crate::name::Name;
 use crate::project::Kind;
 use crate::records::{PodMode, Zone, ZoneError};
+
+pub use views::ViewFlags;
 
 /// Answers DNS for the cluster domain from what the Kubernetes API server says.
 #[derive(Clone, Debug, clap::Parser)]
@@ -45,6 +48,21 @@ pub struct Config {
     /// Kubeconfig file for the API server [default: the service account of the pod]
     #[arg(long, value_name = "FILE", conflicts_with = "objects")]
     pub kubeconfig: Option<PathBuf>,
+    /// Address of the API server, in place of a kubeconfig, such as https://10.0.0.1:6443
+    /// [default: the service account of the pod]
+    #[arg(long, value_name = "URL", value_parser = api_server,
+        conflicts_with_all = ["kubeconfig", "objects"])]
+    pub api_server: Option<String>,
+    /// File with the PEM certificate that --api-server is shown [default: none]
+    #[arg(long, value_name = "FILE", requires_all = ["api_server", "api_server_key"])]
+    pub api_server_cert: Option<PathBuf>,
+    /// File with the PEM key of --api-server-cert [default: none]
+    #[arg(long, value_name = "FILE", requires_all = ["api_server", "api_server_cert"])]
+    pub api_server_key: Option<PathBuf>,
+    /// File with the PEM certificate that --api-server is verified with [default: those of the
+    /// system]
+    #[arg(long, value_name = "FILE", requires = "api_server")]
+    pub api_server_ca: Option<PathBuf>,
     /// Context of the kubeconfig [default: its current context]
     #[arg(long, value_name = "NAME", requires = "kubeconfig")]
     pub context: Option<String>,
@@ -73,18 +91,29 @@ pub struct Config {
     /// Names of topology zones below headless services: ZONE.pin._zone and ZONE.prefer._zone
     #[arg(long)]
     pub zonal: bool,
+    /// Watch no EndpointSlices: names of headless services and of endpoints do not exist
+    /// [default: off]
+    #[arg(long, conflicts_with_all = ["zonal", "ignore_empty_service", "terminating_fallback"])]
+    pub no_endpoints: bool,
     /// Endpoints without hostname have the names of their pods, if these are valid labels
     #[arg(long)]
     pub endpoint_pod_names: bool,
     /// Namespaces to watch and to answer for (repeatable) [default: all]
     #[arg(long, value_name = "NAME", value_parser = namespace)]
     pub namespace: Vec<String>,
+    /// Label selector of the namespaces that are answered for; all Services are watched
+    /// [default: all]
+    #[arg(long, value_name = "EXPR", value_parser = selector::parse, conflicts_with = "namespace")]
+    pub namespace_selector: Option<Selector>,
     /// Label selector of the services to watch and to answer for [default: all]
     #[arg(long, value_name = "EXPR", value_parser = selector::parse)]
     pub service_selector: Option<Selector>,
     /// Domain of Multi-Cluster Services (KEP-1645), such as clusterset.local [default: off]
     #[arg(long, value_name = "NAME", value_parser = domain)]
     pub clusterset_domain: Option<Name>,
+    /// The further zones.
+    #[command(flatten)]
+    pub views: ViewFlags,
     /// Addresses under which clients reach this DNS, for ns.dns below the cluster domain
     /// (repeatable) [default: those of --listen that are no wildcard]
     #[arg(long, value_name = "IP")]
@@ -157,8 +186,12 @@ impl Pods {
 pub struct Scope {
     /// The namespaces; if empty, all of them.
     pub namespaces: Vec<String>,
+    /// Which namespaces, by their labels; all if there is none.
+    pub by_label: Option<Selector>,
     /// Selects Services by label; all of them if it is missing.
     pub services: Option<Selector>,
+    /// Whether EndpointSlices are not needed.
+    pub no_endpoints: bool,
     /// Whether Pods are needed.
     pub pods: bool,
     /// Whether ServiceImports are needed.
@@ -176,7 +209,8 @@ impl Scope {
             Kind::Pod => self.pods,
             Kind::ServiceImport => self.imports,
             Kind::ServiceCidr => self.ranges,
-            Kind::Service | Kind::EndpointSlice | Kind::Namespace | Kind::Node => true,
+            Kind::EndpointSlice => !self.no_endpoints,
+            Kind::Service | Kind::Namespace | Kind::Node => true,
         }
     }
 }
@@ -211,6 +245,8 @@ impl Config {
         zone.ignore_empty_service = self.ignore_empty_service;
         zone.wildcards = self.wildcards;
         zone.zonal = self.zonal;
+        zone.no_endpoints = self.no_endpoints;
+        zone.selects_namespaces = self.namespace_selector.is_some();
         zone.cidrs = self.cluster_cidr.clone().into();
         zone.name_server = if self.name_server.is_empty() {
             let addresses = self.listen.iter().map(SocketAddr::ip);
@@ -218,7 +254,7 @@ impl Config {
         } else {
             self.name_server.iter().copied().collect()
         };
-        zone
+        zone.with_views(&self.views.extra_domain, &self.views.external())
     }
 
     /// Returns the part of the cluster that these flags expose.
@@ -228,7 +264,9 @@ impl Config {
         namespaces.dedup();
         Scope {
             namespaces,
+            by_label: self.namespace_selector.clone(),
             services: self.service_selector.clone(),
+            no_endpoints: self.no_endpoints,
             pods: self.pods == Pods::Verified,
             imports: self.clusterset_domain.is_some(),
             pod_names: self.endpoint_pod_names,
@@ -238,10 +276,17 @@ impl Config {
 
     /// Fails on flags that contradict each other.
     pub fn check(&self) -> Result<(), Nested> {
-        let Some(clusterset) = &self.clusterset_domain else { return Ok(()) };
-        let (one, other) = (format!(".{}", self.domain), format!(".{clusterset}"));
-        if one.ends_with(&other) || other.ends_with(&one) {
-            return Err(Nested { clusterset: clusterset.clone(), domain: self.domain.clone() });
+        let clusterset = self.clusterset_domain.iter().map(|name| ("--clusterset-domain", name));
+        let mut before = vec![("--domain", &self.domain)];
+        for (flag, name) in clusterset.chain(self.views.domains()) {
+            for &(other_flag, other) in &before {
+                let (one, two) = (format!(".{other}"), format!(".{name}"));
+                if one.ends_with(&two) || two.ends_with(&one) {
+                    let (name, other) = (name.clone(), other.clone());
+                    return Err(Nested { flag, name, other_flag, other });
+                }
+            }
+            before.push((flag, name));
         }
         Ok(())
     }
@@ -254,11 +299,20 @@ impl Config {
         if !scope.namespaces.is_empty() {
             identity += &format!(", namespaces {}", scope.namespaces.join(" "));
         }
+        if let Some(selector) = &scope.by_label {
+            identity += &format!(", namespaces {selector}");
+        }
+        if scope.no_endpoints {
+            identity += ", no endpoints";
+        }
         if let Some(selector) = &scope.services {
             identity += &format!(", services {selector}");
         }
         if let Some(clusterset) = &self.clusterset_domain {
             identity += &format!(", clusterset {clusterset}");
+        }
+        if !self.views.external_domain.is_empty() {
+            identity += ", external addresses";
         }
         if self.endpoint_pod_names {
             identity += ", endpoints named by pods";
@@ -279,12 +333,14 @@ impl Config {
 /// One of two zones would hide the other.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "invalid value '{clusterset}' for '--clusterset-domain': expected a domain neither above nor \
-     below --domain, which is {domain}"
+    "invalid value '{name}' for '{flag}': expected a domain neither above nor below {other_flag}, \
+     which is {other}"
 )]
 pub struct Nested {
-    clusterset: Name,
-    domain: Name,
+    flag: &'static str,
+    name: Name,
+    other_flag: &'static str,
+    other: Name,
 }
 
 /// Parses a file's path. Its directory can be created later, but it must end with a file name.
@@ -298,6 +354,18 @@ fn snapshot_file(text: &str) -> Result<PathBuf, SnapshotFileError> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected the path of a file, such as /var/lib/kubedns/snapshot, not of a directory")]
 pub struct SnapshotFileError;
+
+/// The address of an API server.
+fn api_server(text: &str) -> Result<String, ApiServerError> {
+    let url: axum::http::Uri = text.parse().map_err(|_| ApiServerError)?;
+    let is_http = matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some();
+    if is_http { Ok(text.to_owned()) } else { Err(ApiServerError) }
+}
+
+/// A text is not the address of an API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected the URL of an API server, such as https://10.0.0.1:6443")]
+pub struct ApiServerError;
 
 /// Parses a cluster domain.
 fn domain(text: &str) -> Result<Name, ZoneError> {
@@ -426,6 +494,9 @@ mod tests {
         check(&["--ttl", "3601"], &["--ttl", "3601", "0 to 3600"]);
         check(&["--ttl", "soon"], &["--ttl", "soon", "0 to 3600"]);
         check(&["--pods", "some"], &["--pods", "some", "disabled, insecure, verified"]);
+        check(&["--external-apex", "a.b"], &["--external-apex", "a.b", "one label"]);
+        check(&["--external-ttl", "3601"], &["--external-ttl", "0 to 3600"]);
+        check(&["--extra-domain", "a..b"], &["--extra-domain", "a..b", "no name"]);
         check(&["--domain", "a..b"], &["--domain", "a..b", "no name"]);
         check(&["--clusterset-domain", "a b"], &["--clusterset-domain", "a b", "no name"]);
         check(&["--namespace", "A"], &["--namespace", "A", "lower-case"]);
@@ -439,6 +510,13 @@ mod tests {
         check(&["--transfer", "10.0.0.7/8"], &["--transfer", "expected 10.0.0.0/8"]);
         check(&["--cluster-cidr", "10.96"], &["--cluster-cidr", "10.96", "10.0.0.0/8"]);
         check(&["--metrics-compat", "bind"], &["--metrics-compat", "bind", "coredns"]);
+        check(&["--api-server", "10.0.0.1"], &["--api-server", "https://10.0.0.1:6443"]);
+        check(&["--api-server-ca", "f"], &["--api-server"]);
+        let both = ["--api-server", "http://a", "--api-server-cert", "f"];
+        check(&both, &["--api-server-key"]);
+        check(&["--api-server", "http://a", "--kubeconfig", "f"], &["--kubeconfig"]);
+        check(&["--no-endpoints", "--zonal"], &["--zonal", "--no-endpoints"]);
+        check(&["--namespace-selector", "a", "--namespace", "b"], &["--namespace"]);
         check(&["--no-such"], &["--no-such"]);
     }
 }

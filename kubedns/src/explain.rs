@@ -61,7 +61,7 @@ pub fn explain(records: &Records, name: &Name, qtype: u16) -> Explanation {
         records: Vec::new(),
         omitted: 0,
         generation: records.generation(),
-        ttl_secs: records.ttl_secs(),
+        ttl_secs: records.find(name.wire()).map_or(records, |found| found.records).ttl_secs(),
     };
     if records.find(name.wire()).is_none() {
         explanation.status = "REFUSED";

@@ -59,7 +59,7 @@ use crate::news::{Scope, Sink};
 use crate::objects::{Objects, ObjectsError};
 use crate::project::Kind;
 use crate::publish::{NEWS_MAX, Publisher};
-use crate::watch::cluster::{Cluster, ClusterError, Source};
+use crate::watch::cluster::{Address, Cluster, ClusterError, Source};
 use crate::watch::progress::Progress;
 
 pub use config::Config;
@@ -142,9 +142,17 @@ impl Program {
             let (state, objects) = objects::open(path, config.scope())?;
             Origin::Files(state, Box::new(objects))
         } else {
-            let source = match &config.kubeconfig {
-                None => Source::InCluster,
-                Some(path) => Source::File { path: path.clone(), context: config.context.clone() },
+            let source = match (&config.kubeconfig, &config.api_server) {
+                (None, None) => Source::InCluster,
+                (Some(path), _) => {
+                    Source::File { path: path.clone(), context: config.context.clone() }
+                }
+                (None, Some(url)) => Source::Address(Address {
+                    url: url.clone(),
+                    certificate: config.api_server_cert.clone(),
+                    key: config.api_server_key.clone(),
+                    authority: config.api_server_ca.clone(),
+                }),
             };
             Origin::Cluster(Arc::new(Cluster::open(source).await?))
         };
@@ -274,6 +282,7 @@ fn awaited(scopes: &[Scope]) -> impl Iterator<Item = &'static str> {
 
 fn options(config: &Config) -> watch::Options {
     watch::Options {
+        namespaces: config.namespace_selector.as_ref().map(ToString::to_string),
         services: config.service_selector.as_ref().map(ToString::to_string),
         pod_names: config.endpoint_pod_names,
         silence_max: config.watch_silence,

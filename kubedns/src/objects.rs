@@ -399,6 +399,9 @@ fn is_exposed(labelled: &Labelled, exposed: &config::Scope) -> bool {
             Input::Service(_) => {
                 exposed.services.as_ref().is_none_or(|selector| selector.matches(&labelled.labels))
             }
+            Input::Namespace(_) => {
+                exposed.by_label.as_ref().is_none_or(|selector| selector.matches(&labelled.labels))
+            }
             input => exposed.needs(input.kind()),
         }
 }

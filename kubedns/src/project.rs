@@ -36,7 +36,7 @@ pub use node::{NodeFacts, NodeObject, NodeSpec};
 pub use pod::{PodIp, PodObject, PodStatus};
 use reason::LeftOut;
 pub use reason::{Reason, Rejected};
-pub use service::{ServiceObject, ServiceSpec};
+pub use service::{Ingress, LoadBalancer, ServiceObject, ServiceSpec, ServiceStatus};
 pub use service_cidr::{ServiceCidrObject, ServiceCidrSpec};
 pub use service_import::ServiceImportObject;
 pub use written::{ManagedFields, Written};

@@ -23,8 +23,10 @@ mod ports;
 mod ranges;
 mod round;
 mod rrsets;
+mod schema;
 mod settle;
 mod slice;
+mod views;
 mod zonal;
 
 use std::fmt;
@@ -49,12 +51,14 @@ pub use ports::{Port, Ports, Protocol};
 pub use ranges::{Ranges, ReverseZone, Source};
 pub use round::{Group, Round};
 pub use rrsets::{Origin, Record, Target, Walk};
+pub use schema::Schema;
 pub use slice::{Endpoint, Slice, State};
+pub use views::{External, ExternalZones};
 pub use zonal::Among;
 
 pub(crate) use draft::{Draft, Touched};
 pub(crate) use federation::Federation;
-pub(crate) use rrsets::{NS, TYPES, scale};
+pub(crate) use rrsets::{TYPES, scale};
 pub(crate) use zonal::ZONE_LABEL;
 
 /// A Service's place in the zone: its label and its namespace's label in wire form, side by side as
@@ -91,6 +95,16 @@ pub struct Zone {
     pub wildcards: bool,
     /// Whether headless Services have names of topology zones below them.
     pub zonal: bool,
+    /// Whether no EndpointSlice is ever known.
+    pub no_endpoints: bool,
+    /// Whether namespaces exist only if their objects are there, because a selector picks them.
+    pub selects_namespaces: bool,
+    /// The name server's name, relative to the apex, in wire form.
+    ns: Box<[u8]>,
+    /// The mailbox of the SOA record, relative to the apex, in wire form.
+    hostmaster: Box<[u8]>,
+    /// Further zones with the same objects.
+    views: Arc<[Arc<Zone>]>,
 }
 
 impl Zone {
@@ -119,6 +133,11 @@ impl Zone {
             ignore_empty_service: false,
             wildcards: false,
             zonal: false,
+            no_endpoints: false,
+            selects_namespaces: false,
+            ns: (*b"\x02ns\x03dns").into(),
+            hostmaster: (*b"\x0ahostmaster").into(),
+            views: Arc::default(),
         })
     }
 
@@ -137,6 +156,7 @@ impl Zone {
             apex,
             schema: Schema::Clusterset,
             clusterset: None,
+            views: Arc::default(),
             pods: PodMode::Disabled,
             ignore_empty_service: false,
             zonal: false,
@@ -151,33 +171,19 @@ impl Zone {
 
     /// How many bytes the labels of a port and its protocol may take below the Service at `key`, so
     /// that their name fits (RFC 1035 section 2.3.4).
-    fn room_for_port(&self, key: &Key) -> usize {
+    pub(crate) fn room_for_port(&self, key: &[u8]) -> usize {
         shared::wire::NAME_MAX.saturating_sub(key.len() + self.services.len())
     }
 
-    /// `svc.` and the apex in wire form: what follows the labels of a [`Key`] in a name.
+    /// The name server's name, relative to the apex, in wire form.
+    pub(crate) fn ns(&self) -> &[u8] {
+        &self.ns
+    }
+
+    /// What follows the labels of a [`Key`] in a name, in wire form: `svc.` and the apex, or the
+    /// apex alone in a zone of external addresses.
     pub fn services(&self) -> &[u8] {
         &self.services
-    }
-}
-
-/// The specification that the names of a zone follow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Schema {
-    /// That of a cluster: `kubernetes/dns`, `docs/specification.md`.
-    Cluster,
-    /// That of a clusterset: KEP-1645, `specification.md`. The Services are imported ones, and the
-    /// name of an endpoint has the label of its cluster after its own.
-    Clusterset,
-}
-
-impl Schema {
-    /// Returns its version, as rdata of TXT.
-    pub fn version(self) -> &'static [u8] {
-        match self {
-            Self::Cluster => b"\x051.1.0",
-            Self::Clusterset => b"\x051.0.0",
-        }
     }
 }
 
@@ -231,6 +237,8 @@ pub struct Service {
     pub ports: Ports,
     /// Whether endpoints are published before they are ready.
     pub publish_not_ready: bool,
+    /// How it is reached from outside. `None` if it is not, or if no zone has external addresses.
+    pub external: Option<Box<External>>,
 }
 
 /// The three shapes of a Service (DNS specification sections 2.3 to 2.5).
@@ -288,6 +296,8 @@ pub struct Records {
     ranges: Arc<Ranges>,
     /// The zone of Multi-Cluster Services at the same moment, if it is on.
     clusterset: Option<Arc<Records>>,
+    /// The same moment in further zones.
+    views: Arc<[Records]>,
 }
 
 impl Records {
@@ -311,7 +321,9 @@ impl Records {
             counts: Counts::default(),
             federations: Arc::default(),
             ranges: Arc::default(),
+            views: Arc::default(),
         }
+        .viewed()
     }
 
     /// The zone.
@@ -350,7 +362,7 @@ impl Records {
     /// Returns the same records with other federations.
     pub(crate) fn with_federations(mut self, federations: Arc<[Federation]>) -> Self {
         self.federations = federations;
-        self
+        self.viewed()
     }
 
     /// Returns the ranges that are the cluster's. A reverse name in them exists only if it is known
@@ -367,7 +379,7 @@ impl Records {
     /// Returns the same records with other records of Multi-Cluster Services.
     pub(crate) fn with_clusterset(mut self, clusterset: Option<Arc<Self>>) -> Self {
         self.clusterset = clusterset;
-        self
+        self.viewed()
     }
 
     /// Returns how many times records have been published, including this snapshot.
@@ -435,12 +447,19 @@ struct Known {
     services: u32,
     /// Addresses of Pods in it.
     pods: u32,
+    /// A selector picks namespaces: what lives in it does not make it exist.
+    is_selected: bool,
 }
 
 impl Known {
     /// Returns whether the namespace exists: its object exists, or it contains Services or Pods. If
     /// kubedns is not allowed to list Namespaces, it can still find those that it needs.
     fn exists(self) -> bool {
+        self.declared || !self.is_selected && self.is_used()
+    }
+
+    /// Whether something is known of it.
+    fn is_used(self) -> bool {
         self.declared || self.services > 0 || self.pods > 0
     }
 }

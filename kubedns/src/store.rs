@@ -34,6 +34,9 @@ use tracked::Tracked;
 /// needs is synced. The zone of a clusterset needs one more kind, and begins to answer separately.
 pub fn new(zone: Zone) -> (Writer, Reader) {
     let mut awaited = HashSet::from([Kind::Service, Kind::EndpointSlice, Kind::Namespace]);
+    if zone.no_endpoints {
+        awaited.remove(&Kind::EndpointSlice);
+    }
     if zone.pods == PodMode::Verified {
         awaited.insert(Kind::Pod);
     }

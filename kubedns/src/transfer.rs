@@ -36,6 +36,8 @@ pub enum Apex {
     V4,
     /// `ip6.arpa`.
     V6,
+    /// A further zone: an index into [`Records::views`].
+    View(usize),
 }
 
 impl Apex {
@@ -46,8 +48,11 @@ impl Apex {
             IP6_ARPA => Some(Self::V6),
             name if name == records.zone().apex().wire() => Some(Self::Cluster),
             name => {
-                let apex = records.clusterset()?.zone().apex();
-                (name == apex.wire()).then_some(Self::Clusterset)
+                let has_apex = |records: &Records| name == records.zone().apex().wire();
+                match records.clusterset() {
+                    Some(clusterset) if has_apex(clusterset) => Some(Self::Clusterset),
+                    _ => records.views().iter().position(has_apex).map(Self::View),
+                }
             }
         }
     }
@@ -57,7 +62,19 @@ impl Apex {
         match self {
             Self::Clusterset => records.clusterset().map(|zone| &**zone),
             Self::Cluster | Self::V4 | Self::V6 => Some(records),
+            Self::View(index) => records.views().get(index),
         }
+    }
+
+    /// All zones of `records`.
+    fn all(records: &Records) -> impl Iterator<Item = Self> + use<> {
+        let views = (0..records.views().len()).map(Self::View);
+        [Self::Cluster, Self::Clusterset, Self::V4, Self::V6].into_iter().chain(views)
+    }
+
+    /// TTL of the records of this zone, in seconds.
+    pub fn ttl_secs(self, records: &Records) -> u32 {
+        self.zone(records).unwrap_or(records).ttl_secs()
     }
 }
 

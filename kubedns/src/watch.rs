@@ -84,6 +84,8 @@ pub async fn follow(
 /// The options that all watches share.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Which Namespaces, as a label selector; all if there is none.
+    pub namespaces: Option<String>,
     /// Selects Services by label; `None` selects all.
     pub services: Option<String>,
     /// Whether endpoints without hostname are named by their Pods.
@@ -264,7 +266,7 @@ impl Follower {
     /// Returns `Ok` if the server ends the watch in order.
     async fn watch(&mut self) -> Result<(), Trouble> {
         let params = WatchParams {
-            label_selector: self.label_selector(),
+            label_selector: self.options.labels(self.progress.scope.kind),
             field_selector: self.field_selector(),
             timeout: Some(WATCH_SECS_MIN + (rand::random::<f64>() * WATCH_SECS_SPREAD) as u32),
             bookmarks: true,
@@ -320,7 +322,7 @@ impl Follower {
     /// requested in one page. It is parsed item by item in both cases.
     async fn list(&mut self) -> Result<(), Trouble> {
         let mut params = ListParams {
-            label_selector: self.label_selector(),
+            label_selector: self.options.labels(self.progress.scope.kind),
             field_selector: self.field_selector(),
             limit: Some(PAGE_LEN),
             ..ListParams::default()
@@ -456,10 +458,6 @@ impl Follower {
     /// Returns a request for the collection.
     fn request(&self) -> kube::core::Request {
         kube::core::Request::new(scopes::path(&self.progress.scope, self.api))
-    }
-
-    fn label_selector(&self) -> Option<String> {
-        if self.progress.scope.kind == Kind::Service { self.options.services.clone() } else { None }
     }
 
     /// A Namespace is not in a namespace: it is selected by name, which RBAC can allow by name.

@@ -6,9 +6,11 @@
 
 mod addresses;
 mod clustersets;
+mod exposed;
 mod federations;
 mod names;
 mod others;
+mod outside;
 mod ports;
 mod ranges;
 mod replies;
@@ -20,7 +22,7 @@ mod transcripts;
 mod wildcards;
 mod zonal;
 
-use kubedns::records::Zone;
+use kubedns::records::{Schema, Zone};
 
 use super::fixture::cluster::Cluster;
 
@@ -67,7 +69,12 @@ fn soa(cluster: &Cluster, name: &str) -> (String, String) {
         "arpa" => cluster.reader.records().zone().apex().to_string(),
         _ => owner.clone(),
     };
-    let start = format!("{owner} 30 IN SOA ns.dns.{domain} hostmaster.{domain} ");
+    let records = cluster.reader.records();
+    let outside = records.views().iter().map(|view| view.zone());
+    let outside = outside.filter(|zone| matches!(zone.schema(), Schema::External { .. }));
+    let is_outside = outside.map(|zone| zone.apex().to_string()).any(|apex| apex == owner);
+    let [ns, below] = if is_outside { ["ns1", "dns."] } else { ["ns", ""] };
+    let start = format!("{owner} 30 IN SOA {ns}.dns.{domain} hostmaster.{below}{domain} ");
     (start, " 7200 1800 86400 30".to_owned())
 }
 

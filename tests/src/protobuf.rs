@@ -147,7 +147,7 @@ const MANAGED_FIELD: Shape =
 const NAMESPACE: [Field; 1] = [(1, "metadata", METADATA)];
 /// A port of a Service or an EndpointSlice.
 const PORT: Shape = Message(&[(1, "name", Plain), (2, "protocol", Plain), (3, "port", Plain)]);
-const SERVICE: [Field; 2] = [
+const SERVICE: [Field; 3] = [
     (1, "metadata", METADATA),
     (
         2,
@@ -157,12 +157,15 @@ const SERVICE: [Field; 2] = [
             (2, "selector", Map),
             (3, "clusterIP", Plain),
             (4, "type", Plain),
+            (5, "externalIPs", Plain),
             (10, "externalName", Plain),
             (13, "publishNotReadyAddresses", Plain),
             (18, "clusterIPs", Plain),
         ]),
     ),
+    (3, "status", Message(&[(1, "loadBalancer", Message(&[(1, "ingress", INGRESS)]))])),
 ];
+const INGRESS: Shape = Message(&[(1, "ip", Plain), (2, "hostname", Plain)]);
 const ENDPOINT_SLICE: [Field; 4] = [
     (1, "metadata", METADATA),
     (

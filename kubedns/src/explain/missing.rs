@@ -25,6 +25,9 @@ pub(super) fn why(records: &Records, name: &Name) -> String {
         return format!("no Service and no published endpoint has an address below {first}");
     }
     let records = found.records;
+    if let Schema::External { headless } = records.zone().schema() {
+        return outside(records, &first, count, headless);
+    }
     match (first.label(count - 1), count) {
         (b"svc", 2) => missing_namespace(records, &first),
         (b"svc", 3) => missing_service(records, &first),
@@ -34,11 +37,32 @@ pub(super) fn why(records: &Records, name: &Name) -> String {
     }
 }
 
+/// `count` labels are left of a zone of external addresses.
+fn outside(records: &Records, labels: &Labels<'_>, count: usize, headless: bool) -> String {
+    let Some(at) = count.checked_sub(2) else { return missing_namespace(records, labels) };
+    let service_kind = kind(records.zone());
+    let (name, namespace) = (text(labels.wire(at, at + 1)), text(labels.wire(at + 1, count)));
+    let Some(entry) = records.entry(labels.wire(at, count)).filter(|it| it.service().is_some())
+    else {
+        return format!("there is no {service_kind} {name} in namespace {namespace}");
+    };
+    let object = service(records.zone(), entry);
+    match (at, entry.external()) {
+        (0, _) if headless && entry.is_headless() => {
+            format!("{object} has no external address and {}", endpoints_text(entry))
+        }
+        (0, _) => format!("{object} has neither externalIPs nor an address of a load balancer"),
+        _ => format!("{object} has no port and no endpoint {}", text(labels.wire(0, at))),
+    }
+}
+
 /// Label 0 is the namespace.
 fn missing_namespace(records: &Records, labels: &Labels<'_>) -> String {
     let namespace = text(labels.wire(0, 1));
     match records.zone().schema() {
-        Schema::Cluster => format!("there is no Namespace {namespace}, and no Service in it"),
+        Schema::Cluster | Schema::External { .. } => {
+            format!("there is no Namespace {namespace}, and no Service in it")
+        }
         Schema::Clusterset => format!("there is no ServiceImport in namespace {namespace}"),
     }
 }

@@ -116,7 +116,7 @@ pub(super) fn service(zone: &Zone, entry: &Entry) -> String {
 /// Returns the kind of a Service of the zone in the API.
 pub(super) fn kind(zone: &Zone) -> Kind {
     match zone.schema() {
-        Schema::Cluster => Kind::Service,
+        Schema::Cluster | Schema::External { .. } => Kind::Service,
         Schema::Clusterset => Kind::ServiceImport,
     }
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{LeftOut, Metadata, PortObject, Reason, address, null_is_default, service_key};
 use crate::name::Name;
-use crate::records::{Ports, Service, Shape};
+use crate::records::{External, Ports, Service, Shape};
 
 /// The fields of a Service that are used.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -17,6 +17,37 @@ pub struct ServiceObject {
     /// Its specification.
     #[serde(deserialize_with = "null_is_default")]
     pub spec: ServiceSpec,
+    /// Its status.
+    #[serde(deserialize_with = "null_is_default")]
+    pub status: ServiceStatus,
+}
+
+/// The fields of `status` that matter.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceStatus {
+    /// The load balancer.
+    #[serde(deserialize_with = "null_is_default")]
+    pub load_balancer: LoadBalancer,
+}
+
+/// The fields of `status.loadBalancer` that matter.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct LoadBalancer {
+    /// Where it is reached.
+    #[serde(deserialize_with = "null_is_default")]
+    pub ingress: Vec<Ingress>,
+}
+
+/// Where a load balancer is reached.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Ingress {
+    /// Its address.
+    pub ip: Option<String>,
+    /// Its name, if it has no address.
+    pub hostname: Option<String>,
 }
 
 /// The fields of `spec` that are used.
@@ -31,6 +62,9 @@ pub struct ServiceSpec {
     /// Every cluster IP (KEP-563).
     #[serde(rename = "clusterIPs", deserialize_with = "null_is_default")]
     pub cluster_ips: Vec<String>,
+    /// Addresses outside the cluster that lead to it.
+    #[serde(rename = "externalIPs", deserialize_with = "null_is_default")]
+    pub external_ips: Vec<String>,
     /// What an ExternalName Service stands for.
     pub external_name: Option<String>,
     /// Its ports.
@@ -57,7 +91,34 @@ impl ServiceObject {
         let tolerated = self.metadata.annotations.tolerate_unready_endpoints.as_deref();
         let publish_not_ready =
             spec.publish_not_ready_addresses == Some(true) || tolerated == Some("true");
-        Ok(Service { key, created: self.metadata.created(), shape, ports, publish_not_ready })
+        let (created, external) = (self.metadata.created(), self.external(left_out));
+        Ok(Service { key, created, shape, ports, publish_not_ready, external })
+    }
+
+    /// How it is reached from outside. An entry of the load balancer with an address has no host,
+    /// as in CoreDNS. What cannot be read is left out: no zone of the cluster needs it.
+    fn external(&self, left_out: &mut LeftOut) -> Option<Box<External>> {
+        const FIELD: &str = "status.loadBalancer.ingress";
+        let (mut addresses, mut hosts) = (Vec::new(), Vec::new());
+        let own = self.spec.external_ips.iter().map(|ip| (ip.as_str(), ""));
+        let ingress = self.status.load_balancer.ingress.iter();
+        let ingress = ingress.map(|entry| {
+            (entry.ip.as_deref().unwrap_or_default(), entry.hostname.as_deref().unwrap_or_default())
+        });
+        for (ip, host) in own.chain(ingress).take(EXTERNAL_MAX) {
+            match (ip, host, address::parse(ip)) {
+                ("", "", _) => {}
+                ("", host, _) => match Name::parse(host) {
+                    Ok(name) => hosts.push(name),
+                    Err(source) => left_out.note(Reason::Name { field: FIELD, source }),
+                },
+                (_, _, Some(address)) if addresses.contains(&address) => {}
+                (_, _, Some(address)) => addresses.push(address),
+                (ip, _, None) => left_out.note(Reason::address(FIELD, ip, "IP")),
+            }
+        }
+        let external = External { addresses: addresses.into(), hosts: hosts.into() };
+        Some(Box::new(external)).filter(|it| **it != External::default())
     }
 
     fn shape(&self, left_out: &mut LeftOut) -> Result<Shape, Reason> {
@@ -87,6 +148,9 @@ impl ServiceObject {
         }
     }
 }
+
+/// More ways from outside than any Service has.
+const EXTERNAL_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -133,6 +197,40 @@ mod tests {
             r#"{"clusterIP":"10.0.0.7","ports":[{"port":80,"protocol":"HTTP"}]}"#,
             Err("\"HTTP\" is no protocol: TCP, UDP or SCTP"),
         );
+    }
+
+    #[test]
+    fn ways_from_outside() {
+        let check = |object: &str, expected: &str| {
+            let object: ServiceObject = serde_json::from_str(object).unwrap();
+            let mut left_out = LeftOut::default();
+            let service = object.project(&mut left_out).unwrap();
+            let External { addresses, hosts } = *service.external.unwrap_or_default();
+            let addresses = addresses.iter().map(ToString::to_string);
+            let hosts = hosts.iter().map(ToString::to_string);
+            let reason = left_out.reason().map(|_| "left out".to_owned());
+            let texts: Vec<String> = addresses.chain(hosts).chain(reason).collect();
+            assert_eq!(texts.join(" "), expected);
+        };
+        let object = |spec: &str, ingress: &str| {
+            format!(
+                r#"{{"metadata":{{"name":"web","namespace":"shop"}},
+                "spec":{{"clusterIP":"10.0.0.7"{spec}}},
+                "status":{{"loadBalancer":{{"ingress":{ingress}}}}}}}"#
+            )
+        };
+        check(&object("", "null"), "");
+        check(&object("", "[]"), "");
+        check(&object(r#","externalIPs":["192.0.2.1","192.0.2.1"]"#, "[]"), "192.0.2.1");
+        check(
+            &object(r#","externalIPs":["192.0.2.1"]"#, r#"[{"ip":"2001:db8::1"},{"ip":""}]"#),
+            "192.0.2.1 2001:db8::1",
+        );
+        check(&object("", r#"[{"hostname":"LB.example."}]"#), "lb.example.");
+        check(&object("", r#"[{"ip":"192.0.2.1","hostname":"lb.example"}]"#), "192.0.2.1");
+        check(&object("", r#"[{"ip":"x"},{"hostname":"a..b"}]"#), "left out");
+        let bare = r#"{"metadata":{"name":"web"},"spec":{"clusterIP":"None"},"status":null}"#;
+        check(bare, "");
     }
 
     #[test]

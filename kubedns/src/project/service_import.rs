@@ -54,7 +54,7 @@ impl ServiceImportObject {
         };
         let ports = Ports::project(&spec.ports, left_out)?;
         let created = self.metadata.created();
-        Ok(Some(Service { key, created, shape, ports, publish_not_ready: false }))
+        Ok(Some(Service { key, created, shape, ports, publish_not_ready: false, external: None }))
     }
 }
 

@@ -157,13 +157,15 @@ impl Draft {
     pub fn set_service(&mut self, key: &Key, mut service: Option<Service>) {
         if let Some(service) = &mut service {
             service.ports.fit(self.records.zone.room_for_port(key));
+            service.external = service.external.take().filter(|_| self.records.zone.has_external());
         }
-        let old = self.records.entry(key).and_then(Entry::service);
+        let old = self.records.entry(key).and_then(Entry::kept_service);
         if old == service.as_ref() {
             return;
         }
         let (was, is) = (old.is_some(), service.is_some());
         let entry = self.open(key);
+        entry.withheld = None;
         entry.service = service.map(|service| Service { key: entry.key.clone(), ..service });
         if was != is {
             let label: Arc<[u8]> = key[1 + usize::from(key[0])..].into();
@@ -232,6 +234,13 @@ impl Draft {
         if self.records.namespaces.get(label).is_some_and(|known| known.declared) != declared {
             self.with_namespace(label, |known| known.declared = declared);
             step(&mut self.records.counts.namespaces, declared);
+            if self.records.zone.selects_namespaces {
+                let is_in = |key: &&Key| key[1 + usize::from(key[0])..] == **label;
+                let keys: Vec<Key> = self.records.services.keys().filter(is_in).cloned().collect();
+                for key in &keys {
+                    self.open(key);
+                }
+            }
         }
     }
 
@@ -278,15 +287,16 @@ impl Draft {
         let old = self.records.namespaces.get(label).copied();
         let mut known = old.unwrap_or_else(|| {
             self.next_namespace += 1;
-            Known { number: self.next_namespace, ..Known::default() }
+            let is_selected = self.records.zone.selects_namespaces;
+            Known { number: self.next_namespace, is_selected, ..Known::default() }
         });
         change(&mut known);
-        if known.exists() {
+        if known.is_used() {
             self.records.namespaces.insert(label.clone(), known);
         } else {
             self.records.namespaces.remove(label);
         }
-        if known.exists() != old.is_some() {
+        if known.exists() != old.is_some_and(Known::exists) {
             self.touch(|touched| touched.namespaces.insert(label.clone()));
         }
         known.number

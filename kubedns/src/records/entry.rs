@@ -18,6 +18,8 @@ use super::{Key, Named, Port, Protocol, Schema, Service, Shape, Slice, State, Zo
 pub struct Entry {
     pub(super) key: Key,
     pub(super) service: Option<Service>,
+    /// The Service, if its namespace is not picked: no answer is made of it.
+    pub(super) withheld: Option<Box<Service>>,
     /// The number under which it holds addresses.
     pub(super) number: u32,
     /// IPv4 slices with at least one published endpoint, by name.
@@ -125,6 +127,7 @@ impl Entry {
         Self {
             key,
             service: None,
+            withheld: None,
             number,
             v4: Family::None,
             v6: Family::None,
@@ -135,7 +138,7 @@ impl Entry {
 
     /// Returns whether the entry has neither a Service nor a slice.
     pub(super) fn is_empty(&self) -> bool {
-        self.service.is_none() && self.slices().next().is_none()
+        self.kept_service().is_none() && self.slices().next().is_none()
     }
 
     /// The Service's place.
@@ -146,6 +149,18 @@ impl Entry {
     /// Returns the Service, if there is one.
     pub fn service(&self) -> Option<&Service> {
         self.service.as_ref()
+    }
+
+    /// The Service, withheld or not.
+    pub(crate) fn kept_service(&self) -> Option<&Service> {
+        self.service.as_ref().or(self.withheld.as_deref())
+    }
+
+    /// Withholds the Service if `is_withheld`. For unsettled entries.
+    pub(super) fn withhold(&mut self, is_withheld: bool) {
+        if is_withheld {
+            self.withheld = self.service.take().map(Box::new);
+        }
     }
 
     /// Returns whether there is a Service and it is headless.
@@ -276,7 +291,7 @@ impl Entry {
     pub(super) fn unsettled(&self) -> Self {
         let mut slices: Vec<_> = self.slices().cloned().collect();
         slices.sort_unstable_by(|a, b| a.name().cmp(b.name()));
-        let service = self.service.clone();
+        let service = self.kept_service().cloned();
         Self { service, idle: slices.into(), ..Self::empty(self.key.clone(), self.number) }
     }
 
@@ -335,7 +350,8 @@ impl Entry {
     /// settled.
     pub(super) fn answers_as(&self, other: &Self) -> bool {
         let own = |entry: &Self| {
-            entry.service.as_ref().map(|service| (service.shape.clone(), service.ports.clone()))
+            let service = entry.service.as_ref()?;
+            Some((service.shape.clone(), service.ports.clone(), service.external.clone()))
         };
         let same = |v6: bool| {
             let (mine, theirs) = (self.held(v6), other.held(v6));

@@ -56,6 +56,8 @@ pub enum Node<'a> {
     Reverse(IpAddr),
     /// A Service in a federation of clusters: CNAME.
     Federated(Federated<'a>),
+    /// A Service in a zone of external addresses, or a port of it: A, AAAA and SRV.
+    External(&'a Entry, PortName<'a>),
 }
 
 /// Which ports an SRV name refers to.
@@ -102,6 +104,11 @@ impl Records {
         {
             return Some(clusterset.find_forward(&labels, count));
         }
+        for view in self.views() {
+            if let Some(count) = below(&labels, view.zone.apex().wire()) {
+                return Some(view.find_in_view(&labels, count));
+            }
+        }
         let (count, read) = if let Some(count) = below(&labels, IN_ADDR_ARPA) {
             (count, reverse::in_addr(left_of(&labels, count)))
         } else {
@@ -110,6 +117,14 @@ impl Records {
         };
         let node = if count == 0 { Node::Apex } else { self.find_reverse(read)? };
         Some(Found { apex: labels.start(count), records: self, is_reverse: true, node })
+    }
+
+    fn find_in_view<'a>(&'a self, labels: &Labels<'a>, count: usize) -> Found<'a> {
+        if !matches!(self.zone.schema(), Schema::External { .. }) {
+            return self.find_forward(labels, count);
+        }
+        let node = self.find_external(labels, count);
+        Found { apex: labels.start(count), records: self, is_reverse: false, node }
     }
 
     /// What stands at a name in the zone itself: `count` labels stand left of the apex.
@@ -195,7 +210,7 @@ impl Records {
         }
     }
 
-    fn find_endpoint<'a>(&'a self, entry: &'a Entry, label: &'a [u8]) -> Node<'a> {
+    pub(super) fn find_endpoint<'a>(&'a self, entry: &'a Entry, label: &'a [u8]) -> Node<'a> {
         let named = self.named(entry, label);
         named.map_or(Node::Missing, |named| Node::Endpoint(entry, named))
     }
@@ -334,7 +349,7 @@ impl Records {
 }
 
 /// `label` may be that of a port.
-fn find_port<'a>(entry: &'a Entry, label: &'a [u8], protocol: Protocol) -> Node<'a> {
+pub(super) fn find_port<'a>(entry: &'a Entry, label: &'a [u8], protocol: Protocol) -> Node<'a> {
     let port = PortName::Named(label, protocol);
     if entry.has_port(|other| port.matches(other)) {
         Node::Port(entry, port)

@@ -43,6 +43,8 @@ pub struct Record<'r> {
 pub enum Target<'r> {
     /// The Service itself, which is the target of all records at a name.
     Service(&'r Entry),
+    /// The Service in a zone of external addresses: that of all records at a name.
+    External(&'r Entry),
     /// An endpoint of the Service: that of so many records, which are next to each other.
     Endpoint(&'r Entry, Place<'r>, usize),
 }
@@ -93,6 +95,11 @@ impl<'w> Walk<'w> {
             (Node::Zonal(entry, zone), rtype::A | rtype::AAAA) => {
                 self.endpoints(entry, Among::Zone(zone), rtype, visit)
             }
+            (Node::External(entry, PortName::Any), rtype::A | rtype::AAAA) => {
+                let own = entry.external().map_or(&[][..], |external| &external.addresses);
+                addresses(own, rtype, Origin::Service(self.records.zone(), entry), visit)
+            }
+            (Node::External(entry, wanted), rtype::SRV) => self.external_srv(entry, wanted, visit),
             (_, rtype::SRV) => self.srv(node, visit),
             (Node::Reverse(address), rtype::PTR) => {
                 self.records.claims(address).all(|claim| pointer(&claim, visit))
@@ -117,6 +124,10 @@ impl<'w> Walk<'w> {
             Node::Service(entry) | Node::Port(entry, _) if !entry.is_headless() => {
                 visit(Target::Service(entry))
             }
+            Node::External(entry, _) => {
+                let has_address = entry.external().is_some_and(|it| !it.addresses.is_empty());
+                !has_address || visit(Target::External(entry))
+            }
             _ => self.each_target(node, &mut |entry, place, numbers| {
                 place.is_none_or(|place| visit(Target::Endpoint(entry, place, numbers.len())))
             }),
@@ -136,9 +147,9 @@ impl<'w> Walk<'w> {
         let rdata: &[&[u8]] = match (*node, rtype) {
             (Node::Apex, rtype::SOA) => {
                 numbers = soa_numbers(self.records.serial(), self.ttl_secs);
-                &[NS, apex, HOSTMASTER, apex, &numbers]
+                &[&zone.ns, apex, &zone.hostmaster, apex, &numbers]
             }
-            (Node::Apex, rtype::NS) => &[NS, apex],
+            (Node::Apex, rtype::NS) => &[&zone.ns, apex],
             (Node::Version, rtype::TXT) => &[zone.schema().version()],
             _ => return true,
         };
@@ -306,11 +317,7 @@ pub(crate) const TYPES: [u16; 8] = [
 /// 2^32 divided by the golden ratio, odd: multiples of it spread evenly.
 const GOLDEN: u32 = 0x9e37_79b1;
 /// Every SRV record has the same weight: the endpoints of a Service are equals.
-const WEIGHT: u16 = 100;
-/// The name server's name, relative to the apex of the cluster domain.
-pub(crate) const NS: &[u8] = b"\x02ns\x03dns";
-/// The mailbox of the SOA record, relative to the apex of the cluster domain.
-const HOSTMASTER: &[u8] = b"\x0ahostmaster";
+pub(super) const WEIGHT: u16 = 100;
 /// Numbers of the SOA record that only zone transfers would use.
 const REFRESH_SECS: u32 = 7_200;
 const RETRY_SECS: u32 = 1_800;

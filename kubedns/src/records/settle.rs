@@ -10,7 +10,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::lists::Builder;
-use super::{Draft, Entry, Holder, Label, Place, Ranges, Records, Zone};
+use super::{Draft, Entry, Holder, Key, Label, Place, Ranges, Records, Zone};
 
 /// An address that a Service starts or ceases to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,8 +30,14 @@ impl Draft {
         let Records { zone, ranges, hasher, .. } = &self.records;
         let (zone, ranges, hasher) = (Arc::clone(zone), Arc::clone(ranges), hasher.clone());
         for (key, old) in &pending {
+            let is_withheld = zone.selects_namespaces && !self.is_declared(key);
             let Some(open) = self.records.services.get_mut(key) else { continue };
-            Arc::make_mut(open).settle(&zone, &ranges, &hasher);
+            let open = {
+                let entry = Arc::make_mut(open);
+                entry.withhold(is_withheld);
+                entry.settle(&zone, &ranges, &hasher);
+                open
+            };
             let new = Arc::clone(open);
             self.compare(old.as_deref(), &new, &mut moves);
             if new.is_empty() {
@@ -45,6 +51,12 @@ impl Draft {
             self.hand_over(moves[0].address, moves);
         }
         gone.into_iter().for_each(|number| self.release(number));
+    }
+
+    /// Whether the object of the namespace of `key` is there.
+    fn is_declared(&self, key: &Key) -> bool {
+        let label = &key[1 + usize::from(key[0])..];
+        self.records.namespaces.get(label).is_some_and(|known| known.declared)
     }
 
     /// Notes which of a Service's answers changed, and which addresses changed hands.

@@ -83,7 +83,7 @@ pub fn encode(
     for records in std::iter::once(records).chain(records.clusterset().map(|zone| &**zone)) {
         let schema = records.zone().schema();
         for entry in records.entries() {
-            if let Some(service) = entry.service() {
+            if let Some(service) = entry.kept_service() {
                 put_service(&mut sink.piece, schema, service);
             }
             for slice in entry.slices() {
@@ -211,7 +211,7 @@ impl<W: Write> Sink<W> {
 
 const MAGIC: &[u8] = b"kubedns snapshot";
 /// Grows with every change of the format, new fields included.
-const VERSION: u16 = 5;
+const VERSION: u16 = 6;
 /// Behind the last object.
 const END: u8 = 0;
 /// A piece is written at this length, in bytes.

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! service    1, imported 5: key created:u64 flags:u8 shape ports  slice  2, imported 6: key name
+//!            count:u8 address.. count:u8 text..
 //! namespace  3 label                                              ready:u32 draining:u32 all:u32
 //! pod        4 label address                                      hosts zones addresses.. ports
 //! range      7 address bits:u8
@@ -23,14 +24,14 @@ use super::bytes::{Cursor, put_text};
 use crate::name::{Name, Text, push_label, push_port_label};
 use crate::project::{Kind, Object, ObjectId, Slices, topology_zone};
 use crate::records::{
-    Endpoint, Key, LABELS_LEN_MAX, Namespace, Pod, Ports, Protocol, Schema, Service, Shape, Slice,
-    State,
+    Endpoint, External, Key, LABELS_LEN_MAX, Namespace, Pod, Ports, Protocol, Schema, Service,
+    Shape, Slice, State,
 };
 
 /// Appends a Service of a zone of that schema.
 pub(super) fn put_service(out: &mut Vec<u8>, schema: Schema, service: &Service) {
     // Spelled out, so that a new field is not forgotten here.
-    let Service { key, created, shape, ports, publish_not_ready } = service;
+    let Service { key, created, shape, ports, publish_not_ready, external } = service;
     out.push(if schema == Schema::Cluster { SERVICE } else { SERVICE_IMPORT });
     put_key(out, key);
     out.extend(created.to_be_bytes());
@@ -47,6 +48,12 @@ pub(super) fn put_service(out: &mut Vec<u8>, schema: Schema, service: &Service) 
         }
     }
     put_ports(out, ports);
+    let none = External::default();
+    let External { addresses, hosts } = external.as_deref().unwrap_or(&none);
+    out.push(addresses.len() as u8);
+    addresses.iter().for_each(|&address| put_address(out, address));
+    out.push(hosts.len() as u8);
+    hosts.iter().for_each(|host| put_text(out, &host.to_string()));
 }
 
 /// Appends the slice of an EndpointSlice in a zone of that schema.
@@ -179,7 +186,13 @@ fn take_service(key: Key, cursor: &mut Cursor<'_>) -> Option<Service> {
         _ => return None,
     };
     let ports = take_ports(cursor)?;
-    Some(Service { key, created, shape, ports, publish_not_ready })
+    let count = cursor.take_u8()?;
+    let addresses: Option<_> = (0..count).map(|_| take_address(cursor)).collect();
+    let count = cursor.take_u8()?;
+    let hosts: Option<_> = (0..count).map(|_| Name::parse(cursor.take_text()?).ok()).collect();
+    let external = External { addresses: addresses?, hosts: hosts? };
+    let external = Some(Box::new(external)).filter(|it| **it != External::default());
+    Some(Service { key, created, shape, ports, publish_not_ready, external })
 }
 
 fn take_slice(key: Key, name: Arc<str>, imported: bool, cursor: &mut Cursor<'_>) -> Option<Slice> {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::name::{Text, reverse};
-use crate::records::{Entry, Key, Node, Records, ReverseZone, Shape, Touched};
+use crate::records::{Entry, Key, Node, Records, ReverseZone, Schema, Shape, Touched};
 
 /// Which names changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +82,9 @@ pub(super) fn names(
         names.extend_from_slice(label);
         names.extend_from_slice(zone.services());
     }
+    for view in after.views() {
+        in_view(view, &services, touched, &mut names);
+    }
     if let Some(clusterset) = after.clusterset() {
         for key in &imported.services {
             names.extend_from_slice(key);
@@ -112,6 +115,32 @@ pub(super) fn names(
         names.extend_from_slice(rest);
     }
     Changed::Names(Names(names.into()))
+}
+
+/// Adds the names of a further zone.
+fn in_view(view: &Records, services: &BTreeSet<Key>, touched: &Touched, names: &mut Vec<u8>) {
+    let zone = view.zone();
+    for key in services {
+        names.extend_from_slice(key);
+        names.extend_from_slice(zone.services());
+        for federation in view.federations() {
+            names.extend_from_slice(key);
+            names.extend_from_slice(&federation.label);
+            names.extend_from_slice(zone.services());
+        }
+    }
+    for label in &touched.namespaces {
+        names.extend_from_slice(label);
+        names.extend_from_slice(zone.services());
+    }
+    if !zone.pods.is_enabled() {
+        return;
+    }
+    for label in touched.namespaces.union(&touched.pods) {
+        names.extend_from_slice(label);
+        names.extend_from_slice(b"\x03pod");
+        names.extend_from_slice(zone.apex().wire());
+    }
 }
 
 /// The highest name that changed with the reverse name of `address`: the name itself, or the
@@ -236,11 +265,16 @@ fn target(records: &Records, name: &[u8]) -> Option<Target> {
     if matches!(found.node, Node::Federated(_)) {
         return Some(Target::Service(labels.wire(0, 2).into()));
     }
-    let is_of_cluster = !found.is_reverse && std::ptr::eq(found.records, records);
-    if is_of_cluster && count >= 3 && labels.label(count - 1) == b"svc" {
-        return Some(Target::Service(labels.wire(count - 3, count - 1).into()));
+    // In the cluster domain and in further ones, or in a zone of external addresses.
+    let service = match found.records.zone().schema() {
+        Schema::Cluster if count >= 3 && labels.label(count - 1) == b"svc" => count - 1,
+        Schema::External { .. } if count >= 2 => count,
+        _ => return Some(Target::Other),
+    };
+    match found.is_reverse {
+        true => Some(Target::Other),
+        false => Some(Target::Service(labels.wire(service - 2, service).into())),
     }
-    Some(Target::Other)
 }
 
 /// If more things than this were touched, a list costs more than removing everything.

@@ -43,7 +43,7 @@ impl Tally {
         if let Some(clusterset) = records.clusterset() {
             [tally.clusterset_ip, tally.clusterset_headless, _] = shapes(clusterset);
         }
-        for apex in [Apex::Cluster, Apex::Clusterset, Apex::V4, Apex::V6] {
+        for apex in Apex::all(records) {
             let Some(zone) = apex.zone(records) else { continue };
             let walk = Walk::whole(zone);
             for (_, node) in zone::names(records, apex) {

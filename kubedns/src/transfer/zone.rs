@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use super::{Apex, Record, Rows};
 use crate::name::{IN_ADDR_ARPA, IP6_ARPA, dashed, reverse};
-use crate::records::{Entry, NS, Node, PodMode, PortName, Records, Shape, TYPES, Walk};
+use crate::records::{
+    Entry, Node, PodMode, PortName, Protocol, Records, Schema, Shape, TYPES, Walk,
+};
 
 /// A name that owns records: its labels left of the apex, in wire form, and its node.
 type Named<'r> = (Arc<[u8]>, Node<'r>);
@@ -39,10 +41,16 @@ pub(super) fn names(records: &Records, apex: Apex) -> Names<'_> {
     let own = |labels: &[u8], node| std::iter::once((labels.into(), node));
     let root = own(&[], Node::Apex);
     match apex {
-        Apex::Cluster | Apex::Clusterset => {
-            let own = own(NS, Node::NameServer).chain(own(b"\x0bdns-version", Node::Version));
+        _ if matches!(records.zone().schema(), Schema::External { .. }) => {
+            let own = own(records.zone().ns(), Node::NameServer);
+            Box::new(root.chain(own).chain(records.entries().flat_map(|it| outside(records, it))))
+        }
+        Apex::Cluster | Apex::Clusterset | Apex::View(_) => {
+            let own = own(records.zone().ns(), Node::NameServer)
+                .chain(own(b"\x0bdns-version", Node::Version));
             let entries = records.entries().filter(|entry| entry.exists(records.zone()));
-            Box::new(root.chain(own).chain(entries.flat_map(of_service)).chain(pods(records)))
+            let services = entries.flat_map(|entry| of_service(records, entry));
+            Box::new(root.chain(own).chain(services).chain(pods(records)))
         }
         Apex::V4 => Box::new(root.chain(pointers(records, false))),
         Apex::V6 => Box::new(root.chain(pointers(records, true))),
@@ -50,28 +58,76 @@ pub(super) fn names(records: &Records, apex: Apex) -> Names<'_> {
 }
 
 /// The name of a Service, of its ports, and of its endpoints.
-fn of_service(entry: &Entry) -> Names<'_> {
+fn of_service<'r>(records: &Records, entry: &'r Entry) -> Names<'r> {
     let own: Arc<[u8]> = [entry.key(), &b"\x03svc"[..]].concat().into();
     if let Some(Shape::ExternalName(target)) = entry.service().map(|service| &service.shape) {
         return Box::new(std::iter::once((own, Node::Alias(entry, target))));
     }
-    let mut ports = BTreeSet::new();
+    let service = std::iter::once((Arc::clone(&own), Node::Service(entry)));
+    let room = records.zone().room_for_port(entry.key());
+    let below = (Arc::clone(&own), room);
+    let ports = ports(labels(entry), below).map(|(owner, port)| (owner, Node::Port(entry, port)));
+    Box::new(service.chain(ports).chain(endpoints(entry, own)))
+}
+
+/// The labels and protocols of ports that have a name.
+type PortLabels<'r> = BTreeSet<(&'r [u8], Protocol)>;
+
+/// Those of all ports of a Service, or of its endpoints if it is headless.
+fn labels(entry: &Entry) -> PortLabels<'_> {
+    let mut labels = BTreeSet::new();
     entry.port_lists().all(|list| {
-        let labelled = list.iter().filter(|port| !port.label.is_empty());
-        ports.extend(labelled.map(|port| (port.label, port.protocol)));
+        labels.extend(list.iter().map(|port| (port.label, port.protocol)));
         true
     });
-    let service = std::iter::once((Arc::clone(&own), Node::Service(entry)));
-    let below = Arc::clone(&own);
-    let ports = ports.into_iter().map(move |(label, protocol)| {
+    labels
+}
+
+/// The names of ports below a name, as far as they fit into `room` bytes.
+fn ports<'r>(
+    labels: PortLabels<'r>,
+    (below, room): (Arc<[u8]>, usize),
+) -> impl Iterator<Item = (Arc<[u8]>, PortName<'r>)> + Send + 'r {
+    let has_name = move |(label, protocol): &(&[u8], Protocol)| {
+        !label.is_empty() && 1 + label.len() + protocol.label().len() <= room
+    };
+    labels.into_iter().filter(has_name).map(move |(label, protocol)| {
         let owner = [&[label.len() as u8], label, protocol.label(), &below].concat().into();
-        (owner, Node::Port(entry, PortName::Named(label, protocol)))
-    });
-    let endpoints = entry.all_named().map(move |named| {
+        (owner, PortName::Named(label, protocol))
+    })
+}
+
+fn endpoints(entry: &Entry, own: Arc<[u8]>) -> impl Iterator<Item = Named<'_>> + Send {
+    entry.all_named().map(move |named| {
         let owner = named.first().with_label(|label| [label, &own].concat().into());
         (owner, Node::Endpoint(entry, named))
-    });
-    Box::new(service.chain(ports).chain(endpoints))
+    })
+}
+
+/// The names of a Service in a zone of external addresses.
+fn outside<'r>(records: &Records, entry: &'r Entry) -> Names<'r> {
+    let own: Arc<[u8]> = Arc::clone(entry.key());
+    let below = (Arc::clone(&own), records.zone().room_for_port(entry.key()));
+    if let (Some(external), Some(service)) = (entry.external(), entry.service()) {
+        let node = match (external.addresses.first(), external.hosts.first()) {
+            (None, Some(host)) => Node::Alias(entry, host),
+            _ => Node::External(entry, PortName::Any),
+        };
+        let labels = service.ports.iter().map(|port| (port.label, port.protocol)).collect();
+        let ports = ports(labels, below);
+        let ports = ports.map(|(owner, port)| (owner, Node::External(entry, port)));
+        return Box::new(std::iter::once((own, node)).chain(ports));
+    }
+    let is_headless = records.zone().schema() == Schema::External { headless: true };
+    if !is_headless || entry.service().is_none() || entry.published() == 0 {
+        return Box::new(std::iter::empty());
+    }
+    let endpoints = endpoints(entry, Arc::clone(&own));
+    if !entry.is_headless() {
+        return Box::new(endpoints);
+    }
+    let ports = ports(labels(entry), below).map(|(owner, port)| (owner, Node::Port(entry, port)));
+    Box::new(std::iter::once((own, Node::Service(entry))).chain(ports).chain(endpoints))
 }
 
 /// Returns the pods that are known to exist.

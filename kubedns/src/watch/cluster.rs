@@ -3,6 +3,7 @@
 //!
 //! Edge. Knows kubeconfig files and service accounts through `kube`; does not know the requests.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::Client;
 use kube::client::{Body, ClientBuilder, ConfigExt};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{self, KubeConfigOptions, Kubeconfig};
 use shared::clock::Moment;
 use tokio::sync::Notify;
 use tower::util::MapRequestLayer;
@@ -32,6 +33,21 @@ pub enum Source {
         /// The context, if it is not the file's current one.
         context: Option<String>,
     },
+    /// At this address.
+    Address(Address),
+}
+
+/// The address of an API server, and the files that go with it.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// Its URL.
+    pub url: String,
+    /// The certificate that it is shown.
+    pub certificate: Option<PathBuf>,
+    /// The key of the certificate.
+    pub key: Option<PathBuf>,
+    /// The certificate that it is verified with; `None` for those of the system.
+    pub authority: Option<PathBuf>,
 }
 
 /// Why the connection cannot be configured.
@@ -44,6 +60,14 @@ pub enum ClusterError {
     Kubeconfig {
         /// The file.
         path: PathBuf,
+        /// What is wrong.
+        cause: kube::config::KubeconfigError,
+    },
+    /// The address or a file beside it cannot be used.
+    #[error("cannot use the API server {url}: {cause}")]
+    Address {
+        /// The address.
+        url: String,
         /// What is wrong.
         cause: kube::config::KubeconfigError,
     },
@@ -149,6 +173,13 @@ async fn build(source: Source) -> Result<Client, ClusterError> {
         Source::File { path, context } => from_file(&path, context)
             .await
             .map_err(|cause| ClusterError::Kubeconfig { path, cause })?,
+        Source::Address(address) => {
+            let url = address.url.clone();
+            let options = KubeConfigOptions::default();
+            kube::Config::from_custom_kubeconfig(address.kubeconfig(), &options)
+                .await
+                .map_err(|cause| ClusterError::Address { url, cause })?
+        }
     };
     if config.proxy_url.is_some() {
         tracing::warn!("the kubeconfig or the environment names a proxy: it is passed by");
@@ -219,6 +250,45 @@ async fn from_file(
 ) -> Result<kube::Config, kube::config::KubeconfigError> {
     let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
     kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await
+}
+
+impl Address {
+    /// The same as a kubeconfig.
+    fn kubeconfig(self) -> Kubeconfig {
+        let text = |path: Option<PathBuf>| path.map(|path| path.display().to_string());
+        let name = || "only".to_owned();
+        let cluster = config::Cluster {
+            server: Some(self.url),
+            certificate_authority: text(self.authority),
+            ..config::Cluster::default()
+        };
+        let user = config::AuthInfo {
+            client_certificate: text(self.certificate),
+            client_key: text(self.key),
+            ..config::AuthInfo::default()
+        };
+        let context =
+            config::Context { cluster: name(), user: Some(name()), ..config::Context::default() };
+        Kubeconfig {
+            clusters: vec![config::NamedCluster {
+                name: name(),
+                cluster: Some(cluster),
+                other: BTreeMap::default(),
+            }],
+            auth_infos: vec![config::NamedAuthInfo {
+                name: name(),
+                auth_info: Some(user),
+                other: BTreeMap::default(),
+            }],
+            contexts: vec![config::NamedContext {
+                name: name(),
+                context: Some(context),
+                other: BTreeMap::default(),
+            }],
+            current_context: Some(name()),
+            ..Kubeconfig::default()
+        }
+    }
 }
 
 /// The longest time to connect.

@@ -41,6 +41,17 @@ pub(super) fn path(scope: &Scope, api: usize) -> String {
     }
 }
 
+impl super::Options {
+    /// The label selector of the objects of `kind`; `None` selects all.
+    pub(super) fn labels(&self, kind: Kind) -> Option<String> {
+        match kind {
+            Kind::Service => self.services.clone(),
+            Kind::Namespace => self.namespaces.clone(),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

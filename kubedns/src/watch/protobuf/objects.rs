@@ -6,9 +6,10 @@ use jiff::Timestamp;
 
 use super::{Fields, Malformed, Message, Value};
 use crate::project::{
-    Annotations, Conditions, EndpointObject, EndpointSliceObject, Input, Kind, Labels, Metadata,
-    NamespaceObject, NodeObject, NodeSpec, PodIp, PodObject, PodStatus, PortObject,
-    ServiceCidrObject, ServiceCidrSpec, ServiceObject, ServiceSpec, TargetRef,
+    Annotations, Conditions, EndpointObject, EndpointSliceObject, Ingress, Input, Kind, Labels,
+    LoadBalancer, Metadata, NamespaceObject, NodeObject, NodeSpec, PodIp, PodObject, PodStatus,
+    PortObject, ServiceCidrObject, ServiceCidrSpec, ServiceObject, ServiceSpec, ServiceStatus,
+    TargetRef,
 };
 
 /// Reads an object of `kind`.
@@ -29,8 +30,38 @@ impl Message for ServiceObject {
         match number {
             1 => self.metadata.merge(value.bytes()?),
             2 => self.spec.merge(value.bytes()?),
+            3 => self.status.merge(value.bytes()?),
             _ => Ok(()),
         }
+    }
+}
+
+impl Message for ServiceStatus {
+    fn take(&mut self, number: u32, value: Value<'_>) -> Result<(), Malformed> {
+        match number {
+            1 => self.load_balancer.merge(value.bytes()?),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Message for LoadBalancer {
+    fn take(&mut self, number: u32, value: Value<'_>) -> Result<(), Malformed> {
+        if number == 1 {
+            self.ingress.push(Message::read(value.bytes()?)?);
+        }
+        Ok(())
+    }
+}
+
+impl Message for Ingress {
+    fn take(&mut self, number: u32, value: Value<'_>) -> Result<(), Malformed> {
+        match number {
+            1 => self.ip = value.some_text()?,
+            2 => self.hostname = value.some_text()?,
+            _ => {}
+        }
+        Ok(())
     }
 }
 
@@ -40,6 +71,7 @@ impl Message for ServiceSpec {
             1 => self.ports.push(service_port(value.bytes()?)?),
             3 => self.cluster_ip = value.some_text()?,
             4 => self.r#type = value.some_text()?,
+            5 => self.external_ips.push(value.text()?.to_owned()),
             10 => self.external_name = value.some_text()?,
             13 => self.publish_not_ready_addresses = Some(value.truth()?),
             18 => self.cluster_ips.push(value.text()?.to_owned()),

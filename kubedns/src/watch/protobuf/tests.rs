@@ -1,6 +1,7 @@
 //! Tests frames from an API server, unchanged and with each byte of an object replaced.
 
 use super::*;
+use crate::project::ServiceObject;
 use crate::watch::decode;
 
 /// Returns kind, frame and JSON of each sample.
@@ -123,6 +124,21 @@ fn an_odd_field_costs_its_object() {
     check(&field(1, &metadata(&field(1, b"\xff"))), &format!("unreadable {nameless}"));
     check(&field(1, &metadata(b"")), &format!("applied {nameless}").replace(" Some(\"7\")", ""));
     check(&[1 << 3, 1], "unreadable Service default/ None");
+}
+
+#[test]
+fn the_ways_to_a_service_from_outside() {
+    let ingress = |number, text| field(1, &field(1, &field(number, text)));
+    let object = [
+        field(2, &[field(3, b"10.0.0.7"), field(5, b"192.0.2.1"), field(5, b"192.0.2.2")].concat()),
+        field(3, &ingress(1, b"192.0.2.3")),
+        field(3, &ingress(2, b"lb.example")),
+    ];
+    let service = ServiceObject::read(&object.concat()).unwrap();
+    assert_eq!(service.spec.external_ips, ["192.0.2.1", "192.0.2.2"]);
+    let ingress: Vec<_> = service.status.load_balancer.ingress.iter().collect();
+    assert_eq!(ingress[0].ip.as_deref(), Some("192.0.2.3"));
+    assert_eq!(ingress[1].hostname.as_deref(), Some("lb.example"));
 }
 
 /// If any byte of an object is replaced, or it is cut off anywhere, the frame is still an event.

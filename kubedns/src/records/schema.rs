@@ -1,0 +1,28 @@
+//! The specifications that the names of zones follow.
+//!
+//! Core.
+
+/// The specification that the names of a zone follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schema {
+    /// That of a cluster: `kubernetes/dns`, `docs/specification.md`.
+    Cluster,
+    /// That of a clusterset: KEP-1645, `specification.md`. The Services are imported ones, and the
+    /// name of an endpoint has the label of its cluster after its own.
+    Clusterset,
+    /// That of external addresses: CoreDNS's plugin `k8s_external`.
+    External {
+        /// Whether headless Services have the addresses of their endpoints.
+        headless: bool,
+    },
+}
+
+impl Schema {
+    /// Returns its version, as rdata of TXT.
+    pub fn version(self) -> &'static [u8] {
+        match self {
+            Self::Cluster | Self::External { .. } => b"\x051.1.0",
+            Self::Clusterset => b"\x051.0.0",
+        }
+    }
+}
