@@ -21,7 +21,9 @@ use crate::lifetime::Limits;
 use crate::local::flags::LocalFlags;
 use crate::local::keep::Plan;
 use crate::reload::Live;
-use crate::route::{self, AnswerFlag, FlagError, Lifetimes, Routes, ServerFlag, ZoneTtlFlag};
+use crate::route::{
+    self, AnswerFlag, FlagError, Lifetimes, NextError, NextFlag, Routes, ServerFlag, ZoneTtlFlag,
+};
 use crate::sample::{Rate, share};
 
 /// Answers DNS on port 53 from a bounded cache; asks kubedns, a stub domain or an upstream on a
@@ -55,6 +57,11 @@ pub struct Config {
     /// (repeatable): SERVFAIL or REFUSED [default: none]
     #[arg(long = "answer", value_name = "[/DOMAIN/.../]CODE")]
     pub answers: Vec<AnswerFlag>,
+    /// Server that is asked after those of the named domains gave an answer of these kinds
+    /// (repeatable): NXDOMAIN, NODATA, SERVFAIL or another response code. The server # stands for
+    /// those of all other names, as in /cluster.local/NXDOMAIN=# [default: none]
+    #[arg(long, value_name = "[/DOMAIN/.../]KIND[,KIND...]=ADDR", value_parser = next)]
+    pub next: Vec<NextFlag>,
     /// Directory with the keys of the kube-dns ConfigMap; watched [default: none]
     #[arg(long, value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
@@ -107,6 +114,12 @@ pub struct Config {
     /// [default: those of the system]
     #[arg(long, value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
+    /// File with the PEM certificate that upstreams are shown over TLS [default: none]
+    #[arg(long, value_name = "FILE", requires = "tls_client_key")]
+    pub tls_client_cert: Option<PathBuf>,
+    /// File with the PEM key of --tls-client-cert [default: none]
+    #[arg(long, value_name = "FILE", requires = "tls_client_cert")]
+    pub tls_client_key: Option<PathBuf>,
     /// kubedns's change stream, such as http://127.0.0.1:8081/changes (repeatable). Of a host name
     /// every address is followed, up to 8 of each family, and the name is resolved again every 10
     /// seconds and when a stream is lost [default: none]
@@ -207,6 +220,7 @@ impl Config {
             servers: self.servers(),
             answers: self.answers.clone(),
             resolv_file: self.resolv_file.clone(),
+            next: self.next.clone(),
             lifetimes: Lifetimes::new(self.limits(), &self.zone_ttls),
         }
     }
@@ -273,6 +287,11 @@ impl Config {
 /// Parses a `--server` with the interfaces of this machine, such as `fe80::1%eth0`.
 fn server(text: &str) -> Result<ServerFlag, FlagError> {
     ServerFlag::parse(text, &shared::interface::index)
+}
+
+/// A `--next` with the interfaces of this machine.
+fn next(text: &str) -> Result<NextFlag, NextError> {
+    NextFlag::parse(text, &shared::interface::index)
 }
 
 /// Why a text is not a number of entries.

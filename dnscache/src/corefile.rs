@@ -11,6 +11,7 @@ use shared::flags::chain;
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::doors::Acl;
 use crate::local::dns64::Dns64;
 use crate::local::hosts::Options;
 use crate::local::keep::{self, AutopathPlan, BlockPlan, HostsPlan, ZoneFileError, ZonePlan};
@@ -115,6 +116,11 @@ fn plan_with(config: &Config, servers: &[Server]) -> keep::Plan {
         block.hosts.extend(server.hosts.iter().map(|it| hosts(it, server)));
         block.autopath.extend(autopath(server, config));
         block.zone_files.extend(server.files.iter().flat_map(|it| zone_files(it, server)));
+        let acls = server
+            .acls
+            .iter()
+            .map(|it| Acl::new(own_zones(&it.zones, server), it.policies.clone()));
+        block.rules.acls = acls.collect();
         block.rules.dns64 = server.dns64.as_ref().and_then(dns64).or(block.rules.dns64);
         block
     };

@@ -2,11 +2,13 @@
 //!
 //! Core. Works on addresses, without routes, sockets or the cache.
 
+mod acl;
 mod allow;
 mod cookie;
 mod rate;
 mod rebind;
 
+pub use acl::{Acl, action};
 pub use allow::Allowed;
 pub use cookie::Cookies;
 pub use rate::ReplyRate;

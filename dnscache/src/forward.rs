@@ -35,7 +35,6 @@ mod waiters;
 mod zones;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -56,6 +55,7 @@ use desk::Desk;
 pub use desk::{Shared, message_of};
 use queries::Question;
 use tcp::{Exchanged, Streams};
+pub use tls::TlsFiles;
 use udp::{Received, Sockets};
 
 /// Why the forwarder cannot start, or why it ended.
@@ -107,9 +107,8 @@ pub struct Edge {
     /// Sockets over UDP to servers outside the pod at the same time; a query that needs one more
     /// gets SERVFAIL.
     pub sockets_max: usize,
-    /// A file with the certificates that upstreams are verified with over TLS; `None` for those of
-    /// the system.
-    pub tls_ca: Option<PathBuf>,
+    /// The files of TLS to upstreams.
+    pub tls: TlsFiles,
 }
 
 /// A running forwarder.
@@ -150,7 +149,7 @@ pub fn start(
     let sockets = Sockets::new(random()?, &edge).map_err(Error::Wait)?;
     let told = Arc::new(AtomicBool::new(false));
     let stop = Stop { told: Arc::clone(&told), waker: sockets.waker() };
-    let (streams, outcomes) = Streams::new(Handle::current(), edge.tls_ca);
+    let (streams, outcomes) = Streams::new(Handle::current(), edge.tls);
     let now = boot_time();
     let board = Arc::new(Board::new(now));
     let worker = Worker {

@@ -5,8 +5,10 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
+use shared::corefile::plugins::Action;
 use shared::serve::{Asked, Handler, Verdict};
 use shared::wire::{ErrorCode, Query, Reply, Transport, UDP_SIZE_PLAIN, class, rcode, rtype};
 
@@ -28,6 +30,8 @@ pub struct Answers {
     pub routes: Arc<ArcSwap<Routes>>,
     /// The current rules.
     pub local: Arc<ArcSwap<Local>>,
+    /// Whether the rules say which clients may ask what.
+    pub has_acl: Arc<AtomicBool>,
     /// The clients that are allowed to query.
     pub allowed: Allowed,
     /// The cookies of replies to clients that send one.
@@ -90,6 +94,11 @@ impl Answers {
         if query.qclass != class::IN {
             return (self.answer_other_class(query, asked, reply), Source::Local);
         }
+        if self.has_acl.load(Ordering::Acquire)
+            && let Some(verdict) = self.turn_away(query, asked, reply)
+        {
+            return (verdict, Source::Local);
+        }
         // A cache that answers without RD reveals which names other clients have asked for. The
         // cluster's own names are not secret.
         if !query.recursion_desired()
@@ -117,6 +126,29 @@ impl Answers {
             return (self.refuse(NOT_A_QUESTION, asked, reply), Source::Local);
         }
         (self.route(query, asked, reply), Source::Local)
+    }
+
+    /// Refuses, empties or drops a query if the rules about clients say so.
+    #[cold]
+    fn turn_away(
+        &self,
+        query: &Query<'_>,
+        asked: &Asked,
+        reply: &mut Reply<'_>,
+    ) -> Option<Verdict> {
+        match self.local.load().admits(query.name(), query.qtype, asked.peer.ip()) {
+            Action::Allow => None,
+            Action::Block => Some(self.refuse(BLOCKED, asked, reply)),
+            Action::Filter => {
+                self.counters.count(asked.lane, Count::Refused);
+                reply.set_error(ErrorCode::Filtered, FILTERED);
+                Some(Verdict::Send)
+            }
+            Action::Drop => {
+                self.counters.count(asked.lane, Count::Refused);
+                Some(Verdict::Drop)
+            }
+        }
     }
 
     /// A query that the cache does not answer.
@@ -210,6 +242,9 @@ const HINFO: u16 = 13;
 const ANY_TTL_SECS: u32 = 3_600;
 const NOT_ALLOWED: (ErrorCode, &str) =
     (ErrorCode::Prohibited, "this client is outside the prefixes of --allow");
+const BLOCKED: (ErrorCode, &str) =
+    (ErrorCode::Blocked, "a rule of acl refuses this question of this client");
+const FILTERED: &str = "a rule of acl takes the records away";
 const NOT_RECURSIVE: (ErrorCode, &str) =
     (ErrorCode::NotAuthoritative, "without RD only names of the cluster are answered");
 const NOT_A_QUESTION: (ErrorCode, &str) =
@@ -238,6 +273,7 @@ mod tests {
             cache: Arc::new(Cache::new(bounds)),
             routes: Arc::new(ArcSwap::from_pointee(routes)),
             local: Arc::default(),
+            has_acl: Arc::default(),
             allowed: Allowed::new(&[prefix::parse("192.0.2.0/24").unwrap()]),
             cookies: Cookies::new([7; 16], 1_000),
             counters: Arc::new(Counters::new(1)),

@@ -37,7 +37,7 @@ use crate::forward::Board;
 use crate::handler::Answers;
 pub use inspect::Inspect;
 
-use crate::route::{After, Beyond, Route, text, wire};
+use crate::route::{After, Beyond, Route, Routes, text, wire};
 
 /// Returns the checks of `/livez`: whether the threads run.
 pub fn live(
@@ -100,30 +100,6 @@ async fn explain(
     };
     let answers = &inspect.answers;
     let routes = answers.routes.load();
-    let servers = |group: usize| -> Vec<String> {
-        let show = |server: &Server| match server {
-            Server::Address(address) => address.to_string(),
-            Server::Endpoint(endpoint) => endpoint.to_string(),
-            Server::Name { host, port } => format!("{host}:{port}"),
-        };
-        routes.groups()[group].servers.iter().map(show).collect()
-    };
-    let show = |route| match route {
-        Route::Group(group) => serde_json::json!({
-            "suffix": text(&routes.groups()[group].suffix),
-            "servers": servers(group),
-            "pod": routes.groups()[group].owned,
-        }),
-        Route::Local(local) => serde_json::json!({ "local": text(local.zone) }),
-    };
-    let mut route = show(routes.route(&name));
-    if let Some(Beyond { route: beyond, after }) = routes.beyond(&name) {
-        let key = match after {
-            After::Refused => "if_refused",
-            After::Failure => "if_refused_or_failed",
-        };
-        route[key] = show(beyond);
-    }
     let question = |dnssec_ok| Question {
         name: &name,
         qtype,
@@ -143,6 +119,7 @@ async fn explain(
             })
         })
     };
+    let route = route_of(&routes, &name);
     let mut page = serde_json::json!({ "name": asked.name, "type": qtype, "route": route });
     // The cluster's own names are no secret.
     if routes.is_owned(&name) || inspect.admits(seat.as_deref()) {
@@ -151,6 +128,41 @@ async fn explain(
         page["cache_hidden"] = inspect::HIDDEN.into();
     }
     Json(page).into_response()
+}
+
+/// Returns who is asked about `name`, and who is asked after them.
+fn route_of(routes: &Routes, name: &[u8]) -> serde_json::Value {
+    let shown = |server: &Server| match server {
+        Server::Address(address) => address.to_string(),
+        Server::Endpoint(endpoint) => endpoint.to_string(),
+        Server::Name { host, port } => format!("{host}:{port}"),
+    };
+    let servers = |group: usize| -> Vec<String> {
+        routes.groups()[group].servers.iter().map(shown).collect()
+    };
+    let show = |route| match route {
+        Route::Group(group) => serde_json::json!({
+            "suffix": text(&routes.groups()[group].suffix),
+            "servers": servers(group),
+            "pod": routes.groups()[group].owned,
+        }),
+        Route::Local(local) => serde_json::json!({ "local": text(local.zone) }),
+    };
+    let mut route = show(routes.route(name));
+    if let Some(Beyond { route: beyond, after }) = routes.beyond(name) {
+        let key = match after {
+            After::Refused => "if_refused",
+            After::Failure => "if_refused_or_failed",
+        };
+        route[key] = show(beyond);
+    }
+    if let Route::Group(group) = routes.route(name)
+        && let servers = routes.next_servers(group)
+        && !servers.is_empty()
+    {
+        route["next"] = servers.iter().map(shown).collect();
+    }
+    route
 }
 
 /// A type by its mnemonic, as `TYPE65` (RFC 3597 section 5) or as a number.

@@ -186,6 +186,7 @@ impl Program {
             cache: shared.cache,
             routes: shared.routes,
             local: shared.local,
+            has_acl: Arc::clone(&rules.has_acl),
             allowed: doors::Allowed::new(&config.allow),
             cookies: cookies(),
             counters: shared.counters,
@@ -256,7 +257,9 @@ fn cookies() -> doors::Cookies {
 /// What the sockets to upstreams are made with.
 fn edge(config: &Config, sockets: &serve::Sockets, sockets_max: usize) -> forward::Edge {
     let reserved_ports = sockets.local_addresses().iter().map(SocketAddr::port).collect();
-    forward::Edge { reserved_ports, sockets_max, tls_ca: config.tls_ca.clone() }
+    let client = config.tls_client_cert.clone().zip(config.tls_client_key.clone());
+    let tls = forward::TlsFiles { ca: config.tls_ca.clone(), client };
+    forward::Edge { reserved_ports, sockets_max, tls }
 }
 
 impl Pages {

@@ -26,12 +26,15 @@ pub mod template;
 pub mod zone;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use shared::corefile::plugins::Action;
 pub use shared::rules::name;
 use shared::wire::{rtype, with_ancestors};
 
+use crate::doors::{self, Acl};
 use autopath::Autopath;
 use dns64::Dns64;
 use hosts::Hosts;
@@ -67,6 +70,8 @@ pub struct Block {
     pub hosts: Vec<Hosts>,
     /// Zone files; each is asked if the one before passes.
     pub zone_files: Vec<ZoneFile>,
+    /// Which clients may ask what.
+    pub acls: Arc<[Acl]>,
 }
 
 /// What the rules do with a question.
@@ -175,6 +180,18 @@ impl Local {
             || block.zone_files.iter().any(|zone| zone.knows(name))
     }
 
+    /// Returns whether there are rules about clients.
+    pub fn has_acl(&self) -> bool {
+        self.blocks.iter().any(|block| !block.acls.is_empty())
+    }
+
+    /// Returns what becomes of the query of `client` for `qtype` at `name`, in wire form and lower
+    /// case.
+    pub fn admits(&self, name: &[u8], qtype: u16, client: IpAddr) -> Action {
+        let lists = self.block(name).map_or(&[][..], |(_, block)| &block.acls);
+        doors::action(lists, name, qtype, client)
+    }
+
     /// Returns the block with the longest zone that `name` is at or below.
     fn block(&self, name: &[u8]) -> Option<(usize, &Block)> {
         let index = *with_ancestors(name).find_map(|zone| self.zones.get(zone))?;
@@ -185,7 +202,8 @@ impl Local {
 impl Block {
     /// Returns whether it has no rules.
     fn is_empty(&self) -> bool {
-        let Self { zones: _, dns64, rewrites, autopath, templates, hosts, zone_files } = self;
+        let Self { zones: _, acls: _, dns64, rewrites, autopath, templates, hosts, zone_files } =
+            self;
         let has_names = !hosts.is_empty() || !templates.is_empty() || !zone_files.is_empty();
         dns64.is_none() && rewrites.is_empty() && autopath.is_empty() && !has_names
     }

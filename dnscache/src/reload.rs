@@ -25,7 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
 use crate::doors::Rebind;
-use crate::route::{self, AnswerFlag, Group, Lifetimes, Resolv, Routes, ServerFlag};
+use crate::route::{
+    self, AnswerFlag, Group, Kinds, Lifetimes, NextFlag, Resolv, Routes, ServerFlag,
+};
 
 /// The flags that a running program can take over from a changed Corefile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct Live {
     pub answers: Vec<AnswerFlag>,
     /// The file with the servers for all other names.
     pub resolv_file: PathBuf,
+    /// Servers that are asked after others.
+    pub next: Vec<NextFlag>,
     /// The limits of lifetimes.
     pub lifetimes: Lifetimes,
 }
@@ -134,7 +138,8 @@ impl Sources {
     /// Returns the current routes of the sources. Problems of the upstreams are logged once.
     pub fn routes(&mut self) -> Routes {
         let keys = Arc::clone(&self.directory.borrow().keys);
-        let Live { servers: flags, answers, resolv_file, lifetimes } = self.live.borrow().clone();
+        let live = self.live.borrow().clone();
+        let Live { servers: flags, answers, resolv_file, next, lifetimes } = live;
         if self.resolv_file.as_ref() != Some(&resolv_file) {
             self.servers.clear();
             self.resolv_file = Some(resolv_file.clone());
@@ -153,7 +158,7 @@ impl Sources {
         }
         let routes = Routes::new(&flags, &keys, &self.servers);
         let routes = routes.with_rebind(self.rebind.clone());
-        let routes = routes.with_answers(&answers).with_lifetimes(lifetimes);
+        let routes = routes.with_answers(&answers).with_next(&next).with_lifetimes(lifetimes);
         let asks = !answers.iter().any(|answer| answer.domains.is_empty());
         let (is_used, file) =
             (asks && !route::names_upstreams(&flags, &keys), resolv_file.display());
@@ -221,10 +226,11 @@ pub async fn follow(
 
 /// Returns the suffixes whose servers are others in `after`.
 fn changed(before: &[Group], after: &[Group]) -> Vec<Box<[u8]>> {
-    // A reverse zone can have two groups: kubedns, and the servers that are asked after it.
-    let servers = |groups: &[Group], suffix: &[u8]| -> Vec<Vec<Server>> {
+    // A domain can have two groups: its servers, and those that are asked after them.
+    let servers = |groups: &[Group], suffix: &[u8]| -> Vec<(Vec<Server>, Option<Kinds>)> {
         let groups = groups.iter().filter(|group| *group.suffix == *suffix);
-        groups.map(|group| group.servers.clone()).collect()
+        let kinds = |group: &Group| group.next.map(|next| next.kinds);
+        groups.map(|group| (group.servers.clone(), kinds(group))).collect()
     };
     let mut suffixes: Vec<Box<[u8]>> =
         before.iter().chain(after).map(|group| group.suffix.clone()).collect();
@@ -302,8 +308,9 @@ mod tests {
     fn sources(flags: &[&str], path: &Path) -> Sources {
         let flags = flags.iter().map(|flag| flag.parse().unwrap()).collect();
         let (directory, _) = config_dir::open(None);
-        let (answers, lifetimes) = (Vec::new(), Lifetimes::default());
-        let live = Live { servers: flags, answers, resolv_file: path.to_owned(), lifetimes };
+        let (answers, next, lifetimes) = (Vec::new(), Vec::new(), Lifetimes::default());
+        let resolv_file = path.to_owned();
+        let live = Live { servers: flags, answers, resolv_file, next, lifetimes };
         Sources::new(watch::channel(live).1, directory)
     }
 

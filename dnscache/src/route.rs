@@ -17,6 +17,7 @@
 mod answer;
 mod check;
 mod flag;
+mod next;
 mod reverse;
 mod special;
 
@@ -32,6 +33,7 @@ use crate::normalise::Answer;
 pub use answer::{AnswerError, AnswerFlag, Lifetimes, ZoneTtlError, ZoneTtlFlag};
 pub use check::{Circular, Taken, Unasked, check};
 pub use flag::{FlagError, Resolv, ServerFlag, Target, resolv_conf, wire};
+pub use next::{Kinds, Next, NextError, NextFlag};
 pub use reverse::{After, Beyond, is_reverse};
 pub use special::{Kind, Local, text};
 
@@ -55,6 +57,8 @@ pub struct Group {
     /// ([`ServerFlag::is_kubedns`]). They are authoritative for their answers, and their names are
     /// served to clients that do not want recursion.
     pub owned: bool,
+    /// Who is asked after certain answers of the servers.
+    pub next: Option<Next>,
 }
 
 /// A snapshot of all routes.
@@ -218,7 +222,10 @@ impl Routes {
             Route::Group(group) => {
                 let servers = |group: usize| self.groups.get(group).map(|group| &group.servers);
                 let beyond = || self.beyond(name).map(|beyond| beyond.route);
-                servers(group) == servers(asked) || beyond() == Some(Route::Group(asked))
+                let next = self.groups.get(group).and_then(|group| group.next);
+                servers(group) == servers(asked)
+                    || next.is_some_and(|next| next.group == asked)
+                    || beyond() == Some(Route::Group(asked))
             }
             Route::Local(_) => false,
         }
@@ -364,7 +371,7 @@ impl Routes {
     }
 
     fn add_group(&mut self, suffix: &[u8], servers: Vec<Server>) -> usize {
-        self.groups.push(Group { suffix: suffix.into(), servers, owned: false });
+        self.groups.push(Group { suffix: suffix.into(), servers, owned: false, next: None });
         self.groups.len() - 1
     }
 }

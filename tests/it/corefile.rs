@@ -91,6 +91,16 @@ impl Pod {
     }
 
     async fn start_in(directory: TempDir, corefile: &str, flags: &[String]) -> Self {
+        Self::start_on(None, directory, corefile, flags).await
+    }
+
+    /// The same with the API server that the file `kubeconfig` names.
+    async fn start_on(
+        other: Option<&str>,
+        directory: TempDir,
+        corefile: &str,
+        flags: &[String],
+    ) -> Self {
         let (api, upstream) = (api_server().await, Upstream::start(FAR).await);
         let path = directory.path().join("Corefile");
         let kubeconfig = api.kubeconfig(None);
@@ -98,7 +108,7 @@ impl Pod {
         write(&hosts, "192.0.2.90 node-1 node-1.example.org\n2001:db8::90 node-1\n");
         let words = [
             ("UPSTREAM", upstream.address.to_string()),
-            ("KUBECONFIG", kubeconfig.path().display().to_string()),
+            ("KUBECONFIG", other.map_or(kubeconfig.path().display().to_string(), str::to_owned)),
             ("HOSTS", hosts.display().to_string()),
             ("DIRECTORY", directory.path().display().to_string()),
         ];
@@ -107,7 +117,7 @@ impl Pod {
         let local = ["--listen=127.0.0.1:0", "--http-listen=127.0.0.1:0"].map(str::to_owned);
         let lameduck = ["--lameduck=0".to_owned()];
 
-        let own = [file.clone(), format!("--kubeconfig={}", kubeconfig.path().display())];
+        let own = [file.clone(), format!("--kubeconfig={}", words[1].1)];
         let all = [&local[..], &lameduck, &own, &["--threads=1".to_owned()]].concat();
         let config = kubedns::Config::read(arguments("kubedns", &all)).unwrap();
         let program = kubedns::Program::bind(config).await.unwrap();
@@ -445,6 +455,155 @@ async fn search_lists_zone_files_and_nat64_are_those_of_the_file() {
     write(&pod.path(), &pod.filled(corefile).replace("autopath @kubernetes", ""));
     let page = http::eventually(pod.http, "/readyz?verbose", 200, "Corefile:9: file ").await;
     assert!(page.contains("db.z: line 1: "), "{page}");
+    pod.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_are_passed_on_after_some_answers() {
+    let second = Upstream::start(crate::fixture::dnscache::FARTHER).await;
+    let corefile = ".:53 {
+        kubernetes cluster.local {
+            fallthrough
+        }
+        forward . UPSTREAM {
+            next NXDOMAIN
+            next_on_nodata
+        }
+        forward . SECOND
+        cache 30
+    }
+    ";
+    let corefile = corefile.replace("SECOND", &second.address.to_string());
+    let pod = Pod::start(&corefile, &[]).await;
+    let legacy = "legacy.shop.svc.cluster.local.";
+    pod.upstream.answer(&format!("{legacy} A"), &[&format!("{legacy} 300 A 192.0.2.1")]);
+    pod.upstream.answer("a.example. A", &["a.example. 300 A 192.0.2.2"]);
+    second.answer("a.example. AAAA", &["a.example. 300 AAAA 2001:db8::2"]);
+    second.answer("b.example. A", &["b.example. 300 A 192.0.2.3"]);
+    let rows: [(&str, &str, &[&str]); 6] = [
+        ("a.example. A", "NOERROR", &["a.example. 30 IN A 192.0.2.2"]),
+        ("b.example. A", "NOERROR", &["b.example. 30 IN A 192.0.2.3"]),
+        ("c.example. A", "NXDOMAIN", &[]),
+        (
+            "web.shop.svc.cluster.local. A",
+            "NOERROR",
+            &["web.shop.svc.cluster.local. 5 IN A 10.96.0.7"],
+        ),
+        // The cluster has the name, so nobody else is asked.
+        ("web.shop.svc.cluster.local. AAAA", "NODATA", &[]),
+        (&format!("{legacy} A"), "NOERROR", &[&format!("{legacy} 30 IN A 192.0.2.1")]),
+    ];
+    for (question, status, answers) in rows {
+        pod.answers(question, status, answers).await;
+    }
+    assert_eq!(second.seen("a.example.").len(), 0);
+    assert_eq!(second.seen("b.example.").len(), 1);
+    assert_eq!(pod.upstream.seen("web.shop.svc.cluster.local.").len(), 0);
+    let (_, explained) = http::get(pod.http, &format!("/explain?name={legacy}&type=A")).await;
+    assert!(explained.contains("\"next\""), "{explained}");
+    // The name appears in the cluster, and goes again.
+    pod.api.apply(service("shop", "legacy").cluster_ip("10.96.0.9").port("http", 80));
+    let now = format!("{legacy} 5 IN A 10.96.0.9");
+    pod.answers(&format!("{legacy} A"), "NOERROR", &[&now]).await;
+    pod.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn further_domains_and_external_addresses_are_those_of_the_cluster() {
+    let corefile = ".:53 {
+        kubernetes cluster.local second.example
+        k8s_external ext.example {
+            ttl 60
+            apex ns
+            fallthrough
+        }
+        forward . UPSTREAM
+    }
+    ";
+    let pod = Pod::start(corefile, &[]).await;
+    pod.api.apply(
+        service("shop", "web").cluster_ip("10.96.0.7").external_ip("192.0.2.7").port("http", 80),
+    );
+    let lb = serde_json::json!({"hostname": "lb.cloud.example"});
+    pod.api.apply(service("shop", "lb").cluster_ip("10.96.0.8").ingress(lb).port("http", 80));
+    pod.upstream.answer("lb.cloud.example. A", &["lb.cloud.example. 300 A 192.0.2.80"]);
+    pod.upstream.answer("www.ext.example. A", &["www.ext.example. 300 A 192.0.2.81"]);
+    let rows: [(&str, &str, &[&str]); 7] = [
+        ("web.shop.ext.example. A", "NOERROR", &["web.shop.ext.example. 60 IN A 192.0.2.7"]),
+        (
+            "_http._tcp.web.shop.ext.example. SRV",
+            "NOERROR",
+            &["_http._tcp.web.shop.ext.example. 60 IN SRV 0 100 80 web.shop.ext.example."],
+        ),
+        (
+            "lb.shop.ext.example. A",
+            "NOERROR",
+            &[
+                "lb.cloud.example. 300 IN A 192.0.2.80",
+                "lb.shop.ext.example. 60 IN CNAME lb.cloud.example.",
+            ],
+        ),
+        ("ext.example. NS", "NOERROR", &["ext.example. 60 IN NS ns1.ns.ext.example."]),
+        ("www.ext.example. A", "NOERROR", &["www.ext.example. 300 IN A 192.0.2.81"]),
+        ("db.shop.ext.example. A", "NXDOMAIN", &[]),
+        (
+            "db-0.db.shop.svc.second.example. A",
+            "NOERROR",
+            &["db-0.db.shop.svc.second.example. 5 IN A 10.244.0.5"],
+        ),
+    ];
+    for (question, status, answers) in rows {
+        pod.answers(question, status, answers).await;
+    }
+    // What is cached is right as soon as the Service changes.
+    pod.api.apply(
+        service("shop", "web").cluster_ip("10.96.0.17").external_ip("192.0.2.17").port("http", 80),
+    );
+    for (name, answer) in [
+        ("web.shop.ext.example.", "60 IN A 192.0.2.17"),
+        ("web.shop.svc.second.example.", "5 IN A 10.96.0.17"),
+    ] {
+        pod.answers(&format!("{name} A"), "NOERROR", &[&format!("{name} {answer}")]).await;
+    }
+    pod.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_may_ask_what_the_rules_allow() {
+    let corefile = ".:53 {
+        acl a.example {
+            allow type A net 127.0.0.0/8
+            filter type AAAA
+            block net 127.0.0.0/8
+        }
+        forward . UPSTREAM
+    }
+    b.example {
+        forward . UPSTREAM
+    }
+    ";
+    let pod = Pod::start(corefile, &[]).await;
+    for name in ["x.a.example.", "x.b.example."] {
+        pod.upstream.answer(&format!("{name} A"), &[&format!("{name} 300 A 192.0.2.80")]);
+        pod.upstream.answer(&format!("{name} AAAA"), &[&format!("{name} 300 AAAA 2001:db8::80")]);
+        pod.upstream.answer(&format!("{name} TXT"), &[&format!("{name} 300 TXT hello")]);
+    }
+    let rows: [(&str, &str, &[&str]); 5] = [
+        ("x.a.example. A", "NOERROR", &["x.a.example. 300 IN A 192.0.2.80"]),
+        ("x.a.example. AAAA", "NODATA", &[]),
+        ("x.a.example. TXT", "REFUSED", &[]),
+        ("x.b.example. AAAA", "NOERROR", &["x.b.example. 300 IN AAAA 2001:db8::80"]),
+        ("x.b.example. TXT", "NOERROR", &["x.b.example. 300 IN TXT hello"]),
+    ];
+    for (question, status, answers) in rows {
+        pod.answers(question, status, answers).await;
+    }
+    assert_eq!(pod.upstream.seen("x.a.example.").len(), 1, "A alone is asked");
+    // A changed rule holds for what is cached as well.
+    write(&pod.path(), &pod.filled(corefile).replace("allow type A", "block type A"));
+    pod.answers("x.a.example. A", "REFUSED", &[]).await;
+    write(&pod.path(), &pod.filled(corefile).replace("block net", "allow net"));
+    pod.answers("x.a.example. TXT", "NOERROR", &["x.a.example. 300 IN TXT hello"]).await;
     pod.end().await;
 }
 

@@ -7,7 +7,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::act::Try;
-use super::tls::Tls;
+use super::tls::{Tls, TlsFiles};
 
 /// The outcome of an exchange: a whole message, or `None` if it failed.
 pub(super) type Exchanged = (Try, Option<Vec<u8>>);
@@ -53,11 +52,10 @@ struct Exchange {
 }
 
 impl Streams {
-    /// Returns an instance without links, and the channel of its outcomes. `ca` is a file with the
-    /// certificates that verify servers, instead of the system's.
-    pub fn new(runtime: Handle, ca: Option<PathBuf>) -> (Self, mpsc::Receiver<Exchanged>) {
+    /// Returns an instance without links, and the channel of its outcomes.
+    pub fn new(runtime: Handle, files: TlsFiles) -> (Self, mpsc::Receiver<Exchanged>) {
         let (outcomes, receiver) = mpsc::channel(OUTCOMES_MAX);
-        let shared = Shared { tls: Arc::new(Tls::new(ca)), outcomes };
+        let shared = Shared { tls: Arc::new(Tls::new(files)), outcomes };
         (Self { runtime, links: HashMap::new(), tasks: JoinSet::new(), shared }, receiver)
     }
 

@@ -10,16 +10,24 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+/// The files of TLS to upstreams.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFiles {
+    /// The certificates that servers are verified with; `None` for those of the system.
+    pub ca: Option<PathBuf>,
+    /// The certificate that servers are shown, and its key.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
 /// Verifies servers. Sessions are resumed: a new connection to a known server needs no certificate.
 pub(super) struct Tls {
-    /// The file with the certificates that verify servers; if `None`, those of the system.
-    ca: Option<PathBuf>,
+    files: TlsFiles,
     /// Created for the first connection; `None` if there are no certificates.
     connector: OnceLock<Option<TlsConnector>>,
     /// The servers whose certificates are not accepted, so that each is logged once.
@@ -27,8 +35,8 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    pub fn new(ca: Option<PathBuf>) -> Self {
-        Self { ca, connector: OnceLock::new(), refused: Mutex::default() }
+    pub fn new(files: TlsFiles) -> Self {
+        Self { files, connector: OnceLock::new(), refused: Mutex::default() }
     }
 
     /// Sets up TLS over `stream` with the server at `address`, whose certificate must be valid for
@@ -39,8 +47,8 @@ impl Tls {
         address: IpAddr,
         name: Option<&str>,
     ) -> io::Result<TlsStream<TcpStream>> {
-        let connector = self.connector.get_or_init(|| match roots(self.ca.as_deref()) {
-            Ok(roots) => Some(connector(roots)),
+        let connector = self.connector.get_or_init(|| match connector(&self.files) {
+            Ok(connector) => Some(connector),
             Err(error) => {
                 tracing::error!(%error, "no upstream can be verified over TLS");
                 None
@@ -71,21 +79,35 @@ impl Tls {
     }
 }
 
-fn connector(roots: RootCertStore) -> TlsConnector {
+fn connector(files: &TlsFiles) -> Result<TlsConnector, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("ring supports the versions that rustls does")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    TlsConnector::from(Arc::new(config))
+        .with_root_certificates(roots(files.ca.as_deref())?);
+    let config = match &files.client {
+        None => config.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let error = |path: &Path| {
+                let path = path.to_owned();
+                |error| Error::Read(path, error)
+            };
+            let chain = CertificateDer::pem_file_iter(certificate).map_err(error(certificate))?;
+            let chain = chain.collect::<Result<_, _>>().map_err(error(certificate))?;
+            let key = PrivateKeyDer::from_pem_file(key).map_err(error(key))?;
+            config.with_client_auth_cert(chain, key).map_err(Error::Client)?
+        }
+    };
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Why servers cannot be verified.
+/// Why TLS cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("cannot read certificates from {0}: {1}")]
     Read(PathBuf, rustls::pki_types::pem::Error),
+    #[error("the certificate for upstreams and its key do not fit: {0}")]
+    Client(rustls::Error),
     #[error("no certificate is installed on this system; name a file with --tls-ca")]
     None,
 }

@@ -11,6 +11,7 @@ use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -149,6 +150,8 @@ pub struct Keeper {
     zones: Vec<LoadedZone>,
     /// The search domains of the node for each autopath of the plan, in order.
     searches: Vec<Vec<Box<[u8]>>>,
+    /// Whether there are rules about clients: what a hit looks at instead of the rules.
+    pub has_acl: Arc<AtomicBool>,
     /// The rules in force.
     pub local: Arc<ArcSwap<Local>>,
     /// The state of the files.
@@ -178,7 +181,9 @@ impl Keeper {
         let (local, state) = (Arc::default(), Arc::default());
         let zones = zones::read(&plan, Vec::new());
         let searches = Vec::new();
-        let mut keeper = Self { plans, plan, files: Vec::new(), zones, searches, local, state };
+        let has_acl = Arc::default();
+        let mut keeper =
+            Self { plans, plan, files: Vec::new(), zones, searches, has_acl, local, state };
         keeper.files = read_all(&keeper.plan, Vec::new());
         keeper.searches = read_searches(&keeper.plan, &[]);
         keeper.publish();
@@ -287,7 +292,11 @@ impl Keeper {
             block.zone_files.extend(zones::files(&plan.zone_files, &mut zones));
             block
         });
-        self.local.store(Arc::new(Local::new(blocks.collect())));
+        let local = Local::new(blocks.collect());
+        // The rules come before the mark and go after it.
+        let has_acl = local.has_acl();
+        self.local.store(Arc::new(local));
+        self.has_acl.store(has_acl, Ordering::Release);
         self.publish_state();
     }
 

@@ -160,8 +160,9 @@ impl Row {
 }
 
 /// Flags of dnscache that it applies while it runs.
-const LIVE: [&str; 11] = [
+const LIVE: [&str; 12] = [
     "server",
+    "next",
     "answer",
     "resolv-file",
     "max-ttl",

@@ -3,6 +3,7 @@
 //! Core. Lines that are independent of others get their row here. Lines that depend on others are
 //! kept in [`Server`] for the plan.
 
+mod acl;
 mod answers;
 mod arguments;
 mod cache;
@@ -20,6 +21,7 @@ use super::parser::{Block, Directive, Line};
 use super::plan::Rows;
 use crate::rules::rewrite::Rewrite;
 
+pub use acl::{Acl, Action, Policy};
 pub use answers::{Autopath, Dns64};
 pub use arguments::{duration, zones as parse_zones};
 pub use cache::Cache;
@@ -28,7 +30,7 @@ pub use hosts::Hosts;
 pub use kubernetes::{Kubernetes, Multicluster};
 pub use listening::Listening;
 pub use rewrite::Template;
-pub use zones::ZoneFile;
+pub use zones::{External, ZoneFile};
 
 /// A server block with the settings of its lines.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +43,8 @@ pub struct Server {
     pub listening: Listening,
     /// The cluster.
     pub kubernetes: Option<Kubernetes>,
+    /// The zones of external addresses.
+    pub external: Option<External>,
     /// The clusterset.
     pub multicluster: Option<Multicluster>,
     /// The upstreams, in the order of the file.
@@ -57,6 +61,8 @@ pub struct Server {
     pub dns64: Option<Dns64>,
     /// Zones from master files, in the order of the file.
     pub files: Vec<ZoneFile>,
+    /// Which clients may ask what, in the order of the file.
+    pub acls: Vec<Acl>,
     /// Lifetimes.
     pub cache: Option<Cache>,
     /// The directory of relative file names.
@@ -204,13 +210,14 @@ pub const PLUGINS: &[Plugin] = &[
     plugin("loadbalance", true, replies::loadbalance),
     plugin("rewrite", true, rewrite::rewrite),
     plugin("autopath", true, answers::autopath),
-    plugin("acl", true, replies::acl),
+    plugin("acl", true, acl::acl),
     plugin("cache", false, cache::read),
     plugin("header", true, replies::header),
     plugin("minimal", true, observing::without_effect),
     plugin("template", true, rewrite::template),
     plugin("transfer", true, zones::transfer),
     plugin("hosts", false, hosts::read),
+    plugin("k8s_external", true, zones::external),
     plugin("kubernetes", false, kubernetes::read),
     plugin("multicluster", false, kubernetes::multicluster),
     plugin("file", true, zones::file),
@@ -238,7 +245,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("grpc_server", "there is no listener for gRPC; remove the line"),
     ("https", "there is no listener for HTTPS; remove the line"),
     ("https3", "there is no listener for HTTP/3; remove the line"),
-    ("k8s_external", "external addresses of Services are not answered; remove the line"),
     ("nomad", "Nomad is not asked; forward the zone to a server that has it"),
     ("nsid", "replies do not name the server; remove the line"),
     ("on", "commands are not run; remove the line"),

@@ -1,8 +1,9 @@
 //! CoreDNS next to both programs, with the same Corefiles, API server and upstream.
 //!
-//! The test runs if the environment variable `COREDNS` names the program. For each file of `files/`
-//! that both can run, it asks the same questions. Response codes, records and TTLs must be the
-//! same, except for differences that are listed with a reason.
+//! The test runs if the environment variable `COREDNS` names the program and `KUBEBUILDER_ASSETS` a
+//! folder with etcd and kube-apiserver. For each file of `files/` that both can run, it asks the
+//! same questions. Response codes, records and TTLs must be the same, except for differences that
+//! are listed with a reason.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,6 +13,9 @@ use std::time::{Duration, Instant};
 
 use shared::corefile::plan::{Surroundings, plan};
 use shared::corefile::{Corefile, Look};
+use tempfile::TempDir;
+use tests::objects::{endpoint_slice, namespace, service};
+use tests::real_api::{self, RealApi};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::process::{Child, Command};
 
@@ -160,8 +164,7 @@ fn questions(domain: &str) -> Vec<String> {
         .iter()
         .flat_map(|rtype| names.iter().map(move |name| format!("{name} {rtype}")))
         .collect();
-    for address in
-        ["7.0.96.10", "1.0.96.10", "5.0.244.10", "6.0.244.10", "80.2.0.192", "81.2.0.192"]
+    for address in ["7.96.0.10", "1.0.0.10", "5.0.244.10", "6.0.244.10", "80.2.0.192", "81.2.0.192"]
     {
         questions.push(format!("{address}.in-addr.arpa. PTR"));
     }
@@ -181,10 +184,13 @@ fn compared(answer: &Answer) -> (String, Vec<String>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn coredns_gives_the_same_answers() {
-    let Some(program) = std::env::var_os("COREDNS") else {
-        println!("skipped: the environment variable COREDNS names no CoreDNS");
+    let (Some(program), Some(assets)) = (std::env::var_os("COREDNS"), real_api::assets()) else {
+        println!("skipped: COREDNS names no CoreDNS, or KUBEBUILDER_ASSETS no API server");
         return;
     };
+    let api = RealApi::start(&assets).await;
+    fill(&api).await;
+    let kubeconfig = api.kubeconfig("admin");
     let (mut equal, mut all, mut asked) = (0, 0, 0);
     let mut differences: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for path in files::paths() {
@@ -196,7 +202,9 @@ async fn coredns_gives_the_same_answers() {
         }
         println!("{name}");
         let text = adapted(&std::fs::read_to_string(&path).unwrap()).await;
-        let pod = Pod::start(&text.replace(":PORT", ":53"), &[]).await;
+        let directory = TempDir::new().unwrap();
+        let own = text.replace(":PORT", ":53");
+        let pod = Pod::start_on(Some(&kubeconfig), directory, &own, &[]).await;
         let text = pod.filled(&text);
         let Some(coredns) = Coredns::start(&program, &pod, &text).await else {
             pod.end().await;
@@ -224,6 +232,19 @@ async fn coredns_gives_the_same_answers() {
         println!("{line} in {}", files.join(" "));
     }
     assert!(differences.is_empty(), "{} differences", differences.len());
+}
+
+/// Makes Services of several kinds, as [`super::api_server`] has them.
+async fn fill(api: &RealApi) {
+    api.create(namespace("shop")).await;
+    api.create(
+        service("shop", "web").cluster_ip("10.0.96.7").external_ip("192.0.2.7").port("http", 80),
+    )
+    .await;
+    api.create(service("shop", "db").port("sql", 5_432)).await;
+    api.create(service("shop", "ext").external_name("www.example.org")).await;
+    let slice = endpoint_slice("shop", "db").port("sql", 5_432);
+    api.create(slice.host("10.244.0.5", "db-0").ready("10.244.0.6")).await;
 }
 
 /// Sets the answers of the upstream, and waits until both serve the cluster.

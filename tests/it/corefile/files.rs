@@ -15,11 +15,9 @@ const REFUSED: &[(&str, &str)] = &[
     ("012 042 053 054 055 056 057 058", "is not a zone"),
     ("012 042 052 053 054 055 056 057 058", "no zone that is not a reverse zone"),
     ("012 014 025 053 054 055 056 057 058", "is neither an address nor the path of a file"),
-    ("014 025 032", "kubedns serves one cluster domain"),
     // A blank is missing between the zone and the file.
     ("026", "expected a zone and at least one server"),
     ("029", "records in etcd are not read"),
-    ("036 037 038 048 049 068", "external addresses of Services are not answered"),
     // Two blocks have the same zone and port, which CoreDNS refuses as well.
     ("039", "is served by another block already"),
     ("039", "kubernetes has a line in another block"),

@@ -40,10 +40,13 @@ impl Desk {
     /// Lands the query in `slot` with `answer`, which was made of `replies`. Each reply answers the
     /// alias at which the one before ends.
     fn land_answer(&mut self, slot: u16, mut answer: Answer, replies: &[&[u8]], now: Moment) {
-        let asked = self.queries.question(slot);
-        let name = asked.name.to_vec();
-        let question = Question { name: &name, ..asked };
+        let name = self.queries.question(slot).name.to_vec();
         let origin = self.queries.origin(slot);
+        let kind = (answer.entry.rcode(), answer.entry.is_negative());
+        if replies.len() == 1 && self.ask_next(slot, kind, now) {
+            return;
+        }
+        let question = Question { name: &name, ..self.queries.question(slot) };
         if let ([first], Some(target)) = (replies, &answer.dangling)
             && self.leads_elsewhere(target, origin.group)
         {
@@ -170,7 +173,7 @@ impl Desk {
         cut: Option<Box<Answer>>,
         now: Moment,
     ) {
-        if self.ask_beyond(slot, failure, now) {
+        if self.ask_beyond(slot, failure, now) || self.ask_next(slot, (failure.rcode, false), now) {
             return;
         }
         if cut.is_none() {
@@ -194,6 +197,14 @@ impl Desk {
         let told = Told { what: What::Failure(failure, cut), whence };
         self.releases.add(clients, told, wait, now);
         self.release(now);
+    }
+
+    /// Has the next servers answer the query in `slot`, if an answer of this kind is passed on: its
+    /// code, and whether it has no records. Returns whether they are asked.
+    fn ask_next(&mut self, slot: u16, kind: (u16, bool), now: Moment) -> bool {
+        let group = self.queries.origin(slot).group;
+        let next = self.routes.next(self.queries.question(slot).name, group, kind);
+        next.is_some_and(|group| self.queries.ask_next(slot, group, now).is_ok())
     }
 
     /// Makes other servers answer the query in `slot`, if kubedns gives way to them. Returns

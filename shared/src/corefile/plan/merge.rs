@@ -80,7 +80,18 @@ fn winner(setting: &Setting, given: &Given) -> Option<String> {
         "server" | "answer" => same_domain("server").or_else(|| same_domain("answer")),
         "resolv-file" => same_domain("resolv-file").or_else(|| same_domain("server")),
         "zone-ttl" => same_domain("zone-ttl"),
-        "kubeconfig" | "context" if given.contains_key("objects") => Some("--objects".to_owned()),
+        "next" => same_domain("next"),
+        "kubeconfig" | "context" | "api-server" | "api-server-cert" | "api-server-key"
+        | "api-server-ca"
+            if given.contains_key("objects") =>
+        {
+            Some("--objects".to_owned())
+        }
+        "api-server" | "api-server-cert" | "api-server-key" | "api-server-ca"
+            if given.contains_key("kubeconfig") =>
+        {
+            Some("--kubeconfig".to_owned())
+        }
         flag => {
             let values = given.get(flag)?;
             let flag = format!("--{flag}");

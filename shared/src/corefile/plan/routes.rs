@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::super::keys::Zone;
-use super::super::plugins::{Cache, Forward, Server, To};
+use super::super::plugins::{Cache, Forward, Kubernetes, Server, To};
 use super::{Program, Rows, Surroundings};
 
 /// Maps the routes of all blocks.
@@ -58,11 +58,14 @@ impl<'p> Routes<'p> {
             }
         };
         if let Some(kubernetes) = &server.kubernetes {
-            let zones = kubernetes.domain.iter().chain(&kubernetes.reverse);
-            zones.for_each(|its| to_kubedns(kubernetes.index, its));
+            kubernetes.zones().for_each(|its| to_kubedns(kubernetes.index, its));
             if let Some((index, its)) = &kubernetes.clusterset {
                 to_kubedns(*index, its);
             }
+        }
+        if let Some(external) = &server.external {
+            let zones = external.zones.iter().filter(|its| !its.is_root());
+            zones.for_each(|its| to_kubedns(external.index, its));
         }
         if let Some(multicluster) = &server.multicluster {
             to_kubedns(multicluster.index, &multicluster.zone);
@@ -80,17 +83,15 @@ impl<'p> Routes<'p> {
     /// Maps the first line that applies to `suffix`. `is_zone` is set if that is the zone of the
     /// block.
     fn map_suffix(&mut self, server: &'p Server, suffix: &Zone, is_zone: bool) {
-        let is_about = |forward: &&Forward| {
-            let is_excepted = |it: &Zone| suffix.is_within(it) && forward.from != *suffix;
-            suffix.is_within(&forward.from) && !forward.except.iter().any(is_excepted)
-        };
-        if let Some(forward) = server.forwards.iter().find(is_about) {
-            return self.map_forward(forward, suffix);
+        let mut about = server.forwards.iter().filter(|forward| is_about(forward, suffix));
+        if let Some(forward) = about.next() {
+            self.map_forward(forward, suffix);
+            self.map_next(forward, (about.next(), about.next().is_some()), suffix);
+            return;
         }
-        let is_cluster = server
-            .kubernetes
-            .as_ref()
-            .is_some_and(|it| it.domain.iter().chain(&it.reverse).any(|its| suffix.is_within(its)));
+        let kubernetes = server.kubernetes.iter().flat_map(Kubernetes::zones);
+        let external = server.external.iter().flat_map(|it| &it.zones);
+        let is_cluster = kubernetes.chain(external).any(|its| suffix.is_within(its));
         if is_cluster {
             return;
         }
@@ -105,8 +106,9 @@ impl<'p> Routes<'p> {
 
     fn map_forward(&mut self, forward: &'p Forward, suffix: &Zone) {
         self.files.insert(forward.index, None);
-        let route = if suffix.is_root() { String::new() } else { format!("/{suffix}/") };
-        for to in &forward.to {
+        let route = route(suffix);
+        let is_split = forward.failover.is_some();
+        for to in forward.to.iter().take(if is_split { 1 } else { usize::MAX }) {
             match to {
                 To::Server { address, tls } => {
                     let server = endpoint(forward, *address, tls.as_ref());
@@ -134,20 +136,88 @@ impl<'p> Routes<'p> {
         }
     }
 
-    /// Refuses fallthrough that kubedns does not support.
-    fn map_fallthrough(&mut self, server: &Server) {
-        let Some(kubernetes) = &server.kubernetes else { return };
-        let Some(domain) = &kubernetes.domain else { return };
-        for (index, zones) in &kubernetes.fallthrough {
-            if zones.iter().any(|it| domain.is_within(it)) {
-                let reason = format!(
-                    "missing names of {domain} are denied, and asked of no other server; write \
-                     fallthrough in-addr.arpa ip6.arpa"
-                );
-                self.rows.refuse(*index, reason);
-            } else {
+    /// Maps what happens after certain answers: the line below is asked, or the other servers of
+    /// the same line.
+    fn map_next(
+        &mut self,
+        forward: &'p Forward,
+        (below, has_third): (Option<&'p Forward>, bool),
+        suffix: &Zone,
+    ) {
+        match (&forward.next, &forward.failover) {
+            (Some((index, _)), Some(_)) => {
+                self.rows.refuse(*index, "next and failover cannot be on one line; write one");
+            }
+            (Some((index, kinds)), None) => match below {
+                Some(below) => {
+                    self.files.insert(below.index, None);
+                    self.set_next((*index, kinds), (below, &below.to), suffix);
+                    if below.next.is_some() && has_third {
+                        let reason = "two lines are asked one after the other at most; remove next";
+                        self.rows.refuse(below.index, reason);
+                    }
+                }
+                None => self.rows.build_in(*index, "no line below is about the same names"),
+            },
+            (None, Some((index, kinds))) => {
+                // A server that does not answer is passed over as well.
+                let kinds = format!("{kinds},SERVFAIL");
+                self.set_next((*index, &kinds), (forward, &forward.to[1..]), suffix);
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Maps `to` of `forward` as those who are asked after answers of these kinds.
+    fn set_next(
+        &mut self,
+        (index, kinds): (usize, &str),
+        (forward, to): (&'p Forward, &'p [To]),
+        suffix: &Zone,
+    ) {
+        for to in to {
+            let server = match to {
+                To::Server { address, tls } => endpoint(forward, *address, tls.as_ref()),
+                To::File(_) => "#".to_owned(),
+            };
+            let value = format!("{}{kinds}={server}", route(suffix));
+            self.rows.set(index, (Program::Dnscache, "next"), value);
+        }
+    }
+
+    /// Maps names that kubedns denies and the next plugin is asked about: the first line that is
+    /// about them.
+    fn map_fallthrough(&mut self, server: &'p Server) {
+        let kubernetes = server.kubernetes.iter();
+        let own = kubernetes.flat_map(|it| {
+            it.fallthrough.iter().map(|(index, zones)| (*index, zones, it.zones().collect()))
+        });
+        let external = server.external.iter().flat_map(|it| {
+            let through = it.fallthrough.iter();
+            through.map(|(index, zones)| (*index, zones, it.zones.iter().collect()))
+        });
+        let all: Vec<(usize, &Vec<Zone>, Vec<&Zone>)> = own.chain(external).collect();
+        for (index, through, zones) in all {
+            let mut names: BTreeSet<&Zone> = BTreeSet::new();
+            for zone in zones.into_iter().filter(|zone| !zone.is_reverse()) {
+                names.extend(through.iter().filter(|it| it.is_within(zone)));
+                names.extend(through.iter().any(|it| zone.is_within(it)).then_some(zone));
+            }
+            for zone in &names {
+                match server.forwards.iter().find(|forward| is_about(forward, zone)) {
+                    Some(forward) => {
+                        self.files.entry(forward.index).or_insert(None);
+                        self.set_next((index, "NXDOMAIN"), (forward, &forward.to), zone);
+                    }
+                    None => {
+                        let text = format!("no other plugin answers for names of {zone}");
+                        self.rows.build_in(index, text);
+                    }
+                }
+            }
+            if names.is_empty() || through.iter().any(Zone::is_reverse) {
                 let text = "addresses that are not the cluster's are asked of the upstreams";
-                self.rows.build_in(*index, text);
+                self.rows.build_in(index, text);
             }
         }
     }
@@ -161,6 +231,17 @@ impl<'p> Routes<'p> {
             }
         }
     }
+}
+
+/// Whether `forward` is about names at `suffix`.
+fn is_about(forward: &Forward, suffix: &Zone) -> bool {
+    let is_excepted = |it: &Zone| suffix.is_within(it) && forward.from != *suffix;
+    suffix.is_within(&forward.from) && !forward.except.iter().any(is_excepted)
+}
+
+/// The domain in front of a flag's value.
+fn route(suffix: &Zone) -> String {
+    if suffix.is_root() { String::new() } else { format!("/{suffix}/") }
 }
 
 /// Returns a server in the form of `--server`.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::super::keys::{Scheme, Zone};
-use super::super::plugins::{Kubernetes, Server};
+use super::super::plugins::{External, Kubernetes, Server};
 use super::{Program, Rows, Surroundings};
 
 /// Refuses keys that cannot be served, or that two blocks have.
@@ -103,7 +103,6 @@ fn map_metrics(servers: &[Server], rows: &mut Rows) {
 }
 
 fn map_cluster(servers: &[Server], surroundings: Surroundings, rows: &mut Rows) {
-    let mut domain: Option<&Zone> = None;
     let mut clusterset: Option<&Zone> = None;
     for (at, server) in servers.iter().enumerate() {
         if let Some(kubernetes) = &server.kubernetes {
@@ -117,7 +116,6 @@ fn map_cluster(servers: &[Server], surroundings: Surroundings, rows: &mut Rows) 
                 rows.refuse(kubernetes.index, reason);
                 continue;
             }
-            domain = kubernetes.domain.as_ref();
             map_kubernetes(kubernetes, surroundings, rows);
         }
         let ours = server.kubernetes.as_ref().and_then(|it| it.clusterset.as_ref());
@@ -134,16 +132,56 @@ fn map_cluster(servers: &[Server], surroundings: Surroundings, rows: &mut Rows) 
             clusterset = Some(zone);
         }
     }
-    if let (Some(domain), Some(clusterset)) = (domain, clusterset)
-        && (domain.is_within(clusterset) || clusterset.is_within(domain))
-    {
-        for server in servers {
-            let ours = server.kubernetes.as_ref().and_then(|it| it.clusterset.as_ref());
-            let external = server.multicluster.as_ref().map(|it| it.index);
-            for index in ours.map(|(index, _)| *index).into_iter().chain(external) {
-                let reason = format!("one of {domain} and {clusterset} is within the other");
-                rows.refuse(index, reason);
+    map_external(servers, rows);
+    check_nested(servers, rows);
+}
+
+/// Maps the zones of external addresses.
+fn map_external(servers: &[Server], rows: &mut Rows) {
+    let mut first: Option<&External> = None;
+    for external in servers.iter().filter_map(|server| server.external.as_ref()) {
+        if first.is_some() {
+            let reason = "k8s_external has a line in another block; write all zones there";
+            rows.refuse(external.index, reason);
+            continue;
+        }
+        first = Some(external);
+        if !servers.iter().any(|server| server.kubernetes.is_some()) {
+            rows.refuse(external.index, "k8s_external needs kubernetes; write it in the block");
+        }
+        for zone in &external.zones {
+            if zone.is_root() || zone.is_reverse() {
+                let reason = "external addresses have names in forward zones; write a domain, \
+                    such as k8s_external example.org";
+                rows.refuse(external.index, reason);
+            } else {
+                rows.set(external.index, (Program::Kubedns, "external-domain"), zone);
             }
+        }
+    }
+}
+
+/// Refuses zones of kubedns of which one is within the other.
+fn check_nested(servers: &[Server], rows: &mut Rows) {
+    let mut zones: Vec<(usize, &Zone)> = Vec::new();
+    for server in servers {
+        if let Some(kubernetes) = &server.kubernetes {
+            let own = kubernetes.domain.iter().chain(&kubernetes.further);
+            zones.extend(own.map(|zone| (kubernetes.index, zone)));
+            zones.extend(kubernetes.clusterset.iter().map(|(index, zone)| (*index, zone)));
+        }
+        zones.extend(server.multicluster.iter().map(|it| (it.index, &it.zone)));
+        let external = server.external.iter();
+        zones.extend(external.flat_map(|it| it.zones.iter().map(|zone| (it.index, zone))));
+    }
+    zones.retain(|(_, zone)| !zone.is_root());
+    for (at, (index, zone)) in zones.iter().enumerate() {
+        let mut others = zones.iter().enumerate().filter(|(other, _)| *other != at);
+        let nested = others.find(|(_, (_, other))| other != zone && zone.is_within(other));
+        if let Some((_, (other_index, other))) = nested {
+            let reason = format!("one of {other} and {zone} is within the other");
+            rows.refuse(*index, reason.clone());
+            rows.refuse(*other_index, reason);
         }
     }
 }
@@ -156,6 +194,12 @@ fn map_kubernetes(kubernetes: &Kubernetes, surroundings: Surroundings, rows: &mu
             return;
         }
         rows.set(index, (Program::Kubedns, "domain"), domain);
+    }
+    for domain in &kubernetes.further {
+        if domain.is_root() {
+            rows.refuse(index, "a cluster domain cannot be the root; remove it");
+        }
+        rows.set(index, (Program::Kubedns, "extra-domain"), domain);
     }
     for prefix in &kubernetes.prefixes {
         rows.set(index, (Program::Kubedns, "cluster-cidr"), prefix);
@@ -186,9 +230,9 @@ fn map_cache(servers: &[Server], rows: &mut Rows) {
         let cluster = server.kubernetes.as_ref();
         for disabled in &cache.disabled {
             let is_cluster = |zone: &Zone| {
-                let domain = cluster.and_then(|it| it.domain.as_ref());
-                let reverse = cluster.map_or(&[][..], |it| &it.reverse[..]);
-                domain.into_iter().chain(reverse).any(|its| zone.is_within(its))
+                let external = server.external.iter().flat_map(|it| &it.zones);
+                let own = cluster.into_iter().flat_map(Kubernetes::zones).chain(external);
+                own.into_iter().any(|its| zone.is_within(its))
             };
             match disabled.zones.iter().find(|zone| !is_cluster(zone)) {
                 None => rows.build_in(
@@ -207,16 +251,27 @@ fn map_cache(servers: &[Server], rows: &mut Rows) {
     }
 }
 
-/// One file verifies all servers.
+/// One file verifies all servers, and one certificate is shown to them.
 fn map_tls(servers: &[Server], rows: &mut Rows) {
+    let forwards = || servers.iter().flat_map(|server| &server.forwards);
     let mut first: Option<&String> = None;
-    let forwards = servers.iter().flat_map(|server| &server.forwards);
-    for (index, file) in forwards.filter_map(|forward| forward.tls_ca.as_ref()) {
+    for (index, file) in forwards().filter_map(|forward| forward.tls_ca.as_ref()) {
         let first = *first.get_or_insert(file);
         if first == file {
             rows.set(*index, (Program::Dnscache, "tls-ca"), file);
         } else {
             let reason = format!("{first} verifies all servers already; put both into one file");
+            rows.refuse(*index, reason);
+        }
+    }
+    let mut first: Option<&[String; 2]> = None;
+    for (index, files) in forwards().filter_map(|forward| forward.tls_client.as_ref()) {
+        let first = *first.get_or_insert(files);
+        if first == files {
+            rows.set(*index, (Program::Dnscache, "tls-client-cert"), &files[0]);
+            rows.set(*index, (Program::Dnscache, "tls-client-key"), &files[1]);
+        } else {
+            let reason = format!("{} is shown to all servers already; remove one", first[0]);
             rows.refuse(*index, reason);
         }
     }

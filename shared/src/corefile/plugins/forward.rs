@@ -29,6 +29,13 @@ pub struct Forward {
     pub source: Option<IpAddr>,
     /// The file with the certificates that verify servers over TLS, and its line.
     pub tls_ca: Option<(usize, String)>,
+    /// The files with the certificate that is shown to servers over TLS and its key, and the line.
+    pub tls_client: Option<(usize, [String; 2])>,
+    /// The answers after which the line below is asked, as `--next` has them, and the line that
+    /// says so.
+    pub next: Option<(usize, String)>,
+    /// The answers after which the next server is asked, beside SERVFAIL and REFUSED.
+    pub failover: Option<(usize, String)>,
 }
 
 /// A server, or a file with servers.
@@ -119,9 +126,18 @@ fn begin(directive: &Directive, server: &Server, rows: &mut Rows) -> Option<Forw
         rows.refuse(line.index, reason);
     }
     let from = zones.into_iter().next()?;
-    let (except, tls_ca) = (Vec::new(), None);
-    let forward =
-        Forward { index: line.index, from, to: found, except, is_tcp: false, source: None, tls_ca };
+    let forward = Forward {
+        index: line.index,
+        from,
+        to: found,
+        except: Vec::new(),
+        is_tcp: false,
+        source: None,
+        tls_ca: None,
+        tls_client: None,
+        next: None,
+        failover: None,
+    };
     is_right.then_some(forward)
 }
 
@@ -206,7 +222,13 @@ fn read_option(option: &Line, forward: &mut Forward, server: &Server) -> Said {
                 forward.tls_ca = Some((option.index, file(&ca.text, server)));
                 Ok(Fate::Kept)
             }
-            _ => Err("certificates of ours are not shown to servers; write tls CA".to_owned()),
+            [certificate, key, rest @ ..] if rest.len() < 2 => {
+                let files = [certificate, key].map(|token| file(&token.text, server));
+                forward.tls_client = Some((option.index, files));
+                forward.tls_ca = rest.first().map(|ca| (option.index, file(&ca.text, server)));
+                Ok(Fate::Kept)
+            }
+            _ => Err("expected tls [CERTIFICATE KEY] [CA]".to_owned()),
         },
         "source_address" => {
             let text = one(option, "an address")?;
@@ -214,10 +236,19 @@ fn read_option(option: &Line, forward: &mut Forward, server: &Server) -> Said {
             forward.source = Some(source);
             Ok(Fate::BuiltIn("see the servers in the line above"))
         }
-        "failover" => failover(option),
-        "next" | "next_on_nodata" => {
-            Err("a reply is an answer, and no other line is tried; remove the line".to_owned())
+        "failover" => failover(option, forward),
+        "next" => {
+            let kinds = rcodes(option)?;
+            if kinds.contains(&"NOERROR".to_owned()) {
+                return Err("NOERROR is an answer; write next_on_nodata".to_owned());
+            }
+            add_kinds(&mut forward.next, option.index, &kinds.join(","));
+            Ok(Fate::BuiltIn("the line below is asked after these answers"))
         }
+        "next_on_nodata" => none(option).map(|()| {
+            add_kinds(&mut forward.next, option.index, "NODATA");
+            Fate::BuiltIn("the line below is asked after an answer without records")
+        }),
         "doh_method" => Err("servers over https:// are not asked; remove the line".to_owned()),
         "resolver" => Err("servers are given by address; remove the line".to_owned()),
         _ => Err(unknown_option(option, OPTIONS)),
@@ -238,16 +269,38 @@ fn health_check(line: &Line) -> Said {
 }
 
 /// `failover RCODE...`
-fn failover(line: &Line) -> Said {
+fn failover(line: &Line, forward: &mut Forward) -> Said {
+    let kinds = rcodes(line)?;
+    if kinds.contains(&"NOERROR".to_owned()) {
+        return Err("NOERROR is an answer; remove it".to_owned());
+    }
+    let built_in = |kind: &String| ["SERVFAIL", "REFUSED"].contains(&kind.as_str());
+    let others: Vec<String> = kinds.iter().filter(|kind| !built_in(kind)).cloned().collect();
+    if !others.is_empty() && forward.to.len() > 1 {
+        add_kinds(&mut forward.failover, line.index, &others.join(","));
+    }
+    Ok(Fate::BuiltIn("another server is asked after SERVFAIL and REFUSED"))
+}
+
+/// The response codes of a line.
+fn rcodes(line: &Line) -> Result<Vec<String>, String> {
     if line.arguments.is_empty() {
         return Err("no argument; expected response codes".to_owned());
     }
-    for token in &line.arguments {
-        if !["SERVFAIL", "REFUSED"].contains(&token.text.to_ascii_uppercase().as_str()) {
-            return Err("another server is asked after SERVFAIL and REFUSED alone".to_owned());
-        }
+    let code = |token: &Token| {
+        let text = token.text.to_ascii_uppercase();
+        let is_code = text.parse::<u16>().is_err() && crate::rules::rcode_number(&text).is_some();
+        let reason = || format!("{:?} is not a response code, such as NXDOMAIN", token.text);
+        if is_code { Ok(text) } else { Err(reason()) }
+    };
+    line.arguments.iter().map(code).collect()
+}
+
+fn add_kinds(kinds: &mut Option<(usize, String)>, index: usize, more: &str) {
+    match kinds {
+        Some((_, kinds)) => *kinds = format!("{kinds},{more}"),
+        None => *kinds = Some((index, more.to_owned())),
     }
-    Ok(Fate::BuiltIn("the next server is asked after SERVFAIL and REFUSED"))
 }
 
 fn is_host(text: &str) -> Result<(), String> {
@@ -266,4 +319,5 @@ const TIMES: &str = "connections and tries have limits of their own, and --upstr
 const CONCURRENT: &str = "questions that wait are bounded in all, and for each client and zone";
 const OPTIONS: &str = "except, force_tcp, prefer_udp, policy, max_fails, health_check, expire, \
     max_age, max_idle_conns, read_timeout, max_connect_attempts, max_concurrent, tls, \
-    tls_servername, source_address, failover, failfast_all_unhealthy_upstreams";
+    tls_servername, source_address, next, next_on_nodata, failover, \
+    failfast_all_unhealthy_upstreams";

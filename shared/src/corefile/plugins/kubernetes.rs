@@ -17,6 +17,8 @@ pub struct Kubernetes {
     pub index: usize,
     /// The cluster domain; `None` if the line has none.
     pub domain: Option<Zone>,
+    /// Further domains with the same records.
+    pub further: Vec<Zone>,
     /// Its reverse zones.
     pub reverse: Vec<Zone>,
     /// Zones that are written as prefixes.
@@ -29,9 +31,9 @@ pub struct Kubernetes {
 }
 
 impl Kubernetes {
-    /// The cluster domain and the reverse zones.
+    /// The cluster domain, further ones, and the reverse zones.
     pub fn zones(&self) -> impl Iterator<Item = &Zone> {
-        self.domain.iter().chain(&self.reverse)
+        self.domain.iter().chain(&self.further).chain(&self.reverse)
     }
 }
 
@@ -59,16 +61,13 @@ pub fn read(directive: &Directive, server: &mut Server, rows: &mut Rows) {
     }
     let all = || keys.iter().flat_map(|key| key.zones.iter().cloned());
     let forward: Vec<Zone> = all().filter(|zone| !zone.is_reverse()).collect();
-    if let Some(further) = forward.get(1) {
-        let reason = format!("kubedns serves one cluster domain; remove {further}");
-        rows.refuse(line.index, reason);
-    }
     if forward.is_empty() {
         rows.refuse(line.index, "no zone that is not a reverse zone; add the cluster domain");
     }
     let mut kubernetes = Kubernetes {
         index: line.index,
-        domain: forward.into_iter().next(),
+        domain: forward.first().cloned(),
+        further: forward.into_iter().skip(1).collect(),
         reverse: all().filter(Zone::is_reverse).collect(),
         prefixes: keys.iter().filter_map(|key| key.prefix).collect(),
         fallthrough: Vec::new(),
@@ -81,8 +80,23 @@ pub fn read(directive: &Directive, server: &mut Server, rows: &mut Rows) {
     if !has("pods") {
         rows.set(line.index, (Program::Kubedns, "pods"), "disabled");
     }
+    let contradict = |option: &Line| match option.name.text.as_str() {
+        "tls" if !has("endpoint") => Some("expected endpoint beside it"),
+        "endpoint" | "tls" if has("kubeconfig") => {
+            Some("kubeconfig names the API server already; remove the line")
+        }
+        "zonal" if has("noendpoints") => Some("without endpoints there are no such names"),
+        "namespace_labels" if has("namespaces") => Some("namespaces are named already"),
+        "ignore" if has("noendpoints") => {
+            Some("without endpoints no Service would exist; remove one of the lines")
+        }
+        _ => None,
+    };
     for option in &directive.options {
-        let said = read_option(option, &mut kubernetes, rows);
+        let said = match contradict(option) {
+            Some(reason) => Err(reason.to_owned()),
+            None => read_option(option, &mut kubernetes, rows),
+        };
         settle(option, said, rows);
     }
     server.kubernetes = Some(kubernetes);
@@ -108,17 +122,6 @@ fn read_option(option: &Line, kubernetes: &mut Kubernetes, rows: &mut Rows) -> S
                 return Err("no argument; expected a selector, such as app=web".to_owned());
             }
             set("service-selector", joined(&option.arguments))
-        }
-        "kubeconfig" => {
-            let (file, context) = match &option.arguments[..] {
-                [file] => (file, None),
-                [file, context] => (file, Some(context)),
-                _ => return Err("expected a file, and a context if need be".to_owned()),
-            };
-            if let Some(context) = context {
-                set("context", context.text.clone())?;
-            }
-            set("kubeconfig", file.text.clone())
         }
         "fallthrough" => {
             let mut zones = zones(&option.arguments)?;
@@ -147,8 +150,47 @@ fn read_option(option: &Line, kubernetes: &mut Kubernetes, rows: &mut Rows) -> S
             none(option)?;
             switch(option.index, "zonal", rows)
         }
+        "noendpoints" => {
+            none(option)?;
+            switch(option.index, "no-endpoints", rows)
+        }
+        "namespace_labels" => {
+            if option.arguments.is_empty() {
+                return Err("no argument; expected a selector, such as team=shop".to_owned());
+            }
+            set("namespace-selector", joined(&option.arguments))
+        }
+        "kubeconfig" | "endpoint" | "tls" => api_server(option, rows),
         _ => without_flag(option),
     }
+}
+
+/// `kubeconfig FILE [CONTEXT]`, `endpoint URL` or `tls CERTIFICATE KEY CACERTIFICATE`
+fn api_server(option: &Line, rows: &mut Rows) -> Said {
+    let mut set = |flag: &'static str, token: &Token| {
+        rows.set(option.index, (Program::Kubedns, flag), &token.text);
+    };
+    match (option.name.text.as_str(), &option.arguments[..]) {
+        ("kubeconfig", [file]) => set("kubeconfig", file),
+        ("kubeconfig", [file, context]) => {
+            set("context", context);
+            set("kubeconfig", file);
+        }
+        ("kubeconfig", _) => return Err("expected a file, and a context if need be".to_owned()),
+        ("endpoint", [url]) => set("api-server", url),
+        ("endpoint", []) => return Err("no argument; expected a URL".to_owned()),
+        ("endpoint", [_, second, ..]) => {
+            let second = &second.text;
+            return Err(format!("{second:?}: one API server is asked; write its URL alone"));
+        }
+        (_, [certificate, key, authority]) => {
+            set("api-server-cert", certificate);
+            set("api-server-key", key);
+            set("api-server-ca", authority);
+        }
+        _ => return Err("expected CERTIFICATE KEY CACERTIFICATE".to_owned()),
+    }
+    Ok(Fate::Kept)
 }
 
 /// `namespaces NAME...`
@@ -178,12 +220,6 @@ fn without_flag(option: &Line) -> Said {
         "apiserver_qps" | "apiserver_burst" | "apiserver_max_inflight" => one(option, "a number")
             .and_then(|text| number(text, 0..=u32::MAX))
             .map(|_| Fate::BuiltIn("kubedns watches and does not poll")),
-        "endpoint" | "tls" => Err(
-            "write the address and the certificates into a kubeconfig, and kubeconfig FILE here"
-                .to_owned(),
-        ),
-        "namespace_labels" => Err("name the namespaces, with namespaces NAME...".to_owned()),
-        "noendpoints" => Err("endpoints are always answered; remove the line".to_owned()),
         "transfer" => Err("write the plugin transfer beside kubernetes".to_owned()),
         _ => Err(unknown_option(option, OPTIONS)),
     }
@@ -234,5 +270,5 @@ fn joined(tokens: &[Token]) -> String {
 
 /// CoreDNS's default. kubeadm sets 30.
 const TTL_SECS: u32 = 5;
-const OPTIONS: &str = "pods, ttl, namespaces, labels, kubeconfig, fallthrough, multicluster, \
-    ignore, endpoint_pod_names, zonal, startup_timeout";
+const OPTIONS: &str = "pods, ttl, namespaces, namespace_labels, labels, endpoint, tls, kubeconfig, \
+    fallthrough, multicluster, ignore, endpoint_pod_names, noendpoints, zonal, startup_timeout";

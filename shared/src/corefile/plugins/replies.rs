@@ -1,10 +1,9 @@
-//! Plugins about replies and clients that are independent of names: sizes, order, flags, allowed
-//! clients.
+//! Plugins about replies that need no name: sizes, order, flags.
 //!
 //! Core.
 
-use super::super::parser::{Directive, Line};
-use super::arguments::{none, number, one, optional, prefix};
+use super::super::parser::Directive;
+use super::arguments::{none, number, one, optional};
 use super::{Fate, Server, refuse_options, settle, unknown_option};
 use crate::corefile::plan::{Program, Rows};
 
@@ -93,48 +92,3 @@ pub fn header(directive: &Directive, _: &mut Server, rows: &mut Rows) {
         settle(option, said, rows);
     }
 }
-
-/// `acl [ZONES...] { allow|block|filter|drop [type TYPE...] [net SOURCE...] }`
-///
-/// Mapped if it is a list of allowed prefixes, followed by `block` for all others.
-pub fn acl(directive: &Directive, server: &mut Server, rows: &mut Rows) {
-    let line = &directive.line;
-    let is_whole = server.zones().all(|zone| zone.is_root()) && line.arguments.is_empty();
-    if !is_whole {
-        rows.refuse(line.index, "clients are the same for all zones; use acl in the block of .");
-    }
-    let Some((last, allowed)) = directive.options.split_last() else { return };
-    for option in allowed {
-        match (option.name.text.as_str(), networks(option)) {
-            ("allow", Ok(networks)) if !networks.is_empty() => {
-                for network in networks {
-                    rows.set(option.index, (Program::Dnscache, "allow"), network);
-                }
-            }
-            (_, Err(reason)) => rows.refuse(option.index, reason),
-            _ => rows.refuse(option.index, ONLY_ALLOWED),
-        }
-    }
-    match (last.name.text.as_str(), networks(last)) {
-        ("block", Ok(networks)) if networks.is_empty() && !allowed.is_empty() => {
-            rows.build_in(last.index, "clients that are not allowed get REFUSED");
-        }
-        (_, Err(reason)) => rows.refuse(last.index, reason),
-        _ => rows.refuse(last.index, ONLY_ALLOWED),
-    }
-}
-
-/// Returns the prefixes after `net`; an empty list means all clients.
-fn networks(line: &Line) -> Result<Vec<crate::prefix::Prefix>, String> {
-    let words: Vec<&str> = line.arguments.iter().map(|token| token.text.as_str()).collect();
-    match &words[..] {
-        [] | ["net", "*"] => Ok(Vec::new()),
-        ["net", sources @ ..] if !sources.is_empty() => {
-            sources.iter().map(|source| prefix(source)).collect()
-        }
-        _ => Err(format!("expected net and prefixes; {ONLY_ALLOWED}")),
-    }
-}
-
-const ONLY_ALLOWED: &str =
-    "write lines `allow net PREFIX...` and a last line `block`: clients are allowed or refused";

@@ -174,9 +174,31 @@ fn addresses_of_the_block_and_of_pages() {
     check("bufsize 4096", "dnscache --udp-size=4096");
     check("bufsize 100", "refused: \"100\" is not allowed; expected a number from 512 to 4096");
     check("acl {\nallow net 10.0.0.0/8 fd00::/8\nblock\n}", "built in: clients that are not");
-    check_option("acl", "allow net 10.0.0.0/8", "refused: write lines");
-    check("acl {\nallow net 10.0.0.7/8\nfilter\n}", "refused: write lines");
-    check("acl {\nallow type A net *\nblock\n}", "built in");
+    let first = |lines: &str, expected: &str| {
+        let said = said(&planned(lines).rows[2]);
+        assert!(said.contains(expected), "{lines}: {said}");
+    };
+    first("acl {\nallow net 10.0.0.0/8\nblock\n}", "dnscache --allow=10.0.0.0/8");
+    first("acl {\nallow net 10.0.0.7/8\nfilter\n}", "a rule about clients");
+    first("acl a.example {\nallow net 10.0.0.7/8\nblock\n}", "a rule about clients");
+    for (option, expected) in [
+        ("allow net 10.0.0.0/8", "a rule about clients"),
+        ("block type A AAAA net 10.0.0.7 fd00::/8", "a rule about clients"),
+        ("filter type ANY net *", "a rule about clients"),
+        ("drop", "a rule about clients"),
+        ("deny", "refused: unknown option \"deny\"; expected one of: allow, block, filter"),
+        ("block type B", "refused: \"B\" is not a type"),
+        ("block net 10.0.0.0/33", "refused: \"10.0.0.0/33\" is not allowed"),
+        ("block 10.0.0.0/8", "refused: \"10.0.0.0/8\" is not allowed; expected type"),
+        ("block net", "refused: nothing is behind \"net\""),
+    ] {
+        check_option("acl", option, expected);
+    }
+    check("acl a..b {\nblock\n}", "");
+    let plan = planned("acl a.example {\nblock type A type TXT net 10.0.0.7\n}");
+    let policy = &plan.servers[0].acls[0].policies[0];
+    assert_eq!((policy.action, &policy.types[..]), (Action::Block, &[1, 16][..]));
+    assert_eq!(policy.networks[0].to_string(), "10.0.0.7/32");
 }
 
 #[test]
@@ -189,7 +211,9 @@ fn the_cluster_is_kubedns() {
     check("kubernetes a.b 10.0.0.7/24", "kubedns --cluster-cidr=10.0.0.0/24");
     check("kubernetes a.b 10.0.0.7/24", "--server=/0.0.10.in-addr.arpa/");
     check("kubernetes in-addr.arpa", "refused: no zone that is not a reverse zone");
-    check("kubernetes a.b c.d", "refused: kubedns serves one cluster domain; remove c.d");
+    check("kubernetes a.b c.d", "kubedns --extra-domain=c.d");
+    check("kubernetes a.b c.d", "--server=/a.b/127.0.0.1#10053 dnscache --server=/c.d/127.0.0.1");
+    check("kubernetes a.b c.a.b", "refused: one of a.b and c.a.b is within the other");
     check("kubernetes", "refused: the cluster domain cannot be the root");
     check("kubernetes a..b", "refused: \"a..b\" is not a zone");
     let cluster = "kubernetes cluster.local in-addr.arpa ip6.arpa";
@@ -209,15 +233,23 @@ fn the_cluster_is_kubedns() {
         ("multicluster clusterset.local", "kubedns --clusterset-domain=clusterset.local"),
         ("multicluster set.cluster.local", "refused: one of cluster.local and set.cluster.local"),
         ("fallthrough in-addr.arpa ip6.arpa", "built in"),
-        ("fallthrough", "refused: missing names of cluster.local are denied"),
+        ("fallthrough", "built in: no other plugin answers for names of cluster.local"),
         ("startup_timeout 5s", "built in"),
         ("resyncperiod 5m", "built in"),
         ("upstream", "built in"),
         ("upstream 1.1.1.1", "built in"),
         ("apiserver_qps 10", "built in"),
-        ("endpoint https://a", "refused: write the address"),
-        ("namespace_labels a=b", "refused: "),
-        ("noendpoints", "refused: "),
+        ("endpoint https://a:6443", "kubedns --api-server=https://a:6443"),
+        ("endpoint https://a https://b", "refused: \"https://b\": one API server is asked"),
+        ("endpoint https://a\ntls c k ca", "--api-server-cert=c kubedns --api-server-key=k"),
+        ("tls c k ca", "refused: expected endpoint beside it"),
+        ("endpoint https://a\ntls c k", "refused: expected CERTIFICATE KEY CACERTIFICATE"),
+        ("kubeconfig f\nendpoint https://a", "refused: kubeconfig names the API server"),
+        ("namespace_labels a in (b, c)", "kubedns --namespace-selector=a in (b, c)"),
+        ("namespaces a\nnamespace_labels a=b", "refused: namespaces are named already"),
+        ("noendpoints", "kubedns --no-endpoints"),
+        ("noendpoints\nzonal", "refused: without endpoints there are no such names"),
+        ("noendpoints\nignore empty_service", "refused: without endpoints no Service"),
         ("ttls 5", "refused: unknown option \"ttls\""),
     ] {
         check_option(cluster, option, expected);
@@ -269,18 +301,40 @@ fn upstreams_are_servers() {
         ("health_check 5", "refused: \"5\" is not a duration"),
         ("expire 10s", "built in"),
         ("failover SERVFAIL REFUSED", "built in"),
-        ("failover NXDOMAIN", "refused: another server is asked after SERVFAIL"),
-        ("next NXDOMAIN", "refused: "),
+        ("failover NOERROR", "refused: NOERROR is an answer"),
+        ("failover 3", "refused: \"3\" is not a response code"),
+        ("next NXDOMAIN", "built in: the line below is asked after these answers; no line below"),
+        ("next NOERROR", "refused: NOERROR is an answer; write next_on_nodata"),
+        ("next", "refused: no argument; expected response codes"),
+        ("next_on_nodata x", "refused: \"x\" is too much"),
         ("tls /ca.pem", "dnscache --tls-ca=/ca.pem"),
-        ("tls c k ca", "refused: certificates of ours"),
+        ("tls c k", "dnscache --tls-client-cert=c dnscache --tls-client-key=k"),
+        ("tls c k ca", "dnscache --tls-ca=ca dnscache --tls-client-cert=c"),
+        ("tls c k ca x", "refused: expected tls [CERTIFICATE KEY] [CA]"),
         ("max_fail 1", "refused: unknown option \"max_fail\""),
     ] {
         check_option("forward . 10.0.0.1", option, expected);
     }
-    let first = |lines: &str, expected: &str| {
-        let said = said(&planned(lines).rows[1]);
+    let nth = |at: usize, lines: &str, expected: &str| {
+        let said = said(&planned(lines).rows[at]);
         assert!(said.contains(expected), "{lines}: {said}");
     };
+    let first = |lines: &str, expected: &str| nth(1, lines, expected);
+    let both =
+        "forward . 10.0.0.1 {\nnext NXDOMAIN\nnext_on_nodata\n}\nforward . 10.0.0.2 10.0.0.3";
+    nth(2, both, "dnscache --next=NXDOMAIN,NODATA=10.0.0.2 dnscache --next=NXDOMAIN,NODATA=10.0");
+    let failover = "forward . 10.0.0.1 10.0.0.2 {\nfailover NXDOMAIN SERVFAIL\n}";
+    nth(2, failover, "dnscache --next=NXDOMAIN,SERVFAIL=10.0.0.2");
+    first(failover, "dnscache --server=10.0.0.1");
+    let cluster = "kubernetes a.b c.d {\nfallthrough\n}\nforward . 10.0.0.1";
+    nth(2, cluster, "--next=/a.b/NXDOMAIN=10.0.0.1 dnscache --next=/c.d/NXDOMAIN=10.0.0.1");
+    let part = "kubernetes a.b {\nfallthrough x.a.b in-addr.arpa\n}\nforward . /etc/resolv.conf";
+    nth(2, part, "dnscache --next=/x.a.b/NXDOMAIN=#");
+    nth(
+        2,
+        "kubernetes a.b {\nfallthrough\n}",
+        "built in: no other plugin answers for names of a.b",
+    );
     first("forward . 10.0.0.1 {\nforce_tcp\n}", "dnscache --server=tcp://10.0.0.1");
     first("forward . 10.0.0.1 {\nsource_address 10.0.0.2\n}", "--server=10.0.0.1@10.0.0.2");
     first("forward . tls://9.9.9.9 {\ntls_servername a.b\n}", "--server=tls://9.9.9.9@a.b");
@@ -376,6 +430,29 @@ fn answers_are_made_of_others() {
     let plan = planned("dns64 {\nprefix 64:1337::/96\ntranslate_all\n}");
     let expected = Dns64 { prefix: "64:1337::/96".to_owned(), translate_all: true };
     assert_eq!(plan.servers[0].dns64, Some(expected));
+}
+
+#[test]
+fn external_addresses_are_zones_of_kubedns() {
+    let cluster = "kubernetes cluster.local\n";
+    let check = |lines: &str, expected: &str| check(&format!("{cluster}{lines}"), expected);
+    check("k8s_external a.example", "kubedns --external-domain=a.example dnscache --server=/a.ex");
+    check("k8s_external", "refused: external addresses have names in forward zones");
+    check("k8s_external 10.in-addr.arpa", "refused: external addresses have names in forward");
+    check("k8s_external a.cluster.local", "refused: one of cluster.local and a.cluster.local");
+    check("k8s_external a..b", "refused: \"a..b\" is not a zone");
+    for (option, expected) in [
+        ("apex ns", "kubedns --external-apex=ns"),
+        ("apex a.b", "refused: \"a.b\" is not allowed"),
+        ("ttl 60", "kubedns --external-ttl=60"),
+        ("ttl 3601", "refused: \"3601\" is not allowed"),
+        ("headless", "kubedns --external-headless"),
+        ("headless x", "refused: \"x\" is too much"),
+        ("transfer", "refused: unknown option"),
+    ] {
+        check(&format!("k8s_external a.example {{\n{option}\n}}"), expected);
+    }
+    self::check("k8s_external a.example", "refused: k8s_external needs kubernetes");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Zones beside the cluster: `file`, and `transfer`.
+//! Zones beside the cluster: `file`, `k8s_external`, and `transfer`.
 //!
 //! Core.
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::keys::Zone;
 use super::super::parser::{Directive, Line};
-use super::arguments::{duration, none, one, prefix, zones};
+use super::arguments::{duration, none, number, one, prefix, zones};
 use super::{Fate, Said, Server, file as path_of, settle, unknown_option};
 use crate::corefile::plan::{Program, Rows};
 
@@ -23,6 +23,66 @@ pub struct ZoneFile {
     pub is_fixed: bool,
     /// The zones in which unknown names are passed to the next plugin; the root means all zones.
     pub fallthrough: Vec<Zone>,
+}
+
+/// The line `k8s_external`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct External {
+    /// The index of the line.
+    pub index: usize,
+    /// The zones.
+    pub zones: Vec<Zone>,
+    /// The zones in which missing names are left to the next plugin, with the line that says so;
+    /// the root stands for all.
+    pub fallthrough: Vec<(usize, Vec<Zone>)>,
+}
+
+/// `k8s_external [ZONES...] { apex LABEL; ttl SECONDS; headless; fallthrough [ZONES...] }`
+pub fn external(directive: &Directive, server: &mut Server, rows: &mut Rows) {
+    let line = &directive.line;
+    let own = match zones(&line.arguments) {
+        Ok(zones) if zones.is_empty() => server.zones().cloned().collect(),
+        Ok(zones) => zones,
+        Err(reason) => return rows.refuse(line.index, reason),
+    };
+    let mut external = External { index: line.index, zones: own, fallthrough: Vec::new() };
+    for option in &directive.options {
+        let said = external_option(option, &mut external, rows);
+        settle(option, said, rows);
+    }
+    if let Some(before) = server.external.replace(external) {
+        rows.build_in(before.index, "the last line of k8s_external counts");
+    }
+}
+
+fn external_option(option: &Line, external: &mut External, rows: &mut Rows) -> Said {
+    match option.name.text.as_str() {
+        "apex" => {
+            let label = one(option, "a label, such as dns")?;
+            if Zone::parse(label).is_none_or(|zone| zone.depth() != 1) {
+                return Err(format!("{label:?} is not allowed; expected one label, such as dns"));
+            }
+            rows.set(option.index, (Program::Kubedns, "external-apex"), label);
+        }
+        "ttl" => {
+            let seconds = number(one(option, "0 to 3600 seconds")?, 0..=3_600)?;
+            rows.set(option.index, (Program::Kubedns, "external-ttl"), seconds);
+        }
+        "headless" => {
+            none(option)?;
+            rows.map(option.index, (Program::Kubedns, "external-headless"), None);
+        }
+        "fallthrough" => {
+            let mut zones = zones(&option.arguments)?;
+            if zones.is_empty() {
+                zones.push(Zone::root());
+            }
+            external.fallthrough.push((option.index, zones));
+        }
+        "upstream" => return Ok(Fate::BuiltIn("targets of aliases are always looked up")),
+        _ => return Err(unknown_option(option, "apex, ttl, headless, fallthrough")),
+    }
+    Ok(Fate::Kept)
 }
 
 /// `file FILE [ZONES...] { reload DURATION; reload_by_mtime; fallthrough [ZONES...]; upstream }`
