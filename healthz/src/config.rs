@@ -12,9 +12,16 @@ use shared::log::LogConfig;
 
 pub use hickory_proto::rr::RecordType;
 
+/// The subcommands in `--help`.
+const HELP: &str = "\
+Subcommands:
+  check      Diagnose the DNS of a pod or a cluster, and exit with 0 or 1; `check --help` says more
+  probe URL  Ask an HTTP URL of the pod and exit with 0 if it answers with a status of 200 to 299,
+             else with 1; `probe --help` says more";
+
 /// Probes the programs of a DNS pod and serves its health over HTTP.
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "healthz", version, after_help = shared::probe::HELP)]
+#[command(name = "healthz", version, after_help = HELP)]
 pub struct Config {
     /// Address for HTTP: health, metrics, the status page; :: takes IPv4 too and becomes 0.0.0.0
     /// on a machine without IPv6

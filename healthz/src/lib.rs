@@ -5,6 +5,7 @@
 //!          edge     core      edge
 //!            └▶ question      └▶ report, page (core: status as text, JSON, HTML)
 //! kubedns, dnscache ─▶ keeper: copies of their listening sockets while they restart
+//! check: gather ─▶ facts ─▶ judge ─▶ report
 //! ```
 //!
 //! * Three failed probes in a row make a healthy program unhealthy, one answer makes it healthy:
@@ -16,7 +17,9 @@
 //! * Kept sockets are never read: `keeper` gives them to the program that starts next.
 //! * No lock: the status travels through a watch channel.
 
+pub mod check;
 mod config;
+mod figures;
 mod http;
 mod keeper;
 mod metrics;
@@ -25,6 +28,7 @@ mod probe;
 mod question;
 mod report;
 mod status;
+mod web;
 
 use std::convert::Infallible;
 use std::future::Future;

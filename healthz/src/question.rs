@@ -161,7 +161,7 @@ fn name(probe: &Probe, label: u64) -> Name {
 }
 
 /// The first Extended DNS Error of a reply: its text, or its code if it has no text.
-fn extended_error(message: &Message) -> Option<String> {
+pub(crate) fn extended_error(message: &Message) -> Option<String> {
     let option = message.edns.as_ref()?.option(EdnsCode::Unknown(EXTENDED_ERROR))?;
     let EdnsOption::Unknown(_, bytes) = option else { return None };
     let (code, text) = bytes.split_first_chunk::<2>()?;

@@ -311,7 +311,7 @@ fn rcode_name(code: u16) -> &'static str {
 }
 
 /// `SERVFAIL`, or `SERVFAIL: what the server said about it`.
-fn rcode_text(code: u16, error: Option<&str>) -> String {
+pub(crate) fn rcode_text(code: u16, error: Option<&str>) -> String {
     let name = match rcode_name(code) {
         "other_rcode" => format!("RCODE {code}"),
         name => name.to_owned(),

@@ -20,6 +20,17 @@ pub fn record(text: &str) -> Record {
         ("AAAA", Ok(IpAddr::V6(address))) => RData::AAAA(AAAA(address)),
         ("CNAME", _) => RData::CNAME(CNAME(name(data[0]))),
         ("PTR", _) => RData::PTR(PTR(name(data[0]))),
+        ("SOA", _) => {
+            let [.., serial, refresh, retry, expire, minimum] = data else {
+                panic!("{text:?} lacks numbers")
+            };
+            let number = |text: &&str| text.parse().expect("a number of 32 bits");
+            let secs = |text: &&str| text.parse().expect("a number of 31 bits");
+            let [refresh, retry, expire] = [refresh, retry, expire].map(secs);
+            let (master, mailbox) = (name(data[0]), name(data[1]));
+            let (serial, minimum) = (number(serial), number(minimum));
+            RData::SOA(SOA::new(master, mailbox, serial, refresh, retry, expire, minimum))
+        }
         ("NS", _) => RData::NS(NS(name(data[0]))),
         ("MX", _) => RData::MX(MX::new(number(0), name(data[1]))),
         ("SRV", _) => RData::SRV(SRV::new(number(0), number(1), number(2), name(data[3]))),
