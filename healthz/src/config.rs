@@ -9,12 +9,14 @@ use std::time::Duration;
 use hickory_proto::rr::Name;
 use shared::flags::{AddressError, listen_address, seconds, server_address};
 use shared::log::LogConfig;
+use shared::prefix::Prefix;
 
 pub use hickory_proto::rr::RecordType;
 
 /// The subcommands in `--help`.
 const HELP: &str = "\
 Subcommands:
+  ask NAME   Look a name up as a pod does, step by step; `ask --help` says more
   check      Diagnose the DNS of a pod or a cluster, and exit with 0 or 1; `check --help` says more
   probe URL  Ask an HTTP URL of the pod and exit with 0 if it answers with a status of 200 to 299,
              else with 1; `probe --help` says more";
@@ -59,6 +61,19 @@ pub struct Config {
     /// closed, and clients get an error at once
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds(1, 600))]
     pub keep_sockets_for: Duration,
+
+    /// HTTP address of dnscache, read once per second for the status page
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9153")]
+    pub dnscache_http: SocketAddr,
+
+    /// HTTP address of kubedns, read once per second for the status page
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8081")]
+    pub kubedns_http: SocketAddr,
+
+    /// Clients that the status page shows names and clients of queries, an address or a prefix
+    /// such as 10.0.0.0/8 (repeatable); clients on this machine always see them [default: none]
+    #[arg(long, value_name = "PREFIX", value_parser = shared::prefix::parse)]
+    pub inspect_allow: Vec<Prefix>,
 
     /// The log.
     #[command(flatten)]

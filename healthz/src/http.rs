@@ -3,7 +3,8 @@
 //! Edge: reads the status and the clock, picks text, JSON or HTML. The words are `report`'s.
 //!
 //! ```text
-//! /                    status page for people
+//! /                    status page for people, with /page.css and /page.js
+//! /explain             what both programs know about a name
 //! /healthz             the pod: 200 healthy, 503 not; text, or JSON when asked
 //! /healthz/LABEL       one probe, likewise
 //! /healthcheck/LABEL   one probe, in sidecar's JSON
@@ -14,9 +15,9 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, RawQuery, State as Shared};
+use axum::extract::{Extension, Path, RawQuery, State as Shared};
 use axum::http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
@@ -25,22 +26,49 @@ use axum::{Json, Router};
 use prometheus_client::registry::Registry;
 use shared::clock::boot_time;
 use shared::config_dir;
-use shared::http::{checks, metrics};
+use shared::http::{Seat, checks, metrics};
+use shared::prefix::Prefix;
 use shared::ready::Finding;
 use tokio::sync::watch;
 
-use crate::page::page;
+use crate::explain::explain;
+use crate::page;
 use crate::report::{live_checks, ready_checks, report, sidecar_report, stuck_check, text};
+use crate::scrape::Programs;
 use crate::status::{Record, State, Status, overall};
+use crate::view::View;
 
 type Watched = Shared<watch::Receiver<Status>>;
 
+/// What the pages show, and to whom.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The probes.
+    pub status: watch::Receiver<Status>,
+    /// The figures of both programs.
+    pub view: watch::Receiver<View>,
+    /// Who may know what others ask for, beside this machine.
+    pub inspectors: Arc<[Prefix]>,
+    /// Where both programs answer.
+    pub programs: Programs,
+}
+
+impl Shown {
+    fn may_see(&self, seat: Option<&Seat>) -> bool {
+        seat.is_some_and(|seat| {
+            let client = seat.client();
+            client.is_loopback() || self.inspectors.iter().any(|it| it.contains(client))
+        })
+    }
+}
+
 /// Every route of healthz.
 pub fn router(
-    status: watch::Receiver<Status>,
+    shown: Shown,
     directory: watch::Receiver<config_dir::State>,
     registries: Arc<[Registry]>,
 ) -> Router {
+    let status = shown.status.clone();
     let live = {
         let status = status.clone();
         move || live_checks(status.borrow().probes(), boot_time())
@@ -54,12 +82,12 @@ pub fn router(
         }
     };
     Router::new()
-        .route("/", get(people))
         .route("/healthz", get(all))
         .route("/healthz/{label}", get(one))
         .route("/healthcheck/{label}", get(sidecar))
         .route("/livez/{label}", get(alive))
         .with_state(status)
+        .merge(pages(shown))
         .route("/livez", checks("livez", live))
         .route("/readyz", checks("readyz", ready.clone()))
         .route("/readiness", checks("readiness", ready))
@@ -115,22 +143,56 @@ async fn alive(Shared(status): Watched, Path(label): Path<String>) -> Response {
     }
 }
 
-async fn people(Shared(status): Watched) -> Response {
-    // The page brings its own style and script and reads nothing but itself.
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-                  connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
-                  frame-ancestors 'none'";
+fn pages(shown: Shown) -> Router {
+    Router::new()
+        .route("/", get(people))
+        .route("/explain", get(explained))
+        .with_state(shown)
+        .route("/page.css", get(|| file("text/css; charset=utf-8", page::STYLE)))
+        .route("/page.js", get(|| file("text/javascript; charset=utf-8", page::SCRIPT)))
+}
+
+async fn people(Shared(shown): Shared<Shown>, seat: Option<Extension<Seat>>) -> Response {
+    // The page reads its own style, its own script and itself, and nothing else.
+    let policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
+                  img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     let headers = [
         (CACHE_CONTROL, "no-store"),
         (CONTENT_SECURITY_POLICY, policy),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
-    (headers, Html(page(status.borrow().probes(), boot_time()))).into_response()
+    let may_see = shown.may_see(seat.as_deref());
+    let (status, view) = (shown.status.borrow(), shown.view.borrow());
+    (headers, Html(page::page(status.probes(), &view, may_see, boot_time()))).into_response()
+}
+
+/// A file that is part of the program, and so changes with its version only.
+async fn file(kind: &'static str, text: &'static str) -> Response {
+    let headers = [
+        (CONTENT_TYPE, kind),
+        (CACHE_CONTROL, "max-age=3600"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, text).into_response()
+}
+
+async fn explained(
+    Shared(shown): Shared<Shown>,
+    seat: Option<Extension<Seat>>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let Some(query) = query else {
+        let text = "name: missing; write /explain?name=web.shop.svc.cluster.local&type=A\n";
+        return (StatusCode::BAD_REQUEST, text).into_response();
+    };
+    let may_see = shown.may_see(seat.as_deref());
+    let headers = [(CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    (headers, explain(shown.programs, &query, may_see).await).into_response()
 }
 
 async fn nowhere() -> Response {
-    let paths = "not found: / /healthz /healthz/LABEL /healthcheck/LABEL /livez /livez/LABEL \
-                 /readyz /metrics\n";
+    let paths = "not found: / /explain /healthz /healthz/LABEL /healthcheck/LABEL /livez \
+                 /livez/LABEL /readyz /metrics\n";
     (StatusCode::NOT_FOUND, paths).into_response()
 }
 

@@ -5,6 +5,8 @@
 //!          edge     core      edge
 //!            └▶ question      └▶ report, page (core: status as text, JSON, HTML)
 //! kubedns, dnscache ─▶ keeper: copies of their listening sockets while they restart
+//! timer ─▶ scrape ─▶ view, history ◀─ page
+//!          edge      core
 //! check: gather ─▶ facts ─▶ judge ─▶ report
 //! ```
 //!
@@ -17,9 +19,12 @@
 //! * Kept sockets are never read: `keeper` gives them to the program that starts next.
 //! * No lock: the status travels through a watch channel.
 
+pub mod ask;
 pub mod check;
 mod config;
+mod explain;
 mod figures;
+mod history;
 mod http;
 mod keeper;
 mod metrics;
@@ -27,7 +32,9 @@ mod page;
 mod probe;
 mod question;
 mod report;
+mod scrape;
 mod status;
+mod view;
 mod web;
 
 use std::convert::Infallible;
@@ -47,6 +54,9 @@ use keeper::Keeper;
 
 pub use config::{Config, ConfigError, Pace, Probe, ProbeError, RecordType, Transport};
 pub use keeper::OpenError;
+use scrape::Programs;
+use view::View;
+
 pub use status::{Failure, Outcome, State, Status};
 
 /// Why healthz could not start, or ended before it was told to.
@@ -110,7 +120,15 @@ impl Program {
         if let Some(keeper) = &keeper {
             metrics::register_keeper(&mut registry, keeper.counts());
         }
-        let router = http::router(status, directory, [registry].into());
+        let view = Arc::new(watch::Sender::new(View::default()));
+        let programs = Programs { dnscache: config.dnscache_http, kubedns: config.kubedns_http };
+        let shown = http::Shown {
+            status: status.clone(),
+            view: view.subscribe(),
+            inspectors: config.inspect_allow.into(),
+            programs,
+        };
+        let router = http::router(shown, directory, [registry].into());
         tracing::info!(http = %listener.address(), probes = config.probes.len(), "probing");
         let addresses = Addresses { dns: Vec::new(), http: listener.address() };
         addresses.write(config.addresses_file.as_deref())?;
@@ -122,6 +140,7 @@ impl Program {
             let stopping = tasks.stopping();
             tasks.spawn("probe", follow(probe, index, config.pace, recorder, stopping));
         }
+        tasks.spawn("scrape", scrape::follow(programs, view, tasks.stopping()));
         tasks.spawn("http", shared::http::serve(listener, router, tasks.stopping()));
         if let Some(keeper) = keeper {
             tasks.spawn("keep-sockets", keeper.run(tasks.stopping()));

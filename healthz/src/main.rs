@@ -8,6 +8,9 @@ fn main() -> ExitCode {
     if let Some(code) = shared::probe::from_arguments("healthz") {
         return code;
     }
+    if let Some(code) = healthz::ask::from_arguments() {
+        return code;
+    }
     if let Some(code) = healthz::check::from_arguments() {
         return code;
     }

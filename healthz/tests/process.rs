@@ -56,6 +56,26 @@ fn an_address_in_use_is_named_and_exit_code_1() {
 }
 
 #[test]
+fn check_and_ask_end_with_the_code_of_their_finding() {
+    let nobody = "127.0.0.1:1";
+    let check = ["check", "--timeout=1", "--dnscache", nobody, "--kubedns", nobody];
+    let server = ["--server", nobody];
+    let rows: [(&[&str], &[&str], i32, &str); 5] = [
+        (&check, &["--server", nobody, "--category=transport"], 1, "does not answer on port 53"),
+        (&check, &["--server", nobody, "--category=programs"], 0, "not checked"),
+        (&["check", "--list"], &[], 0, "transport: UDP"),
+        (&["check", "--category=all"], &[], 2, "client, service"),
+        (&["ask", "x."], &server, 1, "glibc: x gets no answer"),
+    ];
+    for (first, rest, code, part) in rows {
+        let Output { status, stdout, stderr } = healthz().args(first).args(rest).output().unwrap();
+        let said = text(&stdout) + &text(&stderr);
+        assert_eq!(status.code(), Some(code), "{first:?}: {said}");
+        assert!(said.contains(part), "{part} is missing in {said}");
+    }
+}
+
+#[test]
 fn a_signal_ends_it_with_exit_code_0() {
     let mut child = healthz()
         .args(["--http-listen", "127.0.0.1:0", "--probe", "a,127.0.0.1:1,x"])

@@ -4,7 +4,10 @@
 //! makes the fault, and a part of the sentence. The score is printed: named and injected, false
 //! alarms and runs.
 
+mod ask;
+mod page;
 mod proxy;
+mod readme;
 mod scenarios;
 mod world;
 

@@ -124,8 +124,10 @@ async fn start(
         programs.start("kubedns", plan::kubedns(flags)).await?;
     let kubedns = dns[0];
     let arguments = plan::dnscache(flags, kubedns, kubedns_http, resolv_file);
-    let dns = programs.start("dnscache", arguments).await?.dns[0];
-    let arguments = plan::healthz(flags, kubedns, dns, services);
+    let Addresses { dns, http: dnscache_http } = programs.start("dnscache", arguments).await?;
+    let dns = dns[0];
+    let mut arguments = plan::healthz(flags, kubedns, dns, services);
+    arguments.extend(plan::pages(dnscache_http, kubedns_http));
     let healthz = programs.start("healthz", arguments).await?.http;
     Ok(Ports { dns, kubedns_http, healthz })
 }

@@ -76,6 +76,11 @@ pub fn healthz(
     arguments
 }
 
+/// The arguments of healthz for the pages of both programs.
+pub fn pages(dnscache_http: SocketAddr, kubedns_http: SocketAddr) -> [String; 2] {
+    [format!("--dnscache-http={dnscache_http}"), format!("--kubedns-http={kubedns_http}")]
+}
+
 fn logging(flags: &Flags) -> [String; 2] {
     [format!("--log={}", flags.log), "--log-format=text".to_owned()]
 }
