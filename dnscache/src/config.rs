@@ -43,7 +43,7 @@ pub struct Config {
     #[arg(long, value_name = "FILE")]
     pub addresses_file: Option<PathBuf>,
     /// Metrics under the names of another DNS server as well: coredns [default: none]
-    #[arg(long, value_name = "SERVER", value_enum, hide_possible_values = true)]
+    #[arg(long, value_name = "SERVER", value_parser = compat)]
     pub metrics_compat: Option<Compat>,
     /// Upstream, or the servers of the named domains (repeatable): ADDR, ADDR@SOURCE, tcp://ADDR,
     /// or tls://ADDR@NAME, which is verified for NAME, or for ADDR without it; for domains also a
@@ -299,6 +299,15 @@ fn next(text: &str) -> Result<NextFlag, NextError> {
 #[error("expected 0 to {ENTRIES_MAX} entries")]
 pub struct EntriesError;
 
+/// Why a text is not a server whose names metrics can have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected coredns; healthz has the names of kube-dns")]
+pub struct CompatError;
+
+fn compat(text: &str) -> Result<Compat, CompatError> {
+    if text == "coredns" { Ok(Compat::Coredns) } else { Err(CompatError) }
+}
+
 fn entries(text: &str) -> Result<usize, EntriesError> {
     text.parse().ok().filter(|&entries| entries <= ENTRIES_MAX).ok_or(EntriesError)
 }
@@ -401,6 +410,7 @@ mod tests {
             ("--upstream-timeout=inf", "1 to 30 seconds"),
             ("--upstream-timeout=4.8s", "1 to 30 seconds"),
             ("--metrics-compat=bind", "coredns"),
+            ("--metrics-compat=kube-dns", "healthz has the names of kube-dns"),
             ("--allow=10.0.0.0/33", "10.0.0.0/8"),
             ("--allow=10.0.0.7/8", "expected 10.0.0.0/8"),
             ("--rebind-ok=corp.example", "--rebind-protect"),

@@ -355,7 +355,9 @@ fn http_routers(
         let file = file.borrow().check();
         checks.chain(file).chain(Check::shutdown(&leaving)).collect()
     };
-    let compat = compat.map(|Compat::Coredns| http::coredns(&answers, &counters));
+    // No flag asks for other names here.
+    let compat = compat.filter(|compat| *compat == Compat::Coredns);
+    let compat = compat.map(|_| http::coredns(&answers, &counters));
     let registries = std::iter::once(registry).chain(compat).collect();
     let live = http::live(counters, board);
     Routers {

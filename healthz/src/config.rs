@@ -11,6 +11,8 @@ use shared::flags::{AddressError, listen_address, seconds, server_address};
 use shared::log::LogConfig;
 use shared::prefix::Prefix;
 
+pub use crate::sidecar::Compat;
+
 pub use hickory_proto::rr::RecordType;
 
 /// The subcommands in `--help`.
@@ -45,6 +47,11 @@ pub struct Config {
     #[arg(long = "probe", value_name = "LABEL,SERVER,NAME[,INTERVAL_SECONDS[,TYPE[,ADDRESS]]]",
           default_values = PROBES)]
     pub probes: Vec<Probe>,
+
+    /// Metrics under the names of another program as well: kube-dns, for those of its sidecar
+    /// [default: none]
+    #[arg(long, value_name = "PROGRAM", value_enum, hide_possible_values = true)]
+    pub metrics_compat: Option<Compat>,
 
     /// Directory with the keys of the kube-dns ConfigMap; healthz tells whether they are valid
     #[arg(long, value_name = "DIR")]

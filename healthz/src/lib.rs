@@ -33,6 +33,7 @@ mod probe;
 mod question;
 mod report;
 mod scrape;
+mod sidecar;
 mod status;
 mod view;
 mod web;
@@ -51,6 +52,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use keeper::Keeper;
+use sidecar::{Compat, Sidecar};
 
 pub use config::{Config, ConfigError, Pace, Probe, ProbeError, RecordType, Transport};
 pub use keeper::OpenError;
@@ -128,13 +130,20 @@ impl Program {
             inspectors: config.inspect_allow.into(),
             programs,
         };
-        let router = http::router(shown, directory, [registry].into());
+        let compat = config.metrics_compat.map(|Compat::KubeDns| Sidecar::new(&config.probes));
+        let (compat_registry, sidecar) = compat.unzip();
+        let registries = std::iter::once(registry).chain(compat_registry).collect();
+        let router = http::router(shown, directory, registries);
         tracing::info!(http = %listener.address(), probes = config.probes.len(), "probing");
         let addresses = Addresses { dns: Vec::new(), http: listener.address() };
         addresses.write(config.addresses_file.as_deref())?;
 
         let mut tasks = Tasks::new();
-        let recorder = Recorder { status: Arc::new(sender), metrics };
+        if let Some(sidecar) = &sidecar {
+            let polling = sidecar.clone().poll(config.probes.clone(), tasks.stopping());
+            tasks.spawn("sidecar", polling);
+        }
+        let recorder = Recorder { status: Arc::new(sender), metrics, sidecar };
         for (index, probe) in config.probes.into_iter().enumerate() {
             let recorder = recorder.clone();
             let stopping = tasks.stopping();
@@ -162,11 +171,15 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
 struct Recorder {
     status: Arc<watch::Sender<Status>>,
     metrics: metrics::Metrics,
+    sidecar: Option<Sidecar>,
 }
 
 impl Recorder {
     fn record(&self, probe: &Probe, index: usize, outcome: Outcome) {
         self.metrics.record(&probe.label, &outcome);
+        if let Some(sidecar) = &self.sidecar {
+            sidecar.record(&probe.label, &outcome);
+        }
         let failure = outcome.result.as_ref().err().map(ToString::to_string);
         let mut turned = None;
         self.status.send_modify(|status| turned = status.record(index, outcome, boot_time()));

@@ -42,7 +42,7 @@ pub struct Config {
     /// port 0 [default: none]
     #[arg(long, value_name = "FILE")]
     pub addresses_file: Option<PathBuf>,
-    /// Metrics under the names of another DNS server as well: coredns [default: none]
+    /// Metrics under the names of another DNS server as well: coredns or kube-dns [default: none]
     #[arg(long, value_name = "SERVER", value_enum, hide_possible_values = true)]
     pub metrics_compat: Option<Compat>,
     /// Kubeconfig file for the API server [default: the service account of the pod]
@@ -141,6 +141,11 @@ pub struct Config {
     /// File that keeps the last known state, for a start without the API server [default: none]
     #[arg(long, value_name = "FILE", value_parser = snapshot_file, conflicts_with = "objects")]
     pub snapshot: Option<PathBuf>,
+    /// Readers of /changes at the same time, 2 to 100000: one for each cache that follows this
+    /// replica. Of these, 8 may have one address, and one is for this machine
+    #[arg(long, value_name = "COUNT", default_value_t = CHANGES_READERS,
+        value_parser = clap::value_parser!(u32).range(2..=CHANGES_READERS_MAX))]
+    pub changes_readers: u32,
     /// A watch that says nothing for this many seconds is replaced, 1 to 3600
     #[arg(long, value_name = "SECONDS", value_parser = flags::seconds(1, 3_600),
         default_value = "75")]
@@ -395,6 +400,10 @@ const LISTEN: [&str; 2] = ["0.0.0.0:10053", "[::]:10053"];
 const HTTP_LISTEN: &str = "[::]:8081";
 /// The default of kubeadm for CoreDNS. A client can use a changed record for at most this long.
 const TTL: &str = "30";
+/// The dnscache of the pod, its neighbours, and people.
+const CHANGES_READERS: u32 = 64;
+/// More nodes than any cluster has.
+const CHANGES_READERS_MAX: i64 = 100_000;
 /// As CoreDNS: nothing in a cluster stays true for longer.
 const TTL_MAX: u32 = 3_600;
 /// No machine that runs cluster DNS has more cores for it.

@@ -190,6 +190,7 @@ impl Program {
         writer.set_federations(federation::domains(&config_state));
         let publisher = Publisher::new(writer, changes, blockers, &scopes);
         let (sink, news) = mpsc::channel(NEWS_MAX);
+        let (streams, pacer) = http::changes::new(&changes_seen, &ready, config.changes_readers);
         let mut view = http::View {
             counters: Arc::clone(&serving.counters),
             overflow: serving.overflow(),
@@ -203,6 +204,7 @@ impl Program {
             config: config_state.clone(),
             corefile: corefile::start(&config, &mut tasks),
             leaving: tasks.leaving(),
+            streams,
         };
         let nodes = match objects {
             Origin::Cluster(cluster) => {
@@ -217,16 +219,14 @@ impl Program {
         };
         tasks.spawn("federations", federation::follow(config_state, nodes, sink, stopping.clone()));
         if let Some(keeper) = keeper {
-            let (changes, watches) = (changes_seen.clone(), view.watches.clone());
-            let keeping = keeper.run(view.reader.clone(), changes, watches, stopping.clone());
-            tasks.spawn("snapshot", keeping);
+            let (reader, watches) = (view.reader.clone(), view.watches.clone());
+            tasks.spawn("snapshot", keeper.run(reader, changes_seen, watches, stopping.clone()));
         }
-        let router = http::router(view, changes_seen, stopping.clone());
         tasks.spawn("publish", publisher.run(news, stopping.clone()));
         spawn_last(&mut tasks, serving, copies);
         tasks.spawn("transfers", transfers.run(stopping.clone()));
         tasks.spawn("config-dir", config_follower.run(stopping.clone()));
-        tasks.spawn("http", shared::http::serve(listener, router, stopping));
+        tasks.spawn("http", http::serve(listener, http::router(view), pacer, stopping));
         announce(&config, Addresses { dns, http })?;
         Ok(tasks.run(stop, config.drain).await?)
     }
@@ -262,7 +262,8 @@ fn watch_cluster(
 fn limits(config: &Config) -> shared::serve::Limits {
     let mut limits = config.listener.limits();
     let wanted = [limits.connections_max];
-    [limits.connections_max] = descriptors::share(wanted, DESCRIPTORS_RESERVED);
+    let reserved = DESCRIPTORS_RESERVED + config.changes_readers as usize;
+    [limits.connections_max] = descriptors::share(wanted, reserved);
     limits
 }
 
@@ -295,5 +296,5 @@ fn progresses(scopes: Vec<Scope>) -> Vec<Arc<Progress>> {
     scopes.into_iter().map(|scope| Arc::new(Progress::new(scope, now))).collect()
 }
 
-/// Descriptors beside those of clients over TCP: watches, followers of changes, pages and files.
+/// Descriptors beside those of clients over TCP and readers of changes: watches, pages and files.
 const DESCRIPTORS_RESERVED: usize = 512;

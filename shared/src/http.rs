@@ -13,6 +13,7 @@ mod probes;
 mod seats;
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -59,6 +60,14 @@ impl Listener {
     /// Returns the bound address, with the real port if it was 0.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the same listener on the current tokio runtime.
+    ///
+    /// Fails if the socket cannot be registered there.
+    pub fn here(self) -> io::Result<Self> {
+        let socket = TcpListener::from_std(self.socket.into_std()?)?;
+        Ok(Self { socket, address: self.address })
     }
 }
 

@@ -401,3 +401,58 @@ async fn what_cannot_work_is_refused_before_anything_is_served() {
     let error = shared::flags::chain(&Program::bind(config).await.unwrap_err());
     assert!(error.contains("'a'"), "{error}");
 }
+
+/// The names of kube-dns's sidecar, as its dashboards have them.
+#[tokio::test(flavor = "multi_thread")]
+async fn dashboards_for_kube_dns_find_the_names_of_its_sidecar() {
+    let upstream = server().await;
+    let flag = crate::fixture::dnscache::stub("cluster.local", &upstream);
+    let cache = crate::fixture::dnscache::Running::start(&[flag]).await;
+    let dead = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let probes = [
+        format!("kubedns,{},{NAME}", dead.local_addr().unwrap()),
+        format!("dnscache,{},{NAME}", cache.dns),
+        format!("dnscache-tcp,tcp:{},{NAME}", cache.dns),
+    ];
+    let probes: Vec<&str> = probes.iter().flat_map(|probe| ["--probe", probe]).collect();
+    let plain = start(config(&probes, fast())).await;
+    plain.eventually("/metrics", 200, "healthz_probe_up{probe=\"dnscache\"} 1").await;
+    assert!(!plain.get("/metrics").await.1.contains("kubedns_"));
+    plain.end().await;
+
+    let flags = [&probes[..], &["--metrics-compat", "kube-dns"]].concat();
+    let world = start(config(&flags, fast())).await;
+    world.eventually("/metrics", 200, "kubedns_dnsmasq_max_size 10000").await;
+    let page =
+        world.eventually("/metrics", 200, "healthz_probe_up{probe=\"dnscache-tcp\"} 1").await;
+    let value = |name: &str| -> f64 {
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
+    };
+    // name, least value
+    let rows = [
+        ("kubedns_dnsmasq_hits", 0.0),
+        ("kubedns_dnsmasq_misses", 0.0),
+        ("kubedns_dnsmasq_evictions", 0.0),
+        ("kubedns_dnsmasq_insertions", 1.0),
+        ("kubedns_dnsmasq_max_size", 10_000.0),
+        ("kubedns_dnsmasq_errors", 0.0),
+        ("kubedns_probe_kubedns_errors", 0.0),
+        ("kubedns_probe_dnsmasq_errors", 0.0),
+        ("kubedns_probe_dnscache_tcp_errors", 0.0),
+        ("kubedns_probe_dnsmasq_latency_ms_count", 1.0),
+        ("kubedns_probe_dnsmasq_latency_ms_bucket{le=\"+Inf\"}", 1.0),
+        ("kubedns_probe_kubedns_latency_ms_count", 0.0),
+    ];
+    for (name, least) in rows {
+        assert!(value(name) >= least, "{name}: {page}");
+    }
+    assert!(page.contains("kubedns_probe_dnsmasq_latency_ms_bucket{le=\"0.25\"}"), "{page}");
+    let failed = |page: &str| page.contains("\nkubedns_probe_kubedns_errors 0\n");
+    let start = Instant::now();
+    while failed(&world.get("/metrics").await.1) {
+        assert!(start.elapsed() < PATIENCE, "the dead server is not noticed");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    world.end().await;
+}

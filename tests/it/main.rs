@@ -12,6 +12,7 @@ mod dnscache;
 mod environment;
 mod faults;
 mod fixture;
+mod followers;
 mod fuzz;
 mod healthz;
 mod image;

@@ -10,13 +10,17 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::tidy::manifests::{Object, arguments, fit_breaches, is_pod, objects, pod_breaches};
+use crate::tidy::manifests::{
+    KUBEDNS_SERVICE_HOST, Object, POD_IP, arguments, fit_breaches, is_pod, objects, pod_breaches,
+};
 use crate::tidy::tree::{self, File};
 use crate::tidy::{Breach, keep};
 
+mod dashboard;
 mod monitoring;
 mod podman;
 mod real;
+mod schemas;
 
 /// Renders the kustomization in `folder`. Panics if it is not valid.
 pub fn render(tool: &Tool, folder: &Path) -> File {
@@ -69,7 +73,8 @@ fn kustomizations(root: &Path) -> Vec<PathBuf> {
 /// Returns the places where the three programs of one pod do not fit each other. In `per-node` they
 /// are not one pod, so another test compares them.
 fn fit(folder: &Path, objects: &[Object]) -> Vec<Breach> {
-    if folder.ends_with("per-node") { Vec::new() } else { fit_breaches(objects) }
+    let is_of_node = ["per-node", "link-local"].iter().any(|overlay| folder.ends_with(overlay));
+    if is_of_node { Vec::new() } else { fit_breaches(objects) }
 }
 
 fn root() -> PathBuf {
@@ -86,8 +91,11 @@ fn each_overlay_renders_to_a_pod_that_the_programs_accept() {
         assert!(objects.iter().any(is_pod), "{}", folder.display());
         let of_pod = objects.iter().flat_map(pod_breaches);
         // Liveness by healthz is asked of healthz; another test knows what.
+        // The network of a node has other listeners on port 53, so that wildcards are no use.
+        let exempt = [("liveness-by-healthz", "livenessProbe"), ("link-local", "serves DNS on")];
         let is_exempt = |breach: &Breach| {
-            folder.ends_with("liveness-by-healthz") && breach.to_string().contains("livenessProbe")
+            let mut exempt = exempt.iter().filter(|(overlay, _)| folder.ends_with(overlay));
+            exempt.any(|(_, law)| breach.to_string().contains(law))
         };
         breaches.extend(of_pod.filter(|breach| !is_exempt(breach)));
         breaches.extend(fit(&folder, &objects));
@@ -144,7 +152,6 @@ fn the_address_is_written_once_and_only_where_it_is_wanted() {
             .collect();
         let expected = match folder.file_name().and_then(|name| name.to_str()) {
             Some("fixed-address") => &["fd00:96::a"][..],
-            Some("per-node") => &["10.96.0.11"],
             _ => &[],
         };
         assert_eq!(addresses, expected.iter().copied().collect(), "{}", folder.display());
@@ -152,43 +159,93 @@ fn the_address_is_written_once_and_only_where_it_is_wanted() {
     }
 }
 
-/// The caches of all nodes ask the one kubedns, for the domain that it has, and clients ask them.
+/// The caches of all nodes ask and follow every replica of kubedns, for the domain that it has, and
+/// clients ask them.
 #[test]
-fn the_caches_of_nodes_ask_the_one_kubedns() {
+fn the_caches_of_nodes_follow_every_replica_of_kubedns() {
     let Some(tool) = tool() else { return };
     let folder = changed("manifests/base/settings.yaml", "cluster.local", "k8s.example.org");
-    let files = [render(&tool, &folder.path().join("manifests/overlays/per-node"))];
-    let objects = objects(&files, "");
-    let one = |kind: &str, name: &str| {
-        let is_it = |object: &&Object| object.kind() == kind && object.name().1 == name;
-        &objects.iter().find(is_it).unwrap_or_else(|| panic!("no {kind} {name}")).value["spec"]
-    };
-    let (caches, kubedns) = (one("DaemonSet", "kube-dns-node"), one("Deployment", "kubedns"));
-    let (front, behind) = (one("Service", "kube-dns"), one("Service", "kubedns"));
-    let labels = |pod: &Value| pod["template"]["metadata"]["labels"].clone();
-    assert_eq!(front["selector"], labels(caches));
-    assert_eq!(front["trafficDistribution"], "PreferSameNode");
-    assert_eq!(behind["selector"], labels(kubedns));
+    for overlay in ["per-node", "link-local"] {
+        let files = [render(&tool, &folder.path().join("manifests/overlays").join(overlay))];
+        let objects = objects(&files, "");
+        let one = |kind: &str, name: &str| {
+            let is_it = |object: &&Object| object.kind() == kind && object.name().1 == name;
+            &objects.iter().find(is_it).unwrap_or_else(|| panic!("no {kind} {name}")).value["spec"]
+        };
+        let (caches, kubedns) = (one("DaemonSet", "kube-dns-node"), one("Deployment", "kubedns"));
+        let labels = |pod: &Value| pod["template"]["metadata"]["labels"].clone();
+        let front = one("Service", "kube-dns");
+        assert_eq!(front["selector"], labels(caches));
+        assert_eq!(front["trafficDistribution"], "PreferSameNode");
+        assert_eq!(
+            one("PodDisruptionBudget", "kubedns")["selector"]["matchLabels"],
+            labels(kubedns)
+        );
+        let spread = &kubedns["template"]["spec"]["topologySpreadConstraints"][0];
+        assert_eq!(spread["labelSelector"]["matchLabels"], labels(kubedns));
+        assert_eq!(caches["template"]["spec"]["enableServiceLinks"], true);
 
-    let container =
-        |pod: &Value, index: usize| arguments(&pod["template"]["spec"]["containers"][index]);
-    let records = container(kubedns, 0);
-    for flag in ["--domain=k8s.example.org", "--listen=0.0.0.0:10053", "--http-listen=[::]:8081"] {
-        assert!(records.iter().any(|found| found == flag), "{flag}: {records:?}");
+        let container =
+            |pod: &Value, index: usize| arguments(&pod["template"]["spec"]["containers"][index]);
+        let records = container(kubedns, 0);
+        let flags =
+            ["--domain=k8s.example.org", "--listen=0.0.0.0:10053", "--http-listen=[::]:8081"];
+        for flag in flags.into_iter().chain(["--changes-readers=6000"]) {
+            assert!(records.iter().any(|found| found == flag), "{flag}: {records:?}");
+        }
+        // The Service whose variable has the address, and the headless one whose name is resolved.
+        let (resolving, replicas) = (one("Service", "kubedns"), one("Service", "kubedns-replicas"));
+        assert!(resolving["clusterIP"].is_null() && replicas["clusterIP"] == "None");
+        for (service, ports) in
+            [(resolving, &[10_053, 10_053][..]), (replicas, &[10_053, 10_053, 8_081])]
+        {
+            assert_eq!(service["selector"], labels(kubedns));
+            let found = service["ports"].as_array().unwrap().iter();
+            let found: Vec<u64> = found.map(|port| port["targetPort"].as_u64().unwrap()).collect();
+            assert_eq!(found, ports);
+        }
+        let cache = container(caches, 0);
+        let host = "kubedns-replicas.kube-system.svc.k8s.example.org";
+        let zones = ["k8s.example.org", "in-addr.arpa", "ip6.arpa"];
+        let mut expected = zones.map(|zone| format!("--server=/{zone}/{host}#10053")).to_vec();
+        expected.push(format!("--changes=http://{host}:8081/changes"));
+        expected.push(format!("--server=/{host}/{KUBEDNS_SERVICE_HOST}#10053"));
+        for flag in expected {
+            assert!(cache.contains(&flag), "{flag}: {cache:?}");
+        }
+        let probes = container(caches, 1);
+        assert!(probes.iter().all(|flag| !flag.contains("cluster.local")), "{probes:?}");
     }
-    let ports = behind["ports"].as_array().unwrap().iter();
-    let ports: Vec<u64> = ports.map(|port| port["targetPort"].as_u64().unwrap()).collect();
-    assert_eq!(ports, [10_053, 10_053, 8_081]);
-    let address = behind["clusterIP"].as_str().unwrap();
-    let cache = container(caches, 0);
-    let zones = ["k8s.example.org", "in-addr.arpa", "ip6.arpa"];
-    let mut expected = zones.map(|zone| format!("--server=/{zone}/{address}#10053")).to_vec();
-    expected.push(format!("--changes=http://{address}:8081/changes"));
-    for flag in expected {
-        assert!(cache.contains(&flag), "{flag}: {cache:?}");
-    }
-    let probes = container(caches, 1);
-    assert!(probes.iter().all(|flag| !flag.contains("cluster.local")), "{probes:?}");
+}
+
+/// With the network of the node, the cache has the classic address beside that of its pod.
+#[test]
+fn the_classic_address_is_that_of_the_cache_of_the_node() {
+    let Some(tool) = tool() else { return };
+    const CLASSIC: &str = "169.254.20.10";
+    let files = [render(&tool, &root().join("manifests/overlays/link-local"))];
+    let objects = objects(&files, "");
+    let caches = objects.iter().find(|object| object.kind() == "DaemonSet").unwrap();
+    let (spec, pod) = (&caches.value["spec"], &caches.value["spec"]["template"]["spec"]);
+    assert_eq!(pod["hostNetwork"], true);
+    // The API server refuses them together.
+    assert!(pod["securityContext"]["sysctls"].is_null());
+    assert_eq!(spec["updateStrategy"]["rollingUpdate"]["maxSurge"], 0);
+    let cache = &pod["containers"][0];
+    let listens = |address: &str| arguments(cache).contains(&format!("--listen={address}:53"));
+    assert!(listens(CLASSIC) && listens(POD_IP) && !listens("0.0.0.0"), "{:?}", arguments(cache));
+    let privileges = &cache["securityContext"];
+    assert_eq!((&privileges["runAsUser"], &privileges["runAsNonRoot"]), (&0.into(), &false.into()));
+    let capabilities = serde_json::json!({"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]});
+    assert_eq!(privileges["capabilities"], capabilities);
+    let probes = arguments(&pod["containers"][1]);
+    let asks = |probe: &&String| probe.contains(&format!("{CLASSIC}:53,"));
+    assert_eq!(probes.iter().filter(asks).count(), 2, "{probes:?}");
+    let [init] = &pod["initContainers"].as_array().unwrap()[..] else { panic!("one") };
+    let command: Vec<&str> =
+        init["command"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    assert_eq!(command, ["ip", "address", "replace", &format!("{CLASSIC}/32"), "dev", "lo"]);
+    assert_eq!(init["securityContext"]["capabilities"]["add"], serde_json::json!(["NET_ADMIN"]));
 }
 
 /// Objects that clusters already have: kubeadm's and GKE's names. `kubectl delete -k` deletes by

@@ -119,9 +119,10 @@ impl Follower {
         }
     }
 
-    /// Runs one connection, from the request to its end, after `pause`.
+    /// Runs one connection, from the request to its end, after about `pause`. Thousands of caches
+    /// that lose the same replica do not come back at the same time.
     async fn connection(&mut self, pause: Duration) -> Result<Infallible, Error> {
-        sleep(pause).await;
+        sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
         let connect = timeout(CONNECT_MAX, TcpStream::connect(self.key.address));
         let stream = connect.await.map_err(|_| Error::Silent)?.map_err(Error::Connect)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;

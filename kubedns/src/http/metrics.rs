@@ -17,7 +17,7 @@ use shared::durations::Bounds;
 use shared::metrics::coredns::Compat;
 use shared::metrics::{counters, histograms, register_config_dir, register_dns};
 
-use super::{View, coredns};
+use super::{View, coredns, skydns};
 use crate::programming::SERVICE_KINDS;
 use crate::project::Kind;
 use crate::transfer::Tally;
@@ -30,7 +30,10 @@ pub fn registries(view: &View) -> Arc<[Registry]> {
     register_config_dir(&mut registry, view.config.clone());
     registry.register_collector(Box::new(shared::corefile::Metrics(view.corefile.clone())));
     registry.register_collector(Box::new(Records { view: view.clone(), tally: Mutex::new(None) }));
-    let compat = view.compat.map(|Compat::Coredns| coredns::registry(view));
+    let compat = view.compat.map(|compat| match compat {
+        Compat::Coredns => coredns::registry(view),
+        Compat::KubeDns => skydns::registry(view.counters.clone()),
+    });
     std::iter::once(registry).chain(compat).collect()
 }
 
@@ -165,6 +168,8 @@ impl Records {
     fn encode_snapshot(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = ("stale", "1 while answers come from the snapshot");
         gauge(encoder, help, i64::from(self.view.reader.records().is_stale()))?;
+        let help = ("change_readers", "Readers of /changes");
+        gauge(encoder, help, self.view.streams.readers() as i64)?;
         let Some(state) = &self.view.snapshot else { return Ok(()) };
         let state = state.borrow().clone();
         let help = ("snapshot_age_seconds", "How old the knowledge in the snapshot is");

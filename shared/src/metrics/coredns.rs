@@ -28,6 +28,8 @@ use crate::wire::Transport;
 pub enum Compat {
     /// The names of CoreDNS.
     Coredns,
+    /// Those of the programs of kube-dns.
+    KubeDns,
 }
 
 /// Returns a registry of metrics that begin with `coredns_`: the build, and the values of

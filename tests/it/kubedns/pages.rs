@@ -156,3 +156,47 @@ async fn dashboards_for_coredns_find_its_names_where_they_are_asked_for() {
     assert!(!metrics.contains(none), "{metrics}");
     kubedns.end().await;
 }
+
+#[tokio::test]
+async fn dashboards_for_kube_dns_find_the_names_of_its_skydns() {
+    let api = shop().await;
+    let kubedns = watching(&api, &["--metrics-compat", "kube-dns"]).await;
+    http::eventually(kubedns.http, "/readyz", 200, "ok").await;
+    for question in [DB, DB, WEB, "7.0.0.10.in-addr.arpa. PTR"] {
+        ask_tcp(kubedns.dns, question).await;
+    }
+    let metrics = http::get(kubedns.http, "/metrics").await.1;
+    for line in [
+        "skydns_skydns_dns_request_count_total{system=\"auth\"} 3\n",
+        "skydns_skydns_dns_request_count_total{system=\"reverse\"} 1\n",
+        "skydns_skydns_dns_request_duration_seconds_count{system=\"auth\"} 4\n",
+        "skydns_skydns_dns_error_count_total{system=\"auth\",cause=\"nxdomain\"} 2\n",
+        "skydns_skydns_dns_error_count_total{system=\"auth\",cause=\"servfail\"} 0\n",
+        "skydns_skydns_dns_error_count_total{system=\"auth\",cause=\"refused\"} 0\n",
+        "skydns_skydns_dns_error_count_total{system=\"auth\",cause=\"truncated\"} 0\n",
+    ] {
+        assert!(metrics.contains(line), "{line} is missing in {metrics}");
+    }
+    kubedns.end().await;
+}
+
+/// The number of readers is bounded, and shown.
+#[tokio::test]
+async fn readers_of_changes_have_as_many_places_as_a_flag_gives() {
+    let api = shop().await;
+    let kubedns = watching(&api, &["--changes-readers", "3"]).await;
+    http::eventually(kubedns.http, "/readyz", 200, "ok").await;
+    let mut readers = Vec::new();
+    for _ in 0..3 {
+        let mut lines = http::lines(kubedns.http, "/changes").await;
+        next(&mut lines).await;
+        readers.push(lines);
+    }
+    assert_eq!(http::get(kubedns.http, "/changes").await.0, 503);
+    http::eventually(kubedns.http, "/metrics", 200, "kubedns_change_readers 3\n").await;
+    readers.pop();
+    http::eventually(kubedns.http, "/metrics", 200, "kubedns_change_readers 2\n").await;
+    let mut lines = http::lines(kubedns.http, "/changes").await;
+    assert_eq!(next(&mut lines).await["flush"], true);
+    kubedns.end().await;
+}

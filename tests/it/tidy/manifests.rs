@@ -47,8 +47,9 @@ fn the_flags_of_overlays_are_those_of_the_programs() {
     let mut flags = 0;
     for file in files.iter().filter(|file| file.path.starts_with("manifests/overlays/")) {
         for flag in file.text.lines().filter_map(|line| line.split_once("value: --")) {
-            let flag = format!("--{}", flag.1.trim_end_matches('}'));
-            let known = ["kubedns", "dnscache"].map(|name| program(name, &[&flag]).is_ok());
+            let flag = format!("--{}", flag.1.trim_end_matches('}')).replace("$(POD_IP)", POD_IP);
+            let flag = flag.replace("$(DOMAIN)", "cluster.local");
+            let known = PROGRAMS.map(|name| program(name, &[&flag]).is_ok());
             assert!(known.contains(&true), "{}: {flag}", file.path);
             flags += 1;
         }
@@ -203,6 +204,72 @@ fn the_role_grants_what_kubedns_watches_and_nothing_else() {
         })
         .collect();
     assert_eq!(granted, watched);
+}
+
+/// kubedns uses each right of the role, as the API server sees it.
+#[tokio::test]
+async fn each_right_of_the_role_is_used() {
+    let role = include_str!("../../../manifests/base/cluster-role.yaml");
+    let role: Value = serde_saphyr::from_str(role).expect("YAML");
+    let api = tests::api_server::ApiServer::start().await;
+    // The streamed list is a watch; without it there is a list as well.
+    api.does_not_stream();
+    let kubeconfig = api.kubeconfig(None);
+    let from = kubeconfig.path().to_str().expect("UTF-8");
+    let kubedns = crate::fixture::kubedns::start(&["--kubeconfig", from]).await;
+    let mut rights = 0;
+    for rule in list(&role["rules"]) {
+        for resource in list(&rule["resources"]).map(text) {
+            for verb in list(&rule["verbs"]).map(text) {
+                let query = match verb {
+                    "list" => "limit=",
+                    "watch" => "watch=",
+                    other => panic!("{other} is not used"),
+                };
+                api.hears(0, &[&format!("/{resource}?"), query]).await;
+                rights += 1;
+            }
+        }
+    }
+    assert_eq!(rights, 8);
+    kubedns.end().await;
+}
+
+/// Each command of a guide that no test runs is marked as needing a cluster, and what it names is
+/// there.
+#[test]
+fn commands_of_guides_are_marked_and_name_what_is_there() {
+    let files = tree::files();
+    let (mut breaches, mut commands) = (Vec::new(), 0);
+    for guide in files.iter().filter(|file| file.path.starts_with("manifests/guides/")) {
+        let is_marked = |text: &str| {
+            ["(cluster)*", "need your cluster", "needs your cluster"]
+                .iter()
+                .any(|mark| text.replace('\n', " ").contains(mark))
+        };
+        let for_all = guide.text.split("\n## ").next().is_some_and(is_marked);
+        let mut before = String::new();
+        for (index, part) in guide.text.split("```").enumerate() {
+            let section = before.rsplit("\n## ").next().unwrap_or_default();
+            let line = before.lines().count() + 1;
+            let has_command = index % 2 == 1 && part.contains("kubectl ");
+            commands += usize::from(has_command);
+            if has_command && !for_all && !is_marked(section) {
+                let law = "a command is not marked as needing a cluster";
+                breaches.push(Breach::new(&guide.path, line, law.to_owned()));
+            }
+            before += part;
+        }
+        for word in guide.text.split(|c: char| c.is_whitespace() || "`()[],;:".contains(c)) {
+            let path = word.trim_end_matches(['.', '/']);
+            if path.starts_with("manifests/") && !files.iter().any(|it| it.path.starts_with(path)) {
+                let law = format!("{path} is not there");
+                breaches.push(Breach::new(&guide.path, 1, law));
+            }
+        }
+    }
+    assert!(commands >= 8, "{commands}");
+    keep(breaches);
 }
 
 #[test]
@@ -374,14 +441,19 @@ fn program(name: &str, arguments: &[&str]) -> Result<Program, String> {
             snapshot_dir: path(config.snapshot.map(|file| file.with_file_name(""))),
             drain: config.listener.lameduck + config.drain,
         }),
-        "dnscache" => parse_from::<dnscache::config::Config>(arguments).map(|config| Program {
-            dns: config.listen,
-            http: config.http_listen,
-            config_dir: path(config.config_dir),
-            corefile: path(config.corefile),
-            snapshot_dir: None,
-            drain: config.listener.lameduck + DRAIN_OF_OTHERS,
-        }),
+        "dnscache" => parse_from::<dnscache::config::Config>(arguments)
+            .and_then(|config| {
+                config.check().map_err(|error| Stop::Wrong(error.to_string()))?;
+                Ok(config)
+            })
+            .map(|config| Program {
+                dns: config.listen,
+                http: config.http_listen,
+                config_dir: path(config.config_dir),
+                corefile: path(config.corefile),
+                snapshot_dir: None,
+                drain: config.listener.lameduck + DRAIN_OF_OTHERS,
+            }),
         "healthz" => parse_from::<healthz::Config>(arguments).map(|config| Program {
             dns: Vec::new(),
             http: config.http_listen,
@@ -405,8 +477,14 @@ pub fn is_pod(object: &Object) -> bool {
 /// Returns the flags of a container. `$(NAME)` is replaced by its environment, as the kubelet does.
 pub fn arguments(container: &Value) -> Vec<String> {
     let expand = |flag: &str| {
-        list(&container["env"]).fold(flag.to_owned(), |flag, variable| {
-            flag.replace(&format!("$({})", text(&variable["name"])), text(&variable["value"]))
+        // The Service kubedns is there, and its address among the variables.
+        let flag = flag.replace("$(KUBEDNS_SERVICE_HOST)", KUBEDNS_SERVICE_HOST);
+        list(&container["env"]).fold(flag, |flag, variable| {
+            let value = match text(&variable["valueFrom"]["fieldRef"]["fieldPath"]) {
+                "status.podIP" => POD_IP,
+                _ => text(&variable["value"]),
+            };
+            flag.replace(&format!("$({})", text(&variable["name"])), value)
         })
     };
     list(&container["args"]).map(|flag| expand(text(flag))).collect()
@@ -714,5 +792,9 @@ const PROGRAMS: [&str; 3] = ["kubedns", "dnscache", "healthz"];
 const KUSTOMIZATION: &str = "kustomization.yaml";
 /// Paths that every program answers, and those of healthz.
 const PATHS: [&str; 4] = ["/livez", "/readyz", "/readiness", "/healthz"];
+/// What the kubelet fills in.
+pub const KUBEDNS_SERVICE_HOST: &str = "10.96.0.11";
+/// Likewise.
+pub const POD_IP: &str = "10.244.1.7";
 /// The drain of programs that have no flag for it.
 const DRAIN_OF_OTHERS: Duration = Duration::from_secs(5);

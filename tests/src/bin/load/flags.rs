@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use shared::flags::{Stop, parse_from};
 
 use crate::workload::{self, Kind};
-use crate::{compare, floor, hit_rate, restarts, scale, upstreams};
+use crate::{compare, floor, followers, hit_rate, restarts, scale, upstreams};
 
 /// Load-tests a DNS server: answers per second, latency, hit rate.
 #[derive(Debug, Parser)]
@@ -39,6 +39,9 @@ pub enum Command {
     /// Measures what clients see if upstreams lose, delay, fail or fall silent, next to other
     /// caches.
     Upstreams(upstreams::Flags),
+    /// Has thousands of caches follow replicas of kubedns, and measures how soon a change reaches
+    /// the last one.
+    Followers(followers::Flags),
     /// Kills and stops kubedns under load and counts what clients see.
     Restarts(restarts::Flags),
     /// Answers every question with the same reply: what the cheapest possible server costs.

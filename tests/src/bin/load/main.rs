@@ -7,6 +7,7 @@
 //! compare: dnscache, the floor and other caches, one at a time on a core of its own ─▶ table
 //! scale: cluster ─▶ fake API server ─▶ kubedns ─▶ start, memory, cost of answers, changes
 //! upstreams: clients ─▶ dnscache and other caches ─▶ servers on their bad days ─▶ table
+//! followers: changes ─▶ fake API server ─▶ replicas of kubedns ─▶ thousands of followers
 //! restarts: clients ─▶ dnscache ─▶ kubedns, killed and stopped again and again
 //! floor: answers everything with the same reply, for comparison
 //! hit-rate: trace ─▶ dnscache's cache, plain LRU, the best possible ─▶ table and pictures
@@ -17,6 +18,7 @@ mod compare;
 mod counters;
 mod flags;
 mod floor;
+mod followers;
 mod generator;
 mod hit_rate;
 mod own;
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Some(Command::Scale(flags)) => scale::run(flags).map_err(Error::from),
         Some(Command::Upstreams(flags)) => upstreams::run(flags).map_err(Error::from),
         Some(Command::Restarts(flags)) => restarts::run(flags).map_err(Error::from),
+        Some(Command::Followers(flags)) => followers::run(flags).map_err(Error::from),
         Some(Command::Floor(flags)) => {
             floor::run(flags).map_err(|source| Error::Floor { address: flags.listen, source })
         }
@@ -86,6 +89,8 @@ enum Error {
     Scale(#[from] scale::Error),
     #[error(transparent)]
     Upstreams(#[from] upstreams::Error),
+    #[error(transparent)]
+    Followers(#[from] followers::Error),
     #[error(transparent)]
     Restarts(#[from] restarts::Error),
     #[error("answering at {address} failed: {source}")]

@@ -12,8 +12,8 @@
 
 mod answers;
 mod api;
-mod cluster;
-mod process;
+pub mod cluster;
+pub mod process;
 mod propagation;
 mod report;
 
@@ -255,7 +255,7 @@ fn load(
             let (process, ready) = Process::coredns(program, &kubeconfig, core)?;
             coredns.push(start(&process, "CoreDNS", ready)?);
         }
-        let (process, http, ready) = Process::kubedns(program, &kubeconfig, core)?;
+        let (process, http, ready) = Process::kubedns(program, &kubeconfig, core, &[])?;
         starts.push(start(&process, "kubedns", ready)?);
         if starts.len() == usize::from(flags.rounds) {
             let loaded = Loaded { cluster, api, process, http };

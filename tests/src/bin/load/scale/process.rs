@@ -39,18 +39,20 @@ impl Process {
         Ok(Self { dns, child })
     }
 
-    /// Starts `program`, a kubedns, against the API server of `kubeconfig`. Returns where it
-    /// answers HTTP as well, and how long it took from its start to a `/readyz` of 200.
+    /// Starts `program`, a kubedns, with `flags` against the API server of `kubeconfig`. Returns
+    /// where it answers HTTP as well, and how long it took from its start to a `/readyz` of 200.
     pub fn kubedns(
         program: &Path,
         kubeconfig: &Path,
         core: Option<usize>,
+        flags: &[&str],
     ) -> Result<(Self, SocketAddr, Duration), Error> {
         let addresses = kubeconfig.with_extension("addresses");
         let mut command = tether::command(program, core);
         command.args(["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
         command.arg("--addresses-file").arg(&addresses);
         command.args(["--threads", "1", "--log-format", "text", "--kubeconfig"]).arg(kubeconfig);
+        command.args(flags);
         let ready = Self::ready(command, program, kubeconfig, |process| {
             let Addresses { dns, http } = Addresses::read(&addresses)?;
             process.dns = dns[0];
