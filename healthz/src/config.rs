@@ -53,7 +53,7 @@ pub struct Config {
     #[arg(long, value_name = "PROGRAM", value_enum, hide_possible_values = true)]
     pub metrics_compat: Option<Compat>,
 
-    /// Directory with the keys of the kube-dns ConfigMap; healthz tells whether they are valid
+    /// Directory with the keys of the kube-dns ConfigMap; healthz shows whether they are valid
     #[arg(long, value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
 
@@ -135,7 +135,7 @@ pub struct Pace {
     /// The pause after a failed probe, where the interval is not shorter.
     pub retry: Duration,
     /// The same for the first probe of all, doubling up to `retry` until there is an answer: the
-    /// pod starts, and somebody waits for it.
+    /// pod starts, and its readiness is awaited.
     pub start: Duration,
     /// How long a program may start: before, failed probes are no reason for alarm.
     pub start_max: Duration,

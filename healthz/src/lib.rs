@@ -1,4 +1,4 @@
-//! healthz asks the programs of the pod over DNS and tells the kubelet and people over HTTP.
+//! healthz probes the programs of the pod over DNS, and serves the results over HTTP.
 //!
 //! ```text
 //! timer ─▶ probe ─▶ status ◀─ http ◀── kubelet, scrapers, people
@@ -84,7 +84,7 @@ pub enum Error {
     Task(#[from] TaskError),
 }
 
-/// Everything bound, nothing probed and nobody answered yet.
+/// All addresses are bound. No probe was sent yet.
 #[derive(Debug)]
 pub struct Program {
     config: Config,

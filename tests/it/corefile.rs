@@ -489,7 +489,7 @@ async fn questions_are_passed_on_after_some_answers() {
             "NOERROR",
             &["web.shop.svc.cluster.local. 5 IN A 10.96.0.7"],
         ),
-        // The cluster has the name, so nobody else is asked.
+        // The cluster has the name, so no other server is asked.
         ("web.shop.svc.cluster.local. AAAA", "NODATA", &[]),
         (&format!("{legacy} A"), "NOERROR", &[&format!("{legacy} 30 IN A 192.0.2.1")]),
     ];

@@ -8,10 +8,12 @@
 //! tree     which folders and files there are, and that every .rs file is part of a crate
 //! text     every text file: line by line
 //! rust     every .rs file: its tokens
+//! prose    comments and Markdown: banned words
 //! manifests  flags, ports and probes against the programs' own command lines
 //! ```
 
 pub mod manifests;
+mod prose;
 mod rust;
 mod source;
 mod text;
@@ -55,6 +57,11 @@ fn the_tree_has_the_shape_that_was_agreed() {
 #[test]
 fn every_text_file_keeps_the_laws() {
     keep(tree::files().iter().flat_map(|file| text::breaches(&file.path, &file.text)).collect());
+}
+
+#[test]
+fn comments_and_pages_are_plain_english() {
+    keep(prose::breaches(&tree::files()));
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl Pacer {
 
 /// `/changes`: lines of JSON without end. The first contains the generation that the reader is at:
 /// `?since=GENERATION` goes on from there if the log reaches back so far. Else, and without it,
-/// that line tells the reader to forget everything. Then a line follows for each publication, and
+/// after that line the reader must forget everything. Then a line follows for each publication, and
 /// one every [`HEARTBEAT`] without any. The first line waits until everything has been listed: a
 /// kubedns that knows nothing yet has no reader forget what it knows.
 pub async fn follow(

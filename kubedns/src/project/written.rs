@@ -101,7 +101,7 @@ struct ManagedField<'a> {
 #[derive(serde::Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A time as the API writes it (RFC 3339), in milliseconds since 1970; nothing where it is none.
+/// Parses a time of the API (RFC 3339), in milliseconds since 1970; `None` if it is not valid.
 fn parse_ms(text: &str) -> Option<u64> {
     u64::try_from(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()).ok()
 }

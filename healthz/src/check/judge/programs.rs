@@ -137,7 +137,7 @@ pub fn rights(facts: &Facts) -> Judged {
     )
 }
 
-/// Whether dnscache hears of changes.
+/// Returns whether dnscache follows changes.
 pub fn changes(facts: &Facts) -> Judged {
     let figures = &known(&facts.dnscache)?.figures;
     let of = |name: &str| figures.value(name, &[]);
