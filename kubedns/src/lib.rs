@@ -45,15 +45,19 @@ pub mod store;
 pub mod transfer;
 pub mod watch;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::addresses::{Addresses, WriteError};
 use shared::clock::boot_time;
-use shared::serve::{BindError, Serving, Sockets};
+use shared::ready::Ready;
+use shared::serve::{BindError, Opener, Serving, Sockets};
 use shared::shutdown::{TaskError, Tasks};
 use shared::{config_dir, descriptors, keep};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::news::{Scope, Sink};
 use crate::objects::{Objects, ObjectsError};
@@ -177,6 +181,7 @@ impl Program {
         let stopping = tasks.stopping();
         let snapshot::Start { mut writer, reader, changes, keeper } =
             snapshot::start(config.snapshot.as_deref(), config.identity(), config.zone());
+        let sockets = hold(sockets, &copies, &reader);
         let (dns, http) = (sockets.local_addresses().to_vec(), listener.address());
         let handler = Arc::new(serve::Answers::new(reader.clone(), &config.transfer[..]));
         let (later, transfers) = serve::transfers::new(reader.clone());
@@ -222,8 +227,8 @@ impl Program {
             let (reader, watches) = (view.reader.clone(), view.watches.clone());
             tasks.spawn("snapshot", keeper.run(reader, changes_seen, watches, stopping.clone()));
         }
+        spawn_dns(&mut tasks, serving, copies, view.ready.clone());
         tasks.spawn("publish", publisher.run(news, stopping.clone()));
-        spawn_last(&mut tasks, serving, copies);
         tasks.spawn("transfers", transfers.run(stopping.clone()));
         tasks.spawn("config-dir", config_follower.run(stopping.clone()));
         tasks.spawn("http", http::serve(listener, http::router(view), pacer, stopping));
@@ -232,8 +237,30 @@ impl Program {
     }
 }
 
-/// Adds the tasks that outlive the others: those of the DNS listener.
-fn spawn_last(tasks: &mut Tasks, serving: Serving, copies: keep::Copies) {
+/// Leaves queries in sockets of an earlier run until there are records: they would be answered with
+/// SERVFAIL.
+fn hold(mut sockets: Sockets, copies: &keep::Copies, reader: &store::Reader) -> Sockets {
+    if copies.are_taken_back() && !reader.records().is_complete() {
+        sockets.hold();
+    }
+    sockets
+}
+
+/// Opens the listener when everything was listed, or soon after the start.
+async fn open(opener: Opener, ready: Ready, stopping: CancellationToken) -> Result<(), Infallible> {
+    tokio::select! {
+        () = ready.wait() => {}
+        () = tokio::time::sleep(HELD_MAX) => {}
+        () = stopping.cancelled() => {}
+    }
+    opener.open();
+    stopping.cancelled().await;
+    Ok(())
+}
+
+/// Adds the tasks of the DNS listener. Two of them outlive the others.
+fn spawn_dns(tasks: &mut Tasks, serving: Serving, copies: keep::Copies, ready: Ready) {
+    tasks.spawn("opening", open(serving.opener(), ready, tasks.stopping()));
     let ending = tasks.ending();
     tasks.spawn_last("dns", serving.finished_after(async move { ending.cancelled().await }));
     tasks.spawn_last("keep-sockets", copies.run(tasks.stopping(), tasks.ending()));
@@ -296,5 +323,8 @@ fn progresses(scopes: Vec<Scope>) -> Vec<Arc<Progress>> {
     scopes.into_iter().map(|scope| Arc::new(Progress::new(scope, now))).collect()
 }
 
+/// How long queries can wait in kept sockets for the first list. Every query is answered within
+/// 2 s.
+const HELD_MAX: Duration = Duration::from_millis(1_500);
 /// Descriptors beside those of clients over TCP and readers of changes: watches, pages and files.
 const DESCRIPTORS_RESERVED: usize = 512;

@@ -111,6 +111,19 @@ impl Overflow {
     }
 }
 
+/// Opens a listener whose sockets were held.
+#[derive(Clone, Debug)]
+pub struct Opener(Arc<AtomicU8>);
+
+impl Opener {
+    /// Starts to answer queries. Has no effect after the first time.
+    pub fn open(&self) {
+        let (from, to) = (Phase::Waiting as u8, Phase::Serving as u8);
+        // Fails if it is open, or if the end has begun.
+        let _ = self.0.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
 /// Starts serving `sockets`: a thread per UDP socket, TCP on the current tokio runtime.
 ///
 /// Queries for which `handler` returns [`Verdict::Later`] are sent to `later`. If that is full or
@@ -123,7 +136,8 @@ pub fn dns<H: Handler>(
     later: mpsc::Sender<Deferred>,
 ) -> Result<Serving, Error> {
     let counters = Arc::new(Counters::new(sockets.places()));
-    let phase = Arc::new(AtomicU8::new(Phase::Serving as u8));
+    let phase = if sockets.is_held { Phase::Waiting } else { Phase::Serving };
+    let phase = Arc::new(AtomicU8::new(phase as u8));
     let first_tcp = sockets.lanes.len();
     for lane in 0..sockets.lanes() {
         counters.turn(lane, boot_time());
@@ -164,6 +178,11 @@ pub fn dns<H: Handler>(
 }
 
 impl Serving {
+    /// Returns what opens the listener, if its sockets were held.
+    pub fn opener(&self) -> Opener {
+        Opener(Arc::clone(&self.phase))
+    }
+
     /// Returns the kernel's drop counters of these sockets.
     pub fn overflow(&self) -> Overflow {
         Overflow(self.lanes.iter().map(Arc::downgrade).collect())

@@ -30,6 +30,22 @@ fn bad_days_of_upstreams_are_a_table() {
 }
 
 #[test]
+fn no_question_is_lost_while_programs_whose_sockets_are_kept_are_killed() {
+    for programs in ["dnscache", "kubedns"] {
+        let some = ["--kills", "3", "--stops", "1", "--rate", "500", "--json"];
+        let some = [&["chaos", "--programs", programs], &some[..]].concat();
+        let figures: Value = serde_json::from_str(&load(&some)).unwrap();
+        for group in ["cluster", "outside"] {
+            let count = |fate: &str| figures[group][fate].as_u64().unwrap();
+            let fates = ["answered", "failed", "lost"].map(count);
+            assert_eq!(fates.iter().sum::<u64>(), count("asked"), "{figures}");
+            assert_eq!(count("lost"), 0, "{figures}");
+        }
+        assert!(figures["cluster"]["asked"].as_u64().unwrap() > 1_000, "{figures}");
+    }
+}
+
+#[test]
 fn every_question_during_restarts_has_one_fate() {
     let some = ["--kills", "1", "--stops", "1", "--rate", "500", "--names", "20", "--json"];
     let figures: Value = serde_json::from_str(&load(&[&["restarts"], &some[..]].concat())).unwrap();

@@ -41,6 +41,7 @@ pub struct Copies {
     groups: Vec<Group>,
     sockets: Vec<OwnedFd>,
     connection: Option<UnixStream>,
+    are_taken_back: bool,
 }
 
 /// Binds `addresses` as [`serve::bind`] does, but takes the sockets that the keeper at `path` has
@@ -60,26 +61,29 @@ pub async fn bind(
         groups: Vec::new(),
         sockets: Vec::new(),
         connection: None,
+        are_taken_back: false,
     };
     let Some(path) = path else { return Ok((serve::bind(addresses, threads)?, none)) };
-    let (sockets, connection) = take_or_bind(path, program, addresses, threads).await?;
+    let (sockets, connection, are_taken_back) =
+        take_or_bind(path, program, addresses, threads).await?;
     let copies = sockets.copies().unwrap_or_else(|error| {
         tracing::warn!(%error, "the sockets cannot be copied for the keeper");
         Vec::new()
     });
     let groups = copies.iter().map(|bundle| bundle.group.clone()).collect();
     let copies = copies.into_iter().flat_map(|bundle| bundle.sockets).collect();
-    Ok((sockets, Copies { groups, sockets: copies, connection, ..none }))
+    Ok((sockets, Copies { groups, sockets: copies, connection, are_taken_back, ..none }))
 }
 
-/// Takes the kept sockets and binds the others. If the keeper is slow and may hold the addresses,
+/// Takes the kept sockets and binds the others. Also returns the connection to the keeper, and
+/// whether there were kept sockets. If the keeper is slow and may hold the addresses,
 /// tries again.
 async fn take_or_bind(
     path: &Path,
     program: &'static str,
     addresses: &[SocketAddr],
     threads: usize,
-) -> Result<(Sockets, Option<UnixStream>), BindError> {
+) -> Result<(Sockets, Option<UnixStream>, bool), BindError> {
     let mut tries = 0;
     loop {
         tries += 1;
@@ -96,12 +100,13 @@ async fn take_or_bind(
                 (None, Vec::new())
             }
         };
+        let are_taken_back = !kept.is_empty();
         match serve::bind_beside(addresses, threads, kept) {
             Err(error)
                 if is_slow
                     && tries < TRIES_MAX
                     && error.source.kind() == io::ErrorKind::AddrInUse => {}
-            bound => return Ok((bound?, connection)),
+            bound => return Ok((bound?, connection, are_taken_back)),
         }
     }
 }
@@ -128,6 +133,11 @@ async fn take(
 }
 
 impl Copies {
+    /// Returns whether sockets of an earlier run were taken back. Queries may wait in them.
+    pub fn are_taken_back(&self) -> bool {
+        self.are_taken_back
+    }
+
     /// Leaves the copies with the keeper, also with one that starts later or again. Drops them at
     /// `stopping`, and the connection at `ending`: until then the keeper knows that this program
     /// runs, and refuses another one of the same name.

@@ -40,6 +40,7 @@ pub struct Sockets {
     pub(super) lanes: Vec<Arc<Lane>>,
     pub(super) listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
+    pub(super) is_held: bool,
 }
 
 impl Sockets {
@@ -47,6 +48,11 @@ impl Sockets {
     /// system chose, the same for UDP and TCP.
     pub fn local_addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Leaves queries in the sockets until [`super::Opener::open`].
+    pub fn hold(&mut self) {
+        self.is_held = true;
     }
 
     /// Returns how many lanes call the handler: one per UDP thread, then one for TCP of each
@@ -99,7 +105,8 @@ pub(crate) fn bind_beside(
     threads: usize,
     mut kept: Vec<Bundle<OwnedFd>>,
 ) -> Result<Sockets, BindError> {
-    let mut sockets = Sockets { lanes: Vec::new(), listeners: Vec::new(), addresses: Vec::new() };
+    let (lanes, listeners, bound) = (Vec::new(), Vec::new(), Vec::new());
+    let mut sockets = Sockets { lanes, listeners, addresses: bound, is_held: false };
     for &address in addresses {
         match bind_one(address, threads.max(1), &mut kept) {
             Ok((lanes, listener, bound)) => {

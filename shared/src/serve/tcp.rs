@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Handler;
 use super::counters::Event;
-use super::udp::Listener;
+use super::udp::{Listener, OPEN_EVERY};
 use crate::clock::boot_time;
 use crate::wire::UDP_SIZE_MAX;
 
@@ -91,6 +91,10 @@ pub(super) async fn serve<H: Handler>(
     let tasks = JoinSet::new();
     let mut hall = Hall { listener, limits, budget, places, tasks, stopping };
     let stopped = hall.stopping.clone();
+    while hall.listener.is_waiting() && !stopped.is_cancelled() {
+        lanes.iter().for_each(|&lane| hall.listener.counters.turn(lane, boot_time()));
+        tokio::time::sleep(OPEN_EVERY).await;
+    }
     loop {
         tokio::select! {
             () = stopped.cancelled() => break,

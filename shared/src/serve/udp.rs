@@ -35,13 +35,15 @@ pub(super) struct Listener<H> {
 /// The phases of the threads, in this order.
 #[repr(u8)]
 pub(super) enum Phase {
+    /// They leave queries in the queues.
+    Waiting = 0,
     /// They answer.
-    Serving = 0,
+    Serving = 1,
     /// Queries that have arrived are answered in full. Later queries are answered if that is
     /// possible at once; the others fail at once, so that the end is not delayed forever.
-    Draining = 1,
+    Draining = 2,
     /// They end as soon as their queues are empty.
-    Ending = 2,
+    Ending = 3,
 }
 
 impl<H> Clone for Listener<H> {
@@ -66,6 +68,13 @@ pub(super) enum Response {
     Later(usize),
     /// Do not reply.
     Nothing,
+}
+
+impl<H> Listener<H> {
+    /// Returns whether queries must stay in the queues.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == Phase::Waiting as u8
+    }
 }
 
 impl<H: Handler> Listener<H> {
@@ -151,6 +160,10 @@ pub(super) fn serve<H: Handler>(mut listener: Listener<H>, lane: Arc<Lane>, inde
     let mut inbox = Inbox::new(true, lane.wildcard);
     let mut replies = Batch::with_room(usize::from(listener.udp_size_max).max(UDP_SIZE_PLAIN));
     let mut name = NameBuffer::new();
+    while listener.is_waiting() {
+        listener.counters.turn(index, boot_time());
+        std::thread::sleep(OPEN_EVERY);
+    }
     loop {
         let phase = listener.phase.load(Ordering::Relaxed);
         let ending = phase >= Phase::Ending as u8;
@@ -242,5 +255,7 @@ impl<H: Handler> Reader<'_, H> {
 const TOO_MANY: &str = "too many queries wait for an answer";
 /// The reason for a query that arrived during the drain.
 const SHUTTING_DOWN: &str = "shutting down";
+/// The time between two checks whether queries can be answered.
+pub(super) const OPEN_EVERY: Duration = Duration::from_millis(1);
 /// A socket that fails at once every time must not use a whole core.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);

@@ -366,6 +366,7 @@ fn a_manifest_that_says_something_else_is_caught() {
     );
     check("mountPath: /var/lib/kubedns}", "mountPath: /var/lib/other}", "mounts");
     check("/var/lib/kubedns}", "/var/lib/kubedns, readOnly: true}", "mounts");
+    check("keep-sockets=/run/kube-dns/", "keep-sockets=/run/other/", "mounts");
 }
 
 /// An object and its file.
@@ -422,6 +423,8 @@ struct Program {
     corefile: Option<String>,
     /// The directory of the snapshot.
     snapshot_dir: Option<String>,
+    /// The directory of the Unix socket for kept sockets.
+    keep_dir: Option<String>,
     drain: Duration,
 }
 
@@ -439,6 +442,7 @@ fn program(name: &str, arguments: &[&str]) -> Result<Program, String> {
             config_dir: path(config.config_dir),
             corefile: path(config.corefile),
             snapshot_dir: path(config.snapshot.map(|file| file.with_file_name(""))),
+            keep_dir: path(config.listener.keep_sockets.map(|file| file.with_file_name(""))),
             drain: config.listener.lameduck + config.drain,
         }),
         "dnscache" => parse_from::<dnscache::config::Config>(arguments)
@@ -452,6 +456,7 @@ fn program(name: &str, arguments: &[&str]) -> Result<Program, String> {
                 config_dir: path(config.config_dir),
                 corefile: path(config.corefile),
                 snapshot_dir: None,
+                keep_dir: path(config.listener.keep_sockets.map(|file| file.with_file_name(""))),
                 drain: config.listener.lameduck + DRAIN_OF_OTHERS,
             }),
         "healthz" => parse_from::<healthz::Config>(arguments).map(|config| Program {
@@ -460,6 +465,7 @@ fn program(name: &str, arguments: &[&str]) -> Result<Program, String> {
             config_dir: path(config.config_dir),
             corefile: None,
             snapshot_dir: None,
+            keep_dir: path(config.keep_sockets.map(|file| file.with_file_name(""))),
             drain: DRAIN_OF_OTHERS,
         }),
         other => panic!("no program is called {other}"),
@@ -590,8 +596,8 @@ fn probe_breaches(object: &Object, container: &Value, program: &Program) -> Vec<
     breaches
 }
 
-/// Checks that the configuration directory is the mount of the ConfigMap, and that the directory of
-/// the snapshot can be written.
+/// Checks that the configuration directory is the mount of the ConfigMap, and that the directories
+/// of the snapshot and of kept sockets can be written.
 fn mount_breaches(object: &Object, container: &Value, program: &Program) -> Vec<Breach> {
     let name = text(&container["name"]);
     let mounts: Vec<(&str, bool)> = list(&container["volumeMounts"])
@@ -602,7 +608,8 @@ fn mount_breaches(object: &Object, container: &Value, program: &Program) -> Vec<
     let custom = corefile.map(|path| format!("{path}/custom"));
     let read = [program.config_dir.as_deref(), corefile, custom.as_deref()];
     let read = read.into_iter().flatten().map(|path| (path, true));
-    let written = program.snapshot_dir.as_deref().map(|path| (path.trim_end_matches('/'), false));
+    let written = [program.snapshot_dir.as_deref(), program.keep_dir.as_deref()];
+    let written = written.into_iter().flatten().map(|path| (path.trim_end_matches('/'), false));
     let wanted: Vec<(&str, bool)> = read.chain(written).collect();
     if mounts == wanted {
         return Vec::new();

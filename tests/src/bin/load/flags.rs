@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use shared::flags::{Stop, parse_from};
 
 use crate::workload::{self, Kind};
-use crate::{compare, floor, followers, hit_rate, restarts, scale, upstreams};
+use crate::{chaos, compare, floor, followers, hit_rate, restarts, scale, upstreams};
 
 /// Load-tests a DNS server: answers per second, latency, hit rate.
 #[derive(Debug, Parser)]
@@ -44,6 +44,9 @@ pub enum Command {
     Followers(followers::Flags),
     /// Kills and stops kubedns under load and counts what clients see.
     Restarts(restarts::Flags),
+    /// Kills and stops programs of a pod whose sockets healthz keeps, and accounts for every
+    /// question.
+    Chaos(chaos::Flags),
     /// Answers every question with the same reply: what the cheapest possible server costs.
     #[command(hide = true)]
     Floor(floor::Flags),

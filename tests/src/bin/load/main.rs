@@ -9,10 +9,12 @@
 //! upstreams: clients ─▶ dnscache and other caches ─▶ servers on their bad days ─▶ table
 //! followers: changes ─▶ fake API server ─▶ replicas of kubedns ─▶ thousands of followers
 //! restarts: clients ─▶ dnscache ─▶ kubedns, killed and stopped again and again
+//! chaos: clients ─▶ dnscache or kubedns, killed and stopped; healthz keeps their sockets
 //! floor: answers everything with the same reply, for comparison
 //! hit-rate: trace ─▶ dnscache's cache, plain LRU, the best possible ─▶ table and pictures
 //! ```
 
+mod chaos;
 mod chart;
 mod compare;
 mod counters;
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Some(Command::Upstreams(flags)) => upstreams::run(flags).map_err(Error::from),
         Some(Command::Restarts(flags)) => restarts::run(flags).map_err(Error::from),
         Some(Command::Followers(flags)) => followers::run(flags).map_err(Error::from),
+        Some(Command::Chaos(flags)) => chaos::run(flags).map_err(Error::from),
         Some(Command::Floor(flags)) => {
             floor::run(flags).map_err(|source| Error::Floor { address: flags.listen, source })
         }
@@ -93,6 +96,8 @@ enum Error {
     Followers(#[from] followers::Error),
     #[error(transparent)]
     Restarts(#[from] restarts::Error),
+    #[error(transparent)]
+    Chaos(#[from] chaos::Error),
     #[error("answering at {address} failed: {source}")]
     Floor { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]

@@ -9,7 +9,7 @@
 //!                 └──▶ upstream in this process
 //! ```
 
-mod pair;
+pub mod pair;
 
 use std::io;
 use std::path::PathBuf;
@@ -244,7 +244,7 @@ mod tests {
 
     fn outcome(group: usize, sent: u64, took: Option<u64>, rcode: u8) -> Outcome {
         let millis = Duration::from_millis;
-        Outcome { group, sent: millis(sent), took: took.map(millis), rcode }
+        Outcome { group, sent: millis(sent), took: took.map(millis), rcode, retried: false }
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Pair {
     fn wait(&mut self, http: SocketAddr, program: &'static str) -> Result<(), Error> {
         let start = Instant::now();
         while start.elapsed() < READY_MAX {
-            if is_ready(http) {
+            if is_ready(http, "/readyz") {
                 return Ok(());
             }
             std::thread::sleep(READY_EVERY);
@@ -108,7 +108,7 @@ fn start_kubedns(
 }
 
 /// Writes `services` Services in the namespace `load` to a new directory.
-fn write_objects(services: u32) -> io::Result<TempDir> {
+pub fn write_objects(services: u32) -> io::Result<TempDir> {
     let directory = TempDir::new()?;
     let mut text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: load}\n".to_owned();
     for number in 0..services {
@@ -124,11 +124,12 @@ fn write_objects(services: u32) -> io::Result<TempDir> {
     Ok(directory)
 }
 
-fn is_ready(http: SocketAddr) -> bool {
+/// Returns whether `page` of the program at `http` is 200.
+pub fn is_ready(http: SocketAddr, page: &str) -> bool {
     let ask = || {
         let mut stream = TcpStream::connect_timeout(&http, HTTP_MAX)?;
         stream.set_read_timeout(Some(HTTP_MAX))?;
-        stream.write_all(b"GET /readyz HTTP/1.0\r\nhost: x\r\n\r\n")?;
+        stream.write_all(format!("GET {page} HTTP/1.0\r\nhost: x\r\n\r\n").as_bytes())?;
         let mut head = [0; 12];
         stream.read_exact(&mut head)?;
         Ok::<_, io::Error>(head.ends_with(b"200"))
@@ -137,7 +138,7 @@ fn is_ready(http: SocketAddr) -> bool {
 }
 
 /// Returns a port of 127.0.0.1 that was free for UDP and TCP a moment ago.
-fn free_address() -> io::Result<SocketAddr> {
+pub fn free_address() -> io::Result<SocketAddr> {
     loop {
         let tcp = TcpListener::bind("127.0.0.1:0")?;
         let address = tcp.local_addr()?;

@@ -1,8 +1,9 @@
 //! Clients that ask at given times, and record what reply each question got, and when.
 //!
-//! Edge. UDP, one thread, and a socket for each client address. No question is repeated.
+//! Edge. UDP, one thread, and a socket for each client address. A question is repeated once, or not
+//! at all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -37,6 +38,8 @@ pub struct Outcome {
     pub took: Option<Duration>,
     /// The response code of the reply.
     pub rcode: u8,
+    /// Whether it was sent a second time.
+    pub retried: bool,
 }
 
 impl Outcome {
@@ -58,6 +61,17 @@ pub fn ask(
     questions: impl IntoIterator<Item = Question>,
     patience: Duration,
 ) -> io::Result<Vec<Outcome>> {
+    ask_twice(server, questions, Duration::MAX, patience)
+}
+
+/// Does the same as [`ask`], but sends a question a second time if it has no reply after `retry`.
+pub fn ask_twice(
+    server: SocketAddr,
+    questions: impl IntoIterator<Item = Question>,
+    retry: Duration,
+    patience: Duration,
+) -> io::Result<Vec<Outcome>> {
+    let mut sent = VecDeque::new();
     let mut questions = questions.into_iter().peekable();
     let mut clients = Clients { server, sockets: Vec::new(), places: HashMap::new() };
     let mut outcomes: Vec<Outcome> = Vec::new();
@@ -67,11 +81,21 @@ pub fn ask(
         while let Some(question) = questions.next_if(|next| next.due <= start.elapsed()) {
             let place = clients.place(question.client)?;
             let client = &mut clients.sockets[place];
-            client.send(&question, outcomes.len())?;
+            let message = client.send(&question, outcomes.len())?;
             last = start.elapsed();
             let Question { group, .. } = question;
-            outcomes.push(Outcome { group, sent: last, took: None, rcode: 0 });
+            if retry < Duration::MAX {
+                sent.push_back(Sent { at: last, place, outcome: outcomes.len(), message });
+            }
+            outcomes.push(Outcome { group, sent: last, took: None, rcode: 0, retried: false });
             open += 1;
+        }
+        while let Some(old) = sent.pop_front_if(|old| old.at + retry <= start.elapsed()) {
+            let outcome = &mut outcomes[old.outcome];
+            if outcome.took.is_none() {
+                outcome.retried = true;
+                clients.sockets[old.place].transmit(&old.message)?;
+            }
         }
         let now = start.elapsed();
         let next = match questions.peek() {
@@ -113,6 +137,14 @@ pub fn until_answered(
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     Ok(None)
+}
+
+/// A question that was sent once, and its message.
+struct Sent {
+    at: Duration,
+    place: usize,
+    outcome: usize,
+    message: Box<[u8]>,
 }
 
 /// All sockets, and the index of each client's socket.
@@ -161,12 +193,18 @@ struct Client {
 }
 
 impl Client {
-    fn send(&mut self, question: &Question, outcome: usize) -> io::Result<()> {
+    /// Sends `question` with a new ID. Returns the message.
+    fn send(&mut self, question: &Question, outcome: usize) -> io::Result<Box<[u8]>> {
         self.id = self.id.wrapping_add(1);
         let mut message = workload::question(&question.name, A);
         message[..2].copy_from_slice(&self.id.to_be_bytes());
         self.open.insert(self.id, outcome);
-        match self.socket.send(&message) {
+        self.transmit(&message)?;
+        Ok(message)
+    }
+
+    fn transmit(&self, message: &[u8]) -> io::Result<()> {
+        match self.socket.send(message) {
             Ok(_) => Ok(()),
             // The server does not listen, or the buffer is full. The question is lost.
             Err(error) if is_passing(&error) => Ok(()),

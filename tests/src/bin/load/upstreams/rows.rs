@@ -340,7 +340,7 @@ mod tests {
 
     fn outcome(sent: u64, took: Option<u64>, rcode: u8) -> Outcome {
         let millis = Duration::from_millis;
-        Outcome { group: 0, sent: millis(sent), took: took.map(millis), rcode }
+        Outcome { group: 0, sent: millis(sent), took: took.map(millis), rcode, retried: false }
     }
 
     #[test]
