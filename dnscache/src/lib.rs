@@ -176,10 +176,7 @@ impl Program {
         let (later, queries) = mpsc::channel(QUERIES_MAX);
         let (renewer, renewals) = Renewer::new();
         let channels = (queries, renewals);
-        let mut limits = config.listener.limits();
-        let wanted = [limits.connections_max, forward::SOCKETS_MAX];
-        let [connections_max, sockets_max] = descriptors::share(wanted, DESCRIPTORS_RESERVED);
-        limits.connections_max = connections_max;
+        let (limits, sockets_max) = limits(&config);
         let edge = edge(&config, &sockets, sockets_max);
         let forwarder = forward::start(shared.clone(), channels, edge)?;
         let answers = Arc::new(Answers {
@@ -252,6 +249,16 @@ fn samples(config: &Config, lanes: usize) -> Arc<Samples> {
 fn cookies() -> doors::Cookies {
     let booted_secs = (unix_ms() / 1_000).saturating_sub(boot_time().secs());
     doors::Cookies::new(rand::random(), booted_secs)
+}
+
+/// Returns what clients may take, and how many sockets to upstreams there can be: as many as the
+/// limit of descriptors allows.
+fn limits(config: &Config) -> (serve::Limits, usize) {
+    let mut limits = config.listener.limits();
+    let wanted = [limits.connections_max, forward::SOCKETS_MAX];
+    let [connections_max, sockets_max] = descriptors::share(wanted, DESCRIPTORS_RESERVED);
+    limits.connections_max = connections_max;
+    (limits, sockets_max)
 }
 
 /// What the sockets to upstreams are made with.
