@@ -90,7 +90,9 @@ pub fn ask_twice(
             outcomes.push(Outcome { group, sent: last, took: None, rcode: 0, retried: false });
             open += 1;
         }
-        while let Some(old) = sent.pop_front_if(|old| old.at + retry <= start.elapsed()) {
+        while sent.front().is_some_and(|old| old.at + retry <= start.elapsed())
+            && let Some(old) = sent.pop_front()
+        {
             let outcome = &mut outcomes[old.outcome];
             if outcome.took.is_none() {
                 outcome.retried = true;
