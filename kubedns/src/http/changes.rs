@@ -90,7 +90,7 @@ impl Streams {
     }
 }
 
-/// Shows what has changed, and a line every [`HEARTBEAT`] without a change, until `stopping`. All
+/// Shows what has changed, and a line every `HEARTBEAT` without a change, until `stopping`. All
 /// streams end then.
 ///
 /// The pause after a chunk is about as long as it takes to write the chunk to every reader. Changes
@@ -140,7 +140,7 @@ impl Pacer {
 /// `/changes`: lines of JSON without end. The first contains the generation that the reader is at:
 /// `?since=GENERATION` goes on from there if the log reaches back so far. Else, and without it,
 /// after that line the reader must forget everything. Then a line follows for each publication, and
-/// one every [`HEARTBEAT`] without any. The first line waits until everything has been listed: a
+/// one every `HEARTBEAT` without any. The first line waits until everything has been listed: a
 /// kubedns that knows nothing yet has no reader forget what it knows.
 pub async fn follow(
     State(streams): State<Streams>,
