@@ -18,6 +18,7 @@ use tests::objects::{endpoint_slice, namespace, service};
 use tests::real_api::{self, RealApi};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
 use super::{Pod, files, write};
 use crate::fixture::dns::{self, Answer, PATIENCE};
@@ -50,8 +51,9 @@ impl Coredns {
                 if child.try_wait().unwrap().is_some() {
                     break;
                 }
-                let answer = dns::ask_once(address, "version.bind. CH TXT").await;
-                if answer.status != "TIMEOUT" {
+                // A datagram to a port that is not open yet is lost.
+                let answer = timeout(STEP, dns::ask_once(address, "warm.example. A")).await;
+                if answer.is_ok_and(|answer| answer.status != "TIMEOUT") {
                     return Some(Self { address, _child: child });
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -81,6 +83,8 @@ async fn free_address() -> SocketAddr {
 /// no longer accepts are removed or rewritten.
 async fn adapted(text: &str) -> String {
     let mut lines = String::new();
+    // Every block has the same address for a page.
+    let mut pages: BTreeMap<String, SocketAddr> = BTreeMap::new();
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let brace = if words.last() == Some(&"{") { " {" } else { "" };
@@ -88,7 +92,10 @@ async fn adapted(text: &str) -> String {
             ["loop" | "reload", ..] | ["upstream", ..] | ["kubeconfig", ..] => continue,
             ["tls_servername", ..] | ["health_check", ..] | ["import", ..] => continue,
             [name @ ("health" | "ready" | "prometheus"), ..] => {
-                format!("{name} {}{brace}", free_address().await)
+                if !pages.contains_key(*name) {
+                    pages.insert((*name).to_owned(), free_address().await);
+                }
+                format!("{name} {}{brace}", pages[*name])
             }
             ["forward" | "proxy", from, ..] => format!("forward {from} UPSTREAM{brace}"),
             ["hosts", file, ..] if file.starts_with('/') => format!("hosts HOSTS{brace}"),
@@ -262,8 +269,8 @@ async fn prepare(pod: &Pod, coredns: &Coredns, domain: &str) {
     let begin = Instant::now();
     let question = format!("warm.default.svc.{domain}. TXT");
     for server in [coredns.address, pod.dns] {
-        // If the file does not have `kubernetes`, the upstream answers.
-        while dns::ask(server, &question).await.status != "NXDOMAIN" {
+        // A server that does not know the cluster yet fails.
+        while ["SERVFAIL", "TIMEOUT"].contains(&&*dns::ask(server, &question).await.status) {
             assert!(begin.elapsed() < PATIENCE, "{server} never knows the cluster");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -274,3 +281,5 @@ async fn prepare(pod: &Pod, coredns: &Coredns, domain: &str) {
 const QUESTIONS: usize = 200;
 /// How often to try another port if a program uses the first.
 const STARTS_MAX: usize = 5;
+/// How long the first question to a program waits.
+const STEP: Duration = Duration::from_secs(1);
