@@ -116,7 +116,8 @@ mod tests {
             passed += usize::from(zones.take(&name, now).is_some());
         }
         let expected = 10 * ZONE.per_second as usize + ZONE.burst as usize;
-        assert!(passed.abs_diff(expected) <= 50, "{passed}");
+        // Parents whose hashes collide with that of the zone use some of its tokens.
+        assert!((expected - 400..=expected + 50).contains(&passed), "{passed}");
     }
 
     #[test]
