@@ -9,13 +9,10 @@
 //! * All names before it do not exist. At a name that exists without records of the type, glibc
 //!   continues its walk and musl stops. The client then gets the denial of its own question, and
 //!   walks by itself.
-//!   walks on and musl stops: then the client gets the denial of its own question, and walks.
 //! * `BASE` has at least two labels, and its last one is not a Service of the namespace. Otherwise
 //!   the question can be a whole name, such as that of a pod of a StatefulSet.
-//!   question may well be a whole name, such as that of a pod of a StatefulSet.
 //! * The name is not a later one of another walk. If a walk finds no name, the names on it that
 //!   look like first ones are cached as denied, because the client asks for them next.
-//!   like first ones are kept as denied, because the client asks for them next.
 
 use std::collections::VecDeque;
 
