@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use axum::extract::{Extension, Path, RawQuery, State as Shared};
 use axum::http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
@@ -26,7 +26,7 @@ use axum::{Json, Router};
 use prometheus_client::registry::Registry;
 use shared::clock::boot_time;
 use shared::config_dir;
-use shared::http::{Seat, checks, metrics};
+use shared::http::{Seat, checks, metrics, wants_json};
 use shared::prefix::Prefix;
 use shared::ready::Finding;
 use tokio::sync::watch;
@@ -201,7 +201,7 @@ fn health(records: &[Record], query: Option<&str>, headers: &HeaderMap) -> Respo
     let now = boot_time();
     let code = code(overall(records, now));
     let about = [(CACHE_CONTROL, "no-store"), (VARY, "accept")];
-    if wants_json(query, headers) {
+    if wants_json(format(query), headers) {
         (code, about, Json(report(records, now))).into_response()
     } else {
         (code, about, text(records, now)).into_response()
@@ -217,17 +217,9 @@ fn unknown(status: &Status, label: &str) -> Response {
         .into_response()
 }
 
-/// `?format=` decides; without it, whether the client names JSON.
-fn wants_json(query: Option<&str>, headers: &HeaderMap) -> bool {
-    let format =
-        query.and_then(|query| query.split('&').find_map(|part| part.strip_prefix("format=")));
-    match format {
-        Some(format) => format == "json",
-        None => headers
-            .get_all(ACCEPT)
-            .iter()
-            .any(|value| value.to_str().is_ok_and(|value| value.contains("application/json"))),
-    }
+/// Returns the value of `format` in `query`.
+fn format(query: Option<&str>) -> Option<&str> {
+    query.and_then(|query| query.split('&').find_map(|part| part.strip_prefix("format=")))
 }
 
 fn code(state: State) -> StatusCode {

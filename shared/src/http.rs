@@ -19,6 +19,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::HeaderMap;
+use axum::http::header::ACCEPT;
 use tokio::net::TcpListener;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -68,6 +70,18 @@ impl Listener {
     pub fn here(self) -> io::Result<Self> {
         let socket = TcpListener::from_std(self.socket.into_std()?)?;
         Ok(Self { socket, address: self.address })
+    }
+}
+
+/// Returns whether a page is to be JSON: `format`, the parameter of the query, decides. Without it,
+/// JSON is sent if the client's `Accept` names it.
+pub fn wants_json(format: Option<&str>, headers: &HeaderMap) -> bool {
+    match format {
+        Some(format) => format == "json",
+        None => headers
+            .get_all(ACCEPT)
+            .iter()
+            .any(|value| value.to_str().is_ok_and(|value| value.contains("application/json"))),
     }
 }
 

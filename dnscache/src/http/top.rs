@@ -5,12 +5,12 @@
 use std::fmt::{self, Write};
 
 use axum::extract::{Query as Parameters, State};
-use axum::http::header::{ACCEPT, CACHE_CONTROL};
+use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
-use shared::http::Seat;
+use shared::http::{Seat, wants_json};
 
 use super::Inspect;
 use crate::route::{is_reverse, text};
@@ -22,7 +22,7 @@ pub(super) struct Asked {
     by: Option<String>,
     window: Option<String>,
     limit: Option<String>,
-    /// `json`, or nothing.
+    /// `json` for JSON, else text. If it is missing, the `Accept` header decides.
     format: Option<String>,
 }
 
@@ -78,13 +78,8 @@ pub(super) async fn page(
         return bad("limit", &format_args!("expected 1 to {LIMIT_MAX}"));
     };
     let page = list(&inspect, (by, window), limit).await;
-    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let is_json = match asked.format.as_deref() {
-        Some(format) => format == "json",
-        None => accept.contains("application/json"),
-    };
     let fresh = [(CACHE_CONTROL, "no-store")];
-    if is_json {
+    if wants_json(asked.format.as_deref(), &headers) {
         (fresh, Json(page)).into_response()
     } else {
         (fresh, page.to_string()).into_response()

@@ -7,11 +7,12 @@
 use std::sync::Arc;
 
 use axum::extract::{Query, State};
-use axum::http::header::{ACCEPT, CACHE_CONTROL};
+use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing};
 use serde::Deserialize;
+use shared::http::wants_json;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
@@ -65,13 +66,8 @@ async fn page(
         // The panic was logged.
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let is_json = match asked.format.as_deref() {
-        Some(format) => format == "json",
-        None => accept.contains("application/json"),
-    };
     let fresh = [(CACHE_CONTROL, "no-store")];
-    if is_json {
+    if wants_json(asked.format.as_deref(), &headers) {
         (fresh, Json(explanation)).into_response()
     } else {
         (fresh, explanation.to_string()).into_response()
