@@ -67,23 +67,9 @@ pub(super) fn names(
     let is_other = touched.len() > touched.services.len() || !imported.is_empty();
     aliases.add_to(&mut services, is_other); // added and removed aliases are touched themselves
     aliases.follow(after, &touched.services);
-    let zone = after.zone();
     let mut names = Vec::new();
-    for key in &services {
-        names.extend_from_slice(key);
-        names.extend_from_slice(zone.services());
-        for federation in after.federations() {
-            names.extend_from_slice(key);
-            names.extend_from_slice(&federation.label);
-            names.extend_from_slice(zone.services());
-        }
-    }
-    for label in &touched.namespaces {
-        names.extend_from_slice(label);
-        names.extend_from_slice(zone.services());
-    }
-    for view in after.views() {
-        in_view(view, &services, touched, &mut names);
+    for records in std::iter::once(after).chain(after.views()) {
+        in_zone(records, &services, touched, &mut names);
     }
     if let Some(clusterset) = after.clusterset() {
         for key in &imported.services {
@@ -94,11 +80,6 @@ pub(super) fn names(
             names.extend_from_slice(label);
             names.extend_from_slice(clusterset.zone().services());
         }
-    }
-    for label in touched.namespaces.union(&touched.pods) {
-        names.extend_from_slice(label);
-        names.extend_from_slice(b"\x03pod");
-        names.extend_from_slice(zone.apex().wire());
     }
     let highest = |&address| highest_changed(before, after, address);
     let addresses = touched.addresses.union(&imported.addresses);
@@ -117,13 +98,13 @@ pub(super) fn names(
     Changed::Names(Names(names.into()))
 }
 
-/// Adds the names of a further zone.
-fn in_view(view: &Records, services: &BTreeSet<Key>, touched: &Touched, names: &mut Vec<u8>) {
-    let zone = view.zone();
+/// Adds the names of one zone: the cluster domain or a further one.
+fn in_zone(records: &Records, services: &BTreeSet<Key>, touched: &Touched, names: &mut Vec<u8>) {
+    let zone = records.zone();
     for key in services {
         names.extend_from_slice(key);
         names.extend_from_slice(zone.services());
-        for federation in view.federations() {
+        for federation in records.federations() {
             names.extend_from_slice(key);
             names.extend_from_slice(&federation.label);
             names.extend_from_slice(zone.services());
