@@ -68,7 +68,7 @@ pub struct List {
     pub seconds: f64,
     /// How many queries belong to the list.
     pub total: u64,
-    /// The samples that stand for them.
+    /// The samples that represent them.
     pub samples: u64,
     /// The heavy hitters, the heaviest first.
     pub items: Vec<Item>,
@@ -83,7 +83,7 @@ pub struct Item {
     pub count: u64,
     /// The true number is within this of the estimate, in 19 of 20 cases.
     pub error: u64,
-    /// How it was made of another name, if it was.
+    /// The name that the client meant, if it is a walk of a search list.
     pub walked: Option<Walked>,
 }
 
@@ -106,7 +106,7 @@ pub enum Key {
 }
 
 impl Top {
-    /// Empty lists.
+    /// Returns empty lists.
     pub fn new(now: Moment) -> Self {
         let list = |places| Windows::new(places, now);
         Self {
@@ -139,7 +139,7 @@ impl Top {
         }
     }
 
-    /// Shows a list, at most `limit` items. `domains` are the cluster's, in wire form and lower
+    /// Returns a list, at most `limit` items. `domains` are the cluster's, in wire form and lower
     /// case.
     pub fn show(
         &self,
@@ -155,7 +155,7 @@ impl Top {
             By::Upstream => &self.upstream,
         };
         let shown = windows.show(window, limit, now);
-        // How many queries a sample stands for, on average.
+        // How many queries a sample represents, on average.
         let weight = shown.total as f64 / shown.samples.max(1) as f64;
         let items = shown.cells.iter().filter_map(|cell| {
             let bytes = self.keys.get(cell.key)?;
@@ -164,8 +164,8 @@ impl Top {
                 By::Client => Key::Client(client(bytes)?),
                 _ => Key::Name(bytes.into()),
             };
-            let walked = domains.iter().find_map(|domain| self.walked(bytes, domain));
-            let walked = walked.filter(|_| by == By::Nxdomain);
+            let walked = || domains.iter().find_map(|domain| self.walked(bytes, domain));
+            let walked = if by == By::Nxdomain { walked() } else { None };
             let error = cell.error + (2.0 * spread).ceil() as u64;
             Some(Item { key, count: cell.count, error, walked })
         });
@@ -183,22 +183,13 @@ impl Top {
     fn walked(&self, name: &[u8], domain: &[u8]) -> Option<Walked> {
         let names: Vec<&[u8]> = shared::wire::with_ancestors(name).collect();
         let at = names.iter().position(|above| *above == domain)?;
-        let split = |at: usize| {
-            let len = name.len() - names[at].len();
-            let left = [&name[..len], &[0]].concat();
-            (left, names[at])
-        };
         let is_service = at >= 1 && names[at - 1].starts_with(b"\x03svc");
-        let ends = [at, at.wrapping_sub(1), at.wrapping_sub(2)];
-        let ends = &ends[..if is_service { 3.min(at + 1) } else { 1 }];
-        let labels = |end: usize| end; // as many labels are left of it
-        let asked = ends.iter().copied().filter(|&end| labels(end) >= 2).find(|&end| {
-            let (left, _) = split(end);
-            self.keys.has(&left)
-        });
-        let first = ends.get(2).copied().filter(|&end| labels(end) >= 2);
-        let (left, suffix) = split(asked.or(first)?);
-        Some(Walked { name: left.into(), suffix: suffix.into() })
+        // How many labels are left of the domain that is taken off: two at least.
+        let mut ends = if is_service { at.saturating_sub(2)..at + 1 } else { at..at + 1 };
+        let left = |end: usize| [&name[..name.len() - names[end].len()], &[0]].concat();
+        let asked = ends.rfind(|&end| end >= 2 && self.keys.has(&left(end)));
+        let end = asked.or((is_service && at >= 4).then(|| at - 2))?;
+        Some(Walked { name: left(end).into(), suffix: names[end].into() })
     }
 
     /// Returns the bytes that the lists take.
