@@ -275,7 +275,7 @@ impl Cache {
         }
     }
 
-    /// Returns the state of the entry for `question`, or `None` if there is no valid entry.
+    /// Returns the state of the entry for `question`, or `None` if it is missing or not valid.
     pub fn state(&self, question: &Question<'_>, now: Moment) -> Option<State> {
         let mut key = KeyBuffer::new();
         key.write(question, &self.seed);

@@ -30,7 +30,7 @@ pub struct Answers {
     pub routes: Arc<ArcSwap<Routes>>,
     /// The current rules.
     pub local: Arc<ArcSwap<Local>>,
-    /// Whether the rules say which clients may ask what.
+    /// Whether rules restrict which clients can ask what.
     pub has_acl: Arc<AtomicBool>,
     /// The clients that are allowed to query.
     pub allowed: Allowed,
@@ -81,7 +81,7 @@ impl Answers {
         }
     }
 
-    /// Decides what happens to a query. Returns also where its reply comes from.
+    /// Decides what happens to a query. Also returns the source of its reply.
     #[inline]
     fn decide(&self, query: &Query<'_>, asked: &Asked, reply: &mut Reply<'_>) -> (Verdict, Source) {
         reply.set_recursion_available(true);
@@ -128,7 +128,7 @@ impl Answers {
         (self.route(query, asked, reply), Source::Local)
     }
 
-    /// Refuses, empties or drops a query if the rules about clients say so.
+    /// Refuses, empties or drops a query if the rules about clients require it.
     #[cold]
     fn turn_away(
         &self,
@@ -151,7 +151,7 @@ impl Answers {
         }
     }
 
-    /// A query that the cache does not answer.
+    /// Answers or defers a query that the cache does not answer.
     fn route(&self, query: &Query<'_>, asked: &Asked, reply: &mut Reply<'_>) -> Verdict {
         let routes = self.routes.load();
         let route = routes.route(query.name());

@@ -78,11 +78,11 @@ pub struct Seen<'a> {
     pub arrived: Moment,
     /// The response code of the reply.
     pub rcode: u16,
-    /// Where the answer came from.
+    /// The source of the answer.
     pub origin: Origin,
 }
 
-/// Where an answer came from.
+/// The source of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The part of this program.
@@ -109,7 +109,7 @@ pub struct Counts {
 }
 
 impl Samples {
-    /// Samples of `lanes` threads at `rate`. `seed` decides which queries are sampled.
+    /// Returns samples of `lanes` threads at `rate`. `seed` decides which queries are sampled.
     pub fn new(rate: Rate, lanes: usize, seed: u64, now: Moment) -> Self {
         let lane = |index: usize| {
             let pace = Pace::new(rate, seed.wrapping_add(index as u64));
@@ -133,7 +133,7 @@ impl Samples {
     /// Counts a query of `lane` that has its reply. Returns whether it is to be sampled: then call
     /// [`Samples::take`].
     ///
-    /// Several threads that share a lane may lose a count, or sample a query more.
+    /// Threads that share a lane can lose a count, or sample one query more.
     #[inline]
     pub fn is_due(&self, lane: usize) -> bool {
         let left = &self.lanes[lane].left;
@@ -172,7 +172,7 @@ impl Samples {
         ring.taken += 1;
     }
 
-    /// Shows a list of heavy hitters, at most `limit` items. `domains` are the cluster's, in wire
+    /// Returns a list of heavy hitters, at most `limit` items. `domains` are the cluster's, in wire
     /// form and lower case.
     pub fn top(&self, list: (By, Window), limit: usize, domains: &[&[u8]]) -> List {
         let now = boot_time();
@@ -201,7 +201,7 @@ impl Samples {
         self.top.lock().bytes()
     }
 
-    /// Takes every sample out.
+    /// Removes and returns every sample.
     #[cfg(test)]
     pub fn drain(&self) -> Vec<Sample> {
         let rings = self.lanes.iter().map(|lane| std::mem::take(&mut lane.ring.lock().samples));
@@ -279,7 +279,7 @@ impl Samples {
     }
 }
 
-/// An empty ring.
+/// Returns an empty ring.
 fn ring() -> Vec<Sample> {
     Vec::with_capacity(RING_SAMPLES)
 }
@@ -298,7 +298,7 @@ fn write_log(sample: &Sample) {
     );
 }
 
-/// Samples of one thread that may wait to be collected.
+/// Samples of one thread that can wait to be collected.
 const RING_SAMPLES: usize = 512;
-/// Samples that readers of the tail may be behind; a power of two.
+/// Samples that a reader of the tail can be behind; a power of two.
 const TAIL_SAMPLES: usize = 2_048;

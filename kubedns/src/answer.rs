@@ -264,7 +264,7 @@ impl<'w> Writing<'w, '_> {
         Owner::At(self.at as u16)
     }
 
-    /// Returns the name at `at` in the message, where it is not compressed.
+    /// Returns the name at `at` in the message, which is not compressed.
     fn name_at(&self, at: Range<usize>) -> [u8; NAME_MAX] {
         let mut name = [0; NAME_MAX];
         name[..at.len()].copy_from_slice(&self.reply.bytes()[at]);

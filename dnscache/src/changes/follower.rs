@@ -76,8 +76,8 @@ impl Follower {
         Self { target, key, figures, generation: None, up: None, covered }
     }
 
-    /// Follows until `stopping`, or until the replica has left and is no longer needed. Returns its
-    /// key.
+    /// Follows until `stopping`, or until the replica has left and its answers have expired.
+    /// Returns its key.
     pub async fn run(mut self, stopping: CancellationToken) -> Key {
         let target = self.target.clone();
         let Target { cache, streams } = &target;

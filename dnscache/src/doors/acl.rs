@@ -36,7 +36,7 @@ impl Acl {
     }
 }
 
-/// Returns what `lists` say about a query for `qtype` at `name`, in wire form and lower case. IPv4
+/// Returns what `lists` decide about a query for `qtype` at `name`, in lower-case wire form. IPv4
 /// written as IPv6 is taken as IPv4.
 pub fn action(lists: &[Acl], name: &[u8], qtype: u16, client: IpAddr) -> Action {
     let client = client.to_canonical();

@@ -246,7 +246,7 @@ impl Desk {
         self.queries.unreachable(via, now);
     }
 
-    /// Notes that there is no socket left for the query of `ticket`. No server is blamed for that.
+    /// Notes that the query of `ticket` gets no socket, for which no server is blamed.
     pub fn no_socket(&mut self, ticket: Ticket) {
         if let Some(slot) = self.queries.slot(ticket) {
             self.queries.fail(slot, NO_SOCKET);

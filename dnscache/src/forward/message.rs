@@ -169,7 +169,7 @@ pub(super) fn is_truncated(message: &[u8]) -> bool {
     message[2] & 0x02 != 0
 }
 
-/// Returns the data of the OPT record of `message`; empty if there is no such record.
+/// Returns the data of the OPT record of `message`; empty if it has no OPT record.
 pub(super) fn edns_options(message: &[u8], question_end: usize) -> &[u8] {
     let opt = records(message, question_end).find(|record| record.rtype == rtype::OPT);
     opt.map_or(&[], |opt| opt.rdata)

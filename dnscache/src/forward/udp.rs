@@ -187,7 +187,7 @@ impl Sockets {
 
     /// Sends `message` to `endpoint` from the socket of `one`, which is opened first if necessary.
     ///
-    /// Fails if there is no route, and with EMFILE if as many sockets are open as may be.
+    /// Fails if the server cannot be reached, and with EMFILE if too many sockets are open.
     pub fn send_own(&mut self, one: Try, endpoint: &Endpoint, message: &[u8]) -> io::Result<()> {
         let key = key(one.ticket.slot, one.at);
         if key >= self.own.len() {

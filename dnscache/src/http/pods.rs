@@ -65,7 +65,7 @@ impl Pods {
     }
 }
 
-/// Returns the server in the pod that knows the name of `client`.
+/// Returns the server in the pod that can have a name for `client`.
 fn server(client: IpAddr, routes: &Routes) -> Option<SocketAddr> {
     let name = wire(&Name::from(client).to_string())?;
     let Route::Group(group) = routes.route(&name) else { return None };
@@ -77,7 +77,7 @@ fn server(client: IpAddr, routes: &Routes) -> Option<SocketAddr> {
     })
 }
 
-/// Asks `server` for the names of `clients`. Adds to `names` what it answers, as it comes.
+/// Asks `server` for the names of `clients`. Adds each answer to `names` when it arrives.
 async fn ask(
     server: SocketAddr,
     clients: &[IpAddr],
@@ -119,7 +119,7 @@ async fn ask(
 
 /// How long the names of a list may take, from each server.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// How long a name is kept, or that there is none.
+/// How long a name, or its absence, is kept.
 const KEPT: Duration = Duration::from_secs(30);
 /// Clients whose names are kept.
 const CLIENTS_MAX: usize = 512;

@@ -19,16 +19,16 @@ pub struct Kinds(u32);
 /// One `--next`: `[/DOMAIN/.../]KIND[,KIND...]=SERVER`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextFlag {
-    /// The suffixes it is about, in wire form and lower case. None: it is about everything that no
-    /// suffix routes.
+    /// The domains to which it applies, in lower-case wire form. If empty, it applies to all names
+    /// that no domain routes.
     pub domains: Vec<Box<[u8]>>,
     /// The answers after which the server is asked.
     pub kinds: Kinds,
-    /// Who is asked.
+    /// The servers that are asked next.
     pub target: Target,
 }
 
-/// Who is asked next, and after which answers.
+/// The servers that are asked next, and after which answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Next {
     /// The answers.
@@ -40,13 +40,13 @@ pub struct Next {
 /// Why a text is not a `--next`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NextError {
-    /// The form is another one.
+    /// The text does not have the form of the flag.
     #[error(
         "expected [/DOMAIN/.../]KIND[,KIND...]=ADDR with NXDOMAIN, NODATA, SERVFAIL or another \
          response code, such as /cluster.local/NXDOMAIN=10.0.0.1"
     )]
     Form,
-    /// The server is not one.
+    /// The address of the server is not valid.
     #[error(transparent)]
     Server(FlagError),
 }
@@ -142,8 +142,8 @@ impl Routes {
         }
     }
 
-    /// The group of `domain`, which is made if a domain above routes it. `None` if no server is
-    /// asked about the domain.
+    /// Returns the group of `domain`, and creates it if a domain above routes it. `None` if no
+    /// server is asked about the domain.
     fn own_group(&mut self, domain: &[u8]) -> Option<usize> {
         let Route::Group(group) = self.route(domain) else { return None };
         if *self.groups[group].suffix == *domain {
@@ -156,15 +156,16 @@ impl Routes {
         Some(new)
     }
 
-    /// Who is asked about `name`, in wire form and lower case, after an answer with `code` of the
-    /// servers of group `asked`; `is_empty` if it has no records. `None` if it counts.
+    /// Returns the group that is asked about `name`, in lower-case wire form, after the servers of
+    /// group `asked` sent an answer with `code`; `is_empty` if it has no records. `None` if that
+    /// answer is final.
     pub fn next(&self, name: &[u8], asked: usize, (code, is_empty): (u16, bool)) -> Option<usize> {
         let Next { kinds, group } = self.groups.get(asked)?.next?;
         let is_first = self.route(name) == Route::Group(asked);
         (is_first && kinds.hold(code, is_empty)).then_some(group)
     }
 
-    /// The servers that are asked after those of group `asked`.
+    /// Returns the servers that are asked after those of group `asked`.
     pub fn next_servers(&self, asked: usize) -> &[Server] {
         let next = self.groups.get(asked).and_then(|group| group.next);
         next.map_or(&[], |next| &self.groups[next.group].servers)
@@ -181,7 +182,7 @@ mod tests {
     use super::super::{ServerFlag, text};
     use super::*;
 
-    /// Servers, steps, a name, the first answer, and who is asked next.
+    /// Servers, steps, a name, the first answer, and the server that is asked next.
     type Row<'r> = (&'r [&'r str], &'r [&'r str], &'r str, (u16, bool), &'r str);
 
     fn routes(servers: &[&str], next: &[&str]) -> Routes {

@@ -1,5 +1,5 @@
-//! What the keys of summaries stand for: each name and address once, as long as a summary has a
-//! place for it, in bounded memory.
+//! The names and addresses behind the keys of summaries: each of them once, as long as a summary
+//! has a place for it, in bounded memory.
 //!
 //! Core.
 
@@ -31,7 +31,7 @@ impl Keys {
         Self { seed, named, bytes: 0, bytes_max }
     }
 
-    /// Returns the key that stands for `bytes`.
+    /// Returns the key of `bytes`.
     pub fn key(&self, bytes: &[u8]) -> u64 {
         self.seed.hash_one(bytes)
     }
@@ -41,7 +41,7 @@ impl Keys {
         self.named.contains_key(&self.key(bytes))
     }
 
-    /// Returns what `key` stands for.
+    /// Returns the bytes behind `key`.
     pub fn get(&self, key: u64) -> Option<&[u8]> {
         self.named.get(&key).map(|named| &*named.bytes)
     }
@@ -51,7 +51,7 @@ impl Keys {
         self.named.contains_key(&key) || self.bytes + cost(bytes) <= self.bytes_max
     }
 
-    /// Notes that one more summary has a place for `key`, which stands for `bytes`.
+    /// Notes that one more summary has a place for `key`, the key of `bytes`.
     pub fn hold(&mut self, key: u64, bytes: &[u8]) {
         let named = self.named.entry(key).or_insert_with(|| {
             self.bytes += cost(bytes);

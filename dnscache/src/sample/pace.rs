@@ -11,7 +11,7 @@ use shared::clock::Moment;
 /// How many of the queries are sampled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rate {
-    /// None.
+    /// No query.
     Off,
     /// This share of them, above 0 and at most 1.
     Share(f64),
@@ -53,13 +53,13 @@ pub struct Pace {
     rate: Rate,
     /// The mean of the gaps, at least 1.
     mean: f64,
-    /// How many queries the next sample stands for, itself included.
+    /// How many queries the next sample represents, itself included.
     gap: u32,
     /// When the current turn began.
     began: Moment,
     /// When the last sample was taken.
     last: Moment,
-    /// Samples taken in this turn, and the queries that they stand for.
+    /// Samples taken in this turn, and the queries that they represent.
     taken: u32,
     seen: u64,
     random: u64,
@@ -68,7 +68,7 @@ pub struct Pace {
 /// A sample, and what follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Next {
-    /// How many queries the sample stands for.
+    /// How many queries the sample represents.
     pub weight: u32,
     /// How many queries are passed over before the next one.
     pub skip: u64,
@@ -85,7 +85,7 @@ impl Pace {
         Self { rate, mean, gap: 1, began: start, last: start, taken: 0, seen: 0, random: seed }
     }
 
-    /// How many queries are passed over before the first sample.
+    /// Returns how many queries are passed over before the first sample.
     pub fn first_skip(&self) -> u64 {
         if self.rate == Rate::Off { OFF } else { 0 }
     }
@@ -135,7 +135,7 @@ impl Pace {
     fn draw(&mut self) -> u32 {
         let spread = (self.mean / 2.0).min(self.mean - 1.0);
         let low = self.mean - spread;
-        // The fraction is rounded up as often as it says.
+        // The fraction is the probability that it is rounded up.
         let gap = low + 2.0 * spread * self.fraction() + self.fraction();
         (gap as u32).max(1)
     }

@@ -13,7 +13,7 @@ use shared::wire::NAME_MAX;
 
 use crate::route::text;
 
-/// Where an answer came from.
+/// The source of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
@@ -39,7 +39,7 @@ impl Source {
     }
 }
 
-/// A query and what became of it. A value of fixed size: storing it allocates nothing.
+/// A query and its outcome. The value has a fixed size, so storing it does not allocate.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     /// When it was answered.
@@ -50,13 +50,13 @@ pub struct Sample {
     pub qtype: u16,
     /// The response code of the reply.
     pub rcode: u16,
-    /// Where the answer came from.
+    /// The source of the answer.
     pub source: Source,
     /// How long the client waited, from the moment the query was read.
     pub took: Duration,
     /// The server that was asked last, if one was.
     pub upstream: Option<SocketAddr>,
-    /// How many queries it stands for.
+    /// How many queries it represents.
     pub weight: u32,
     name_len: u8,
     name: [u8; NAME_MAX],

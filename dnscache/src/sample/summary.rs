@@ -3,13 +3,13 @@
 //! Core. Space-Saving (Metwally, Agrawal and El Abbadi, 2005) with weights: if a new key comes and
 //! all places are taken, it takes the place of the key with the lowest count, and inherits that
 //! count as its error. A count is never too low, and too high by at most its error. No key that
-//! stands for more than a `max`-th of all queries is missing.
+//! represents more than a `max`-th of all queries is missing.
 
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-/// A summary. Keys are hashes; [`super::keys`] has what they stand for.
+/// A summary. Keys are hashes; [`super::keys`] has the names and addresses behind them.
 #[derive(Clone, Debug)]
 pub struct Summary {
     max: usize,
@@ -18,7 +18,7 @@ pub struct Summary {
     places: HashMap<u64, u32, RandomState>,
     /// The highest count that a key without a place can have.
     floor: u64,
-    /// All queries, and the samples that stand for them.
+    /// All queries, and the samples that represent them.
     pub total: u64,
     /// See above.
     pub samples: u64,
@@ -53,7 +53,7 @@ impl Summary {
         Self { max: max.max(1), heap: Vec::new(), places, floor: 0, total: 0, samples: 0 }
     }
 
-    /// Adds a sample of `key` that stands for `weight` queries.
+    /// Adds a sample of `key` that represents `weight` queries.
     pub fn add(&mut self, key: u64, weight: u32) -> Added {
         let weight = u64::from(weight);
         self.total += weight;

@@ -73,7 +73,7 @@ pub struct Shown {
     pub covered: Duration,
     /// Queries in it.
     pub total: u64,
-    /// The samples that stand for them.
+    /// The samples that represent them.
     pub samples: u64,
     /// Each key, the highest count first.
     pub cells: Vec<Cell>,
@@ -92,7 +92,7 @@ impl Windows {
         Self { began: now, start: Summary::new(places), spans }
     }
 
-    /// Adds a sample of what `bytes` are, which stands for `weight` queries.
+    /// Adds a sample of `bytes`, which represents `weight` queries.
     pub fn add(&mut self, bytes: &[u8], weight: u32, keys: &mut Keys) {
         let key = keys.key(bytes);
         add(&mut self.start, (key, bytes), weight, keys);
@@ -101,7 +101,7 @@ impl Windows {
         }
     }
 
-    /// Begins new spans where the current ones are over.
+    /// Begins new spans if the current ones are over.
     pub fn turn(&mut self, now: Moment, keys: &mut Keys) {
         for span in &mut self.spans {
             span.turn(now, keys);
