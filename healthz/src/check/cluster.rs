@@ -13,8 +13,6 @@ pub type Known<T> = Result<T, String>;
 /// The objects that were listed. Each list fails for itself if a right is missing.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    /// The version of the API server.
-    pub version: Known<String>,
     /// How many seconds the API server's clock is ahead of ours.
     pub clock_ahead_secs: Option<i64>,
     /// The Service of the DNS; `None` if it does not exist.
@@ -27,8 +25,6 @@ pub struct Cluster {
     pub services: Known<Vec<Service>>,
     /// Every EndpointSlice.
     pub slices: Known<Vec<Slice>>,
-    /// The names of the Namespaces.
-    pub namespaces: Known<Vec<String>>,
     /// Every Pod.
     pub pods: Known<Vec<Pod>>,
     /// The NetworkPolicies of the namespace that this program runs in.
@@ -94,8 +90,6 @@ pub struct Pod {
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// Its address.
-    pub address: Option<IpAddr>,
     /// Its `spec.subdomain`.
     pub subdomain: Option<String>,
     /// The condition Ready is true.
@@ -167,15 +161,9 @@ pub fn pod(object: &Value) -> Option<Pod> {
         namespace,
         name,
         labels: map(&object["metadata"]["labels"]),
-        address: object["status"]["podIP"].as_str().and_then(parsed),
         subdomain: object["spec"]["subdomain"].as_str().map(str::to_owned),
         is_ready: conditions.into_iter().flatten().any(is_true),
     })
-}
-
-/// Reads the name of a Namespace.
-pub fn namespace(object: &Value) -> Option<String> {
-    object["metadata"]["name"].as_str().map(str::to_owned)
 }
 
 /// Reads a NetworkPolicy.

@@ -7,31 +7,24 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
-use hickory_proto::rr::{DNSClass, Name, RecordType};
+use hickory_proto::rr::{Name, RecordType};
 
 use crate::question::extended_error;
 use crate::status::rcode_text;
 
-/// A name and a type, asked in class IN or CH.
+/// A name and a type, asked in class IN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// The name with its final dot, as it is sent.
     pub name: String,
     /// The type.
     pub rtype: RecordType,
-    /// `true` for class CH, in which servers describe themselves.
-    pub is_chaos: bool,
 }
 
 impl Question {
-    /// A question in class IN. A final dot is added to `name`.
+    /// A question. A final dot is added to `name`.
     pub fn new(name: &str, rtype: RecordType) -> Self {
-        Self { name: format!("{}.", name.trim_end_matches('.')), rtype, is_chaos: false }
-    }
-
-    /// A question for a TXT record in class CH.
-    pub fn chaos(name: &str) -> Self {
-        Self { is_chaos: true, ..Self::new(name, RecordType::TXT) }
+        Self { name: format!("{}.", name.trim_end_matches('.')), rtype }
     }
 
     /// The query in wire form; `None` if the name is not valid.
@@ -49,11 +42,7 @@ impl Question {
     }
 
     fn query(&self) -> Option<Query> {
-        let mut query = Query::query(Name::from_ascii(&self.name).ok()?, self.rtype);
-        if self.is_chaos {
-            query.set_query_class(DNSClass::CH);
-        }
-        Some(query)
+        Some(Query::query(Name::from_ascii(&self.name).ok()?, self.rtype))
     }
 
     /// Reads a reply to this question; `None` if `bytes` are not a reply to it.
@@ -127,8 +116,6 @@ pub struct Answer {
 /// A record of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The owner name, in lower case with its final dot.
-    pub owner: String,
     /// The type.
     pub rtype: RecordType,
     /// Seconds.
@@ -140,7 +127,6 @@ pub struct Row {
 impl Answer {
     fn of(message: &Message, size: usize) -> Self {
         let row = |record: &hickory_proto::rr::Record| Row {
-            owner: record.name.to_lowercase().to_ascii(),
             rtype: record.record_type(),
             ttl: record.ttl,
             data: record.data.to_string(),
@@ -260,15 +246,10 @@ impl Server {
 
     /// The address without the port if that is 53.
     pub fn shown(&self) -> String {
-        shown(self.address)
-    }
-}
-
-/// An address without the port if that is 53.
-pub fn shown(address: SocketAddr) -> String {
-    match address.port() {
-        53 => address.ip().to_string(),
-        _ => address.to_string(),
+        match self.address.port() {
+            53 => self.address.ip().to_string(),
+            _ => self.address.to_string(),
+        }
     }
 }
 

@@ -21,32 +21,28 @@ pub async fn gather(
 ) -> Known<Cluster> {
     let api = Api { origin, patience };
     let (space, name) = service;
-    let first = origin.get("/version", patience).await?;
-    let clock_ahead_secs = ahead(&first);
+    let clock_ahead_secs = ahead(&origin.get("/version", patience).await?);
     let its = format!("labelSelector=kubernetes.io/service-name%3D{name}");
     let services = format!("/api/v1/namespaces/{space}/services");
     let slices = format!("/apis/discovery.k8s.io/v1/namespaces/{space}/endpointslices");
     let only = format!("fieldSelector=metadata.name%3D{name}");
     let beside = format!("/api/v1/namespaces/{space}/pods");
-    let (dns, dns_slices, dns_pods, services, slices, namespaces, pods, policies) = tokio::join!(
+    let (dns, dns_slices, dns_pods, services, slices, pods, policies) = tokio::join!(
         api.list(&services, &only, cluster::service),
         api.list(&slices, &its, cluster::slice),
         api.list(&beside, "", cluster::pod),
         api.list("/api/v1/services", "", cluster::service),
         api.list("/apis/discovery.k8s.io/v1/endpointslices", "", cluster::slice),
-        api.list("/api/v1/namespaces", "", cluster::namespace),
         api.list("/api/v1/pods", "", cluster::pod),
         api.policies(namespace),
     );
     Ok(Cluster {
-        version: version(&first),
         clock_ahead_secs,
         dns: dns.map(|services| services.into_iter().find(|service| service.name == *name)),
         dns_slices,
         dns_pods,
         services,
         slices,
-        namespaces,
         pods,
         policies,
     })
@@ -96,13 +92,6 @@ fn body(path: &str, page: &Page) -> Known<Value> {
         401 => Err(format!("{kind}: the API server does not accept the credentials (401)")),
         status => Err(format!("{kind}: the API server answers {status}")),
     }
-}
-
-fn version(page: &Page) -> Known<String> {
-    let read = || {
-        serde_json::from_str::<Value>(&page.body).ok()?["gitVersion"].as_str().map(str::to_owned)
-    };
-    read().ok_or_else(|| format!("the API server answers {}", page.status))
 }
 
 /// How far ahead of this machine's clock the date of `page` is.
