@@ -20,9 +20,12 @@ use hickory_proto::rr::RecordType;
 use serde_json::Value;
 
 use crate::check::gather::dns::ask_all;
-use crate::check::plan::Ask;
+use crate::check::gather::read;
+use crate::check::plan::once;
 use crate::check::resolv::Resolv;
+use crate::check::server;
 use crate::check::talk::{Over, Question, Talk, bare};
+use crate::config::counted;
 use crate::web::Origin;
 use walk::{Libc, Outcome};
 
@@ -75,10 +78,6 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS", value_parser = shared::flags::seconds(1, 30),
           default_value = "5")]
     pub timeout: Duration,
-}
-
-fn server(text: &str) -> Result<SocketAddr, shared::flags::AddressError> {
-    shared::flags::server_address(text, 53)
 }
 
 /// Asks if the arguments of this process begin with `ask`; `None` if they do not.
@@ -148,14 +147,9 @@ pub async fn run(options: &Options) -> Result<(String, bool), String> {
             Outcome::Failed => format!("{} gets SERVFAIL", bare(&step.name)),
             Outcome::Lost => format!("{} gets no answer", bare(&step.name)),
         };
-        let plural = if count == 1 { "" } else { "s" };
-        writeln!(
-            ends,
-            "{}: {end}, after {count} step{plural} and {} queries",
-            libc.name(),
-            2 * count
-        )
-        .expect("a String takes all text");
+        let walked = counted(count, "step");
+        writeln!(ends, "{}: {end}, after {walked} and {} queries", libc.name(), 2 * count)
+            .expect("a String takes all text");
     }
     Ok((text + &ends, is_found))
 }
@@ -163,9 +157,7 @@ pub async fn run(options: &Options) -> Result<(String, bool), String> {
 /// The settings of the pod's resolver.
 fn resolv(options: &Options) -> Result<Resolv, String> {
     let Some(from) = &options.from else {
-        let file = options.resolv_file.display();
-        let text = std::fs::read_to_string(&options.resolv_file);
-        return Ok(Resolv::read(&text.map_err(|error| format!("cannot read {file}: {error}"))?));
+        return Ok(Resolv::read(&read(&options.resolv_file)?));
     };
     let namespace = from.split('/').next().unwrap_or(from);
     let Options { domain, ndots, search, .. } = options;
@@ -192,7 +184,7 @@ impl Step {
         for rtype in [RecordType::A, RecordType::AAAA] {
             let question = Question::new(name, rtype);
             let source = source(options, &question).await;
-            let ask = Ask { question, over: Over::Udp, is_sample: false };
+            let ask = once(question, Over::Udp);
             let asked = ask_all(server, vec![ask], options.timeout).await;
             talks.extend(asked.talks.into_iter().map(|talk| (talk, source.clone())));
         }

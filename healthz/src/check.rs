@@ -30,6 +30,7 @@ use std::time::Duration;
 use gather::gather;
 use shared::clock::boot_time;
 
+pub(crate) use options::server;
 pub use options::{Form, Options};
 pub use report::{Report, list};
 

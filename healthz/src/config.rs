@@ -375,7 +375,7 @@ const NAME_LEN_MAX: usize = 255;
 /// Characters of a first label that is new each time: `healthz-` and 16 hexadecimal digits.
 pub(crate) const FRESH_LABEL_LEN: usize = 24;
 /// Where DNS is served (RFC 1035 section 4.2).
-const DNS_PORT: u16 = 53;
+pub(crate) const DNS_PORT: u16 = 53;
 
 #[cfg(test)]
 mod tests {

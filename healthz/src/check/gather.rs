@@ -7,31 +7,31 @@ mod account;
 mod api;
 pub(crate) mod dns;
 
+use std::mem::take;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use hickory_proto::rr::RecordType;
 use shared::clock::boot_time;
 use tokio::task::JoinSet;
 
-use super::Options;
 use super::cluster::{Cluster, Known, Service};
-use super::facts::{Facts, Stub, Subject};
+use super::facts::{Facts, Stub, Subject, known};
 use super::kernel::Kernel;
-use super::plan::{self, Ask};
+use super::plan::{self, Ask, once};
 use super::resolv::Resolv;
 use super::talk::{Over, Question, Server};
+use super::{Options, server};
+use crate::config::DNS_PORT;
 use crate::web::pages;
 
 /// Finds out all that can be found out within a few times `options.timeout`.
 pub async fn gather(options: &Options) -> Facts {
     let start = boot_time();
     let before = kernel(options);
-    let namespace = options.namespace.clone().or_else(account::namespace);
-    let subject = subject(options, namespace.clone());
-    let resolv = std::fs::read_to_string(&options.resolv_file)
-        .map(|text| Resolv::read(&text))
-        .map_err(|error| format!("cannot read {}: {error}", options.resolv_file.display()));
+    let subject = subject(options);
+    let resolv = read(&options.resolv_file).map(|text| Resolv::read(&text));
     let (dnscache, kubedns, cluster) = tokio::join!(
         pages(options.dnscache, options.timeout),
         pages(options.kubedns, options.timeout),
@@ -64,14 +64,20 @@ pub async fn gather(options: &Options) -> Facts {
     facts
 }
 
-fn subject(options: &Options, namespace: Option<String>) -> Subject {
+/// The text of a file. Fails with one line.
+pub(crate) fn read(file: &Path) -> Known<String> {
+    std::fs::read_to_string(file)
+        .map_err(|error| format!("cannot read {}: {error}", file.display()))
+}
+
+fn subject(options: &Options) -> Subject {
     Subject {
         domain: options.domain.clone(),
         service: options.service.clone(),
         outside: options.outside.clone(),
         large: options.large.clone(),
         fresh: format!("healthz-check-{:08x}", rand::random::<u32>()),
-        namespace,
+        namespace: options.namespace.clone().or_else(account::namespace),
         timeout: options.timeout,
         version: env!("CARGO_PKG_VERSION"),
     }
@@ -106,8 +112,7 @@ fn replicas(options: &Options, cluster: &Known<Cluster>) -> Known<Vec<SocketAddr
     if !options.replicas.is_empty() {
         return Ok(options.replicas.clone());
     }
-    let slices =
-        cluster.as_ref().map_err(Clone::clone)?.dns_slices.as_ref().map_err(Clone::clone)?;
+    let slices = known(&known(cluster)?.dns_slices)?;
     let endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
     let mut ready: Vec<IpAddr> =
         endpoints.filter(|(_, is_ready)| *is_ready).map(|(address, _)| *address).collect();
@@ -121,7 +126,7 @@ fn upstreams(options: &Options, facts: &Facts) -> Known<Vec<SocketAddr>> {
     if !options.upstreams.is_empty() {
         return Ok(options.upstreams.clone());
     }
-    let figures = &facts.dnscache.as_ref().map_err(Clone::clone)?.figures;
+    let figures = &known(&facts.dnscache)?.figures;
     let is_other = |address: &SocketAddr| {
         *address != options.kubedns_dns
             && !facts.stubs.iter().any(|stub| stub.server.address == *address)
@@ -140,7 +145,7 @@ fn stubs(options: &Options) -> Vec<Stub> {
     let mut stubs = Vec::new();
     for (domain, servers) in domains {
         for text in servers {
-            if let Ok(address) = shared::flags::server_address(&text, DNS_PORT) {
+            if let Ok(address) = server(&text) {
                 stubs.push(Stub { domain: domain.clone(), server: unasked(address) });
             }
         }
@@ -149,68 +154,33 @@ fn stubs(options: &Options) -> Vec<Stub> {
     stubs
 }
 
-/// Where the answers of a server belong.
-#[derive(Clone, Copy, Debug)]
-enum Role {
-    Server(usize),
-    Replica(usize),
-    Kubedns,
-    Upstream(usize),
-    Stub(usize),
-}
-
 /// Asks every server everything, all at the same time.
 async fn ask(facts: &mut Facts) {
-    let subject = facts.subject.clone();
+    let subject = &facts.subject;
     let services: &[Service] = match &facts.cluster {
         Ok(cluster) => cluster.services.as_deref().unwrap_or_default(),
         Err(_) => &[],
     };
-    let names = plan::names(&subject, services);
+    let names = plan::names(subject, services);
     let resolv = facts.resolv.as_ref().ok().filter(|_| !facts.is_dns_pod);
-    let mut for_server = plan::server(&subject, resolv, &names);
-    let aliases = plan::targets(services).into_iter();
-    for_server.extend(aliases.map(|question| Ask { question, over: Over::Udp, is_sample: false }));
-    let for_replica = plan::replica(&subject, &names);
-    let for_upstream = plan::upstream(&subject);
+    let mut for_server = plan::server(subject, resolv, &names);
+    for_server.extend(plan::targets(services));
+    let for_replica = plan::replica(subject, &names);
+    let for_upstream = plan::upstream(subject);
 
+    let mut planned: Vec<(&mut Server, Vec<Ask>)> = Vec::new();
+    planned.extend(facts.servers.iter_mut().map(|it| (it, for_server.clone())));
+    planned.extend(facts.replicas.iter_mut().flatten().map(|it| (it, for_replica.clone())));
+    planned.extend(facts.kubedns_server.iter_mut().map(|it| (it, for_replica.clone())));
+    planned.extend(facts.upstreams.iter_mut().flatten().map(|it| (it, for_upstream.clone())));
+    planned.extend(facts.stubs.iter_mut().map(|it| (&mut it.server, plan::stub(&it.domain))));
     let mut asked = JoinSet::new();
-    let mut start = |role: Role, server: &Server, asks: Vec<Ask>| {
-        let (address, timeout) = (server.address, subject.timeout);
-        asked.spawn(async move { (role, dns::ask_all(address, asks, timeout).await) });
-    };
-    for (index, server) in facts.servers.iter().enumerate() {
-        start(Role::Server(index), server, for_server.clone());
+    for (index, (server, asks)) in planned.iter_mut().enumerate() {
+        let (address, asks, timeout) = (server.address, take(asks), subject.timeout);
+        asked.spawn(async move { (index, dns::ask_all(address, asks, timeout).await) });
     }
-    for (index, server) in facts.replicas.iter().flatten().enumerate() {
-        start(Role::Replica(index), server, for_replica.clone());
-    }
-    if let Ok(server) = &facts.kubedns_server {
-        start(Role::Kubedns, server, for_replica.clone());
-    }
-    for (index, server) in facts.upstreams.iter().flatten().enumerate() {
-        start(Role::Upstream(index), server, for_upstream.clone());
-    }
-    for (index, stub) in facts.stubs.iter().enumerate() {
-        start(Role::Stub(index), &stub.server, plan::stub(&stub.domain));
-    }
-    for (role, server) in asked.join_all().await {
-        keep(facts, role, server);
-    }
-}
-
-fn keep(facts: &mut Facts, role: Role, server: Server) {
-    let in_list = |list: &mut Known<Vec<Server>>, index: usize, server: Server| {
-        if let Some(place) = list.as_mut().ok().and_then(|all| all.get_mut(index)) {
-            *place = server;
-        }
-    };
-    match role {
-        Role::Server(index) => facts.servers[index] = server,
-        Role::Replica(index) => in_list(&mut facts.replicas, index, server),
-        Role::Kubedns => facts.kubedns_server = Ok(server),
-        Role::Upstream(index) => in_list(&mut facts.upstreams, index, server),
-        Role::Stub(index) => facts.stubs[index].server = server,
+    for (index, server) in asked.join_all().await {
+        *planned[index].0 = server;
     }
 }
 
@@ -222,8 +192,8 @@ async fn ask_reverse(facts: &mut Facts) {
     let of = |question: &Question| server.answer(question).ok()?.addresses().first().copied();
     let Some(address) = of(&kubernetes).or_else(|| of(&v6)) else { return };
     let question = Subject::reverse(address);
-    let ask = Ask { question, over: Over::Udp, is_sample: false };
-    let asked = dns::ask_all(server.address, vec![ask], facts.subject.timeout).await;
+    let asked =
+        dns::ask_all(server.address, vec![once(question, Over::Udp)], facts.subject.timeout).await;
     server.talks.extend(asked.talks);
 }
 
@@ -232,5 +202,3 @@ const SPAN_MIN: Duration = Duration::from_millis(1_000);
 /// More replicas are not asked: each costs some dozens of queries.
 const REPLICAS_MAX: usize = 20;
 const UPSTREAMS_MAX: usize = 8;
-/// Where DNS is served (RFC 1035 section 4.2).
-const DNS_PORT: u16 = 53;

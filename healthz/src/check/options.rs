@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use shared::flags::{seconds, server_address};
 
 use super::talk::Question;
+use crate::config::DNS_PORT;
 
 /// Diagnoses the DNS of a pod or a cluster: about 70 checks, one line each, and a sentence about
 /// each fault. Exits with 0 if names resolve, with 1 if a check found a fault. Sends DNS queries,
@@ -123,7 +124,8 @@ pub enum Form {
     Json,
 }
 
-fn server(text: &str) -> Result<SocketAddr, shared::flags::AddressError> {
+/// Reads the address of a DNS server.
+pub fn server(text: &str) -> Result<SocketAddr, shared::flags::AddressError> {
     server_address(text, DNS_PORT)
 }
 
@@ -158,8 +160,6 @@ fn question(text: &str) -> Result<Question, Expected> {
     read().ok_or(expected)
 }
 
-/// Where DNS is served (RFC 1035 section 4.2).
-const DNS_PORT: u16 = 53;
 /// The categories of the table; a test compares them.
 const CATEGORIES: [&str; 10] = [
     "client",

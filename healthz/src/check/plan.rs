@@ -21,7 +21,8 @@ pub struct Ask {
     pub is_sample: bool,
 }
 
-fn once(question: Question, over: Over) -> Ask {
+/// A question that is not one of several samples.
+pub fn once(question: Question, over: Over) -> Ask {
     Ask { question, over, is_sample: false }
 }
 
@@ -110,12 +111,12 @@ pub fn names(subject: &Subject, services: &[Service]) -> Vec<Question> {
     names
 }
 
-/// The targets of aliases.
-pub fn targets(services: &[Service]) -> Vec<Question> {
+/// For a server that clients ask: the targets of aliases.
+pub fn targets(services: &[Service]) -> impl Iterator<Item = Ask> {
     let targets = services.iter().filter_map(|service| service.external_name.as_deref());
     let is_name = |target: &&str| target.parse::<std::net::IpAddr>().is_err();
-    let question = |target: &str| Question::new(target, RecordType::A);
-    targets.filter(is_name).take(TARGETS_MAX).map(question).collect()
+    let ask = |target: &str| once(Question::new(target, RecordType::A), Over::Udp);
+    targets.filter(is_name).take(TARGETS_MAX).map(ask)
 }
 
 fn dedup(questions: &mut Vec<Question>) {

@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::config::DNS_PORT;
+
 /// The settings of a resolver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolv {
@@ -85,7 +87,7 @@ impl Resolv {
 
 fn nameserver(text: &str) -> Option<SocketAddr> {
     let address = text.split('%').next()?.parse::<IpAddr>().ok()?;
-    Some(SocketAddr::new(address, 53))
+    Some(SocketAddr::new(address, DNS_PORT))
 }
 
 /// glibc and musl use no more (MAXNS).

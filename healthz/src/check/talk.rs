@@ -9,6 +9,7 @@ use std::time::Duration;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 
+use crate::config::DNS_PORT;
 use crate::question::extended_error;
 use crate::status::rcode_text;
 
@@ -247,7 +248,7 @@ impl Server {
     /// The address without the port if that is 53.
     pub fn shown(&self) -> String {
         match self.address.port() {
-            53 => self.address.ip().to_string(),
+            DNS_PORT => self.address.ip().to_string(),
             _ => self.address.to_string(),
         }
     }

@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 
+use super::read;
 use crate::check::Options;
 use crate::web::Origin;
 
@@ -111,11 +112,6 @@ fn client(
             .with_client_auth_cert(chain, key)
             .map_err(|error| format!("certificate: {error}")),
     }
-}
-
-fn read(file: &Path) -> Result<String, String> {
-    std::fs::read_to_string(file)
-        .map_err(|error| format!("cannot read {}: {error}", file.display()))
 }
 
 #[derive(Debug, Deserialize)]

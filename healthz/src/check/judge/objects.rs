@@ -143,7 +143,7 @@ pub fn targets(facts: &Facts) -> Judged {
     let server = facts.outward()?;
     let mut asked = 0;
     for (service, target) in aliases(services) {
-        let Ok(answer) = server.answer(&target_question(target)) else { continue };
+        let Ok(answer) = server.answer(&Question::new(target, RecordType::A)) else { continue };
         asked += 1;
         if answer.rcode == 3 {
             return warning(
@@ -157,11 +157,6 @@ pub fn targets(facts: &Facts) -> Judged {
         }
     }
     right(format!("{asked} targets exist"))
-}
-
-/// The question about the target of an alias.
-pub fn target_question(target: &str) -> Question {
-    Question::new(target, RecordType::A)
 }
 
 /// Domains that pods look up names in, by far the most often.
