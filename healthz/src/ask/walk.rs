@@ -4,6 +4,8 @@
 //! of `res_search` in glibc (resolv/res_query.c) and of `name_from_dns_search` in musl
 //! (src/network/lookup_name.c).
 
+use shared::wire::rcode::{NXDOMAIN, SERVFAIL};
+
 use crate::check::resolv::Resolv;
 
 /// A resolver in the C library of a container.
@@ -70,8 +72,8 @@ impl Outcome {
         match answer {
             Some((0, true)) => Self::Found,
             Some((0, false)) => Self::Empty,
-            Some((2, _)) => Self::Failed,
-            Some((3, _)) => Self::Denied,
+            Some((SERVFAIL, _)) => Self::Failed,
+            Some((NXDOMAIN, _)) => Self::Denied,
             Some(_) | None => Self::Lost,
         }
     }

@@ -63,6 +63,21 @@ impl Service {
         format!("{}.{}", self.name, self.namespace)
     }
 
+    /// Whether `slice` is one of its EndpointSlices.
+    pub fn owns(&self, slice: &Slice) -> bool {
+        slice.namespace == self.namespace && slice.service == self.name
+    }
+
+    /// The endpoints in those of `slices` that are its own.
+    pub fn endpoints<'a>(&self, slices: &'a [Slice]) -> impl Iterator<Item = &'a (IpAddr, bool)> {
+        slices.iter().filter(move |slice| self.owns(slice)).flat_map(|slice| &slice.endpoints)
+    }
+
+    /// Whether its selector matches `pod`.
+    pub fn selects(&self, pod: &Pod) -> bool {
+        self.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
+    }
+
     /// The selector as `kubectl` takes it.
     pub fn selector_text(&self) -> String {
         let pairs = self.selector.iter().map(|(key, value)| format!("{key}={value}"));

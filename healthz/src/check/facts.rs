@@ -128,7 +128,7 @@ impl Facts {
     /// The first server, if it answers at all.
     pub fn alive(&self) -> Known<&Server> {
         let server = self.server()?;
-        if server.answers(false) || server.answers(true) {
+        if server.answers() {
             return Ok(server);
         }
         Err(format!("{} does not answer", server.shown()))
@@ -181,7 +181,7 @@ impl Facts {
     /// The upstreams that answer over UDP.
     pub fn live_upstreams(&self) -> Known<Vec<&Server>> {
         let alive: Vec<&Server> =
-            self.upstreams()?.iter().filter(|server| server.answers(false)).collect();
+            self.upstreams()?.iter().filter(|server| server.answers_udp()).collect();
         if alive.is_empty() { Err("no upstream answers".to_owned()) } else { Ok(alive) }
     }
 }

@@ -216,10 +216,19 @@ impl Server {
         self.talks.iter().filter(is_it).collect()
     }
 
-    /// Whether any question got a reply by one of the ways over UDP, or over TCP.
-    pub fn answers(&self, is_tcp: bool) -> bool {
-        let mut talks = self.talks.iter().filter(|talk| (talk.over == Over::Tcp) == is_tcp);
-        talks.any(|talk| talk.result.is_ok())
+    /// Whether any question got a reply.
+    pub fn answers(&self) -> bool {
+        self.talks.iter().any(|talk| talk.result.is_ok())
+    }
+
+    /// Whether any question got a reply by one of the ways over UDP.
+    pub fn answers_udp(&self) -> bool {
+        self.talks.iter().any(|talk| talk.over != Over::Tcp && talk.result.is_ok())
+    }
+
+    /// Whether any question got a reply over TCP.
+    pub fn answers_tcp(&self) -> bool {
+        self.talks.iter().any(|talk| talk.over == Over::Tcp && talk.result.is_ok())
     }
 
     /// The whole answer to `question`, over UDP or, if that is truncated or does not arrive, over

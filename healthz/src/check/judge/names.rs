@@ -5,14 +5,12 @@
 use std::net::IpAddr;
 
 use hickory_proto::rr::RecordType;
+use shared::wire::rcode::NXDOMAIN;
 
 use super::{Judged, listed, right, warning, wrong};
 use crate::check::cluster::{Service, Slice};
 use crate::check::facts::{Facts, Subject, known};
 use crate::check::talk::{Answer, Question, bare};
-
-/// NXDOMAIN.
-const MISSING: u16 = 3;
 
 pub fn a(facts: &Facts) -> Judged {
     let server = facts.alive()?;
@@ -23,7 +21,7 @@ pub fn a(facts: &Facts) -> Judged {
         (0, Some(address)) => right(format!("{question} is {address}")),
         // A cluster of IPv6 alone has no A record; the check AAAA judges that.
         (0, None) => right(format!("{question}: no A record")),
-        (MISSING, _) => wrong(
+        (NXDOMAIN, _) => wrong(
             format!("{question} does not exist"),
             format!(
                 "The server does not know the cluster domain {domain}; name the right one with \
@@ -115,8 +113,8 @@ pub fn missing(facts: &Facts) -> Judged {
     let question = facts.subject.missing_inside();
     let answer = facts.working()?.answer(&question)?;
     match (answer.rcode, answer.has_soa) {
-        (MISSING, true) => right("NXDOMAIN with the SOA of the zone"),
-        (MISSING, false) => warning(
+        (NXDOMAIN, true) => right("NXDOMAIN with the SOA of the zone"),
+        (NXDOMAIN, false) => warning(
             "NXDOMAIN without a SOA record",
             "Negative answers have no SOA record, so clients and caches ask for the same missing \
              name again and again.",
@@ -139,7 +137,7 @@ pub fn missing_type(facts: &Facts) -> Judged {
     let answer = facts.working()?.answer(&question)?;
     match answer.rcode {
         0 => right("NODATA"),
-        MISSING => wrong(
+        NXDOMAIN => wrong(
             format!("{question} does not exist, but A does"),
             "A name with records of another type must get NODATA; after NXDOMAIN for AAAA clients \
              do not use the A record (RFC 8020).",
@@ -190,7 +188,7 @@ pub fn search_path(facts: &Facts) -> Judged {
                     bare(&name)
                 ));
             }
-            Ok(answer) if matches!(answer.rcode, 0 | MISSING) => {}
+            Ok(answer) if matches!(answer.rcode, 0 | NXDOMAIN) => {}
             Ok(answer) => {
                 return wrong(
                     format!("{}: {}", bare(&name), answer.status()),
@@ -286,10 +284,8 @@ pub fn truth(facts: &Facts) -> Judged {
 
 /// The addresses of a headless Service that must be in its answer; `None` if there is none.
 fn published(service: &Service, slices: &[Slice]) -> Option<Vec<IpAddr>> {
-    let is_its =
-        |slice: &&Slice| slice.namespace == service.namespace && slice.service == service.name;
-    let all = slices.iter().filter(is_its).flat_map(|slice| &slice.endpoints);
-    let those = all.filter(|(address, is_ready)| *is_ready && address.is_ipv4());
+    let is_expected = |(address, is_ready): &&(IpAddr, bool)| *is_ready && address.is_ipv4();
+    let those = service.endpoints(slices).filter(is_expected);
     let those: Vec<IpAddr> = those.map(|(address, _)| *address).collect();
     (!those.is_empty()).then_some(those)
 }

@@ -5,21 +5,16 @@
 use std::net::IpAddr;
 
 use hickory_proto::rr::RecordType;
+use shared::wire::rcode::NXDOMAIN;
 
 use super::{Judged, listed, right, warning};
-use crate::check::cluster::{Cluster, Service, Slice};
+use crate::check::cluster::{Cluster, Service};
 use crate::check::facts::{Facts, known};
 use crate::check::talk::Question;
 
 fn cluster(facts: &Facts) -> Result<(&Cluster, &[Service]), String> {
     let cluster = known(&facts.cluster)?;
     Ok((cluster, known(&cluster.services)?))
-}
-
-/// The slices of a Service.
-fn its<'a>(slices: &'a [Slice], service: &Service) -> impl Iterator<Item = &'a Slice> {
-    let (namespace, name) = (service.namespace.clone(), service.name.clone());
-    slices.iter().filter(move |slice| slice.namespace == namespace && slice.service == name)
 }
 
 pub fn endless(facts: &Facts) -> Judged {
@@ -29,7 +24,7 @@ pub fn endless(facts: &Facts) -> Judged {
         !service.selector.is_empty()
             && service.external_name.is_none()
             && !service.publishes_all
-            && !its(slices, service).flat_map(|slice| &slice.endpoints).any(|(_, ready)| *ready)
+            && !service.endpoints(slices).any(|(_, ready)| *ready)
     };
     let those: Vec<&Service> = services.iter().filter(is_endless).collect();
     let Some(first) = those.first() else {
@@ -37,14 +32,13 @@ pub fn endless(facts: &Facts) -> Judged {
     };
     let names: Vec<String> = those.iter().map(|service| service.short()).collect();
     let resolves = match first.is_headless {
-        true => "does not resolve",
-        false => "resolves",
+        true => "does not resolve, because",
+        false => "resolves, but",
     };
-    let but = if first.is_headless { "because" } else { "but" };
     warning(
         listed(&names),
         format!(
-            "{} {resolves}, {but} its Service has no ready endpoint; the name is correct and the \
+            "{} {resolves} its Service has no ready endpoint; the name is correct and the \
              pods are not ready. See their readiness probes and the selector {}.",
             names[0],
             first.selector_text()
@@ -56,7 +50,9 @@ pub fn headless(facts: &Facts) -> Judged {
     let (cluster, services) = cluster(facts)?;
     let slices = known(&cluster.slices)?;
     let is_empty = |service: &&Service| {
-        service.is_headless && service.selector.is_empty() && its(slices, service).next().is_none()
+        service.is_headless
+            && service.selector.is_empty()
+            && !slices.iter().any(|slice| service.owns(slice))
     };
     let those: Vec<String> = services.iter().filter(is_empty).map(Service::short).collect();
     match those.first() {
@@ -145,7 +141,7 @@ pub fn targets(facts: &Facts) -> Judged {
     for (service, target) in aliases(services) {
         let Ok(answer) = server.answer(&Question::new(target, RecordType::A)) else { continue };
         asked += 1;
-        if answer.rcode == 3 {
+        if answer.rcode == NXDOMAIN {
             return warning(
                 format!("{}: {target} does not exist", service.path()),
                 format!(

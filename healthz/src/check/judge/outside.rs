@@ -3,14 +3,10 @@
 //! Core. Facts in, finding out.
 
 use hickory_proto::rr::RecordType;
+use shared::wire::rcode::{NXDOMAIN, SERVFAIL};
 
 use super::{Judged, right, warning, wrong};
 use crate::check::facts::{Facts, known};
-
-/// NXDOMAIN.
-const MISSING: u16 = 3;
-/// SERVFAIL.
-const FAILED: u16 = 2;
 
 pub fn a(facts: &Facts) -> Judged {
     let server = facts.alive()?;
@@ -23,7 +19,7 @@ pub fn a(facts: &Facts) -> Judged {
     };
     match (answer.rcode, answer.addresses().first()) {
         (0, Some(address)) => right(format!("{question} is {address}")),
-        (0 | MISSING, _) => warning(
+        (0 | NXDOMAIN, _) => warning(
             format!("{question}: {}", answer.status()),
             format!(
                 "The outside name {} has no address according to the server; name one that exists \
@@ -38,7 +34,7 @@ pub fn a(facts: &Facts) -> Judged {
 /// What is wrong if outside names get no answer.
 fn no_answer(facts: &Facts, reason: &str) -> String {
     match facts.upstreams() {
-        Ok(all) if all.iter().all(|server| !server.answers(false) && !server.answers(true)) => {
+        Ok(all) if all.iter().all(|server| !server.answers()) => {
             "No upstream answers; outside names resolve only from stale cache entries, cluster \
              names are not affected. Check the upstreams and the way from this pod to them."
                 .to_owned()
@@ -73,7 +69,7 @@ pub fn aaaa(facts: &Facts) -> Judged {
             Some(address) => format!("{question} is {address}"),
             None => format!("{question}: no record"),
         }),
-        FAILED => wrong(
+        SERVFAIL => wrong(
             format!("{question}: {}", answer.status()),
             format!(
                 "The upstream answers A for {} and SERVFAIL for AAAA; glibc then fails the whole \
@@ -97,7 +93,7 @@ pub fn missing(facts: &Facts) -> Judged {
     let question = facts.subject.missing_outside();
     let answer = server.answer(&question)?;
     match (answer.rcode, answer.addresses().first()) {
-        (MISSING, _) => right("NXDOMAIN"),
+        (NXDOMAIN, _) => right("NXDOMAIN"),
         (0, Some(address)) => wrong(
             format!("{question} is {address}"),
             format!(

@@ -157,15 +157,22 @@ pub fn changes(facts: &Facts) -> Judged {
     }
 }
 
+/// The programs whose pages were read; fails if there is none.
+fn read(facts: &Facts) -> Result<Vec<(&'static str, &Pages)>, String> {
+    let both = [("dnscache", &facts.dnscache), ("kubedns", &facts.kubedns)];
+    let read = both.into_iter().filter_map(|(name, pages)| Some((name, pages.as_ref().ok()?)));
+    let read: Vec<_> = read.collect();
+    if read.is_empty() {
+        known(&facts.dnscache)?;
+    }
+    Ok(read)
+}
+
 /// A configuration that was refused while the last good one stays.
 pub fn configuration(facts: &Facts) -> Judged {
-    let both = [("dnscache", &facts.dnscache), ("kubedns", &facts.kubedns)];
-    let mut seen = Vec::new();
-    for (program, pages) in both {
-        let Ok(pages) = pages else { continue };
-        seen.push(program);
-        let is_config =
-            |line: &&Line| line.mark != '+' && CONFIGURATION.contains(&line.name.as_str());
+    let programs = read(facts)?;
+    let is_config = |line: &&Line| line.mark != '+' && CONFIGURATION.contains(&line.name.as_str());
+    for (program, pages) in &programs {
         if let Some(line) = pages.checks.iter().find(is_config) {
             return warning(
                 format!("{program}: {}: {}", line.name, line.reason),
@@ -177,24 +184,19 @@ pub fn configuration(facts: &Facts) -> Judged {
             );
         }
     }
-    match seen.is_empty() {
-        true => Err(facts.dnscache.clone().err().unwrap_or_default()),
-        false => right(format!("{} use what the files contain", seen.join(" and "))),
-    }
+    let names: Vec<&str> = programs.iter().map(|(program, _)| *program).collect();
+    right(format!("{} use what the files contain", names.join(" and ")))
 }
 
 /// One pod, one version.
 pub fn versions(facts: &Facts) -> Judged {
-    let of = |name: &'static str, pages: &Result<Pages, String>| {
-        let figures = &pages.as_ref().ok()?.figures;
-        let name = format!("{name}_build_info");
-        figures.by(&name, "version").next().map(|(version, _)| version.to_owned())
-    };
     let own = facts.subject.version;
-    let found =
-        [("dnscache", of("dnscache", &facts.dnscache)), ("kubedns", of("kubedns", &facts.kubedns))];
-    let found: Vec<(&str, String)> =
-        found.into_iter().filter_map(|(name, version)| Some((name, version?))).collect();
+    let version = |(name, pages): (&'static str, &Pages)| {
+        let metric = format!("{name}_build_info");
+        let version = pages.figures.by(&metric, "version").next()?.0.to_owned();
+        Some((name, version))
+    };
+    let found: Vec<(&str, String)> = read(facts)?.into_iter().filter_map(version).collect();
     if found.is_empty() {
         return Err(facts.dnscache.clone().err().unwrap_or_default());
     }
@@ -213,10 +215,8 @@ pub fn versions(facts: &Facts) -> Judged {
 
 /// Descriptors and memory that are nearly used up, queries that were turned away.
 pub fn limits(facts: &Facts) -> Judged {
-    let both = [("dnscache", &facts.dnscache), ("kubedns", &facts.kubedns)];
     let mut seen = Vec::new();
-    for (program, pages) in both {
-        let Ok(Pages { figures, .. }) = pages else { continue };
+    for (program, Pages { figures, .. }) in read(facts)? {
         let open = figures.value("process_open_fds", &[]).unwrap_or_default();
         if let Some(max) = figures.value("process_max_fds", &[])
             && open > max * NEARLY
@@ -239,19 +239,12 @@ pub fn limits(facts: &Facts) -> Judged {
         }
         seen.push(format!("{program} {open} descriptors"));
     }
-    match seen.is_empty() {
-        true => Err(facts.dnscache.clone().err().unwrap_or_default()),
-        false => right(listed(&seen)),
-    }
+    right(listed(&seen))
 }
 
 /// Datagrams that the kernel dropped at the sockets of the programs.
 pub fn queue(facts: &Facts) -> Judged {
-    let both = [("dnscache", &facts.dnscache), ("kubedns", &facts.kubedns)];
-    let mut is_known = false;
-    for (program, pages) in both {
-        let Ok(pages) = pages else { continue };
-        is_known = true;
+    for (program, pages) in read(facts)? {
         let name = format!("{program}_dns_overflow_total");
         let dropped = pages.figures.sum(&name, &[]);
         if dropped > 0.0 {
@@ -265,10 +258,7 @@ pub fn queue(facts: &Facts) -> Judged {
             );
         }
     }
-    match is_known {
-        true => right("no datagram was dropped"),
-        false => Err(facts.dnscache.clone().err().unwrap_or_default()),
-    }
+    right("no datagram was dropped")
 }
 
 /// The lines of `/readyz?verbose` that are about files of the operator.

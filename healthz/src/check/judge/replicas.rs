@@ -5,15 +5,15 @@
 use hickory_proto::rr::RecordType;
 
 use super::{Judged, listed, names::said, right, warning, wrong};
-use crate::check::facts::{Facts, known};
+use crate::check::facts::Facts;
 use crate::check::talk::{Question, Server, bare};
 
 pub fn udp(facts: &Facts) -> Judged {
     let replicas = facts.replicas()?;
     let (alive, dead): (Vec<&Server>, Vec<&Server>) =
-        replicas.iter().partition(|server| server.answers(false) || server.answers(true));
+        replicas.iter().partition(|server| server.answers());
     let Some(first) = dead.first() else {
-        if let Some(deaf) = alive.iter().find(|server| !server.answers(false)) {
+        if let Some(deaf) = alive.iter().find(|server| !server.answers_udp()) {
             return wrong(
                 format!("{}: no answer over UDP", deaf.shown()),
                 format!("The DNS pod {} answers over TCP but not over UDP.", deaf.shown()),
@@ -51,7 +51,7 @@ pub fn udp(facts: &Facts) -> Judged {
 
 pub fn tcp(facts: &Facts) -> Judged {
     let replicas = facts.replicas()?;
-    let deaf = |server: &&Server| server.answers(false) && !server.answers(true);
+    let deaf = |server: &&Server| server.answers_udp() && !server.answers_tcp();
     match replicas.iter().find(deaf) {
         Some(server) => wrong(
             format!("{}: no answer over TCP", server.shown()),
@@ -67,7 +67,7 @@ pub fn tcp(facts: &Facts) -> Judged {
 
 pub fn agree(facts: &Facts) -> Judged {
     let replicas = facts.replicas()?;
-    let alive: Vec<&Server> = replicas.iter().filter(|server| server.answers(false)).collect();
+    let alive: Vec<&Server> = replicas.iter().filter(|server| server.answers_udp()).collect();
     let [first, others @ ..] = alive.as_slice() else {
         return Err("no replica answers".to_owned());
     };
@@ -102,10 +102,14 @@ fn is_compared(facts: &Facts, question: &Question) -> bool {
     is_address && bare(&question.name).to_lowercase().ends_with(&facts.subject.domain)
 }
 
-fn differ(facts: &Facts, (first, other): (&Server, &Server), question: &Question) -> String {
+/// The name of a Service as programs write it. Every other name is returned whole.
+fn short<'a>(facts: &Facts, question: &'a Question) -> &'a str {
     let name = bare(&question.name);
-    let suffix = format!(".svc.{}", facts.subject.domain);
-    let name = name.strip_suffix(&suffix).unwrap_or(name);
+    name.strip_suffix(&format!(".svc.{}", facts.subject.domain)).unwrap_or(name)
+}
+
+fn differ(facts: &Facts, (first, other): (&Server, &Server), question: &Question) -> String {
+    let name = short(facts, question);
     let zone = Question::new(&facts.subject.domain, RecordType::SOA);
     let serial = |server: &Server| {
         let data = server.answer(&zone).ok()?.data(RecordType::SOA).first()?.to_string();
@@ -138,16 +142,16 @@ fn differ(facts: &Facts, (first, other): (&Server, &Server), question: &Question
 pub fn fronted(facts: &Facts) -> Judged {
     let server = facts.working()?;
     let replicas = facts.replicas()?;
-    let alive: Vec<&Server> = replicas.iter().filter(|server| server.answers(false)).collect();
-    if known(&facts.replicas)?.iter().any(|replica| replica.address == server.address) {
+    let alive: Vec<&Server> = replicas.iter().filter(|server| server.answers_udp()).collect();
+    if replicas.iter().any(|replica| replica.address == server.address) {
         return right("the server is a replica itself");
     }
     let mut compared = 0;
     for talk in server.talks.iter().filter(|talk| is_compared(facts, &talk.question)) {
         let question = &talk.question;
         let Ok(mine) = server.answer(question) else { continue };
-        let truths = alive.iter().filter_map(|replica| replica.answer(question).ok());
-        let truths: Vec<_> = truths.collect();
+        let truths: Vec<_> =
+            alive.iter().filter_map(|replica| replica.answer(question).ok()).collect();
         if truths.is_empty() {
             continue;
         }
@@ -155,8 +159,6 @@ pub fn fronted(facts: &Facts) -> Judged {
         if truths.iter().any(|truth| truth.addresses() == mine.addresses()) {
             continue;
         }
-        let suffix = format!(".svc.{}", facts.subject.domain);
-        let name = bare(&question.name);
         let left = mine.records.first().map_or(0, |row| row.ttl);
         return warning(
             format!("{question}: {} here, {} there", said(mine), said(truths[0])),
@@ -165,7 +167,7 @@ pub fn fronted(facts: &Facts) -> Judged {
                  {}. Lower its TTL, or use a cache that follows the changes of kubedns.",
                 server.shown(),
                 said(mine),
-                name.strip_suffix(&suffix).unwrap_or(name),
+                short(facts, question),
                 said(truths[0])
             ),
         );

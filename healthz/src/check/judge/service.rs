@@ -25,17 +25,13 @@ pub fn selector(facts: &Facts) -> Judged {
     if service.selector.is_empty() {
         return right("the Service has no selector; its endpoints are written by hand");
     }
-    let fits = |labels: &std::collections::BTreeMap<String, String>| {
-        service.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-    };
     let selector = service.selector_text();
-    let count = pods.iter().filter(|pod| fits(&pod.labels)).count();
+    let count = pods.iter().filter(|pod| service.selects(pod)).count();
     if count > 0 {
         return right(format!("{selector} matches {count} Pods"));
     }
-    let looks_like_dns = |name: &str| name.contains("dns");
     let key = service.selector.keys().next().map_or("k8s-app", String::as_str);
-    let other = pods.iter().find(|pod| looks_like_dns(&pod.name));
+    let other = pods.iter().find(|pod| pod.name.contains("dns"));
     let other = other.and_then(|pod| pod.labels.get(key));
     let hint = other.map_or_else(
         || format!("there is no such Pod in {}", service.namespace),
@@ -56,10 +52,7 @@ pub fn endpoints(facts: &Facts) -> Judged {
     if !ready.is_empty() {
         return right(format!("{} of {} ready: {}", ready.len(), all.len(), listed(&ready)));
     }
-    let fits = |labels: &std::collections::BTreeMap<String, String>| {
-        service.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-    };
-    let pods = cluster.dns_pods.iter().flatten().filter(|pod| fits(&pod.labels));
+    let pods = cluster.dns_pods.iter().flatten().filter(|pod| service.selects(pod));
     let not_ready = pods.filter(|pod| !pod.is_ready).count().max(all.len());
     let cause = match not_ready {
         0 => "it has no pods; scale the Deployment up, or correct the selector".to_owned(),
@@ -102,11 +95,11 @@ pub fn policies(facts: &Facts) -> Judged {
         .map(|policy| policy.name.as_str())
         .collect();
     let allowed = policies.iter().any(|policy| policy.is_egress && policy.allows_dns);
-    let silent = facts.server()?.clone();
-    if blocking.is_empty() || allowed || silent.answers(false) {
+    let server = facts.server()?;
+    if blocking.is_empty() || allowed || server.answers_udp() {
         return right(format!("none of {namespace} keeps queries from the server"));
     }
-    let others = facts.replicas.iter().flatten().any(|replica| replica.answers(false));
+    let others = facts.replicas.iter().flatten().any(|replica| replica.answers_udp());
     let elsewhere = match others {
         true => "while the replicas answer",
         false => "and no query gets an answer",

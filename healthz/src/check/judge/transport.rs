@@ -16,7 +16,7 @@ pub fn udp(facts: &Facts) -> Judged {
         if sent == 0 {
             return Err("the name that every cluster has was not asked".to_owned());
         }
-        if got == 0 && server.answers(true) {
+        if got == 0 && server.answers_tcp() {
             return wrong(
                 format!("{shown}: 0 of {sent} over UDP, TCP answers"),
                 format!(
@@ -45,7 +45,7 @@ pub fn udp(facts: &Facts) -> Judged {
 /// What is wrong if a server sends nothing at all.
 fn silence(facts: &Facts, server: &Server) -> String {
     let shown = server.shown();
-    let alive = facts.replicas.iter().flatten().find(|replica| replica.answers(false));
+    let alive = facts.replicas.iter().flatten().find(|replica| replica.answers_udp());
     match alive {
         Some(replica) => format!(
             "{shown} does not answer, but the replica {} does: the way from here to the Service \
@@ -64,7 +64,7 @@ fn loss(facts: &Facts, server: &Server, (got, sent): (usize, usize)) -> String {
     let shown = server.shown();
     let lost = (sent - got) * 100 / sent.max(1);
     let replicas = facts.replicas.iter().flatten();
-    let dead = replicas.filter(|replica| !replica.answers(false) && !replica.answers(true)).count();
+    let dead = replicas.filter(|replica| !replica.answers()).count();
     match dead {
         0 => format!(
             "{lost} % of the queries to {shown} get no answer; the path drops datagrams, or one \
@@ -82,7 +82,7 @@ pub fn tcp(facts: &Facts) -> Judged {
     let mut shown = Vec::new();
     for server in &facts.servers {
         let (got, sent) = replied(server, &question, Over::Tcp);
-        if sent > 0 && got == 0 && server.answers(false) {
+        if sent > 0 && got == 0 && server.answers_udp() {
             return wrong(
                 format!("{}: 0 of {sent}", server.shown()),
                 "Port 53 answers over UDP but not over TCP; answers larger than the UDP limit \
@@ -159,8 +159,7 @@ pub fn plain(facts: &Facts) -> Judged {
 
 /// A reply of more than 1,400 bytes over UDP, and the same question over TCP.
 pub fn large(facts: &Facts) -> Judged {
-    let server = facts.outward()?;
-    judge_large(server, facts)
+    judge_large(facts.outward()?, facts)
 }
 
 /// Also for upstreams: whether large datagrams arrive.

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use hickory_proto::rr::RecordType;
+use shared::wire::rcode::SERVFAIL;
 
 use super::{Judged, listed, right, span, transport, warning, wrong};
 use crate::check::facts::{Facts, median, replied};
@@ -14,7 +15,7 @@ pub fn udp(facts: &Facts) -> Judged {
     let upstreams = facts.upstreams()?;
     let question = facts.subject.outside(RecordType::A);
     let (alive, dead): (Vec<&Server>, Vec<&Server>) =
-        upstreams.iter().partition(|server| server.answers(false));
+        upstreams.iter().partition(|server| server.answers_udp());
     let Some(first) = dead.first() else {
         let shown: Vec<String> = alive.iter().map(|server| server.shown()).collect();
         return right(format!("{} answers", listed(&shown)));
@@ -31,7 +32,7 @@ pub fn udp(facts: &Facts) -> Judged {
                 span(median(&other.round_trips(&question, Over::Udp)))
             ),
         ),
-        None if upstreams.iter().any(|server| server.answers(true)) => wrong(
+        None if upstreams.iter().any(|server| server.answers_tcp()) => wrong(
             seen,
             format!(
                 "Upstream {} answers over TCP but not over UDP; a firewall drops UDP port 53 \
@@ -49,7 +50,7 @@ pub fn udp(facts: &Facts) -> Judged {
 
 pub fn tcp(facts: &Facts) -> Judged {
     let alive = facts.live_upstreams()?;
-    match alive.iter().find(|server| !server.answers(true)) {
+    match alive.iter().find(|server| !server.answers_tcp()) {
         None => right("answers"),
         Some(server) => warning(
             format!("{}: no answer over TCP", server.shown()),
@@ -118,7 +119,7 @@ pub fn families(facts: &Facts) -> Judged {
             continue;
         }
         match server.answer(&v6) {
-            Ok(answer) if answer.rcode == 2 => {
+            Ok(answer) if answer.rcode == SERVFAIL => {
                 return wrong(
                     format!("{}: {v6} gets SERVFAIL", server.shown()),
                     format!(
@@ -207,9 +208,7 @@ pub fn stubs(facts: &Facts) -> Judged {
     if facts.stubs.is_empty() {
         return Err("no stub domain is known".to_owned());
     }
-    let dead = |stub: &&crate::check::facts::Stub| {
-        !stub.server.answers(false) && !stub.server.answers(true)
-    };
+    let dead = |stub: &&crate::check::facts::Stub| !stub.server.answers();
     if let Some(stub) = facts.stubs.iter().find(dead) {
         return wrong(
             format!("{}: no answer for {}", stub.server.shown(), stub.domain),
