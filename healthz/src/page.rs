@@ -4,7 +4,7 @@
 //! words may come with a failure.
 
 mod charts;
-mod html;
+pub(crate) mod html;
 mod sections;
 
 use std::fmt::Write;
@@ -28,15 +28,15 @@ const PAGE: &str = include_str!("page/page.html");
 /// The page on `records` and `view` at `now`. `may_see` if the client may know what others ask for.
 pub fn page(records: &[Record], view: &View, may_see: bool, now: Moment) -> String {
     let state = overall(records, now);
-    let (name, title) = match state {
-        State::Healthy => ("healthy", "Healthy"),
-        State::Waiting => ("waiting", "Waiting"),
-        State::Unhealthy => ("unhealthy", "Unhealthy"),
+    let title = match state {
+        State::Healthy => "Healthy",
+        State::Waiting => "Waiting",
+        State::Unhealthy => "Unhealthy",
     };
     fill(|place| match place {
         "version" => env!("CARGO_PKG_VERSION").to_owned(),
         "title" => title.to_owned(),
-        "state" => name.to_owned(),
+        "state" => state.name().to_owned(),
         "lead" => lead(records, now) + &sections::remarks(view),
         "alerts" => sections::alerts(view),
         "tiles" => sections::tiles(view),
@@ -65,14 +65,13 @@ fn fill(value: impl Fn(&str) -> String) -> String {
 
 /// What to know before any detail.
 fn lead(records: &[Record], now: Moment) -> String {
-    let not = |state| {
-        let those = records.iter().filter(|record| record.health(now).state == state);
-        those.map(|record| escape(&record.probe.label)).collect::<Vec<_>>().join(", ")
-    };
-    match overall(records, now) {
+    let state = overall(records, now);
+    let those = records.iter().filter(|record| record.health(now).state == state);
+    let labels = those.map(|record| escape(&record.probe.label)).collect::<Vec<_>>().join(", ");
+    match state {
         State::Healthy => "Every program that is probed answers.".to_owned(),
-        State::Waiting => format!("No answer yet from: {}.", not(State::Waiting)),
-        State::Unhealthy => format!("No good answer from: {}.", not(State::Unhealthy)),
+        State::Waiting => format!("No answer yet from: {labels}."),
+        State::Unhealthy => format!("No good answer from: {labels}."),
     }
 }
 
@@ -105,6 +104,7 @@ fn card(record: &Record, now: Moment) -> String {
          <dl>\n{rows}</dl>\n</section>\n"
     )
 }
+
 /// The last outcomes as bars, with their scale: taller is slower, a failure is a full bar in
 /// another colour.
 fn chart(record: &Record) -> String {

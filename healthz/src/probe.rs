@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -85,11 +85,7 @@ async fn udp(
     pace: Pace,
     start: Instant,
 ) -> Result<Option<Result<(), Failure>>, Failure> {
-    let any = match server {
-        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    let socket = act("open a socket", UdpSocket::bind((any, 0))).await?;
+    let socket = act("open a socket", UdpSocket::bind(unspecified(server))).await?;
     act("connect", socket.connect(server)).await?;
     // The last wait ends with the probe's deadline.
     let waits = pace.resend.into_iter().chain([pace.deadline]);
@@ -109,6 +105,14 @@ async fn udp(
         }
     }
     Err(failure)
+}
+
+/// Returns the address to which a UDP socket is bound before it is connected to `server`.
+pub(crate) fn unspecified(server: SocketAddr) -> SocketAddr {
+    match server {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
 }
 
 /// Returns the reply over TCP.

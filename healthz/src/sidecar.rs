@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,6 +27,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Probe, Transport};
+use crate::probe::unspecified;
 use crate::status::Outcome;
 
 /// Whose names `/metrics` has beside our own.
@@ -112,11 +113,7 @@ impl Sidecar {
 
     /// Asks `server` for each figure.
     async fn ask(&self, server: SocketAddr) -> io::Result<()> {
-        let any = match server {
-            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        let socket = UdpSocket::bind((any, 0)).await?;
+        let socket = UdpSocket::bind(unspecified(server)).await?;
         socket.connect(server).await?;
         let mut buffer = [0; 512];
         for ((number, value), (name, ..)) in (1..).zip(&self.figures.values).zip(FIGURES) {

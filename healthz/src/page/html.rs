@@ -60,11 +60,12 @@ pub fn number(value: f64) -> String {
         value if value < 9.95 => return format!("{value:.1}"),
         value => format!("{value:.0}"),
     };
-    grouped(&text)
+    grouped(text)
 }
 
-/// `12,345`: digits with a comma after each group of three.
-fn grouped(digits: &str) -> String {
+/// `12,345`: the digits of a whole number, with a comma before each group of three.
+pub fn grouped(number: impl ToString) -> String {
+    let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
         if at > 0 && (digits.len() - at).is_multiple_of(3) {
@@ -135,6 +136,10 @@ mod tests {
         ];
         for (value, text) in rows {
             assert_eq!(number(value), text);
+        }
+        let rows = [(0, "0"), (999, "999"), (1_000, "1,000"), (262_144, "262,144")];
+        for (whole, text) in rows {
+            assert_eq!(grouped(whole), text);
         }
         assert_eq!(percent(1.0, 0.0), "–");
         assert_eq!(percent(924.0, 1_000.0), "92.4 %");

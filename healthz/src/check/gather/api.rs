@@ -8,6 +8,7 @@ use serde_json::Value;
 use shared::clock::unix_ms;
 
 use crate::check::cluster::{self, Cluster, Known, items};
+use crate::page::html::encoded;
 use crate::web::{Origin, Page};
 
 /// Lists what the checks need; `service` is namespace and name of the DNS, `namespace` the own one.
@@ -98,17 +99,6 @@ fn body(path: &str, page: &Page) -> Known<Value> {
 fn ahead(page: &Page) -> Option<i64> {
     let theirs = cluster::http_date(page.date.as_deref()?)?;
     Some(theirs - i64::try_from(unix_ms() / 1_000).ok()?)
-}
-
-/// A token of a list as part of a query.
-fn encoded(text: &str) -> String {
-    let one = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-            char::from(byte).to_string()
-        }
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(one).collect()
 }
 
 /// Objects in one answer.

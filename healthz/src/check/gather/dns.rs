@@ -3,7 +3,7 @@
 //! Edge. Opens sockets and reads the clock; what an answer means is the business of the judges.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::check::plan::Ask;
 use crate::check::talk::{Answer, Over, Question, Server, Silence, Talk};
+use crate::probe::unspecified;
 
 /// Asks `server` everything in `asks`; each question waits at most `timeout`.
 pub async fn ask_all(server: SocketAddr, asks: Vec<Ask>, timeout: Duration) -> Server {
@@ -75,12 +76,9 @@ impl Query<'_> {
 
 /// Sends again after each `resend` without an answer.
 async fn udp(server: SocketAddr, query: &Query<'_>, resend: Duration) -> Result<Answer, Silence> {
-    let any = match server {
-        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    let socket =
-        UdpSocket::bind((any, 0)).await.map_err(|error| network("open a socket", error))?;
+    let socket = UdpSocket::bind(unspecified(server))
+        .await
+        .map_err(|error| network("open a socket", error))?;
     socket.connect(server).await.map_err(|error| network("connect", error))?;
     let mut buffer = vec![0; usize::from(u16::MAX)];
     let mut malformed = None;

@@ -4,12 +4,11 @@
 
 use super::{Judged, right, warning, wrong};
 use crate::check::facts::{Facts, known};
+use crate::check::kernel::Kernel;
+use crate::page::html::grouped;
 
 /// How much a counter grew while the check ran; fails if it cannot be read.
-fn growth(
-    facts: &Facts,
-    of: fn(&crate::check::kernel::Kernel) -> Option<u64>,
-) -> Result<u64, String> {
+fn growth(facts: &Facts, of: fn(&Kernel) -> Option<u64>) -> Result<u64, String> {
     let both = of(&facts.before).zip(of(&facts.after));
     let (before, after) = both.ok_or("the kernel's counter cannot be read")?;
     Ok(after.saturating_sub(before))
@@ -116,19 +115,6 @@ pub fn clock(facts: &Facts) -> Judged {
     }
 }
 
-/// `262,144`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// A few are lost on any busy machine.
 const DROPS_MIN: u64 = 10;
 /// From this share on new connections are lost in bursts.
@@ -137,14 +123,3 @@ const FULL_PERCENT: u64 = 98;
 const SKEW_SECS: u64 = 5;
 /// Certificates and tokens are off by more than they allow for.
 const SKEW_WRONG_SECS: u64 = 120;
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        let rows = [(0, "0"), (999, "999"), (1_000, "1,000"), (262_144, "262,144")];
-        for (number, text) in rows {
-            assert_eq!(super::grouped(number), text);
-        }
-    }
-}
