@@ -48,23 +48,30 @@ impl Report {
     }
 
     /// The report as text: headings, one line for each check, and an indented sentence below those
-    /// that found something. If `is_short`, only those.
+    /// that found something. If `is_short`, only those. Neighbours that were not made for the same
+    /// reason are one line.
     pub fn text(&self, is_short: bool) -> String {
         let mut text = String::new();
         let mut heading = "";
-        for (check, judged) in &self.rows {
-            if is_short && !matches!(judged, Ok(Finding::Wrong { .. } | Finding::Warning { .. })) {
-                continue;
-            }
+        let has_advice = |judged: &Judged| parts(judged).2.is_some();
+        let rows = self.rows.iter().filter(|(_, judged)| !is_short || has_advice(judged));
+        let mut rows = rows.peekable();
+        while let Some((check, judged)) = rows.next() {
             if heading != check.category {
                 heading = check.category;
                 let gap = if text.is_empty() { "" } else { "\n" };
                 let line = "-".repeat(heading.len());
                 writeln!(text, "{gap}{heading}\n{line}").expect("a String takes all text");
             }
-            text += &line(check, judged);
+            let is_same = |(next, other): &&(&Check, Judged)| {
+                judged.is_err() && judged == other && next.category == heading
+            };
+            let mut names = check.name.to_owned();
+            while let Some((next, _)) = rows.next_if(is_same) {
+                names = format!("{names}, {}", next.name);
+            }
+            text += &line(&names, judged);
         }
-        let text = merged(&text);
         let gap = if text.is_empty() { "" } else { "\n" };
         text + gap + &self.summary()
     }
@@ -113,7 +120,7 @@ pub fn list() -> String {
     text
 }
 
-fn line(check: &Check, judged: &Judged) -> String {
+fn line(names: &str, judged: &Judged) -> String {
     let (result, seen, advice) = parts(judged);
     let mark = match result {
         "success" => '√',
@@ -123,27 +130,7 @@ fn line(check: &Check, judged: &Judged) -> String {
     };
     let reason = if result == "skipped" { "not checked: " } else { "" };
     let advice = advice.map_or_else(String::new, |advice| format!("    {}\n", clean(advice)));
-    format!("{mark} {}: {reason}{}\n{advice}", check.name, clean(seen))
-}
-
-/// The lines of checks that were not made for the same reason, as one line.
-fn merged(text: &str) -> String {
-    let mut lines: Vec<String> = Vec::new();
-    for line in text.lines() {
-        let parts = |line: &str| {
-            let (names, reason) = line.strip_prefix("– ")?.split_once(": not checked: ")?;
-            Some((names.to_owned(), reason.to_owned()))
-        };
-        let last = lines.last().and_then(|last| parts(last));
-        match last.zip(parts(line)) {
-            Some(((names, before), (name, reason))) if before == reason => {
-                lines.pop();
-                lines.push(format!("– {names}, {name}: not checked: {reason}"));
-            }
-            _ => lines.push(line.to_owned()),
-        }
-    }
-    lines.iter().map(|line| format!("{line}\n")).collect()
+    format!("{mark} {names}: {reason}{}\n{advice}", clean(seen))
 }
 
 /// One line without control characters: servers and API objects write parts of it.
