@@ -159,11 +159,11 @@ impl Default for Pace {
 pub struct Probe {
     /// Its name in paths, reports and metrics: 1 to 63 of A-Z, a-z, 0-9, `_` and `-`.
     pub label: String,
-    /// Who is asked.
+    /// The server that is asked.
     pub server: SocketAddr,
     /// How it is asked.
     pub transport: Transport,
-    /// What is asked; without its first label where that is new each time.
+    /// The name that is asked for; without its first label if that is new each time.
     pub name: Name,
     /// Whether each query gets a first label of its own.
     pub fresh: bool,
@@ -178,22 +178,20 @@ pub struct Probe {
 /// How a probe asks first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// Over UDP, then over TCP where the reply is truncated.
+    /// Over UDP, then over TCP if the reply is truncated.
     Udp,
     /// Over TCP only.
     Tcp,
 }
 
 impl Probe {
-    /// The name as a person writes it, `*.` first where it is new each time.
+    /// The name as a person writes it, `*.` first if its first label is new each time.
     pub fn question(&self) -> String {
         let text = self.name.to_ascii();
         let name = if self.name.is_root() { "." } else { text.trim_end_matches('.') };
         if self.fresh { format!("*.{name}") } else { name.to_owned() }
     }
-}
 
-impl Probe {
     /// The type of the other family's addresses, if either counts: for A and AAAA, unless an
     /// address is expected.
     pub fn other_family(&self) -> Option<RecordType> {
@@ -205,7 +203,7 @@ impl Probe {
     }
 }
 
-/// Why a text is no probe.
+/// Why a text is not a valid probe.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// Too few or too many parts.
@@ -221,7 +219,7 @@ pub enum ProbeError {
         /// As written.
         label: String,
     },
-    /// The server is no address.
+    /// The server is not an address.
     #[error("server '{server}': {source}")]
     Server {
         /// As written.
@@ -229,7 +227,7 @@ pub enum ProbeError {
         /// What is allowed.
         source: AddressError,
     },
-    /// The name is no domain name.
+    /// The name is not a domain name.
     #[error("name '{name}': expected a domain name, such as kubernetes.default.svc.cluster.local")]
     Name {
         /// As written.
@@ -247,7 +245,7 @@ pub enum ProbeError {
         /// As written.
         address: String,
     },
-    /// The type is none we ask for.
+    /// The type is not one that a probe can ask for.
     #[error("type '{rtype}': expected A, AAAA, ANY, CNAME, MX, NS, PTR, SOA, SRV or TXT")]
     Type {
         /// As written.

@@ -28,12 +28,11 @@ use shared::clock::boot_time;
 use shared::config_dir;
 use shared::http::{Seat, checks, metrics, wants_json};
 use shared::prefix::Prefix;
-use shared::ready::Finding;
 use tokio::sync::watch;
 
 use crate::explain::explain;
 use crate::page;
-use crate::report::{live_checks, ready_checks, report, sidecar_report, stuck_check, text};
+use crate::report::{live_checks, ready_checks, report, sidecar_report, text};
 use crate::scrape::Programs;
 use crate::status::{Record, State, Status, overall};
 use crate::view::View;
@@ -126,19 +125,14 @@ async fn sidecar(Shared(status): Watched, Path(label): Path<String>) -> Response
 /// Whether the kubelet may leave the program running. Its failures are no matter here as long as it
 /// replies: a restart heals neither an API server that is away nor an upstream.
 async fn alive(Shared(status): Watched, Path(label): Path<String>) -> Response {
-    let (status, now) = (status.borrow(), boot_time());
+    let status = status.borrow();
+    let about = [(CACHE_CONTROL, "no-store")];
     match status.probe(&label) {
-        Some(record) => {
-            let check = stuck_check(record, now);
-            let about = [(CACHE_CONTROL, "no-store")];
-            match check.finding {
-                Finding::Failed(reason) => {
-                    let body = format!("[-]{label} is stuck: {reason}\n");
-                    (StatusCode::SERVICE_UNAVAILABLE, about, body).into_response()
-                }
-                _ => (about, "ok").into_response(),
-            }
+        Some(record) if record.is_stuck(boot_time()) => {
+            let body = format!("[-]{label} is stuck: no reply at all to the last probes\n");
+            (StatusCode::SERVICE_UNAVAILABLE, about, body).into_response()
         }
+        Some(_) => (about, "ok").into_response(),
         None => unknown(&status, &label),
     }
 }

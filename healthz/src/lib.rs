@@ -122,7 +122,7 @@ impl Program {
         if let Some(keeper) = &keeper {
             metrics::register_keeper(&mut registry, keeper.counts());
         }
-        let view = Arc::new(watch::Sender::new(View::default()));
+        let view = watch::Sender::new(View::default());
         let programs = Programs { dnscache: config.dnscache_http, kubedns: config.kubedns_http };
         let shown = http::Shown {
             status: status.clone(),

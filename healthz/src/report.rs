@@ -188,15 +188,6 @@ pub fn live_checks(records: &[Record], now: Moment) -> Vec<Check> {
     records.iter().map(check).collect()
 }
 
-/// Returns the line of `/livez/LABEL`: the program must not be stuck.
-pub fn stuck_check(record: &Record, now: Moment) -> Check {
-    let label = record.probe.label.clone();
-    match record.is_stuck(now) {
-        false => Check::passed(label),
-        true => Check::failed(label, "no reply at all to the last probes"),
-    }
-}
-
 /// Returns a time span in its two largest units.
 pub fn duration(span: Duration) -> String {
     let seconds = span.as_secs();

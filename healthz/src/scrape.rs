@@ -4,7 +4,6 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use shared::clock::boot_time;
@@ -28,7 +27,7 @@ pub struct Programs {
 /// Reads until `stopping`.
 pub async fn follow(
     programs: Programs,
-    view: Arc<watch::Sender<View>>,
+    view: watch::Sender<View>,
     stopping: CancellationToken,
 ) -> Result<(), Infallible> {
     let start = boot_time();

@@ -216,8 +216,8 @@ impl Record {
     /// Returns the health at `now`. If no outcome was recorded for three intervals and [`OVERDUE`],
     /// the prober itself hangs, and the last outcome is too old to be used.
     pub fn health(&self, now: Moment) -> Health {
-        let heard = self.last.as_ref().map_or(self.since, |(_, at)| *at);
         if self.is_overdue(now) {
+            let heard = self.heard();
             let silence = now.since(heard).as_secs();
             let reason = format!("no probe has come to an end for {silence} s");
             return Health { state: State::Unhealthy, since: heard, reason: Some(reason) };
@@ -250,8 +250,12 @@ impl Record {
 
     /// Returns whether no probe has ended for far longer than one may take.
     pub fn is_overdue(&self, now: Moment) -> bool {
-        let heard = self.last.as_ref().map_or(self.since, |(_, at)| *at);
-        now.since(heard) > self.probe.interval * 3 + OVERDUE
+        now.since(self.heard()) > self.probe.interval * 3 + OVERDUE
+    }
+
+    /// Returns when the last probe ended, or when the record began.
+    fn heard(&self) -> Moment {
+        self.last.as_ref().map_or(self.since, |(_, at)| *at)
     }
 
     fn record(&mut self, outcome: Outcome, now: Moment) -> Option<State> {
