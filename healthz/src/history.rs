@@ -179,8 +179,11 @@ fn average(seconds: impl Iterator<Item = Second>) -> Option<Second> {
 pub struct Trend(VecDeque<(Duration, BTreeMap<String, f64>)>);
 
 impl Trend {
-    /// Adds a reading at `now`, counted from any fixed moment.
+    /// Adds a reading at `now`, counted from any fixed moment, unless the last one is too new.
     pub fn record(&mut self, now: Duration, counters: BTreeMap<String, f64>) {
+        if self.0.back().is_some_and(|(at, _)| now.saturating_sub(*at) < READING_PAUSE) {
+            return;
+        }
         while self.0.front().is_some_and(|(at, _)| now.saturating_sub(*at) > TREND) {
             self.0.pop_front();
         }
@@ -191,9 +194,7 @@ impl Trend {
         if is_restart {
             self.0.clear();
         }
-        if self.0.len() < READINGS_MAX {
-            self.0.push_back((now, counters));
-        }
+        self.0.push_back((now, counters));
     }
 
     /// How fast the counter `key` grew over the last minute, per second; `None` before there are
@@ -219,8 +220,8 @@ impl Trend {
 const SECONDS_MAX: usize = 3_600;
 /// What rates are averaged over.
 const TREND: Duration = Duration::from_secs(60);
-/// A reading each five seconds, with room to spare.
-const READINGS_MAX: usize = 32;
+/// The time between two readings that are kept: at most 32 lie within [`TREND`].
+const READING_PAUSE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -292,5 +293,10 @@ mod tests {
         assert_eq!(trend.grown("a"), None, "started again");
         trend.record(Duration::from_secs(155), reading(13.0));
         assert_eq!(trend.rate("a"), Some(2.0));
+        for second in 156..=300 {
+            trend.record(Duration::from_secs(second), reading(second as f64));
+            assert!(trend.0.len() <= 32, "the reading of each second is not kept");
+        }
+        assert_eq!((trend.grown("a"), trend.rate("a")), (Some(60.0), Some(1.0)));
     }
 }
