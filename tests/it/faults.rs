@@ -27,7 +27,7 @@ async fn check_names_every_fault() {
         let places = Arc::clone(&places);
         runs.spawn(async move {
             let place = places.acquire().await.unwrap();
-            let (world, keep) = (scenario.inject)(World::healthy().await).await;
+            let (world, keep) = scenario.inject(World::healthy().await).await;
             let report = world.check().await;
             drop((place, keep));
             let is_named = report.advice().iter().any(|advice| advice.contains(scenario.sentence));

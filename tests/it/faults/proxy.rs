@@ -18,7 +18,7 @@ pub struct Path {
     pub tcp: bool,
     /// Replies up to so many bytes.
     pub reply_len_max: usize,
-    /// Every so manieth query is lost; 0 for none.
+    /// One query of so many is lost; 0 if none is.
     pub lost_every: usize,
 }
 

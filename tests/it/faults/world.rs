@@ -36,22 +36,13 @@ pub struct World {
 impl World {
     /// All is well.
     pub async fn healthy() -> Self {
-        Self::of(cluster().await).await
-    }
-
-    /// With the objects of `api`.
-    pub async fn of(api: ApiServer) -> Self {
-        Self::with(api, &[]).await
-    }
-
-    /// With the objects of `api` and more flags of dnscache.
-    pub async fn with(api: ApiServer, flags: &[String]) -> Self {
+        let api = cluster().await;
         let upstream = Upstream::start(FAR).await;
         answers(&upstream);
         let kubeconfig = api.kubeconfig(None);
         let path = kubeconfig.path().to_str().unwrap().to_owned();
         let kubedns = kubedns::start(&["--kubeconfig", &path]).await;
-        let dnscache = cache(&kubedns, &[&upstream], flags).await;
+        let dnscache = cache(&kubedns, &[&upstream], &[]).await;
         let files = TempDir::new().unwrap();
         let mut world = Self { api, kubedns, dnscache, upstream, files, flags: BTreeMap::new() };
         world.settle().await;
@@ -98,6 +89,13 @@ impl World {
     /// Sets a flag of the check; without values it has its default.
     pub fn set<T: ToString>(&mut self, flag: &'static str, values: impl IntoIterator<Item = T>) {
         self.flags.insert(flag, values.into_iter().map(|value| value.to_string()).collect());
+    }
+
+    /// Looks at another dnscache.
+    pub fn look_at(&mut self, dnscache: Running) {
+        self.set("--server", [dnscache.dns]);
+        self.set("--dnscache", [dnscache.http]);
+        self.dnscache = dnscache;
     }
 
     /// Writes a file of the machine.
