@@ -147,8 +147,8 @@ mod tests {
 
     /// Returns what a store publishes if Services with these names are added.
     fn published(names: &[&str]) -> Vec<Published> {
-        use crate::news::News;
         use crate::project::{Input, Kind, ServiceObject};
+        use crate::source::update::Update;
         let (mut writer, _reader) = store::new(Zone::new("cluster.local").unwrap());
         Kind::ALL.into_iter().for_each(|kind| writer.synced(kind));
         let mut all = vec![writer.publish(0).unwrap()];
@@ -156,7 +156,7 @@ mod tests {
             let text =
                 format!(r#"{{"metadata":{{"name":"{name}"}},"spec":{{"clusterIP":"None"}}}}"#);
             let object: ServiceObject = serde_json::from_str(&text).unwrap();
-            let News::Change { change, .. } = News::applied(&Input::Service(object)) else {
+            let Update::Change { change, .. } = Update::applied(&Input::Service(object)) else {
                 panic!("a change")
             };
             writer.apply(change);

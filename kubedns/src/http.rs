@@ -25,11 +25,11 @@ use shared::serve::{Counters, Overflow};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::objects;
 use crate::publish;
 use crate::snapshot;
+use crate::source::files;
+use crate::source::watch::progress::{Phase, Progress};
 use crate::store::Reader;
-use crate::watch::progress::{Phase, Progress};
 
 pub use metrics::registries;
 pub use serve::{Error, serve};
@@ -48,7 +48,7 @@ pub struct View {
     /// The state of each watch; empty with objects from files.
     pub watches: Vec<Arc<Progress>>,
     /// The state of the files, if objects are read from files.
-    pub objects: Option<watch::Receiver<objects::State>>,
+    pub objects: Option<watch::Receiver<files::State>>,
     /// The state of the snapshot, if `--snapshot` is set.
     pub snapshot: Option<watch::Receiver<snapshot::State>>,
     /// The counters of the publisher.

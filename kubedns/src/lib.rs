@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! API server ─ watch ─┐                                       ┌─▶ serve ◀─ answer ◀─ clients
-//!                     ├─ News ─▶ publish ─▶ store ═ snapshot ═╡
+//!                     ├─ Update ─▶ publish ─▶ store ═ snapshot ═╡
 //! files ──── objects ─┘  bounded  Writer    │                 └─▶ http: health, metrics
 //!                        channel            └ changed names ─▶ changes ─▶ /changes ─▶ dnscache
 //! file ◀── snapshot ◀─ what is shown, now and then; at a start what was shown last ─▶ store
@@ -13,7 +13,7 @@
 //!   in, a reply out.
 //! * `store`: seam. One writer, and readers that never wait. A publication is seen whole or not at
 //!   all.
-//! * `watch`, `objects`, `snapshot`, `http`: edges. They handle connections, files and clients, and
+//! * `source`, `snapshot`, `http`: edges. They handle connections, files and clients, and
 //!   contain no rule of DNS.
 //!
 //! Guarantees, whatever happens outside:
@@ -30,20 +30,17 @@ pub mod changes;
 pub mod config;
 mod corefile;
 pub mod explain;
-pub mod federation;
 pub mod http;
 pub mod name;
-pub mod news;
-pub mod objects;
 pub mod programming;
 pub mod project;
 pub mod publish;
 pub mod records;
 pub mod serve;
 pub mod snapshot;
+pub mod source;
 pub mod store;
 pub mod transfer;
-pub mod watch;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -59,12 +56,12 @@ use shared::{config_dir, descriptors, keep};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::news::{Scope, Sink};
-use crate::objects::{Objects, ObjectsError};
 use crate::project::Kind;
-use crate::publish::{NEWS_MAX, Publisher};
-use crate::watch::cluster::{Address, Cluster, ClusterError, Source};
-use crate::watch::progress::Progress;
+use crate::publish::{Publisher, UPDATES_MAX};
+use crate::source::files::{self, Objects, ObjectsError};
+use crate::source::update::{Scope, Sink};
+use crate::source::watch::cluster::{Address, Cluster, ClusterError, Source};
+use crate::source::watch::progress::Progress;
 
 pub use config::Config;
 
@@ -118,15 +115,15 @@ pub struct Program {
 /// The origin of objects.
 enum Origin {
     Cluster(Arc<Cluster>),
-    Files(tokio::sync::watch::Receiver<objects::State>, Box<Objects>),
+    Files(tokio::sync::watch::Receiver<files::State>, Box<Objects>),
 }
 
 impl Origin {
     /// Returns the scopes to list for `exposed`.
     fn scopes(&self, exposed: &config::Scope) -> Vec<Scope> {
         match self {
-            Self::Cluster(_) => watch::scopes(exposed),
-            Self::Files(..) => objects::scopes(exposed),
+            Self::Cluster(_) => source::watch::scopes(exposed),
+            Self::Files(..) => files::scopes(exposed),
         }
     }
 }
@@ -143,7 +140,7 @@ impl Program {
             keep::bind(keeper, "kubedns", &config.listen, config.threads()).await?;
         let listener = shared::http::bind(config.http_listen).await?;
         let objects = if let Some(path) = &config.objects {
-            let (state, objects) = objects::open(path, config.scope())?;
+            let (state, objects) = files::open(path, config.scope())?;
             Origin::Files(state, Box::new(objects))
         } else {
             let source = match (&config.kubeconfig, &config.api_server) {
@@ -192,9 +189,9 @@ impl Program {
         let (ready, blockers) = shared::ready::new(awaited(&scopes));
         let (changes, changes_seen) = tokio::sync::watch::channel(changes);
         let (config_state, config_follower) = config_dir::open(config.config_dir.as_deref());
-        writer.set_federations(federation::domains(&config_state));
+        writer.set_federations(source::federation::domains(&config_state));
         let publisher = Publisher::new(writer, changes, blockers, &scopes);
-        let (sink, news) = mpsc::channel(NEWS_MAX);
+        let (sink, updates) = mpsc::channel(UPDATES_MAX);
         let (streams, pacer) = http::changes::new(&changes_seen, &ready, config.changes_readers);
         let mut view = http::View {
             counters: Arc::clone(&serving.counters),
@@ -222,13 +219,16 @@ impl Program {
                 None
             }
         };
-        tasks.spawn("federations", federation::follow(config_state, nodes, sink, stopping.clone()));
+        tasks.spawn(
+            "federations",
+            source::federation::follow(config_state, nodes, sink, stopping.clone()),
+        );
         if let Some(keeper) = keeper {
             let (reader, watches) = (view.reader.clone(), view.watches.clone());
             tasks.spawn("snapshot", keeper.run(reader, changes_seen, watches, stopping.clone()));
         }
         spawn_dns(&mut tasks, serving, copies, view.ready.clone());
-        tasks.spawn("publish", publisher.run(news, stopping.clone()));
+        tasks.spawn("publish", publisher.run(updates, stopping.clone()));
         tasks.spawn("transfers", transfers.run(stopping.clone()));
         tasks.spawn("config-dir", config_follower.run(stopping.clone()));
         tasks.spawn("http", http::serve(listener, http::router(view), pacer, stopping));
@@ -274,13 +274,16 @@ fn watch_cluster(
     config: &Config,
     watches: &[Arc<Progress>],
     sink: &Sink,
-) -> federation::Nodes {
+) -> source::federation::Nodes {
     let (options, ranges) = (options(config), config.scope().ranges);
     let of_services = Some(Scope::all(Kind::ServiceCidr)).filter(|_| ranges);
     let watches = [watches, &progresses(of_services.into_iter().collect())].concat();
-    let nodes =
-        federation::Nodes { cluster: Arc::clone(&cluster), options: options.clone(), ranges };
-    let follow = watch::follow(cluster, watches, options, sink.clone(), tasks.stopping());
+    let nodes = source::federation::Nodes {
+        cluster: Arc::clone(&cluster),
+        options: options.clone(),
+        ranges,
+    };
+    let follow = source::watch::follow(cluster, watches, options, sink.clone(), tasks.stopping());
     tasks.spawn("watch", follow);
     nodes
 }
@@ -308,8 +311,8 @@ fn awaited(scopes: &[Scope]) -> impl Iterator<Item = &'static str> {
     kinds.map(Kind::plural)
 }
 
-fn options(config: &Config) -> watch::Options {
-    watch::Options {
+fn options(config: &Config) -> source::watch::Options {
+    source::watch::Options {
         namespaces: config.namespace_selector.as_ref().map(ToString::to_string),
         services: config.service_selector.as_ref().map(ToString::to_string),
         pod_names: config.endpoint_pod_names,

@@ -1,7 +1,7 @@
-//! Turns news into records: the one task that owns the store's writer.
+//! Turns updates into records: the one task that owns the store's writer.
 //!
-//! Seam. Applies a burst of news and publishes once; opens the store after everything was listed.
-//! Does not know which task sends the news, nor what records are made of.
+//! Seam. Applies a burst of updates and publishes once; opens the store after everything was
+//! listed. Does not know which task sends the updates, nor what records are made of.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -14,9 +14,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::changes::Changes;
-use crate::news::{News, Scope};
 use crate::programming::{Programming, Waiting};
 use crate::project::{Change, Kind, ObjectId};
+use crate::source::update::{Scope, Update};
 use crate::store::{Published, Relist, Writer};
 
 /// The counters of the publisher.
@@ -34,7 +34,7 @@ impl Counts {
     }
 }
 
-/// The task that applies news to the store's writer.
+/// The task that applies updates to the store's writer.
 #[derive(Debug)]
 pub struct Publisher {
     writer: Writer,
@@ -79,35 +79,35 @@ impl Publisher {
         Arc::clone(&self.counts)
     }
 
-    /// Applies news until `stopping`, or until every sender is dropped.
+    /// Applies updates until `stopping`, or until every sender is dropped.
     pub async fn run(
         mut self,
-        mut news: mpsc::Receiver<News>,
+        mut updates: mpsc::Receiver<Update>,
         stopping: CancellationToken,
     ) -> Result<(), Infallible> {
         let mut burst = Vec::with_capacity(BURST_MAX);
         loop {
             let taken = tokio::select! {
                 () = stopping.cancelled() => return Ok(()),
-                taken = news.recv_many(&mut burst, BURST_MAX) => taken,
+                taken = updates.recv_many(&mut burst, BURST_MAX) => taken,
             };
             if taken == 0 {
                 stopping.cancelled().await;
                 return Ok(());
             }
-            burst.drain(..).for_each(|news| self.take(news));
+            burst.drain(..).for_each(|update| self.take(update));
             self.publish(); // the changes are in `changes`
         }
     }
 
     /// Adds one change. Readers see it after the next [`Publisher::publish`].
-    pub fn take(&mut self, news: News) {
-        match news {
-            News::Listing(scope) => {
+    pub fn take(&mut self, update: Update) {
+        match update {
+            Update::Listing(scope) => {
                 let relist = self.writer.begin_relist(scope.kind, scope.namespace.as_deref());
                 self.relists.insert(scope, relist);
             }
-            News::Change { change, rejected, revision, written } => {
+            Update::Change { change, rejected, revision, written } => {
                 self.revision = self.revision.max(revision);
                 let (Change::Applied(object, _) | Change::Deleted(object)) = &change;
                 match rejected {
@@ -122,13 +122,13 @@ impl Publisher {
                 self.writer.apply(change);
                 self.waiting.extend(waiting);
             }
-            News::Unreadable { object, reason } => {
+            Update::Unreadable { object, reason } => {
                 self.writer.apply(Change::Deleted(object.clone()));
                 self.reject(object, reason, true);
             }
-            News::Federations(domains) => self.writer.set_federations(domains),
-            News::Denied(kind) => self.writer.settle(kind),
-            News::Listed(scope) => {
+            Update::Federations(domains) => self.writer.set_federations(domains),
+            Update::Denied(kind) => self.writer.settle(kind),
+            Update::Listed(scope) => {
                 if let Some(relist) = self.relists.remove(&scope) {
                     self.writer.finish_relist(relist);
                 }
@@ -215,9 +215,9 @@ impl Publisher {
     }
 }
 
-/// The most news that can wait for the publisher. If the channel is full, senders wait too.
-pub const NEWS_MAX: usize = 512;
-/// The most news that are published together.
+/// The most updates that can wait for the publisher. If the channel is full, senders wait too.
+pub const UPDATES_MAX: usize = 512;
+/// The most updates that are published together.
 const BURST_MAX: usize = 256;
 /// The most objects that are kept by name after they were left out, a bound against a flood of
 /// them.
@@ -248,16 +248,16 @@ mod tests {
         World { publisher, reader, ready, scopes }
     }
 
-    fn service(name: &str, cluster_ip: &str) -> News {
+    fn service(name: &str, cluster_ip: &str) -> Update {
         let metadata = format!(r#"{{"name":"{name}","namespace":"shop"}}"#);
         let spec = format!(r#"{{"clusterIP":"{cluster_ip}"}}"#);
         let text = format!(r#"{{"metadata":{metadata},"spec":{spec}}}"#);
-        News::applied(&Input::Service(serde_json::from_str::<ServiceObject>(&text).unwrap()))
+        Update::applied(&Input::Service(serde_json::from_str::<ServiceObject>(&text).unwrap()))
     }
 
     impl World {
-        fn take(&mut self, news: impl IntoIterator<Item = News>) {
-            news.into_iter().for_each(|news| self.publisher.take(news));
+        fn take(&mut self, updates: impl IntoIterator<Item = Update>) {
+            updates.into_iter().for_each(|update| self.publisher.take(update));
             self.publisher.publish();
         }
 
@@ -270,12 +270,12 @@ mod tests {
     fn nothing_is_shown_before_everything_was_listed() {
         let mut world = world();
         let scopes = world.scopes.clone();
-        world.take([News::Listing(scopes[0].clone()), service("web", "10.0.0.7")]);
+        world.take([Update::Listing(scopes[0].clone()), service("web", "10.0.0.7")]);
         assert!(!world.has(b"\x03web\x04shop"));
-        world.take(scopes[..2].iter().cloned().map(News::Listed));
+        world.take(scopes[..2].iter().cloned().map(Update::Listed));
         assert!(!world.has(b"\x03web\x04shop") && !world.reader.records().is_complete());
         assert_eq!(world.ready.blockers(), ["namespaces"]);
-        world.take([News::Listed(scopes[2].clone())]);
+        world.take([Update::Listed(scopes[2].clone())]);
         assert!(world.has(b"\x03web\x04shop") && world.ready.is_ready());
     }
 
@@ -284,11 +284,11 @@ mod tests {
         let mut world = world();
         let scopes = world.scopes.clone();
         let all = || scopes[0].clone();
-        world.take([News::Listing(all()), service("a", "10.0.0.1"), service("b", "10.0.0.2")]);
-        world.take(scopes.iter().cloned().map(News::Listed));
-        world.take([News::Listing(all()), service("b", "10.0.0.2")]);
+        world.take([Update::Listing(all()), service("a", "10.0.0.1"), service("b", "10.0.0.2")]);
+        world.take(scopes.iter().cloned().map(Update::Listed));
+        world.take([Update::Listing(all()), service("b", "10.0.0.2")]);
         assert!(world.has(b"\x01a\x04shop"));
-        world.take([News::Listing(all()), service("a", "10.0.0.1"), News::Listed(all())]);
+        world.take([Update::Listing(all()), service("a", "10.0.0.1"), Update::Listed(all())]);
         assert!(world.has(b"\x01a\x04shop") && !world.has(b"\x01b\x04shop"));
     }
 
@@ -296,7 +296,7 @@ mod tests {
     fn rejected_objects_are_counted_until_they_are_mended() {
         let mut world = world();
         let scopes = world.scopes.clone();
-        world.take(scopes.into_iter().map(News::Listed));
+        world.take(scopes.into_iter().map(Update::Listed));
         let counts = world.publisher.counts();
         world.take([service("web", "10.0.0.300"), service("web", "10.0.0.300")]);
         assert_eq!(counts.rejected(Kind::Service), 1);
@@ -339,7 +339,7 @@ mod tests {
         let scopes = world.scopes.clone();
         let odd = || slice("db", r#"10.1.0.1","10.1.0.300"#);
         tracing::subscriber::with_default(warnings.clone(), || {
-            world.take(scopes.into_iter().map(News::Listed));
+            world.take(scopes.into_iter().map(Update::Listed));
             world.take([service("db", "None"), odd(), odd()]);
             world.take([odd()]);
         });
@@ -352,20 +352,20 @@ mod tests {
         assert_eq!(counts.rejected(Kind::EndpointSlice), 0);
     }
 
-    fn at(mut news: News, since_ms: u64, from_selector: bool) -> News {
-        if let News::Change { written, .. } = &mut news {
+    fn at(mut update: Update, since_ms: u64, from_selector: bool) -> Update {
+        if let Update::Change { written, .. } = &mut update {
             *written = Some(Written { at_ms: since_ms, from_selector });
         }
-        news
+        update
     }
 
-    fn slice(service: &str, address: &str) -> News {
+    fn slice(service: &str, address: &str) -> Update {
         let label = format!(r#""labels":{{"kubernetes.io/service-name":"{service}"}}"#);
         let metadata = format!(r#"{{"name":"{service}-1","namespace":"shop",{label}}}"#);
         let endpoints = format!(r#"[{{"addresses":["{address}"]}}]"#);
         let text =
             format!(r#"{{"metadata":{metadata},"addressType":"IPv4","endpoints":{endpoints}}}"#);
-        News::applied(&Input::EndpointSlice(serde_json::from_str(&text).unwrap()))
+        Update::applied(&Input::EndpointSlice(serde_json::from_str(&text).unwrap()))
     }
 
     #[test]
@@ -373,8 +373,8 @@ mod tests {
         let mut world = world();
         let scopes = world.scopes.clone();
         let first = at(service("old", "10.0.0.1"), 1, false);
-        world.take([News::Listing(scopes[0].clone()), first]);
-        world.take(scopes.iter().cloned().map(News::Listed));
+        world.take([Update::Listing(scopes[0].clone()), first]);
+        world.take(scopes.iter().cloned().map(Update::Listed));
         let counts = world.publisher.counts();
         let counted = || SERVICE_KINDS.map(|(_, kind)| counts.programming.histogram(kind).count());
         assert_eq!(counted(), [0; 4], "what is listed may be old");
@@ -396,16 +396,16 @@ mod tests {
         let refused = slice("db", r#"10.1.0.6"],"hostname":"a.b","nodes":[""#);
         world.take([at(refused, now, true), slice("db", "10.1.0.5")]);
         assert_eq!(counted(), [1, 1, 1, 0], "what is rejected or has no time is not measured");
-        let again = [News::Listing(scopes[0].clone()), at(service("web", "10.0.0.9"), 1, false)];
+        let again = [Update::Listing(scopes[0].clone()), at(service("web", "10.0.0.9"), 1, false)];
         world.take(again);
         assert_eq!(counted(), [1, 1, 1, 0], "listed again");
-        world.take([News::Listed(scopes[0].clone()), at(alias(), now, false)]);
+        world.take([Update::Listed(scopes[0].clone()), at(alias(), now, false)]);
         assert_eq!(counted(), [1, 1, 1, 1]);
     }
 
-    fn alias() -> News {
+    fn alias() -> Update {
         let text = r#"{"metadata":{"name":"alias","namespace":"shop"},
             "spec":{"type":"ExternalName","externalName":"example.com"}}"#;
-        News::applied(&Input::Service(serde_json::from_str(text).unwrap()))
+        Update::applied(&Input::Service(serde_json::from_str(text).unwrap()))
     }
 }

@@ -28,8 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::changes::Changes;
 use crate::records::{Records, Zone};
+use crate::source::watch::progress::Progress;
 use crate::store::{self, Reader, Writer};
-use crate::watch::progress::Progress;
 
 use codec::{Decoded, Header, Refused, encode};
 

@@ -20,13 +20,13 @@ use std::hash::{BuildHasher, RandomState};
 use kubedns::answer::answer;
 use kubedns::changes::Changes;
 use kubedns::name::{Name, Text};
-use kubedns::news::{News, Scope};
 use kubedns::project::Kind;
 use kubedns::publish::Publisher;
 use kubedns::records::{PodMode, Records, Zone};
+use kubedns::source::update::{Scope, Update};
+use kubedns::source::watch::decode::{self, Event};
+use kubedns::source::watch::protobuf;
 use kubedns::store::{Changed, new};
-use kubedns::watch::decode::{self, Event};
-use kubedns::watch::protobuf;
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 use serde_json::{Value, json};
@@ -123,7 +123,7 @@ impl World {
             }
             Step::Relist(kind) => self.relist(kind),
             Step::BrokenRelist(kind, count) => {
-                self.publisher.take(News::Listing(Scope::all(kind)));
+                self.publisher.take(Update::Listing(Scope::all(kind)));
                 let objects: Vec<Object> = self.of(kind).take(count).collect();
                 objects.iter().for_each(|object| self.tell("ADDED", object));
             }
@@ -148,8 +148,10 @@ impl World {
     /// Passes an event of type `word` about `object` to kubedns.
     fn tell(&mut self, word: &str, object: &Object) {
         let event = self.hear(word, object.place().kind, &object.json());
-        let news = News::of(&event);
-        let Some(News::Change { rejected, .. }) = news else { panic!("{event:?} of {object:?}") };
+        let update = Update::of(&event);
+        let Some(Update::Change { rejected, .. }) = update else {
+            panic!("{event:?} of {object:?}")
+        };
         assert_eq!(rejected.is_some(), object.is_odd(), "{rejected:?} of {object:?}");
     }
 
@@ -163,8 +165,8 @@ impl World {
             let event = decode::event(kind, line.as_bytes());
             event.unwrap_or_else(|error| panic!("{error}: {object}"))
         };
-        let news = News::of(&event).unwrap_or_else(|| panic!("{event:?} of {object}"));
-        self.publisher.take(news);
+        let update = Update::of(&event).unwrap_or_else(|| panic!("{event:?} of {object}"));
+        self.publisher.take(update);
         event
     }
 
@@ -208,7 +210,7 @@ impl World {
             false => objects::NAMESPACES.map(namespace).to_vec(),
         };
         for scope in &scopes {
-            self.publisher.take(News::Listing(scope.clone()));
+            self.publisher.take(Update::Listing(scope.clone()));
         }
         objects.iter().for_each(|object| self.tell("ADDED", object));
         for (place, json) in self.poisoned.clone() {
@@ -217,7 +219,7 @@ impl World {
                 assert!(matches!(event, Event::Unreadable { .. }), "{event:?} of {json}");
             }
         }
-        scopes.into_iter().for_each(|scope| self.publisher.take(News::Listed(scope)));
+        scopes.into_iter().for_each(|scope| self.publisher.take(Update::Listed(scope)));
         self.missed.remove(&kind);
     }
 }

@@ -20,8 +20,8 @@ use shared::metrics::{counters, histograms, register_config_dir, register_dns};
 use super::{View, coredns, skydns};
 use crate::programming::SERVICE_KINDS;
 use crate::project::Kind;
+use crate::source::watch::progress::COUNTS;
 use crate::transfer::Tally;
-use crate::watch::progress::COUNTS;
 
 /// Returns every metric of kubedns.
 pub fn registries(view: &View) -> Arc<[Registry]> {

@@ -345,13 +345,13 @@ fn a_zone_that_is_not_known_yet_answers_nothing() {
     for kind in Kind::KNOWN.into_iter().filter(|&kind| kind != Kind::ServiceImport) {
         cluster.writer.synced(kind);
     }
-    assert_eq!(cluster.writer.publish(0).expect("news").changed, Changed::Everything);
+    assert_eq!(cluster.writer.publish(0).expect("a change").changed, Changed::Everything);
     check(&cluster, &[("web.shop.svc.cluster.local. A", "NOERROR", &["@ A 10.96.0.7"])]);
     for question in ["pay.shop.svc.clusterset.local. A", "dns-version.clusterset.local. TXT"] {
         let answer = cluster.ask(question);
         assert_eq!((&*answer.status, answer.answers.len()), ("SERVFAIL", 0), "{answer:?}");
     }
-    assert_eq!(cluster.sync().expect("news").changed, Changed::Everything);
+    assert_eq!(cluster.sync().expect("a change").changed, Changed::Everything);
     check(&cluster, &[("pay.shop.svc.clusterset.local. A", "NOERROR", &["@ A 10.42.42.42"])]);
     assert!(cluster.sync().is_none());
 }

@@ -89,7 +89,7 @@ fn a_cluster_that_does_not_know_where_it_is_says_so() {
     assert!(answer.error.expect("a reason").1.contains("topology.kubernetes.io"));
 
     cluster.apply(NODE);
-    let published = cluster.sync().expect("news");
+    let published = cluster.sync().expect("a change");
     assert_eq!(published.changed, Changed::Everything);
     check(&cluster, &[(AWAY, "NOERROR", &["@ CNAME away.shop.fed.svc.z1.r1.fed.example."])]);
     // If two of three Nodes are in another zone, that zone wins.
@@ -151,7 +151,7 @@ fn a_headless_service_is_here_while_it_has_endpoints() {
     for slice in ["db-a", "db-b"] {
         cluster.delete(ObjectId::new(Kind::EndpointSlice, "shop", slice));
     }
-    cluster.sync().expect("news");
+    cluster.sync().expect("a change");
     check(
         &cluster,
         &[(

@@ -14,7 +14,7 @@ fn a_service_changes_its_shape() {
         cluster.apply(&format!(
             "{{kind: Service, metadata: {{name: dns-test, namespace: e2e}}, spec: {spec}}}"
         ));
-        cluster.sync().expect("news");
+        cluster.sync().expect("a change");
         check(&cluster, &[("dns-test.e2e.svc.cluster.local. A", status, records)]);
         check(&cluster, &[("x.dns-test.e2e.svc.cluster.local. A", "NXDOMAIN", &[])]);
     };
@@ -63,7 +63,7 @@ metadata: {name: 1st, namespace: e2e}
 spec: {clusterIP: 10.96.3.6, ports: [{name: http2, port: 80}]}
 ",
     );
-    cluster.sync().expect("news");
+    cluster.sync().expect("a change");
     check(
         &cluster,
         &[
@@ -168,7 +168,7 @@ endpoints: {endpoints}
             Some(yaml) => cluster.apply(yaml),
             None => cluster.delete(ObjectId::new(Kind::EndpointSlice, "e2e", "cats-1")),
         }
-        cluster.sync().expect("news");
+        cluster.sync().expect("a change");
         check(&cluster, rows);
     };
     becomes(Some(&one), there);
@@ -203,7 +203,7 @@ spec: {type: ExternalName, externalName: foo.example.com}
     let alias = "alias.e2e.svc.cluster.local. A";
     check(&cluster, &[(alias, "NOERROR", &["@ CNAME foo.example.com."])]);
     cluster.delete(ObjectId::new(Kind::Service, "e2e", "alias"));
-    cluster.sync().expect("news");
+    cluster.sync().expect("a change");
     check(
         &cluster,
         &[

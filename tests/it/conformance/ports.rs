@@ -60,7 +60,7 @@ fn each_slice_has_ports_of_its_own() {
         ],
     );
     cluster.delete(ObjectId::new(Kind::EndpointSlice, "shop", "cats-b"));
-    cluster.sync().expect("news");
+    cluster.sync().expect("a change");
     check(
         &cluster,
         &[

@@ -51,7 +51,7 @@ fn cluster(parts: &[&str]) -> Cluster {
 
 /// Returns the names that `published` lists, in order.
 fn names(published: Option<Published>) -> Vec<String> {
-    let Changed::Names(names) = published.expect("news").changed else { panic!("everything") };
+    let Changed::Names(names) = published.expect("a change").changed else { panic!("everything") };
     names.iter().map(|name| Text(name).to_string()).collect()
 }
 

@@ -213,7 +213,7 @@ fn headless_services_alone_name_their_endpoints() {
         ("clusterIP: None", &turns),
     ] {
         cluster.apply(&shape(spec));
-        let changed = cluster.sync().expect("news").changed;
+        let changed = cluster.sync().expect("a change").changed;
         let Changed::Names(names) = changed else { panic!("a change of one Service") };
         let names: Vec<String> = names.iter().map(|name| Text(name).to_string()).collect();
         assert!(names.contains(&"2.0.1.10.in-addr.arpa.".to_owned()), "{spec}: {names:?}");

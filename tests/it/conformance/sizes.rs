@@ -130,7 +130,7 @@ fn ten_thousand_services_have_their_own_addresses() {
             index % 2
         ));
     }
-    cluster.sync().expect("news");
+    cluster.sync().expect("a change");
     for (index, address) in services().step_by(19) {
         let name = format!("svc-{index}.scale-{}.svc.cluster.local.", index % 2);
         let answer = cluster.ask(&format!("{name} A"));

@@ -173,7 +173,7 @@ fn an_endpoint_that_changes_its_zone_is_news_to_those_who_ask_by_zone() {
     let moved = SLICE.replace("us-west-2a", "us-west-2b");
     let mut cluster = shop();
     cluster.apply(&moved);
-    let published = cluster.sync().expect("news");
+    let published = cluster.sync().expect("a change");
     let Changed::Names(names) = published.changed else { panic!("names") };
     assert!(format!("{names:?}").contains("\"db.shop.svc.cluster.local.\""), "{names:?}");
     check(

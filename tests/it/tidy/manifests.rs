@@ -195,7 +195,7 @@ fn the_role_grants_what_kubedns_watches_and_nothing_else() {
         }
     }
     let exposed = parse_from::<kubedns::Config>(["kubedns"]).expect("flags").scope();
-    let kinds = kubedns::watch::scopes(&exposed).into_iter().map(|scope| scope.kind);
+    let kinds = kubedns::source::watch::scopes(&exposed).into_iter().map(|scope| scope.kind);
     let watched: BTreeSet<String> = kinds
         .chain([kubedns::project::Kind::ServiceCidr])
         .map(|kind| {

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use kubedns::watch::cluster::{Cluster, ClusterError, Source};
+use kubedns::source::watch::cluster::{Cluster, ClusterError, Source};
 use shared::flags::{Stop, chain, parse_from};
 
 use crate::flags::Flags;

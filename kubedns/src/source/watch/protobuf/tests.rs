@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::project::ServiceObject;
-use crate::watch::decode;
+use crate::source::watch::decode;
 
 /// Returns kind, frame and JSON of each sample.
 fn samples() -> Vec<(Kind, Vec<u8>, &'static str)> {

@@ -1,4 +1,4 @@
-//! Objects from files in place of an API server: the same news, read again when a file changes.
+//! Objects from files in place of an API server: the same updates, read again when a file changes.
 //!
 //! Edge. Knows files, directories and editors; does not know what the objects mean. After each
 //! change all files are read and sent as full lists; an unchanged object costs only a comparison.
@@ -7,7 +7,7 @@
 
 mod checks;
 mod document;
-mod files;
+mod read;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
@@ -24,11 +24,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
-use crate::news::{Closed, News, Scope, Sink, say};
 use crate::project::{Change, Input, Kind, Metadata, NamespaceObject, ObjectId};
+use crate::source::update::{Closed, Scope, Sink, Update, send};
 
 use document::{Format, Labelled, Problem};
-use files::{Found, Stamp};
+use read::{Found, Stamp};
 
 /// Why the objects cannot be read at all.
 #[derive(Debug, thiserror::Error)]
@@ -189,20 +189,20 @@ impl Objects {
         }
         let scopes = if look.kept == 0 { scopes(&self.exposed) } else { Vec::new() };
         for scope in &scopes {
-            say(sink, News::Listing(scope.clone())).await?;
+            send(sink, Update::Listing(scope.clone())).await?;
         }
-        for news in look.news {
-            say(sink, news).await?;
+        for update in look.updates {
+            send(sink, update).await?;
         }
         // A list removes missing objects; without a list they must be removed one by one.
         let gone = if look.kept == 0 { Vec::new() } else { self.known.without(&look.known) };
         for object in gone {
             let change = Change::Deleted(object);
-            let news = News::Change { change, rejected: None, revision: 0, written: None };
-            say(sink, news).await?;
+            let update = Update::Change { change, rejected: None, revision: 0, written: None };
+            send(sink, update).await?;
         }
         for scope in scopes {
-            say(sink, News::Listed(scope)).await?;
+            send(sink, Update::Listed(scope)).await?;
         }
         self.known = Arc::new(look.known);
         self.state.send_modify(|state| {
@@ -215,12 +215,12 @@ impl Objects {
     fn fail(&self, error: &ObjectsError) {
         let error: Arc<str> = shared::flags::chain(error).into();
         self.state.send_if_modified(|state| {
-            let is_news = state.error.as_ref() != Some(&error);
-            if is_news {
+            let is_new = state.error.as_ref() != Some(&error);
+            if is_new {
                 tracing::warn!("{error}; nothing was changed");
                 state.error = Some(error);
             }
-            is_news
+            is_new
         });
     }
 }
@@ -228,7 +228,7 @@ impl Objects {
 /// The result of one look at the files.
 #[derive(Debug, Default)]
 struct Look {
-    news: Vec<News>,
+    updates: Vec<Update>,
     problems: Vec<Arc<str>>,
     /// The objects that exist now, of which `kept` are as they were.
     known: Known,
@@ -307,7 +307,7 @@ impl Reading<'_> {
             let mut warn = |id: &ObjectId, reason: &dyn std::fmt::Display| {
                 warnings.push(format!("{}:{line}: {id}: {reason}", path.display()));
             };
-            let Some((input, news)) = self.object(labelled, revision) else { return };
+            let Some((input, update)) = self.object(labelled, revision) else { return };
             let id = input.id();
             for reason in checks::refusals(&input) {
                 warn(&id, &format!("an API server refuses this: {reason}"));
@@ -316,9 +316,9 @@ impl Reading<'_> {
                 warn(&id, &"was there before: this one holds");
             }
             if let (
-                News::Change { change: Change::Deleted(_), rejected: Some(rejected), .. },
+                Update::Change { change: Change::Deleted(_), rejected: Some(rejected), .. },
                 true,
-            ) = (&news, before.contains(&id))
+            ) = (&update, before.contains(&id))
             {
                 // An API server would have kept the object that it has.
                 warn(&id, &shared::flags::chain(&rejected.reason));
@@ -327,19 +327,19 @@ impl Reading<'_> {
             }
             self.look.known.files.entry(path.clone()).or_default().push(id.clone());
             self.seen.insert(id);
-            self.look.news.push(news);
+            self.look.updates.push(update);
         };
         let complain = |Problem { line, reason }| {
             broken = true;
             problems.push(format!("{}:{line}: {reason}", path.display()));
         };
-        document::read(text, files::format(path).unwrap_or(Format::Yaml), take, complain);
+        document::read(text, read::format(path).unwrap_or(Format::Yaml), take, complain);
         problems.into_iter().chain(warnings).for_each(|problem| self.complain(problem));
         broken || refused
     }
 
-    /// Returns the object and its news, if the flags expose it.
-    fn object(&mut self, mut labelled: Labelled, revision: u64) -> Option<(Input, News)> {
+    /// Returns the object and its update, if the flags expose it.
+    fn object(&mut self, mut labelled: Labelled, revision: u64) -> Option<(Input, Update)> {
         if !is_exposed(&labelled, self.exposed) {
             return None;
         }
@@ -352,8 +352,8 @@ impl Reading<'_> {
             Input::Node(_) | Input::ServiceCidr(_) => {} // in no namespace
             _ => self.namespace(input.metadata().namespace()),
         }
-        let news = with_revision(News::applied(&input), revision);
-        Some((input, news))
+        let update = with_revision(Update::applied(&input), revision);
+        Some((input, update))
     }
 
     fn namespace(&mut self, name: &str) {
@@ -377,9 +377,9 @@ impl Reading<'_> {
         // If an object is in a namespace, the namespace exists.
         let namespaces = self.look.known.namespaces.iter().map(|name| {
             let metadata = Metadata { name: name.clone(), ..Metadata::default() };
-            News::applied(&Input::Namespace(NamespaceObject { metadata }))
+            Update::applied(&Input::Namespace(NamespaceObject { metadata }))
         });
-        self.look.news.extend(namespaces.collect::<Vec<_>>());
+        self.look.updates.extend(namespaces.collect::<Vec<_>>());
         self.look
     }
 }
@@ -407,11 +407,11 @@ fn is_exposed(labelled: &Labelled, exposed: &config::Scope) -> bool {
 }
 
 /// Files have no resource version: the time of the last change is used instead, and it grows.
-fn with_revision(mut news: News, file: u64) -> News {
-    if let News::Change { revision, .. } = &mut news {
+fn with_revision(mut update: Update, file: u64) -> Update {
+    if let Update::Change { revision, .. } = &mut update {
         *revision = (*revision).max(file);
     }
-    news
+    update
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

@@ -14,11 +14,11 @@ use shared::config_dir;
 use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
 
-use crate::news::{News, Scope, Sink, say};
 use crate::project::Kind;
-use crate::watch::cluster::Cluster;
-use crate::watch::progress::Progress;
-use crate::watch::{self, Options};
+use crate::source::update::{Scope, Sink, Update, send};
+use crate::source::watch::cluster::Cluster;
+use crate::source::watch::progress::Progress;
+use crate::source::watch::{self, Options};
 
 /// Returns the current federations of `config`.
 pub fn domains(config: &Receiver<config_dir::State>) -> BTreeMap<String, String> {
@@ -79,7 +79,7 @@ pub async fn follow(
         }
         if domains != said {
             said.clone_from(&domains);
-            if say(&sink, News::Federations(domains)).await.is_err() {
+            if send(&sink, Update::Federations(domains)).await.is_err() {
                 break;
             }
         }

@@ -1,6 +1,6 @@
-//! News about objects, in the same form from a watch and from a directory of files.
+//! Updates of objects, in the same form from a watch and from a directory of files.
 //!
-//! Knows the order of news; does not know their sender nor their effect.
+//! Knows the order of updates; does not know their sender nor their effect.
 //!
 //! ```text
 //! Listing(scope) ── Change, Change, .. ── Listed(scope) ── Change, Change, ..
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::project::{self, Change, Input, Kind, Metadata, ObjectId, Rejected, Written};
-use crate::watch::decode::Event;
+use crate::source::watch::decode::Event;
 
 /// The scope of one list and watch: a kind of object, in one namespace or in all.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,9 +39,9 @@ impl fmt::Display for Scope {
     }
 }
 
-/// One piece of news.
+/// One update.
 #[derive(Debug)]
-pub enum News {
+pub enum Update {
     /// A full list begins.
     Listing(Scope),
     /// One object changed, or is part of the list that has begun.
@@ -71,7 +71,7 @@ pub enum News {
     Denied(Kind),
 }
 
-impl News {
+impl Update {
     /// Returns what `event` means for the records, if it is about an object.
     pub fn of(event: &Event) -> Option<Self> {
         match event {
@@ -84,7 +84,7 @@ impl News {
         }
     }
 
-    /// Returns the news that `input` was added or changed.
+    /// Returns the update that `input` was added or changed.
     pub fn applied(input: &Input) -> Self {
         let (change, rejected) = project::change(input);
         let rejected = rejected.map(Box::new);
@@ -92,7 +92,7 @@ impl News {
         Self::Change { change, rejected, revision, written: input.written() }
     }
 
-    /// Returns the news that `input`, in its last state, was removed.
+    /// Returns the update that `input`, in its last state, was removed.
     pub fn deleted(input: &Input) -> Self {
         let revision = revision(input.metadata());
         let change = Change::Deleted(input.id());
@@ -100,16 +100,16 @@ impl News {
     }
 }
 
-/// The channel for news: one at a time and in order. If it is full, the sender waits.
-pub type Sink = mpsc::Sender<News>;
+/// The channel for updates: one at a time and in order. If it is full, the sender waits.
+pub type Sink = mpsc::Sender<Update>;
 
-/// The receiver of news is closed: the program ends.
+/// The receiver of updates is closed: the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed;
 
-/// Sends `news`.
-pub async fn say(sink: &Sink, news: News) -> Result<(), Closed> {
-    sink.send(news).await.map_err(|_| Closed)
+/// Sends `update`.
+pub async fn send(sink: &Sink, update: Update) -> Result<(), Closed> {
+    sink.send(update).await.map_err(|_| Closed)
 }
 
 /// Returns the resource version as a number; 0 if it is not a number. Since Kubernetes 1.35 it is a

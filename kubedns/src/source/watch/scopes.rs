@@ -6,8 +6,8 @@ use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use kube::Resource;
 
 use crate::config;
-use crate::news::Scope;
 use crate::project::Kind;
+use crate::source::update::Scope;
 
 /// Returns the lists and watches that `exposed` needs: each kind once, or once per namespace.
 pub fn scopes(exposed: &config::Scope) -> Vec<Scope> {

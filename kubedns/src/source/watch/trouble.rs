@@ -9,8 +9,8 @@ use super::cluster::hint;
 use super::decode::Status;
 use super::protobuf::{self, Malformed};
 use super::split::TooLong;
-use crate::news::{Closed, Scope};
 use crate::project::Kind;
+use crate::source::update::{Closed, Scope};
 
 /// Why a watch does not work.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! Turns the API server's objects into news: every kind is listed once and then followed.
+//! Turns the API server's objects into updates: every kind is listed once and then followed.
 //!
 //! Edge. Knows the API server's lists and watches and how they can fail; does not know what the
 //! objects mean. Holds one object at a time.
@@ -34,8 +34,8 @@ use shared::clock::{boot_time, unix_ms};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::news::{Closed, News, Scope, Sink, say};
 use crate::project::{Kind, Metadata};
+use crate::source::update::{Closed, Scope, Sink, Update, send};
 
 use cluster::Cluster;
 use decode::{Envelope, Event, Status};
@@ -123,7 +123,7 @@ struct Follower {
 }
 
 impl Follower {
-    /// Lists and watches for ever. Returns only if the receiver of news is closed.
+    /// Lists and watches for ever. Returns only if the receiver of updates is closed.
     async fn run(mut self) -> Closed {
         let mut pace = Pace::new();
         loop {
@@ -181,7 +181,7 @@ impl Follower {
     async fn denied(&mut self, status: Status) -> Result<Trouble, Closed> {
         let kind = self.progress.scope.kind;
         if Kind::RANGES.contains(&kind) {
-            say(&self.sink, News::Denied(kind)).await?;
+            send(&self.sink, Update::Denied(kind)).await?;
         }
         if !self.options.optional && kind != Kind::ServiceCidr {
             return Ok(Trouble::Refused(status));
@@ -208,8 +208,8 @@ impl Follower {
             return Err(Trouble::Lost(kind));
         }
         if self.progress.phase() != Phase::Absent {
-            say(&self.sink, News::Listing(self.progress.scope.clone())).await?;
-            say(&self.sink, News::Listed(self.progress.scope.clone())).await?;
+            send(&self.sink, Update::Listing(self.progress.scope.clone())).await?;
+            send(&self.sink, Update::Listed(self.progress.scope.clone())).await?;
         }
         Err(Trouble::Absent(kind))
     }
@@ -283,7 +283,7 @@ impl Follower {
         let mut stream = Stream::of(content_type.unwrap_or_default());
         let mut body = response.into_body();
         if self.version.is_none() {
-            say(&self.sink, News::Listing(self.progress.scope.clone())).await?;
+            send(&self.sink, Update::Listing(self.progress.scope.clone())).await?;
         } else {
             self.works(Phase::Following);
         }
@@ -327,7 +327,7 @@ impl Follower {
             limit: Some(PAGE_LEN),
             ..ListParams::default()
         };
-        say(&self.sink, News::Listing(self.progress.scope.clone())).await?;
+        send(&self.sink, Update::Listing(self.progress.scope.clone())).await?;
         loop {
             let metadata = match self.page(&params).await {
                 Err(Trouble::Refused(status))
@@ -335,7 +335,7 @@ impl Follower {
                 {
                     params.continue_token = None;
                     params.limit = None;
-                    say(&self.sink, News::Listing(self.progress.scope.clone())).await?;
+                    send(&self.sink, Update::Listing(self.progress.scope.clone())).await?;
                     continue;
                 }
                 page => page?.metadata,
@@ -361,13 +361,13 @@ impl Follower {
         Ok(serde_json::from_slice(items.envelope())?)
     }
 
-    /// Sends the news of `event`, then notes its version.
+    /// Sends the update of `event`, then notes its version.
     async fn tell(&mut self, mut event: Event) -> Result<(), Trouble> {
         if let (Event::Applied(input), true) = (&mut event, self.options.pod_names) {
             input.name_by_pods();
         }
-        if let Some(news) = News::of(&event) {
-            say(&self.sink, news).await?;
+        if let Some(update) = Update::of(&event) {
+            send(&self.sink, update).await?;
         }
         let version = match event {
             Event::Applied(input) => {
@@ -408,7 +408,7 @@ impl Follower {
     }
 
     async fn listed(&mut self, version: String) -> Result<(), Trouble> {
-        say(&self.sink, News::Listed(self.progress.scope.clone())).await?;
+        send(&self.sink, Update::Listed(self.progress.scope.clone())).await?;
         self.progress.add(Count::List);
         self.absences = 0;
         self.denials = 0;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use shared::clock::Moment;
 use tokio::sync::watch;
 
-use crate::news::Scope;
+use crate::source::update::Scope;
 
 /// The phase of a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use crate::project::{
     EndpointSliceObject, Input, Kind, NamespaceObject, NodeObject, PodObject, ServiceCidrObject,
     ServiceImportObject, ServiceObject,
 };
-use crate::watch::split::Items;
+use crate::source::watch::split::Items;
 
 /// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
