@@ -2,10 +2,10 @@
 //! directory of files.
 //!
 //! ```text
-//! API server ─ watch ─┐                                       ┌─▶ serve ◀─ answer ◀─ clients
+//! API server ─ watch ─┐                                         ┌─▶ serve ◀─ answer ◀─ clients
 //!                     ├─ Update ─▶ publish ─▶ store ═ snapshot ═╡
-//! files ──── objects ─┘  bounded  Writer    │                 └─▶ http: health, metrics
-//!                        channel            └ changed names ─▶ changes ─▶ /changes ─▶ dnscache
+//! files ────── files ─┘  bounded   Writer     │                 └─▶ http: health, metrics
+//!      source            channel              └ changed names ─▶ changes ─▶ /changes ─▶ dnscache
 //! file ◀── snapshot ◀─ what is shown, now and then; at a start what was shown last ─▶ store
 //! ```
 //!
@@ -62,6 +62,7 @@ use crate::source::files::{self, Objects, ObjectsError};
 use crate::source::update::{Scope, Sink};
 use crate::source::watch::cluster::{Address, Cluster, ClusterError, Source};
 use crate::source::watch::progress::Progress;
+use crate::source::{federation, watch};
 
 pub use config::Config;
 
@@ -122,7 +123,7 @@ impl Origin {
     /// Returns the scopes to list for `exposed`.
     fn scopes(&self, exposed: &config::Scope) -> Vec<Scope> {
         match self {
-            Self::Cluster(_) => source::watch::scopes(exposed),
+            Self::Cluster(_) => watch::scopes(exposed),
             Self::Files(..) => files::scopes(exposed),
         }
     }
@@ -189,7 +190,7 @@ impl Program {
         let (ready, blockers) = shared::ready::new(awaited(&scopes));
         let (changes, changes_seen) = tokio::sync::watch::channel(changes);
         let (config_state, config_follower) = config_dir::open(config.config_dir.as_deref());
-        writer.set_federations(source::federation::domains(&config_state));
+        writer.set_federations(federation::domains(&config_state));
         let publisher = Publisher::new(writer, changes, blockers, &scopes);
         let (sink, updates) = mpsc::channel(UPDATES_MAX);
         let (streams, pacer) = http::changes::new(&changes_seen, &ready, config.changes_readers);
@@ -219,10 +220,7 @@ impl Program {
                 None
             }
         };
-        tasks.spawn(
-            "federations",
-            source::federation::follow(config_state, nodes, sink, stopping.clone()),
-        );
+        tasks.spawn("federations", federation::follow(config_state, nodes, sink, stopping.clone()));
         if let Some(keeper) = keeper {
             let (reader, watches) = (view.reader.clone(), view.watches.clone());
             tasks.spawn("snapshot", keeper.run(reader, changes_seen, watches, stopping.clone()));
@@ -274,16 +272,13 @@ fn watch_cluster(
     config: &Config,
     watches: &[Arc<Progress>],
     sink: &Sink,
-) -> source::federation::Nodes {
+) -> federation::Nodes {
     let (options, ranges) = (options(config), config.scope().ranges);
     let of_services = Some(Scope::all(Kind::ServiceCidr)).filter(|_| ranges);
     let watches = [watches, &progresses(of_services.into_iter().collect())].concat();
-    let nodes = source::federation::Nodes {
-        cluster: Arc::clone(&cluster),
-        options: options.clone(),
-        ranges,
-    };
-    let follow = source::watch::follow(cluster, watches, options, sink.clone(), tasks.stopping());
+    let nodes =
+        federation::Nodes { cluster: Arc::clone(&cluster), options: options.clone(), ranges };
+    let follow = watch::follow(cluster, watches, options, sink.clone(), tasks.stopping());
     tasks.spawn("watch", follow);
     nodes
 }
@@ -311,8 +306,8 @@ fn awaited(scopes: &[Scope]) -> impl Iterator<Item = &'static str> {
     kinds.map(Kind::plural)
 }
 
-fn options(config: &Config) -> source::watch::Options {
-    source::watch::Options {
+fn options(config: &Config) -> watch::Options {
+    watch::Options {
         namespaces: config.namespace_selector.as_ref().map(ToString::to_string),
         services: config.service_selector.as_ref().map(ToString::to_string),
         pod_names: config.endpoint_pod_names,

@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_filter_is_levels_and_modules() {
         let filter = "warn, kubedns=debug,kube::client=off".parse::<Filter>().unwrap().0;
-        assert!(filter.would_enable("kubedns::source::watch", &Level::DEBUG));
+        assert!(filter.would_enable("kubedns::watch", &Level::DEBUG));
         assert!(!filter.would_enable("dnscache", &Level::INFO));
         assert!(!filter.would_enable("kube::client", &Level::ERROR));
         assert!("INFO".parse::<Filter>().is_ok());
