@@ -11,6 +11,7 @@ use shared::corefile::{self, Loaded, Surroundings};
 use shared::flags::{Stop, bytes, listen_address, parse_given, seconds};
 use shared::log::LogConfig;
 use shared::metrics::coredns::Compat;
+use shared::name;
 use shared::prefix::{self, Prefix};
 use shared::serve::ListenerFlags;
 
@@ -318,7 +319,7 @@ fn entries(text: &str) -> Result<usize, EntriesError> {
 pub struct DomainError;
 
 fn domain(text: &str) -> Result<Box<[u8]>, DomainError> {
-    route::wire(text).ok_or(DomainError)
+    name::domain(text).and_then(|name| name::parse(&name)).ok_or(DomainError)
 }
 
 /// Why a text is not a time to wait for upstreams.

@@ -18,7 +18,8 @@ use crate::local::keep::{self, AutopathPlan, BlockPlan, HostsPlan, ZoneFileError
 use crate::local::name::Zones;
 use crate::local::template::Template;
 use crate::reload::Live;
-use crate::route::{ROOT, wire};
+use crate::route::ROOT;
+use shared::name::parse;
 
 /// The state of the Corefile, and the task that follows its changes.
 #[derive(Debug)]
@@ -189,5 +190,5 @@ fn zone_files(rule: &ZoneFile, server: &Server) -> Vec<ZonePlan> {
 
 /// Returns a zone in lower-case wire form.
 fn name(zone: &Zone) -> Box<[u8]> {
-    wire(zone.as_str()).unwrap_or_else(|| ROOT.into())
+    parse(zone.as_str()).unwrap_or_else(|| ROOT.into())
 }

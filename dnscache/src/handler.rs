@@ -261,8 +261,8 @@ mod tests {
 
     use super::*;
     use crate::cache::{Bounds, Entry};
-    use crate::route::wire;
     use crate::sample::Rate;
+    use shared::name::parse;
 
     fn answers() -> Answers {
         let flags = ["/cluster.local/127.0.0.1#10053", "192.0.2.1"];
@@ -347,7 +347,7 @@ mod tests {
             let answers = answers();
             let kept = message("kept.example", (rtype::A, IN), RD);
             let entry = Entry::new(&kept, rcode::NOERROR).unwrap();
-            let wire = wire("kept.example").unwrap();
+            let wire = parse("kept.example").unwrap();
             let asked = crate::cache::Question {
                 name: &wire,
                 qtype: rtype::A,
@@ -388,7 +388,7 @@ mod tests {
             let got = samples.first().map(|sample| (sample.source, sample.rcode));
             assert_eq!(got, expected, "{name}");
             for sample in samples {
-                assert_eq!(sample.name(), &*wire(name).unwrap());
+                assert_eq!(sample.name(), &*parse(name).unwrap());
                 assert_eq!((sample.client, sample.qtype), ([192, 0, 2, 9].into(), rtype::A));
                 assert_eq!((sample.weight, sample.upstream), (1, None));
             }

@@ -28,6 +28,7 @@ use shared::clock::boot_time;
 use shared::config_dir::Server;
 use shared::http::Seat;
 use shared::metrics::coredns;
+use shared::mnemonics::type_number;
 use shared::ready::Check;
 use shared::serve::Counters;
 
@@ -37,7 +38,8 @@ use crate::forward::Board;
 use crate::handler::Answers;
 pub use inspect::Inspect;
 
-use crate::route::{After, Beyond, Route, Routes, text, wire};
+use crate::route::{After, Beyond, Route, Routes};
+use shared::name::{bare, parse};
 
 /// Returns the checks of `/livez`: whether the threads run.
 pub fn live(
@@ -91,12 +93,11 @@ async fn explain(
     if asked.name.is_empty() {
         return bad("name: missing; write /explain?name=example.com&type=A");
     }
-    let Some(name) = wire(&asked.name) else {
+    let Some(name) = parse(&asked.name) else {
         return bad("name: a label has 1 to 63 bytes, a name at most 253");
     };
-    let Some(qtype) = query_type(&asked.r#type) else {
-        let known = "A AAAA CNAME HTTPS MX NS PTR SOA SRV TXT";
-        return bad(&format!("type: expected TYPE65, 65 or one of {known}"));
+    let Some(qtype) = type_number(&asked.r#type).or_else(|| asked.r#type.parse().ok()) else {
+        return bad("type: expected a record type, such as AAAA, TYPE65 or 65");
     };
     let answers = &inspect.answers;
     let routes = answers.routes.load();
@@ -142,11 +143,11 @@ fn route_of(routes: &Routes, name: &[u8]) -> serde_json::Value {
     };
     let show = |route| match route {
         Route::Group(group) => serde_json::json!({
-            "suffix": text(&routes.groups()[group].suffix),
+            "suffix": bare(&routes.groups()[group].suffix),
             "servers": servers(group),
             "pod": routes.groups()[group].owned,
         }),
-        Route::Local(local) => serde_json::json!({ "local": text(local.zone) }),
+        Route::Local(local) => serde_json::json!({ "local": bare(local.zone) }),
     };
     let mut route = show(routes.route(name));
     if let Some(Beyond { route: beyond, after }) = routes.beyond(name) {
@@ -163,14 +164,6 @@ fn route_of(routes: &Routes, name: &[u8]) -> serde_json::Value {
         route["next"] = servers.iter().map(shown).collect();
     }
     route
-}
-
-/// A type by its mnemonic, as `TYPE65` (RFC 3597 section 5) or as a number.
-fn query_type(text: &str) -> Option<u16> {
-    let text = text.to_ascii_uppercase();
-    let known = TYPES.iter().find(|(mnemonic, _)| *mnemonic == text);
-    let number = || text.strip_prefix("TYPE").unwrap_or(&text).parse().ok();
-    known.map(|(_, number)| *number).or_else(number)
 }
 
 /// The cache's part of `/metrics`.
@@ -266,16 +259,3 @@ impl Collector for Coredns {
         ConstGauge::new(cache.len() as i64).encode(family.encode_family(&labels)?)
     }
 }
-
-const TYPES: [(&str, u16); 10] = [
-    ("A", 1),
-    ("AAAA", 28),
-    ("CNAME", 5),
-    ("HTTPS", 65),
-    ("MX", 15),
-    ("NS", 2),
-    ("PTR", 12),
-    ("SOA", 6),
-    ("SRV", 33),
-    ("TXT", 16),
-];

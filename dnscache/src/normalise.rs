@@ -15,6 +15,7 @@ use std::collections::HashMap;
 
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+use shared::name::Text;
 use shared::wire::{rcode, rtype};
 
 use crate::cache::Entry;
@@ -76,7 +77,7 @@ pub type IsTheirs<'a> = dyn Fn(Option<&[u8]>, &[u8]) -> bool + 'a;
 impl std::fmt::Debug for Asked<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { name, qtype, dnssec_ok, owned, .. } = self;
-        write!(f, "{} {qtype} {dnssec_ok} {owned}", crate::route::text(name))
+        write!(f, "{} {qtype} {dnssec_ok} {owned}", Text(name))
     }
 }
 

@@ -269,7 +269,7 @@ mod tests {
             Routes::new(&flags, &config_dir::parse(&files).unwrap(), &[])
         };
         let (flag, stub) = (routes("{}"), routes(r#"{"a.b": ["192.0.2.2"]}"#));
-        let suffix = [route::wire("a.b").unwrap()];
+        let suffix = [shared::name::parse("a.b").unwrap()];
         assert_eq!(changed(flag.groups(), stub.groups()), suffix);
         assert_eq!(changed(stub.groups(), flag.groups()), suffix);
         let same = routes(r#"{"a.b": ["192.0.2.1"]}"#);
@@ -298,7 +298,7 @@ mod tests {
             let changed = changed(routes(before).groups(), routes(after).groups());
             let expected: Vec<Box<[u8]>> = expected
                 .iter()
-                .map(|suffix| route::wire(suffix).unwrap_or_else(|| route::ROOT.into()))
+                .map(|suffix| shared::name::parse(suffix).unwrap_or_else(|| route::ROOT.into()))
                 .collect();
             assert_eq!(changed, expected, "{before:?} -> {after:?}");
         }

@@ -26,16 +26,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use shared::config_dir::{Keys, Server};
+use shared::name::{bare, parse};
 
 use crate::doors::Rebind;
 use crate::normalise::Answer;
 
 pub use answer::{AnswerError, AnswerFlag, Lifetimes, ZoneTtlError, ZoneTtlFlag};
 pub use check::{Circular, Taken, Unasked, check};
-pub use flag::{FlagError, Resolv, ServerFlag, Target, resolv_conf, wire};
+pub use flag::{FlagError, Resolv, ServerFlag, Target, resolv_conf};
 pub use next::{Kinds, Next, NextError, NextFlag};
 pub use reverse::{After, Beyond, is_reverse};
-pub use special::{Kind, Local, text};
+pub use special::{Kind, Local};
 
 /// The route of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +125,7 @@ impl Routes {
         routes.add_flags(flags);
         for (domain, servers) in &keys.stub_domains {
             // The keys were checked when they were read, so each domain is a valid name.
-            let Some(name) = wire(domain) else { continue };
+            let Some(name) = parse(domain) else { continue };
             if routes.owner(&name).is_some() {
                 continue;
             }
@@ -174,8 +175,8 @@ impl Routes {
     /// are not the cluster's.
     pub fn reserved(&self, keys: &Keys) -> Vec<Reserved> {
         let reserved = |domain: &String| {
-            let owner = self.owner(&wire(domain)?)?;
-            Some(Reserved { domain: domain.clone(), owner: text(&owner.suffix) })
+            let owner = self.owner(&parse(domain)?)?;
+            Some(Reserved { domain: domain.clone(), owner: bare(&owner.suffix) })
         };
         keys.stub_domains.keys().filter_map(reserved).collect()
     }
@@ -455,7 +456,7 @@ mod tests {
 
     /// Returns the servers of `name`, or `local ZONE`.
     fn told(routes: &Routes, name: &str) -> String {
-        let name = wire(name).unwrap();
+        let name = parse(name).unwrap();
         let show = |server: &Server| match server {
             Server::Address(address) => address.to_string(),
             Server::Endpoint(endpoint) => endpoint.to_string(),
@@ -466,7 +467,7 @@ mod tests {
                 let servers: Vec<_> = routes.groups()[group].servers.iter().map(show).collect();
                 servers.join(" ")
             }
-            Route::Local(local) => format!("local {}", text(local.zone)),
+            Route::Local(local) => format!("local {}", bare(local.zone)),
         }
     }
 
@@ -650,14 +651,14 @@ mod tests {
         ];
         for (flag, name, expected) in rows {
             let routes = routes(&[flag], &[], "");
-            assert_eq!(routes.is_owned(&wire(name).unwrap()), expected, "{flag}");
+            assert_eq!(routes.is_owned(&parse(name).unwrap()), expected, "{flag}");
         }
     }
 
     /// Returns the servers that are asked after kubedns, or `local ZONE`, and after which reply;
     /// `-` if it has none.
     fn told_beyond(routes: &Routes, name: &str) -> String {
-        let name = wire(name).unwrap();
+        let name = parse(name).unwrap();
         let Some(Beyond { route, after }) = routes.beyond(&name) else { return "-".to_owned() };
         assert!(routes.is_owned(&name), "the pod comes first");
         let told = match route {
@@ -665,7 +666,7 @@ mod tests {
                 [Server::Address(address)] => address.to_string(),
                 servers => panic!("{servers:?}"),
             },
-            Route::Local(local) => format!("local {}", text(local.zone)),
+            Route::Local(local) => format!("local {}", bare(local.zone)),
         };
         let word = if after == After::Refused { "refused" } else { "failed" };
         format!("{told} {word}")

@@ -26,6 +26,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use shared::clock::{Moment, boot_time};
+use shared::mnemonics::{rcode_name, type_name};
+use shared::name::Text;
 use shared::wire::Query;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub use filter::{Filter, FilterError};
 use pace::Pace;
 pub use pace::{Rate, RateError, ShareError, share};
-pub use record::{Sample, Source, rcode_name, type_name, with_dot};
+pub use record::{Sample, Source};
 use top::Top;
 pub use top::{By, ByError, Item, Key, List, Walked};
 pub use windows::{Window, WindowError};
@@ -288,7 +290,7 @@ fn ring() -> Vec<Sample> {
 fn write_log(sample: &Sample) {
     tracing::info!(
         client = %sample.client,
-        name = %with_dot(sample.name()),
+        name = %Text(sample.name()),
         "type" = %type_name(sample.qtype),
         rcode = %rcode_name(sample.rcode),
         source = sample.source.name(),

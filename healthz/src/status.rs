@@ -19,6 +19,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use shared::clock::Moment;
+use shared::mnemonics::{rcode_known, rcode_name};
 
 use crate::config::{Probe, RecordType, counted};
 
@@ -86,7 +87,7 @@ impl Failure {
             Self::Timeout { .. } => "timeout",
             Self::Network { kind: ErrorKind::ConnectionRefused, .. } => "connection_refused",
             Self::Network { .. } => "network",
-            Self::Rcode { code, .. } => rcode_name(*code),
+            Self::Rcode { code, .. } => rcode_known(*code).unwrap_or("other_rcode"),
             Self::NoRecord { .. } => "no_record",
             Self::Unexpected { .. } => "unexpected_address",
             Self::Malformed => "malformed",
@@ -300,27 +301,10 @@ impl Record {
 }
 
 /// Returns the name of a response code (IANA DNS parameters) as one word.
-fn rcode_name(code: u16) -> &'static str {
-    match code {
-        0 => "NOERROR",
-        1 => "FORMERR",
-        2 => "SERVFAIL",
-        3 => "NXDOMAIN",
-        4 => "NOTIMP",
-        5 => "REFUSED",
-        9 => "NOTAUTH",
-        16 => "BADVERS",
-        _ => "other_rcode",
-    }
-}
-
 /// `SERVFAIL`, or `SERVFAIL: what the server said about it`.
 pub(crate) fn rcode_text(code: u16, error: Option<&str>) -> String {
-    let name = match rcode_name(code) {
-        "other_rcode" => format!("RCODE {code}"),
-        name => name.to_owned(),
-    };
-    error.map_or(name.clone(), |error| format!("{name}: {error}"))
+    let name = rcode_name(code);
+    error.map_or_else(|| name.to_string(), |error| format!("{name}: {error}"))
 }
 
 /// Returns what an answer without the requested record has instead.
@@ -438,7 +422,7 @@ mod tests {
             (Failure::Timeout { after: Duration::from_millis(2_500) }, "no answer within 2.5 s"),
             (Failure::Rcode { code: 2, error }, "SERVFAIL: not loaded"),
             (Failure::Rcode { code: 3, error: None }, "NXDOMAIN"),
-            (Failure::Rcode { code: 11, error: None }, "RCODE 11"),
+            (Failure::Rcode { code: 14, error: None }, "RCODE14"),
             (Failure::Malformed, "the reply cannot be read"),
             (
                 Failure::NoRecord { rtype: RecordType::A, others: 0 },

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::name::Text;
 use crate::store::{Changed, Published};
+use shared::name::Text;
 
 /// The latest changes, one line of JSON for each.
 ///

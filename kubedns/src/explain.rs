@@ -12,10 +12,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
+use shared::mnemonics::type_name;
+use shared::name::bare;
 use shared::wire::{Transport, rtype};
 
 use crate::answer::{Pattern, Search};
-use crate::name::{Name, Text};
+use crate::name::Name;
 use crate::records::{Node, Records, TYPES};
 
 use rows::{ROWS_MAX, Rows};
@@ -55,7 +57,7 @@ pub struct Explained {
 pub fn explain(records: &Records, name: &Name, qtype: u16) -> Explanation {
     let mut explanation = Explanation {
         name: name.to_string(),
-        r#type: type_text(qtype),
+        r#type: type_name(qtype).into_owned(),
         status: "NOERROR",
         reason: String::new(),
         records: Vec::new(),
@@ -153,11 +155,11 @@ fn end(records: &Records, name: &Name, node: Node<'_>, qtype: u16, explanation: 
     }
     explanation.status = if is_alias { "NOERROR" } else { "NODATA" };
     let owned = TYPES.into_iter().filter(|&qtype| !at(qtype).rows.is_empty());
-    let types: Vec<String> = owned.map(type_text).collect();
+    let types: Vec<_> = owned.map(type_name).collect();
     explanation.reason = match (&types[..], node) {
         ([], Node::Zonal(entry, zone)) => {
             let object = rows::service(records.zone(), entry);
-            format!("no published endpoint of {object} is in the topology zone {}", text(zone))
+            format!("no published endpoint of {object} is in the topology zone {}", bare(zone))
         }
         ([], _) => format!("{name} owns nothing; names below it do, or may"),
         _ => format!("{name} owns records of other types: {}", types.join(", ")),
@@ -225,64 +227,5 @@ impl fmt::Display for Explanation {
             0 => Ok(()),
             omitted => writeln!(f, "  {omitted} more records are not shown"),
         }
-    }
-}
-
-/// Returns the number of a type by its mnemonic or as `TYPE65` (RFC 3597), in any case.
-pub fn parse_type(text: &str) -> Option<u16> {
-    let text = text.to_ascii_uppercase();
-    let known = MNEMONICS.iter().find(|(_, mnemonic)| *mnemonic == text);
-    let number = || text.strip_prefix("TYPE").and_then(|number| number.parse().ok());
-    known.map(|&(number, _)| number).or_else(number)
-}
-
-fn type_text(qtype: u16) -> String {
-    let known = MNEMONICS.iter().find(|(number, _)| *number == qtype);
-    known.map_or_else(|| format!("TYPE{qtype}"), |(_, mnemonic)| (*mnemonic).to_owned())
-}
-
-/// Returns labels in wire form as text, without the last dot.
-fn text(labels: &[u8]) -> String {
-    let mut text = Text(labels).to_string();
-    text.pop();
-    text
-}
-
-/// The types with a mnemonic here.
-const MNEMONICS: [(u16, &str); 15] = [
-    (rtype::A, "A"),
-    (rtype::AAAA, "AAAA"),
-    (rtype::SRV, "SRV"),
-    (rtype::PTR, "PTR"),
-    (rtype::TXT, "TXT"),
-    (rtype::SOA, "SOA"),
-    (rtype::NS, "NS"),
-    (rtype::CNAME, "CNAME"),
-    (rtype::ANY, "ANY"),
-    (rtype::AXFR, "AXFR"),
-    (rtype::IXFR, "IXFR"),
-    (13, "HINFO"),
-    (15, "MX"),
-    (64, "SVCB"),
-    (65, "HTTPS"),
-];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn types_are_read_and_shown() {
-        let check = |asked: &str, number: Option<u16>, shown: &str| {
-            assert_eq!(parse_type(asked), number, "{asked}");
-            assert_eq!(number.map(type_text).unwrap_or_default(), shown);
-        };
-        check("A", Some(1), "A");
-        check("aaaa", Some(28), "AAAA");
-        check("TYPE1", Some(1), "A");
-        check("type300", Some(300), "TYPE300");
-        check("TYPE70000", None, "");
-        check("NOPE", None, "");
-        check("", None, "");
     }
 }

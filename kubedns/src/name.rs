@@ -1,5 +1,5 @@
-//! Names: text to wire form and back, the labels of a name, addresses written as labels and as
-//! reverse names.
+//! Names of the cluster: their parsing under Kubernetes' rules, the labels of a name, addresses
+//! written as labels and as reverse names.
 //!
 //! Core. Knows RFC 1035's names and the two ways in which an address becomes one; knows no object
 //! and no record.
@@ -7,6 +7,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use shared::name::Text;
 use shared::wire::NAME_MAX;
 
 /// A name in wire form, lower case, with its root label.
@@ -122,32 +123,6 @@ pub fn push_port_label(wire: &mut Vec<u8>, name: &str) -> Result<bool, NameError
     wire[start] += 1;
     wire.insert(start + 1, b'_');
     Ok(true)
-}
-
-/// Shows a name in wire form, or its first labels, as in master files: labels and dots, with other
-/// bytes as `\DDD`.
-#[derive(Clone, Copy)]
-pub struct Text<'a>(pub &'a [u8]);
-
-impl fmt::Display for Text<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == [0] {
-            return f.write_str(".");
-        }
-        for label in shared::wire::labels(self.0) {
-            for &byte in label {
-                match byte {
-                    b'.' | b'\\' | b'"' | b';' | b'(' | b')' | b'@' | b'$' => {
-                        write!(f, "\\{}", char::from(byte))?;
-                    }
-                    0x21..=0x7e => write!(f, "{}", char::from(byte))?,
-                    _ => write!(f, "\\{byte:03}")?,
-                }
-            }
-            f.write_str(".")?;
-        }
-        Ok(())
-    }
 }
 
 /// The offset of each label of a name, so that it can be read from the right.
@@ -410,8 +385,6 @@ mod tests {
         let long = "a".repeat(64);
         check(&long, Err(NameError::LongLabel { label: long.clone() }));
         check(&"a.".repeat(128), Err(NameError::Long { length: 257 }));
-        assert_eq!(Text(b"\x03a.b\x01\x07\0").to_string(), "a\\.b.\\007.");
-        assert_eq!(Text(b"\0").to_string(), ".");
     }
 
     #[test]

@@ -39,7 +39,7 @@ use imbl::{GenericHashMap, OrdMap, Vector};
 use shared::prefix::Prefix;
 use smallvec::SmallVec;
 
-use crate::name::{Name, Text};
+use crate::name::Name;
 
 pub use claims::Claim;
 pub(crate) use claims::{Claimant, Label};
@@ -462,13 +462,6 @@ impl Known {
     fn is_used(self) -> bool {
         self.declared || self.services > 0 || self.pods > 0
     }
-}
-
-/// Returns a Service's key as text: `service.namespace`.
-pub fn key_text(key: &[u8]) -> String {
-    let mut text = Text(key).to_string();
-    text.pop();
-    text
 }
 
 /// The longest time that clients can keep stale records (RFC 8767 section 5).

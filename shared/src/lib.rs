@@ -40,6 +40,7 @@ pub mod interface;
 pub mod keep;
 pub mod log;
 pub mod metrics;
+pub mod mnemonics;
 pub mod name;
 pub mod peer;
 pub mod plain_file;

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::config_dir;
 use crate::durations::{Bounds, Histogram};
-use crate::serve::{Counters, Event, Overflow, RCODES, TYPES};
+use crate::serve::{Counters, Event, Overflow, rcode_labels, type_labels};
 use crate::wire::Transport;
 
 /// Returns a registry whose metrics begin with `program_`, with `program_build_info{version}` in
@@ -120,11 +120,10 @@ impl Collector for Dns {
             ("dns_messages", "DNS messages received"),
             transports.map(|(name, event)| ([("transport", name)], counts.event(event))),
         )?;
-        let replies = TYPES.iter().zip(&counts.replies).flat_map(|((qtype, _), codes)| {
-            RCODES
-                .iter()
-                .zip(codes)
-                .map(|((rcode, _), count)| ([("type", *qtype), ("rcode", *rcode)], *count))
+        let (types, rcodes) = (type_labels(), rcode_labels());
+        let replies = types.iter().zip(&counts.replies).flat_map(|(qtype, codes)| {
+            let counted = rcodes.iter().zip(codes);
+            counted.map(move |(rcode, count)| ([("type", &**qtype), ("rcode", &**rcode)], *count))
         });
         let seen = replies.filter(|(_, count)| *count > 0);
         counters(&mut encoder, ("dns_replies", "DNS replies sent"), seen)?;

@@ -1,6 +1,99 @@
-//! Domain names in flags and files.
+//! Domain names: their text in flags, files and messages for people, and their wire form.
 //!
-//! Core. One rule for all of them; `wire` handles names in messages.
+//! Core. The only reader and writer of names as text (RFC 1035 section 5.1); `wire` handles names
+//! in messages.
+
+use std::fmt;
+
+use crate::wire::{NAME_MAX, labels};
+
+/// Shows a name in wire form, or its first labels, as in master files: labels in lower case, each
+/// with its dot. A byte that has a meaning there follows a backslash, one that is not printable is
+/// written as `\DDD`.
+#[derive(Clone, Copy)]
+pub struct Text<'a>(pub &'a [u8]);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == [0] {
+            return f.write_str(".");
+        }
+        for label in labels(self.0) {
+            for &byte in label {
+                match byte {
+                    b'.' | b'\\' | b'"' | b';' | b'(' | b')' | b'@' | b'$' => {
+                        write!(f, "\\{}", char::from(byte))?;
+                    }
+                    0x21..=0x7e => write!(f, "{}", char::from(byte.to_ascii_lowercase()))?,
+                    _ => write!(f, "\\{byte:03}")?,
+                }
+            }
+            f.write_str(".")?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns [`Text`] as a string.
+pub fn text(name: &[u8]) -> String {
+    Text(name).to_string()
+}
+
+/// Returns [`Text`] as a string without the last dot.
+pub fn bare(name: &[u8]) -> String {
+    let mut text = text(name);
+    text.pop();
+    text
+}
+
+/// Parses `text` as a name, and returns it in lower-case wire form. A final dot is optional; `.` is
+/// the root.
+///
+/// `None` if a label is empty or longer than 63 bytes, if the name is longer than 255 bytes, or if
+/// an escape is malformed.
+pub fn parse(text: &str) -> Option<Box<[u8]>> {
+    if text == "." {
+        return Some([0].into());
+    }
+    let mut name = vec![0];
+    let mut start = 0;
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let byte = match byte {
+            b'.' => {
+                if !close(&mut name, start) {
+                    return None;
+                }
+                start = name.len();
+                name.push(0);
+                continue;
+            }
+            b'\\' => match bytes.next()? {
+                digit @ b'0'..=b'9' => {
+                    let digits = [digit, bytes.next()?, bytes.next()?];
+                    std::str::from_utf8(&digits).ok()?.parse().ok()?
+                }
+                byte => byte,
+            },
+            byte => byte,
+        };
+        name.push(byte.to_ascii_lowercase());
+    }
+    if !text.ends_with('.') || text.ends_with("\\.") {
+        if !close(&mut name, start) {
+            return None;
+        }
+        name.push(0);
+    }
+    (name.len() <= NAME_MAX).then(|| name.into())
+}
+
+/// Sets the length of the label that begins at `start` and ends here. Returns whether it is valid.
+fn close(name: &mut [u8], start: usize) -> bool {
+    let len = name.len() - start - 1;
+    name[start] = len as u8;
+    (1..=63).contains(&len)
+}
 
 /// Returns `text` as the name of a domain in lower case without its last dot. `None` if a label is
 /// empty, longer than 63 bytes or has characters other than letters, digits, `-` and `_`, if the
@@ -59,5 +152,29 @@ mod tests {
         }
         assert_eq!(domain(&format!("{long}a.example")), None);
         assert_eq!(domain(&format!("{longest}a")), None);
+    }
+
+    #[test]
+    fn text_and_wire_form_are_the_same_name() {
+        let rows: [(&str, &[u8], &str); 8] = [
+            (".", b"\0", "."),
+            ("a", b"\x01a\0", "a."),
+            ("A.Example.", b"\x01a\x07example\0", "a.example."),
+            ("*.example", b"\x01*\x07example\0", "*.example."),
+            ("a\\.b.c", b"\x03a.b\x01c\0", "a\\.b.c."),
+            ("a\\.", b"\x02a.\0", "a\\.."),
+            ("a\\007b.c", b"\x03a\x07b\x01c\0", "a\\007b.c."),
+            ("a\\032\\\\.c", b"\x03a \\\x01c\0", "a\\032\\\\.c."),
+        ];
+        for (given, wire, shown) in rows {
+            assert_eq!(parse(given).as_deref(), Some(wire), "{given}");
+            assert_eq!(text(wire), shown);
+            assert_eq!(parse(shown).as_deref(), Some(wire), "{shown}");
+        }
+        let (long, longer) = (format!("{}.", "a".repeat(63)), format!("{}.", "a".repeat(64)));
+        assert!(parse(&long).is_some() && parse(&long.repeat(3)).is_some());
+        for bad in ["", "..", ".a", "a..b", "a\\", "a\\25", "a\\256", &longer, &long.repeat(4)] {
+            assert_eq!(parse(bad), None, "{bad:?}");
+        }
     }
 }

@@ -5,7 +5,4 @@
 
 pub mod name;
 pub mod rewrite;
-mod terms;
 pub mod text;
-
-pub use terms::{rcode_number, type_name, type_number};

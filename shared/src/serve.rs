@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Moment, boot_time};
 use crate::wire::{Query, Reply};
 
-pub use counters::{Counters, Event, Place, RCODES, Snapshot, TYPES};
+pub use counters::{Counters, Event, Place, Snapshot, rcode_labels, type_labels};
 pub use deferred::{Deferred, Outbox};
 pub use flags::ListenerFlags;
 pub use mmsg::{BATCH, Batch, DATAGRAM_MAX, Datagram, Ends, Inbox, can_join, receive_one};

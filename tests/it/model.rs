@@ -19,7 +19,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use kubedns::answer::answer;
 use kubedns::changes::Changes;
-use kubedns::name::{Name, Text};
+use kubedns::name::Name;
 use kubedns::project::Kind;
 use kubedns::publish::Publisher;
 use kubedns::records::{PodMode, Records, Zone};
@@ -30,6 +30,7 @@ use kubedns::store::{Changed, new};
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 use serde_json::{Value, json};
+use shared::name::Text;
 use shared::wire::{NameBuffer, Query, Reply, Transport};
 use tests::protobuf::{enveloped, frame};
 

@@ -3,8 +3,7 @@
 //! Core. Independent of connections and of the cache.
 
 use serde::Deserialize;
-
-use crate::route;
+use shared::name::parse;
 
 /// One line of the stream.
 #[derive(Debug, Deserialize)]
@@ -33,10 +32,10 @@ impl Drops {
     pub fn add(&mut self, line: &Line) {
         self.everything |= line.flush;
         for name in &line.names {
-            match route::wire(name) {
-                Some(name) => self.names.push(name),
-                // This name has no wire form. It is better to remove too many names than too few.
-                None => self.everything = true,
+            match parse(name) {
+                Some(name) if name.len() > 1 => self.names.push(name),
+                // The root, or a name without a wire form.
+                _ => self.everything = true,
             }
         }
         self.everything |= self.names.len() > NAMES_MAX;
@@ -62,7 +61,7 @@ mod tests {
         for (line, names, everything) in rows {
             let mut drops = Drops::default();
             drops.add(&serde_json::from_str(line).unwrap());
-            let names = names.iter().map(|name| route::wire(name).unwrap()).collect();
+            let names = names.iter().map(|name| parse(name).unwrap()).collect();
             assert_eq!(drops, Drops { names, everything }, "{line}");
         }
     }

@@ -7,9 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use hyper::Uri;
+use shared::name;
 use shared::name::host_name;
-
-use crate::route;
 
 /// One `--changes`: the stream of one replica of kubedns, or of every replica whose address a host
 /// name has.
@@ -66,7 +65,7 @@ impl Source {
     /// Returns the host in lower-case wire form if it is a name.
     pub fn host_name(&self) -> Option<Box<[u8]>> {
         match &self.host {
-            Host::Name(name) => route::wire(name),
+            Host::Name(name) => name::parse(name),
             Host::Address(_) => None,
         }
     }

@@ -303,7 +303,7 @@ const LINGER: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route;
+    use shared::name::parse;
 
     fn streams(sources: &[&str]) -> Streams {
         Streams::new(sources.iter().map(|source| source.parse().unwrap()).collect())
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn a_source_is_up_while_one_of_its_replicas_is_followed() {
         let streams = streams(&["http://kubedns.a:1/changes", "http://10.0.0.9:1/changes"]);
-        let host = route::wire("kubedns.a").unwrap();
+        let host = parse("kubedns.a").unwrap();
         assert_eq!((streams.hosts(), streams.count()), (&[host.clone()][..], (2, 0)));
         assert!(format!("{:?}", streams.check()).contains("kubedns.a:1/changes has no address"));
         streams.expect(&host, &ips(&["10.0.0.1", "10.0.0.2"]));
@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn a_replica_that_has_left_is_not_asked_and_not_forgotten_at_once() {
         let streams = streams(&["http://kubedns.a:1/changes"]);
-        let host = route::wire("kubedns.a").unwrap();
+        let host = parse("kubedns.a").unwrap();
         let [first, second] = [key(0, "10.0.0.1:1"), key(0, "10.0.0.2:1")];
         streams.expect(&host, &ips(&["10.0.0.1"]));
         assert_eq!(streams.covered(first), None);

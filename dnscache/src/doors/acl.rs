@@ -47,8 +47,8 @@ pub fn action(lists: &[Acl], name: &[u8], qtype: u16, client: IpAddr) -> Action 
 #[cfg(test)]
 mod tests {
     use shared::corefile::plugins::Policy;
+    use shared::mnemonics::type_number;
     use shared::prefix;
-    use shared::rules::type_number;
     use shared::wire::rtype::{A, AAAA};
 
     use super::*;

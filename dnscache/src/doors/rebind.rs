@@ -143,7 +143,7 @@ const IPV6_HINT: u16 = 6;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::wire;
+    use shared::name::parse;
 
     #[test]
     fn addresses_inside_are_told_from_those_outside() {
@@ -224,13 +224,13 @@ mod tests {
 
     #[test]
     fn exempt_domains_hold_whole_labels() {
-        let exempt = |text: &str| wire(text).unwrap();
+        let exempt = |text: &str| parse(text).unwrap();
         let rebind = Rebind::new(&[exempt("corp.example"), exempt("dnsbl.test")]);
         for name in ["corp.example", "a.corp.example", "a.b.corp.example", "2.0.0.127.dnsbl.test"] {
-            assert!(rebind.is_exempt(&wire(name).unwrap()), "{name}");
+            assert!(rebind.is_exempt(&parse(name).unwrap()), "{name}");
         }
         for name in ["acorp.example", "example", "corp.example.net", "test", "corp", "a.example"] {
-            assert!(!rebind.is_exempt(&wire(name).unwrap()), "{name}");
+            assert!(!rebind.is_exempt(&parse(name).unwrap()), "{name}");
         }
         assert!(!rebind.is_exempt(b"\0") && !Rebind::new(&[]).is_exempt(b"\x01a\0"));
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use shared::clock::Moment;
 use shared::config_dir::Server;
 use shared::endpoint::Endpoint;
+use shared::name::parse;
 use shared::wire::rtype;
 
 use crate::route::{self, Route, Routes};
@@ -163,7 +164,7 @@ impl Hosts {
 fn host_name(server: &Server) -> Option<Box<[u8]>> {
     match server {
         Server::Address(_) | Server::Endpoint(_) => None,
-        Server::Name { host, .. } => route::wire(host),
+        Server::Name { host, .. } => parse(host),
     }
 }
 
@@ -220,7 +221,7 @@ mod tests {
         let flags = flags.map(|flag| flag.parse::<ServerFlag>().unwrap());
         let flags = flags.map(|flag| flag.mark(std::slice::from_ref(&source)));
         let routes = Routes::new(&flags, &Keys::default(), &[]);
-        let followed = [route::wire("dns.svc.cluster.local").unwrap()];
+        let followed = [parse("dns.svc.cluster.local").unwrap()];
         let mut hosts = Hosts::default();
         hosts.follow(&routes, &followed);
         let asked = |hosts: &Hosts, followed: &[&str]| -> Vec<String> {

@@ -103,7 +103,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::route::wire;
+    use shared::name::parse;
 
     #[test]
     fn names_below_many_parents_share_the_tokens_of_their_domain() {
@@ -112,7 +112,7 @@ mod tests {
         let mut passed = 0;
         for number in 0..50_000 {
             now = now + Duration::from_micros(200);
-            let name = wire(&format!("x.r{number}.victim.example")).unwrap();
+            let name = parse(&format!("x.r{number}.victim.example")).unwrap();
             passed += usize::from(zones.take(&name, now).is_some());
         }
         let expected = 10 * ZONE.per_second as usize + ZONE.burst as usize;
@@ -129,15 +129,15 @@ mod tests {
             ("4.3.2.10.in-addr.arpa", "2.10.in-addr.arpa"),
         ];
         for (name, expected) in rows {
-            let name = wire(name).unwrap();
-            assert_eq!(zone(&name), &*wire(expected).unwrap(), "{expected}");
+            let name = parse(name).unwrap();
+            assert_eq!(zone(&name), &*parse(expected).unwrap(), "{expected}");
         }
         assert_eq!(zone(&[0]), &[0]);
     }
 
     #[test]
     fn a_flood_is_limited_and_names_that_exist_are_not() {
-        let name = wire("x.victim.example").unwrap();
+        let name = parse("x.victim.example").unwrap();
         let mut zones = Zones::new();
         let mut now = Moment::from_nanos(1_000_000_000);
         let mut passed = 0;
@@ -147,9 +147,9 @@ mod tests {
         }
         let expected = 10 * PARENT.per_second as usize + PARENT.burst as usize;
         assert!(passed.abs_diff(expected) <= 20, "{passed}");
-        let sibling = wire("x.a.victim.example").unwrap();
+        let sibling = parse("x.a.victim.example").unwrap();
         assert!(zones.take(&sibling, now).is_some(), "other names of the domain have tokens");
-        let other = wire("x.other.example").unwrap();
+        let other = parse("x.other.example").unwrap();
         assert!(zones.take(&other, now).is_some());
         for _ in 0..50_000 {
             let place = zones.take(&other, now).expect("each token was given back");

@@ -15,7 +15,8 @@ use shared::config_dir::Server;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use crate::route::{Route, Routes, wire};
+use crate::route::{Route, Routes};
+use shared::name::parse;
 
 /// The names of clients that were asked for lately.
 #[derive(Debug, Default)]
@@ -67,7 +68,7 @@ impl Pods {
 
 /// Returns the server in the pod that can have a name for `client`.
 fn server(client: IpAddr, routes: &Routes) -> Option<SocketAddr> {
-    let name = wire(&Name::from(client).to_string())?;
+    let name = parse(&Name::from(client).to_string())?;
     let Route::Group(group) = routes.route(&name) else { return None };
     let group = &routes.groups()[group];
     group.servers.iter().filter(|_| group.owned).find_map(|server| match server {

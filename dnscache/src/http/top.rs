@@ -11,10 +11,12 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use shared::http::{Seat, wants_json};
+use shared::name;
 
 use super::Inspect;
-use crate::route::{is_reverse, text};
-use crate::sample::{By, Item, Key, List, Walked, Window, with_dot};
+use crate::route::is_reverse;
+use crate::sample::{By, Item, Key, List, Walked, Window};
+use shared::name::bare;
 
 /// What is asked.
 #[derive(Debug, Deserialize)]
@@ -101,10 +103,10 @@ async fn list(inspect: &Inspect, (by, window): (By, Window), limit: usize) -> Pa
     let rows = items.into_iter().map(|item| {
         let rate = (item.count as f64 / seconds.max(1.0) * 10.0).round() / 10.0;
         let hint = item.walked.as_ref().map(hint);
-        let suffix = item.walked.as_ref().map(|walked| with_dot(&walked.suffix));
+        let suffix = item.walked.as_ref().map(|walked| name::text(&walked.suffix));
         let Item { key, count, error, .. } = item;
         let (key, pod) = match key {
-            Key::Name(name) => (with_dot(&name), None),
+            Key::Name(name) => (name::text(&name), None),
             Key::Client(client) => (client.to_string(), pods.get(&client).cloned()),
         };
         Row { key, count, error, rate, pod, suffix, hint }
@@ -115,7 +117,7 @@ async fn list(inspect: &Inspect, (by, window): (By, Window), limit: usize) -> Pa
 
 /// What to do about queries for `name` along a search list.
 fn hint(walked: &Walked) -> String {
-    let (name, suffix) = (text(&walked.name), text(&walked.suffix));
+    let (name, suffix) = (bare(&walked.name), bare(&walked.suffix));
     format!(
         "{name} is asked with the search domain {suffix}: turn on --autopath, or have clients \
          write {name}. with a final dot"

@@ -332,17 +332,7 @@ fn parse(word: &str) -> Option<Box<[u8]>> {
 
 /// Returns the name in `in-addr.arpa` or `ip6.arpa` for `address`.
 fn reverse_name(address: IpAddr) -> Box<[u8]> {
-    let text = match address {
-        IpAddr::V4(it) => {
-            let [a, b, c, d] = it.octets();
-            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
-        }
-        IpAddr::V6(it) => {
-            let bits = u128::from(it);
-            let nibbles = (0..32).map(|at| format!("{:x}.", bits >> (4 * at) & 0xf));
-            format!("{}ip6.arpa", nibbles.collect::<String>())
-        }
-    };
+    let text = hickory_proto::rr::Name::from(address).to_string();
     name::parse(&text).expect("digits and short labels are a valid name")
 }
 

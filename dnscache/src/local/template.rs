@@ -8,9 +8,9 @@ use std::borrow::Cow;
 
 use hickory_proto::op::{Message, OpCode};
 use hickory_proto::rr::Record;
+use shared::mnemonics::type_name;
 use shared::rules::name;
 use shared::rules::text::{Asked, record};
-use shared::rules::type_name;
 use shared::wire::{ErrorCode, rcode, rtype};
 
 use super::made::Made;

@@ -187,11 +187,11 @@ fn parsed(name: &[u8]) -> Option<Name> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::wire;
+    use shared::name::parse;
 
     #[test]
     fn rows_are_written_and_read_back() {
-        let name = |text: &str| wire(text).unwrap();
+        let name = |text: &str| parse(text).unwrap();
         let (alias, target) = (name("a.example"), name("b.example"));
         let mut soa = Row::pointing(&name("example"), rtype::SOA, 60, &name("ns.example"));
         soa.section = 1;

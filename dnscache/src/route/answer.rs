@@ -8,9 +8,9 @@ use std::str::FromStr;
 use shared::name::domain;
 use shared::wire::{rcode, with_ancestors};
 
-use super::flag::wire;
 use super::{DEFAULT, Kind, Local, ROOT, Route, Routes, Suffix};
 use crate::lifetime::Limits;
+use shared::name::parse;
 
 /// One `--answer`: `[/DOMAIN/.../]SERVFAIL|REFUSED`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl FromStr for ZoneTtlFlag {
 fn split(text: &str) -> Option<(Vec<Box<[u8]>>, &str)> {
     let Some(rest) = text.strip_prefix('/') else { return Some((Vec::new(), text)) };
     let (domains, rest) = rest.rsplit_once('/')?;
-    let name = |text: &str| wire(&domain(text)?);
+    let name = |text: &str| parse(&domain(text)?);
     Some((domains.split('/').map(name).collect::<Option<_>>()?, rest))
 }
 
@@ -232,13 +232,13 @@ mod tests {
             texts.iter().map(|text| text.parse().unwrap()).collect()
         };
         let limits = Lifetimes::new(whole, &flags(&["/b/9,9", "/a.b/60,5", "/b/90,10"]));
-        let of = |name: &str| limits.of(&wire(name).unwrap()).ttl_max;
+        let of = |name: &str| limits.of(&parse(name).unwrap()).ttl_max;
         assert_eq!([of("x.a.b"), of("a.b"), of("aa.b"), of("b"), of("c")], [60, 60, 90, 90, 30]);
-        assert_eq!(limits.of(&wire("b").unwrap()).ttl_min, 1);
+        assert_eq!(limits.of(&parse("b").unwrap()).ttl_min, 1);
         let other = Lifetimes::new(whole, &flags(&["/b/90,10", "/c/60,5"]));
         let mut changed = limits.changed(&other);
         changed.sort();
-        assert_eq!(changed, [wire("a.b").unwrap(), wire("c").unwrap()]);
+        assert_eq!(changed, [parse("a.b").unwrap(), parse("c").unwrap()]);
         let more = Lifetimes::new(Limits { ttl_max: 31, ..whole }, &[]);
         assert_eq!(limits.changed(&more), [ROOT.into()]);
         assert_eq!(limits.changed(&limits.clone()), []);

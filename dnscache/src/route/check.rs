@@ -4,8 +4,9 @@
 
 use shared::config_dir::{Keys, Server};
 
-use super::{Route, Routes, ServerFlag, Target, text, wire};
+use super::{Route, Routes, ServerFlag, Target};
 use crate::changes::Source;
+use shared::name::{bare, parse};
 
 /// A flag about names for which kubedns answers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +45,7 @@ pub fn check(flags: &[ServerFlag]) -> Result<(), Taken> {
     let routes = Routes::new(flags, &Keys::default(), &[]);
     for domain in flags.iter().filter(|flag| !flag.is_kubedns).flat_map(|flag| &flag.domains) {
         if let Some(owner) = routes.owner(domain).filter(|owner| owner.suffix != *domain) {
-            return Err(Taken { domain: text(domain), owner: text(&owner.suffix) });
+            return Err(Taken { domain: bare(domain), owner: bare(&owner.suffix) });
         }
     }
     Ok(())
@@ -56,7 +57,7 @@ impl Circular {
         let routes = Routes::new(flags, &Keys::default(), &[]);
         for flag in flags {
             let Target::Server(Server::Name { host, .. }) = &flag.target else { continue };
-            let Some(name) = wire(host) else { continue };
+            let Some(name) = parse(host) else { continue };
             let Route::Group(group) = routes.route(&name) else { continue };
             let servers = &routes.groups()[group].servers;
             // An empty group is the default one, whose servers are in resolv.conf.

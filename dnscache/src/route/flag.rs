@@ -7,9 +7,8 @@ use std::str::FromStr;
 
 use shared::config_dir::Server;
 use shared::endpoint::{Endpoint, Transport};
-use shared::name::{domain, host_name};
+use shared::name::{domain, host_name, parse};
 use shared::peer::{AddressError, Interfaces, host_address, server_address};
-use shared::wire::NAME_MAX;
 
 use crate::changes::{Host, Source, canonical};
 
@@ -97,7 +96,7 @@ impl ServerFlag {
         let name = |text: &str| match text {
             "" => Ok(Box::default()),
             text => {
-                let name = domain(text).and_then(|name| wire(&name));
+                let name = domain(text).and_then(|name| parse(&name));
                 name.ok_or_else(|| FlagError::Domain(text.to_owned()))
             }
         };
@@ -199,23 +198,6 @@ fn address(text: &str, default: u16, interfaces: Interfaces<'_>) -> Result<Socke
     })
 }
 
-/// Returns a domain of printable ASCII labels as a name in lower-case wire form; `None` for the
-/// root.
-pub fn wire(text: &str) -> Option<Box<[u8]>> {
-    let text = text.strip_suffix('.').unwrap_or(text);
-    let mut name = Vec::with_capacity(text.len() + 2);
-    for label in text.split('.') {
-        let is_printable = label.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*');
-        if label.is_empty() || label.len() > 63 || !is_printable {
-            return None;
-        }
-        name.push(label.len() as u8);
-        name.extend(label.bytes().map(|byte| byte.to_ascii_lowercase()));
-    }
-    name.push(0);
-    (name.len() <= NAME_MAX).then(|| name.into())
-}
-
 /// The servers in a resolv.conf.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolv {
@@ -284,7 +266,7 @@ mod tests {
     fn check(text: &str, domains: &[&str], target: Target) {
         let name = |&text: &&str| match text {
             "" => Box::default(),
-            text => wire(text).unwrap(),
+            text => parse(text).unwrap(),
         };
         let domains: Vec<Box<[u8]>> = domains.iter().map(name).collect();
         let flag: ServerFlag = text.parse().unwrap();

@@ -8,8 +8,9 @@ use std::str::FromStr;
 use shared::config_dir::Server;
 use shared::wire::rcode;
 
-use super::flag::{FlagError, ServerFlag, Target, wire};
+use super::flag::{FlagError, ServerFlag, Target};
 use super::{DEFAULT, Group, ROOT, Route, Routes, Suffix, push_once};
+use shared::name::parse;
 use shared::peer::Interfaces;
 
 /// Kinds of answers.
@@ -63,7 +64,7 @@ impl Kinds {
         for word in text.split(',') {
             kinds.0 |= match word.to_ascii_uppercase().as_str() {
                 "NODATA" => NODATA,
-                word => match shared::rules::rcode_number(word)? {
+                word => match shared::mnemonics::rcode_number(word)? {
                     rcode::NOERROR => return None,
                     code => 1 << code,
                 },
@@ -81,7 +82,7 @@ impl NextFlag {
             None => (Vec::new(), front),
             Some(rest) => {
                 let (domains, kinds) = rest.rsplit_once('/').ok_or(NextError::Form)?;
-                let name = |text: &str| shared::name::domain(text).and_then(|name| wire(&name));
+                let name = |text: &str| shared::name::domain(text).and_then(|name| parse(&name));
                 let domains: Option<Vec<_>> = domains.split('/').map(name).collect();
                 (domains.ok_or(NextError::Form)?, kinds)
             }
@@ -179,7 +180,9 @@ const NODATA: u32 = 1 << 16;
 mod tests {
     use shared::config_dir::Keys;
 
-    use super::super::{ServerFlag, text};
+    use shared::name::bare;
+
+    use super::super::ServerFlag;
     use super::*;
 
     /// Servers, steps, a name, the first answer, and the server that is asked next.
@@ -193,7 +196,7 @@ mod tests {
 
     /// Who is asked about `name` after this answer of the first servers: `-` if it counts.
     fn next(routes: &Routes, name: &str, code: u16, is_empty: bool) -> String {
-        let name = wire(name).unwrap();
+        let name = parse(name).unwrap();
         let Route::Group(first) = routes.route(&name) else { return "local".to_owned() };
         let Some(group) = routes.next(&name, first, (code, is_empty)) else {
             return "-".to_owned();
@@ -205,7 +208,7 @@ mod tests {
             other => format!("{other:?}"),
         });
         let servers: Vec<String> = servers.collect();
-        format!("{} {}", text(&group.suffix), servers.join(" "))
+        format!("{} {}", bare(&group.suffix), servers.join(" "))
     }
 
     #[test]

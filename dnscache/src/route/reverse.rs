@@ -53,8 +53,8 @@ const ZONES: [&[u8]; 2] = [b"\x07in-addr\x04arpa\0", b"\x03ip6\x04arpa\0"];
 
 #[cfg(test)]
 mod tests {
-    use super::super::wire;
     use super::*;
+    use shared::name::parse;
 
     #[test]
     fn only_global_addresses_do_without_kubedns() {
@@ -77,7 +77,7 @@ mod tests {
             ("web.shop.svc.cluster.local", None),
         ];
         for (name, expected) in rows {
-            let name = wire(name).unwrap();
+            let name = parse(name).unwrap();
             assert_eq!(After::of(&name), expected, "{name:?}");
             assert_eq!(is_reverse(&name), expected.is_some(), "{name:?}");
         }

@@ -4,12 +4,12 @@
 
 use std::str::FromStr;
 
+use shared::mnemonics::rcode_number;
 use shared::prefix::{self, Prefix};
-use shared::serve::RCODES;
 use shared::wire::with_ancestors;
 
 use super::record::{Sample, Source};
-use crate::route::wire;
+use shared::name::parse;
 
 /// Terms that a sample must meet, each of them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -66,19 +66,11 @@ fn term(text: &str) -> Option<Term> {
     }
     let (what, value) = text.split_once([':', '='])?;
     match what {
-        "name" if value == "." => Some(Term::Below([0].into())),
-        "name" => wire(value).map(Term::Below),
+        "name" => parse(value).map(Term::Below),
         "client" => prefix::parse(value).ok().map(Term::Client),
-        "rcode" => rcode(value).map(Term::Rcode),
+        "rcode" => rcode_number(value).map(Term::Rcode),
         _ => None,
     }
-}
-
-/// A response code by its name or its number.
-fn rcode(text: &str) -> Option<u16> {
-    let known = RCODES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
-    let known = known.filter(|(name, _)| *name != "other");
-    known.map(|&(_, code)| code).or_else(|| text.parse().ok())
 }
 
 #[cfg(test)]
@@ -87,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_sample_passes_if_it_meets_every_term() {
-        let name = wire("api.shop.example").unwrap();
+        let name = parse("api.shop.example").unwrap();
         let mut sample = Sample::new(&name, [10, 0, 0, 7].into(), Source::Miss);
         sample.rcode = 3;
         let rows = [

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use shared::clock::Moment;
-use shared::serve::{RCODES, TYPES};
+use shared::mnemonics::{rcode_name, type_name};
+use shared::name;
 use shared::wire::NAME_MAX;
-
-use crate::route::text;
 
 /// The source of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -93,7 +92,7 @@ impl Sample {
         let line = Line {
             time,
             client: self.client,
-            name: with_dot(self.name()),
+            name: name::text(self.name()),
             r#type: type_name(self.qtype),
             rcode: rcode_name(self.rcode),
             source: self.source,
@@ -119,31 +118,14 @@ struct Line<'a> {
     weight: u32,
 }
 
-/// Returns `name` as text with its last dot.
-pub fn with_dot(name: &[u8]) -> String {
-    text(name) + "."
-}
-
-/// Returns the mnemonic of a type, or `TYPE` and its number (RFC 3597 section 5).
-pub fn type_name(qtype: u16) -> Cow<'static, str> {
-    let known = TYPES.iter().find(|&&(name, number)| number == qtype && name != "other");
-    known.map_or_else(|| format!("TYPE{qtype}").into(), |&(name, _)| name.into())
-}
-
-/// Returns the name of a response code, or `RCODE` and its number.
-pub fn rcode_name(rcode: u16) -> Cow<'static, str> {
-    let known = RCODES.iter().find(|&&(name, number)| number == rcode && name != "other");
-    known.map_or_else(|| format!("RCODE{rcode}").into(), |&(name, _)| name.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::wire;
+    use shared::name::parse;
 
     #[test]
     fn a_sample_is_a_line_of_json() {
-        let name = wire("web.shop.svc.cluster.local").unwrap();
+        let name = parse("web.shop.svc.cluster.local").unwrap();
         let mut sample = Sample::new(&name, "::ffff:10.0.0.7".parse().unwrap(), Source::Hit);
         sample.qtype = 28;
         sample.took = Duration::from_micros(12);

@@ -229,27 +229,27 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::route::{text, wire};
+    use shared::name::{bare, parse};
 
     const START: Moment = Moment::from_nanos(1_000_000_000_000);
 
     fn sample(name: &str, client: [u8; 4], source: Source, rcode: u16) -> Sample {
-        let mut sample = Sample::new(&wire(name).unwrap(), client.into(), source);
+        let mut sample = Sample::new(&parse(name).unwrap(), client.into(), source);
         sample.rcode = rcode;
         sample
     }
 
     /// A list as text.
     fn show(top: &Top, by: By) -> Vec<String> {
-        let domain = wire("cluster.local").unwrap();
+        let domain = parse("cluster.local").unwrap();
         let list = top.show((by, Window::Start), 10, &[&domain], START + Duration::from_secs(1));
         let items = list.items.iter().map(|item| {
             let key = match &item.key {
-                Key::Name(name) => text(name),
+                Key::Name(name) => bare(name),
                 Key::Client(client) => client.to_string(),
             };
             let walked = item.walked.as_ref();
-            let walked = walked.map(|it| format!(" {} + {}", text(&it.name), text(&it.suffix)));
+            let walked = walked.map(|it| format!(" {} + {}", bare(&it.name), bare(&it.suffix)));
             format!("{} {key}{}", item.count, walked.unwrap_or_default())
         });
         items.collect()
@@ -349,13 +349,13 @@ mod tests {
         assert!(list.total.abs_diff(500_000) < 1_000, "{}", list.total);
         let right = list.items.iter().filter(|item| {
             let Key::Name(name) = &item.key else { return false };
-            let text = text(name);
+            let text = bare(name);
             let rank: usize = text[1..].split('.').next().unwrap().parse().unwrap();
             item.count.abs_diff(exact[rank]) <= item.error
         });
         // 19 of 20 are expected; the list shows those that are too high rather than too low.
         assert!(right.count() >= 85);
-        assert_eq!(list.items[0].key, Key::Name(wire("n0.example").unwrap()));
+        assert_eq!(list.items[0].key, Key::Name(parse("n0.example").unwrap()));
         let off = list.items[0].count.abs_diff(exact[0]) as f64 / exact[0] as f64;
         assert!(off < 0.1, "{off}");
     }

@@ -130,7 +130,7 @@ type Answers = BTreeSet<Vec<u8>>;
 
 fn questions(kinds: Kinds) -> Vec<(String, u16)> {
     let reverse = crate::name::reverse(address(7, kinds.v6).parse().unwrap());
-    let reverse = crate::name::Text(reverse.wire()).to_string();
+    let reverse = shared::name::Text(reverse.wire()).to_string();
     let label =
         if kinds.hosts { "db-7".to_owned() } else { address(7, kinds.v6).replace(['.', ':'], "-") };
     let mut questions = Vec::new();

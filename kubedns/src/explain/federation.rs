@@ -6,8 +6,9 @@ use shared::wire::rtype;
 
 use super::{Explanation, end, rows};
 use crate::answer::NOWHERE;
-use crate::name::{Name, Text};
+use crate::name::Name;
 use crate::records::{Federated, Node, Records};
+use shared::name::Text;
 
 /// Explains the federated name `name`.
 pub(super) fn explain(

@@ -2,8 +2,9 @@
 //!
 //! Core. Reads the records; every sentence names what is missing.
 
+use shared::name::bare;
+
 use super::rows::{kind, service};
-use super::text;
 use crate::name::{Labels, Name, parse_dashed};
 use crate::records::{Entry, Node, PodMode, Protocol, Records, Schema, Shape, State, ZONE_LABEL};
 
@@ -41,7 +42,7 @@ pub(super) fn why(records: &Records, name: &Name) -> String {
 fn outside(records: &Records, labels: &Labels<'_>, count: usize, headless: bool) -> String {
     let Some(at) = count.checked_sub(2) else { return missing_namespace(records, labels) };
     let service_kind = kind(records.zone());
-    let (name, namespace) = (text(labels.wire(at, at + 1)), text(labels.wire(at + 1, count)));
+    let (name, namespace) = (bare(labels.wire(at, at + 1)), bare(labels.wire(at + 1, count)));
     let Some(entry) = records.entry(labels.wire(at, count)).filter(|it| it.service().is_some())
     else {
         return format!("there is no {service_kind} {name} in namespace {namespace}");
@@ -52,13 +53,13 @@ fn outside(records: &Records, labels: &Labels<'_>, count: usize, headless: bool)
             format!("{object} has no external address and {}", endpoints_text(entry))
         }
         (0, _) => format!("{object} has neither externalIPs nor an address of a load balancer"),
-        _ => format!("{object} has no port and no endpoint {}", text(labels.wire(0, at))),
+        _ => format!("{object} has no port and no endpoint {}", bare(labels.wire(0, at))),
     }
 }
 
 /// Label 0 is the namespace.
 fn missing_namespace(records: &Records, labels: &Labels<'_>) -> String {
-    let namespace = text(labels.wire(0, 1));
+    let namespace = bare(labels.wire(0, 1));
     match records.zone().schema() {
         Schema::Cluster | Schema::External { .. } => {
             format!("there is no Namespace {namespace}, and no Service in it")
@@ -69,7 +70,7 @@ fn missing_namespace(records: &Records, labels: &Labels<'_>) -> String {
 
 /// Label 0 is the Service, label 1 its namespace.
 fn missing_service(records: &Records, labels: &Labels<'_>) -> String {
-    let (name, namespace) = (text(labels.wire(0, 1)), text(labels.wire(1, 2)));
+    let (name, namespace) = (bare(labels.wire(0, 1)), bare(labels.wire(1, 2)));
     let service_kind = kind(records.zone());
     let Some(entry) = records.entry(labels.wire(0, 2)) else {
         return format!("there is no {service_kind} {name} in namespace {namespace}");
@@ -114,7 +115,7 @@ fn below_service(records: &Records, labels: &Labels<'_>, at: usize) -> String {
     match (at, Protocol::from_label(label)) {
         (1, Some(_)) => format!("{object} has no named port with protocol {}", shown(label)),
         (_, None) if records.zone().schema() == Schema::Clusterset => {
-            below_import(entry, &object, &text(labels.wire(0, at)))
+            below_import(entry, &object, &bare(labels.wire(0, at)))
         }
         (_, None) if label == ZONE_LABEL => below_zone_label(records, entry, &object),
         (1, None) => format!(
@@ -155,7 +156,7 @@ fn missing_pod(records: &Records, labels: &Labels<'_>, count: usize) -> String {
     if !records.zone().pods.is_enabled() {
         return "pod names are disabled".to_owned();
     }
-    let namespace = text(labels.wire(count - 2, count - 1));
+    let namespace = bare(labels.wire(count - 2, count - 1));
     match count {
         2 => missing_namespace(records, labels),
         3 => match parse_dashed(labels.label(0)) {
@@ -174,5 +175,5 @@ fn shown(label: &[u8]) -> String {
 }
 
 fn text_of(labels: &Labels<'_>) -> String {
-    text(labels.tail(0))
+    bare(labels.tail(0))
 }

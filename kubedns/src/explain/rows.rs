@@ -4,10 +4,10 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use shared::mnemonics::type_name;
+use shared::name::{Text, bare};
 use shared::wire::{name_end, rtype};
 
-use super::{text, type_text};
-use crate::name::Text;
 use crate::project::Kind;
 use crate::records::{
     Among, Entry, Node, Origin, Place, PortName, Record, Records, Schema, Walk, Zone,
@@ -42,7 +42,7 @@ pub(super) fn at(records: &Records, node: Node<'_>, qtype: u16) -> Rows {
 
 /// Returns a record in master-file form, without owner and TTL. `rdata` must be valid for its type.
 fn record_text(rtype: u16, rdata: &[u8]) -> String {
-    let rtype_text = type_text(rtype);
+    let rtype_text = type_name(rtype);
     let number = |at: usize| u16::from_be_bytes([rdata[at], rdata[at + 1]]);
     match rtype {
         rtype::SRV => {
@@ -110,7 +110,7 @@ fn gives(node: Node<'_>, record: &Record<'_>, (place, other): (Place<'_>, Place<
 /// Returns `Service shop/web`, or `ServiceImport shop/web` in a clusterset.
 pub(super) fn service(zone: &Zone, entry: &Entry) -> String {
     let (service, namespace) = entry.key().split_at(1 + usize::from(entry.key()[0]));
-    format!("{} {}/{}", kind(zone), text(namespace), text(service))
+    format!("{} {}/{}", kind(zone), bare(namespace), bare(service))
 }
 
 /// Returns the kind of a Service of the zone in the API.

@@ -13,10 +13,11 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing};
 use serde::Deserialize;
 use shared::http::wants_json;
+use shared::mnemonics::type_number;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use crate::explain::{explain, parse_type};
+use crate::explain::explain;
 use crate::name::Name;
 use crate::store::Reader;
 
@@ -56,7 +57,7 @@ async fn page(
         }
     };
     let qtype = asked.r#type.as_deref().unwrap_or("A");
-    let Some(qtype) = parse_type(qtype) else {
+    let Some(qtype) = type_number(qtype) else {
         return bad(format!("type: {qtype:?} is no type; A, SRV or TYPE65 are\n"));
     };
     let turn = pages.turn.acquire().await.expect("the semaphore never closes");

@@ -12,7 +12,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 use shared::durations::Bounds;
 use shared::metrics::{counters, histograms};
-use shared::serve::{Counters, Event, RCODES, TYPES};
+use shared::serve::{Counters, Event, rcode_labels, type_labels};
 
 /// Everything under the names of kube-dns.
 pub(super) fn registry(counters: Arc<Counters>) -> Registry {
@@ -28,8 +28,8 @@ impl Collector for SkyDns {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let counts = self.0.snapshot();
         let of_type = |is_wanted: &dyn Fn(&str) -> bool| -> u64 {
-            let types = TYPES.iter().zip(&counts.replies);
-            types.filter(|((name, _), _)| is_wanted(name)).flat_map(|(_, codes)| codes).sum()
+            let types = type_labels().into_iter().zip(&counts.replies);
+            types.filter(|(name, _)| is_wanted(name)).flat_map(|(_, codes)| codes).sum()
         };
         let requests =
             [("auth", of_type(&|name| name != "PTR")), ("reverse", of_type(&|name| name == "PTR"))];
@@ -39,7 +39,7 @@ impl Collector for SkyDns {
         let rows = [([("system", "auth")], counts.took.clone())];
         histograms(&mut encoder, help, &Bounds::COREDNS_REQUEST, rows)?;
         let of_code = |code: &str| -> u64 {
-            let place = RCODES.iter().position(|(name, _)| *name == code);
+            let place = rcode_labels().iter().position(|name| name == code);
             place.map_or(0, |place| counts.replies.iter().map(|codes| codes[place]).sum())
         };
         let errors = [

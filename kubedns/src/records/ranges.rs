@@ -263,7 +263,8 @@ const SHOWN_MAX: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::name::{Text, reverse};
+    use crate::name::reverse;
+    use shared::name::Text;
 
     fn ranges(texts: &[&str]) -> Ranges {
         let prefixes = texts.iter().map(|text| shared::prefix::parse(text).unwrap());

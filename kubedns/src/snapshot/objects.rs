@@ -21,12 +21,13 @@ use shared::prefix::Prefix;
 use smallvec::SmallVec;
 
 use super::bytes::{Cursor, put_text};
-use crate::name::{Name, Text, push_label, push_port_label};
+use crate::name::{Name, push_label, push_port_label};
 use crate::project::{Kind, Object, ObjectId, Slices, topology_zone};
 use crate::records::{
     Endpoint, External, Key, LABELS_LEN_MAX, Namespace, Pod, Ports, Protocol, Schema, Service,
     Shape, Slice, State,
 };
+use shared::name::Text;
 
 /// Appends a Service of a zone of that schema.
 pub(super) fn put_service(out: &mut Vec<u8>, schema: Schema, service: &Service) {

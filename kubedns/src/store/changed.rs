@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::name::{Text, reverse};
+use crate::name::reverse;
 use crate::records::{Entry, Key, Node, Records, ReverseZone, Schema, Shape, Touched};
+use shared::name::Text;
 
 /// Which names changed.
 #[derive(Clone, Debug, PartialEq, Eq)]

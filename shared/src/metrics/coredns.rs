@@ -20,7 +20,7 @@ use prometheus_client::registry::Registry;
 
 use super::{counters, histograms};
 use crate::durations::{Bounds, Histogram};
-use crate::serve::{Counters, Event, Place, RCODES, Snapshot, TYPES};
+use crate::serve::{Counters, Event, Place, Snapshot, rcode_labels, type_labels};
 use crate::wire::Transport;
 
 /// The additional names in `/metrics`.
@@ -91,12 +91,12 @@ impl Dns {
         encoder: &mut DescriptorEncoder<'_>,
         counts: &[(String, Place, Snapshot)],
     ) -> fmt::Result {
-        let mut requests = BTreeMap::new();
+        let (types, mut requests) = (type_labels(), BTreeMap::new());
         for (server, place, counts) in counts {
             let proto = if place.transport == Transport::Udp { "udp" } else { "tcp" };
             let family = if place.address.is_ipv4() { "1" } else { "2" };
-            for ((qtype, _), codes) in TYPES.iter().zip(&counts.replies) {
-                let key = (&**server, proto, family, *qtype);
+            for (qtype, codes) in types.iter().zip(&counts.replies) {
+                let key = (&**server, proto, family, &**qtype);
                 *requests.entry(key).or_insert(0) += codes.iter().sum::<u64>();
             }
         }
@@ -113,11 +113,11 @@ impl Dns {
         encoder: &mut DescriptorEncoder<'_>,
         counts: &[(String, Place, Snapshot)],
     ) -> fmt::Result {
-        let mut responses = BTreeMap::new();
+        let (rcodes, mut responses) = (rcode_labels(), BTreeMap::new());
         for (server, _, counts) in counts {
             for codes in &counts.replies {
-                for ((rcode, _), count) in RCODES.iter().zip(codes) {
-                    *responses.entry((&**server, *rcode)).or_insert(0) += count;
+                for (rcode, count) in rcodes.iter().zip(codes) {
+                    *responses.entry((&**server, &**rcode)).or_insert(0) += count;
                 }
             }
         }

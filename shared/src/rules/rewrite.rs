@@ -5,7 +5,8 @@
 
 use regex::bytes::{Captures, Regex, RegexBuilder};
 
-use super::{name, rcode_number, type_number};
+use super::name;
+use crate::mnemonics::{rcode_number, type_number};
 
 /// A rule.
 #[derive(Clone, Debug)]

@@ -2,46 +2,55 @@
 //!
 //! Edge. Each lane writes to cache lines of its own, so no thread waits for another.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::durations::{Durations, Histogram};
-use crate::wire::{Transport, rcode, rtype};
+use crate::mnemonics::{rcode_name, type_name};
+use crate::wire::{Transport, rtype};
 
-/// The record types counted by name; every other type is the last, `other`.
-pub const TYPES: [(&str, u16); 19] = [
-    ("A", rtype::A),
-    ("AAAA", rtype::AAAA),
-    ("SRV", rtype::SRV),
-    ("PTR", rtype::PTR),
-    ("CNAME", rtype::CNAME),
-    ("TXT", rtype::TXT),
-    ("SOA", rtype::SOA),
-    ("NS", rtype::NS),
-    ("MX", 15),
-    ("HTTPS", 65),
-    ("ANY", rtype::ANY),
-    ("AXFR", rtype::AXFR),
-    ("IXFR", rtype::IXFR),
-    ("DS", 43),
-    ("RRSIG", 46),
-    ("NSEC", 47),
-    ("DNSKEY", 48),
-    ("NSEC3", 50),
-    ("other", 0),
+/// The record types that are counted one by one; all others are counted together.
+const TYPES: [u16; 18] = [
+    rtype::A,
+    rtype::AAAA,
+    rtype::SRV,
+    rtype::PTR,
+    rtype::CNAME,
+    rtype::TXT,
+    rtype::SOA,
+    rtype::NS,
+    15, // MX
+    65, // HTTPS
+    rtype::ANY,
+    rtype::AXFR,
+    rtype::IXFR,
+    43, // DS
+    46, // RRSIG
+    47, // NSEC
+    48, // DNSKEY
+    50, // NSEC3
 ];
-/// The response codes counted by name; every other code is the last, `other`.
-pub const RCODES: [(&str, u16); 7] = [
-    ("NOERROR", rcode::NOERROR),
-    ("FORMERR", rcode::FORMERR),
-    ("SERVFAIL", rcode::SERVFAIL),
-    ("NXDOMAIN", rcode::NXDOMAIN),
-    ("NOTIMP", rcode::NOTIMP),
-    ("REFUSED", rcode::REFUSED),
-    ("other", u16::MAX),
-];
+/// The response codes that are counted one by one, from NOERROR to REFUSED; all others are counted
+/// together.
+const RCODES: u16 = 6;
+const TYPE_CLASSES: usize = TYPES.len() + 1;
+const RCODE_CLASSES: usize = RCODES as usize + 1;
+
+/// Returns the label of each class of record types, in the order of [`Snapshot::replies`].
+pub fn type_labels() -> Vec<Cow<'static, str>> {
+    TYPES.into_iter().map(type_name).chain([OTHER]).collect()
+}
+
+/// Returns the label of each class of response codes, in the order of [`Snapshot::replies`].
+pub fn rcode_labels() -> Vec<Cow<'static, str>> {
+    (0..RCODES).map(rcode_name).chain([OTHER]).collect()
+}
+
+/// The label of all types, or codes, that are not counted one by one.
+const OTHER: Cow<'static, str> = Cow::Borrowed("other");
 
 /// The events counted for each lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +100,7 @@ pub struct Place {
 struct LaneCounters {
     place: Place,
     events: [AtomicU64; EVENTS],
-    replies: [[AtomicU64; RCODES.len()]; TYPES.len()],
+    replies: [[AtomicU64; RCODE_CLASSES]; TYPE_CLASSES],
     took: Durations,
     turn: AtomicU64,
 }
@@ -101,7 +110,7 @@ impl LaneCounters {
         Self {
             place,
             events: [const { AtomicU64::new(0) }; EVENTS],
-            replies: [const { [const { AtomicU64::new(0) }; RCODES.len()] }; TYPES.len()],
+            replies: [const { [const { AtomicU64::new(0) }; RCODE_CLASSES] }; TYPE_CLASSES],
             took: Durations::new(),
             turn: AtomicU64::new(0),
         }
@@ -133,15 +142,15 @@ pub struct Counters {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     events: [u64; EVENTS],
-    /// Replies by index into [`TYPES`] and [`RCODES`].
-    pub replies: [[u64; RCODES.len()]; TYPES.len()],
+    /// Replies by class of record type and of response code.
+    pub replies: [[u64; RCODE_CLASSES]; TYPE_CLASSES],
     /// How long replies took, from the moment their queries were read.
     pub took: Histogram,
 }
 
 impl Default for Snapshot {
     fn default() -> Self {
-        let replies = [[0; RCODES.len()]; TYPES.len()];
+        let replies = [[0; RCODE_CLASSES]; TYPE_CLASSES];
         Self { events: [0; EVENTS], replies, took: Histogram::default() }
     }
 }
@@ -223,7 +232,7 @@ impl Counters {
     /// Counts the reply in `message`, to a question of type `qtype`.
     pub(crate) fn reply(&self, lane: usize, qtype: u16, message: &[u8]) {
         let counters = &self.lanes[lane];
-        let code = usize::from(message[3] & 0x0f).min(RCODES.len() - 1);
+        let code = usize::from(message[3] & 0x0f).min(RCODE_CLASSES - 1);
         counters.replies[type_index(qtype)][code].fetch_add(1, Relaxed);
         if message[2] & 0x02 != 0 {
             counters.events[Event::Truncated as usize].fetch_add(1, Relaxed);
@@ -245,10 +254,7 @@ fn type_index(qtype: u16) -> usize {
     match qtype {
         rtype::A => 0,
         rtype::AAAA => 1,
-        other => {
-            let known = TYPES[..TYPES.len() - 1].iter().position(|&(_, number)| number == other);
-            known.unwrap_or(TYPES.len() - 1)
-        }
+        other => TYPES.iter().position(|&known| known == other).unwrap_or(TYPES.len()),
     }
 }
 
@@ -259,6 +265,7 @@ const STALLED_AFTER: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::rcode;
 
     /// Lane 0 on UDP, lane 1 on TCP.
     fn counters() -> Counters {
@@ -280,8 +287,8 @@ mod tests {
         counters.reply(1, rtype::SRV, &message);
         let sum = counters.snapshot();
         assert_eq!(sum.replies[0][0], 2);
-        assert_eq!(sum.replies[TYPES.len() - 1][3], 1);
-        assert_eq!(sum.replies[2][RCODES.len() - 1], 1);
+        assert_eq!(sum.replies[TYPE_CLASSES - 1][3], 1);
+        assert_eq!(sum.replies[2][RCODE_CLASSES - 1], 1);
         assert_eq!(sum.event(Event::Truncated), 2);
         let tcp = counters.snapshot_of(|place| place.transport == Transport::Tcp);
         assert_eq!((tcp.replies[0][0], counters.places().len()), (1, 2));

@@ -5,12 +5,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use dnscache::route::{After, Route, Routes, wire};
-use kubedns::name::{Text, reverse};
+use dnscache::route::{After, Route, Routes};
+use kubedns::name::reverse;
 use kubedns::project::{Kind, ObjectId};
 use kubedns::records::{PodMode, Ranges, ReverseZone, Source, Zone};
 use kubedns::store::{Changed, Published};
 use proptest::prelude::*;
+use shared::name::Text;
+use shared::name::parse;
 use shared::prefix::Prefix;
 use shared::reverse::Reverse;
 
@@ -276,7 +278,7 @@ proptest! {
             }
         }
         for zone in &listed {
-            let (first, last) = shared::reverse::parse(&wire(zone).unwrap()).unwrap().range();
+            let (first, last) = shared::reverse::parse(&parse(zone).unwrap()).unwrap().range();
             prop_assert!(one.hold(first, last) != other.hold(first, last), "{}", zone);
         }
         prop_assert_eq!(&Ranges::of(Source::Objects, one.prefixes()), &one);
@@ -312,7 +314,7 @@ proptest! {
             let error = answer.error.map(|(code, _)| code);
             prop_assert_eq!(error, (!is_ours).then_some(20), "{}", name);
 
-            let wired = wire(&name).unwrap();
+            let wired = parse(&name).unwrap();
             prop_assert!(matches!(routes.route(&wired), Route::Group(_)));
             prop_assert!(routes.is_owned(&wired));
             let beyond = routes.beyond(&wired).expect("a reverse name");

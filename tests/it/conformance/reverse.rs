@@ -3,9 +3,10 @@
 //!
 //! Rows only. The parent module checks a row.
 
-use kubedns::name::{Name, Text};
+use kubedns::name::Name;
 use kubedns::records::{PodMode, Zone};
 use kubedns::store::Changed;
+use shared::name::Text;
 use shared::prefix;
 
 use super::{check, zone};

@@ -217,7 +217,7 @@ fn the_truth_replaces_a_snapshot_as_a_difference() {
     let published = restored.writer.publish(5_000).unwrap();
     assert_eq!(published.serial, 5_000);
     let crate::store::Changed::Names(names) = published.changed else { panic!("all of it") };
-    let mut names: Vec<_> = names.iter().map(|name| crate::name::Text(name).to_string()).collect();
+    let mut names: Vec<_> = names.iter().map(|name| shared::name::Text(name).to_string()).collect();
     names.sort();
     let mut expected = [
         "7.0.0.10.in-addr.arpa.",
@@ -265,7 +265,7 @@ fn the_ranges_of_the_cluster_outlive_a_process() {
     let published = restored.writer.publish(0).unwrap();
     assert_eq!(shown(&restored.reader), "10.50.0.0/16");
     let crate::store::Changed::Names(names) = published.changed else { panic!("all of it") };
-    let names: Vec<_> = names.iter().map(|name| crate::name::Text(name).to_string()).collect();
+    let names: Vec<_> = names.iter().map(|name| shared::name::Text(name).to_string()).collect();
     assert_eq!(names, ["96.10.in-addr.arpa.", "97.10.in-addr.arpa."]);
 
     // The flag of a new process wins.

@@ -8,8 +8,8 @@ use super::super::parser::{Directive, Line};
 use super::arguments::{prefix, zones};
 use super::{Server, unknown_option};
 use crate::corefile::plan::{Program, Rows};
+use crate::mnemonics::type_number;
 use crate::prefix::Prefix;
-use crate::rules::type_number;
 
 /// A line `acl`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -289,7 +289,8 @@ fn rcodes(line: &Line) -> Result<Vec<String>, String> {
     }
     let code = |token: &Token| {
         let text = token.text.to_ascii_uppercase();
-        let is_code = text.parse::<u16>().is_err() && crate::rules::rcode_number(&text).is_some();
+        let is_code =
+            text.parse::<u16>().is_err() && crate::mnemonics::rcode_number(&text).is_some();
         let reason = || format!("{:?} is not a response code, such as NXDOMAIN", token.text);
         if is_code { Ok(text) } else { Err(reason()) }
     };

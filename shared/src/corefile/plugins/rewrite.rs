@@ -8,9 +8,9 @@ use super::arguments::{one, zones};
 use super::{Fate, Said, Server, settle, unknown_option};
 use crate::corefile::plan::Rows;
 use crate::flags::chain;
+use crate::mnemonics::{rcode_number, type_number};
 use crate::rules::rewrite::Rewrite;
 use crate::rules::text::{Pattern, Text};
-use crate::rules::{rcode_number, type_number};
 use crate::wire::{ErrorCode, rcode};
 
 /// A line `template`.

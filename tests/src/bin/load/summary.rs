@@ -6,8 +6,10 @@ use std::fmt::Write as _;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use shared::serve::TYPES;
-use shared::wire::{labels, name_end};
+use shared::mnemonics::{rcode_name, type_name};
+use shared::name::bare;
+use shared::wire::name_end;
+use std::borrow::Cow;
 
 use crate::counters::Cache;
 use crate::generator::{Tally, is_failure};
@@ -112,7 +114,8 @@ fn failures(total: &Tally) -> impl Iterator<Item = String> {
         let percent = 100.0 * total.rcodes[code] as f64 / total.answered.max(1) as f64;
         let example = total.failed[code].as_deref().and_then(written);
         let example = example.map_or_else(String::new, |text| format!(", such as {text}"));
-        let hint = match RCODES[code] {
+        let name = rcode_name(code as u16);
+        let hint = match &*name {
             "SERVFAIL" => {
                 "the server got no answer from its upstream, or has none (`cargo pod -- --server \
                  ADDR` gives one to names outside the cluster)"
@@ -122,19 +125,15 @@ fn failures(total: &Tally) -> impl Iterator<Item = String> {
             "NOTIMP" => "the server does not know this kind of question",
             _ => "the server did not answer these questions",
         };
-        format!("{} {percent:.1} %{example}: {hint}", RCODES[code])
+        format!("{name} {percent:.1} %{example}: {hint}")
     })
 }
 
 /// Returns a question in wire form as `name TYPE`.
 fn written(question: &[u8]) -> Option<String> {
     let end = name_end(question, 0)?;
-    let labels = labels(&question[..end]).map(String::from_utf8_lossy);
-    let name = labels.collect::<Vec<_>>().join(".");
     let qtype = u16::from_be_bytes(*question.get(end..)?.first_chunk()?);
-    let known = TYPES.iter().find(|(_, number)| *number == qtype && qtype != 0);
-    let qtype = known.map_or_else(|| format!("TYPE{qtype}"), |(name, _)| (*name).to_owned());
-    Some(format!("{name} {qtype}"))
+    Some(format!("{} {}", bare(&question[..end]), type_name(qtype)))
 }
 
 /// Returns the summary as JSON.
@@ -165,33 +164,14 @@ pub fn json(
     })
 }
 
-fn codes(total: &Tally) -> impl Iterator<Item = (&'static str, u64)> {
-    RCODES.into_iter().zip(total.rcodes).filter(|(_, count)| *count > 0)
+fn codes(total: &Tally) -> impl Iterator<Item = (Cow<'static, str>, u64)> {
+    (0..).map(rcode_name).zip(total.rcodes).filter(|(_, count)| *count > 0)
 }
 
 /// How often a line is printed.
 const EVERY: Duration = Duration::from_secs(1);
 /// How much later than its second a stretch may arrive.
 const GRACE: Duration = Duration::from_millis(100);
-/// Response codes of four bits by number.
-const RCODES: [&str; 16] = [
-    "NOERROR",
-    "FORMERR",
-    "SERVFAIL",
-    "NXDOMAIN",
-    "NOTIMP",
-    "REFUSED",
-    "YXDOMAIN",
-    "YXRRSET",
-    "NXRRSET",
-    "NOTAUTH",
-    "NOTZONE",
-    "DSOTYPENI",
-    "12",
-    "13",
-    "14",
-    "15",
-];
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 //! Core. It must not use sockets or clocks. A workload is a finite list that the generator repeats,
 //! except for `flood`, which never asks for the same name twice.
 
+use shared::mnemonics::{type_name, type_number};
 use std::fmt::Write as _;
 use std::num::NonZeroU32;
 
@@ -156,14 +157,12 @@ impl Workload {
             let (Some(name), Some(rtype), None) = (words.next(), words.next(), words.next()) else {
                 return Err(fail("expected a name and a type"));
             };
-            let rtype = TYPES
-                .iter()
-                .find(|(known, _)| known.eq_ignore_ascii_case(rtype))
-                .ok_or(fail("unknown type; known: A AAAA CNAME HTTPS MX NS PTR SOA SRV TXT"))?;
+            let rtype =
+                type_number(rtype).ok_or(fail("expected a record type, such as AAAA or TYPE65"))?;
             if !is_name(name) {
                 return Err(fail("a label has 1 to 63 bytes, a name at most 253"));
             }
-            questions.push(question(name, rtype.1));
+            questions.push(question(name, rtype));
         }
         if questions.is_empty() {
             return Err(FileError { line: 1, reason: "no question in the file" });
@@ -226,9 +225,7 @@ impl Workload {
                 text.push_str(&String::from_utf8_lossy(label));
                 text.push('.');
             }
-            let rtype = TYPES.iter().find(|(_, number)| *number == u16::from(rtype));
-            writeln!(text, " {}", rtype.map_or("A", |(known, _)| known))
-                .expect("a string takes all text");
+            writeln!(text, " {}", type_name(rtype.into())).expect("a string takes all text");
         }
         text
     }
@@ -296,18 +293,6 @@ fn mix(number: u64) -> u64 {
 const OPT_LEN: usize = 11;
 const A: u16 = 1;
 const AAAA: u16 = 28;
-const TYPES: [(&str, u16); 10] = [
-    ("A", A),
-    ("AAAA", AAAA),
-    ("CNAME", 5),
-    ("HTTPS", 65),
-    ("MX", 15),
-    ("NS", 2),
-    ("PTR", 12),
-    ("SOA", 6),
-    ("SRV", 33),
-    ("TXT", 16),
-];
 
 #[cfg(test)]
 mod tests {
