@@ -18,8 +18,8 @@
 //!   cluster expires and is asked for again.
 //!   the cluster expires and is asked for again.
 
+mod drops;
 mod follower;
-mod line;
 mod metrics;
 mod source;
 mod streams;

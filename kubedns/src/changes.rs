@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use serde::Serialize;
+use shared::changes::Line;
 
 use crate::store::{Changed, Published};
 use shared::name::Text;
@@ -91,39 +91,6 @@ impl Changes {
         let mut lines: Vec<_> = newer.map(|(_, line)| line.clone()).collect();
         lines.reverse();
         Since::Lines(lines)
-    }
-}
-
-/// One line of the stream.
-///
-/// `names` are those whose records changed, each with every name below it. `flush` means that any
-/// name can have changed. `cut` is set in the last line of a reader that was too slow.
-#[derive(Debug, Default, Serialize)]
-pub struct Line {
-    /// The generation of the records after this line.
-    pub generation: u64,
-    /// In master-file form, lower case, with the last dot.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub names: Vec<String>,
-    /// The reader must remove everything.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub flush: bool,
-    /// Why the stream ends.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cut: Option<&'static str>,
-}
-
-impl Line {
-    /// Returns a line with a generation only.
-    pub fn of(generation: u64) -> Self {
-        Self { generation, ..Self::default() }
-    }
-
-    /// Returns it as JSON, with the end of the line.
-    pub fn bytes(&self) -> Bytes {
-        let mut text = serde_json::to_vec(self).expect("numbers and strings become JSON");
-        text.push(b'\n');
-        text.into()
     }
 }
 

@@ -28,6 +28,7 @@
 //! ```
 
 pub mod addresses;
+pub mod changes;
 pub mod clock;
 pub mod config_dir;
 pub mod corefile;

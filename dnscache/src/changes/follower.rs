@@ -2,6 +2,7 @@
 //!
 //! Edge. `line` defines the meaning of the lines.
 
+use shared::changes::Line;
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
@@ -20,7 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Target;
-use super::line::{Drops, Line};
+use super::drops::Drops;
 use super::source::{Host, Source};
 use super::streams::{Figures, Key, Streams};
 
@@ -176,7 +177,7 @@ impl Follower {
         let mut drops = Drops::default();
         let mut generation = self.generation;
         for line in lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-            let line: Line = serde_json::from_slice(line)?;
+            let line = Line::parse(line)?;
             self.figures.lines.fetch_add(1, Ordering::Relaxed);
             let mut was_never_asked = false;
             if std::mem::take(is_first) {

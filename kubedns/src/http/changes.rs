@@ -24,6 +24,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
+use shared::changes::Line;
 use shared::http::{Away, Seat};
 use shared::ready::Ready;
 use tokio::sync::watch;
@@ -31,7 +32,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::places::{Place, Places};
-use crate::changes::{Changes, Line, Since};
+use crate::changes::{Changes, Since};
 
 /// The lines that readers get next.
 #[derive(Clone, Debug, Default)]
@@ -250,7 +251,7 @@ impl Reading {
             }
             Since::Unknown => {
                 self.at = Position::End;
-                let cut = Some("too slow: the log has moved on");
+                let cut = Some("too slow: the log has moved on".into());
                 Some(Line { cut, ..Line::of(generation) }.bytes())
             }
         }

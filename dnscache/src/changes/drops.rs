@@ -1,22 +1,9 @@
-//! The lines of a change stream, and what they remove from the cache.
+//! What the lines of a change stream remove from the cache.
 //!
 //! Core. Independent of connections and of the cache.
 
-use serde::Deserialize;
+use shared::changes::Line;
 use shared::name::parse;
-
-/// One line of the stream.
-#[derive(Debug, Deserialize)]
-pub(super) struct Line {
-    /// The generation of kubedns's records, with the changes of this line.
-    pub generation: u64,
-    /// The names whose records changed. Each includes every name below it.
-    #[serde(default)]
-    names: Vec<String>,
-    /// Whether any name may have changed.
-    #[serde(default)]
-    flush: bool,
-}
 
 /// The names that several lines remove.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -60,7 +47,7 @@ mod tests {
         ];
         for (line, names, everything) in rows {
             let mut drops = Drops::default();
-            drops.add(&serde_json::from_str(line).unwrap());
+            drops.add(&Line::parse(line.as_bytes()).unwrap());
             let names = names.iter().map(|name| parse(name).unwrap()).collect();
             assert_eq!(drops, Drops { names, everything }, "{line}");
         }
