@@ -110,10 +110,10 @@ impl Desk {
             routes: shared.routes.load_full(),
             local: shared.local.load_full(),
             exit: Exit::new(&shared),
+            queries: Queries::new(draw, shared.patience),
             shared,
             edition: 0,
             streams_edition: 0,
-            queries: Queries::new(draw),
             hosts: Hosts::default(),
             budget: Budget::new(),
             zones: Zones::new(),
@@ -146,8 +146,7 @@ impl Desk {
     /// Returns how long the query of `one` can still run; `None` if it has ended.
     pub fn time_left(&self, one: Try, now: Moment) -> Option<Duration> {
         let slot = self.queries.slot(one.ticket)?;
-        let deadline = self.queries.origin(slot).deadline;
-        Some(deadline.since(now))
+        Some(self.queries.deadline(slot).since(now))
     }
 
     /// Moves the actions for the sockets into `acts`, which must be empty.
@@ -285,7 +284,6 @@ impl Desk {
         };
         let origin = |zone| Origin {
             started: now,
-            deadline: now + self.shared.patience,
             seen: self.shared.cache.version(),
             edition: self.edition,
             group,

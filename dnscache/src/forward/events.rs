@@ -116,7 +116,7 @@ impl<W> Queries<W> {
         if was_down {
             self.acts.push(Act::Health { server: index });
             self.sound(index, now);
-            self.wake(now);
+            self.wake(index, now);
         }
     }
 

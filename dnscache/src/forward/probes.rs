@@ -3,14 +3,12 @@
 //!
 //! Core. A probe is a query without waiters. It cannot be found by its question.
 
-use std::time::Duration;
-
 use shared::clock::Moment;
 use shared::wire::{class, rtype};
 
 use super::act::Act;
 use super::message::write_key;
-use super::queries::{Queries, Question};
+use super::queries::{NEVER, Queries, Question};
 use super::query::Asking;
 use super::table::{Origin, QUERIES_MAX, State};
 
@@ -45,13 +43,13 @@ impl<W> Queries<W> {
         let Some(slot) = self.table.insert(&self.key, false, QUERIES_MAX) else { return false };
         let pool_id = self.pool_id(slot);
         let query = self.table.get_mut(slot);
-        let deadline = now + PROBE_MAX;
-        query.origin = Origin { started: now, deadline, ..Origin::default() };
+        query.origin = Origin { started: now, ..Origin::default() };
         query.pool_id = pool_id;
-        query.stale_due = deadline;
+        query.stale_due = NEVER;
         query.state = State::Probing(Asking::new(&[server]));
         self.drive(slot, now, |asking, turn| Some(asking.probe(turn)));
-        self.arm(slot, deadline);
+        // A server that takes as long as clients wait must be found to be up as well.
+        self.arm(slot, self.deadline(slot));
         true
     }
 
@@ -89,8 +87,6 @@ fn sounding_number(question: &Question<'_>) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// How long a probe waits.
-const PROBE_MAX: Duration = Duration::from_millis(900);
 /// A question that every resolver can answer from memory.
 pub(super) const ROOT_SERVERS: Question<'static> = Question {
     name: &[0],

@@ -49,6 +49,8 @@ pub struct Queries<W> {
     /// Not later than the earliest of `due`.
     due_next: Moment,
     pub(super) draw: Box<dyn FnMut() -> u64 + Send>,
+    /// How long a question waits for its servers.
+    pub(super) patience: Duration,
     pub(super) key: Vec<u8>,
     pub(super) scratch: Vec<u8>,
     pub(super) acts: Vec<Act>,
@@ -57,8 +59,8 @@ pub struct Queries<W> {
 
 impl<W> Queries<W> {
     /// Returns a table without queries and servers. `draw` returns unpredictable numbers, from
-    /// which message IDs and letter cases are made.
-    pub fn new(draw: Box<dyn FnMut() -> u64 + Send>) -> Self {
+    /// which message IDs and letter cases are made. A question fails after `patience`.
+    pub fn new(draw: Box<dyn FnMut() -> u64 + Send>, patience: Duration) -> Self {
         Self {
             table: Table::new(),
             servers: Servers::default(),
@@ -66,6 +68,7 @@ impl<W> Queries<W> {
             due: Vec::new(),
             due_next: NEVER,
             draw,
+            patience,
             key: Vec::new(),
             scratch: Vec::new(),
             acts: Vec::new(),
@@ -146,8 +149,7 @@ impl<W> Queries<W> {
         let max = if is_local { QUERIES_MAX } else { QUERIES_MAX - QUERIES_KEPT };
         write_key(question, &mut self.key);
         let slot = self.table.insert(&self.key, true, max).ok_or(FULL)?;
-        let query = self.table.get_mut(slot);
-        query.stale_due = origin.started + STALE_AFTER;
+        self.table.get_mut(slot).stale_due = origin.started + STALE_AFTER;
         self.ask(slot, origin, origin.started);
         Ok(slot)
     }
@@ -189,6 +191,11 @@ impl<W> Queries<W> {
     /// Returns the origin of the query in `slot`.
     pub fn origin(&self, slot: u16) -> Origin {
         self.table.get(slot).origin
+    }
+
+    /// Returns when the query in `slot` fails at the latest.
+    pub fn deadline(&self, slot: u16) -> Moment {
+        self.origin(slot).started + self.patience
     }
 
     /// Returns the server whose answer ended the query in `slot`.
@@ -275,6 +282,7 @@ impl<W> Queries<W> {
 
     /// Advances the query in `slot`, which is due.
     pub(super) fn overdue(&mut self, slot: u16, now: Moment) {
+        let deadline = self.deadline(slot);
         let query = self.table.get_mut(slot);
         if now >= query.stale_due {
             query.stale_due = NEVER;
@@ -290,11 +298,11 @@ impl<W> Queries<W> {
                 }
                 self.end_probe(slot, now);
             }
-            State::Completing { .. } if now >= query.origin.deadline => {
+            State::Completing { .. } if now >= deadline => {
                 self.fail(slot, NO_REST);
             }
             State::Completing { .. } => {
-                let due = query.origin.deadline.min(query.stale_due);
+                let due = deadline.min(query.stale_due);
                 self.arm(slot, due);
             }
             State::Free | State::Ended(_) | State::Taken => self.arm(slot, NEVER),
@@ -314,7 +322,8 @@ impl<W> Queries<W> {
         let mut fallen = Vec::new();
         let mut turn = Turn {
             now,
-            deadline: query.origin.deadline,
+            deadline: query.origin.started + self.patience,
+            patience: self.patience,
             servers: &mut self.servers,
             draw: &mut *self.draw,
             pool_id: query.pool_id,
@@ -363,11 +372,11 @@ impl<W> Queries<W> {
         self.sound(server, now);
     }
 
-    /// Makes every parked query look again, because a server has come up.
-    pub(super) fn wake(&mut self, now: Moment) {
+    /// Makes every query look again, because `server` has come up.
+    pub(super) fn wake(&mut self, server: u16, now: Moment) {
         for slot in 0..self.table.len() as u16 {
-            if self.table.get(slot).asking().is_some_and(Asking::is_parked) {
-                self.arm(slot, now);
+            if matches!(self.table.get(slot).state, State::Asking(_)) {
+                self.drive(slot, now, |asking, turn| Some(asking.on_recovered(server, turn)));
             }
         }
     }
@@ -423,28 +432,21 @@ impl<W> Queries<W> {
     /// here.
     pub fn follow(&mut self, slot: u16, answer: &[u8], rest: u16) -> Result<(), Failure> {
         let links = self.table.get(slot).links + 1;
-        let mut next = Some(rest);
-        for _ in 0..LINKS_MAX {
-            match next {
-                Some(at) if at == slot => return Err(ALIAS_LOOP),
-                Some(at) => {
-                    next = match self.table.get(at).state {
-                        State::Completing { rest, .. } => self.table.slot(rest),
-                        _ => None,
-                    };
-                }
-                None => break,
-            }
-        }
-        if links > LINKS_MAX || next.is_some() {
+        let rests = std::iter::successors(Some(rest), |&at| match self.table.get(at).state {
+            State::Completing { rest, .. } => self.table.slot(rest),
+            _ => None,
+        });
+        let is_circle = |(count, at): (usize, u16)| at == slot || count == usize::from(LINKS_MAX);
+        if links > LINKS_MAX || rests.enumerate().any(is_circle) {
             return Err(ALIAS_LOOP);
         }
         let rest_ticket = self.table.ticket(rest);
+        let deadline = self.deadline(slot);
         let child = self.table.get_mut(rest);
         child.links = child.links.max(links);
         let query = self.table.get_mut(slot);
         query.state = State::Completing { answer: answer.to_vec(), rest: rest_ticket };
-        let due = query.origin.deadline.min(query.stale_due);
+        let due = deadline.min(query.stale_due);
         self.arm(slot, due);
         Ok(())
     }
@@ -479,7 +481,7 @@ impl<W> Queries<W> {
 }
 
 /// The due time of a slot that is not waiting.
-const NEVER: Moment = Moment::from_nanos(u64::MAX);
+pub(super) const NEVER: Moment = Moment::from_nanos(u64::MAX);
 /// When a client gets an expired answer instead of no answer (RFC 8767 section 5).
 pub const STALE_AFTER: Duration = Duration::from_millis(1_800);
 /// How many servers of one group are asked.

@@ -27,8 +27,6 @@ use crate::normalise::Answer;
 #[derive(Debug, Default)]
 pub(super) struct Asking {
     pub tries: Vec<Try>,
-    /// Datagrams sent.
-    sends: usize,
     /// When all servers became unavailable; `None` if one can be asked.
     parked: Option<Moment>,
     /// The failure for the client if no server answers.
@@ -55,8 +53,8 @@ pub(super) struct Try {
     again: Moment,
     /// Whether its being overdue was counted.
     is_counted: bool,
-    /// Whether the server was up when it was asked. If so, it may be slow rather than down.
-    was_up: bool,
+    /// Whether the server could be slow rather than down when it was asked.
+    is_awaited: bool,
     /// Whether an unexpected datagram arrived, so that TCP was tried.
     is_suspected: bool,
     /// Whether a reply changed the case of the question's letters. A resend then has no random
@@ -91,6 +89,8 @@ pub(super) enum Step {
 pub(super) struct Turn<'a> {
     pub now: Moment,
     pub deadline: Moment,
+    /// How long a question waits for its servers.
+    pub patience: Duration,
     pub servers: &'a mut Servers,
     /// Returns unpredictable numbers.
     pub draw: &'a mut dyn FnMut() -> u64,
@@ -120,8 +120,8 @@ impl Asking {
         if let Some(due) = on_time.map(|one| one.due).min() {
             return Step::Wait(due.min(end));
         }
-        if let Some((at, is_tcp)) = self.choose(turn) {
-            return if is_tcp { self.dial(at, turn) } else { self.send(at, turn) };
+        if let Some((at, is_stream)) = self.choose(turn) {
+            return self.ask(at, is_stream, turn);
         }
         let rests = self.tries.iter().filter(|one| one.may_send() && now < one.again);
         let again = rests.map(|one| one.again).min();
@@ -144,7 +144,7 @@ impl Asking {
     }
 
     /// Notes whether every server that can still answer is down. Returns when the question fails:
-    /// at its deadline, or earlier if all servers were down when they were asked.
+    /// at its deadline, or earlier if none of the servers that were asked can be slow.
     fn park(&mut self, turn: &Turn<'_>) -> Moment {
         let may_answer = self.tries.iter().filter(|one| !one.is_over());
         let mut servers = may_answer.map(|one| turn.servers.get(one.server));
@@ -153,7 +153,7 @@ impl Asking {
             return turn.deadline;
         }
         let since = *self.parked.get_or_insert(turn.now);
-        if self.tries.iter().any(|one| one.is_open() && one.was_up) {
+        if self.tries.iter().any(|one| one.is_open() && one.is_awaited) {
             return turn.deadline;
         }
         (since + PARK_MAX).min(turn.deadline)
@@ -174,7 +174,8 @@ impl Asking {
     /// Returns the best try to make now, and whether it must be made over TCP. The order is: each
     /// server once over UDP, each a second time, then over TCP, then a third time.
     fn choose(&self, turn: &Turn<'_>) -> Option<(usize, bool)> {
-        let may_send = self.sends < SENDS_MAX.max(self.tries.len());
+        let sends = self.tries.iter().map(|one| one.sends as usize).sum::<usize>();
+        let may_send = sends < SENDS_MAX.max(self.tries.len());
         let ways = self.tries.iter().enumerate().flat_map(|(at, one)| {
             let speaks_udp = turn.servers.get(one.server).speaks_udp(turn.now);
             let udp = (may_send && speaks_udp && one.may_send() && turn.now >= one.again)
@@ -184,7 +185,10 @@ impl Asking {
                 (one.tcp == Way::Unasked && one.sends * 2 + 1 >= order).then_some((order, true));
             let refused =
                 (one.tcp == Way::Unasked && one.udp == Way::Over).then_some((TCP_ORDER, true));
-            let rank = turn.servers.rank(one.server, turn.now);
+            let server = turn.servers.get(one.server);
+            let may_ask = server.is_usable(turn.now)
+                || self.is_parked() && server.can_be_slow(turn.now, turn.patience);
+            let rank = may_ask.then(|| server.rank(turn.now));
             [udp, tcp, refused]
                 .into_iter()
                 .flatten()
@@ -193,44 +197,37 @@ impl Asking {
         ways.min().map(|((.., at), is_tcp)| (at, is_tcp))
     }
 
-    fn send(&mut self, at: usize, turn: &mut Turn<'_>) -> Step {
+    /// Asks the server of try `at`, over TCP if `is_stream`.
+    fn ask(&mut self, at: usize, is_stream: bool, turn: &mut Turn<'_>) -> Step {
         let one = &mut self.tries[at];
         let server = turn.servers.get_mut(one.server);
+        server.sent(turn.now);
+        one.is_awaited |= server.can_be_slow(turn.now, turn.patience);
+        one.is_counted = false;
+        let patience = server.round_trip.patience();
+        let is_pooled = server.is_local() && !is_stream;
         if one.udp == Way::Unasked {
-            one.form = form(server.is_local(), one, turn);
+            one.form = form(is_pooled, one, turn);
+        }
+        if is_stream {
+            one.tcp = Way::Waiting;
+            // A single try must not take all the time of a question.
+            let share = turn.deadline.since(turn.now) / 2;
+            one.due = turn.now + (patience * 3).max(STREAM_PATIENCE_MIN).min(share);
+            return Step::Dial(at);
+        }
+        if one.udp == Way::Unasked {
             one.first = turn.now;
         }
         if one.lost_case {
             one.form.upper_case = 0;
         }
-        let server = turn.servers.get_mut(one.server);
-        server.sent(turn.now);
-        one.was_up |= server.health() == Health::Up;
         one.udp = Way::Waiting;
         one.last = turn.now;
-        one.due = turn.now + server.round_trip.patience() * (1 << one.sends.min(2));
+        one.due = turn.now + patience * (1 << one.sends.min(2));
         one.again = one.due;
-        one.is_counted = false;
         one.sends += 1;
-        self.sends += 1;
         Step::Send(at)
-    }
-
-    fn dial(&mut self, at: usize, turn: &mut Turn<'_>) -> Step {
-        let one = &mut self.tries[at];
-        if one.udp == Way::Unasked {
-            one.form = form(false, one, turn);
-        }
-        let server = turn.servers.get_mut(one.server);
-        server.sent(turn.now);
-        one.was_up |= server.health() == Health::Up;
-        one.tcp = Way::Waiting;
-        // A single try must not take all the time of a question.
-        let share = turn.deadline.since(turn.now) / 2;
-        let patience = (server.round_trip.patience() * 3).max(STREAM_PATIENCE_MIN);
-        one.due = turn.now + patience.min(share);
-        one.is_counted = false;
-        Step::Dial(at)
     }
 
     /// Takes in the outcome of a genuine reply to try `at` over UDP, or over TCP if `is_stream`.
@@ -258,7 +255,7 @@ impl Asking {
                 one.udp = Way::Over;
                 self.cut = cut.map(|cut| *cut).or(self.cut.take());
                 match one.tcp {
-                    Way::Unasked => return self.dial(at, turn),
+                    Way::Unasked => return self.ask(at, true, turn),
                     Way::Waiting => {}
                     Way::Over => self.failure = Some(STREAM_FAILED.of(one.server)),
                 }
@@ -266,12 +263,8 @@ impl Asking {
             Outcome::NotUnderstood(_) if one.form.edns => {
                 one.form.plain = true;
                 one.form.edns = false;
-                if is_stream {
-                    return self.dial(at, turn);
-                }
-                one.sends -= 1;
-                self.sends -= 1;
-                return self.send(at, turn);
+                one.sends -= u32::from(!is_stream);
+                return self.ask(at, is_stream, turn);
             }
             Outcome::NotUnderstood(failure) | Outcome::Failed(failure) => {
                 server.erred();
@@ -347,6 +340,18 @@ impl Asking {
         self.next(turn)
     }
 
+    /// Asks `server`, which is up again, once more, unless it can still be at work on the question.
+    pub fn on_recovered(&mut self, server: u16, turn: &mut Turn<'_>) -> Step {
+        let patience = turn.servers.get(server).round_trip.patience();
+        let is_lost = |one: &Try| {
+            let is_waited_for = one.server == server && one.udp == Way::Waiting;
+            is_waited_for && turn.now.since(one.last) >= patience
+        };
+        let Some(at) = self.tries.iter().position(is_lost) else { return self.next(turn) };
+        self.tries[at].sends = self.tries[at].sends.min(TRIES_MAX - 1);
+        self.ask(at, false, turn)
+    }
+
     /// Takes back the tries at `server`, which is in this pod and closed. The question is sent
     /// again when the server listens.
     pub fn on_closed(&mut self, server: u16) {
@@ -354,7 +359,6 @@ impl Asking {
             if one.udp == Way::Waiting {
                 one.udp = Way::Unasked;
                 one.sends -= 1;
-                self.sends -= 1;
                 one.again = Moment::default();
             }
         }
@@ -375,7 +379,7 @@ impl Asking {
             return None;
         }
         let due = one.due;
-        let step = self.dial(at, turn);
+        let step = self.ask(at, true, turn);
         self.tries[at].due = due;
         Some(step)
     }
@@ -383,7 +387,7 @@ impl Asking {
     /// Returns the first step of a probe. Its one server is asked even if it is down.
     pub fn probe(&mut self, turn: &mut Turn<'_>) -> Step {
         let speaks_udp = turn.servers.get(self.tries[0].server).speaks_udp(turn.now);
-        if speaks_udp { self.send(0, turn) } else { self.dial(0, turn) }
+        self.ask(0, !speaks_udp, turn)
     }
 
     /// Returns whether it waits for a server to come up.
@@ -415,7 +419,7 @@ impl Try {
             due: Moment::default(),
             again: Moment::default(),
             is_counted: false,
-            was_up: false,
+            is_awaited: false,
             is_suspected: false,
             lost_case: false,
         }
@@ -468,8 +472,8 @@ const SENDS_MAX: usize = 6;
 const TCP_ORDER: u32 = 3;
 /// An exchange over TCP needs at least two round trips, and may have to queue.
 const STREAM_PATIENCE_MIN: Duration = Duration::from_millis(800);
-/// How long a question waits for a server to come up, if all are down. Must be longer than the
-/// pause between two probes.
+/// How long a question waits for a server to come up, if all have been silent for longer than
+/// questions wait. Must be longer than the pause between two probes.
 const PARK_MAX: Duration = Duration::from_millis(1_200);
 /// The time after which a parked question looks again.
 const PARK_PAUSE: Duration = Duration::from_millis(250);

@@ -136,6 +136,23 @@ impl Server {
         }
     }
 
+    /// Returns whether a reply can still be expected from it: it is up, or it has been silent for a
+    /// shorter time than a question waits. Its first late reply can then be under way.
+    pub(super) fn can_be_slow(&self, now: Moment, patience: Duration) -> bool {
+        let is_closed = self.probe_pause < PROBE_PAUSE;
+        match self.health {
+            Health::Up => true,
+            Health::Down => !is_closed && now.since(self.silent_since) < patience,
+            Health::Looping(_) => false,
+        }
+    }
+
+    /// Returns the rank among servers that were asked as often: lower is better.
+    pub(super) fn rank(&self, now: Moment) -> (bool, bool, u64) {
+        let is_avoided = self.avoided_until.is_some_and(|until| now < until);
+        (self.health != Health::Up, is_avoided, self.cost())
+    }
+
     /// Returns whether it is asked over UDP; if not, it is asked over TCP.
     pub(super) fn speaks_udp(&self, now: Moment) -> bool {
         self.endpoint.transport == Transport::Udp && self.tcp_until.is_none_or(|until| now >= until)
@@ -197,6 +214,7 @@ impl Server {
     /// because many tries in a row got no reply for at least a second.
     pub(super) fn was_silent(&mut self, now: Moment) -> bool {
         self.failed += 1;
+        self.probe_pause = PROBE_PAUSE;
         if self.silent == 0 {
             self.silent_since = now;
         }
@@ -363,15 +381,6 @@ impl Servers {
         (at as u16, true)
     }
 
-    /// Returns the rank of server `index` among servers that were asked as often: lower is better.
-    /// `None` if a question must not be sent to it now.
-    pub(super) fn rank(&self, index: u16, now: Moment) -> Option<(bool, bool, u64)> {
-        let server = self.get(index);
-        let is_avoided = server.avoided_until.is_some_and(|until| now < until);
-        let is_down = server.health != Health::Up;
-        server.is_usable(now).then(|| (is_down, is_avoided, server.cost()))
-    }
-
     /// Returns one of `indices` whose round-trip time should be measured again.
     pub(super) fn forgotten(
         &self,
@@ -426,3 +435,43 @@ const TCP_TIME: Duration = Duration::from_secs(300);
 const LOOP_PAUSE: Duration = Duration::from_secs(4);
 /// Must be longer than any query lasts, so that no query holds the index of another server.
 const RETIREMENT_MIN: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A question is sent to a server that is down, and waits for it, for as long as the first
+    /// late reply can be under way.
+    #[test]
+    fn a_server_that_has_just_fallen_silent_can_be_slow() {
+        let patience = Duration::from_millis(4_800);
+        let start = Moment::from_nanos(1_000_000_000_000);
+        let after = |millis| start + Duration::from_millis(millis);
+        let silent = |server: &mut Server| {
+            server.sent(start);
+            (0..=SILENT_TRIES).any(|_| server.was_silent(after(1_000)))
+        };
+        let closed = |server: &mut Server| server.is_closed(start);
+        let looping = |server: &mut Server| {
+            server.loops(start);
+            true
+        };
+        let returned = |server: &mut Server| silent(server) && server.replied(after(1_500));
+        type Event<'a> = &'a dyn Fn(&mut Server) -> bool;
+        let rows: [(&str, Event<'_>, u64, bool); 7] = [
+            ("up", &|_| true, 60_000, true),
+            ("silent since a moment", &silent, 1_000, true),
+            ("silent for nearly as long as questions wait", &silent, 4_799, true),
+            ("silent for longer", &silent, 4_800, false),
+            ("closed", &closed, 1, false),
+            ("looping", &looping, 1, false),
+            ("heard again", &returned, 60_000, true),
+        ];
+        for (what, event, millis, expected) in rows {
+            let address: std::net::SocketAddr = "192.0.2.1:53".parse().unwrap();
+            let mut server = Server::new(address.into());
+            assert!(event(&mut server), "{what}");
+            assert_eq!(server.can_be_slow(after(millis), patience), expected, "{what}");
+        }
+    }
+}

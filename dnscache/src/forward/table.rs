@@ -77,8 +77,6 @@ pub enum End {
 pub struct Origin {
     /// When it was first asked.
     pub started: Moment,
-    /// When it fails.
-    pub deadline: Moment,
     /// [`Cache::version`](crate::cache::Cache::version) before the first query was sent.
     pub seen: u64,
     /// The edition of the routes that it follows.
