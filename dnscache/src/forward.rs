@@ -92,10 +92,8 @@ impl Renewer {
     /// Requests that `question` be asked again soon. Never waits: if too many questions are queued,
     /// this one is dropped, and its entry expires.
     pub fn renew(&self, question: &Question<'_>) {
-        let mut key = Vec::new();
-        message::write_key(question, &mut key);
         // Closed if the program ends, full under load. In both cases the entry is just not renewed.
-        self.0.try_send(key.into()).unwrap_or_default();
+        self.0.try_send(message::key(question).into()).unwrap_or_default();
     }
 }
 
@@ -320,7 +318,7 @@ impl Worker {
                     Act::Send(one) => self.send(one, now),
                     Act::Dial(one) => self.dial(one, now),
                     Act::Close(one) => self.sockets.close(one),
-                    Act::End { slot } => self.desk.land(slot, now),
+                    Act::End { slot } => self.desk.end(slot, now),
                     Act::Stale { slot } => self.desk.serve_stale(slot, now),
                     Act::Health { server } => self.desk.log_health(server),
                 }

@@ -4,26 +4,25 @@
 //! Edge, on the forwarder's thread. The queries decide which server is asked when; the thread owns
 //! the sockets.
 
-mod errand;
-mod exit;
-mod landing;
+mod answers;
+mod replies;
+mod rewritten;
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use shared::clock::Moment;
 use shared::endpoint::Endpoint;
-use shared::serve::Deferred;
+use shared::serve::{Deferred, Outbox};
 use shared::wire::{ErrorCode, MESSAGE_MAX, NameBuffer, Query, Reply, Transport};
 use shared::wire::{class, rcode};
 
 use super::act::{Act, Datagram, Try, Via};
 use super::hosts::{Hosts, Inquiry};
 use super::message::{Failure, Form, addresses, read_key, write_key, write_query};
-use super::outcome::Rules;
 use super::queries::{Origin, Queries, Question};
 use super::servers::{Health, Servers};
 use super::table::Ticket;
@@ -35,9 +34,8 @@ use crate::counters::Counters;
 use crate::local::Local;
 use crate::normalise::Answer;
 use crate::route::{Route, Routes};
-use crate::sample::{Origin as Whence, Samples, Source};
-use errand::{Errand, Goal};
-use exit::Exit;
+use crate::sample::{self, Samples, Source};
+use rewritten::Rewritten;
 
 /// What the forwarder shares with the rest of the program.
 #[derive(Clone, Debug)]
@@ -60,30 +58,28 @@ pub struct Shared {
     pub samples: Arc<Samples>,
 }
 
-/// A waiter for a query.
+/// The receiver of an answer.
 enum Waiter {
-    /// A client.
+    /// A client. The budget holds its question.
     Client(Deferred),
     /// A query whose answer this one completes.
     Query(Ticket),
     /// The table of stub servers.
     Hosts(Inquiry),
     /// A question that the rules replaced by this one.
-    Errand(Box<Errand>),
+    Rewritten(Box<Rewritten>),
 }
 
-/// What clients are told, and where it comes from.
-struct Told {
-    what: What,
-    whence: Whence,
-}
-
-/// What clients are told.
-enum What {
-    Answer(Box<Answer>),
-    /// The same with an Extended DNS Error.
-    Explained(Box<Answer>, ErrorCode, Cow<'static, str>),
-    Failure(Failure, Option<Box<Answer>>),
+/// What clients get.
+enum Told {
+    /// An answer, with an Extended DNS Error if there is one.
+    Answer {
+        answer: Box<Answer>,
+        error: Option<(ErrorCode, Cow<'static, str>)>,
+        source: sample::Origin,
+    },
+    /// An expired answer, the records of a truncated one over UDP, or the failure.
+    Failure { failure: Failure, cut: Option<Box<Answer>> },
 }
 
 /// The desk.
@@ -100,7 +96,20 @@ pub(super) struct Desk {
     budget: Budget,
     zones: Zones,
     releases: Releases<Deferred, Told>,
-    exit: Exit,
+    outbox: Outbox,
+    /// The question of the latest client.
+    key: Vec<u8>,
+}
+
+impl Waiter {
+    /// Returns the client that is charged for the query.
+    fn client(&self) -> Option<IpAddr> {
+        match self {
+            Self::Client(deferred) => Some(deferred.peer().ip()),
+            Self::Rewritten(rewritten) => rewritten.client(),
+            Self::Query(_) | Self::Hosts(_) => None,
+        }
+    }
 }
 
 impl Desk {
@@ -109,7 +118,6 @@ impl Desk {
         let mut desk = Self {
             routes: shared.routes.load_full(),
             local: shared.local.load_full(),
-            exit: Exit::new(&shared),
             queries: Queries::new(draw, shared.patience),
             shared,
             edition: 0,
@@ -118,6 +126,8 @@ impl Desk {
             budget: Budget::new(),
             zones: Zones::new(),
             releases: Releases::new(),
+            outbox: Outbox::new(),
+            key: Vec::new(),
         };
         desk.take_routes(now);
         desk
@@ -156,7 +166,7 @@ impl Desk {
 
     /// Sends the replies that wait in an incomplete batch.
     pub fn flush(&mut self) {
-        self.exit.flush();
+        self.outbox.flush();
     }
 
     /// Returns when [`Desk::tick`] must be called next.
@@ -188,41 +198,52 @@ impl Desk {
         if now.since(deferred.arrived()) > AGE_MAX {
             return; // its client has asked again
         }
-        let Some(deferred) = self.by_rules(deferred, now) else { return };
-        let mut name = NameBuffer::new();
-        let question = Question::of(&deferred.query(&mut name));
-        if let Some(server) = self.queries.comes_back(&question, now) {
-            self.log_health(server);
-            return self.reply_failure(&deferred, LOOP, None, now);
-        }
-        let slot = match self.find(&question) {
-            Some(slot) => Ok(slot),
-            None if self.answer_at_once(&deferred, &question, now) => return,
-            None => self.start_for(&question, Some(&deferred), now),
-        };
-        let slot = match slot {
-            Ok(slot) => slot,
-            Err(failure) => return self.reply_failure(&deferred, failure, None, now),
-        };
-        if self.queries.is_late(slot) && self.reply_stale(&deferred, EXPIRED, now) {
+        if !self.budget.hold(deferred.message().len()) {
+            if deferred.transport() == Transport::Tcp {
+                self.reply_failure(&deferred, CROWDED, None, now);
+            } // a client over UDP asks again
             return;
         }
-        if self.budget.hold(deferred.message().len()) {
-            self.queries.attach(slot, Waiter::Client(deferred));
-        } else if deferred.transport() == Transport::Tcp {
-            self.reply_failure(&deferred, CROWDED, None, now);
-        } // a client over UDP asks again
+        let mut key = std::mem::take(&mut self.key);
+        write_key(&Question::of(&deferred.query(&mut NameBuffer::new())), &mut key);
+        let question = read_key(&key);
+        let waiter = Waiter::Client(deferred);
+        if self.queries.comes_back(&question, now) {
+            self.fail(vec![waiter], LOOP, None, now);
+        } else {
+            self.ask(&question, waiter, now);
+        }
+        self.key = key;
+    }
+
+    /// Gives `waiter` the answer to `question`: by the rules, of a query that is under way, of the
+    /// cache, of a local route, or of a new query.
+    fn ask(&mut self, question: &Question<'_>, waiter: Waiter, now: Moment) {
+        if let Some((mut rewritten, part)) = self.rewrite(question)
+            && !self.is_fresh(question, now)
+        {
+            rewritten.waiters.push(waiter);
+            return self.pursue(rewritten, part, now);
+        }
+        if let Some(slot) = self.find(question) {
+            return self.wait(slot, waiter, now);
+        }
+        let Some(waiter) = self.answer_at_once(question, waiter, now) else { return };
+        match self.start(question, waiter.client(), now) {
+            Ok(slot) => self.wait(slot, waiter, now),
+            Err(failure) => self.fail(vec![waiter], failure, None, now),
+        }
     }
 
     /// Asks the question of `key` again on behalf of the cache. If every place is taken, its entry
     /// just expires.
     pub fn renew(&mut self, key: &[u8], now: Moment) {
-        if self.consult(key, Goal::Renewal, now).is_none() {
-            return;
-        }
         let question = read_key(key);
+        if let Some((rewritten, part)) = self.rewrite(&question) {
+            return self.pursue(rewritten, part, now);
+        }
         if self.find(&question).is_none()
-            && let Err(failure) = self.start_for(&question, None, now)
+            && let Err(failure) = self.start(&question, None, now)
         {
             tracing::debug!(reason = failure.text, "not renewed");
         }
@@ -230,14 +251,12 @@ impl Desk {
 
     /// Takes in a datagram. Returns whether it ended its query.
     pub fn datagram(&mut self, via: Via, datagram: Datagram<'_>, now: Moment) -> bool {
-        let rules = Rules { routes: &self.routes };
-        self.queries.datagram(via, datagram, now, &rules)
+        self.queries.datagram(via, datagram, now, &self.routes)
     }
 
     /// Takes in the outcome of an exchange over TCP.
     pub fn stream(&mut self, one: Try, message: Option<&[u8]>, now: Moment) {
-        let rules = Rules { routes: &self.routes };
-        self.queries.stream(one, message, now, &rules);
+        self.queries.stream(one, message, now, &self.routes);
     }
 
     /// Notes that no program listens at the other end of a socket.
@@ -256,40 +275,30 @@ impl Desk {
     /// sent, new clients must not wait for it.
     fn find(&mut self, question: &Question<'_>) -> Option<u16> {
         let slot = self.queries.find(question)?;
-        if self.shared.cache.has_changed(question.name, self.queries.origin(slot).seen) {
+        if self.shared.cache.has_changed(question.name, self.queries.get(slot).origin.seen) {
             self.queries.hide(slot);
             return None;
         }
         Some(slot)
     }
 
-    /// Starts a query along the routes, on behalf of the client of `deferred`, if given.
-    fn start_for(
+    /// Starts a query along the routes, on behalf of `client`, if given.
+    fn start(
         &mut self,
         question: &Question<'_>,
-        deferred: Option<&Deferred>,
+        client: Option<IpAddr>,
         now: Moment,
     ) -> Result<u16, Failure> {
         let Route::Group(group) = self.routes.route(question.name) else { return Err(LOCAL) };
-        let client = match deferred {
-            Some(deferred) => {
-                Some(self.budget.admit(deferred.peer().ip(), self.queries.in_flight())?)
-            }
-            None => None,
-        };
-        let is_owned = self.routes.groups()[group].owned;
-        let zone = match is_owned {
+        let under_way = self.queries.in_flight();
+        let client = client.map(|client| self.budget.admit(client, under_way)).transpose()?;
+        let zone = match self.is_group_owned(group) {
             true => Ok(None),
             false => self.zones.take(question.name, now).map(Some).ok_or(FLOOD),
         };
-        let origin = |zone| Origin {
-            started: now,
-            seen: self.shared.cache.version(),
-            edition: self.edition,
-            group,
-            client,
-            zone,
-        };
+        let seen = self.shared.cache.version();
+        let origin =
+            |zone| Origin { started: now, seen, edition: self.edition, group, client, zone };
         let started = zone.map(origin).and_then(|origin| self.queries.start(question, origin));
         if let (Err(_), Some(place)) = (&started, client) {
             self.budget.leave(place);
@@ -297,27 +306,46 @@ impl Desk {
         started
     }
 
-    /// Answers from the cache or by a route, if that has become possible since the query arrived.
-    /// Returns whether it did.
+    /// Returns whether the cache has an answer to `question` that has not expired.
+    fn is_fresh(&self, question: &Question<'_>, now: Moment) -> bool {
+        let state = self.shared.cache.state(question, now);
+        state.is_some_and(|state| state.remaining_secs > 0)
+    }
+
+    /// Answers `waiter` from the cache or by a local route. Returns `waiter` if neither has the
+    /// answer.
     fn answer_at_once(
         &mut self,
-        deferred: &Deferred,
         question: &Question<'_>,
+        waiter: Waiter,
         now: Moment,
-    ) -> bool {
-        let cache = &self.shared.cache;
-        if cache.state(question, now).is_some_and(|state| state.remaining_secs > 0) {
-            self.exit.reply(deferred, Source::Hit.into(), |query, reply| {
+    ) -> Option<Waiter> {
+        let Waiter::Client(deferred) = waiter else {
+            let Some(message) = self.message_at_once(question, now) else { return Some(waiter) };
+            match waiter {
+                Waiter::Query(ticket) => {
+                    let seen = self.shared.cache.version();
+                    self.complete(ticket, &[&message], seen, now);
+                }
+                Waiter::Hosts(inquiry) => self.learn(&inquiry, &[&message], now),
+                Waiter::Client(_) | Waiter::Rewritten(_) => {}
+            }
+            return None;
+        };
+        if self.is_fresh(question, now) {
+            let cache = Arc::clone(&self.shared.cache);
+            self.send(&deferred, Source::Hit.into(), |query, reply| {
                 if matches!(cache.get(query, now, reply), Lookup::Miss | Lookup::Expired) {
-                    reply.fail(rcode::SERVFAIL, ErrorCode::Other, "the entry has just gone");
+                    reply.fail(rcode::SERVFAIL, ErrorCode::Other, ENTRY_GONE);
                 }
             });
-            return true;
+        } else if let Route::Local(local) = self.routes.route(question.name) {
+            self.send(&deferred, Source::Local.into(), |query, reply| local.answer(query, reply));
+        } else {
+            return Some(Waiter::Client(deferred));
         }
-        let Route::Local(local) = self.routes.route(question.name) else { return false };
-        let source = Source::Local.into();
-        self.exit.reply(deferred, source, |query, reply| local.answer(query, reply));
-        true
+        self.budget.release(deferred.message().len());
+        None
     }
 
     /// Returns the answer of the cache or of a local route to `question`, as a whole message.
@@ -335,9 +363,9 @@ impl Desk {
     }
 
     /// Returns what a sample shows about an answer that `server` sent, if one did.
-    fn whence(&self, server: Option<u16>) -> Whence {
-        let address = |server| -> SocketAddr { self.servers().get(server).endpoint.address };
-        Whence { source: Source::Miss, upstream: server.map(address) }
+    fn source(&self, server: Option<u16>) -> sample::Origin {
+        let upstream = server.map(|server| self.servers().get(server).endpoint.address);
+        sample::Origin { source: Source::Miss, upstream }
     }
 
     /// Logs that the health of `server` has changed.
@@ -388,21 +416,7 @@ impl Desk {
             dnssec_ok: false,
             checking_disabled: false,
         };
-        let inquiry = match self.consult(&key(&question), Goal::Hosts(inquiry), now) {
-            Some(Goal::Hosts(inquiry)) => inquiry,
-            _ => return,
-        };
-        let slot = match self.find(&question) {
-            Some(slot) => Ok(slot),
-            None => match self.message_at_once(&question, now) {
-                Some(message) => return self.learn(&inquiry, &[&message], now),
-                None => self.start_for(&question, None, now),
-            },
-        };
-        match slot {
-            Ok(slot) => self.queries.attach(slot, Waiter::Hosts(inquiry)),
-            Err(_) => drop(self.hosts.learn(&inquiry, None, now)),
-        }
+        self.ask(&question, Waiter::Hosts(inquiry), now);
     }
 
     /// Notes the addresses of a host in `replies`.
@@ -412,13 +426,6 @@ impl Desk {
             self.take_groups(now);
         }
     }
-}
-
-/// Returns `question` as one string of bytes, which [`read_key`] parses.
-fn key(question: &Question<'_>) -> Vec<u8> {
-    let mut key = Vec::new();
-    write_key(question, &mut key);
-    key
 }
 
 /// Returns the reply to `question` with the records of `entry`, as a whole message.
@@ -451,7 +458,7 @@ fn message_by(
 const AGE_MAX: Duration = Duration::from_millis(1_900);
 /// The time between two looks at waiters that are answered gradually.
 const RELEASE_STEP: Duration = Duration::from_millis(1);
-const EXPIRED: &str = "expired, and no upstream has answered yet";
+const ENTRY_GONE: &str = "the entry has just gone";
 const LOCAL: Failure = Failure {
     rcode: rcode::NXDOMAIN,
     reason: ErrorCode::Other,

@@ -7,10 +7,11 @@ use shared::wire::HEADER_LEN;
 
 use super::act::{Act, Datagram, Try, Via};
 use super::message::{Form, Match, match_reply, write_query};
-use super::outcome::{Genuine, Outcome, Rules, judge};
+use super::outcome::{Genuine, Outcome, judge};
 use super::queries::Queries;
 use super::query::Asking;
 use super::table::{QUERIES_MAX, State};
+use crate::route::Routes;
 
 impl<W> Queries<W> {
     /// Takes in a datagram. Returns whether it ended its query.
@@ -19,7 +20,7 @@ impl<W> Queries<W> {
         via: Via,
         datagram: Datagram<'_>,
         now: Moment,
-        rules: &Rules<'_>,
+        routes: &Routes,
     ) -> bool {
         let Some((slot, at)) = self.awaits(via, datagram.bytes) else { return false };
         let matched = self.match_with(slot, at, datagram.bytes);
@@ -33,7 +34,7 @@ impl<W> Queries<W> {
         let outcome = if datagram.is_cut {
             Outcome::Truncated(None)
         } else {
-            self.judge(slot, datagram.bytes, matched, false, rules)
+            self.judge(slot, datagram.bytes, matched, false, routes)
         };
         self.take_reply(slot, at, false, outcome, now);
         !matches!(self.table.get(slot).state, State::Asking(_))
@@ -72,7 +73,7 @@ impl<W> Queries<W> {
         message: &[u8],
         matched: Match,
         is_stream: bool,
-        rules: &Rules<'_>,
+        routes: &Routes,
     ) -> Outcome {
         let query = self.table.get(slot);
         self.scratch.clear();
@@ -84,7 +85,7 @@ impl<W> Queries<W> {
             self.scratch[HEADER_LEN..end].make_ascii_lowercase();
         }
         let genuine = Genuine { message: &self.scratch, matched, is_stream };
-        judge(genuine, &query.question(), query.origin.group, rules)
+        judge(genuine, &query.question(), query.origin.group, routes)
     }
 
     /// Takes in the outcome of a genuine reply.
@@ -121,7 +122,7 @@ impl<W> Queries<W> {
     }
 
     /// Takes in the outcome of [`Act::Dial`]: a whole message, or `None` if the exchange failed.
-    pub fn stream(&mut self, one: Try, message: Option<&[u8]>, now: Moment, rules: &Rules<'_>) {
+    pub fn stream(&mut self, one: Try, message: Option<&[u8]>, now: Moment, routes: &Routes) {
         let at = usize::from(one.at);
         let Some(slot) = self.table.slot(one.ticket) else { return };
         let awaits =
@@ -142,7 +143,7 @@ impl<W> Queries<W> {
                 // A server that changes the case of the letters even over TCP always does.
                 self.servers.get_mut(one.server).keeps_case &= matched != Match::OtherCase;
                 let matched = if matched == Match::Bare { matched } else { Match::Reply };
-                let outcome = self.judge(slot, message, matched, true, rules);
+                let outcome = self.judge(slot, message, matched, true, routes);
                 self.take_reply(slot, at, true, outcome, now);
             }
         }

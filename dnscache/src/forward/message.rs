@@ -22,6 +22,13 @@ pub(super) fn write_key(question: &Question<'_>, key: &mut Vec<u8>) {
     key.push(u8::from(question.dnssec_ok) | u8::from(question.checking_disabled) << 1);
 }
 
+/// Returns the string of [`write_key`].
+pub(super) fn key(question: &Question<'_>) -> Vec<u8> {
+    let mut key = Vec::new();
+    write_key(question, &mut key);
+    key
+}
+
 /// Parses a string that [`write_key`] wrote.
 pub(super) fn read_key(key: &[u8]) -> Question<'_> {
     let (name, tail) = key.split_at(key.len() - 5);

@@ -26,14 +26,6 @@ pub(super) enum Outcome {
     Useless(Failure),
 }
 
-/// The rules by which replies are judged.
-#[derive(Clone, Copy, Debug)]
-pub struct Rules<'a> {
-    /// The routes decide for which names the servers of a group can answer, and how long answers
-    /// can be kept.
-    pub routes: &'a Routes,
-}
-
 /// A reply that was matched to its query.
 #[derive(Clone, Copy)]
 pub(super) struct Genuine<'a> {
@@ -45,19 +37,20 @@ pub(super) struct Genuine<'a> {
     pub is_stream: bool,
 }
 
-/// Judges `reply` to `question` by a server of group `group`.
+/// Judges `reply` to `question` by a server of group `group`. `routes` decide for which names the
+/// servers of a group can answer, and how long answers can be kept.
 pub(super) fn judge(
     reply: Genuine<'_>,
     question: &Question<'_>,
     group: usize,
-    rules: &Rules<'_>,
+    routes: &Routes,
 ) -> Outcome {
     let message = reply.message;
     let question_end = match reply.matched {
         Match::Bare => HEADER_LEN,
         _ => name_end(message, HEADER_LEN).map_or(message.len(), |end| end + 4),
     };
-    let reduced = || reduce(&[message], question, group, rules);
+    let reduced = || reduce(&[message], question, group, routes);
     if is_truncated(message) && reply.matched == Match::Reply {
         let is_whole = reply.is_stream && message[6..8] != [0, 0];
         if !is_whole {
@@ -80,7 +73,7 @@ pub(super) fn judge(
         },
         rcode::FORMERR | rcode::NOTIMP | 16.. => Outcome::NotUnderstood(NOT_UNDERSTOOD),
         code => {
-            let in_pod = rules.routes.groups().get(group).is_some_and(|group| group.owned);
+            let in_pod = routes.groups().get(group).is_some_and(|group| group.owned);
             let reason = extended_error::reason(edns_options(message, question_end), in_pod);
             Outcome::Failed(failure(code, reason.map_or(ErrorCode::Other, |reason| reason.code)))
         }
@@ -95,9 +88,8 @@ pub(super) fn reduce(
     replies: &[&[u8]],
     question: &Question<'_>,
     group: usize,
-    rules: &Rules<'_>,
+    routes: &Routes,
 ) -> Result<Answer, Unusable> {
-    let routes = rules.routes;
     let asked = Asked {
         name: question.name,
         qtype: question.qtype,

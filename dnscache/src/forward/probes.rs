@@ -10,19 +10,19 @@ use super::act::Act;
 use super::message::write_key;
 use super::queries::{NEVER, Queries, Question};
 use super::query::Asking;
+use super::servers::Server;
 use super::table::{Origin, QUERIES_MAX, State};
 
 impl<W> Queries<W> {
-    /// Returns the server that `question` was sent to, if it is a sounding query of dnscache that
-    /// was sent back. Only the number of a sounding that is under way matches, so no client can
-    /// guess it.
-    pub fn comes_back(&mut self, question: &Question<'_>, now: Moment) -> Option<u16> {
-        let number = sounding_number(question)?;
-        let (index, _) =
-            self.servers.iter().find(|(_, server)| server.sounding() == Some(number))?;
+    /// Returns whether `question` is a sounding query of dnscache that a server sent back. Only the
+    /// number of a sounding that is under way matches, so no client can guess it.
+    pub fn comes_back(&mut self, question: &Question<'_>, now: Moment) -> bool {
+        let Some(number) = sounding_number(question) else { return false };
+        let is_target = |(_, server): &(u16, &Server)| server.sounding() == Some(number);
+        let Some((index, _)) = self.servers.iter().find(is_target) else { return false };
         self.servers.get_mut(index).loops(now);
         self.acts.push(Act::Health { server: index });
-        Some(index)
+        true
     }
 
     /// Sends a query to `server` under a unique name, to detect whether the query is sent back.

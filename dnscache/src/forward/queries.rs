@@ -22,11 +22,10 @@ use shared::wire::ErrorCode;
 pub use super::act::{Act, Datagram, Try, Via};
 pub use super::message::Failure;
 use super::message::{write_key, write_query};
-pub use super::outcome::Rules;
 use super::probes::ROOT_SERVERS;
 use super::query::{Asking, Step, Turn};
 pub use super::servers::{Health, Server, Servers};
-pub use super::table::{End, Origin, QUERIES_MAX, Ticket};
+pub use super::table::{End, Origin, QUERIES_MAX, Query, Ticket};
 use super::table::{State, Table};
 use crate::cache::Blame;
 pub use crate::cache::Question;
@@ -183,56 +182,19 @@ impl<W> Queries<W> {
         }
     }
 
-    /// Returns the question of the query in `slot`.
-    pub fn question(&self, slot: u16) -> Question<'_> {
-        self.table.get(slot).question()
-    }
-
-    /// Returns the origin of the query in `slot`.
-    pub fn origin(&self, slot: u16) -> Origin {
-        self.table.get(slot).origin
-    }
-
     /// Returns when the query in `slot` fails at the latest.
     pub fn deadline(&self, slot: u16) -> Moment {
-        self.origin(slot).started + self.patience
+        self.table.get(slot).origin.started + self.patience
     }
 
-    /// Returns the server whose answer ended the query in `slot`.
-    pub fn answered_by(&self, slot: u16) -> Option<u16> {
-        self.table.get(slot).answered_by
+    /// Returns the query in `slot`.
+    pub fn get(&self, slot: u16) -> &Query<W> {
+        self.table.get(slot)
     }
 
-    /// Lowers [`Origin::seen`] of the query in `slot` to `seen`, at which a part of its answer was
-    /// made.
-    pub fn depends_on(&mut self, slot: u16, seen: u64) {
-        let origin = &mut self.table.get_mut(slot).origin;
-        origin.seen = origin.seen.min(seen);
-    }
-
-    /// Returns whether the query in `slot` still waits for an answer.
-    pub fn is_under_way(&self, slot: u16) -> bool {
-        matches!(self.table.get(slot).state, State::Asking(_) | State::Completing { .. })
-    }
-
-    /// Returns whether clients of the query in `slot` should get an expired answer if possible.
-    pub fn is_late(&self, slot: u16) -> bool {
-        self.table.get(slot).is_late
-    }
-
-    /// Adds `waiter` to the query in `slot`.
-    pub fn attach(&mut self, slot: u16, waiter: W) {
-        self.table.get_mut(slot).waiters.push(waiter);
-    }
-
-    /// Returns the waiters of the query in `slot`.
-    pub fn waiters_mut(&mut self, slot: u16) -> &mut Vec<W> {
-        &mut self.table.get_mut(slot).waiters
-    }
-
-    /// Takes the waiters of the query in `slot`, which continues.
-    pub fn take_waiters(&mut self, slot: u16) -> Vec<W> {
-        std::mem::take(&mut self.table.get_mut(slot).waiters)
+    /// Returns the query in `slot`, to change its waiters or its origin.
+    pub fn get_mut(&mut self, slot: u16) -> &mut Query<W> {
+        self.table.get_mut(slot)
     }
 
     /// Returns a ticket for the query in `slot`, which stays unique after the query has ended.
@@ -407,7 +369,7 @@ impl<W> Queries<W> {
     }
 
     /// Takes the end of the query in `slot`, if it has ended. The caller must then either continue
-    /// the query ([`Queries::ask_next`], [`Queries::follow`]) or remove it ([`Queries::remove`]).
+    /// the query ([`Queries::ask_next`], [`Queries::complete`]) or remove it ([`Queries::remove`]).
     pub fn take_end(&mut self, slot: u16) -> Option<End> {
         let query = self.table.get_mut(slot);
         match std::mem::replace(&mut query.state, State::Taken) {
@@ -425,33 +387,41 @@ impl<W> Queries<W> {
         self.table.remove(slot)
     }
 
-    /// Makes the query in `slot` wait for the query in `rest`. Its `answer` ends in an alias of
-    /// another route.
+    /// Stores the `answer` of the query in `slot`, which ends in an alias of another route. It must
+    /// then be completed ([`Queries::take_partial`]) or failed.
+    pub fn complete(&mut self, slot: u16, answer: &[u8]) {
+        let deadline = self.deadline(slot);
+        let query = self.table.get_mut(slot);
+        query.state = State::Completing { answer: answer.to_vec(), rest: None };
+        let due = deadline.min(query.stale_due);
+        self.arm(slot, due);
+    }
+
+    /// Makes the query in `slot`, whose answer ends in an alias, wait for the query in `next`.
     ///
     /// Fails if that query already waits for this one, or if more than `LINKS_MAX` aliases led
     /// here.
-    pub fn follow(&mut self, slot: u16, answer: &[u8], rest: u16) -> Result<(), Failure> {
+    pub fn follow(&mut self, slot: u16, next: u16) -> Result<(), Failure> {
         let links = self.table.get(slot).links + 1;
-        let rests = std::iter::successors(Some(rest), |&at| match self.table.get(at).state {
-            State::Completing { rest, .. } => self.table.slot(rest),
+        let after = |&at: &u16| match self.table.get(at).state {
+            State::Completing { rest, .. } => self.table.slot(rest?),
             _ => None,
-        });
+        };
         let is_circle = |(count, at): (usize, u16)| at == slot || count == usize::from(LINKS_MAX);
-        if links > LINKS_MAX || rests.enumerate().any(is_circle) {
+        let mut nexts = std::iter::successors(Some(next), after).enumerate();
+        if links > LINKS_MAX || nexts.any(is_circle) {
             return Err(ALIAS_LOOP);
         }
-        let rest_ticket = self.table.ticket(rest);
-        let deadline = self.deadline(slot);
-        let child = self.table.get_mut(rest);
+        let ticket = self.table.ticket(next);
+        let child = self.table.get_mut(next);
         child.links = child.links.max(links);
-        let query = self.table.get_mut(slot);
-        query.state = State::Completing { answer: answer.to_vec(), rest: rest_ticket };
-        let due = deadline.min(query.stale_due);
-        self.arm(slot, due);
+        if let State::Completing { rest, .. } = &mut self.table.get_mut(slot).state {
+            *rest = Some(ticket);
+        }
         Ok(())
     }
 
-    /// Returns the answer that [`Queries::follow`] stored. The query then counts as taken.
+    /// Returns the answer that [`Queries::complete`] stored. The query then counts as taken.
     pub fn take_partial(&mut self, ticket: Ticket) -> Option<(u16, Vec<u8>)> {
         let slot = self.table.slot(ticket)?;
         let query = self.table.get_mut(slot);

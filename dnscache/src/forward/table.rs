@@ -14,25 +14,28 @@ use crate::normalise::Answer;
 
 /// A question under way, with the state of its query.
 #[derive(Debug)]
-pub(super) struct Slot<W> {
+pub struct Query<W> {
     /// Counts the queries that had this slot, so that a late event of an earlier one is recognised.
     generation: u32,
-    pub state: State,
+    pub(super) state: State,
     /// The question, as [`write_key`](super::message::write_key) writes it; empty in a free slot.
-    pub key: Vec<u8>,
+    pub(super) key: Vec<u8>,
     hash: u64,
     next: u16,
     is_found: bool,
+    /// Where it comes from.
     pub origin: Origin,
     /// The message ID for servers that share a socket: its lower bits are the slot.
-    pub pool_id: u16,
-    /// When clients get an expired answer, if there is one. The query is late from then on.
-    pub stale_due: Moment,
+    pub(super) pool_id: u16,
+    /// When it is late.
+    pub(super) stale_due: Moment,
+    /// Whether clients should get an expired answer, if there is one.
     pub is_late: bool,
     /// How many aliases led to this question.
-    pub links: u8,
+    pub(super) links: u8,
     /// The server whose answer ended the query.
     pub answered_by: Option<u16>,
+    /// Who waits for its end.
     pub waiters: Vec<W>,
 }
 
@@ -44,7 +47,7 @@ pub(super) enum State {
     /// It asks the servers of a group.
     Asking(Asking),
     /// Its `answer` ends in an alias of another route, which the query `rest` follows.
-    Completing { answer: Vec<u8>, rest: Ticket },
+    Completing { answer: Vec<u8>, rest: Option<Ticket> },
     /// It measures or sounds a server. It has no waiters and no answer.
     Probing(Asking),
     /// It has ended; its waiters must be answered.
@@ -101,7 +104,7 @@ pub struct Ticket {
 /// The queries by question.
 #[derive(Debug)]
 pub(super) struct Table<W> {
-    slots: Vec<Slot<W>>,
+    slots: Vec<Query<W>>,
     free: Vec<u16>,
     /// The first query of each hash bucket; the others follow by `next`.
     heads: Box<[u16]>,
@@ -130,11 +133,11 @@ impl<W> Table<W> {
         self.slots.len()
     }
 
-    pub fn get(&self, slot: u16) -> &Slot<W> {
+    pub fn get(&self, slot: u16) -> &Query<W> {
         &self.slots[usize::from(slot)]
     }
 
-    pub fn get_mut(&mut self, slot: u16) -> &mut Slot<W> {
+    pub fn get_mut(&mut self, slot: u16) -> &mut Query<W> {
         &mut self.slots[usize::from(slot)]
     }
 
@@ -170,7 +173,7 @@ impl<W> Table<W> {
             return None;
         }
         let at = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot::free());
+            self.slots.push(Query::free());
             (self.slots.len() - 1) as u16
         });
         self.used += 1;
@@ -225,7 +228,7 @@ impl<W> Table<W> {
     }
 }
 
-impl<W> Slot<W> {
+impl<W> Query<W> {
     fn free() -> Self {
         Self {
             generation: 0,
@@ -249,8 +252,13 @@ impl<W> Slot<W> {
         read_key(&self.key)
     }
 
+    /// Returns whether it still waits for an answer.
+    pub(super) fn is_under_way(&self) -> bool {
+        matches!(self.state, State::Asking(_) | State::Completing { .. })
+    }
+
     /// Returns the tries while servers are asked, otherwise `None`.
-    pub fn asking(&self) -> Option<&Asking> {
+    pub(super) fn asking(&self) -> Option<&Asking> {
         match &self.state {
             State::Asking(asking) | State::Probing(asking) => Some(asking),
             _ => None,

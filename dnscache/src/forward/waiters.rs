@@ -35,7 +35,6 @@ impl Budget {
     /// room that `under_way` queries leave, so that one client alone can ask much, and many clients
     /// leave room for others.
     ///
-    /// Fails if the client has too many queries under way. [`Budget::leave`] gives the place back.
     /// Fails if the client has too many under way. The place is given back with [`Budget::leave`].
     pub fn admit(&mut self, client: IpAddr, under_way: usize) -> Result<u16, Failure> {
         let hash = match client {
@@ -95,7 +94,8 @@ impl<W, A> Releases<W, A> {
         Self(VecDeque::new())
     }
 
-    /// Adds the `waiters` of a question that was under way for `wait` and has `answer`.
+    /// Adds the `waiters` of a question that was under way for `wait` and has `answer`. If they are
+    /// at most [`AT_ONCE`], the caller should answer them itself.
     pub fn add(&mut self, waiters: Vec<W>, answer: A, wait: Duration, now: Moment) {
         let count = waiters.len();
         let duration = if count > AT_ONCE { wait / GAIN_MAX } else { Duration::ZERO };
@@ -141,7 +141,7 @@ const BYTES_MAX: usize = 32 << 20;
 /// Bytes that a waiter takes beside its question.
 const WAITER_BYTES: usize = 160;
 /// Waiters of one question that are answered at once.
-const AT_ONCE: usize = 64;
+pub(super) const AT_ONCE: usize = 64;
 /// The waiters of a question are answered at most this many times faster than they arrived.
 const GAIN_MAX: u32 = 10;
 const GREEDY: Failure =
