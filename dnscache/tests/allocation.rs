@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dnscache::cache::{Bounds, Cache, Entry, Lookup, Question};
+use dnscache::cache::{Blame, Bounds, Cache, Entry, Failed, Lookup, Question};
 use shared::clock::Moment;
 use shared::serve::{self, Asked, Handler, Verdict};
 use shared::wire::{NameBuffer, Query, Reply, Transport};
@@ -111,6 +111,64 @@ fn the_cache_counts_its_bytes_as_the_allocator_does() {
         added(8) * 9 <= accounted * 10 && accounted * 10 <= added(23) * 11,
         "allocated {counted} and something, accounted {accounted}"
     );
+}
+
+/// Expired answers are kept for a day, so the bounds alone make room. The time is virtual.
+#[test]
+fn an_hour_of_floods_and_large_replies_takes_no_more_memory_than_configured() {
+    let bounds = Bounds { entries: 50_000, bytes: 8 << 20, stale_secs: 86_400 };
+    let start = Moment::default() + Duration::from_secs(1_000);
+    let (mut worst, mut kept) = (0, 0);
+    let counted = allocation_counter::measure(|| {
+        let cache = Cache::new(bounds);
+        for second in 0..3_600_u32 {
+            let now = start + Duration::from_secs(second.into());
+            for number in second * 20..second * 20 + 20 {
+                let name = [&[8], format!("{number:08x}").as_bytes(), &NAME[4..]].concat();
+                let question = Question {
+                    name: &name,
+                    qtype: 16,
+                    qclass: 1,
+                    dnssec_ok: false,
+                    checking_disabled: false,
+                };
+                match number % 20 {
+                    // A reply of up to 64 KiB in strings of 250 bytes.
+                    0 => {
+                        let strings = 1 + number / 20 * 37 % 240;
+                        let mut reply = [&[0; 12], &*name, &[0, 16, 0, 1]].concat();
+                        reply[7] = strings as u8;
+                        for _ in 0..strings {
+                            reply.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 1, 44, 0, 251, 250]);
+                            reply.extend([b'x'; 250]);
+                        }
+                        let entry = Entry::new(&reply, 0).unwrap();
+                        cache.insert(&question, &entry, 1 + number % 300, now);
+                    }
+                    1..=4 => {
+                        let names: [Box<[u8]>; 1] = [name.as_slice().into()];
+                        let failed = Failed { code: 2, blame: Blame::NONE, names: &names };
+                        cache.fail(&question, &failed, now);
+                    }
+                    _ => {
+                        let entry = entry(3).following(vec![name.as_slice().into()]);
+                        cache.insert(&question, &entry, 1 + number % 300, now);
+                    }
+                }
+                worst = worst.max(cache.bytes());
+                assert!(cache.len() <= bounds.entries);
+            }
+            if second % 900 == 0 {
+                cache.flush();
+            }
+        }
+        kept = cache.len();
+        assert!(cache.changes().evictions > 10_000, "{:?}", cache.changes());
+    });
+    assert!(kept > 1_000 && worst <= bounds.bytes, "{worst} bytes, {kept} entries");
+    let most = counted.bytes_max as usize;
+    assert!(most <= bounds.bytes / 10 * 11 + (1 << 20), "{most} bytes at once");
+    assert_eq!(counted.bytes_current, 0, "nothing is left");
 }
 
 /// Sends an empty reply at once.

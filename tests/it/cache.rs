@@ -248,6 +248,58 @@ fn ceilings_and_floors_are_those_of_the_flags() {
     );
 }
 
+/// The cache counts the seconds since the machine booted, time asleep included.
+#[test]
+fn entries_age_while_the_machine_sleeps() {
+    World::new(86_400, LIMITS).run(
+        "upstream long.example. A: NOERROR long.example. 7200 A 10.0.0.1
+         upstream short.example. A: NOERROR short.example. 600 A 10.0.0.2
+         upstream no.example. A: NXDOMAIN ; example. 300 SOA 300
+         upstream down.example. A: fails
+         ask long.example. A: miss 7200
+         ask short.example. A: miss 600
+         ask no.example. A: miss NXDOMAIN 300
+         ask down.example. A: miss SERVFAIL
+         pass 3600
+         ask long.example. A: hit 3600
+         ask short.example. A: miss 600
+         ask no.example. A: miss NXDOMAIN 300
+         upstream down.example. A: NOERROR down.example. 60 A 10.0.0.3
+         ask down.example. A: miss 60
+         upstream short.example. A: fails
+         pass 3600
+         ask short.example. A: stale 30
+         pass 315360000
+         upstream long.example. A: fails
+         ask long.example. A: miss SERVFAIL
+         ask short.example. A: miss SERVFAIL",
+    );
+}
+
+/// Without another reader of the wall clock, no jump of it can change a lifetime.
+#[test]
+fn the_wall_clock_is_read_for_display_and_once_at_the_start_alone() {
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../dnscache/src");
+    let mut folders = vec![source.clone()];
+    let mut readers = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for file in std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
+            if file.is_dir() {
+                folders.push(file);
+            } else {
+                let text = std::fs::read_to_string(&file).unwrap();
+                if ["unix_ms()", "SystemTime", "Timestamp::now"].iter().any(|it| text.contains(it))
+                {
+                    readers.push(file.strip_prefix(&source).unwrap().to_owned());
+                }
+            }
+        }
+    }
+    readers.sort();
+    // `lib.rs` dates the cookies, which count on from the time since boot.
+    assert_eq!(readers, ["http/tail.rs", "lib.rs"].map(std::path::PathBuf::from));
+}
+
 #[test]
 fn a_denial_lives_as_long_as_its_soa_says_and_not_at_all_without() {
     check(
