@@ -50,7 +50,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use act::{Act, Try, Via};
-pub use board::{Board, Metrics, Upstream};
+pub use board::{Board, Metrics};
 use desk::Desk;
 pub use desk::{Shared, message_of};
 use queries::Question;
@@ -361,7 +361,7 @@ impl Worker {
         self.board.turn(now, self.desk.in_flight());
         if now.since(self.shown) >= TURN_MAX {
             self.shown = now;
-            self.board.show(self.desk.servers().iter().map(|(_, server)| server.into()).collect());
+            self.board.show(self.desk.servers().iter().map(|(_, server)| server.clone()).collect());
         }
     }
 }

@@ -3,7 +3,6 @@
 //! Edge without I/O: the thread writes it, and other threads read it without waiting.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -17,38 +16,11 @@ use shared::clock::Moment;
 
 use super::servers::{Health, Server};
 
-/// The state of one upstream server.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Upstream {
-    /// The address on which it listens.
-    pub address: SocketAddr,
-    /// Queries sent to it, every try counted.
-    pub sent: u64,
-    /// Tries without a reply.
-    pub failed: u64,
-    /// Its smoothed round-trip time.
-    pub round_trip: Option<Duration>,
-    /// Whether it is asked.
-    pub health: Health,
-}
-
-impl From<&Server> for Upstream {
-    fn from(server: &Server) -> Self {
-        Self {
-            address: server.endpoint.address,
-            sent: server.sent,
-            failed: server.failed,
-            round_trip: server.round_trip(),
-            health: server.health(),
-        }
-    }
-}
-
 /// The state of the forwarder. `turn` and `in_flight` are updated in every turn, the rest once a
 /// second.
 #[derive(Debug)]
 pub struct Board {
-    upstreams: ArcSwap<Vec<Upstream>>,
+    upstreams: ArcSwap<Vec<Server>>,
     /// Each upstream as `ADDRESS#PORT SENT FAILED`, as dnsmasq answers `servers.bind`.
     pub servers: Arc<ArcSwap<Vec<String>>>,
     in_flight: AtomicU64,
@@ -67,7 +39,7 @@ impl Board {
     }
 
     /// Returns the upstream servers in use.
-    pub fn upstreams(&self) -> Arc<Vec<Upstream>> {
+    pub fn upstreams(&self) -> Arc<Vec<Server>> {
         self.upstreams.load_full()
     }
 
@@ -87,9 +59,9 @@ impl Board {
         self.in_flight.store(in_flight as u64, Relaxed);
     }
 
-    pub(super) fn show(&self, upstreams: Vec<Upstream>) {
-        let text = |upstream: &Upstream| {
-            let Upstream { address, sent, failed, .. } = upstream;
+    pub(super) fn show(&self, upstreams: Vec<Server>) {
+        let text = |server: &Server| {
+            let (address, sent, failed) = (server.endpoint.address, server.sent, server.failed);
             format!("{}#{} {sent} {failed}", address.ip(), address.port())
         };
         self.servers.store(Arc::new(upstreams.iter().map(text).collect()));
@@ -104,7 +76,7 @@ pub struct Metrics(pub Arc<Board>);
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let upstreams = self.0.upstreams();
-        let labels = |upstream: &Upstream| [("server", upstream.address.to_string())];
+        let labels = |server: &Server| [("server", server.endpoint.address.to_string())];
         shared::metrics::counters(
             &mut encoder,
             ("upstream_queries", "Queries sent to an upstream, every try and probe counted"),
@@ -118,14 +90,14 @@ impl Collector for Metrics {
         let help = "Whether an upstream is asked: 0 while it is silent or sends our queries back";
         let mut up = encoder.encode_descriptor("upstream_up", help, None, MetricType::Gauge)?;
         for upstream in upstreams.iter() {
-            let is_up = i64::from(upstream.health == Health::Up);
+            let is_up = i64::from(upstream.health() == Health::Up);
             ConstGauge::new(is_up).encode(up.encode_family(&labels(upstream))?)?;
         }
         let help = "The smoothed round-trip time of an upstream";
         let name = "upstream_round_trip_seconds";
         let mut rtt = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for upstream in upstreams.iter() {
-            let secs = upstream.round_trip.unwrap_or_default().as_secs_f64();
+            let secs = upstream.round_trip().unwrap_or_default().as_secs_f64();
             ConstGauge::new(secs).encode(rtt.encode_family(&labels(upstream))?)?;
         }
         let help = "Questions on their way to upstreams";

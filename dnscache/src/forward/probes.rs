@@ -18,7 +18,7 @@ impl<W> Queries<W> {
     /// number of a sounding that is under way matches, so no client can guess it.
     pub fn comes_back(&mut self, question: &Question<'_>, now: Moment) -> bool {
         let Some(number) = sounding_number(question) else { return false };
-        let is_target = |(_, server): &(u16, &Server)| server.sounding() == Some(number);
+        let is_target = |(_, server): &(u16, &Server)| server.sounding == Some(number);
         let Some((index, _)) = self.servers.iter().find(is_target) else { return false };
         self.servers.get_mut(index).loops(now);
         self.acts.push(Act::Health { server: index });
@@ -31,14 +31,14 @@ impl<W> Queries<W> {
         let name = sounding_name(number);
         let question = Question { name: &name, qtype: HINFO, ..ROOT_SERVERS };
         if self.probe(server, &question, now) {
-            self.servers.get_mut(server).sound(number);
+            self.servers.get_mut(server).sounding = Some(number);
         }
     }
 
     /// Asks `server` a question to detect whether it answers. Returns `false` if every place is
     /// taken; the probe must then be retried later.
     pub(super) fn probe(&mut self, server: u16, question: &Question<'_>, now: Moment) -> bool {
-        self.servers.get_mut(server).probed(now);
+        self.servers.get_mut(server).probed = now;
         write_key(question, &mut self.key);
         let Some(slot) = self.table.insert(&self.key, false, QUERIES_MAX) else { return false };
         let pool_id = self.pool_id(slot);
@@ -59,7 +59,7 @@ impl<W> Queries<W> {
         let number = sounding_number(&query.question());
         if let Some(one) = query.asking().and_then(|asking| asking.tries.first()) {
             let server = self.servers.get_mut(one.server);
-            if number.is_some() && server.sounding() == number {
+            if number.is_some() && server.sounding == number {
                 server.end_sounding(now);
             }
         }

@@ -4,7 +4,7 @@
 //! forged packet must not change it. Every state in which a server is not asked ends by itself.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use shared::clock::Moment;
@@ -22,14 +22,12 @@ pub struct Server {
     pub sent: u64,
     /// Tries that it left unanswered or refused.
     pub failed: u64,
-    /// The time until which queries to this server omit EDNS. Set after the server failed twice to
-    /// read an OPT record.
-    plain_until: Option<Moment>,
-    plain_votes: u8,
-    /// The time until which it is asked over TCP alone. Set after it answered over TCP and not over
-    /// UDP, several times in a row.
-    tcp_until: Option<Moment>,
-    tcp_votes: u8,
+    /// Whether it fails to read OPT. An answer without OPT, after an error with it, is a vote; two
+    /// are proof (RFC 6891 section 6.2.2).
+    no_edns: Lesson,
+    /// Whether it speaks TCP alone. An answer over TCP to a query that it left unanswered over UDP
+    /// is a vote.
+    tcp_alone: Lesson,
     /// Whether it echoes the case of the question.
     pub(super) keeps_case: bool,
     pub(super) round_trip: RoundTrip,
@@ -39,23 +37,48 @@ pub struct Server {
     silent: u32,
     silent_since: Moment,
     health: Health,
-    /// When it was last sent a query, when it was last sent a probe, and when it last replied.
-    asked: Option<Moment>,
-    probed: Option<Moment>,
-    heard: Option<Moment>,
+    /// When it was last sent a query.
+    asked: Moment,
+    /// When it was last sent a probe.
+    pub(super) probed: Moment,
+    /// When it last replied.
+    heard: Moment,
     /// How long to wait between probes while it is down.
     probe_pause: Duration,
     /// The time until which other servers are preferred. Set if it failed and another server
     /// answered.
-    avoided_until: Option<Moment>,
+    avoided_until: Moment,
     /// Errors since its last good answer.
     errors: u8,
     /// Whether the cache can hold failures of this server, which end when it answers again.
     pub(super) is_blamed: bool,
     /// The random number in the name of the sounding query that is under way.
-    sounding: Option<u64>,
+    pub(super) sounding: Option<u64>,
     /// When the last route that names it was removed.
     retired: Option<Moment>,
+}
+
+/// A property of a server that it has shown several times. It holds for a while, and is then tested
+/// again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lesson {
+    votes: u8,
+    until: Moment,
+}
+
+impl Lesson {
+    /// Returns whether it holds.
+    fn holds(&self, now: Moment) -> bool {
+        now < self.until
+    }
+
+    /// Notes a vote. After `needed` of them the lesson holds for `time`.
+    fn vote(&mut self, needed: u8, time: Duration, now: Moment) {
+        self.votes += 1;
+        if self.votes >= needed {
+            *self = Self { votes: 0, until: now + time };
+        }
+    }
 }
 
 /// Whether a server is asked.
@@ -76,21 +99,19 @@ impl Server {
             endpoint,
             sent: 0,
             failed: 0,
-            plain_until: None,
-            plain_votes: 0,
-            tcp_until: None,
-            tcp_votes: 0,
+            no_edns: Lesson::default(),
+            tcp_alone: Lesson::default(),
             keeps_case: true,
             round_trip: RoundTrip::default(),
             loss: 0.0,
             silent: 0,
             silent_since: Moment::default(),
             health: Health::Up,
-            asked: None,
-            probed: None,
-            heard: None,
+            asked: Moment::default(),
+            probed: Moment::default(),
+            heard: Moment::default(),
             probe_pause: PROBE_PAUSE,
-            avoided_until: None,
+            avoided_until: Moment::default(),
             errors: 0,
             is_blamed: false,
             sounding: None,
@@ -112,10 +133,8 @@ impl Server {
     /// interface. A process that can forge packets there can also read them, so one socket is kept
     /// for all queries.
     pub fn is_local(&self) -> bool {
-        match self.endpoint.address.ip() {
-            IpAddr::V4(address) => address == Ipv4Addr::LOCALHOST,
-            IpAddr::V6(address) => address == Ipv6Addr::LOCALHOST,
-        }
+        let hosts = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        hosts.contains(&self.endpoint.address.ip())
     }
 
     /// Returns the cost of asking it, in expected nanoseconds: lower is better.
@@ -129,9 +148,7 @@ impl Server {
         match self.health {
             Health::Up => true,
             // A question also serves as a probe, but not every question must.
-            Health::Down => {
-                !self.is_local() && self.asked.is_none_or(|last| now.since(last) >= QUESTION_PAUSE)
-            }
+            Health::Down => !self.is_local() && now.since(self.asked) >= QUESTION_PAUSE,
             Health::Looping(_) => false,
         }
     }
@@ -149,24 +166,23 @@ impl Server {
 
     /// Returns the rank among servers that were asked as often: lower is better.
     pub(super) fn rank(&self, now: Moment) -> (bool, bool, u64) {
-        let is_avoided = self.avoided_until.is_some_and(|until| now < until);
-        (self.health != Health::Up, is_avoided, self.cost())
+        (self.health != Health::Up, now < self.avoided_until, self.cost())
     }
 
     /// Returns whether it is asked over UDP; if not, it is asked over TCP.
     pub(super) fn speaks_udp(&self, now: Moment) -> bool {
-        self.endpoint.transport == Transport::Udp && self.tcp_until.is_none_or(|until| now >= until)
+        self.endpoint.transport == Transport::Udp && !self.tcp_alone.holds(now)
     }
 
     /// Returns whether queries to it carry OPT.
     pub(super) fn reads_edns(&self, now: Moment) -> bool {
-        self.plain_until.is_none_or(|until| now >= until)
+        !self.no_edns.holds(now)
     }
 
     /// Notes a try.
     pub(super) fn sent(&mut self, now: Moment) {
         self.sent += 1;
-        self.asked = Some(now);
+        self.asked = now;
         if self.silent == 0 {
             self.silent_since = now;
             self.silent = 1;
@@ -183,7 +199,7 @@ impl Server {
     pub(super) fn replied(&mut self, now: Moment) -> bool {
         self.silent = 0;
         self.loss *= 1.0 - LOSS_GAIN;
-        self.heard = Some(now);
+        self.heard = now;
         self.probe_pause = PROBE_PAUSE;
         let was_down = self.health == Health::Down;
         if was_down {
@@ -207,7 +223,7 @@ impl Server {
 
     /// Notes that it failed to answer a question that another server answered.
     pub(super) fn avoid(&mut self, now: Moment) {
-        self.avoided_until = Some(now + AVOID_TIME);
+        self.avoided_until = now + AVOID_TIME;
     }
 
     /// Notes a try that got no reply in time. Returns whether the server is down from now on,
@@ -240,37 +256,23 @@ impl Server {
         } else {
             self.probe_pause = (self.probe_pause * 2).min(CLOSED_PAUSE_MAX);
         }
-        self.probed = Some(now);
+        self.probed = now;
         is_down
     }
 
-    /// Notes that it answered a query without OPT that it had not understood with OPT. Two such
-    /// answers are proof (RFC 6891 section 6.2.2).
+    /// Notes that it answered a query without OPT that it had not understood with OPT.
     pub(super) fn answered_plain(&mut self, now: Moment) {
-        self.plain_votes += 1;
-        if self.plain_votes >= 2 {
-            self.plain_votes = 0;
-            self.plain_until = Some(now + PLAIN_TIME);
-        }
+        self.no_edns.vote(2, PLAIN_TIME, now);
     }
 
     /// Notes a reply over UDP.
     pub(super) fn answered_udp(&mut self) {
-        self.tcp_votes = 0;
+        self.tcp_alone.votes = 0;
     }
 
     /// Notes that it answered over TCP a query that it had not answered over UDP.
     pub(super) fn answered_tcp_alone(&mut self, now: Moment) {
-        self.tcp_votes += 1;
-        if self.tcp_votes >= TCP_VOTES {
-            self.tcp_votes = 0;
-            self.tcp_until = Some(now + TCP_TIME);
-        }
-    }
-
-    /// Starts a sounding: a query under a name with `number` in it is about to be sent.
-    pub(super) fn sound(&mut self, number: u64) {
-        self.sounding = Some(number);
+        self.tcp_alone.vote(TCP_VOTES, TCP_TIME, now);
     }
 
     /// Ends the sounding. A server that did not send the query back is asked again.
@@ -282,19 +284,9 @@ impl Server {
         }
     }
 
-    /// Returns the number of the sounding that is under way.
-    pub(super) fn sounding(&self) -> Option<u64> {
-        self.sounding
-    }
-
     /// Notes that it sends dnscache's queries back.
     pub(super) fn loops(&mut self, now: Moment) {
         self.health = Health::Looping(now + LOOP_PAUSE);
-    }
-
-    /// Notes a probe.
-    pub(super) fn probed(&mut self, now: Moment) {
-        self.probed = Some(now);
     }
 
     /// Returns when it should be probed next.
@@ -304,18 +296,15 @@ impl Server {
         }
         match self.health {
             Health::Up => None,
-            Health::Down => {
-                Some(self.probed.map_or(Moment::default(), |last| last + self.probe_pause))
-            }
-            Health::Looping(until) => Some(until.max(self.probed.unwrap_or_default() + LOOP_PAUSE)),
+            Health::Down => Some(self.probed + self.probe_pause),
+            Health::Looping(until) => Some(until.max(self.probed + LOOP_PAUSE)),
         }
     }
 
     /// Returns whether it has not replied for a while, so that its round-trip time should be
     /// measured again.
     fn is_forgotten(&self, now: Moment) -> bool {
-        let latest = self.heard.max(self.probed);
-        self.health == Health::Up && latest.is_none_or(|last| now.since(last) >= MEASURE_PAUSE)
+        self.health == Health::Up && now.since(self.heard.max(self.probed)) >= MEASURE_PAUSE
     }
 }
 
