@@ -1,23 +1,21 @@
 //! Asks the upstream servers the questions that the cache cannot answer.
 //!
 //! Edge: one thread that waits for questions, sockets, TCP exchanges and deadlines, and turns the
-//! events into calls of the `desk`. The rules are in [`queries`].
+//! events into calls of the `resolver`. The rules are in [`queries`].
 //!
 //! ```text
-//! lanes ── Deferred ──▶ desk ◀──▶ queries (core) ─▶ query: tries, the next step
-//!                        │ ▲          │           ─▶ servers: health, round trips, choice
-//!            clients ◀───┘ │          └───────────▶ outcome: what a reply means
+//! lanes ── Deferred ──▶ resolver ◀─▶ queries (core) ─▶ query: tries, the next step
+//!                        │ ▲          │            ─▶ servers: health, round trips, choice
+//!            clients ◀───┘ │          └────────────▶ outcome: what a reply means
 //!        waiters, zones    │
 //!          (core)          └── udp: servers in the pod one socket each; others one per question
 //!                              tcp, tls: connections that are used again, on the program's runtime
 //! ```
 //!
-//! Bounds: 4,096 queries; 32 MiB of waiting questions; 256 exchanges over TCP outside the pod and
-//! 64 inside it, after which others must queue. A query needs no task, lock or timer allocation.
+//! Bounds: 4,096 queries; 32 MiB of waiting questions; for each server 8 connections with up to 32
+//! exchanges each. A query needs no task, lock or timer allocation.
 
 pub mod act;
-mod board;
-mod desk;
 mod events;
 mod hosts;
 mod message;
@@ -25,8 +23,10 @@ mod outcome;
 mod probes;
 pub mod queries;
 mod query;
+mod resolver;
 mod round_trip;
 mod servers;
+mod status;
 mod table;
 mod tcp;
 mod tls;
@@ -50,10 +50,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use act::{Act, Try, Via};
-pub use board::{Board, Metrics};
-use desk::Desk;
-pub use desk::{Shared, message_of};
 use queries::Question;
+use resolver::Resolver;
+pub use resolver::{Shared, message_of};
+pub use status::{Metrics, Status};
 use tcp::{Exchanged, Streams};
 pub use tls::TlsFiles;
 use udp::{Received, Sockets};
@@ -113,7 +113,7 @@ pub struct Edge {
 #[derive(Debug)]
 pub struct Forwarder {
     /// Its state for metrics and health checks.
-    pub board: Arc<Board>,
+    pub status: Arc<Status>,
     stop: Stop,
     ended: oneshot::Receiver<()>,
 }
@@ -121,13 +121,13 @@ pub struct Forwarder {
 /// Ends the thread when it is dropped.
 #[derive(Debug)]
 struct Stop {
-    told: Arc<AtomicBool>,
+    is_stopping: Arc<AtomicBool>,
     waker: Arc<mio::Waker>,
 }
 
 impl Drop for Stop {
     fn drop(&mut self) {
-        self.told.store(true, Ordering::Relaxed);
+        self.is_stopping.store(true, Ordering::Relaxed);
         if let Err(error) = self.waker.wake() {
             tracing::debug!(%error, "the forwarder finds out within a second");
         }
@@ -145,13 +145,13 @@ pub fn start(
 ) -> Result<Forwarder, Error> {
     let (queries, renewals) = channels;
     let sockets = Sockets::new(random()?, &edge).map_err(Error::Wait)?;
-    let told = Arc::new(AtomicBool::new(false));
-    let stop = Stop { told: Arc::clone(&told), waker: sockets.waker() };
+    let is_stopping = Arc::new(AtomicBool::new(false));
+    let stop = Stop { is_stopping: Arc::clone(&is_stopping), waker: sockets.waker() };
     let (streams, outcomes) = Streams::new(Handle::current(), edge.tls);
     let now = boot_time();
-    let board = Arc::new(Board::new(now));
+    let status = Arc::new(Status::new(now));
     let worker = Worker {
-        desk: Desk::new(shared, random()?, now),
+        resolver: Resolver::new(shared, random()?, now),
         waker: Waker::from(Arc::new(Alarm(sockets.waker()))),
         sockets,
         streams,
@@ -160,9 +160,9 @@ pub fn start(
         outcomes,
         acts: Vec::new(),
         batch: Vec::new(),
-        board: Arc::clone(&board),
+        status: Arc::clone(&status),
         shown: Moment::default(),
-        told,
+        is_stopping,
     };
     let (end, ended) = oneshot::channel::<()>();
     std::thread::Builder::new()
@@ -172,7 +172,7 @@ pub fn start(
             worker.run();
         })
         .map_err(Error::Thread)?;
-    Ok(Forwarder { board, stop, ended })
+    Ok(Forwarder { status, stop, ended })
 }
 
 impl Forwarder {
@@ -215,7 +215,7 @@ impl Wake for Alarm {
 
 /// The state that the thread owns.
 struct Worker {
-    desk: Desk,
+    resolver: Resolver,
     sockets: Sockets,
     streams: Streams,
     queries: mpsc::Receiver<Deferred>,
@@ -224,10 +224,10 @@ struct Worker {
     waker: Waker,
     acts: Vec<Act>,
     batch: Vec<Deferred>,
-    board: Arc<Board>,
-    /// When the board was last updated in full.
+    status: Arc<Status>,
+    /// When the status was last updated in full.
     shown: Moment,
-    told: Arc<AtomicBool>,
+    is_stopping: Arc<AtomicBool>,
 }
 
 impl Worker {
@@ -244,20 +244,20 @@ impl Worker {
             self.receive(now);
             let more = self.take_queries(now);
             self.take_outcomes(now);
-            self.desk.tick(now);
+            self.resolver.tick(now);
             self.act(now);
             self.sockets.flush();
-            self.desk.flush();
+            self.resolver.flush();
             self.show(now);
-            if self.told.load(Ordering::Relaxed) {
+            if self.is_stopping.load(Ordering::Relaxed) {
                 let since = *stopped.get_or_insert(now);
-                let idle = self.queries.is_empty() && !self.desk.is_waited_for();
+                let idle = self.queries.is_empty() && !self.resolver.is_waited_for();
                 let alone = self.queries.is_closed() || now.since(since) > DRAIN_MAX;
                 if idle && alone {
                     return;
                 }
             }
-            pause = match (more || self.sockets.has_more(), self.desk.next_due(now)) {
+            pause = match (more || self.sockets.has_more(), self.resolver.next_due(now)) {
                 (true, _) => Duration::ZERO,
                 (false, Some(due)) => due.since(now).min(TURN_MAX),
                 (false, None) => TURN_MAX,
@@ -267,12 +267,12 @@ impl Worker {
 
     /// Reads the datagrams that the sockets have received.
     fn receive(&mut self, now: Moment) {
-        let Self { sockets, desk, .. } = self;
+        let Self { sockets, resolver, .. } = self;
         sockets.receive(|via, received| match received {
             // If the question is answered, its socket is closed and must not be read again.
-            Received::Datagram(datagram) => !desk.datagram(via, datagram, now),
+            Received::Datagram(datagram) => !resolver.datagram(via, datagram, now),
             Received::Unreachable => {
-                desk.unreachable(via, now);
+                resolver.unreachable(via, now);
                 true
             }
         });
@@ -286,11 +286,11 @@ impl Worker {
         // Polled until it is empty, because only then does it register the waker.
         let polled = self.queries.poll_recv_many(&mut context, &mut batch, QUERIES_PER_TURN);
         for deferred in batch.drain(..) {
-            self.desk.take(deferred, now);
+            self.resolver.take(deferred, now);
         }
         self.batch = batch;
         while let Poll::Ready(Some(key)) = self.renewals.poll_recv(&mut context) {
-            self.desk.renew(&key, now);
+            self.resolver.renew(&key, now);
         }
         self.act(now);
         matches!(polled, Poll::Ready(count) if count > 0)
@@ -300,7 +300,7 @@ impl Worker {
     fn take_outcomes(&mut self, now: Moment) {
         let mut context = Context::from_waker(&self.waker);
         while let Poll::Ready(Some((one, reply))) = self.outcomes.poll_recv(&mut context) {
-            self.desk.stream(one, reply.as_deref(), now);
+            self.resolver.stream(one, reply.as_deref(), now);
         }
         self.act(now);
     }
@@ -309,7 +309,7 @@ impl Worker {
     fn act(&mut self, now: Moment) {
         let mut acts = std::mem::take(&mut self.acts);
         loop {
-            self.desk.swap_acts(&mut acts);
+            self.resolver.swap_acts(&mut acts);
             if acts.is_empty() {
                 break;
             }
@@ -318,9 +318,9 @@ impl Worker {
                     Act::Send(one) => self.send(one, now),
                     Act::Dial(one) => self.dial(one, now),
                     Act::Close(one) => self.sockets.close(one),
-                    Act::End { slot } => self.desk.end(slot, now),
-                    Act::Stale { slot } => self.desk.serve_stale(slot, now),
-                    Act::Health { server } => self.desk.log_health(server),
+                    Act::End { slot } => self.resolver.end(slot, now),
+                    Act::Stale { slot } => self.resolver.serve_stale(slot, now),
+                    Act::Health { server } => self.resolver.log_health(server),
                 }
             }
         }
@@ -328,9 +328,9 @@ impl Worker {
     }
 
     fn send(&mut self, one: Try, now: Moment) {
-        let upstream = self.desk.servers().get(one.server);
+        let upstream = self.resolver.servers().get(one.server);
         let (endpoint, is_local) = (upstream.endpoint.clone(), upstream.is_local());
-        let Some(message) = self.desk.message(one) else { return };
+        let Some(message) = self.resolver.message(one) else { return };
         let (via, sent) = if is_local {
             (Via::Pool(one.server), self.sockets.send_pooled(one.server, &endpoint, message))
         } else {
@@ -339,29 +339,30 @@ impl Worker {
         };
         match sent {
             Ok(()) => {}
-            Err(error) if is_ours(&error) => self.desk.no_socket(one.ticket),
+            Err(error) if is_ours(&error) => self.resolver.no_socket(one.ticket),
             Err(error) => {
                 tracing::debug!(%endpoint, %error, "cannot send to this upstream");
-                self.desk.unreachable(via, now);
+                self.resolver.unreachable(via, now);
             }
         }
     }
 
     fn dial(&mut self, one: Try, now: Moment) {
-        let endpoint = self.desk.servers().get(one.server).endpoint.clone();
-        let Some(time) = self.desk.time_left(one, now) else { return };
-        let Some(message) = self.desk.message(one) else { return };
+        let endpoint = self.resolver.servers().get(one.server).endpoint.clone();
+        let Some(time) = self.resolver.time_left(one, now) else { return };
+        let Some(message) = self.resolver.message(one) else { return };
         if !self.streams.dial(one, &endpoint, message, time) {
-            self.desk.stream(one, None, now);
+            self.resolver.stream(one, None, now);
         }
     }
 
-    /// Updates the board.
+    /// Updates the status.
     fn show(&mut self, now: Moment) {
-        self.board.turn(now, self.desk.in_flight());
+        self.status.turn(now, self.resolver.in_flight());
         if now.since(self.shown) >= TURN_MAX {
             self.shown = now;
-            self.board.show(self.desk.servers().iter().map(|(_, server)| server.clone()).collect());
+            self.status
+                .show(self.resolver.servers().iter().map(|(_, server)| server.clone()).collect());
         }
     }
 }

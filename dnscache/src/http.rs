@@ -34,7 +34,7 @@ use shared::serve::Counters;
 
 use crate::cache::Question;
 use crate::counters::{COUNTS, Count};
-use crate::forward::Board;
+use crate::forward::Status;
 use crate::handler::Answers;
 pub use inspect::Inspect;
 
@@ -44,7 +44,7 @@ use shared::name::{bare, parse};
 /// Returns the checks of `/livez`: whether the threads run.
 pub fn live(
     serving: Arc<Counters>,
-    forward: Arc<Board>,
+    forward: Arc<Status>,
 ) -> impl Fn() -> Vec<Check> + Clone + Send + Sync + 'static {
     move || {
         let now = boot_time();

@@ -21,8 +21,8 @@
 //! * Records of an upstream are never cached under a name that was not asked (`normalise`).
 //!   (`normalise`).
 //! * If the name or the route of an answer changed while it was under way, the answer is passed on
-//!   but not cached (`forward::desk`).
-//!   (`forward::desk`).
+//!   but not cached (`forward::resolver`).
+//!   (`forward::resolver`).
 //! * The only locks are those of the shards, held for a copy. Routes are replaced as a whole.
 
 pub mod cache;
@@ -187,7 +187,7 @@ impl Program {
             allowed: doors::Allowed::new(&config.allow),
             cookies: cookies(),
             counters: shared.counters,
-            servers: Arc::clone(&forwarder.board.servers),
+            servers: Arc::clone(&forwarder.status.servers),
             renewer,
             samples: Arc::clone(&samples),
             reply_rate: config.reply_rate.map(doors::ReplyRate::new),
@@ -195,12 +195,12 @@ impl Program {
         let addresses =
             Addresses { dns: sockets.local_addresses().to_vec(), http: listener.address() };
         let serving = serve::dns(sockets, limits, tasks.stopping(), Arc::clone(&answers), later)?;
-        let (board, leaving) = (Arc::clone(&forwarder.board), tasks.leaving());
+        let (forward, leaving) = (Arc::clone(&forwarder.status), tasks.leaving());
         let compat = config.metrics_compat;
         let (state, file) = (Arc::clone(&rules.state), corefile.state.clone());
         let streams_of = Arc::clone(&streams);
         let inspect = Inspect::new(answers, &config.inspect_allow, tasks.stopping());
-        let view = View { board, streams: streams_of, leaving, compat, rules: state, file };
+        let view = View { forward, streams: streams_of, leaving, compat, rules: state, file };
         let routers = http_routers(inspect, &serving, &sources, view);
         tracing::info!(dns = ?addresses.dns, http = %addresses.http, "serving");
         addresses.write(config.addresses_file.as_deref())?;
@@ -312,7 +312,7 @@ fn open_directory(
 
 /// The state that the pages show beside the answers and their sources.
 struct View {
-    board: Arc<forward::Board>,
+    forward: Arc<forward::Status>,
     streams: Arc<changes::Streams>,
     /// Cancelled after the signal to stop.
     leaving: CancellationToken,
@@ -339,14 +339,14 @@ fn http_routers(
     sources: &Sources,
     view: View,
 ) -> Routers {
-    let View { board, streams, leaving, compat, rules, file } = view;
+    let View { forward, streams, leaving, compat, rules, file } = view;
     let counters = Arc::clone(&serving.counters);
     let answers = inspect.answers();
     let directory = sources.directory.clone();
     let mut registry = shared::metrics::registry("dnscache", env!("CARGO_PKG_VERSION"));
     shared::metrics::register_dns(&mut registry, Arc::clone(&counters), serving.overflow());
     shared::metrics::register_config_dir(&mut registry, directory.clone());
-    registry.register_collector(Box::new(forward::Metrics(Arc::clone(&board))));
+    registry.register_collector(Box::new(forward::Metrics(Arc::clone(&forward))));
     registry.register_collector(Box::new(http::Metrics(Arc::clone(&answers))));
     registry.register_collector(Box::new(changes::Metrics(Arc::clone(&streams))));
     let upstreams = Arc::clone(&sources.upstreams);
@@ -366,7 +366,7 @@ fn http_routers(
     let compat = compat.filter(|compat| *compat == Compat::Coredns);
     let compat = compat.map(|_| http::coredns(&answers, &counters));
     let registries = std::iter::once(registry).chain(compat).collect();
-    let live = http::live(counters, board);
+    let live = http::live(counters, forward);
     Routers {
         health: shared::http::health(live.clone()),
         ready: shared::http::ready(ready.clone()),

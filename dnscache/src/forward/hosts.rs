@@ -1,7 +1,7 @@
 //! Stub servers that are configured by name: their addresses, and when to look them up again.
 //!
-//! Core. It returns which question to ask; the desk asks it and passes the time. A name that does
-//! not resolve disables only itself.
+//! Core. It returns which question to ask; the resolver asks it and passes the time. A name that
+//! does not resolve disables only itself.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

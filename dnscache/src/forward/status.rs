@@ -19,7 +19,7 @@ use super::servers::{Health, Server};
 /// The state of the forwarder. `turn` and `in_flight` are updated in every turn, the rest once a
 /// second.
 #[derive(Debug)]
-pub struct Board {
+pub struct Status {
     upstreams: ArcSwap<Vec<Server>>,
     /// Each upstream as `ADDRESS#PORT SENT FAILED`, as dnsmasq answers `servers.bind`.
     pub servers: Arc<ArcSwap<Vec<String>>>,
@@ -27,8 +27,8 @@ pub struct Board {
     turn: AtomicU64,
 }
 
-impl Board {
-    /// Returns a board without upstreams.
+impl Status {
+    /// Returns a status without upstreams.
     pub(super) fn new(now: Moment) -> Self {
         Self {
             upstreams: ArcSwap::default(),
@@ -71,7 +71,7 @@ impl Board {
 
 /// The forwarder's part of `/metrics`.
 #[derive(Debug)]
-pub struct Metrics(pub Arc<Board>);
+pub struct Metrics(pub Arc<Status>);
 
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {

@@ -70,8 +70,8 @@ enum Waiter {
     Rewritten(Box<Rewritten>),
 }
 
-/// What clients get.
-enum Told {
+/// The content of a reply.
+enum Content {
     /// An answer, with an Extended DNS Error if there is one.
     Answer {
         answer: Box<Answer>,
@@ -82,8 +82,8 @@ enum Told {
     Failure { failure: Failure, cut: Option<Box<Answer>> },
 }
 
-/// The desk.
-pub(super) struct Desk {
+/// Asks upstreams for the clients, and for the cache.
+pub(super) struct Resolver {
     shared: Shared,
     routes: Arc<Routes>,
     local: Arc<Local>,
@@ -95,7 +95,7 @@ pub(super) struct Desk {
     hosts: Hosts,
     budget: Budget,
     zones: Zones,
-    releases: Releases<Deferred, Told>,
+    releases: Releases<Deferred, Content>,
     outbox: Outbox,
     /// The question of the latest client.
     key: Vec<u8>,
@@ -112,10 +112,10 @@ impl Waiter {
     }
 }
 
-impl Desk {
-    /// Returns a desk without questions. `draw` returns unpredictable numbers.
+impl Resolver {
+    /// Returns a resolver without questions. `draw` returns unpredictable numbers.
     pub fn new(shared: Shared, draw: Box<dyn FnMut() -> u64 + Send>, now: Moment) -> Self {
-        let mut desk = Self {
+        let mut resolver = Self {
             routes: shared.routes.load_full(),
             local: shared.local.load_full(),
             queries: Queries::new(draw, shared.patience),
@@ -129,8 +129,8 @@ impl Desk {
             outbox: Outbox::new(),
             key: Vec::new(),
         };
-        desk.take_routes(now);
-        desk
+        resolver.take_routes(now);
+        resolver
     }
 
     /// Returns the servers.
@@ -169,7 +169,7 @@ impl Desk {
         self.outbox.flush();
     }
 
-    /// Returns when [`Desk::tick`] must be called next.
+    /// Returns when [`Resolver::tick`] must be called next.
     pub fn next_due(&self, now: Moment) -> Option<Moment> {
         let release = (!self.releases.is_empty()).then(|| now + RELEASE_STEP);
         [self.queries.next_due(), self.hosts.next_due(), release].into_iter().flatten().min()

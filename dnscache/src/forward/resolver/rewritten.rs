@@ -11,7 +11,7 @@ use shared::clock::Moment;
 use shared::wire::{ErrorCode, rcode};
 
 use super::answers::Answered;
-use super::{Desk, Waiter, message_of};
+use super::{Resolver, Waiter, message_of};
 use crate::cache::Kept;
 use crate::forward::message::{Failure, key, read_key};
 use crate::forward::queries::Question;
@@ -73,7 +73,7 @@ impl Rewritten {
     }
 }
 
-impl Desk {
+impl Resolver {
     /// Returns what the rules replace `question` by, and the answer if they have it; `None` if no
     /// rule applies.
     pub(super) fn rewrite(

@@ -9,7 +9,7 @@ use std::time::Duration;
 use shared::clock::Moment;
 use shared::wire::{ErrorCode, rcode};
 
-use super::{Desk, Told, Waiter, message_by};
+use super::{Content, Resolver, Waiter, message_by};
 use crate::cache::{Failed, Kept};
 use crate::forward::message::{Failure, key, read_key};
 use crate::forward::outcome::reduce;
@@ -32,7 +32,7 @@ pub(super) struct Answered<'a> {
     pub seen: u64,
 }
 
-impl Desk {
+impl Resolver {
     /// Handles the end of the query in `slot`.
     pub fn end(&mut self, slot: u16, now: Moment) {
         for blame in self.queries.recovered() {
@@ -141,7 +141,7 @@ impl Desk {
             }
         }
         let Answered { answer, error, source, .. } = answered;
-        self.tell(clients, Told::Answer { answer, error, source }, now);
+        self.reply_all(clients, Content::Answer { answer, error, source }, now);
     }
 
     /// Fails the `waiters` of a question. Clients over UDP get the records of a truncated reply in
@@ -166,7 +166,7 @@ impl Desk {
                 Waiter::Rewritten(rewritten) => self.pursue(rewritten, Some(Err(failure)), now),
             }
         }
-        self.tell(clients, Told::Failure { failure, cut }, now);
+        self.reply_all(clients, Content::Failure { failure, cut }, now);
     }
 
     /// Completes the answer of the query of `ticket`, which ends in an alias, with `rest`, which

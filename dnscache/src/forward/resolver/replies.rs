@@ -9,7 +9,7 @@ use shared::clock::Moment;
 use shared::serve::Deferred;
 use shared::wire::{ErrorCode, NameBuffer, Query, Reply, Transport, rcode};
 
-use super::{Desk, ENTRY_GONE, Told};
+use super::{Content, ENTRY_GONE, Resolver};
 use crate::counters::Count;
 use crate::forward::message::Failure;
 use crate::forward::queries::Question;
@@ -17,29 +17,29 @@ use crate::forward::waiters::{AT_ONCE, Releases};
 use crate::normalise::Answer;
 use crate::sample::{self, Seen, Source};
 
-impl Desk {
+impl Resolver {
     /// Answers `clients`: at once if they are few.
-    pub(super) fn tell(&mut self, clients: Vec<Deferred>, told: Told, now: Moment) {
+    pub(super) fn reply_all(&mut self, clients: Vec<Deferred>, content: Content, now: Moment) {
         if clients.len() <= AT_ONCE {
-            return clients.iter().for_each(|deferred| self.reply(deferred, &told, now));
+            return clients.iter().for_each(|deferred| self.reply(deferred, &content, now));
         }
         let wait = now.since(clients[0].arrived());
-        self.releases.add(clients, told, wait, now);
+        self.releases.add(clients, content, wait, now);
         self.release(now);
     }
 
     /// Answers the waiters that are due.
     pub(super) fn release(&mut self, now: Moment) {
         let mut releases = std::mem::replace(&mut self.releases, Releases::new());
-        releases.run(now, |deferred, told| self.reply(deferred, told, now));
+        releases.run(now, |deferred, content| self.reply(deferred, content, now));
         self.releases = releases;
     }
 
     /// Answers a client whose question the budget holds.
-    fn reply(&mut self, deferred: &Deferred, told: &Told, now: Moment) {
+    fn reply(&mut self, deferred: &Deferred, content: &Content, now: Moment) {
         self.budget.release(deferred.message().len());
-        match told {
-            Told::Answer { answer, error, source } => {
+        match content {
+            Content::Answer { answer, error, source } => {
                 self.send(deferred, *source, |query, reply| {
                     answer.entry.emit(query, 0, u32::MAX, reply);
                     if let Some((code, text)) = error {
@@ -47,7 +47,7 @@ impl Desk {
                     }
                 });
             }
-            Told::Failure { failure, cut } => {
+            Content::Failure { failure, cut } => {
                 self.reply_failure(deferred, *failure, cut.as_deref(), now);
             }
         }
