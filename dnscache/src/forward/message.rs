@@ -164,11 +164,11 @@ pub(super) fn match_reply(message: &[u8], query: &[u8], question_end: usize) -> 
     }
 }
 
-/// Returns the response code of `message` with the upper bits from OPT (RFC 6891 section 6.1.3).
-pub(super) fn response_code(message: &[u8], question_end: usize) -> u16 {
-    let opt = records(message, question_end).find(|record| record.rtype == rtype::OPT);
-    let upper = opt.map_or(0, |opt| opt.ttl >> 24 << 4);
-    u16::from(message[3] & 0x0f) | upper as u16
+/// Returns the response code of `message` with the upper bits from OPT (RFC 6891 section 6.1.3),
+/// and the options of OPT; empty if it has no OPT record in front of the first malformed one.
+pub(super) fn response_code(message: &[u8], question_end: usize) -> (u16, &[u8]) {
+    let (upper, options) = opt(message, question_end).unwrap_or_default();
+    (u16::from(upper) << 4 | u16::from(message[3] & 0x0f), options)
 }
 
 /// Returns whether TC is set.
@@ -176,36 +176,18 @@ pub(super) fn is_truncated(message: &[u8]) -> bool {
     message[2] & 0x02 != 0
 }
 
-/// Returns the data of the OPT record of `message`; empty if it has no OPT record.
-pub(super) fn edns_options(message: &[u8], question_end: usize) -> &[u8] {
-    let opt = records(message, question_end).find(|record| record.rtype == rtype::OPT);
-    opt.map_or(&[], |opt| opt.rdata)
-}
-
-/// One record of a reply, with name and rdata as received.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Record<'a> {
-    /// TYPE.
-    pub rtype: u16,
-    /// TTL, as sent.
-    pub ttl: u32,
-    /// RDATA, its names possibly compressed.
-    pub rdata: &'a [u8],
-}
-
-/// Returns the records after the question, in order, up to the first malformed one.
-pub(super) fn records(message: &[u8], question_end: usize) -> impl Iterator<Item = Record<'_>> {
+/// Returns the upper bits of the response code, and the options.
+fn opt(message: &[u8], question_end: usize) -> Option<(u8, &[u8])> {
     let mut at = question_end;
-    std::iter::from_fn(move || {
+    loop {
         let fixed = skip_name(message, at)?;
-        let header = message.get(fixed..fixed + 10)?;
-        let rdata_at = fixed + 10;
-        let end = rdata_at + usize::from(u16::from_be_bytes([header[8], header[9]]));
-        let rdata = message.get(rdata_at..end)?;
-        at = end;
-        let ttl = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-        Some(Record { rtype: u16::from_be_bytes([header[0], header[1]]), ttl, rdata })
-    })
+        let &[t1, t0, _, _, upper, _, _, _, l1, l0] = message.get(fixed..)?.first_chunk()?;
+        at = fixed + 10 + usize::from(u16::from_be_bytes([l1, l0]));
+        let rdata = message.get(fixed + 10..at)?;
+        if u16::from_be_bytes([t1, t0]) == rtype::OPT {
+            return Some((upper, rdata));
+        }
+    }
 }
 
 /// Returns the offset after the name at `start`, which may end in a pointer.

@@ -5,7 +5,7 @@
 
 use shared::wire::{ErrorCode, HEADER_LEN, name_end, rcode};
 
-use super::message::{Failure, Match, edns_options, is_truncated, response_code};
+use super::message::{Failure, Match, is_truncated, response_code};
 use crate::cache::Question;
 use crate::extended_error;
 use crate::normalise::{self, Answer, Asked, Unusable};
@@ -52,18 +52,18 @@ pub(super) fn judge(
     };
     let reduced = || reduce(&[message], question, group, routes);
     if is_truncated(message) && reply.matched == Match::Reply {
-        let is_whole = reply.is_stream && message[6..8] != [0, 0];
-        if !is_whole {
-            let records = message[6..8] != [0, 0];
-            return match reply.is_stream {
-                true => Outcome::Useless(EMPTY),
-                false => {
-                    Outcome::Truncated(records.then(reduced).and_then(Result::ok).map(Box::new))
-                }
-            };
+        let has_records = message[6..8] != [0, 0];
+        match reply.is_stream {
+            false => {
+                let records = has_records.then(reduced).and_then(Result::ok);
+                return Outcome::Truncated(records.map(Box::new));
+            }
+            true if !has_records => return Outcome::Useless(EMPTY),
+            true => {}
         }
     }
-    match response_code(message, question_end) {
+    let (code, options) = response_code(message, question_end);
+    match code {
         rcode::NOERROR | rcode::NXDOMAIN => match reduced() {
             Ok(answer) => Outcome::Answer(Box::new(answer)),
             Err(Unusable::Referral) => Outcome::Failed(LAME),
@@ -74,7 +74,7 @@ pub(super) fn judge(
         rcode::FORMERR | rcode::NOTIMP | 16.. => Outcome::NotUnderstood(NOT_UNDERSTOOD),
         code => {
             let in_pod = routes.groups().get(group).is_some_and(|group| group.owned);
-            let reason = extended_error::reason(edns_options(message, question_end), in_pod);
+            let reason = extended_error::reason(options, in_pod);
             Outcome::Failed(failure(code, reason.map_or(ErrorCode::Other, |reason| reason.code)))
         }
     }

@@ -381,6 +381,11 @@ impl<W> Queries<W> {
         }
     }
 
+    /// Takes back the memory of a message that [`Queries::take_end`] returned.
+    pub fn reuse(&mut self, message: Vec<u8>) {
+        self.scratch = message;
+    }
+
     /// Frees `slot`. Returns the query's waiters.
     pub fn remove(&mut self, slot: u16) -> Vec<W> {
         self.arm(slot, NEVER);

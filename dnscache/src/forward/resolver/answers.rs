@@ -41,6 +41,7 @@ impl Resolver {
         match self.queries.take_end(slot) {
             Some(End::Answered { answer, message }) => {
                 self.end_answered(slot, answer, &[&message], now);
+                self.queries.reuse(message);
             }
             Some(End::Failed { failure, cut }) => self.end_failed(slot, failure, cut, now),
             None => {}
