@@ -64,7 +64,7 @@ pub enum Lookup {
 
 /// The state of one entry, for display.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct State {
+pub struct EntryState {
     /// Seconds since it was stored.
     pub age_secs: u32,
     /// Seconds until it expires; negative if it has expired.
@@ -276,14 +276,14 @@ impl Cache {
     }
 
     /// Returns the state of the entry for `question`, or `None` if it is missing or not valid.
-    pub fn state(&self, question: &Question<'_>, now: Moment) -> Option<State> {
+    pub fn state(&self, question: &Question<'_>, now: Moment) -> Option<EntryState> {
         let mut key = KeyBuffer::new();
         key.write(question, &self.seed);
         let meta = self.shard(key.hash).lock().state(&key, &self.changed)?;
         let age_secs = meta.age(now);
         let is_flushed = meta.head.follows() && self.changed.flushed_since(meta.seen);
         let lifetime = if is_flushed { meta.lifetime.min(age_secs) } else { meta.lifetime };
-        Some(State {
+        Some(EntryState {
             age_secs,
             remaining_secs: i64::from(lifetime) - i64::from(age_secs),
             rcode: meta.head.rcode,

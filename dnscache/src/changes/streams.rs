@@ -25,7 +25,7 @@ pub struct Streams {
     sources: Box<[Source]>,
     /// The host names of the sources, in lower-case wire form.
     hosts: Box<[Box<[u8]>]>,
-    state: watch::Sender<State>,
+    state: watch::Sender<Replicas>,
     is_up: AtomicBool,
     /// Counts the changes of the state.
     edition: AtomicU64,
@@ -62,13 +62,13 @@ pub(super) struct Replica {
 }
 
 #[derive(Clone, Debug, Default)]
-struct State {
+struct Replicas {
     replicas: Vec<Replica>,
     /// For each source, how often it lost its last followed replica.
     outages: Vec<u64>,
 }
 
-impl State {
+impl Replicas {
     fn of_source(&self, source: usize) -> impl Iterator<Item = &Replica> {
         self.replicas.iter().filter(move |it| it.key.source == source && it.is_expected)
     }
@@ -106,7 +106,7 @@ impl State {
 impl Streams {
     /// Returns the state of `sources` before any stream is up.
     pub fn new(sources: Vec<Source>) -> Self {
-        let mut state = State { outages: vec![0; sources.len()], ..State::default() };
+        let mut state = Replicas { outages: vec![0; sources.len()], ..Replicas::default() };
         let mut hosts: Vec<Box<[u8]>> = Vec::new();
         for (index, source) in sources.iter().enumerate() {
             hosts.extend(source.host_name());
@@ -277,9 +277,9 @@ impl Streams {
         self.change(|state| state.replicas.retain(|it| it.key != key || it.is_expected));
     }
 
-    fn change(&self, act: impl FnOnce(&mut State)) {
+    fn change(&self, act: impl FnOnce(&mut Replicas)) {
         self.state.send_modify(|state| {
-            let followed = |state: &State| -> Vec<bool> {
+            let followed = |state: &Replicas| -> Vec<bool> {
                 (0..self.sources.len()).map(|source| state.is_followed(source)).collect()
             };
             let before = followed(state);

@@ -10,7 +10,7 @@ use super::message::{Form, Match, match_reply, write_query};
 use super::outcome::{Genuine, Outcome, judge};
 use super::queries::Queries;
 use super::query::Asking;
-use super::table::{QUERIES_MAX, State};
+use super::table::{Phase, QUERIES_MAX};
 use crate::route::Routes;
 
 impl<W> Queries<W> {
@@ -37,7 +37,7 @@ impl<W> Queries<W> {
             self.judge(slot, datagram.bytes, matched, false, routes)
         };
         self.take_reply(slot, at, false, outcome, now);
-        !matches!(self.table.get(slot).state, State::Asking(_))
+        !matches!(self.table.get(slot).phase, Phase::Asking(_))
     }
 
     /// Returns the try that waits for a datagram that arrived `via` a socket.

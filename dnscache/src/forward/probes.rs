@@ -11,7 +11,7 @@ use super::message::write_key;
 use super::queries::{NEVER, Queries, Question};
 use super::query::Asking;
 use super::servers::Server;
-use super::table::{Origin, QUERIES_MAX, State};
+use super::table::{Origin, Phase, QUERIES_MAX};
 
 impl<W> Queries<W> {
     /// Returns whether `question` is a sounding query of dnscache that a server sent back. Only the
@@ -46,7 +46,7 @@ impl<W> Queries<W> {
         query.origin = Origin { started: now, ..Origin::default() };
         query.pool_id = pool_id;
         query.stale_due = NEVER;
-        query.state = State::Probing(Asking::new(&[server]));
+        query.phase = Phase::Probing(Asking::new(&[server]));
         self.drive(slot, now, |asking, turn| Some(asking.probe(turn)));
         // A server that takes as long as clients wait must be found to be up as well.
         self.arm(slot, self.deadline(slot));
@@ -69,7 +69,7 @@ impl<W> Queries<W> {
 
     /// Returns whether the query in `slot` is a probe.
     pub(super) fn is_probe(&self, slot: u16) -> bool {
-        matches!(self.table.get(slot).state, State::Probing(_))
+        matches!(self.table.get(slot).phase, Phase::Probing(_))
     }
 }
 

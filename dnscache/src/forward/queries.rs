@@ -26,7 +26,7 @@ use super::probes::ROOT_SERVERS;
 use super::query::{Asking, Step, Turn};
 pub use super::servers::{Health, Server, Servers};
 pub use super::table::{End, Origin, QUERIES_MAX, Query, Ticket};
-use super::table::{State, Table};
+use super::table::{Phase, Table};
 use crate::cache::Blame;
 pub use crate::cache::Question;
 
@@ -173,7 +173,7 @@ impl<W> Queries<W> {
         let query = self.table.get_mut(slot);
         query.origin = origin;
         query.pool_id = pool_id;
-        query.state = State::Asking(Asking::new(&servers));
+        query.phase = Phase::Asking(Asking::new(&servers));
         self.drive(slot, now, |asking, turn| Some(asking.next(turn)));
         if servers.len() > 1
             && let Some(server) = self.servers.forgotten(servers.iter().copied(), now)
@@ -251,23 +251,23 @@ impl<W> Queries<W> {
             query.is_late = true;
             self.acts.push(Act::Stale { slot });
         }
-        match &query.state {
-            State::Asking(_) => self.drive(slot, now, |asking, turn| Some(asking.next(turn))),
-            State::Probing(asking) => {
+        match &query.phase {
+            Phase::Asking(_) => self.drive(slot, now, |asking, turn| Some(asking.next(turn))),
+            Phase::Probing(asking) => {
                 let server = asking.tries[0].server;
                 if self.servers.get_mut(server).was_silent(now) {
                     self.fell(server, now);
                 }
                 self.end_probe(slot, now);
             }
-            State::Completing { .. } if now >= deadline => {
+            Phase::Completing { .. } if now >= deadline => {
                 self.fail(slot, NO_REST);
             }
-            State::Completing { .. } => {
+            Phase::Completing { .. } => {
                 let due = deadline.min(query.stale_due);
                 self.arm(slot, due);
             }
-            State::Free | State::Ended(_) | State::Taken => self.arm(slot, NEVER),
+            Phase::Free | Phase::Ended(_) | Phase::Taken => self.arm(slot, NEVER),
         }
     }
 
@@ -280,7 +280,7 @@ impl<W> Queries<W> {
     ) {
         let ticket = self.table.ticket(slot);
         let query = self.table.get_mut(slot);
-        let (State::Asking(asking) | State::Probing(asking)) = &mut query.state else { return };
+        let (Phase::Asking(asking) | Phase::Probing(asking)) = &mut query.phase else { return };
         let mut fallen = Vec::new();
         let mut turn = Turn {
             now,
@@ -337,7 +337,7 @@ impl<W> Queries<W> {
     /// Makes every query look again, because `server` has come up.
     pub(super) fn wake(&mut self, server: u16, now: Moment) {
         for slot in 0..self.table.len() as u16 {
-            if matches!(self.table.get(slot).state, State::Asking(_)) {
+            if matches!(self.table.get(slot).phase, Phase::Asking(_)) {
                 self.drive(slot, now, |asking, turn| Some(asking.on_recovered(server, turn)));
             }
         }
@@ -351,7 +351,7 @@ impl<W> Queries<W> {
     fn end(&mut self, slot: u16, end: End) {
         self.close(slot);
         let query = self.table.get_mut(slot);
-        query.state = State::Ended(end);
+        query.phase = Phase::Ended(end);
         query.stale_due = NEVER;
         self.acts.push(Act::End { slot });
         self.arm(slot, NEVER);
@@ -372,10 +372,10 @@ impl<W> Queries<W> {
     /// the query ([`Queries::ask_next`], [`Queries::complete`]) or remove it ([`Queries::remove`]).
     pub fn take_end(&mut self, slot: u16) -> Option<End> {
         let query = self.table.get_mut(slot);
-        match std::mem::replace(&mut query.state, State::Taken) {
-            State::Ended(end) => Some(end),
+        match std::mem::replace(&mut query.phase, Phase::Taken) {
+            Phase::Ended(end) => Some(end),
             other => {
-                query.state = other;
+                query.phase = other;
                 None
             }
         }
@@ -397,7 +397,7 @@ impl<W> Queries<W> {
     pub fn complete(&mut self, slot: u16, answer: &[u8]) {
         let deadline = self.deadline(slot);
         let query = self.table.get_mut(slot);
-        query.state = State::Completing { answer: answer.to_vec(), rest: None };
+        query.phase = Phase::Completing { answer: answer.to_vec(), rest: None };
         let due = deadline.min(query.stale_due);
         self.arm(slot, due);
     }
@@ -408,8 +408,8 @@ impl<W> Queries<W> {
     /// here.
     pub fn follow(&mut self, slot: u16, next: u16) -> Result<(), Failure> {
         let links = self.table.get(slot).links + 1;
-        let after = |&at: &u16| match self.table.get(at).state {
-            State::Completing { rest, .. } => self.table.slot(rest?),
+        let after = |&at: &u16| match self.table.get(at).phase {
+            Phase::Completing { rest, .. } => self.table.slot(rest?),
             _ => None,
         };
         let is_circle = |(count, at): (usize, u16)| at == slot || count == usize::from(LINKS_MAX);
@@ -420,7 +420,7 @@ impl<W> Queries<W> {
         let ticket = self.table.ticket(next);
         let child = self.table.get_mut(next);
         child.links = child.links.max(links);
-        if let State::Completing { rest, .. } = &mut self.table.get_mut(slot).state {
+        if let Phase::Completing { rest, .. } = &mut self.table.get_mut(slot).phase {
             *rest = Some(ticket);
         }
         Ok(())
@@ -430,10 +430,10 @@ impl<W> Queries<W> {
     pub fn take_partial(&mut self, ticket: Ticket) -> Option<(u16, Vec<u8>)> {
         let slot = self.table.slot(ticket)?;
         let query = self.table.get_mut(slot);
-        match std::mem::replace(&mut query.state, State::Taken) {
-            State::Completing { answer, .. } => Some((slot, answer)),
+        match std::mem::replace(&mut query.phase, Phase::Taken) {
+            Phase::Completing { answer, .. } => Some((slot, answer)),
             other => {
-                query.state = other;
+                query.phase = other;
                 None
             }
         }

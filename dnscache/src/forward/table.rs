@@ -12,12 +12,12 @@ use super::zones::Places;
 use crate::cache::Question;
 use crate::normalise::Answer;
 
-/// A question under way, with the state of its query.
+/// A question under way, with the phase of its query.
 #[derive(Debug)]
 pub struct Query<W> {
     /// Counts the queries that had this slot, so that a late event of an earlier one is recognised.
     generation: u32,
-    pub(super) state: State,
+    pub(super) phase: Phase,
     /// The question, as [`write_key`](super::message::write_key) writes it; empty in a free slot.
     pub(super) key: Vec<u8>,
     hash: u64,
@@ -39,9 +39,9 @@ pub struct Query<W> {
     pub waiters: Vec<W>,
 }
 
-/// The state of a query.
+/// What a query is doing.
 #[derive(Debug)]
-pub(super) enum State {
+pub(super) enum Phase {
     /// The slot is free.
     Free,
     /// It asks the servers of a group.
@@ -144,7 +144,7 @@ impl<W> Table<W> {
     /// Returns the slot of `ticket`'s query while it is under way.
     pub fn slot(&self, ticket: Ticket) -> Option<u16> {
         let slot = self.slots.get(usize::from(ticket.slot))?;
-        let is_same = slot.generation == ticket.generation && !matches!(slot.state, State::Free);
+        let is_same = slot.generation == ticket.generation && !matches!(slot.phase, Phase::Free);
         is_same.then_some(ticket.slot)
     }
 
@@ -188,7 +188,7 @@ impl<W> Table<W> {
         slot.links = 0;
         slot.answered_by = None;
         slot.is_late = false;
-        slot.state = State::Asking(Asking::default());
+        slot.phase = Phase::Asking(Asking::default());
         if is_found {
             slot.next = head;
             self.heads[bucket(hash)] = at;
@@ -200,7 +200,7 @@ impl<W> Table<W> {
     pub fn remove(&mut self, slot: u16) -> Vec<W> {
         self.hide(slot);
         let freed = self.get_mut(slot);
-        freed.state = State::Free;
+        freed.phase = Phase::Free;
         freed.key.clear();
         let waiters = std::mem::take(&mut freed.waiters);
         self.free.push(slot);
@@ -232,7 +232,7 @@ impl<W> Query<W> {
     fn free() -> Self {
         Self {
             generation: 0,
-            state: State::Free,
+            phase: Phase::Free,
             key: Vec::new(),
             hash: 0,
             next: NONE,
@@ -254,13 +254,13 @@ impl<W> Query<W> {
 
     /// Returns whether it still waits for an answer.
     pub(super) fn is_under_way(&self) -> bool {
-        matches!(self.state, State::Asking(_) | State::Completing { .. })
+        matches!(self.phase, Phase::Asking(_) | Phase::Completing { .. })
     }
 
     /// Returns the tries while servers are asked, otherwise `None`.
     pub(super) fn asking(&self) -> Option<&Asking> {
-        match &self.state {
-            State::Asking(asking) | State::Probing(asking) => Some(asking),
+        match &self.phase {
+            Phase::Asking(asking) | Phase::Probing(asking) => Some(asking),
             _ => None,
         }
     }
