@@ -45,12 +45,13 @@ use rand::{Rng, SeedableRng};
 use rustix::io::Errno;
 use shared::clock::{Moment, boot_time};
 use shared::serve::Deferred;
+use shared::wire::ErrorCode;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use act::{Act, Try, Via};
-use queries::Question;
+use queries::{Failure, Question};
 use resolver::Resolver;
 pub use resolver::{Shared, message_of};
 pub use status::{Metrics, Status};
@@ -272,7 +273,7 @@ impl Worker {
             // If the question is answered, its socket is closed and must not be read again.
             Received::Datagram(datagram) => !resolver.datagram(via, datagram, now),
             Received::Unreachable => {
-                resolver.unreachable(via, now);
+                resolver.queries.unreachable(via, now);
                 true
             }
         });
@@ -309,7 +310,7 @@ impl Worker {
     fn act(&mut self, now: Moment) {
         let mut acts = std::mem::take(&mut self.acts);
         loop {
-            self.resolver.swap_acts(&mut acts);
+            self.resolver.queries.swap_acts(&mut acts);
             if acts.is_empty() {
                 break;
             }
@@ -328,41 +329,41 @@ impl Worker {
     }
 
     fn send(&mut self, one: Try, now: Moment) {
-        let upstream = self.resolver.servers().get(one.server);
-        let (endpoint, is_local) = (upstream.endpoint.clone(), upstream.is_local());
-        let Some(message) = self.resolver.message(one) else { return };
-        let (via, sent) = if is_local {
-            (Via::Pool(one.server), self.sockets.send_pooled(one.server, &endpoint, message))
+        let queries = &mut self.resolver.queries;
+        let Some((server, message)) = queries.message(one) else { return };
+        let endpoint = &server.endpoint;
+        let (via, sent) = if server.is_local() {
+            (Via::Pool(one.server), self.sockets.send_pooled(one.server, endpoint, message))
         } else {
             let via = Via::Own { slot: one.ticket.slot, at: one.at };
-            (via, self.sockets.send_own(one, &endpoint, message))
+            (via, self.sockets.send_own(one, endpoint, message))
         };
         match sent {
             Ok(()) => {}
-            Err(error) if is_ours(&error) => self.resolver.no_socket(one.ticket),
+            Err(error) if is_ours(&error) => queries.fail(one.ticket.slot, NO_SOCKET),
             Err(error) => {
                 tracing::debug!(%endpoint, %error, "cannot send to this upstream");
-                self.resolver.unreachable(via, now);
+                queries.unreachable(via, now);
             }
         }
     }
 
     fn dial(&mut self, one: Try, now: Moment) {
-        let endpoint = self.resolver.servers().get(one.server).endpoint.clone();
-        let Some(time) = self.resolver.time_left(one, now) else { return };
-        let Some(message) = self.resolver.message(one) else { return };
-        if !self.streams.dial(one, &endpoint, message, time) {
+        let queries = &mut self.resolver.queries;
+        let time = queries.deadline(one.ticket.slot).since(now);
+        let Some((server, message)) = queries.message(one) else { return };
+        if !self.streams.dial(one, &server.endpoint, message, time) {
             self.resolver.stream(one, None, now);
         }
     }
 
     /// Updates the status.
     fn show(&mut self, now: Moment) {
-        self.status.turn(now, self.resolver.in_flight());
+        self.status.turn(now, self.resolver.queries.in_flight());
         if now.since(self.shown) >= TURN_MAX {
             self.shown = now;
-            self.status
-                .show(self.resolver.servers().iter().map(|(_, server)| server.clone()).collect());
+            let servers = self.resolver.queries.servers().iter();
+            self.status.show(servers.map(|(_, server)| server.clone()).collect());
         }
     }
 }
@@ -383,5 +384,8 @@ const RENEWALS_MAX: usize = 1_024;
 const TURN_MAX: Duration = Duration::from_secs(1);
 /// A wait that fails at once every time must not use a whole core.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
+/// For this no server is blamed.
+const NO_SOCKET: Failure =
+    Failure::servfail(ErrorCode::Other, "no descriptor left for a socket to an upstream");
 /// How long after the stop the lanes can still hand over queries.
 const DRAIN_MAX: Duration = Duration::from_millis(4_800);

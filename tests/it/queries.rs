@@ -283,7 +283,9 @@ impl World {
 
     fn send(&mut self, one: Try) {
         let (at, is_local) = self.server(one);
-        let Some(message) = self.queries.message(one).map(<[u8]>::to_vec) else { return };
+        let Some(message) = self.queries.message(one).map(|(_, message)| message.to_vec()) else {
+            return;
+        };
         self.count += 1;
         let (slot, count) = (one.ticket.slot, self.count);
         let (via, socket) = match is_local {
@@ -309,7 +311,9 @@ impl World {
         self.dialed += 1;
         self.count += 1;
         let Some(works) = self.tcp else { return };
-        let Some(message) = self.queries.message(one).map(<[u8]>::to_vec) else { return };
+        let Some(message) = self.queries.message(one).map(|(_, message)| message.to_vec()) else {
+            return;
+        };
         let mut bytes = works.then(|| reply(&message, 0));
         if let Some(bytes) = bytes.as_mut().filter(|_| self.tcp_truncated) {
             bytes[2] |= 0x02;

@@ -207,13 +207,13 @@ impl<W> Queries<W> {
         self.table.slot(ticket)
     }
 
-    /// Returns the message that [`Act::Send`] and [`Act::Dial`] send; `None` if the query has ended
-    /// meanwhile.
-    pub fn message(&mut self, one: Try) -> Option<&[u8]> {
+    /// Returns the server to which [`Act::Send`] and [`Act::Dial`] send a message, and the message;
+    /// `None` if the query has ended meanwhile.
+    pub fn message(&mut self, one: Try) -> Option<(&Server, &[u8])> {
         let query = self.table.get(self.table.slot(one.ticket)?);
         let form = query.asking()?.tries.get(usize::from(one.at))?.form;
         write_query(&query.question(), form, &mut self.scratch);
-        Some(&self.scratch)
+        Some((self.servers.get(one.server), &self.scratch))
     }
 
     /// Runs everything that is due: further tries, failures, probes.

@@ -20,11 +20,11 @@ use shared::serve::{Deferred, Outbox};
 use shared::wire::{ErrorCode, MESSAGE_MAX, NameBuffer, Query, Reply, Transport};
 use shared::wire::{class, rcode};
 
-use super::act::{Act, Datagram, Try, Via};
+use super::act::{Datagram, Try, Via};
 use super::hosts::{Hosts, Inquiry};
 use super::message::{Failure, Form, addresses, read_key, write_key, write_query};
 use super::queries::{Origin, Queries, Question};
-use super::servers::{Health, Servers};
+use super::servers::Health;
 use super::table::Ticket;
 use super::waiters::{Budget, Releases};
 use super::zones::Zones;
@@ -59,7 +59,7 @@ pub struct Shared {
 }
 
 /// The receiver of an answer.
-enum Waiter {
+pub(super) enum Waiter {
     /// A client. The budget holds its question.
     Client(Deferred),
     /// A query whose answer this one completes.
@@ -91,7 +91,7 @@ pub(super) struct Resolver {
     edition: u64,
     /// The edition of the streams with which the groups were made.
     streams_edition: u64,
-    queries: Queries<Waiter>,
+    pub queries: Queries<Waiter>,
     hosts: Hosts,
     budget: Budget,
     zones: Zones,
@@ -133,35 +133,9 @@ impl Resolver {
         resolver
     }
 
-    /// Returns the servers.
-    pub fn servers(&self) -> &Servers {
-        self.queries.servers()
-    }
-
-    /// Returns how many queries are under way.
-    pub fn in_flight(&self) -> usize {
-        self.queries.in_flight()
-    }
-
     /// Returns whether any client waits for an answer.
     pub fn is_waited_for(&self) -> bool {
         self.budget.is_waited_for()
-    }
-
-    /// Returns the message of `one`; `None` if its query has ended.
-    pub fn message(&mut self, one: Try) -> Option<&[u8]> {
-        self.queries.message(one)
-    }
-
-    /// Returns how long the query of `one` can still run; `None` if it has ended.
-    pub fn time_left(&self, one: Try, now: Moment) -> Option<Duration> {
-        let slot = self.queries.slot(one.ticket)?;
-        Some(self.queries.deadline(slot).since(now))
-    }
-
-    /// Moves the actions for the sockets into `acts`, which must be empty.
-    pub fn swap_acts(&mut self, acts: &mut Vec<Act>) {
-        self.queries.swap_acts(acts);
     }
 
     /// Sends the replies that wait in an incomplete batch.
@@ -259,18 +233,6 @@ impl Resolver {
         self.queries.stream(one, message, now, &self.routes);
     }
 
-    /// Notes that no program listens at the other end of a socket.
-    pub fn unreachable(&mut self, via: Via, now: Moment) {
-        self.queries.unreachable(via, now);
-    }
-
-    /// Notes that the query of `ticket` gets no socket, for which no server is blamed.
-    pub fn no_socket(&mut self, ticket: Ticket) {
-        if let Some(slot) = self.queries.slot(ticket) {
-            self.queries.fail(slot, NO_SOCKET);
-        }
-    }
-
     /// Returns the query under way for `question`. If the name has changed since the query was
     /// sent, new clients must not wait for it.
     fn find(&mut self, question: &Question<'_>) -> Option<u16> {
@@ -364,13 +326,13 @@ impl Resolver {
 
     /// Returns what a sample shows about an answer that `server` sent, if one did.
     fn source(&self, server: Option<u16>) -> sample::Origin {
-        let upstream = server.map(|server| self.servers().get(server).endpoint.address);
+        let upstream = server.map(|server| self.queries.servers().get(server).endpoint.address);
         sample::Origin { source: Source::Miss, upstream }
     }
 
     /// Logs that the health of `server` has changed.
     pub fn log_health(&self, server: u16) {
-        let server = self.servers().get(server);
+        let server = self.queries.servers().get(server);
         let address = &server.endpoint;
         match server.health() {
             Health::Up => tracing::info!(server = %address, "upstream answers again"),
@@ -474,5 +436,3 @@ const LOOP: Failure = Failure {
 const FLOOD: Failure =
     Failure::servfail(ErrorCode::Other, "too many names below one domain are asked for");
 const CROWDED: Failure = Failure::servfail(ErrorCode::Other, "too many questions wait");
-const NO_SOCKET: Failure =
-    Failure::servfail(ErrorCode::Other, "no descriptor left for a socket to an upstream");

@@ -66,7 +66,7 @@ impl Resolver {
             return;
         }
         let cut = cut.filter(|_| deferred.transport() == Transport::Udp);
-        let text = match failure.server.map(|server| &self.servers().get(server).endpoint) {
+        let text = match failure.server.map(|server| &self.queries.servers().get(server).endpoint) {
             Some(endpoint) => format!("{} ({endpoint})", failure.text),
             None => failure.text.to_owned(),
         };

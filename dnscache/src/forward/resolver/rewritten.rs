@@ -23,7 +23,7 @@ use crate::route::Route;
 use crate::sample::Source;
 
 /// A question, in the form of [`read_key`], that is answered by asking others.
-pub(super) struct Rewritten {
+pub(in crate::forward) struct Rewritten {
     pub key: Vec<u8>,
     /// The receivers of the answer. There are none if the cache renews an entry.
     pub waiters: Vec<Waiter>,
@@ -63,7 +63,7 @@ impl Rewritten {
     }
 
     /// Returns the answer to its latest question as the rules take it.
-    pub fn part(&mut self, answered: &Answered<'_>) -> Part {
+    pub(super) fn part(&mut self, answered: &Answered<'_>) -> Part {
         self.seen = self.seen.min(answered.seen);
         self.source = answered.source;
         let message = message_of(&self.question(), &answered.answer.entry);
