@@ -115,7 +115,8 @@ pub struct Config {
     #[command(flatten)]
     pub views: ViewFlags,
     /// Addresses under which clients reach this DNS, for ns.dns below the cluster domain
-    /// (repeatable) [default: those of --listen that are no wildcard]
+    /// (repeatable) [default: the cluster IPs of the Service kube-dns in kube-system; if it has
+    /// none, the addresses of --listen that are no wildcard]
     #[arg(long, value_name = "IP")]
     pub name_server: Vec<IpAddr>,
     /// Addresses of the cluster: a reverse name there exists only if kubedns knows it, and others
@@ -259,6 +260,7 @@ impl Config {
         } else {
             self.name_server.iter().copied().collect()
         };
+        zone.name_service = self.name_server.is_empty().then(|| NAME_SERVICE.into());
         zone.with_views(&self.views.extra_domain, &self.views.external())
     }
 
@@ -396,6 +398,8 @@ pub struct NamespaceError;
 /// dnscache queries this port. It is bound on every local address, so that a probe of the kubelet
 /// can reach it too.
 const LISTEN: [&str; 2] = ["0.0.0.0:10053", "[::]:10053"];
+/// The Service in every pod's resolv.conf, as a key in wire form.
+const NAME_SERVICE: &[u8] = b"\x08kube-dns\x0bkube-system";
 /// The port of kube-dns.
 const HTTP_LISTEN: &str = "[::]:8081";
 /// The default of kubeadm for CoreDNS. A client can use a changed record for at most this long.
@@ -428,6 +432,7 @@ mod tests {
         assert!(!zone.terminating_fallback && !zone.ignore_empty_service && !zone.wildcards);
         assert!(!zone.zonal);
         assert!(zone.name_server.is_empty(), "a wildcard is no address to reach it");
+        assert!(zone.name_service.is_some());
         assert_eq!(config.listen.len(), 2);
         assert!(config.threads() > 0 && config.transfer.is_empty());
         assert_eq!(config.metrics_compat, None);
@@ -459,7 +464,8 @@ mod tests {
         let flags = "--listen 10.0.0.10:53 --listen 0.0.0.0:53 --ttl 0 --pods verified \
             --namespace b --namespace a --namespace b --service-selector app=web \
             --domain Example.ORG. --terminating-fallback --ignore-empty-service \
-            --wildcards --zonal --cluster-cidr 10.96.0.0/16 --cluster-cidr fd00:96::/32";
+            --wildcards --zonal --cluster-cidr 10.96.0.0/16 --cluster-cidr fd00:96::/32 \
+            --name-server 10.0.0.10";
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let config = config(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
         let (zone, scope) = (config.zone(), config.scope());
@@ -470,6 +476,7 @@ mod tests {
         let cidrs: Vec<String> = zone.cidrs.iter().map(ToString::to_string).collect();
         assert_eq!(cidrs, ["10.96.0.0/16", "fd00:96::/32"]);
         assert_eq!(*zone.name_server, [address("10.0.0.10")]);
+        assert!(zone.name_service.is_none());
         assert_eq!(scope.namespaces, ["a", "b"]);
         assert_eq!(scope.services.unwrap().to_string(), "app=web");
         assert!(scope.pods);

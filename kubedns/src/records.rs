@@ -80,6 +80,8 @@ pub struct Zone {
     pub pods: PodMode,
     /// The addresses of the zone's name server, `ns.dns.` below the apex.
     pub name_server: Box<[IpAddr]>,
+    /// The Service whose cluster IPs are the addresses of the name server instead, if it has any.
+    pub name_service: Option<Key>,
     /// The addresses that are the cluster's, if a flag sets them. If empty, they follow from the
     /// objects of the cluster: [`Records::ranges`].
     pub cidrs: Box<[Prefix]>,
@@ -127,6 +129,7 @@ impl Zone {
             ttl_secs: 30,
             pods: PodMode::Insecure,
             name_server: Box::default(),
+            name_service: None,
             cidrs: Box::default(),
             recursion_available: false,
             terminating_fallback: false,

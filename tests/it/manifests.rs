@@ -140,8 +140,8 @@ fn the_cluster_domain_is_written_once() {
 #[test]
 fn the_address_is_written_once_and_only_where_it_is_wanted() {
     let Some(tool) = tool() else { return };
-    let settings = "manifests/overlays/fixed-address/settings.yaml";
-    let folder = changed(settings, "address: 10.96.0.10", "address: fd00:96::a");
+    let overlay = "manifests/overlays/fixed-address/kustomization.yaml";
+    let folder = changed(overlay, "value: \"10.96.0.10\"", "value: \"fd00:96::a\"");
     for folder in kustomizations(folder.path()) {
         let files = [render(&tool, &folder)];
         let objects = objects(&files, "");

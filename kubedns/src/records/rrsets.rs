@@ -107,10 +107,7 @@ impl<'w> Walk<'w> {
             (Node::Pod(address, is_known), _) => {
                 addresses(&[address], rtype, Origin::Pod(is_known), visit)
             }
-            (Node::NameServer, _) => {
-                let own = &self.records.zone().name_server;
-                addresses(own, rtype, Origin::Configuration, visit)
-            }
+            (Node::NameServer, _) => self.name_server(rtype, visit),
             (_, rtype::CNAME) => self.alias(node, visit),
             (Node::Apex | Node::Version, _) => self.of_zone(node, rtype, visit),
             _ => true,
@@ -131,6 +128,18 @@ impl<'w> Walk<'w> {
             _ => self.each_target(node, &mut |entry, place, numbers| {
                 place.is_none_or(|place| visit(Target::Endpoint(entry, place, numbers.len())))
             }),
+        }
+    }
+
+    /// Visits the addresses of the zone's name server.
+    fn name_server(&self, rtype: u16, visit: &mut impl FnMut(Record<'_>) -> bool) -> bool {
+        let zone = self.records.zone();
+        let service = zone.name_service.as_ref().and_then(|key| self.records.entry(key));
+        match service.filter(|entry| !entry.cluster_ips().is_empty()) {
+            Some(entry) => {
+                addresses(entry.cluster_ips(), rtype, Origin::Service(zone, entry), visit)
+            }
+            None => addresses(&zone.name_server, rtype, Origin::Configuration, visit),
         }
     }
 

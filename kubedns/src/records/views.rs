@@ -58,6 +58,7 @@ impl Zone {
             apex: apex.clone(),
             schema: Schema::External { headless: external.headless },
             clusterset: None,
+            name_service: None, // its cluster IPs are not reached from outside
             views: Arc::default(),
             ttl_secs: external.ttl_secs,
             pods: PodMode::Disabled,

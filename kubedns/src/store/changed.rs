@@ -102,6 +102,10 @@ pub(super) fn names(
 /// Adds the names of one zone: the cluster domain or a further one.
 fn in_zone(records: &Records, services: &BTreeSet<Key>, touched: &Touched, names: &mut Vec<u8>) {
     let zone = records.zone();
+    if zone.name_service.as_ref().is_some_and(|key| services.contains(key)) {
+        names.extend_from_slice(zone.ns());
+        names.extend_from_slice(zone.apex().wire());
+    }
     for key in services {
         names.extend_from_slice(key);
         names.extend_from_slice(zone.services());

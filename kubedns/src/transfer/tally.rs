@@ -6,7 +6,7 @@
 use shared::wire::rtype;
 
 use super::{Apex, zone};
-use crate::records::{Origin, Record, Records, Shape, TYPES, Walk};
+use crate::records::{Node, Record, Records, Shape, TYPES, Walk};
 
 /// How many Services of each kind there are, and how many records of each type are derived from the
 /// objects: all except those of the zones themselves.
@@ -46,7 +46,8 @@ impl Tally {
         for apex in Apex::all(records) {
             let Some(zone) = apex.zone(records) else { continue };
             let walk = Walk::whole(zone);
-            for (_, node) in zone::names(records, apex) {
+            let is_own = |node: &Node<'_>| matches!(node, Node::NameServer);
+            for (_, node) in zone::names(records, apex).filter(|(_, node)| !is_own(node)) {
                 for rtype in TYPES {
                     walk.rrset(&node, rtype, &mut |record| tally.add(&record));
                 }
@@ -55,7 +56,7 @@ impl Tally {
         tally
     }
 
-    /// Counts `record`, unless it is one of the zone's own.
+    /// Counts `record`.
     fn add(&mut self, record: &Record<'_>) -> bool {
         let count = match record.rtype {
             rtype::A => &mut self.a,
@@ -65,7 +66,7 @@ impl Tally {
             rtype::SRV => &mut self.srv,
             _ => return true,
         };
-        *count += usize::from(!matches!(record.origin, Origin::Configuration));
+        *count += 1;
         true
     }
 }

@@ -3,9 +3,49 @@
 //! Rows only. The parent module checks a row.
 
 use kubedns::records::{PodMode, Zone};
+use kubedns::store::Changed;
 
-use super::{CLAIMS, SHOP, check, check_additional, zone};
+use super::{CLAIMS, Row, SHOP, check, check_additional, zone};
 use crate::fixture::cluster::Cluster;
+
+#[test]
+fn the_name_server_has_the_addresses_of_its_service() {
+    let service = |address: &str| {
+        format!(
+            "
+kind: Service
+metadata: {{name: kube-dns, namespace: kube-system}}
+spec: {{clusterIP: {address}}}
+"
+        )
+    };
+    let mut zone = zone();
+    zone.name_service = Some((*b"\x08kube-dns\x0bkube-system").into());
+    let mut cluster = Cluster::of(zone, SHOP);
+    let configured: &[Row] = &[
+        ("ns.dns.cluster.local. A", "NOERROR", &["@ A 10.96.0.10"]),
+        ("ns.dns.cluster.local. AAAA", "NOERROR", &["@ AAAA fd00:96::10"]),
+    ];
+    check(&cluster, configured);
+    let own: &[Row] = &[
+        ("ns.dns.cluster.local. A", "NOERROR", &["@ A 10.0.0.10"]),
+        ("ns.dns.cluster.local. AAAA", "NODATA", &[]),
+    ];
+    // A headless Service has no address of its own.
+    for (address, rows) in [("10.0.0.10", own), ("None", configured)] {
+        cluster.apply(&service(address));
+        let Some(Changed::Names(names)) = cluster.sync().map(|published| published.changed) else {
+            panic!("names changed");
+        };
+        let names = format!("{names:?}");
+        assert!(names.contains("\"ns.dns.cluster.local.\""), "{names}");
+        check(&cluster, rows);
+    }
+    let additional: &[&str] = &["ns.dns.cluster.local. A 10.0.0.10"];
+    cluster.apply(&service("10.0.0.10"));
+    cluster.sync();
+    check_additional(&cluster, &[("cluster.local. NS", additional)]);
+}
 
 #[test]
 fn reverse_names() {

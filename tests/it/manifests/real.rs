@@ -49,7 +49,8 @@ async fn a_real_api_server_takes_each_object() {
         return;
     };
     let cluster = RealApi::start(&assets).await;
-    let copy = changed("manifests/overlays/fixed-address/settings.yaml", "10.96.0.10", "10.0.0.10");
+    let overlay_path = "manifests/overlays/fixed-address/kustomization.yaml";
+    let copy = changed(overlay_path, "\"10.96.0.10\"", "\"10.0.0.10\"");
     let mut folders = kustomizations(copy.path());
     for component in ["autoscaler", "network-policy", "same-zone"] {
         folders.push(overlay(copy.path(), component));
