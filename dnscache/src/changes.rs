@@ -10,13 +10,10 @@
 //! * `source`, `line`: core. `streams`: seam. `follower`, `metrics`: edges.
 //! * An entry is dropped if any replica reports its name. A replica that lags reports the change
 //!   later, so an entry with its older answer is dropped then.
-//!   so an entry with its older answer is dropped then.
 //! * A replica that is not followed must not be asked while another one is followed. If none is
 //!   followed, names of the cluster are stored for at most a few seconds.
-//!   of the cluster are stored for a few seconds at most.
 //! * A stream continues where it ended. If it cannot, or if it is not restored, every name of the
 //!   cluster expires and is asked for again.
-//!   the cluster expires and is asked for again.
 
 mod drops;
 mod follower;
