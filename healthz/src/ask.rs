@@ -20,11 +20,11 @@ use hickory_proto::rr::RecordType;
 use serde_json::Value;
 
 use crate::check::gather::dns::ask_all;
-use crate::check::gather::read;
+use crate::check::gather::{pod_spec, read};
 use crate::check::plan::once;
 use crate::check::resolv::Resolv;
-use crate::check::server;
 use crate::check::talk::{Over, Question, Talk, bare};
+use crate::check::{Access, server};
 use crate::config::counted;
 use crate::web::Origin;
 use walk::{Libc, Outcome};
@@ -39,8 +39,8 @@ pub struct Options {
     #[arg(value_name = "NAME")]
     pub name: String,
 
-    /// Namespace of the pod, alone or with the name of the pod [default: the search list of
-    /// --resolv-file]
+    /// Namespace of the pod, alone or with the name of the pod; dnsPolicy and dnsConfig of the Pod
+    /// are used if the API server shows it [default: the search list of --resolv-file]
     #[arg(long, value_name = "NAMESPACE[/POD]")]
     pub from: Option<String>,
 
@@ -69,6 +69,10 @@ pub struct Options {
     /// HTTP address of kubedns
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8081")]
     pub kubedns: SocketAddr,
+
+    /// The API server.
+    #[command(flatten)]
+    pub access: Access,
 
     /// Settings of the resolver of this pod or machine
     #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
@@ -104,7 +108,7 @@ pub fn from_arguments() -> Option<ExitCode> {
 /// Walks, and returns the text and whether glibc found an address. Fails with one line if there is
 /// no server or no search list.
 pub async fn run(options: &Options) -> Result<(String, bool), String> {
-    let resolv = resolv(options)?;
+    let (resolv, assumed) = resolv(options).await?;
     let server = options.server.or_else(|| resolv.nameservers.first().copied());
     let server = server.ok_or("no server is given (--server), and resolv.conf names none")?;
     let mut steps: Vec<Step> = Vec::new();
@@ -115,6 +119,9 @@ pub async fn run(options: &Options) -> Result<(String, bool), String> {
         resolv.ndots,
         if resolv.search.is_empty() { "nothing".to_owned() } else { resolv.search.join(" ") },
     );
+    if let Some(reason) = assumed {
+        writeln!(text, "dnsPolicy ClusterFirst is assumed: {reason}").expect(TAKES_ALL);
+    }
     let mut is_found = false;
     let mut ends = String::new();
     for libc in Libc::ALL {
@@ -149,24 +156,33 @@ pub async fn run(options: &Options) -> Result<(String, bool), String> {
         };
         let walked = counted(count, "step");
         writeln!(ends, "{}: {end}, after {walked} and {} queries", libc.name(), 2 * count)
-            .expect("a String takes all text");
+            .expect(TAKES_ALL);
     }
     Ok((text + &ends, is_found))
 }
 
-/// The settings of the pod's resolver.
-fn resolv(options: &Options) -> Result<Resolv, String> {
-    let Some(from) = &options.from else {
-        return Ok(Resolv::read(&read(&options.resolv_file)?));
+/// Returns the settings of the pod's resolver, and why those of its Pod are not used, if they are
+/// not.
+async fn resolv(options: &Options) -> Result<(Resolv, Option<String>), String> {
+    let own = read(&options.resolv_file).map(|text| Resolv::read(&text));
+    let Some(from) = &options.from else { return Ok((own?, None)) };
+    let (namespace, pod) = match from.split_once('/') {
+        Some((namespace, pod)) => (namespace, Some(pod)),
+        None => (&**from, None),
     };
-    let namespace = from.split('/').next().unwrap_or(from);
     let Options { domain, ndots, search, .. } = options;
     // What the kubelet writes for the dnsPolicy ClusterFirst.
-    Ok(Resolv::read(&format!(
+    let cluster = Resolv::read(&format!(
         "nameserver 127.0.0.1\nsearch {namespace}.svc.{domain} svc.{domain} {domain} {}\n\
          options ndots:{ndots}\n",
         search.join(" ")
-    )))
+    ));
+    let Some(pod) = pod else { return Ok((cluster, None)) };
+    Ok(match pod_spec(&options.access, (namespace, pod), options.timeout).await {
+        // The pod of the DNS has the file of its node.
+        Ok(spec) => (Resolv::of_pod(&spec, cluster, own.unwrap_or(Resolv::read(""))), None),
+        Err(reason) => (cluster, Some(reason)),
+    })
 }
 
 /// One name of the walk.
@@ -220,10 +236,10 @@ impl Step {
             let millis = took.as_secs_f64() * 1e3;
             let said: String = said.chars().filter(|c| !c.is_control()).collect();
             writeln!(text, "   {:4} {said}, {millis:.1} ms, {source}", question.rtype.to_string())
-                .expect("a String takes all text");
+                .expect(TAKES_ALL);
         }
         for reason in &self.reasons {
-            writeln!(text, "        {reason}").expect("a String takes all text");
+            writeln!(text, "        {reason}").expect(TAKES_ALL);
         }
         text
     }
@@ -268,5 +284,6 @@ async fn reasons(options: &Options, name: &str) -> Vec<String> {
     reason.into_iter().chain(records.filter_map(record).take(RECORDS_MAX)).collect()
 }
 
+const TAKES_ALL: &str = "a String takes all text";
 /// Records of a step that are explained.
 const RECORDS_MAX: usize = 4;

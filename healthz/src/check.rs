@@ -31,7 +31,7 @@ use gather::gather;
 use shared::clock::boot_time;
 
 pub(crate) use options::server;
-pub use options::{Form, Options};
+pub use options::{Access, Form, Options};
 pub use report::{Report, list};
 
 /// Runs the check if the arguments of this process begin with `check`; `None` if they do not.

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hickory_proto::rr::RecordType;
+use serde_json::Value;
 use shared::clock::boot_time;
 use tokio::task::JoinSet;
 
@@ -22,7 +23,7 @@ use super::kernel::Kernel;
 use super::plan::{self, Ask, once};
 use super::resolv::Resolv;
 use super::talk::{Over, Question, Server};
-use super::{Options, server};
+use super::{Access, Options, server};
 use crate::config::DNS_PORT;
 use crate::web::pages;
 
@@ -91,8 +92,17 @@ fn kernel(options: &Options) -> Kernel {
     Kernel::read(|path| std::fs::read_to_string(options.root.join(path)).ok())
 }
 
+/// Returns the `spec` of a Pod. Fails with one line.
+pub(crate) async fn pod_spec(
+    access: &Access,
+    (namespace, name): (&str, &str),
+    patience: Duration,
+) -> Known<Value> {
+    api::pod_spec(&account::origin(access)?, (namespace, name), patience).await
+}
+
 async fn cluster(options: &Options, subject: &Subject) -> Known<Cluster> {
-    let origin = account::origin(options)?;
+    let origin = account::origin(&options.access)?;
     api::gather(&origin, &options.service, subject.namespace.as_deref(), options.timeout).await
 }
 

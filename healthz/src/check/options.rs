@@ -67,18 +67,9 @@ pub struct Options {
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:10053")]
     pub kubedns_dns: SocketAddr,
 
-    /// API server as a URL without credentials, such as http://127.0.0.1:8001 of `kubectl proxy`
-    /// [default: the kubeconfig file, or the service account of the pod]
-    #[arg(long, value_name = "URL", conflicts_with = "kubeconfig")]
-    pub api: Option<String>,
-
-    /// Kubeconfig file; tokens and client certificates are used, plugins are not run
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-
-    /// Context of the kubeconfig file [default: its current one]
-    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
-    pub context: Option<String>,
+    /// The API server.
+    #[command(flatten)]
+    pub access: Access,
 
     /// Directory with the key stubDomains of the kube-dns ConfigMap [default: none]
     #[arg(long, value_name = "DIR")]
@@ -111,6 +102,23 @@ pub struct Options {
     /// Print the name of every check and what it needs, and make none
     #[arg(long)]
     pub list: bool,
+}
+
+/// Where the API server is, and who asks it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Access {
+    /// API server as a URL without credentials, such as http://127.0.0.1:8001 of `kubectl proxy`
+    /// [default: the kubeconfig file, or the service account of the pod]
+    #[arg(long, value_name = "URL", conflicts_with = "kubeconfig")]
+    pub api: Option<String>,
+
+    /// Kubeconfig file; tokens and client certificates are used, plugins are not run
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig file [default: its current one]
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    pub context: Option<String>,
 }
 
 /// The form of the report.

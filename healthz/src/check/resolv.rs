@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use serde_json::Value;
+
 use crate::config::DNS_PORT;
 
 /// The settings of a resolver.
@@ -38,11 +40,43 @@ impl Resolv {
                     resolv.nameservers.extend(words.next().and_then(nameserver));
                 }
                 Some("search" | "domain") => {
-                    let domain = |word: &str| word.trim_end_matches('.').to_ascii_lowercase();
                     resolv.search = words.map(domain).filter(|it| !it.is_empty()).collect();
                 }
                 Some("options") => words.for_each(|word| resolv.option(word)),
                 _ => {}
+            }
+        }
+        resolv
+    }
+
+    /// Returns what the kubelet writes for a pod with this `spec`. `cluster` is for pods that ask
+    /// the DNS of the cluster, and `node` is the file of the node.
+    ///
+    /// The rules are those of the kubelet (pkg/kubelet/network/dns/dns.go): `dnsConfig` adds
+    /// servers and domains that are missing, and its options replace others of the same name.
+    pub fn of_pod(spec: &Value, cluster: Self, node: Self) -> Self {
+        let is_on_node = spec["hostNetwork"] == true;
+        let mut resolv = match spec["dnsPolicy"].as_str().unwrap_or("ClusterFirst") {
+            "None" => Self::read(""),
+            "Default" => node,
+            "ClusterFirst" if is_on_node => node,
+            _ => cluster,
+        };
+        let config = &spec["dnsConfig"];
+        for address in texts(&config["nameservers"]).filter_map(nameserver) {
+            if !resolv.nameservers.contains(&address) && resolv.nameservers.len() < NAMESERVERS_MAX
+            {
+                resolv.nameservers.push(address);
+            }
+        }
+        for domain in texts(&config["searches"]).map(domain) {
+            if !domain.is_empty() && !resolv.search.contains(&domain) {
+                resolv.search.push(domain);
+            }
+        }
+        for option in config["options"].as_array().into_iter().flatten() {
+            if let (Some(name), Some(value)) = (option["name"].as_str(), option["value"].as_str()) {
+                resolv.option(&format!("{name}:{value}"));
             }
         }
         resolv
@@ -85,6 +119,14 @@ impl Resolv {
     }
 }
 
+fn texts(list: &Value) -> impl Iterator<Item = &str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
+fn domain(text: &str) -> String {
+    text.trim_end_matches('.').to_ascii_lowercase()
+}
+
 fn nameserver(text: &str) -> Option<SocketAddr> {
     let address = text.split('%').next()?.parse::<IpAddr>().ok()?;
     Some(SocketAddr::new(address, DNS_PORT))
@@ -114,5 +156,31 @@ mod tests {
         let empty = Resolv::read("");
         assert_eq!((empty.ndots, empty.timeout_secs, empty.attempts), (1, 5, 2));
         assert_eq!(empty.walk("web"), ["web."]);
+    }
+
+    #[test]
+    fn a_pod_has_what_the_kubelet_writes_for_it() {
+        let check = |spec: &str, expected: &str| {
+            let cluster = "nameserver 10.96.0.10\nsearch a.svc b\noptions ndots:5\n";
+            let cluster = Resolv::read(cluster);
+            let node = Resolv::read("nameserver 192.0.2.1\nsearch corp\n");
+            let resolv = Resolv::of_pod(&serde_json::from_str(spec).unwrap(), cluster, node);
+            let servers: Vec<_> = resolv.nameservers.iter().map(|it| it.ip().to_string()).collect();
+            let (servers, search) = (servers.join(","), resolv.search.join(","));
+            let Resolv { ndots, timeout_secs, .. } = resolv;
+            assert_eq!(format!("{servers} {search} {ndots} {timeout_secs}"), expected, "{spec}");
+        };
+        check("{}", "10.96.0.10 a.svc,b 5 5");
+        check(r#"{"dnsPolicy":"ClusterFirst"}"#, "10.96.0.10 a.svc,b 5 5");
+        check(r#"{"dnsPolicy":"ClusterFirst","hostNetwork":true}"#, "192.0.2.1 corp 1 5");
+        let host = r#"{"dnsPolicy":"ClusterFirstWithHostNet","hostNetwork":true}"#;
+        check(host, "10.96.0.10 a.svc,b 5 5");
+        check(r#"{"dnsPolicy":"Default"}"#, "192.0.2.1 corp 1 5");
+        check(r#"{"dnsPolicy":"None"}"#, "  1 5");
+        let config = r#""dnsConfig":{"nameservers":["192.0.2.53","192.0.2.53","x"],
+            "searches":["Corp.","b"],"options":[{"name":"ndots","value":"2"},{"name":"edns0"},
+            {"name":"timeout","value":"3"}]}"#;
+        check(&format!("{{{config}}}"), "10.96.0.10,192.0.2.53 a.svc,b,corp 2 3");
+        check(&format!(r#"{{"dnsPolicy":"None",{config}}}"#), "192.0.2.53 corp,b 2 3");
     }
 }

@@ -16,17 +16,17 @@ use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 
 use super::read;
-use crate::check::Options;
+use crate::check::Access;
 use crate::web::Origin;
 
-/// The API server of `options`. Fails with one line if none is given and this is not a pod with a
-/// service account.
-pub fn origin(options: &Options) -> Result<Origin, String> {
-    if let Some(url) = &options.api {
+/// Returns the API server of `access`. Fails with one line if none is given and this is not a pod
+/// with a service account.
+pub fn origin(access: &Access) -> Result<Origin, String> {
+    if let Some(url) = &access.api {
         return from_url(url, None, None);
     }
-    match &options.kubeconfig {
-        Some(file) => from_kubeconfig(file, options.context.as_deref()),
+    match &access.kubeconfig {
+        Some(file) => from_kubeconfig(file, access.context.as_deref()),
         None => from_pod(),
     }
 }

@@ -49,6 +49,19 @@ pub async fn gather(
     })
 }
 
+/// Returns the `spec` of the Pod `name`. Fails with one line.
+pub async fn pod_spec(
+    origin: &Origin,
+    (namespace, name): (&str, &str),
+    patience: Duration,
+) -> Known<Value> {
+    let path = format!("/api/v1/namespaces/{}/pods", encoded(namespace));
+    let only = format!("fieldSelector=metadata.name%3D{}", encoded(name));
+    let api = Api { origin, patience };
+    let mut found = api.list(&path, &only, |pod| pod.get("spec").cloned()).await?;
+    found.pop().ok_or_else(|| format!("there is no Pod {namespace}/{name}"))
+}
+
 struct Api<'a> {
     origin: &'a Origin,
     patience: Duration,
