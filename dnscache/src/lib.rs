@@ -212,7 +212,8 @@ impl Program {
         let directory = follower.run(stopping());
         tasks.spawn("changes", changes::follow(target, tasks.stopping()));
         let ending = tasks.ending();
-        tasks.spawn_last("dns", serving.finished_after(async move { ending.cancelled().await }));
+        let others = async move { ending.cancelled().await };
+        tasks.spawn_last("dns", serving.left_after(copies.are_kept(), others));
         tasks.spawn_last("keep-sockets", copies.run(tasks.stopping(), tasks.ending()));
         tasks.spawn("forward", forwarder.finished(tasks.stopping()));
         pages.serve(listener, routers, &mut tasks);

@@ -164,8 +164,8 @@ pub fn dns<H: Handler>(
         let phase = Arc::clone(&phase);
         threads.spawn(async move {
             // The channel never carries a value; it closes when the thread ends.
-            let is_ending = || phase.load(Ordering::Relaxed) == Phase::Ending as u8;
-            if ended.await.is_err() && is_ending() { Ok(()) } else { Err(Error::Ended) }
+            let is_over = || matches!(Phase::of(&phase), Phase::Ending | Phase::Left);
+            if ended.await.is_err() && is_over() { Ok(()) } else { Err(Error::Ended) }
         });
     }
     let doors = (first_tcp..).zip(sockets.listeners).map(|(lane, socket)| {
@@ -200,33 +200,46 @@ impl Serving {
     /// queries that need a slow operation fail at once. Then the UDP sockets are read to their ends
     /// and closed, so that a later query gets an error from the kernel. An open socket always has a
     /// reader.
-    pub async fn finished_after(mut self, others: impl Future<Output = ()>) -> Result<(), Error> {
+    pub async fn finished_after(self, others: impl Future<Output = ()>) -> Result<(), Error> {
+        self.left_after(|| false, others).await
+    }
+
+    /// Does the same as [`Serving::finished_after`], but if another process keeps the sockets,
+    /// queries that arrive after the stop are not read: the program that starts next answers them,
+    /// also those that need a slow operation. If `are_kept` returns `false` when `others` resolves,
+    /// these queries are answered as far as that is possible at once.
+    pub async fn left_after(
+        mut self,
+        are_kept: impl Fn() -> bool,
+        others: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
         tokio::select! {
             () = self.stopping.cancelled() => {}
             Some(ended) = self.threads.join_next() => return ended.unwrap_or(Err(Error::Ended)),
         }
-        self.phase.store(Phase::Draining as u8, Ordering::Relaxed);
+        let enter = |phase: Phase| self.phase.store(phase as u8, Ordering::Relaxed);
+        enter(if are_kept() { Phase::Leaving } else { Phase::Draining });
         let drained = async {
             while self.connections.join_next().await.is_some() {}
-            while self.is_waited_for() {
+            while is_waited_for(&self.lanes) {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
         tcp::within(DRAIN_MAX, drained).await;
         others.await;
         self.lanes.clear(); // each thread is the last owner of its socket
-        self.phase.store(Phase::Ending as u8, Ordering::Relaxed);
+        enter(if are_kept() { Phase::Left } else { Phase::Ending });
         while let Some(ended) = self.threads.join_next().await {
             ended.unwrap_or(Err(Error::Ended))?;
         }
         Ok(())
     }
+}
 
-    /// Returns whether a query over UDP waits for its answer. Such a query holds the socket from
-    /// which the reply must be sent, beside the thread and this value.
-    fn is_waited_for(&self) -> bool {
-        self.lanes.iter().any(|lane| Arc::strong_count(lane) > 2)
-    }
+/// Returns whether a query over UDP waits for its answer. Such a query holds the socket from which
+/// the reply must be sent, beside the thread and the listener.
+fn is_waited_for(lanes: &[Arc<sockets::Lane>]) -> bool {
+    lanes.iter().any(|lane| Arc::strong_count(lane) > 2)
 }
 
 /// How long connections and deferred queries can take to finish at the end.

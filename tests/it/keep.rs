@@ -8,8 +8,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
+use rustix::process::{Pid, Signal, kill_process};
 use shared::addresses::Addresses;
 use shared::keep::{self, Copies, Group, Message, passing};
 use shared::serve::{self, Asked, BindError, Handler, Limits, Serving, Sockets, Verdict};
@@ -401,6 +403,17 @@ impl Process {
         self.child.kill().await.unwrap();
     }
 
+    /// Sends it SIGTERM.
+    fn stop(&self) {
+        let id = self.child.id().and_then(|id| Pid::from_raw(id as i32)).unwrap();
+        kill_process(id, Signal::TERM).unwrap();
+    }
+
+    /// Waits until it has ended by itself, without an error.
+    async fn ended(&mut self) {
+        assert!(timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap().success());
+    }
+
     /// Starts it again, at the addresses that it had.
     fn again(&mut self) {
         let Addresses { dns, http } = self.addresses();
@@ -464,5 +477,49 @@ async fn queries_during_a_restart_after_sigkill_are_answered() {
         }
         running.kill().await;
     }
+    keeper.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_query_is_lost_or_fails_because_of_sigterm() {
+    let programs = tests::build::programs_beside(Path::new(env!("CARGO_BIN_EXE_pod")));
+    let program = programs.await.unwrap().join("dnscache");
+    let (_directory, path) = place();
+    let keeper = Keeper::start(&path, &[]).await;
+    let upstream = Upstream::start(FAR).await;
+    upstream.otherwise("300 A 192.0.2.1");
+    upstream.delay(Duration::from_millis(100));
+    let keep = format!("--keep-sockets={}", path.display());
+    let flags = ["--listen=127.0.0.1:0", &keep, "--resolv-file=/nonexistent", &server(&upstream)];
+    let directory = tempfile::tempdir().unwrap();
+    let mut running = Process::start(&program, &flags, directory.path()).await;
+    let address = running.addresses().dns[0];
+    let kept = "healthz_kept_sockets{program=\"dnscache\"}";
+    let is_kept = || async { http::get(keeper.http, "/metrics").await.1.contains(kept) };
+    let answers = || async { dns::ask(address, "warm.example. A").await.status == "NOERROR" };
+    for round in 0..3 {
+        until(kept, is_kept).await;
+        until("it answers", answers).await;
+        // Each is for a name that is not in the cache.
+        let message = |at| dns::query(&format!("n{round}-{at}.example. A"), None);
+        let clients: Vec<_> = (0..120).map(|at| (client(address), message(at))).collect();
+        let send = |range: std::ops::Range<usize>| {
+            for (client, message) in &clients[range] {
+                client.send(message).unwrap();
+            }
+        };
+        send(0..40);
+        running.stop();
+        send(40..80);
+        running.ended().await;
+        send(80..120);
+        running.again();
+        for (at, (client, message)) in clients.iter().enumerate() {
+            let mut reply = [0; 512];
+            client.recv(&mut reply).unwrap();
+            assert_eq!((&reply[..2], reply[3] & 0x0f), (&message[..2], 0), "{round} {at}");
+        }
+    }
+    running.kill().await;
     keeper.stop().await;
 }

@@ -8,6 +8,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
@@ -42,6 +44,8 @@ pub struct Copies {
     sockets: Vec<OwnedFd>,
     connection: Option<UnixStream>,
     are_taken_back: bool,
+    /// Whether the keeper has copies.
+    are_kept: Arc<AtomicBool>,
 }
 
 /// Binds `addresses` as [`serve::bind`] does, but takes the sockets that the keeper at `path` has
@@ -62,6 +66,7 @@ pub async fn bind(
         sockets: Vec::new(),
         connection: None,
         are_taken_back: false,
+        are_kept: Arc::default(),
     };
     let Some(path) = path else { return Ok((serve::bind(addresses, threads)?, none)) };
     let (sockets, connection, are_taken_back) =
@@ -138,6 +143,12 @@ impl Copies {
         self.are_taken_back
     }
 
+    /// Returns what tells whether the keeper has copies at the moment.
+    pub fn are_kept(&self) -> impl Fn() -> bool + Send + 'static {
+        let are_kept = Arc::clone(&self.are_kept);
+        move || are_kept.load(Ordering::Relaxed)
+    }
+
     /// Leaves the copies with the keeper, also with one that starts later or again. Drops them at
     /// `stopping`, and the connection at `ending`: until then the keeper knows that this program
     /// runs, and refuses another one of the same name.
@@ -154,6 +165,12 @@ impl Copies {
         }
         // The listener closes its sockets one after the other. These must not hold them open.
         self.sockets.clear();
+        if let Some(stream) = self.connection.take() {
+            tokio::select! {
+                () = ending.cancelled() => return Ok(()), // with the connection
+                () = passing::closed(&stream) => self.are_kept.store(false, Ordering::Relaxed),
+            }
+        }
         ending.cancelled().await;
         Ok(())
     }
@@ -166,9 +183,11 @@ impl Copies {
             match self.leave(path).await {
                 Ok(count) => {
                     tracing::info!(sockets = count, "the keeper has copies of the sockets");
+                    self.are_kept.store(true, Ordering::Relaxed);
                     if let Some(stream) = &self.connection {
                         passing::closed(stream).await;
                     }
+                    self.are_kept.store(false, Ordering::Relaxed);
                     tracing::warn!(keeper = %path.display(), "the keeper of the sockets is gone");
                     is_known = true;
                 }

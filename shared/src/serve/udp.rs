@@ -33,6 +33,7 @@ pub(super) struct Listener<H> {
 }
 
 /// The phases of the threads, in this order.
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Phase {
     /// They leave queries in the queues.
@@ -42,8 +43,34 @@ pub(super) enum Phase {
     /// Queries that have arrived are answered in full. Later queries are answered if that is
     /// possible at once; the others fail at once, so that the end is not delayed forever.
     Draining = 2,
+    /// They leave queries in the queues, and no query is deferred any more.
+    Leaving = 3,
     /// They end as soon as their queues are empty.
-    Ending = 3,
+    Ending = 4,
+    /// They end at once, and leave queries in the queues.
+    Left = 5,
+}
+
+impl Phase {
+    /// Returns the phase of the listener with this state.
+    pub(super) fn of(state: &AtomicU8) -> Self {
+        match state.load(Ordering::Relaxed) {
+            0 => Self::Waiting,
+            1 => Self::Serving,
+            2 => Self::Draining,
+            3 => Self::Leaving,
+            4 => Self::Ending,
+            _ => Self::Left,
+        }
+    }
+}
+
+/// How the next batch is read in a phase other than [`Phase::Serving`].
+struct Turn {
+    /// The thread ends if the queue is empty.
+    is_ending: bool,
+    /// Queries are deferred until the queue is empty once.
+    is_closing: bool,
 }
 
 impl<H> Clone for Listener<H> {
@@ -73,7 +100,28 @@ pub(super) enum Response {
 impl<H> Listener<H> {
     /// Returns whether queries must stay in the queues.
     pub(super) fn is_waiting(&self) -> bool {
-        self.phase.load(Ordering::Relaxed) == Phase::Waiting as u8
+        Phase::of(&self.phase) == Phase::Waiting
+    }
+
+    /// Waits while queries must stay in the queue. Returns how the next batch is read, or `None` if
+    /// the thread must end. Queries that arrived before the drain are deferred as usual.
+    #[cold]
+    fn turn(&mut self, lane: usize) -> Option<Turn> {
+        loop {
+            let phase = Phase::of(&self.phase);
+            match phase {
+                Phase::Waiting => {}
+                Phase::Leaving => self.later = None,
+                Phase::Left => return None,
+                Phase::Serving => return Some(Turn { is_ending: false, is_closing: false }),
+                Phase::Draining | Phase::Ending => {
+                    let is_closing = self.later.is_some();
+                    return Some(Turn { is_ending: phase == Phase::Ending, is_closing });
+                }
+            }
+            self.counters.turn(lane, boot_time());
+            std::thread::sleep(OPEN_EVERY);
+        }
     }
 }
 
@@ -154,23 +202,20 @@ fn failure(query: &Query<'_>, buffer: &mut [u8], text: &'static str) -> usize {
     reply.finish()
 }
 
-/// Serves one socket until the listener must end and the socket's queue is empty. The socket is
-/// closed with its last owner, `lane`, so an open socket always has a reader.
+/// Serves one socket until the listener must end and the socket's queue is empty, or is left to the
+/// next program. The socket is closed with its last owner, `lane`.
 pub(super) fn serve<H: Handler>(mut listener: Listener<H>, lane: Arc<Lane>, index: usize) {
     let mut inbox = Inbox::new(true, lane.wildcard);
     let mut replies = Batch::with_room(usize::from(listener.udp_size_max).max(UDP_SIZE_PLAIN));
     let mut name = NameBuffer::new();
-    while listener.is_waiting() {
-        listener.counters.turn(index, boot_time());
-        std::thread::sleep(OPEN_EVERY);
-    }
     loop {
-        let phase = listener.phase.load(Ordering::Relaxed);
-        let ending = phase >= Phase::Ending as u8;
-        // Queries that arrived before the drain are deferred as usual: the queue is read without
-        // waiting until it is empty once.
-        let closing = phase >= Phase::Draining as u8 && listener.later.is_some();
-        let received = inbox.receive(&lane.socket, !ending && !closing);
+        let mut turn = Turn { is_ending: false, is_closing: false };
+        if listener.phase.load(Ordering::Relaxed) != Phase::Serving as u8 {
+            let Some(other) = listener.turn(index) else { return };
+            turn = other;
+        }
+        let Turn { is_ending, is_closing } = turn;
+        let received = inbox.receive(&lane.socket, !is_ending && !is_closing);
         let emptied = !matches!(received, Ok(BATCH));
         let now = boot_time();
         listener.counters.turn(index, now);
@@ -191,7 +236,7 @@ pub(super) fn serve<H: Handler>(mut listener: Listener<H>, lane: Arc<Lane>, inde
                 }
             }
             Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock if ending => return,
+                io::ErrorKind::WouldBlock if is_ending => return,
                 // WouldBlock: no query arrived for a while. Refused: the client of an earlier reply
                 // is gone.
                 io::ErrorKind::WouldBlock
@@ -203,7 +248,7 @@ pub(super) fn serve<H: Handler>(mut listener: Listener<H>, lane: Arc<Lane>, inde
                 }
             },
         }
-        if closing && emptied {
+        if is_closing && emptied {
             listener.later = None;
         }
     }

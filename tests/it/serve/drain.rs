@@ -1,6 +1,8 @@
 //! The drain: received queries are answered, an open socket is read, and a closed one gives an
 //! error.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 
 fn address_of(host: &str) -> Option<(shared::serve::Sockets, SocketAddr)> {
@@ -73,6 +75,49 @@ async fn udp_is_answered_until_the_socket_is_closed() {
         assert_eq!(error.await.kind(), REFUSED, "nobody keeps the socket open");
         assert_eq!(overflow.dropped(), 0);
     }
+}
+
+#[tokio::test]
+async fn queries_in_kept_sockets_are_left_to_the_next_program_while_there_is_a_keeper() {
+    let (sockets, address) = address_of("127.0.0.1:0").unwrap();
+    let (stopping, others) = (CancellationToken::new(), CancellationToken::new());
+    let (sender, mut later) = mpsc::channel(8);
+    let serving =
+        dns(sockets, Limits::default(), stopping.clone(), Arc::new(Script), sender).unwrap();
+    let counters = Arc::clone(&serving.counters);
+    let is_kept = Arc::new(AtomicBool::new(true));
+    let (are_kept, end) = (Arc::clone(&is_kept), others.clone());
+    let are_kept = move || are_kept.load(Ordering::Relaxed);
+    let others_end = async move { end.cancelled().await };
+    let serving = tokio::spawn(serving.left_after(are_kept, others_end));
+    let socket = client(address);
+    socket.send(&query(1, b"\x05later\0")).unwrap();
+    let deferred = later.recv().await.unwrap();
+    stopping.cancel();
+    // The channel closes once every thread has seen it.
+    assert!(later.recv().await.is_none());
+    for id in 2..12 {
+        socket.send(&query(id, b"\x03web\0")).unwrap();
+    }
+    let mut outbox = Outbox::new();
+    outbox.reply(&deferred, |buffer| {
+        let mut name = NameBuffer::new();
+        Reply::new(&deferred.query(&mut name), buffer).finish()
+    });
+    outbox.flush();
+    drop(deferred);
+    assert_eq!(counters.snapshot().event(Event::ReceivedUdp), 1);
+    // Without the keeper, no other program would answer them.
+    is_kept.store(false, Ordering::Relaxed);
+    others.cancel();
+    serving.await.unwrap().unwrap();
+    let receive = || {
+        let mut reply = [0; 512];
+        socket.recv(&mut reply).map(|_| (reply[1], reply[3] & 0x0f)).unwrap()
+    };
+    let mut replies: Vec<_> = (1..12).map(|_| receive()).collect();
+    replies.sort_unstable();
+    assert_eq!(replies, (1..12).map(|id| (id, 0)).collect::<Vec<_>>());
 }
 
 #[tokio::test]
