@@ -9,25 +9,22 @@
 //! store ── publication, at most every 30 s, and at the end ──▶ .NAME.part ─ fsync ─ rename ─▶ NAME
 //! ```
 
-mod bytes;
 pub mod codec;
 mod objects;
 
 use std::convert::Infallible;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::clock::{boot_time, unix_ms};
 use shared::ready::Check;
+use shared::saved;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::changes::Changes;
-use crate::records::{Records, Zone};
+use crate::records::Zone;
 use crate::source::watch::progress::Progress;
 use crate::store::{self, Reader, Writer};
 
@@ -52,9 +49,9 @@ pub fn start(path: Option<&Path>, identity: String, zone: Zone) -> Start {
     let (mut writer, mut reader) = store::new(zone.clone());
     let mut changes = Changes::new(unix_ms());
     let Some(path) = path else { return Start { writer, reader, changes, keeper: None } };
-    remove_leftovers(path);
+    saved::remove_leftovers(path);
     let mut state = State::default();
-    match read(path).and_then(|file| {
+    match saved::read(path, LEN_MAX).map_err(ReadError::from).and_then(|file| {
         let len_bytes = file.len() as u64;
         restore(&file, &identity, zone).map(|restored| (restored, len_bytes)).map_err(Into::into)
     }) {
@@ -67,7 +64,7 @@ pub fn start(path: Option<&Path>, identity: String, zone: Zone) -> Start {
             let age_secs = state.age(unix_ms()).unwrap_or_default().as_secs();
             tracing::info!(path = %path.display(), age_secs, services, "snapshot read");
         }
-        Err(ReadError::Missing) => {
+        Err(ReadError::File(saved::ReadError::Missing)) => {
             tracing::info!(path = %path.display(), "no snapshot yet");
         }
         Err(error) => {
@@ -227,9 +224,9 @@ impl Keeper {
         };
         let (path, identity) = (self.path.clone(), Arc::clone(&self.identity));
         let generation = records.generation();
-        let work = move || write(&path, &identity, &header, &records);
+        let work = move || saved::write(&path, |file| encode(&header, &identity, &records, file));
         let done = match tokio::task::spawn_blocking(work).await {
-            Ok(done) => done,
+            Ok(done) => done.map_err(WriteError::File),
             Err(panic) => Err(WriteError::Panicked(panic)),
         };
         match done {
@@ -273,12 +270,8 @@ enum Written {
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum ReadError {
-    #[error("there is none")]
-    Missing,
-    #[error("cannot read it")]
-    Read(#[source] io::Error),
-    #[error("it is longer than {LEN_MAX} bytes")]
-    TooLong,
+    #[error(transparent)]
+    File(#[from] saved::ReadError),
     #[error(transparent)]
     Refused(#[from] Refused),
 }
@@ -286,80 +279,12 @@ enum ReadError {
 /// Why a file cannot be written.
 #[derive(Debug, thiserror::Error)]
 enum WriteError {
-    #[error("cannot {act} {path}")]
-    Act { act: &'static str, path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    File(#[from] saved::WriteError),
     #[error("writing the snapshot panicked")]
     Panicked(#[source] tokio::task::JoinError),
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
-    let file = File::open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => ReadError::Missing,
-        _ => ReadError::Read(error),
-    })?;
-    let mut bytes = Vec::new();
-    let read = file.take(LEN_MAX + 1).read_to_end(&mut bytes).map_err(ReadError::Read)?;
-    if read as u64 > LEN_MAX { Err(ReadError::TooLong) } else { Ok(bytes) }
-}
-
-/// Writes a file next to `path` and renames it after it is complete and on the disk.
-fn write(
-    path: &Path,
-    identity: &str,
-    header: &Header,
-    records: &Records,
-) -> Result<u64, WriteError> {
-    let part = beside(path, &format!("{:016x}", rand::random::<u64>()));
-    let failed = |act| {
-        let path = part.clone();
-        move |source| WriteError::Act { act, path, source }
-    };
-    let written = (|| {
-        let mut options = OpenOptions::new();
-        let options = options.write(true).create_new(true).mode(0o600);
-        let mut file = options.open(&part).map_err(failed("create"))?;
-        let len = encode(header, identity, records, &mut file).map_err(failed("write"))?;
-        file.sync_all().map_err(failed("sync"))?;
-        fs::rename(&part, path).map_err(failed("rename"))?;
-        Ok(len)
-    })();
-    match written {
-        Err(_) => drop(fs::remove_file(&part)), // the first failure is reported
-        Ok(_) => {
-            // The new name is durable once its directory is on the disk; until then the old file
-            // is.
-            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let directory = File::open(directory.unwrap_or(Path::new(".")));
-            directory.and_then(|directory| directory.sync_all()).map_err(failed("sync"))?;
-        }
-    }
-    written
-}
-
-/// Returns the name `.NAME.infix.part` in the directory of `path`.
-fn beside(path: &Path, infix: &str) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{infix}{PART}"))
-}
-
-/// Removes files of a process that was killed while it wrote.
-fn remove_leftovers(path: &Path) {
-    let first = beside(path, "");
-    let first = first.file_name().unwrap_or_default().to_string_lossy();
-    let first = first.trim_end_matches(PART);
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    for entry in fs::read_dir(directory.unwrap_or(Path::new("."))).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let middle = name.strip_prefix(first).and_then(|rest| rest.strip_suffix(PART));
-        if middle.is_some_and(|middle| middle.len() == 16) {
-            drop(fs::remove_file(entry.path())); // a file that cannot be removed does no harm
-        }
-    }
-}
-
-/// The end of the name of a file that is being written.
-const PART: &str = ".part";
 /// The shortest time between two writes, if there are many changes.
 const WRITE_EVERY: Duration = Duration::from_secs(30);
 /// The longest time between two writes without changes, because the time in the file shows its age.

@@ -19,6 +19,7 @@
 //! metrics     edge   what all expose alike, in both text formats
 //! interface   edge   the network interfaces by name
 //! descriptors edge   as many as the system allows
+//! saved       edge   files for the next start, complete or not used; core: frame and checksum
 //! plain_file  edge   a file read without waiting, if it is one
 //! probe       edge   the subcommand that asks an HTTP URL and exits with 0 or 1
 //! watcher     edge   changes of a directory, by inotify or every second
@@ -50,6 +51,7 @@ pub mod probe;
 pub mod ready;
 pub mod reverse;
 pub mod rules;
+pub mod saved;
 pub mod serve;
 pub mod shutdown;
 pub mod watcher;

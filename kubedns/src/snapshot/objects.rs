@@ -18,9 +18,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use shared::prefix::Prefix;
+use shared::saved::bytes::{Cursor, put_text};
 use smallvec::SmallVec;
 
-use super::bytes::{Cursor, put_text};
 use crate::name::{Name, push_label, push_port_label};
 use crate::project::{Kind, Object, ObjectId, Slices, topology_zone};
 use crate::records::{

@@ -184,7 +184,7 @@ async fn a_file_that_is_damaged_or_foreign_is_refused_as_a_whole() {
         (half, &[], "truncated or damaged"),
         (damaged, &[], "truncated or damaged"),
         (Vec::new(), &[], "truncated or damaged"),
-        (b"apiVersion: v1\n".to_vec(), &[], "no snapshot of kubedns"),
+        (b"apiVersion: v1\n".to_vec(), &[], "not a kubedns snapshot"),
         (good.clone(), &["--domain", "other.example"], "domain cluster.local., pods insecure"),
         (good.clone(), &["--namespace", "shop"], "namespaces shop"),
     ];

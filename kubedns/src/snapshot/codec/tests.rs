@@ -1,6 +1,8 @@
 //! If a file is cut at any length, or any byte is changed, it must be refused, never read in part.
 
 use serde_json::{Value, json};
+use shared::saved::frame::PIECE_LEN;
+use shared::saved::frame::Refused::{Damaged, Other, Version};
 
 use super::super::restore;
 use super::*;
@@ -138,6 +140,8 @@ fn records(objects: Vec<(Kind, Value)>) -> Records {
     writer.publish(0);
     Records::clone(&reader.records())
 }
+
+const DAMAGED: Refused = Refused::Frame(Damaged);
 
 fn file(records: &Records) -> Vec<u8> {
     let mut file = Vec::new();
@@ -291,11 +295,11 @@ fn a_file_cut_at_any_length_is_refused() {
     assert_eq!(read(&file).unwrap().1.len(), 18);
     for len in 0..file.len() {
         let refused = read(&file[..len]).unwrap_err();
-        assert_eq!(refused, Refused::Damaged, "{len} of {} bytes", file.len());
+        assert_eq!(refused, DAMAGED, "{len} of {} bytes", file.len());
         assert!(restore(&file[..len], IDENTITY, zone()).is_err());
     }
     let longer = [&file[..], b"\0"].concat();
-    assert_eq!(read(&longer), Err(Refused::Damaged));
+    assert_eq!(read(&longer), Err(DAMAGED));
 }
 
 #[test]
@@ -307,9 +311,9 @@ fn a_file_with_any_byte_changed_is_refused() {
             other[at] ^= bits;
             let refused = read(&other).unwrap_err();
             match at {
-                0..16 => assert_eq!(refused, Refused::Other),
-                16..18 => assert!(matches!(refused, Refused::Version { .. })),
-                _ => assert_eq!(refused, Refused::Damaged),
+                0..16 => assert!(matches!(refused, Refused::Frame(Other { .. }))),
+                16..18 => assert!(matches!(refused, Refused::Frame(Version { .. }))),
+                _ => assert_eq!(refused, DAMAGED),
             }
         }
     }
@@ -343,7 +347,8 @@ fn the_snapshot_of_another_kubedns_is_refused() {
         "it belongs to a kubedns with domain cluster.local., pods verified, and this one has \
          domain cluster.local., pods disabled"
     );
-    assert_eq!(read(b"#!/bin/sh\n"), Err(Refused::Other));
+    let refused = read(b"#!/bin/sh\n").unwrap_err();
+    assert_eq!(refused.to_string(), "it is not a kubedns snapshot");
 }
 
 #[test]

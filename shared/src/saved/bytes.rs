@@ -5,7 +5,7 @@
 
 /// Reads a sequence of bytes from its beginning.
 #[derive(Clone, Debug)]
-pub(super) struct Cursor<'a> {
+pub struct Cursor<'a> {
     rest: &'a [u8],
 }
 
@@ -16,7 +16,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Returns how many bytes have not been read.
-    pub fn len(&self) -> usize {
+    pub fn left(&self) -> usize {
         self.rest.len()
     }
 
@@ -72,7 +72,7 @@ impl<'a> Cursor<'a> {
 
 /// Appends the length of `text` in one byte, then the text, cut off after 255 bytes. Names of the
 /// API have at most 253.
-pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
+pub fn put_text(out: &mut Vec<u8>, text: &str) {
     let text = &text.as_bytes()[..text.len().min(u8::MAX.into())];
     out.push(text.len() as u8);
     out.extend_from_slice(text);
