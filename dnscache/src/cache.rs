@@ -15,6 +15,7 @@ mod changed;
 mod entry;
 mod key;
 mod part;
+mod saved;
 mod shard;
 
 use std::collections::HashSet;
@@ -31,6 +32,7 @@ use changed::Changed;
 pub use entry::Entry;
 use key::KeyBuffer;
 pub use key::Question;
+pub use saved::{Again, Saved};
 use shard::{Asked, Shard};
 
 /// The bounds of the cache's size, and how long expired entries can still be used.

@@ -86,6 +86,11 @@ pub struct Config {
     #[arg(long, value_name = "BYTES", value_parser = bytes(BYTES_MIN, BYTES_MAX),
         default_value = CACHE_BYTES)]
     pub cache_bytes: usize,
+    /// File for the cache, written at the end and read after the next start if it is at most a day
+    /// old. TTLs go on meanwhile. Names of the cluster are used only if kubedns has not reported a
+    /// change since then [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub cache_file: Option<PathBuf>,
     /// TTLs below this are raised, in seconds, 0 to 3600; 0 raises none
     #[arg(long, value_name = "SECONDS", value_parser = seconds(0, MIN_TTL_MAX),
         default_value = MIN_TTL)]

@@ -26,6 +26,7 @@
 //! * The only locks are those of the shards, held for a copy. Routes are replaced as a whole.
 
 pub mod cache;
+mod cache_file;
 mod changes;
 pub mod chaos;
 pub mod config;
@@ -60,6 +61,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use cache::Cache;
+use cache_file::CacheFile;
 use counters::Counters;
 use forward::Renewer;
 use handler::Answers;
@@ -172,6 +174,7 @@ impl Program {
         let (cache, routes) = (Arc::clone(&shared.cache), Arc::clone(&shared.routes));
         let (streams, samples) = (Arc::clone(&shared.streams), Arc::clone(&shared.samples));
         let mut tasks = Tasks::with_lameduck(config.listener.lameduck);
+        let saved = CacheFile::new(config.cache_file.clone(), &shared);
 
         let (later, queries) = mpsc::channel(QUERIES_MAX);
         let (renewer, renewals) = Renewer::new();
@@ -211,8 +214,7 @@ impl Program {
         let follow = reload::follow(sources, routes, cache, stopping());
         let directory = follower.run(stopping());
         tasks.spawn("changes", changes::follow(target, tasks.stopping()));
-        let ending = tasks.ending();
-        let others = async move { ending.cancelled().await };
+        let others = tasks.ending().cancelled_owned();
         tasks.spawn_last("dns", serving.left_after(copies.are_kept(), others));
         tasks.spawn_last("keep-sockets", copies.run(tasks.stopping(), tasks.ending()));
         tasks.spawn("forward", forwarder.finished(tasks.stopping()));
@@ -222,7 +224,8 @@ impl Program {
         tasks.spawn("routes", follow);
         tasks.spawn("rules", keep);
         tasks.spawn("samples", samples.collect(config.log_queries, tasks.stopping()));
-        Ok(tasks.run(stop, DRAIN_MAX).await?)
+        tasks.spawn("cache-file", saved.clone().load(tasks.stopping()));
+        Ok(tasks.run(saved.save_after(stop), DRAIN_MAX).await?)
     }
 }
 

@@ -232,6 +232,12 @@ impl Routes {
         }
     }
 
+    /// Returns a text that is the same for routes by which the same servers give the same answers.
+    pub fn identity(&self) -> String {
+        let Self { groups, unqualified, rebind, otherwise, lifetimes, .. } = self;
+        format!("{groups:?} {unqualified:?} {rebind:?} {otherwise:?} {lifetimes:?}")
+    }
+
     /// Returns all groups. The first is the one for names that no suffix routes.
     pub fn groups(&self) -> &[Group] {
         &self.groups

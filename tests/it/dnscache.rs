@@ -1,6 +1,7 @@
 //! The whole of dnscache between clients and scripted upstreams, on loopback.
 
 mod aliases;
+mod cache_file;
 mod doors;
 mod inspect;
 mod local;

@@ -9,7 +9,7 @@ mod turns;
 
 use shared::wire::{ErrorCode, HEADER_LEN, Query, Reply, name_end, rcode};
 
-use turns::{Body, Finder, Turns};
+use turns::{Body, Finder, POINTER, Turns};
 
 /// A reply without header, question and OPT.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,17 @@ pub(super) struct Head {
     /// Where the next reply begins each set, as a fraction of 65,536. Each reply adds
     /// [`TURN_STEP`].
     turn: u16,
+}
+
+/// The parts of an entry from which [`Entry::again`] makes it.
+pub(super) struct Whole<'a> {
+    pub rcode: u16,
+    pub flags: u8,
+    /// Whether RRsets of several records take turns.
+    pub takes_turns: bool,
+    pub turn: u16,
+    pub counts: [u16; 3],
+    pub records: &'a [u8],
 }
 
 /// A record in a message.
@@ -81,6 +92,24 @@ impl Entry {
         Some(Self { data, head, names: Vec::new() })
     }
 
+    /// Returns the entry for a question about `name` that [`Head::whole`] took apart. Returns
+    /// `None` if it cannot be one.
+    pub(super) fn again(name: &[u8], whole: &Whole<'_>) -> Option<Self> {
+        if whole.rcode > RCODE_MAX || whole.flags & FAILURE != 0 {
+            return None;
+        }
+        let mut message = vec![0; HEADER_LEN];
+        for (count, at) in whole.counts.iter().zip([6, 8, 10]) {
+            message[at..at + 2].copy_from_slice(&count.to_be_bytes());
+        }
+        message.extend_from_slice(name);
+        message.extend([0; 4]); // type and class
+        message.extend_from_slice(whole.records);
+        let mut entry = Self::new(&message, whole.rcode)?.starting_at(whole.turn);
+        entry.head.flags = whole.flags;
+        Some(if whole.takes_turns { entry } else { entry.in_fixed_order() })
+    }
+
     /// Returns an answer without records that reports a failure.
     pub fn failure(rcode: u16) -> Self {
         let head = Head { rcode, flags: NEGATIVE | FAILURE, ..Head::default() };
@@ -103,11 +132,16 @@ impl Entry {
     }
 
     /// Lowers every TTL above `secs` to `secs` seconds.
-    pub fn with_ttl_max(mut self, secs: u32) -> Self {
+    pub fn with_ttl_max(self, secs: u32) -> Self {
+        self.lowered(Ages { age: 0, ttl_max: secs })
+    }
+
+    /// Applies `ages` to every TTL.
+    pub(super) fn lowered(mut self, ages: Ages) -> Self {
         let (body, tail) = self.data.split_at_mut(usize::from(self.head.body_len));
         for offset in tail[..2 * self.head.records()].chunks_exact(2) {
             let at = usize::from(u16::from_le_bytes([offset[0], offset[1]]));
-            Ages { age: 0, ttl_max: secs }.apply(&mut body[at..at + 4]);
+            ages.apply(&mut body[at..at + 4]);
         }
         self
     }
@@ -226,6 +260,13 @@ impl Head {
         usize::from(self.body_len) + 2 * self.records() + usize::from(self.turns_len)
     }
 
+    /// Takes an entry with this head and `data` apart.
+    pub fn whole<'a>(&self, data: &'a [u8]) -> Whole<'a> {
+        let Self { body_len, counts, rcode, flags, turns_len, turn } = *self;
+        let records = &data[..usize::from(body_len)];
+        Whole { rcode, flags, takes_turns: turns_len > 0, turn, counts, records }
+    }
+
     /// Returns the section of record `index`.
     fn section(&self, index: usize) -> usize {
         let [answers, authorities, _] = self.counts.map(usize::from);
@@ -331,6 +372,7 @@ fn record(body: &[u8], start: usize) -> Option<Span> {
                 break;
             }
             length if length < 64 => fixed += 1 + usize::from(length),
+            length if length < POINTER => return None,
             _ => {
                 fixed += 2;
                 break;
@@ -351,6 +393,8 @@ const TURN_STEP: u16 = 0x9e37;
 /// What the next ID adds to the turn: another irrational fraction, so that IDs that count up do not
 /// cancel the counter.
 const ID_STEP: u16 = 0xb505;
+/// Larger codes need EDNS, which an entry does not have.
+const RCODE_MAX: u16 = 15;
 const AUTHORITATIVE: u8 = 1;
 const AUTHENTIC: u8 = 2;
 const NEGATIVE: u8 = 4;

@@ -93,6 +93,18 @@ pub(super) fn name_of(key: &[u8]) -> &[u8] {
     &key[FIXED_LEN..]
 }
 
+/// Returns the question of `key`.
+pub(super) fn question_of(key: &[u8]) -> Question<'_> {
+    let number = |at: usize| u16::from_be_bytes([key[at], key[at + 1]]);
+    Question {
+        name: name_of(key),
+        qtype: number(10),
+        qclass: number(12),
+        dnssec_ok: key[9] & 1 != 0,
+        checking_disabled: key[9] & 2 != 0,
+    }
+}
+
 /// Uses the hash at the beginning of a key instead of computing one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Identity;

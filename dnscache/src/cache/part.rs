@@ -129,6 +129,11 @@ impl Part {
         self.probation.peek_mut(key)
     }
 
+    /// Returns the entries, the most recently used last.
+    pub fn entries(&self) -> impl Iterator<Item = (&Stored, &Meta)> {
+        self.probation.iter().rev().chain(self.protected.iter().rev())
+    }
+
     /// Removes the entry at `key`. Returns its state and whether it was protected.
     pub fn remove(&mut self, key: &[u8]) -> Option<(Meta, bool)> {
         let is_protected = self.protected.contains(key);

@@ -9,6 +9,7 @@ use super::changed::{Blame, Changed};
 use super::entry::{Ages, Entry};
 use super::key::{KeyBuffer, name_of};
 use super::part::{Ghosts, Meta, Part, Stored};
+use super::saved;
 use super::{Bounds, Changes, Failed, Kept, Lookup};
 use crate::lifetime;
 
@@ -171,6 +172,35 @@ impl Shard {
             renewing: false,
         };
         self.put(key, &entry, places, meta);
+    }
+
+    /// Returns the entries that can be used, as bytes.
+    pub fn save(&self, changed: &Changed, now: Moment) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (stored, meta) in self.negative.entries().chain(self.positive.entries()) {
+            let is_spent = is_spent(meta, meta.age(now), self.bounds.stale_secs);
+            if !is_spent && !meta.head.is_failure() && !is_void(stored, meta, changed) {
+                let lifetime = match is_flushed(meta, changed) {
+                    true => meta.lifetime.min(meta.age(now)),
+                    false => meta.lifetime,
+                };
+                saved::put(&mut bytes, stored, &Meta { lifetime, ..*meta }, now);
+            }
+        }
+        bytes
+    }
+
+    /// Stores `entry`, whose names have `places`, unless there is a fresh one.
+    pub fn restore(
+        &mut self,
+        key: &KeyBuffer,
+        entry: &Entry,
+        places: &[u16],
+        (meta, now): (Meta, Moment),
+    ) {
+        if self.peek_mut(key.bytes()).is_none_or(|before| before.is_expired(now)) {
+            self.put(key, entry, places, meta);
+        }
     }
 
     /// Lets the expired answer at `key` be served without renewal until `until`.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shared::saved::bytes::Cursor;
 use shared::wire::{NameBuffer, Transport, UDP_SIZE_MAX};
 
 use super::*;
@@ -675,4 +676,185 @@ fn no_shard_holds_much_more_than_its_share() {
     }
     let (mean, max) = (100_000 / shares.len() as u32, shares.into_iter().max().unwrap());
     assert!(2 * max <= 3 * mean, "{max} of {mean}");
+}
+
+const ROOMY: Bounds = Bounds { entries: 10_000, bytes: 16 << 20, stale_secs: 0 };
+
+/// Returns a cache of the same bounds with the entries of `world`, `elapsed` seconds after they
+/// were saved.
+fn restored(world: &World, elapsed: u64, is_confirmed: bool) -> World {
+    let mut other = World::new(world.cache.bounds());
+    other.now = world.now + Duration::from_secs(elapsed);
+    restore(world, &other, elapsed, is_confirmed);
+    other
+}
+
+fn restore(world: &World, other: &World, elapsed: u64, is_confirmed: bool) {
+    let again = Again {
+        elapsed: Duration::from_secs(elapsed),
+        confirmed: is_confirmed.then(|| other.cache.version()),
+        now: other.now,
+    };
+    let bytes = world.cache.save(world.now).collect::<Vec<_>>().concat();
+    let mut cursor = Cursor::new(&bytes);
+    while cursor.left() > 0 {
+        other.cache.restore(Saved::take(&mut cursor).unwrap(), again);
+    }
+}
+
+#[test]
+fn a_restored_cache_answers_like_the_one_that_was_saved() {
+    let mut world = World::new(ROOMY);
+    for number in 0..500_u32 {
+        let text = format!("n{number}.example");
+        let ttls = vec![100 + number; (number % 5) as usize + 1];
+        let mut entry = addresses(&text, &ttls).with_flags(number % 3 == 0, number % 2 == 0, false);
+        if number % 7 == 0 {
+            entry = entry.in_fixed_order();
+        }
+        world.cache.insert(&question(&name(&text)), &entry, 100 + number, world.now);
+        world.deny(&format!("m{number}.example"), 1_000); // a failure
+        let none = addresses(&format!("d{number}.example"), &[]).with_flags(true, true, true);
+        let denied = name(&format!("d{number}.example"));
+        world.cache.insert(&question(&denied), &none, 300, world.now);
+    }
+    world.pass(60);
+    let other = restored(&world, 200, false);
+    world.pass(200);
+    assert_eq!(other.cache.changes().evictions, 0);
+    let (mut hits, mut misses) = (0, 0);
+    for number in 0..500 {
+        for (text, is_saved) in [("n", true), ("d", true), ("m", false)] {
+            let text = format!("{text}{number}.example");
+            let (before, after) = (world.ask(&text), other.ask(&text));
+            match is_saved {
+                true => assert_eq!(before, after, "{text}"),
+                false => assert_eq!(after.0, Lookup::Miss, "{text}"),
+            }
+            match after.0 {
+                Lookup::Miss => misses += 1,
+                _ => hits += 1,
+            }
+        }
+    }
+    assert_eq!((hits, misses), (339 + 500, 161 + 500));
+}
+
+#[test]
+fn names_of_the_cluster_are_restored_as_expired_until_no_change_is_confirmed() {
+    let mut world = World::new(Bounds { stale_secs: 3_600, ..BOUNDS });
+    let (web, api) = (name("web.local"), name("api.local"));
+    let entry =
+        |text, wire: &Vec<u8>| addresses(text, &[30]).following(vec![wire.as_slice().into()]);
+    world.cache.insert(&question(&web), &entry("web.local", &web), 30, world.now);
+    world.cache.insert(&question(&api), &entry("api.local", &api), 30, world.now);
+    world.learn("outside.example", 30);
+    world.cache.invalidate(&[&api]);
+    world.pass(1);
+    let other = restored(&world, 1, false);
+    assert_eq!(other.ask("web.local").0, Lookup::Expired);
+    assert_eq!(other.ask("api.local").0, Lookup::Miss, "it was void");
+    assert!(other.is_hit("outside.example"));
+    restore(&world, &other, 1, true);
+    let (found, reply) = other.ask("web.local");
+    assert_eq!((found, ttl(&reply, "web.local")), (Lookup::Hit, 28));
+    other.cache.invalidate(&[name("other.local")]);
+    assert_eq!(other.ask("web.local").0, Lookup::Miss, "it depends on unknown names");
+    assert!(other.is_hit("outside.example"));
+    // A change between the confirmation and the entry.
+    let late = World { now: other.now, ..World::new(world.cache.bounds()) };
+    let seen = late.cache.version();
+    late.cache.invalidate(&[&web]);
+    let bytes = world.cache.save(world.now).collect::<Vec<_>>().concat();
+    let mut cursor = Cursor::new(&bytes);
+    let again = Again { elapsed: Duration::ZERO, confirmed: Some(seen), now: late.now };
+    while cursor.left() > 0 {
+        late.cache.restore(Saved::take(&mut cursor).unwrap(), again);
+    }
+    assert_eq!(late.ask("web.local").0, Lookup::Miss);
+    // A flush leaves expired answers.
+    world.cache.flush();
+    assert_eq!(restored(&world, 1, true).ask("web.local").0, Lookup::Expired);
+}
+
+#[test]
+fn what_is_fresh_stays_and_what_is_over_does_not_come_back() {
+    let mut world = World::new(Bounds { stale_secs: 100, ..BOUNDS });
+    world.learn("short.example", 10);
+    world.learn("long.example", 1_000);
+    let other = World { now: world.now, ..World::new(world.cache.bounds()) };
+    other.learn("long.example", 7);
+    restore(&world, &other, 5, false);
+    assert_eq!(ttl(&other.ask("long.example").1, "long.example"), 7);
+    assert_eq!(ttl(&other.ask("short.example").1, "short.example"), 5);
+    for (elapsed, expected) in
+        [(9, Lookup::Hit), (10, Lookup::Expired), (109, Lookup::Expired), (110, Lookup::Miss)]
+    {
+        assert_eq!(restored(&world, elapsed, false).ask("short.example").0, expected, "{elapsed}");
+    }
+    world.pass(200);
+    assert_eq!(restored(&world, 0, false).cache.len(), 1, "an entry without use is not saved");
+    let off = World::new(Bounds { entries: 0, ..BOUNDS });
+    restore(&world, &off, 0, false);
+    assert!(off.cache.is_empty());
+}
+
+#[test]
+fn entries_from_before_the_start_of_the_machine_are_as_old_as_they_are() {
+    let mut world = World::new(Bounds { stale_secs: 10_000, ..BOUNDS });
+    world.learn("web.example", 500);
+    world.learn("old.example", 100);
+    world.pass(100);
+    let mut other = World::new(world.cache.bounds());
+    other.now = Moment::default() + Duration::from_secs(20);
+    restore(&world, &other, 150, false);
+    assert_eq!(ttl(&other.ask("web.example").1, "web.example"), 250);
+    assert_eq!(other.ask("old.example").0, Lookup::Miss);
+    other.pass(249);
+    assert_eq!(ttl(&other.ask("web.example").1, "web.example"), 1);
+    other.pass(1);
+    assert_eq!(other.ask("web.example").0, Lookup::Expired);
+}
+
+#[test]
+fn a_smaller_cache_keeps_its_bounds() {
+    let world = World::new(ROOMY);
+    for number in 0..1_000 {
+        world.learn(&format!("n{number}.example"), 300);
+    }
+    for bounds in [Bounds { entries: 100, ..BOUNDS }, Bounds { bytes: 400 << 10, ..BOUNDS }] {
+        let other = World { now: world.now, ..World::new(bounds) };
+        restore(&world, &other, 0, false);
+        assert!(other.cache.len() <= bounds.entries && other.cache.bytes() <= bounds.bytes);
+        assert!(other.cache.len() > 90, "{}", other.cache.len());
+    }
+}
+
+#[test]
+fn bytes_that_are_no_entry_are_refused_and_others_can_be_sent() {
+    let world = World::new(BOUNDS);
+    world.cache.insert(
+        &question(&name("web.example")),
+        &addresses("web.example", &[30, 30, 30]),
+        30,
+        world.now,
+    );
+    let bytes = world.cache.save(world.now).collect::<Vec<_>>().concat();
+    let again = Again { elapsed: Duration::ZERO, confirmed: None, now: world.now };
+    for len in 0..bytes.len() {
+        assert!(Saved::take(&mut Cursor::new(&bytes[..len])).is_none(), "{len}");
+    }
+    let mut taken = 0;
+    for at in 0..bytes.len() {
+        for bits in [0x01, 0x40, 0x80, 0xff] {
+            let mut changed = bytes.clone();
+            changed[at] ^= bits;
+            let Some(saved) = Saved::take(&mut Cursor::new(&changed)) else { continue };
+            let other = World { now: world.now, ..World::new(BOUNDS) };
+            other.cache.restore(saved, again);
+            other.ask("web.example");
+            taken += 1;
+        }
+    }
+    assert!(taken > 100, "{taken}");
 }

@@ -195,8 +195,11 @@ impl Follower {
                 drops.add(&line);
             }
         }
+        // Unknown meanwhile, because only a part of the changes is applied.
+        self.figures.generation.store(0, Ordering::Release);
         self.target.drop_entries(&drops);
         self.generation = generation;
+        self.figures.generation.store(generation.unwrap_or(0), Ordering::Release);
         if self.up.is_none() {
             self.target.streams.set_up(self.key, true);
             self.up = Some(Up(Arc::clone(&self.target.streams), self.key));

@@ -47,6 +47,9 @@ pub(super) struct Figures {
     pub lines: AtomicU64,
     /// Connections that ended after they were up.
     pub losses: AtomicU64,
+    /// The generation of kubedns's records whose changes the cache has; 0 if that is not known, or
+    /// while changes are applied.
+    pub generation: AtomicU64,
 }
 
 /// The state of a replica.
@@ -128,6 +131,26 @@ impl Streams {
     /// Returns a number that grows with each change of the state.
     pub fn edition(&self) -> u64 {
         self.edition.load(Ordering::Acquire)
+    }
+
+    /// Returns the address of each replica, and the generation of its records whose changes the
+    /// cache has. Returns `None` unless all are followed.
+    pub fn generations(&self) -> Option<Vec<(SocketAddr, u64)>> {
+        let state = self.state.borrow();
+        let has_replica = |source| state.of_source(source).next().is_some();
+        if !(0..self.sources.len()).all(has_replica) {
+            return None;
+        }
+        let mut all = Vec::new();
+        for replica in state.replicas.iter().filter(|it| it.is_expected) {
+            let generation = replica.figures.generation.load(Ordering::Acquire);
+            if !replica.is_up || generation == 0 {
+                return None;
+            }
+            all.push((replica.key.address, generation));
+        }
+        all.sort_unstable();
+        Some(all)
     }
 
     /// Returns the host names of the sources, in lower-case wire form. The forwarder resolves them,
@@ -227,7 +250,7 @@ impl Streams {
     }
 
     /// Resolves when the state has changed since `edition`.
-    pub(super) async fn changed(&self, edition: u64) {
+    pub async fn changed(&self, edition: u64) {
         let mut state = self.state.subscribe();
         // The sender lives as long as `self`.
         drop(state.wait_for(|_| self.edition() != edition).await);

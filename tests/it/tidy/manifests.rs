@@ -137,7 +137,9 @@ fn the_standalone_pod_has_the_flags_of_the_base() {
         let name = text(&base["name"]);
         assert_eq!(pod["name"], *name);
         let is_there = |flag: &String| {
-            !["--config-dir", "--snapshot"].iter().any(|word| flag.starts_with(word))
+            !["--config-dir", "--snapshot", "--cache-file"]
+                .iter()
+                .any(|word| flag.starts_with(word))
         };
         let mut expected: Vec<String> = arguments(base).into_iter().filter(is_there).collect();
         for flag in &mut expected {
@@ -420,8 +422,8 @@ struct Program {
     http: SocketAddr,
     config_dir: Option<String>,
     corefile: Option<String>,
-    /// The directory of the snapshot.
-    snapshot_dir: Option<String>,
+    /// The directory of the snapshot or of the cache file.
+    state_dir: Option<String>,
     /// The directory of the Unix socket for kept sockets.
     keep_dir: Option<String>,
     drain: Duration,
@@ -440,7 +442,7 @@ fn program(name: &str, arguments: &[&str]) -> Result<Program, String> {
             http: config.http_listen,
             config_dir: path(config.config_dir),
             corefile: path(config.corefile),
-            snapshot_dir: path(config.snapshot.map(|file| file.with_file_name(""))),
+            state_dir: path(config.snapshot.map(|file| file.with_file_name(""))),
             keep_dir: path(config.listener.keep_sockets.map(|file| file.with_file_name(""))),
             drain: config.listener.lameduck + config.drain,
         }),
@@ -454,7 +456,7 @@ fn program(name: &str, arguments: &[&str]) -> Result<Program, String> {
                 http: config.http_listen,
                 config_dir: path(config.config_dir),
                 corefile: path(config.corefile),
-                snapshot_dir: None,
+                state_dir: path(config.cache_file.map(|file| file.with_file_name(""))),
                 keep_dir: path(config.listener.keep_sockets.map(|file| file.with_file_name(""))),
                 drain: config.listener.lameduck + DRAIN_OF_OTHERS,
             }),
@@ -463,7 +465,7 @@ fn program(name: &str, arguments: &[&str]) -> Result<Program, String> {
             http: config.http_listen,
             config_dir: path(config.config_dir),
             corefile: None,
-            snapshot_dir: None,
+            state_dir: None,
             keep_dir: path(config.keep_sockets.map(|file| file.with_file_name(""))),
             drain: DRAIN_OF_OTHERS,
         }),
@@ -596,7 +598,7 @@ fn probe_breaches(object: &Object, container: &Value, program: &Program) -> Vec<
 }
 
 /// Checks that the configuration directory is the mount of the ConfigMap, and that the directories
-/// of the snapshot and of kept sockets can be written.
+/// of the snapshot, of the cache file and of kept sockets can be written.
 fn mount_breaches(object: &Object, container: &Value, program: &Program) -> Vec<Breach> {
     let name = text(&container["name"]);
     let mounts: Vec<(&str, bool)> = list(&container["volumeMounts"])
@@ -607,7 +609,7 @@ fn mount_breaches(object: &Object, container: &Value, program: &Program) -> Vec<
     let custom = corefile.map(|path| format!("{path}/custom"));
     let read = [program.config_dir.as_deref(), corefile, custom.as_deref()];
     let read = read.into_iter().flatten().map(|path| (path, true));
-    let written = [program.snapshot_dir.as_deref(), program.keep_dir.as_deref()];
+    let written = [program.state_dir.as_deref(), program.keep_dir.as_deref()];
     let written = written.into_iter().flatten().map(|path| (path.trim_end_matches('/'), false));
     let wanted: Vec<(&str, bool)> = read.chain(written).collect();
     if mounts == wanted {

@@ -262,7 +262,7 @@ fn number(bytes: &[u8]) -> usize {
 }
 
 /// The two bits that mark a compression pointer (RFC 1035 section 4.1.4).
-const POINTER: u8 = 0xc0;
+pub(super) const POINTER: u8 = 0xc0;
 /// The furthest offset a pointer reaches.
 const TARGET_MAX: usize = 0x3fff;
 /// Bytes of type, class, TTL and length.
