@@ -45,6 +45,7 @@ use rand::{Rng, SeedableRng};
 use rustix::io::Errno;
 use shared::clock::{Moment, boot_time};
 use shared::serve::Deferred;
+use shared::watchdog::guard;
 use shared::wire::ErrorCode;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -167,7 +168,7 @@ pub fn start(
     };
     let (end, ended) = oneshot::channel::<()>();
     std::thread::Builder::new()
-        .name("forward".to_owned())
+        .name(THREAD.to_owned())
         .spawn(move || {
             let _end = end; // dropped when the thread ends, however it ends
             worker.run();
@@ -181,10 +182,11 @@ impl Forwarder {
     ///
     /// Fails if the thread ends by itself.
     pub async fn finished(self, stopping: CancellationToken) -> Result<(), Error> {
-        let Self { stop, mut ended, .. } = self;
+        let Self { status, stop, mut ended } = self;
         tokio::select! {
             () = stopping.cancelled() => {}
             _ = &mut ended => return Err(Error::Ended),
+            never = guard(|| [status.last_turn()], |_| THREAD.to_owned()) => match never {},
         }
         drop(stop);
         // The channel never carries a value; it closes when the thread ends.
@@ -376,6 +378,8 @@ fn is_ours(error: &io::Error) -> bool {
 /// Sockets over UDP to servers outside the pod, if the limit of descriptors allows as many: two for
 /// each query that can be under way.
 pub const SOCKETS_MAX: usize = 2 * table::QUERIES_MAX;
+/// The name of the thread.
+const THREAD: &str = "forward";
 /// Queries taken in one turn.
 const QUERIES_PER_TURN: usize = 256;
 /// Renewals that can wait in the queue.

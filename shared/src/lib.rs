@@ -22,6 +22,7 @@
 //! saved       edge   files for the next start, complete or not used; core: frame and checksum
 //! plain_file  edge   a file read without waiting, if it is one
 //! probe       edge   the subcommand that asks an HTTP URL and exits with 0 or 1
+//! watchdog    core   a serving thread that hangs ends the program
 //! watcher     edge   changes of a directory, by inotify or every second
 //! corefile    core   CoreDNS's configuration language, and what it means for both programs
 //! config_dir  edge   the ConfigMap's files, watched; its core turns them into checked keys
@@ -54,5 +55,6 @@ pub mod rules;
 pub mod saved;
 pub mod serve;
 pub mod shutdown;
+pub mod watchdog;
 pub mod watcher;
 pub mod wire;

@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Moment, boot_time};
+use crate::watchdog;
 use crate::wire::{Query, Reply};
 
 pub use counters::{Counters, Event, Place, Snapshot, rcode_labels, type_labels};
@@ -155,7 +156,7 @@ pub fn dns<H: Handler>(
         let (listener, lane) = (listener.clone(), Arc::clone(lane));
         let (end, ended) = oneshot::channel::<()>();
         std::thread::Builder::new()
-            .name(format!("dns-{index}"))
+            .name(thread(index))
             .spawn(move || {
                 let _end = end; // dropped when the thread ends, however it ends
                 udp::serve(listener, lane, index);
@@ -213,9 +214,11 @@ impl Serving {
         are_kept: impl Fn() -> bool,
         others: impl Future<Output = ()>,
     ) -> Result<(), Error> {
+        let turns = || self.counters.turns(self.lanes.len());
         tokio::select! {
             () = self.stopping.cancelled() => {}
             Some(ended) = self.threads.join_next() => return ended.unwrap_or(Err(Error::Ended)),
+            never = watchdog::guard(turns, thread) => match never {},
         }
         let enter = |phase: Phase| self.phase.store(phase as u8, Ordering::Relaxed);
         enter(if are_kept() { Phase::Leaving } else { Phase::Draining });
@@ -234,6 +237,11 @@ impl Serving {
         }
         Ok(())
     }
+}
+
+/// Returns the name of the thread that serves a lane.
+fn thread(lane: usize) -> String {
+    format!("dns-{lane}")
 }
 
 /// Returns whether a query over UDP waits for its answer. Such a query holds the socket from which

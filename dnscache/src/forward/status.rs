@@ -51,7 +51,12 @@ impl Status {
     /// Returns whether the thread has not run a turn for longer than `STALLED_AFTER`, which means
     /// that it hangs.
     pub fn is_stalled(&self, now: Moment) -> bool {
-        now.since(Moment::from_nanos(self.turn.load(Relaxed))) > STALLED_AFTER
+        now.since(self.last_turn()) > STALLED_AFTER
+    }
+
+    /// Returns when the thread last ran a turn.
+    pub(super) fn last_turn(&self) -> Moment {
+        Moment::from_nanos(self.turn.load(Relaxed))
     }
 
     pub(super) fn turn(&self, now: Moment, in_flight: usize) {

@@ -224,6 +224,12 @@ impl Counters {
         self.lanes.iter().any(|lane| now.since(turn(lane)) > STALLED_AFTER)
     }
 
+    /// Returns when each of the first `lanes` lanes last ran a turn.
+    pub(super) fn turns(&self, lanes: usize) -> impl Iterator<Item = Moment> {
+        let lanes = self.lanes[..lanes].iter();
+        lanes.map(|lane| Moment::from_nanos(lane.turn.load(Relaxed)))
+    }
+
     /// Counts `event` `times` for `lane`.
     pub fn add(&self, lane: usize, event: Event, times: u64) {
         self.lanes[lane].events[event as usize].fetch_add(times, Relaxed);
