@@ -1,4 +1,4 @@
-//! `cargo load upstreams` and `cargo load restarts` as processes, with small settings.
+//! `cargo load upstreams` and `cargo load chaos` as processes, with small settings.
 //!
 //! The tests use only their output. They must not depend on how they measure.
 
@@ -31,11 +31,11 @@ fn bad_days_of_upstreams_are_a_table() {
 
 #[test]
 fn no_question_is_lost_while_programs_whose_sockets_are_kept_are_killed() {
-    for programs in ["dnscache", "kubedns"] {
+    for programs in ["dnscache", "kubedns", "both"] {
         let some = ["--kills", "3", "--stops", "1", "--rate", "500", "--json"];
         let some = [&["chaos", "--programs", programs], &some[..]].concat();
         let figures: Value = serde_json::from_str(&load(&some)).unwrap();
-        for group in ["cluster", "outside"] {
+        for group in ["cluster", "outside", "absent"] {
             let count = |fate: &str| figures[group][fate].as_u64().unwrap();
             let fates = ["answered", "failed", "lost"].map(count);
             assert_eq!(fates.iter().sum::<u64>(), count("asked"), "{figures}");
@@ -46,14 +46,12 @@ fn no_question_is_lost_while_programs_whose_sockets_are_kept_are_killed() {
 }
 
 #[test]
-fn every_question_during_restarts_has_one_fate() {
-    let some = ["--kills", "1", "--stops", "1", "--rate", "500", "--names", "20", "--json"];
-    let figures: Value = serde_json::from_str(&load(&[&["restarts"], &some[..]].concat())).unwrap();
-    assert_eq!((&figures["kills"], &figures["stops"]), (&1.into(), &1.into()));
-    for group in ["cached", "outside", "cluster"] {
-        let count = |fate: &str| figures[group][fate].as_u64().unwrap();
-        let fates = ["noerror", "nxdomain", "servfail", "unanswered"].map(count);
-        assert_eq!(fates.iter().sum::<u64>(), count("asked"), "{figures}");
-        assert!(count("asked") > 0, "{figures}");
-    }
+fn no_name_in_the_cache_fails_while_kubedns_is_killed_and_stopped_without_a_keeper() {
+    let some = ["--programs", "kubedns", "--ask-dnscache", "--no-keeper"];
+    let load_of = ["--kills", "3", "--stops", "2", "--rate", "5000", "--json"];
+    let figures = load(&[&["chaos"], &some[..], &load_of].concat());
+    let figures: Value = serde_json::from_str(&figures).unwrap();
+    assert_eq!((&figures["kills"], &figures["stops"]), (&3.into(), &2.into()));
+    assert!(figures["cluster"]["asked"].as_u64().unwrap() > 10_000, "{figures}");
+    assert_eq!(figures["cluster"]["failed"], 0, "{figures}");
 }

@@ -9,13 +9,12 @@
 //! servers  which server is asked             useless  replies that are of no use
 //! slow     late, lost and missing replies    streams  TCP
 //! routes   whose names go where              crowds   many clients, many names
-//! outage   everything down, and back         restarts kubedns killed and stopped
+//! outage   everything down, and back
 //! ```
 
 mod crowds;
 mod forged;
 mod outage;
-mod restarts;
 mod routes;
 mod servers;
 mod slow;

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use shared::flags::{Stop, parse_from};
 
 use crate::workload::{self, Kind};
-use crate::{chaos, compare, floor, followers, hit_rate, restarts, scale, upstreams};
+use crate::{chaos, compare, floor, followers, hit_rate, scale, start, upstreams};
 
 /// Load-tests a DNS server: answers per second, latency, hit rate.
 #[derive(Debug, Parser)]
@@ -42,11 +42,11 @@ pub enum Command {
     /// Has thousands of caches follow replicas of kubedns, and measures how soon a change reaches
     /// the last one.
     Followers(followers::Flags),
-    /// Kills and stops kubedns under load and counts what clients see.
-    Restarts(restarts::Flags),
-    /// Kills and stops programs of a pod whose sockets healthz keeps, and accounts for every
-    /// question.
+    /// Kills and stops programs of a pod whose sockets healthz keeps, or other caches, and accounts
+    /// for every question.
     Chaos(chaos::Flags),
+    /// Measures the time from the start of dnscache and of kubedns to their first answers.
+    Start(start::Flags),
     /// Answers every question with the same reply: what the cheapest possible server costs.
     #[command(hide = true)]
     Floor(floor::Flags),

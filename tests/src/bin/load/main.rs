@@ -8,8 +8,8 @@
 //! scale: cluster ─▶ fake API server ─▶ kubedns ─▶ start, memory, cost of answers, changes
 //! upstreams: clients ─▶ dnscache and other caches ─▶ servers on their bad days ─▶ table
 //! followers: changes ─▶ fake API server ─▶ replicas of kubedns ─▶ thousands of followers
-//! restarts: clients ─▶ dnscache ─▶ kubedns, killed and stopped again and again
-//! chaos: clients ─▶ dnscache or kubedns, killed and stopped; healthz keeps their sockets
+//! chaos: clients ─▶ dnscache, kubedns or another cache, killed and stopped again and again
+//! start: from the start of dnscache and of kubedns to their first answers
 //! floor: answers everything with the same reply, for comparison
 //! hit-rate: trace ─▶ dnscache's cache, plain LRU, the best possible ─▶ table and pictures
 //! ```
@@ -25,8 +25,8 @@ mod generator;
 mod hit_rate;
 mod own;
 mod proc;
-mod restarts;
 mod scale;
+mod start;
 mod summary;
 mod upstreams;
 mod verify;
@@ -61,9 +61,9 @@ fn main() -> ExitCode {
         Some(Command::Compare(flags)) => compare::run(flags).map_err(Error::Compare),
         Some(Command::Scale(flags)) => scale::run(flags).map_err(Error::from),
         Some(Command::Upstreams(flags)) => upstreams::run(flags).map_err(Error::from),
-        Some(Command::Restarts(flags)) => restarts::run(flags).map_err(Error::from),
         Some(Command::Followers(flags)) => followers::run(flags).map_err(Error::from),
         Some(Command::Chaos(flags)) => chaos::run(flags).map_err(Error::from),
+        Some(Command::Start(flags)) => start::run(flags).map_err(Error::from),
         Some(Command::Floor(flags)) => {
             floor::run(flags).map_err(|source| Error::Floor { address: flags.listen, source })
         }
@@ -95,9 +95,9 @@ enum Error {
     #[error(transparent)]
     Followers(#[from] followers::Error),
     #[error(transparent)]
-    Restarts(#[from] restarts::Error),
-    #[error(transparent)]
     Chaos(#[from] chaos::Error),
+    #[error(transparent)]
+    Start(#[from] start::Error),
     #[error("answering at {address} failed: {source}")]
     Floor { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]

@@ -1,7 +1,9 @@
-//! The three programs as processes, as in a pod.
+//! The programs that are killed: those of a pod, or another cache.
 //!
 //! Edge.
 
+use std::fmt::Write as _;
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,15 +14,18 @@ use ::tests::tether;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::restarts::pair::{free_address, is_ready, write_objects};
+use crate::compare::servers::{self, Running, Server, Setting, free_address};
+use crate::scale::process::is_ready;
 
-/// A program that can be restarted.
+/// Programs that are restarted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Program {
     /// The cache on port 53.
     Dnscache,
     /// The records of the cluster.
     Kubedns,
+    /// Both at the same time.
+    Both,
 }
 
 impl Program {
@@ -29,7 +34,16 @@ impl Program {
         match self {
             Self::Dnscache => "dnscache",
             Self::Kubedns => "kubedns",
+            Self::Both => "both",
         }
+    }
+
+    fn is_cache(self) -> bool {
+        self != Self::Kubedns
+    }
+
+    fn is_records(self) -> bool {
+        self != Self::Dnscache
     }
 }
 
@@ -50,6 +64,14 @@ pub enum Error {
     /// A program started but does not answer.
     #[error("{0} does not answer")]
     Silent(&'static str),
+    /// Another cache does not start or end.
+    #[error("{program}: {source}")]
+    Peer {
+        /// Its name.
+        program: &'static str,
+        /// Why.
+        source: servers::Error,
+    },
     /// A program cannot be ended.
     #[error("cannot end {program}: {source}")]
     End {
@@ -119,23 +141,22 @@ impl Pod {
         Ok(pod)
     }
 
-    /// Ends a program, by SIGKILL or by SIGTERM, and starts it again at once.
-    pub fn restart(&mut self, program: Program, kill: bool) -> Result<(), Error> {
-        let child = match program {
-            Program::Dnscache => self.cache.as_mut(),
-            Program::Kubedns => self.records.as_mut(),
-        };
-        let name = program.name();
-        let end = |source| Error::End { program: name, source };
-        if let Some(child) = child {
-            let signal = if kill { Signal::KILL } else { Signal::TERM };
+    /// Ends programs by `signal`, and starts them again at once.
+    pub fn restart(&mut self, programs: Program, signal: Signal) -> Result<(), Error> {
+        let cache = self.cache.as_mut().filter(|_| programs.is_cache());
+        let records = self.records.as_mut().filter(|_| programs.is_records());
+        let mut ended: Vec<&mut Child> = cache.into_iter().chain(records).collect();
+        for child in &ended {
             // Ended already: it is started again below.
             kill_process(Pid::from_child(child), signal).unwrap_or_default();
-            child.wait().map_err(end)?;
         }
-        match program {
-            Program::Dnscache => self.cache = Some(self.start_dnscache()?),
-            Program::Kubedns => self.records = Some(self.start_kubedns()?),
+        let end = |source| Error::End { program: programs.name(), source };
+        ended.iter_mut().try_for_each(|child| child.wait().map(drop)).map_err(end)?;
+        if programs.is_cache() {
+            self.cache = Some(self.start_dnscache()?);
+        }
+        if programs.is_records() {
+            self.records = Some(self.start_kubedns()?);
         }
         Ok(())
     }
@@ -211,6 +232,72 @@ impl Drop for Pod {
             child.wait().map(drop).unwrap_or_default();
         }
     }
+}
+
+/// Another cache, which is restarted in the same way.
+#[derive(Debug)]
+pub struct Peer {
+    server: Server,
+    core: Option<usize>,
+    upstream: SocketAddr,
+    running: Option<Running>,
+    /// Its address.
+    pub address: SocketAddr,
+}
+
+impl Peer {
+    /// Starts `server` on `core` with this upstream.
+    pub fn start(server: Server, core: Option<usize>, upstream: SocketAddr) -> Result<Self, Error> {
+        let program = server.kind.name();
+        let address = free_address().map_err(|source| Error::Start { program, source })?;
+        let mut peer = Self { server, core, upstream, running: None, address };
+        peer.start_again()?;
+        Ok(peer)
+    }
+
+    /// Returns its name and version.
+    pub fn title(&self) -> String {
+        format!("{} {}", self.server.kind.name(), self.server.version)
+    }
+
+    /// Ends it by `signal`, and starts it again at once.
+    pub fn restart(&mut self, signal: Signal) -> Result<(), Error> {
+        if let Some(running) = self.running.take() {
+            let program = self.server.kind.name();
+            running.end(signal).map_err(|source| Error::Peer { program, source })?;
+        }
+        self.start_again()
+    }
+
+    fn start_again(&mut self) -> Result<(), Error> {
+        let setting = Setting {
+            upstreams: &[self.upstream],
+            cache_entries: servers::CACHE_ENTRIES,
+            nxdomain: false,
+            server_core: self.core,
+        };
+        let program = self.server.kind.name();
+        let running = self.server.start_at(Some(self.address), &setting);
+        self.running = Some(running.map_err(|source| Error::Peer { program, source })?);
+        Ok(())
+    }
+}
+
+/// Writes `services` Services in the namespace `load` to a new directory.
+fn write_objects(services: u32) -> io::Result<TempDir> {
+    let directory = TempDir::new()?;
+    let mut text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: load}\n".to_owned();
+    for number in 0..services {
+        let (high, low) = (number / 250, number % 250 + 1);
+        write!(
+            text,
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{number}, namespace: load}}\n\
+             spec:\n  clusterIP: 10.96.{high}.{low}\n  ports: [{{port: 80}}]\n"
+        )
+        .expect("a string takes all text");
+    }
+    fs::write(directory.path().join("objects.yaml"), text)?;
+    Ok(directory)
 }
 
 const READY_MAX: Duration = Duration::from_secs(20);

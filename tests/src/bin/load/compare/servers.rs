@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ::tests::tether;
+use rustix::process::{Pid, Signal, kill_process};
 use shared::addresses::Addresses;
 use tempfile::TempDir;
 
@@ -52,6 +53,11 @@ impl Kind {
             Self::Named => "BIND",
             Self::Kresd => "Knot Resolver",
         }
+    }
+
+    /// Returns the server if it is on the PATH.
+    pub fn installed(self) -> Option<Server> {
+        found(self, self.program().0.as_ref())
     }
 
     /// Returns its program on the PATH, and the flag that prints its version.
@@ -114,7 +120,7 @@ pub enum Error {
 /// Returns the floor, dnscache, and all servers that are on the PATH.
 pub fn present(own: &Path, dnscache: &Path) -> Vec<Server> {
     let floor = Server { kind: Kind::Floor, version: String::new(), program: own.to_owned() };
-    let others = Kind::OTHERS.into_iter().filter_map(|kind| found(kind, kind.program().0.as_ref()));
+    let others = Kind::OTHERS.into_iter().filter_map(Kind::installed);
     [floor].into_iter().chain(found(Kind::Dnscache, dnscache)).chain(others).collect()
 }
 
@@ -170,16 +176,28 @@ impl Server {
         words.join(" ").split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
-    /// Starts it, and waits until it answers.
+    /// Starts it at a free address, and waits until it answers.
     pub fn start(&self, setting: &Setting<'_>) -> Result<Running, Error> {
+        let running = self.start_at(None, setting)?;
+        running.wait()?;
+        Ok(running)
+    }
+
+    /// Starts it at `address`, if given, and does not wait.
+    pub fn start_at(
+        &self,
+        address: Option<SocketAddr>,
+        setting: &Setting<'_>,
+    ) -> Result<Running, Error> {
         if self.kind == Kind::Floor {
             return floor(Ipv4Addr::LOCALHOST, setting.nxdomain, setting.server_core);
         }
         let directory = TempDir::new().map_err(Error::Directory)?;
         // dnscache can choose a free port. The others must be given one.
-        let address = match self.kind {
-            Kind::Dnscache => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            _ => free_address().map_err(Error::Start)?,
+        let address = match (address, self.kind) {
+            (Some(address), _) => address,
+            (None, Kind::Dnscache) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            (None, _) => free_address().map_err(Error::Start)?,
         };
         let place = Place { directory: directory.path(), address, setting };
         for (name, text) in place.files(self.kind) {
@@ -199,7 +217,6 @@ impl Server {
         if self.kind == Kind::Dnscache {
             running.address = listens(&addresses)?;
         }
-        running.wait()?;
         Ok(running)
     }
 }
@@ -332,6 +349,13 @@ impl Running {
         Err(Error::Silent)
     }
 
+    /// Ends it by `signal`, and waits for its end.
+    pub fn end(mut self, signal: Signal) -> Result<(), Error> {
+        // If it has ended already, it cannot be ended.
+        kill_process(Pid::from_child(&self.child), signal).unwrap_or_default();
+        self.child.wait().map(drop).map_err(Error::Start)
+    }
+
     /// Returns the user and system time that it has used so far.
     pub fn cpu(&self) -> Result<Duration, Error> {
         proc::cpu(self.child.id()).map_err(Error::Cost)
@@ -365,7 +389,7 @@ fn listens(file: &Path) -> Result<SocketAddr, Error> {
 }
 
 /// Returns a port of 127.0.0.1 that was free for UDP and TCP a moment ago.
-fn free_address() -> io::Result<SocketAddr> {
+pub fn free_address() -> io::Result<SocketAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = socket.local_addr()?;
     match TcpListener::bind(address) {

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use ::tests::tether;
 use shared::addresses::Addresses;
 
 use super::Error;
+use crate::compare::servers::free_address;
 use crate::proc::{self, Memory};
 
 /// A running server. It ends when this is dropped.
@@ -70,7 +71,8 @@ impl Process {
         kubeconfig: &Path,
         core: Option<usize>,
     ) -> Result<(Self, Duration), Error> {
-        let [dns, http] = [free_port()?, free_port()?];
+        let port = || free_address().map(|address| address.port()).map_err(Error::Start);
+        let [dns, http] = [port()?, port()?];
         let corefile = kubeconfig.with_extension("Corefile");
         let text = format!(
             ".:{dns} {{\n bind 127.0.0.1\n ready 127.0.0.1:{http}\n \
@@ -144,17 +146,11 @@ impl Drop for Process {
     }
 }
 
-fn is_ready(http: SocketAddr, path: &str) -> bool {
+/// Returns whether the page `path` of the program at `http` is 200.
+pub fn is_ready(http: SocketAddr, path: &str) -> bool {
     get(http, path).is_ok_and(|answer| {
         answer.split(' ').nth(1) == Some("200") // HTTP/1.0 or HTTP/1.1
     })
-}
-
-/// Returns a port of loopback that was free a moment ago. CoreDNS cannot report the ports that it
-/// binds.
-fn free_port() -> Result<u16, Error> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(Error::Start)?;
-    Ok(listener.local_addr().map_err(Error::Start)?.port())
 }
 
 /// Returns how many full lists the kubedns at `http` has read.
