@@ -14,7 +14,7 @@ use clap::Parser;
 use rustix::process::{Pid, Signal, kill_process};
 use shared::addresses::Addresses;
 use shared::keep::{self, Copies, Group, Message, passing};
-use shared::serve::{self, Asked, BindError, Handler, Limits, Serving, Sockets, Verdict};
+use shared::serve::{self, Asked, BindError, Event, Handler, Limits, Serving, Sockets, Verdict};
 use shared::wire::{Owner, Query, Reply, Section, Transport, rtype};
 use tempfile::TempDir;
 use tokio::net::{UnixListener, UnixStream};
@@ -146,7 +146,13 @@ fn receive(clients: &[UdpSocket]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_and_connections_wait_for_the_next_start() {
-    for address in ["127.0.0.1:0", "[::1]:0"] {
+    // Replies from a wildcard have the address that was asked.
+    for (address, host) in [
+        ("127.0.0.1:0", "127.0.0.1"),
+        ("[::1]:0", "::1"),
+        ("0.0.0.0:0", "127.0.0.3"),
+        ("[::]:0", "::1"),
+    ] {
         if UdpSocket::bind(address).is_err() {
             continue; // a machine without IPv6
         }
@@ -155,11 +161,12 @@ async fn queries_and_connections_wait_for_the_next_start() {
         let first = Start::at(&path, address.parse().unwrap(), 2).await.unwrap();
         keeper.has(3).await;
         let address = first.address;
+        let asked = SocketAddr::new(host.parse().unwrap(), address.port());
         first.die().await;
 
-        let clients: Vec<UdpSocket> = (0..50).map(|_| client(address)).collect();
+        let clients: Vec<UdpSocket> = (0..50).map(|_| client(asked)).collect();
         send(&clients);
-        let mut stream = TcpStream::connect(address).unwrap();
+        let mut stream = TcpStream::connect(asked).unwrap();
         let message = query(7);
         stream.write_all(&[&(message.len() as u16).to_be_bytes()[..], &message].concat()).unwrap();
 
@@ -267,6 +274,65 @@ async fn a_keeper_that_never_answers_does_not_prevent_the_start() {
     let _serving = start.serve();
     receive(&clients);
     silent.abort();
+}
+
+/// A keeper that does not answer in time, and then does: the addresses are taken meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_keeper_that_holds_the_sockets_is_asked_again() {
+    let (_directory, path) = place();
+    let listener = UnixListener::bind(&path).unwrap();
+    let address = "127.0.0.1:0".parse().unwrap();
+    let sockets = serve::bind(&[address], 1).unwrap();
+    let address = sockets.local_addresses()[0];
+    // The kept sockets, as the next program would bind them.
+    let (taken, asked) = oneshot::channel::<()>();
+    let slow = tokio::spawn(async move {
+        let (first, _) = listener.accept().await.unwrap();
+        let (second, _) = listener.accept().await.unwrap();
+        drop((first, sockets)); // the second time it has closed them
+        let (take, _) = passing::receive(&second).await.unwrap();
+        assert!(matches!(take, Message::Take { wanted, .. } if wanted.len() == 2));
+        passing::send(&second, &Message::Given { groups: Vec::new() }, &[]).await.unwrap();
+        taken.send(()).unwrap();
+        passing::closed(&second).await;
+    });
+    let start = Start::at(&path, address, 1).await.unwrap();
+    asked.await.unwrap();
+    let clients = [client(start.address)];
+    send(&clients);
+    let _serving = start.serve();
+    receive(&clients);
+    slow.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_socket_drops_what_does_not_fit_and_the_next_start_answers_the_rest() {
+    const SENT: u64 = 20_000; // more than 4 MiB hold
+    let (_directory, path) = place();
+    let keeper = Keeper::start(&path, &[]).await;
+    let first = Start::at(&path, "127.0.0.1:0".parse().unwrap(), 1).await.unwrap();
+    let address = first.address;
+    keeper.has(2).await;
+    first.die().await;
+    let flood = client(address);
+    for id in 0..SENT {
+        flood.send(&query(id as u16)).unwrap();
+    }
+    let serving = Start::at(&path, address, 1).await.unwrap().serve();
+    let overflow = serving.overflow();
+    // One thread reads the socket in order: all earlier queries were read before this one.
+    let last = client(address);
+    last.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let is_answered = || {
+        last.send(&query(0)).unwrap(); // it may be dropped, too
+        last.recv(&mut [0; 512]).is_ok()
+    };
+    assert!((0..100).any(|_| is_answered()));
+    let received = serving.counters.snapshot().event(Event::ReceivedUdp);
+    let dropped = overflow.dropped();
+    assert!(dropped > 0 && received > 100, "{dropped} {received}");
+    assert!(received + dropped >= SENT, "{dropped} {received}");
+    keeper.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

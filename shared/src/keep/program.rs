@@ -143,7 +143,7 @@ impl Copies {
         self.are_taken_back
     }
 
-    /// Returns what tells whether the keeper has copies at the moment.
+    /// Returns a function that returns whether the keeper has copies at the moment.
     pub fn are_kept(&self) -> impl Fn() -> bool + Send + 'static {
         let are_kept = Arc::clone(&self.are_kept);
         move || are_kept.load(Ordering::Relaxed)
