@@ -7,6 +7,7 @@
 //! ```text
 //! --server /DOMAIN/..., stubDomains ──▶ longest suffix ──▶ Servers, or Local
 //!                                          │ none
+//!                                          ├─ --answer CODE ──▶ Local
 //!                                          ├─ special-use ──▶ Local (RFC 6303, 6761, 7686)
 //!                                          └─ --server ADDR, upstreamNameservers, else resolv.conf
 //!
@@ -88,8 +89,9 @@ type Table<T> = HashMap<Box<[u8]>, T, foldhash::fast::RandomState>;
 enum Suffix {
     Group(usize),
     Default,
-    Local,
-    /// Local unless a shorter suffix is routed.
+    /// A flag makes it local.
+    Local(Kind),
+    /// Local unless a flag is about its names.
     Special(Kind),
     /// No server is asked. Names get this response code.
     Code(u16),
@@ -185,7 +187,8 @@ impl Routes {
     /// second.
     pub fn route<'a>(&self, name: &'a [u8]) -> Route<'a> {
         let found = self.find(name);
-        match (found.reverse.map(Route::Group).or(found.routed), found.special, self.unqualified) {
+        let special = self.special(&found);
+        match (found.reverse.map(Route::Group).or(found.routed), special, self.unqualified) {
             (Some(route), ..) => route,
             (None, Some(local), _) => Route::Local(local),
             (None, None, Some(suffix)) if shared::wire::labels(name).count() == 1 => {
@@ -210,7 +213,7 @@ impl Routes {
     pub fn beyond<'a>(&self, name: &'a [u8]) -> Option<Beyond<'a>> {
         let found = self.find(name);
         found.reverse?;
-        let special = found.special.filter(|local| local.kind != Kind::Private);
+        let special = self.special(&found).filter(|local| local.kind != Kind::Private);
         let route = found.routed.or(special.map(Route::Local));
         let route = route.unwrap_or_else(|| self.otherwise());
         Some(Beyond { route, after: After::of(name)? })
@@ -279,6 +282,12 @@ impl Routes {
         found
     }
 
+    /// Returns the built-in answer to a name that no suffix routes, unless a flag gives all such
+    /// names a response code. The list only keeps names from servers outside.
+    fn special<'a>(&self, found: &Found<'a>) -> Option<Local<'a>> {
+        found.special.filter(|_| self.otherwise.is_none())
+    }
+
     fn is_kubedns(&self, route: Option<Route<'_>>) -> bool {
         matches!(route, Some(Route::Group(group)) if self.groups[group].owned)
     }
@@ -288,8 +297,7 @@ impl Routes {
         match suffix {
             Suffix::Group(group) => Route::Group(group),
             Suffix::Default => self.otherwise(),
-            Suffix::Local => Route::Local(Local { zone, kind: Kind::Absent }),
-            Suffix::Special(kind) => Route::Local(Local { zone, kind }),
+            Suffix::Local(kind) | Suffix::Special(kind) => Route::Local(Local { zone, kind }),
             Suffix::Code(code) => Route::Local(Local { zone, kind: Kind::Code(code) }),
         }
     }
@@ -359,7 +367,8 @@ impl Routes {
         };
         let suffix = match (&flag.target, before) {
             (Target::Default, _) => Suffix::Default,
-            (Target::Local, _) => Suffix::Local,
+            (Target::Local, Some(Suffix::Special(kind))) => Suffix::Local(kind),
+            (Target::Local, _) => Suffix::Local(Kind::Absent),
             (Target::Server(server), Some(Suffix::Group(group))) => {
                 push_once(&mut self.groups[group].servers, server.clone());
                 self.groups[group].owned &= flag.is_kubedns;
@@ -569,6 +578,45 @@ mod tests {
             ("a.onion", "local onion"),
         ];
         check(&open, &rows);
+    }
+
+    #[test]
+    fn a_code_for_all_other_names_is_for_special_names_as_well() {
+        let told_by = |flags: &[&str], answer: &str, name: &str| {
+            let routes = routes(flags, &[], "").with_answers(&[answer.parse().unwrap()]);
+            let wire = parse(name).unwrap();
+            let route = match name.ends_with(".arpa") {
+                true => routes.beyond(&wire).map_or(routes.route(&wire), |it| it.route),
+                false => routes.route(&wire),
+            };
+            match route {
+                Route::Local(local) => format!("{} {:?}", bare(local.zone), local.kind),
+                Route::Group(group) => bare(&routes.groups()[group].suffix),
+            }
+        };
+        let flags = ["/a.example/9.9.9.9", "/in-addr.arpa/127.0.0.1#10053"];
+        let named = [&flags[..], &["/local/9.9.9.9", "/127.in-addr.arpa/", "/localhost/"]].concat();
+        let rows = [
+            ("web.shop.svc.cluster.local", " Code(5)", "local"),
+            ("cluster.local", " Code(5)", "local"),
+            ("a.local", " Code(5)", "local"),
+            ("local", " Code(5)", "local"),
+            ("localhost", " Code(5)", "localhost Loopback"),
+            ("x.onion", " Code(5)", " Code(5)"),
+            ("nas.home.arpa", " Code(5)", " Code(5)"),
+            ("a.example", "a.example", "a.example"),
+            // After kubedns.
+            ("1.0.0.127.in-addr.arpa", " Code(5)", "127.in-addr.arpa Empty"),
+            ("8.8.8.8.in-addr.arpa", " Code(5)", " Code(5)"),
+        ];
+        for (name, expected, if_named) in rows {
+            assert_eq!(told_by(&flags, "REFUSED", name), expected, "{name}");
+            assert_eq!(told_by(&named, "REFUSED", name), if_named, "{name}");
+        }
+        // A code for one domain.
+        assert_eq!(told_by(&flags, "/onion/SERVFAIL", "x.onion"), "onion Code(2)");
+        assert_eq!(told_by(&flags, "/local/SERVFAIL", "cluster.local"), "local Code(2)");
+        assert_eq!(told_by(&flags, "/onion/SERVFAIL", "x.alt"), "alt Absent");
     }
 
     #[test]

@@ -308,7 +308,17 @@ async fn blocks_are_chosen_by_the_longest_zone() {
     let pod = Pod::start("stub.example {\n forward . UPSTREAM\n}\n", &[]).await;
     pod.upstream.answer("a.stub.example. A", &["a.stub.example. 300 A 192.0.2.80"]);
     pod.answers("a.stub.example. A", "NOERROR", &["a.stub.example. 300 IN A 192.0.2.80"]).await;
-    pod.answers("a.example. A", "REFUSED", &[]).await;
+    for name in ["a.example.", "web.shop.svc.cluster.local.", "localhost.", "a.onion."] {
+        pod.answers(&format!("{name} A"), "REFUSED", &[]).await;
+    }
+    // A rule or a zone comes before that.
+    let corefile = "localhost {\n local\n}\nlocal {\n hosts HOSTS {\n 192.0.2.93 a.local\n}\n}
+        onion {\n template IN A {\n answer \"{{ .Name }} 60 IN A 192.0.2.94\"\n }\n}\n";
+    write(&pod.path(), &pod.filled(corefile));
+    pod.answers("a.local. A", "NOERROR", &["a.local. 3600 IN A 192.0.2.93"]).await;
+    pod.answers("a.onion. A", "NOERROR", &["a.onion. 60 IN A 192.0.2.94"]).await;
+    pod.answers("localhost. A", "NOERROR", &["localhost. 300 IN A 127.0.0.1"]).await;
+    pod.answers("1.0.0.127.in-addr.arpa. PTR", "REFUSED", &[]).await;
     pod.end().await;
 }
 

@@ -65,6 +65,8 @@ pub struct Server {
     pub acls: Vec<Acl>,
     /// Lifetimes.
     pub cache: Option<Cache>,
+    /// The index of the line `local`.
+    pub local: Option<usize>,
     /// The directory of relative file names.
     pub root: Option<String>,
 }

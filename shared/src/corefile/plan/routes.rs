@@ -70,6 +70,13 @@ impl<'p> Routes<'p> {
         if let Some(multicluster) = &server.multicluster {
             to_kubedns(multicluster.index, &multicluster.zone);
         }
+        if let Some(index) = server.local {
+            let zones = LOCAL.iter().filter_map(|its| Zone::parse(its));
+            let its = zones.filter(|its| its.is_within(zone) && self.is_answered_by(its, zone));
+            for its in its.collect::<Vec<_>>() {
+                self.rows.set(index, (Program::Dnscache, "server"), format!("/{its}/"));
+            }
+        }
         self.map_fallthrough(server);
     }
 
@@ -300,6 +307,9 @@ fn lifetimes(servers: &[Server], rows: &mut Rows) {
     }
 }
 
+/// The zones that the plugin `local` answers.
+const LOCAL: [&str; 4] =
+    ["localhost", "0.in-addr.arpa", "127.in-addr.arpa", "255.in-addr.arpa"];
 /// The default of the flag, for zones without a cache.
 const TTL_SECS: u32 = 86_400;
 /// The default of the flag, for zones without a cache.

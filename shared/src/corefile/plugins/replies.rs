@@ -40,9 +40,9 @@ pub fn loadbalance(directive: &Directive, _: &mut Server, rows: &mut Rows) {
 }
 
 /// `local { localhost_prefix on|off }`
-pub fn local(directive: &Directive, _: &mut Server, rows: &mut Rows) {
-    let built_in = Fate::BuiltIn("localhost and the reverse names of 0, 127 and 255 are answered");
-    settle(&directive.line, none(&directive.line).map(|()| built_in), rows);
+pub fn local(directive: &Directive, server: &mut Server, rows: &mut Rows) {
+    settle(&directive.line, none(&directive.line).map(|()| Fate::Kept), rows);
+    server.local = Some(directive.line.index);
     for option in &directive.options {
         let said = match option.name.text.as_str() {
             "localhost_prefix" => match one(option, "on or off") {

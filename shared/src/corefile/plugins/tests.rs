@@ -94,7 +94,6 @@ fn plugins_that_change_no_answer_check_their_arguments() {
         "loop",
         "loadbalance",
         "loadbalance round_robin",
-        "local",
         "chaos",
         "any",
         "multisocket 4",
@@ -170,6 +169,8 @@ fn addresses_of_the_block_and_of_pages() {
     check_option("prometheus", "runtime_metrics", "built in");
     check("bind 127.0.0.1 ::1", "dnscache --listen=127.0.0.1:53 dnscache --listen=[::1]:53");
     check("bind eth0", "refused: \"eth0\" is not an address");
+    check("local", "dnscache --server=/localhost/ dnscache --server=/0.in-addr.arpa/");
+    check("local x", "refused: ");
     check("bufsize", "dnscache --udp-size=1232");
     check("bufsize 4096", "dnscache --udp-size=4096");
     check("bufsize 100", "refused: \"100\" is not allowed; expected a number from 512 to 4096");
