@@ -16,6 +16,7 @@ use crate::local::dns64::Dns64;
 use crate::local::hosts::Options;
 use crate::local::keep::{self, AutopathPlan, BlockPlan, HostsPlan, ZoneFileError, ZonePlan};
 use crate::local::name::Zones;
+use crate::local::rewrite::Rewrites;
 use crate::local::template::Template;
 use crate::reload::Live;
 use crate::route::ROOT;
@@ -110,8 +111,8 @@ fn plan_with(config: &Config, servers: &[Server]) -> keep::Plan {
     let block = |server: &Server| {
         let mut block = of_flags.first().cloned().unwrap_or_default();
         block.rules.zones = server.zones().map(name).collect();
-        let own = server.rewrites.iter().cloned();
-        block.rules.rewrites = block.rules.rewrites.iter().cloned().chain(own).collect();
+        let rewrites = [block.rules.rewrites.rules(), &server.rewrites].concat();
+        block.rules.rewrites = Arc::new(Rewrites::new(rewrites));
         let own = server.templates.iter().map(|it| template(it, server));
         block.rules.templates = block.rules.templates.iter().cloned().chain(own).collect();
         block.hosts.extend(server.hosts.iter().map(|it| hosts(it, server)));

@@ -40,7 +40,7 @@ use dns64::Dns64;
 use hosts::Hosts;
 use made::Made;
 use pending::Pending;
-use rewrite::{Rewrite, Rewritten};
+use rewrite::{Rewrites, Rewritten};
 use template::{Answered, Template};
 use zone::ZoneFile;
 
@@ -61,7 +61,7 @@ pub struct Block {
     /// The translation of IPv4 addresses.
     pub dns64: Option<Dns64>,
     /// Rules that replace the client's question.
-    pub rewrites: Arc<[Rewrite]>,
+    pub rewrites: Arc<Rewrites>,
     /// The search lists of pods.
     pub autopath: Vec<Autopath>,
     /// Templates; each is asked if the one before passes.
@@ -121,7 +121,7 @@ impl Local {
     /// The same for a name to which `depth` aliases led.
     fn resolve_at(&self, name: &[u8], qtype: u16, depth: usize) -> Outcome {
         let Some((index, block)) = self.block(name) else { return Outcome::Pass };
-        match rewrite::apply(&block.rewrites, name, qtype) {
+        match block.rewrites.apply(name, qtype) {
             Rewritten::Same => self.walk((index, depth), name, qtype),
             Rewritten::Changed { name, qtype, changes } => {
                 let outcome = self.walk((index, depth), &name, qtype);
@@ -205,7 +205,7 @@ impl Block {
         let Self { zones: _, acls: _, dns64, rewrites, autopath, templates, hosts, zone_files } =
             self;
         let has_names = !hosts.is_empty() || !templates.is_empty() || !zone_files.is_empty();
-        dns64.is_none() && rewrites.is_empty() && autopath.is_empty() && !has_names
+        dns64.is_none() && rewrites.rules().is_empty() && autopath.is_empty() && !has_names
     }
 }
 

@@ -193,7 +193,9 @@ impl Resolver {
     /// Gives `waiter` the answer to `question`: by the rules, of a query that is under way, of the
     /// cache, of a local route, or of a new query.
     fn ask(&mut self, question: &Question<'_>, waiter: Waiter, now: Moment) {
-        if let Some((mut rewritten, part)) = self.rewrite(question)
+        let rewritten = self.rewrite(question);
+        let has_rules = rewritten.is_some();
+        if let Some((mut rewritten, part)) = rewritten
             && !self.is_fresh(question, now)
         {
             rewritten.waiters.push(waiter);
@@ -203,7 +205,7 @@ impl Resolver {
             return self.wait(slot, waiter, now);
         }
         let Some(waiter) = self.answer_at_once(question, waiter, now) else { return };
-        match self.start(question, waiter.client(), now) {
+        match self.start(question, waiter.client(), has_rules, now) {
             Ok(slot) => self.wait(slot, waiter, now),
             Err(failure) => self.fail(vec![waiter], failure, None, now),
         }
@@ -217,7 +219,7 @@ impl Resolver {
             return self.pursue(rewritten, part, now);
         }
         if self.find(&question).is_none()
-            && let Err(failure) = self.start(&question, None, now)
+            && let Err(failure) = self.start(&question, None, false, now)
         {
             tracing::debug!(reason = failure.text, "not renewed");
         }
@@ -244,11 +246,13 @@ impl Resolver {
         Some(slot)
     }
 
-    /// Starts a query along the routes, on behalf of `client`, if given.
+    /// Starts a query along the routes, on behalf of `client`, if given. If the question
+    /// `has_rules`, the reply is not the answer that its clients get.
     fn start(
         &mut self,
         question: &Question<'_>,
         client: Option<IpAddr>,
+        has_rules: bool,
         now: Moment,
     ) -> Result<u16, Failure> {
         let Route::Group(group) = self.routes.route(question.name) else { return Err(LOCAL) };
@@ -259,8 +263,15 @@ impl Resolver {
             false => self.zones.take(question.name, now).map(Some).ok_or(FLOOD),
         };
         let seen = self.shared.cache.version();
-        let origin =
-            |zone| Origin { started: now, seen, edition: self.edition, group, client, zone };
+        let origin = |zone| Origin {
+            started: now,
+            seen,
+            edition: self.edition,
+            group,
+            client,
+            zone,
+            has_rules,
+        };
         let started = zone.map(origin).and_then(|origin| self.queries.start(question, origin));
         if let (Err(_), Some(place)) = (&started, client) {
             self.budget.leave(place);

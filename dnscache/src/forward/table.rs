@@ -90,6 +90,8 @@ pub struct Origin {
     pub client: Option<u16>,
     /// The places of the zones whose tokens it took.
     pub zone: Option<Places>,
+    /// Whether the rules answer clients that ask the question, so that the reply is not stored.
+    pub has_rules: bool,
 }
 
 /// A query by its slot, distinct from the queries that had the slot before and after.

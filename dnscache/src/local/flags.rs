@@ -1,6 +1,7 @@
 //! The flags of the rules.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -8,7 +9,7 @@ use super::Block;
 use super::dns64::{Dns64, PrefixError};
 use super::keep::{AutopathPlan, BlockPlan, HostsPlan, Plan, ZoneFileError, ZonePlan};
 use super::name::Zones;
-use super::rewrite::{Rewrite, RuleError};
+use super::rewrite::{Rewrite, Rewrites, RuleError};
 use super::template::Template;
 
 /// The flags of the rules.
@@ -69,7 +70,7 @@ impl LocalFlags {
         let rules = Block {
             zones: vec![[0].into()],
             dns64: self.dns64,
-            rewrites: self.rewrites.clone().into(),
+            rewrites: Arc::new(Rewrites::new(self.rewrites.clone())),
             templates: filter.into_iter().collect(),
             ..Block::default()
         };

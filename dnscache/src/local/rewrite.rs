@@ -4,7 +4,7 @@
 //! in the opposite order.
 
 use shared::rules::name;
-use shared::rules::rewrite::{Act, fill};
+use shared::rules::rewrite::{Act, Matches, fill};
 use shared::wire::rtype;
 
 use super::made::Made;
@@ -30,12 +30,69 @@ pub enum Rewritten {
     Invalid,
 }
 
-/// Applies `rules` to the question for `qtype` at `name`, in lower-case wire form.
-pub fn apply(rules: &[Rewrite], name: &[u8], qtype: u16) -> Rewritten {
-    if rules.is_empty() {
-        return Rewritten::Same;
+/// The rules of a block. For most names none applies, which costs little for any number of rules
+/// about exact names and suffixes.
+#[derive(Clone, Debug, Default)]
+pub struct Rewrites {
+    rules: Vec<Rewrite>,
+    /// The exact names and the suffixes of rules, written backwards and sorted. None begins with
+    /// another one.
+    endings: Vec<Box<[u8]>>,
+    /// The rules of other kinds.
+    others: Vec<Rewrite>,
+}
+
+impl Rewrites {
+    /// Returns `rules`, which are tried in this order.
+    pub fn new(rules: Vec<Rewrite>) -> Self {
+        let (mut endings, mut others) = (Vec::new(), Vec::new());
+        for rule in &rules {
+            match &rule.act {
+                Act::Name { matches: Matches::Exact(text) | Matches::Suffix(text), .. }
+                | Act::Answer { matches: Matches::Exact(text) | Matches::Suffix(text), .. } => {
+                    endings.push(text.bytes().rev().collect::<Box<[u8]>>());
+                }
+                _ => others.push(rule.clone()),
+            }
+        }
+        endings.sort_unstable();
+        endings.dedup_by(|longer, ending| longer.starts_with(ending));
+        Self { rules, endings, others }
     }
-    let (mut text, mut qtype) = (name::text(name), qtype);
+
+    /// Returns the rules.
+    pub fn rules(&self) -> &[Rewrite] {
+        &self.rules
+    }
+
+    /// Returns whether a rule can apply to the question for `qtype` at the name `text`.
+    fn may_apply(&self, text: &str, qtype: u16) -> bool {
+        let backwards = || text.bytes().rev();
+        // Only the last ending that is not above the name can be the beginning of it.
+        let end = self.endings.partition_point(|it| it.iter().copied().le(backwards()));
+        let ending = end.checked_sub(1).map(|last| &self.endings[last]);
+        ending.is_some_and(|it| it.iter().copied().eq(backwards().take(it.len())))
+            || self.others.iter().any(|rule| match &rule.act {
+                Act::Name { matches, .. } | Act::Answer { matches, .. } => matches.hold(text),
+                Act::Type { from, .. } => *from == qtype,
+            })
+    }
+
+    /// Applies the rules to the question for `qtype` at `name`, in lower-case wire form.
+    pub fn apply(&self, name: &[u8], qtype: u16) -> Rewritten {
+        if self.rules.is_empty() {
+            return Rewritten::Same;
+        }
+        let text = name::text(name);
+        match self.may_apply(&text, qtype) {
+            true => apply(&self.rules, text, qtype),
+            false => Rewritten::Same,
+        }
+    }
+}
+
+/// Applies `rules` to the question for `qtype` at the name `text`.
+fn apply(rules: &[Rewrite], mut text: String, mut qtype: u16) -> Rewritten {
     let mut changes = Vec::new();
     let mut is_applied = false;
     for rule in rules {

@@ -6,6 +6,10 @@ use super::pending::{Came, Next};
 use super::*;
 use crate::normalise::{Row, Rows};
 
+fn rewritten_by(rules: &[&str]) -> Arc<Rewrites> {
+    Arc::new(Rewrites::new(rules.iter().map(|rule| rule.parse().unwrap()).collect()))
+}
+
 /// Rules for all zones.
 fn rules(rewrites: &[&str], templates: Vec<Template>, hosts: &str) -> Local {
     let mut builder = Builder::default();
@@ -13,7 +17,7 @@ fn rules(rewrites: &[&str], templates: Vec<Template>, hosts: &str) -> Local {
     let table = Arc::new(builder.build().0);
     Local::new(vec![Block {
         zones: vec![[0].into()],
-        rewrites: rewrites.iter().map(|rule| rule.parse().unwrap()).collect(),
+        rewrites: rewritten_by(rewrites),
         templates: templates.into(),
         hosts: vec![Hosts { options: Options::default(), table }],
         ..Block::default()
@@ -112,7 +116,7 @@ fn rewrites_come_before_templates_and_these_before_hosts() {
 fn the_longest_zone_has_the_rules() {
     let block = |zone: &str, rule: &str| Block {
         zones: vec![parse(zone).unwrap()],
-        rewrites: vec![rule.parse().unwrap()].into(),
+        rewrites: rewritten_by(&[rule]),
         ..Block::default()
     };
     let rules = Local::new(vec![

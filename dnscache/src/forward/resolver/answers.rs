@@ -113,7 +113,7 @@ impl Resolver {
         let query = self.queries.get(slot);
         let (origin, question) = (&query.origin, &query.question());
         let is_old = || self.edition != origin.edition || self.has_new_routes();
-        if is_old() || self.local.touches(question.name, question.qtype) {
+        if origin.has_rules || is_old() {
             return;
         }
         let kept = Kept { lifetime_secs: answer.lifetime_secs, seen: origin.seen, now };
@@ -247,8 +247,8 @@ impl Resolver {
         let Some(server) = failure.server else { return };
         let blame = self.queries.blame(server);
         let query = self.queries.get(slot);
-        let question = query.question();
-        if self.local.touches(question.name, question.qtype) {
+        let (origin, question) = (&query.origin, query.question());
+        if origin.has_rules || self.edition != origin.edition || self.has_new_routes() {
             return;
         }
         if self.is_group_owned(query.origin.group) {

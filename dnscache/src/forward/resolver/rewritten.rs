@@ -135,14 +135,15 @@ impl Resolver {
             }
             let key = key(&rewritten.question());
             let question = read_key(&key);
+            let has_rules = self.local.touches(question.name, question.qtype);
             let slot = match self.find(&question) {
                 Some(slot) => slot,
-                None => match self.part_at_once(&question, now) {
+                None => match self.part_at_once(&question, has_rules, now) {
                     Some(made) => {
                         part = Some(Ok(made));
                         continue;
                     }
-                    None => match self.start(&question, rewritten.client(), now) {
+                    None => match self.start(&question, rewritten.client(), has_rules, now) {
                         Ok(slot) => slot,
                         Err(failure) => {
                             part = Some(Err(failure));
@@ -155,11 +156,16 @@ impl Resolver {
         }
     }
 
-    /// Returns an available answer to `question`: from a local route, or from the cache unless a
-    /// rule applies to the question itself.
-    fn part_at_once(&self, question: &Question<'_>, now: Moment) -> Option<Box<Made>> {
+    /// Returns an available answer to `question`: from a local route, or from the cache unless it
+    /// `has_rules`.
+    fn part_at_once(
+        &self,
+        question: &Question<'_>,
+        has_rules: bool,
+        now: Moment,
+    ) -> Option<Box<Made>> {
         let is_local = matches!(self.routes.route(question.name), Route::Local(_));
-        if !is_local && self.local.touches(question.name, question.qtype) {
+        if !is_local && has_rules {
             return None;
         }
         let rows = Rows::read(&self.message_at_once(question, now)?).ok()?;

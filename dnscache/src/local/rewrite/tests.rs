@@ -3,16 +3,14 @@
 use super::*;
 use crate::local::name::{parse, text};
 
-fn rules(lines: &[&str]) -> Vec<Rewrite> {
-    lines
-        .iter()
-        .map(|line| line.parse().unwrap_or_else(|error| panic!("{line}: {error}")))
-        .collect()
+fn rules(lines: &[&str]) -> Rewrites {
+    let rule = |line: &&str| line.parse().unwrap_or_else(|error| panic!("{line}: {error}"));
+    Rewrites::new(lines.iter().map(rule).collect())
 }
 
 /// The question that rules make: `NAME TYPE`, `same` or `invalid`.
-fn asked(rules: &[Rewrite], name: &str, qtype: u16) -> String {
-    match apply(rules, &parse(name).unwrap(), qtype) {
+fn asked(rules: &Rewrites, name: &str, qtype: u16) -> String {
+    match rules.apply(&parse(name).unwrap(), qtype) {
         Rewritten::Same => "same".to_owned(),
         Rewritten::Invalid => "invalid".to_owned(),
         Rewritten::Changed { name, qtype, .. } => format!("{} {qtype}", text(&name)),
@@ -67,9 +65,42 @@ fn rules_make_other_questions() {
     }
 }
 
+/// Rules of all kinds in a random order: the look-up of endings finds a rule if one applies.
+#[test]
+fn names_without_a_rule_are_found_out_at_once() {
+    let texts = ["a.", "b.a.", "ab.", "ba.", "b.", "c.b.a.", "aa.", "a.a.", "."];
+    let mut state = 7_u32;
+    let mut draw = |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) as usize % below
+    };
+    for _ in 0..2_000 {
+        let lines: Vec<String> = (0..draw(6))
+            .map(|_| {
+                let kind = ["exact", "suffix", "prefix", "substring", "regex"][draw(5)];
+                let text = texts[draw(texts.len() - 1)];
+                ["continue ttl KIND NAME 5", "name KIND NAME x."][draw(2)]
+                    .replace("KIND", kind)
+                    .replace("NAME", text)
+            })
+            .collect();
+        let rules = rules(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+        for name in texts {
+            let holds = |rule: &Rewrite| match &rule.act {
+                Act::Name { matches: Matches::Exact(text), .. }
+                | Act::Answer { matches: Matches::Exact(text), .. } => name.ends_with(&**text),
+                Act::Name { matches, .. } | Act::Answer { matches, .. } => matches.hold(name),
+                Act::Type { .. } => false,
+            };
+            let expected = rules.rules().iter().any(holds);
+            assert_eq!(rules.may_apply(name, 1), expected, "{lines:?} {name}");
+        }
+    }
+}
+
 /// The answer `OWNER TTL TARGET`, a CNAME, and an A record of the target, after the changes.
 fn answer(lines: &[&str], name: &str, (owner, ttl, target): (&str, u32, &str)) -> String {
-    let Rewritten::Changed { changes, .. } = apply(&rules(lines), &parse(name).unwrap(), 1) else {
+    let Rewritten::Changed { changes, .. } = rules(lines).apply(&parse(name).unwrap(), 1) else {
         panic!("{lines:?} should apply to {name}");
     };
     let [owner, target] = [owner, target].map(|name| parse(name).unwrap());
@@ -121,16 +152,13 @@ fn answers_are_turned_back() {
     ];
     for (lines, name, given, expected) in rows {
         if expected == "invalid" {
-            assert!(matches!(apply(&rules(lines), &parse(name).unwrap(), 1), Rewritten::Invalid));
+            assert!(matches!(rules(lines).apply(&parse(name).unwrap(), 1), Rewritten::Invalid));
         } else {
             assert_eq!(answer(lines, name, given), expected, "{lines:?} {given:?}");
         }
     }
-    let Rewritten::Changed { changes, .. } = apply(
-        &rules(&["continue rcode a SERVFAIL NXDOMAIN", "rcode a NXDOMAIN NOERROR"]),
-        b"\x01a\0",
-        1,
-    ) else {
+    let both = rules(&["continue rcode a SERVFAIL NXDOMAIN", "rcode a NXDOMAIN NOERROR"]);
+    let Rewritten::Changed { changes, .. } = both.apply(b"\x01a\0", 1) else {
         panic!("both apply");
     };
     let rcode = |rcode| {
