@@ -46,6 +46,27 @@ pub struct Bounds {
     pub stale_secs: u32,
 }
 
+/// How entries are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether replies have the TTLs with which the entry was stored, and not what is left of them.
+    pub keeps_ttl: bool,
+    /// The TTL of expired answers in seconds. For names of the cluster it is at most 5.
+    pub stale_ttl: u32,
+    /// Whether expired answers are served before their renewal ends, except for names of the
+    /// cluster.
+    pub stale_first: bool,
+    /// Whether an expired answer with records is kept if its renewal is a denial.
+    pub prefers_positive: bool,
+}
+
+impl Default for Policy {
+    /// Returns the policy of RFC 8767.
+    fn default() -> Self {
+        Self { keeps_ttl: false, stale_ttl: 30, stale_first: false, prefers_positive: false }
+    }
+}
+
 /// What a lookup found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
@@ -57,6 +78,8 @@ pub enum Lookup {
     /// The reply is written from an expired entry. A renewal failed a moment ago and must not be
     /// tried again yet.
     Stale,
+    /// The same, and the caller must ask the upstream again.
+    StaleDue,
     /// No reply is written. The entry expired less than [`Bounds::stale_secs`] ago, so
     /// [`Cache::get_stale`] can write it.
     Expired,
@@ -75,6 +98,8 @@ pub struct EntryState {
     pub rcode: u16,
     /// Records in it.
     pub records: usize,
+    /// Whether it is a denial or a failure.
+    pub is_negative: bool,
 }
 
 /// How long an answer is stored, and which changes it takes into account.
@@ -115,6 +140,7 @@ pub struct Cache {
     changed: Changed,
     seed: RandomState,
     bounds: Bounds,
+    policy: Policy,
     too_large: AtomicU64,
 }
 
@@ -124,8 +150,13 @@ pub struct Cache {
 struct Slot(Mutex<Shard>);
 
 impl Cache {
-    /// Returns an empty cache.
+    /// Returns an empty cache with the default policy.
     pub fn new(bounds: Bounds) -> Self {
+        Self::with_policy(bounds, Policy::default())
+    }
+
+    /// Returns an empty cache.
+    pub fn with_policy(bounds: Bounds, policy: Policy) -> Self {
         let shards = (bounds.entries / SHARD_ENTRIES_MIN).min(bounds.bytes / SHARD_BYTES_MIN);
         let shards = 1 << shards.clamp(1, SHARDS_MAX).ilog2();
         let changed = Changed::new();
@@ -137,7 +168,7 @@ impl Cache {
         };
         let shards = (0..shards).map(shard).collect();
         let seed = RandomState::default();
-        Self { shards, changed, seed, bounds, too_large: AtomicU64::new(0) }
+        Self { shards, changed, seed, bounds, policy, too_large: AtomicU64::new(0) }
     }
 
     /// Returns its bounds.
@@ -145,28 +176,26 @@ impl Cache {
         self.bounds
     }
 
+    /// Returns how it serves entries.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
     /// Answers `query` from a fresh entry, or from an expired one that must not be renewed yet.
     pub fn get(&self, query: &Query<'_>, now: Moment, reply: &mut Reply<'_>) -> Lookup {
         let mut key = KeyBuffer::new();
         key.write(&Question::of(query), &self.seed);
-        let asked = Asked { key: &key, query, now, changed: &self.changed };
+        let asked = Asked { key: &key, query, now, changed: &self.changed, policy: self.policy };
         self.shard(key.hash).lock().get(&asked, reply)
     }
 
     /// Answers `query` from the cache, even from an expired entry, whose TTLs are then at most
-    /// `ttl` seconds (RFC 8767 section 4). Returns the response code; `None` if the cache has no
-    /// entry.
-    pub fn get_stale(
-        &self,
-        query: &Query<'_>,
-        now: Moment,
-        ttl: u32,
-        reply: &mut Reply<'_>,
-    ) -> Option<u16> {
+    /// [`Policy::stale_ttl`]. Returns the response code; `None` if the cache has no entry.
+    pub fn get_stale(&self, query: &Query<'_>, now: Moment, reply: &mut Reply<'_>) -> Option<u16> {
         let mut key = KeyBuffer::new();
         key.write(&Question::of(query), &self.seed);
-        let asked = Asked { key: &key, query, now, changed: &self.changed };
-        self.shard(key.hash).lock().get_stale(&asked, ttl, reply)
+        let asked = Asked { key: &key, query, now, changed: &self.changed, policy: self.policy };
+        self.shard(key.hash).lock().get_stale(&asked, reply)
     }
 
     /// Stores `entry` as the answer to `question` for `lifetime_secs` seconds from `now`, as
@@ -187,6 +216,12 @@ impl Cache {
         let mut key = KeyBuffer::new();
         key.write(question, &self.seed);
         let mut shard = self.shard(key.hash).lock();
+        if self.policy.prefers_positive
+            && entry.is_negative()
+            && shard.keep_positive(&key, &self.changed, kept)
+        {
+            return;
+        }
         let too_large = entry.len() > shard.room() / SHARD_PART;
         self.too_large.fetch_add(u64::from(too_large), Ordering::Relaxed);
         if too_large || kept.lifetime_secs == 0 {
@@ -290,6 +325,7 @@ impl Cache {
             remaining_secs: i64::from(lifetime) - i64::from(age_secs),
             rcode: meta.head.rcode,
             records: meta.head.records(),
+            is_negative: meta.head.is_negative(),
         })
     }
 

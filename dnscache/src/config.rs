@@ -15,7 +15,7 @@ use shared::name;
 use shared::prefix::{self, Prefix};
 use shared::serve::ListenerFlags;
 
-use crate::cache::Bounds;
+use crate::cache::{Bounds, Policy};
 use crate::changes::Source;
 use crate::doors::Rebind;
 use crate::lifetime::Limits;
@@ -111,8 +111,26 @@ pub struct Config {
     #[arg(long, value_name = "SECONDS", value_parser = seconds(0, SERVE_STALE_MAX),
         default_value = SERVE_STALE)]
     pub serve_stale: Duration,
+    /// How long a question waits for its upstreams before an expired answer is served, in seconds,
+    /// 0 to 30, with decimals. 0 serves it at once and renews it afterwards; names of the cluster
+    /// still wait for kubedns, 1.8 seconds
+    #[arg(long, value_name = "SECONDS", value_parser = stale_after,
+        default_value = STALE_AFTER)]
+    pub stale_after: Duration,
+    /// TTL of expired answers, in seconds, 0 to 3600; at most 5 for names of the cluster
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(0, STALE_TTL_MAX),
+        default_value = STALE_TTL)]
+    pub stale_ttl: Duration,
+    /// Serve an expired answer with records although its renewal is a denial, for as long as the
+    /// denial is valid [default: off]
+    #[arg(long)]
+    pub stale_over_denials: bool,
+    /// Serve cached answers with the TTLs that they were stored with, and not with what is left of
+    /// them [default: off]
+    #[arg(long)]
+    pub keep_ttl: bool,
     /// How long a question waits for its upstreams before the client gets SERVFAIL, in seconds, 1
-    /// to 30, with decimals. An expired answer is served after 1.8 seconds
+    /// to 30, with decimals
     #[arg(long, value_name = "SECONDS", value_parser = upstream_timeout,
         default_value = UPSTREAM_TIMEOUT)]
     pub upstream_timeout: Duration,
@@ -280,6 +298,22 @@ impl Config {
         }
     }
 
+    /// Returns how the cache serves entries.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            keeps_ttl: self.keep_ttl,
+            stale_ttl: self.stale_ttl.as_secs() as u32,
+            stale_first: self.stale_after.is_zero(),
+            prefers_positive: self.stale_over_denials,
+        }
+    }
+
+    /// Returns how long a client with an expired answer waits for the upstreams. If the cache
+    /// serves such answers first, only names of the cluster wait.
+    pub fn stale_after(&self) -> Duration {
+        if self.stale_after.is_zero() { STALE_AFTER_OWNED } else { self.stale_after }
+    }
+
     /// Returns the limits of TTLs.
     pub fn limits(&self) -> Limits {
         Limits {
@@ -328,14 +362,22 @@ fn domain(text: &str) -> Result<Box<[u8]>, DomainError> {
 }
 
 /// Why a text is not a time to wait for upstreams.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected 1 to {UPSTREAM_TIMEOUT_MAX} seconds, such as 4.8")]
-pub struct UpstreamTimeoutError;
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("expected {0} to {UPSTREAM_TIMEOUT_MAX} seconds, such as 1.8")]
+pub struct WaitError(f64);
 
-fn upstream_timeout(text: &str) -> Result<Duration, UpstreamTimeoutError> {
-    let seconds: f64 = text.parse().map_err(|_| UpstreamTimeoutError)?;
-    let is_allowed = (1.0..=UPSTREAM_TIMEOUT_MAX).contains(&seconds);
-    is_allowed.then(|| Duration::from_secs_f64(seconds)).ok_or(UpstreamTimeoutError)
+fn upstream_timeout(text: &str) -> Result<Duration, WaitError> {
+    wait(text, 1.0)
+}
+
+fn stale_after(text: &str) -> Result<Duration, WaitError> {
+    wait(text, 0.0)
+}
+
+fn wait(text: &str, min: f64) -> Result<Duration, WaitError> {
+    let seconds: f64 = text.parse().map_err(|_| WaitError(min))?;
+    let is_allowed = (min..=UPSTREAM_TIMEOUT_MAX).contains(&seconds);
+    is_allowed.then(|| Duration::from_secs_f64(seconds)).ok_or(WaitError(min))
 }
 
 /// DNS on every address. A machine without IPv6 skips the second.
@@ -370,6 +412,13 @@ const NEGATIVE_TTL: &str = "300";
 const NEGATIVE_TTL_MAX: u32 = 10_800;
 /// A day: RFC 8767 section 5 suggests one to three.
 const SERVE_STALE: &str = "86400";
+/// The client response timer of RFC 8767 section 5.
+const STALE_AFTER: &str = "1.8";
+/// The same, for names of the cluster if the flag is 0.
+const STALE_AFTER_OWNED: Duration = Duration::from_millis(1_800);
+/// RFC 8767 section 4.
+const STALE_TTL: &str = "30";
+const STALE_TTL_MAX: u32 = 3_600;
 /// Every query of a small cluster, and enough of a large one.
 const SAMPLE: &str = "adaptive";
 /// A little less than glibc waits (5 seconds): the reason still reaches the client.
@@ -413,6 +462,9 @@ mod tests {
             ("--changes=https://a/changes", "http://"),
             ("--max-ttl=0", "1 to 604800"),
             ("--upstream-timeout=0.5", "1 to 30 seconds"),
+            ("--stale-after=-1", "0 to 30 seconds"),
+            ("--stale-after=30.1", "0 to 30 seconds"),
+            ("--stale-ttl=3601", "0 to 3600"),
             ("--upstream-timeout=inf", "1 to 30 seconds"),
             ("--upstream-timeout=4.8s", "1 to 30 seconds"),
             ("--metrics-compat=bind", "coredns"),

@@ -112,13 +112,13 @@ impl Answers {
             let count = count(query, asked, Count::Hit);
             self.counters.count(asked.lane, count);
             match found {
-                Lookup::Stale if count == Count::Hit => {
-                    self.counters.count(asked.lane, Count::Stale);
-                }
-                Lookup::Due => self.renewer.renew(&Question::of(query)),
+                Lookup::Due | Lookup::StaleDue => self.renewer.renew(&Question::of(query)),
                 _ => {}
             }
-            let is_stale = found == Lookup::Stale;
+            let is_stale = matches!(found, Lookup::Stale | Lookup::StaleDue);
+            if is_stale && count == Count::Hit {
+                self.counters.count(asked.lane, Count::Stale);
+            }
             return (Verdict::Send, if is_stale { Source::Stale } else { Source::Hit });
         }
         let transfer = matches!(query.qtype, rtype::AXFR | rtype::IXFR);

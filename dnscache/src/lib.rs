@@ -233,10 +233,11 @@ impl Program {
 /// and rules.
 fn share(config: &Config, routes: Routes, rules: &Keeper, lanes: usize) -> forward::Shared {
     forward::Shared {
-        cache: Arc::new(Cache::new(config.bounds())),
+        cache: Arc::new(Cache::with_policy(config.bounds(), config.policy())),
         routes: Arc::new(ArcSwap::from_pointee(routes)),
         local: Arc::clone(&rules.local),
         patience: config.upstream_timeout,
+        stale_after: config.stale_after(),
         counters: Arc::new(Counters::new(lanes + 1)),
         lane: lanes,
         streams: Arc::new(changes::Streams::new(config.changes.clone())),

@@ -4,7 +4,7 @@
 //! ```text
 //! upstream NAME TYPE: RCODE[+aa][+ad] [answer records] [; authority records]
 //! upstream NAME TYPE: fails
-//! ask NAME TYPE [+ad] [+do] [+cd]: hit | due | stale | miss [code] [TTLs of the reply's records]
+//! ask NAME TYPE [+ad] [+do] [+cd]: hit | due | stale | stale due | miss [code] [TTLs]
 //!                                  [aa] [ad]
 //! pass SECONDS
 //! ```
@@ -14,7 +14,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use dnscache::cache::{Blame, Bounds, Cache, Failed, Lookup, Question};
+use dnscache::cache::{Blame, Bounds, Cache, Failed, Lookup, Policy, Question};
 use dnscache::lifetime::Limits;
 use dnscache::normalise::{Asked, reduce};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query as Asking, ResponseCode};
@@ -35,9 +35,14 @@ struct World {
 
 impl World {
     fn new(stale_secs: u32, limits: Limits) -> Self {
+        Self::with_policy(stale_secs, limits, Policy::default())
+    }
+
+    fn with_policy(stale_secs: u32, limits: Limits, policy: Policy) -> Self {
         let bounds = Bounds { entries: 1_000, bytes: 1 << 20, stale_secs };
         let now = Moment::default() + Duration::from_secs(1_000);
-        Self { cache: Cache::new(bounds), limits, now, upstream: HashMap::new() }
+        let cache = Cache::with_policy(bounds, policy);
+        Self { cache, limits, now, upstream: HashMap::new() }
     }
 
     /// Runs a script. Each line is compared with what it expects.
@@ -73,6 +78,7 @@ impl World {
             Lookup::Hit => "hit",
             Lookup::Due => "due",
             Lookup::Stale => "stale",
+            Lookup::StaleDue => "stale due",
             Lookup::Expired | Lookup::Miss => self.miss(question, &query, &mut reply),
         };
         let len = reply.finish();
@@ -95,7 +101,7 @@ impl World {
         let Some(said) = said else {
             let failed = Failed { code: rcode::SERVFAIL, blame: Blame::NONE, names: &[] };
             self.cache.fail(&asked, &failed, self.now);
-            return match self.cache.get_stale(query, self.now, 30, reply) {
+            return match self.cache.get_stale(query, self.now, reply) {
                 Some(rcode::NOERROR | rcode::NXDOMAIN) => "stale",
                 _ => "miss",
             };
@@ -532,6 +538,54 @@ fn an_expired_answer_is_renewed_ever_less_often_while_that_fails() {
          ask a.example. A: stale 30
          pass 1
          ask a.example. A: miss SERVFAIL",
+    );
+}
+
+/// The options `keepttl`, `serve_stale` and `serve_stale_policy` of CoreDNS.
+#[test]
+fn entries_are_served_as_the_policy_requires() {
+    let check = |policy, script: &str| World::with_policy(100, LIMITS, policy).run(script);
+    check(
+        Policy { keeps_ttl: true, ..Policy::default() },
+        "upstream a.example. A: NOERROR a.example. 60 A 10.0.0.1
+         ask a.example. A: miss 60
+         pass 40
+         ask a.example. A: hit 60
+         pass 20
+         upstream a.example. A: fails
+         ask a.example. A: stale 30",
+    );
+    check(
+        Policy { stale_first: true, stale_ttl: 0, ..Policy::default() },
+        "upstream a.example. A: NOERROR a.example. 60 A 10.0.0.1
+         upstream b.example. A: fails
+         ask a.example. A: miss 60
+         ask b.example. A: miss SERVFAIL
+         pass 60
+         ask a.example. A: stale due 0
+         ask a.example. A: stale 0
+         ask b.example. A: miss SERVFAIL
+         pass 1
+         ask a.example. A: stale due 0
+         pass 99
+         ask a.example. A: miss 60",
+    );
+    // The client that causes the renewal gets the expired answer as well, from the desk.
+    check(
+        Policy { prefers_positive: true, ..Policy::default() },
+        "upstream a.example. A: NOERROR a.example. 60 A 10.0.0.1
+         upstream b.example. A: NXDOMAIN ; example. 10 SOA 10
+         ask a.example. A: miss 60
+         ask b.example. A: miss NXDOMAIN 10
+         ask b.example. A: hit NXDOMAIN 10
+         pass 60
+         upstream a.example. A: NXDOMAIN ; example. 10 SOA 10
+         ask a.example. A: miss NXDOMAIN 10
+         ask a.example. A: stale 30
+         pass 10
+         upstream a.example. A: NOERROR a.example. 7 A 10.0.0.1
+         ask a.example. A: miss 7
+         ask a.example. A: hit 7",
     );
 }
 

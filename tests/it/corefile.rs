@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use hickory_proto::op::ResponseCode;
 use tempfile::{NamedTempFile, TempDir};
 use tests::api_server::ApiServer;
 use tests::objects::{endpoint_slice, namespace, service};
@@ -21,7 +22,7 @@ use tokio::time::timeout;
 use crate::fixture::dns::{self, PATIENCE, eventually};
 use crate::fixture::dnscache::FAR;
 use crate::fixture::http;
-use crate::fixture::upstream::Upstream;
+use crate::fixture::upstream::{Answer as Records, Behaviour, Upstream};
 
 /// The Corefile that kubeadm installs.
 const KUBEADM: &str = include_str!("corefile/kubeadm.Corefile");
@@ -615,6 +616,34 @@ async fn clients_may_ask_what_the_rules_allow() {
     write(&pod.path(), &pod.filled(corefile).replace("block net", "allow net"));
     pod.answers("x.a.example. TXT", "NOERROR", &["x.a.example. 300 IN TXT hello"]).await;
     pod.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_answers_are_served_as_the_file_requires() {
+    let corefile = ".:53 {
+        cache {
+            serve_stale 1h MODE
+            serve_stale_policy prefer_positive
+            keepttl
+        }
+        forward . UPSTREAM
+    }
+    ";
+    let (name, question) = ("a.example.", "a.example. A");
+    for (mode, behaviour) in [
+        ("immediate", Behaviour::Silent),
+        ("verify 50ms", Behaviour::Silent),
+        ("verify", Behaviour::Good),
+    ] {
+        let pod = Pod::start(&corefile.replace("MODE", mode), &[]).await;
+        pod.upstream.say(question, Records::new(&[&format!("{name} 1 A 192.0.2.80")]));
+        pod.answers(question, "NOERROR", &["a.example. 1 IN A 192.0.2.80"]).await;
+        pod.upstream.say(question, Records::denial(ResponseCode::NXDomain, 60));
+        pod.upstream.behave(behaviour);
+        // Only an expired answer has this TTL.
+        pod.answers(question, "NOERROR", &["a.example. 0 IN A 192.0.2.80"]).await;
+        pod.end().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

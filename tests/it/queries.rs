@@ -88,6 +88,7 @@ enum Arrival {
 
 /// The longest time that a question can take.
 const PATIENCE: Duration = Duration::from_millis(4_800);
+const STALE_AFTER: Duration = Duration::from_millis(1_800);
 
 impl World {
     /// Creates one group of servers at `addresses`. `script` returns the script of each.
@@ -105,7 +106,7 @@ impl World {
             .map(|(index, address)| (address.parse().unwrap(), script(index)))
             .collect();
         let mut world = Self {
-            queries: Queries::new(Box::new(move || seed.next()), PATIENCE),
+            queries: Queries::new(Box::new(move || seed.next()), PATIENCE, STALE_AFTER),
             routes: Routes::default(),
             now: Moment::from_nanos(1_000_000_000_000),
             draw: Draw(42),

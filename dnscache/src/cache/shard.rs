@@ -2,6 +2,8 @@
 //!
 //! Core. The caller passes the time and holds the lock.
 
+use std::time::Duration;
+
 use shared::clock::Moment;
 use shared::wire::{ErrorCode, Query, Reply, rcode};
 
@@ -10,7 +12,7 @@ use super::entry::{Ages, Entry};
 use super::key::{KeyBuffer, name_of};
 use super::part::{Ghosts, Meta, Part, Stored};
 use super::saved;
-use super::{Bounds, Changes, Failed, Kept, Lookup};
+use super::{Bounds, Changes, Failed, Kept, Lookup, Policy};
 use crate::lifetime;
 
 /// A shard of the cache.
@@ -30,6 +32,7 @@ pub(super) struct Asked<'a, 'q> {
     pub query: &'a Query<'q>,
     pub now: Moment,
     pub changed: &'a Changed,
+    pub policy: Policy,
 }
 
 impl Shard {
@@ -71,23 +74,17 @@ impl Shard {
         }
     }
 
-    /// Answers from the entry for the question even if it has expired; its TTLs are then at most
-    /// `ttl`. Returns the response code.
-    pub fn get_stale(
-        &mut self,
-        asked: &Asked<'_, '_>,
-        ttl: u32,
-        reply: &mut Reply<'_>,
-    ) -> Option<u16> {
+    /// Answers from the entry for the question even if it has expired. Returns the response code.
+    pub fn get_stale(&mut self, asked: &Asked<'_, '_>, reply: &mut Reply<'_>) -> Option<u16> {
         let stale_secs = self.bounds.stale_secs;
         self.touch(asked.key.bytes(), |stored, meta| {
             let age = meta.age(asked.now);
             if is_void(stored, meta, asked.changed) || is_spent(meta, age, stale_secs) {
                 return None;
             }
-            // All records of an expired answer have the same TTL, which is short but not zero.
             let expired = age >= meta.lifetime || is_flushed(meta, asked.changed);
-            let ages = if expired { Ages { age: 0, ttl_max: ttl } } else { Ages::fresh(age) };
+            let policy = asked.policy;
+            let ages = if expired { Ages::stale(meta, policy) } else { Ages::fresh(age, policy) };
             meta.head.emit(data(stored), asked.query, ages, reply);
             Some(meta.head.rcode)
         })?
@@ -203,6 +200,22 @@ impl Shard {
         }
     }
 
+    /// Keeps the answer with records at `key`, if there is one that can still be served, instead
+    /// of a denial with the lifetime of `kept`. Returns whether it does.
+    pub fn keep_positive(&mut self, key: &KeyBuffer, changed: &Changed, kept: Kept) -> bool {
+        let stale_secs = self.bounds.stale_secs;
+        let void = self.touch(key.bytes(), |stored, meta| is_void(stored, meta, changed));
+        let meta = self.peek_mut(key.bytes()).filter(|_| void == Some(false));
+        let is_kept = |meta: &&mut Meta| {
+            !meta.head.is_negative() && !is_spent(meta, meta.age(kept.now), stale_secs)
+        };
+        let Some(meta) = meta.filter(is_kept) else { return false };
+        meta.blame = Blame::NONE;
+        meta.retry = kept.now + Duration::from_secs(kept.lifetime_secs.into());
+        meta.renewing = false;
+        true
+    }
+
     /// Lets the expired answer at `key` be served without renewal until `until`.
     pub fn postpone(&mut self, key: &KeyBuffer, until: Moment) {
         if let Some(meta) = self.peek_mut(key.bytes()) {
@@ -276,7 +289,8 @@ fn answer(
         return None;
     }
     if age < meta.lifetime && !is_flushed(meta, asked.changed) {
-        meta.head.emit(data(stored), asked.query, Ages::fresh(age), reply);
+        let ages = Ages::fresh(age, asked.policy);
+        meta.head.emit(data(stored), asked.query, ages, reply);
         meta.hits = meta.hits.saturating_add(1);
         let is_due = meta.hits > RENEWAL_HITS
             && !meta.renewing
@@ -289,17 +303,26 @@ fn answer(
     if is_spent(meta, age, stale_secs) {
         return None;
     }
-    if is_postponed(meta, asked) {
-        let ttl_max = if meta.head.follows() { STALE_TTL_FOLLOWING } else { STALE_TTL };
-        meta.head.emit(data(stored), asked.query, Ages { age: 0, ttl_max }, reply);
-        let reason = match meta.head.rcode {
-            rcode::NXDOMAIN => ErrorCode::StaleNxdomainAnswer,
-            _ => ErrorCode::StaleAnswer,
-        };
+    let is_postponed = is_postponed(meta, asked);
+    if !is_postponed && meta.head.is_failure() {
+        return Some(Lookup::Miss);
+    }
+    if !is_postponed && (!asked.policy.stale_first || meta.head.follows()) {
+        return Some(Lookup::Expired);
+    }
+    meta.head.emit(data(stored), asked.query, Ages::stale(meta, asked.policy), reply);
+    let reason = match meta.head.rcode {
+        rcode::NXDOMAIN => ErrorCode::StaleNxdomainAnswer,
+        _ => ErrorCode::StaleAnswer,
+    };
+    if is_postponed {
         reply.set_error(reason, "expired, and could not be renewed a moment ago");
         return Some(Lookup::Stale);
     }
-    Some(if meta.head.is_failure() { Lookup::Miss } else { Lookup::Expired })
+    reply.set_error(reason, "expired, and is renewed now");
+    meta.blame = Blame::NONE;
+    meta.retry = asked.now + RENEWAL_PAUSE;
+    Some(Lookup::StaleDue)
 }
 
 /// Returns whether the entry must not be used any more: a name that it depends on has changed after
@@ -352,8 +375,14 @@ fn places<'a>(stored: &'a Stored, meta: &Meta) -> impl Iterator<Item = u16> + us
 }
 
 impl Ages {
-    fn fresh(age: u32) -> Self {
-        Self { age, ttl_max: u32::MAX }
+    fn fresh(age: u32, policy: Policy) -> Self {
+        Self { age: if policy.keeps_ttl { 0 } else { age }, ttl_max: u32::MAX }
+    }
+
+    /// All records of an expired answer have the same TTL (RFC 8767 section 4).
+    fn stale(meta: &Meta, policy: Policy) -> Self {
+        let ttl = policy.stale_ttl;
+        Self { age: 0, ttl_max: if meta.head.follows() { ttl.min(STALE_TTL_MAX) } else { ttl } }
     }
 }
 
@@ -365,7 +394,8 @@ const PROTECTED_TENTHS: usize = 8;
 const RENEWAL_HITS: u8 = 1;
 /// Bytes of a typical entry, for the size of fixed tables.
 const ENTRY_BYTES_TYPICAL: usize = 256;
-/// The TTL of expired answers, in seconds (RFC 8767 section 4).
-const STALE_TTL: u32 = 30;
-/// The same for names that change with the cluster.
-const STALE_TTL_FOLLOWING: u32 = 5;
+/// The longest TTL of expired answers about the cluster, in seconds.
+const STALE_TTL_MAX: u32 = 5;
+/// The time between two renewals of an answer that is served meanwhile. Usually the first one ends
+/// within it.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(1);

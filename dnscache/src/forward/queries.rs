@@ -50,6 +50,8 @@ pub struct Queries<W> {
     pub(super) draw: Box<dyn FnMut() -> u64 + Send>,
     /// How long a question waits for its servers.
     pub(super) patience: Duration,
+    /// How long clients wait for an answer if they can get an expired one.
+    stale_after: Duration,
     pub(super) key: Vec<u8>,
     pub(super) scratch: Vec<u8>,
     pub(super) acts: Vec<Act>,
@@ -58,8 +60,13 @@ pub struct Queries<W> {
 
 impl<W> Queries<W> {
     /// Returns a table without queries and servers. `draw` returns unpredictable numbers, from
-    /// which message IDs and letter cases are made. A question fails after `patience`.
-    pub fn new(draw: Box<dyn FnMut() -> u64 + Send>, patience: Duration) -> Self {
+    /// which message IDs and letter cases are made. A question fails after `patience`. Its clients
+    /// get an expired answer, if there is one, after `stale_after`.
+    pub fn new(
+        draw: Box<dyn FnMut() -> u64 + Send>,
+        patience: Duration,
+        stale_after: Duration,
+    ) -> Self {
         Self {
             table: Table::new(),
             servers: Servers::default(),
@@ -68,6 +75,7 @@ impl<W> Queries<W> {
             due_next: NEVER,
             draw,
             patience,
+            stale_after,
             key: Vec::new(),
             scratch: Vec::new(),
             acts: Vec::new(),
@@ -148,7 +156,7 @@ impl<W> Queries<W> {
         let max = if is_local { QUERIES_MAX } else { QUERIES_MAX - QUERIES_KEPT };
         write_key(question, &mut self.key);
         let slot = self.table.insert(&self.key, true, max).ok_or(FULL)?;
-        self.table.get_mut(slot).stale_due = origin.started + STALE_AFTER;
+        self.table.get_mut(slot).stale_due = origin.started + self.stale_after;
         self.ask(slot, origin, origin.started);
         Ok(slot)
     }
@@ -457,8 +465,6 @@ impl<W> Queries<W> {
 
 /// The due time of a slot that is not waiting.
 pub(super) const NEVER: Moment = Moment::from_nanos(u64::MAX);
-/// When a client gets an expired answer instead of no answer (RFC 8767 section 5).
-pub const STALE_AFTER: Duration = Duration::from_millis(1_800);
 /// How many servers of one group are asked.
 pub const SERVERS_MAX: usize = 16;
 /// Aliases between routes that one answer can have.

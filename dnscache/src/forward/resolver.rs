@@ -48,6 +48,8 @@ pub struct Shared {
     pub local: Arc<ArcSwap<Local>>,
     /// How long a question waits for its upstreams.
     pub patience: Duration,
+    /// How long a client that can get an expired answer waits for them.
+    pub stale_after: Duration,
     /// The outcome of each query.
     pub counters: Arc<Counters>,
     /// The forwarder's lane of the counters.
@@ -118,7 +120,7 @@ impl Resolver {
         let mut resolver = Self {
             routes: shared.routes.load_full(),
             local: shared.local.load_full(),
-            queries: Queries::new(draw, shared.patience),
+            queries: Queries::new(draw, shared.patience, shared.stale_after),
             shared,
             edition: 0,
             streams_edition: 0,

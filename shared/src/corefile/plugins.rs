@@ -24,7 +24,7 @@ use crate::rules::rewrite::Rewrite;
 pub use acl::{Acl, Action, Policy};
 pub use answers::{Autopath, Dns64};
 pub use arguments::{duration, zones as parse_zones};
-pub use cache::Cache;
+pub use cache::{Cache, Stale};
 pub use forward::{Forward, To};
 pub use hosts::Hosts;
 pub use kubernetes::{Kubernetes, Multicluster};

@@ -39,6 +39,8 @@ impl Resolver {
     fn reply(&mut self, deferred: &Deferred, content: &Content, now: Moment) {
         self.budget.release(deferred.message().len());
         match content {
+            Content::Answer { answer, .. }
+                if answer.entry.is_negative() && self.keeps_positive(deferred, now) => {}
             Content::Answer { answer, error, source } => {
                 self.send(deferred, *source, |query, reply| {
                     answer.entry.emit(query, 0, u32::MAX, reply);
@@ -51,6 +53,19 @@ impl Resolver {
                 self.reply_failure(deferred, *failure, cut.as_deref(), now);
             }
         }
+    }
+
+    /// Answers a client with an expired answer in place of a denial, if the policy is to prefer
+    /// answers with records. Returns whether it did.
+    fn keeps_positive(&mut self, deferred: &Deferred, now: Moment) -> bool {
+        let cache = &self.shared.cache;
+        if !cache.policy().prefers_positive {
+            return false;
+        }
+        let mut name = NameBuffer::new();
+        let question = Question::of(&deferred.query(&mut name));
+        cache.state(&question, now).is_some_and(|state| !state.is_negative)
+            && self.reply_stale(deferred, DENIED, now)
     }
 
     /// Answers a client whose question failed: with an expired answer, with the records of a
@@ -95,10 +110,9 @@ impl Resolver {
         if cache.state(&question, now).is_none_or(|state| !is_answer(state.rcode)) {
             return false;
         }
-        let ttl = if self.routes.is_owned(question.name) { STALE_TTL_OWNED } else { STALE_TTL };
         let mut is_found = false;
         self.send(deferred, Source::Stale.into(), |query, reply| {
-            match cache.get_stale(query, now, ttl, reply) {
+            match cache.get_stale(query, now, reply) {
                 Some(code) if is_answer(code) => {
                     is_found = true;
                     let reason = match code {
@@ -141,7 +155,4 @@ impl Resolver {
     }
 }
 
-/// The TTL of expired answers, in seconds (RFC 8767 section 4). It is short for names that change
-/// with the cluster.
-const STALE_TTL: u32 = 30;
-const STALE_TTL_OWNED: u32 = 5;
+const DENIED: &str = "expired, and denied by the upstream";

@@ -308,8 +308,7 @@ fn lifetimes(servers: &[Server], rows: &mut Rows) {
 }
 
 /// The zones that the plugin `local` answers.
-const LOCAL: [&str; 4] =
-    ["localhost", "0.in-addr.arpa", "127.in-addr.arpa", "255.in-addr.arpa"];
+const LOCAL: [&str; 4] = ["localhost", "0.in-addr.arpa", "127.in-addr.arpa", "255.in-addr.arpa"];
 /// The default of the flag, for zones without a cache.
 const TTL_SECS: u32 = 86_400;
 /// The default of the flag, for zones without a cache.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::super::keys::{Scheme, Zone};
-use super::super::plugins::{External, Kubernetes, Server};
+use super::super::plugins::{External, Kubernetes, Server, Stale};
 use super::{Program, Rows, Surroundings};
 
 /// Refuses keys that cannot be served, or that two blocks have.
@@ -62,6 +62,7 @@ pub fn map_servers(servers: &[Server], surroundings: Surroundings, rows: &mut Ro
     map_metrics(servers, rows);
     map_cluster(servers, surroundings, rows);
     map_cache(servers, rows);
+    map_stale(servers, rows);
     map_tls(servers, rows);
 }
 
@@ -246,6 +247,33 @@ fn map_cache(servers: &[Server], rows: &mut Rows) {
                     let reason = format!("names of {zone} are cached for their TTL; remove it");
                     rows.refuse(disabled.index, reason);
                 }
+            }
+        }
+    }
+}
+
+/// Answers of all zones are served alike.
+fn map_stale(servers: &[Server], rows: &mut Rows) {
+    let caches = || servers.iter().filter_map(|server| server.cache.as_ref());
+    let stale = || caches().filter_map(|cache| cache.stale);
+    for (index, Stale { kept, after, ttl }) in stale() {
+        if stale().any(|(other, it)| other < index && it != (Stale { kept, after, ttl })) {
+            rows.refuse(index, "all zones serve expired answers alike; write the same line again");
+            continue;
+        }
+        rows.set(index, (Program::Dnscache, "serve-stale"), kept.as_secs());
+        if let Some(after) = after {
+            rows.set(index, (Program::Dnscache, "stale-after"), after.as_secs_f64());
+        }
+        rows.set(index, (Program::Dnscache, "stale-ttl"), ttl.as_secs());
+    }
+    let over_denials: Vec<_> = caches().map(|cache| cache.stale_over_denials).collect();
+    let keep_ttl: Vec<_> = caches().map(|cache| cache.keep_ttl).collect();
+    for (lines, flag) in [(over_denials, "stale-over-denials"), (keep_ttl, "keep-ttl")] {
+        for &index in lines.iter().flatten() {
+            match lines.iter().all(Option::is_some) {
+                true => rows.map(index, (Program::Dnscache, flag), None),
+                false => rows.refuse(index, "write it in each block that has a cache, or in none"),
             }
         }
     }

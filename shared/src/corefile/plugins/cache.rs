@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::super::keys::Zone;
 use super::super::parser::{Directive, Line};
-use super::arguments::{duration, none, number, zones};
+use super::arguments::{duration, none, number, one, zones};
 use super::{Fate, Said, Server, settle, unknown_option};
-use crate::corefile::plan::{Program, Rows};
+use crate::corefile::plan::Rows;
 
 /// The lifetimes of a block.
 #[derive(Clone, Debug)]
@@ -27,6 +27,23 @@ pub struct Cache {
     pub denials: Option<(usize, u32)>,
     /// Zones whose answers or denials are not cached, with the line that disables them.
     pub disabled: Vec<Disabled>,
+    /// How expired answers are served, and the line that sets it.
+    pub stale: Option<(usize, Stale)>,
+    /// The line `serve_stale_policy`.
+    pub stale_over_denials: Option<usize>,
+    /// The line `keepttl`.
+    pub keep_ttl: Option<usize>,
+}
+
+/// How expired answers are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stale {
+    /// For how long after their end.
+    pub kept: Duration,
+    /// How long a client waits for the upstream before, if the line sets it.
+    pub after: Option<Duration>,
+    /// The TTL that they have.
+    pub ttl: Duration,
 }
 
 /// A line `disable`.
@@ -63,6 +80,9 @@ pub fn read(directive: &Directive, server: &mut Server, rows: &mut Rows) {
         answers: None,
         denials: None,
         disabled: Vec::new(),
+        stale: None,
+        stale_over_denials: None,
+        keep_ttl: None,
     };
     let has_stale = directive.options.iter().any(|option| option.name.text == "serve_stale");
     for option in &directive.options {
@@ -70,21 +90,27 @@ pub fn read(directive: &Directive, server: &mut Server, rows: &mut Rows) {
             "success" => capacity(option, &mut cache, false),
             "denial" => capacity(option, &mut cache, true),
             "prefetch" => prefetch(option),
-            "serve_stale" => match serve_stale(option) {
-                Ok(stale) => {
-                    let seconds = stale.as_secs().min(STALE_SECS_MAX);
-                    rows.set(option.index, (Program::Dnscache, "serve-stale"), seconds);
-                    Ok(Fate::Kept)
+            "serve_stale" => serve_stale(option).map(|(stale, has_recheck)| {
+                cache.stale = Some((option.index, stale));
+                match has_recheck {
+                    true => Fate::BuiltIn("a renewal that failed is tried again after 1 s to 5 s"),
+                    false => Fate::Kept,
                 }
-                Err(reason) => Err(reason),
-            },
+            }),
             "serve_stale_policy" if !has_stale => Err("expected serve_stale beside it".to_owned()),
-            "serve_stale_policy" => {
-                Err("an expired denial is a denial; remove the line".to_owned())
-            }
+            "serve_stale_policy" => one(option, "prefer_positive").and_then(|policy| {
+                cache.stale_over_denials = Some(option.index);
+                match policy {
+                    "prefer_positive" => Ok(Fate::Kept),
+                    other => Err(format!("{other:?} is not allowed; expected prefer_positive")),
+                }
+            }),
             "servfail" => servfail(option),
             "disable" => disable(option, &mut cache),
-            "keepttl" => none(option).and_then(|()| Err(KEEPTTL.to_owned())),
+            "keepttl" => none(option).map(|()| {
+                cache.keep_ttl = Some(option.index);
+                Fate::Kept
+            }),
             _ => Err(unknown_option(option, OPTIONS)),
         };
         settle(option, said, rows);
@@ -131,29 +157,36 @@ fn prefetch(line: &Line) -> Said {
     }
 }
 
-/// `serve_stale [DURATION] [immediate|verify ...]`
-fn serve_stale(line: &Line) -> Result<Duration, String> {
-    let words: Vec<&str> = line.arguments.iter().map(|token| token.text.as_str()).collect();
-    let Some((first, rest)) = words.split_first() else { return Ok(STALE) };
-    let (stale, mode) = match *first {
-        "immediate" | "verify" => (STALE, &words[..]),
-        text => (duration(text)?, rest),
-    };
-    match mode {
-        [] => Ok(stale),
-        ["immediate" | "verify", times @ ..] if times.len() <= 3 => {
-            for time in times {
-                duration(time)?;
-            }
-            Ok(stale)
+/// `serve_stale [DURATION] [immediate [TTL [RECHECK]] | verify [TIMEOUT [TTL [RECHECK]]]]`. Also
+/// returns whether RECHECK is set.
+fn serve_stale(line: &Line) -> Result<(Stale, bool), String> {
+    let mut words = line.arguments.iter().map(|token| token.text.as_str()).peekable();
+    let is_mode = |word: &&str| matches!(*word, "immediate" | "verify");
+    let kept = words.next_if(|word| !is_mode(word)).map_or(Ok(STALE), duration)?;
+    let time = |words: &mut dyn Iterator<Item = &str>| words.next().map(duration).transpose();
+    let after = match words.next() {
+        None | Some("immediate") => Some(Duration::ZERO),
+        // Without a timeout, that of the upstreams counts.
+        Some("verify") => time(&mut words)?.filter(|timeout| !timeout.is_zero()),
+        Some(word) => {
+            return Err(format!("{word:?} is not allowed; expected immediate or verify"));
         }
-        [word, ..] => Err(format!("{word:?} is not allowed; expected immediate or verify")),
+    };
+    let ttl = time(&mut words)?.unwrap_or_default();
+    let recheck = time(&mut words)?;
+    match words.next() {
+        Some(word) => Err(format!("{word:?} is too much")),
+        None if after.is_some_and(|after| after > STALE_AFTER_MAX) => {
+            Err("the timeout is too long; expected at most 30s".to_owned())
+        }
+        None if ttl > STALE_TTL_MAX => Err("the TTL is too long; expected at most 1h".to_owned()),
+        None => Ok((Stale { kept: kept.min(STALE_MAX), after, ttl }, recheck.is_some())),
     }
 }
 
 /// `servfail DURATION`
 fn servfail(line: &Line) -> Said {
-    let text = super::arguments::one(line, "a duration from 0 to 5m")?;
+    let text = one(line, "a duration from 0 to 5m")?;
     match duration(text)? {
         kept if kept > Duration::from_secs(300) => {
             Err(format!("{text:?} is not allowed; expected 0 to 5m"))
@@ -180,8 +213,8 @@ fn disable(line: &Line, cache: &mut Cache) -> Said {
     Ok(Fate::Kept)
 }
 
-const OPTIONS: &str = "success, denial, prefetch, serve_stale, servfail, disable";
-const KEEPTTL: &str = "a cached answer shows the time that is left of its TTL; remove the line";
+const OPTIONS: &str =
+    "success, denial, prefetch, serve_stale, serve_stale_policy, servfail, disable, keepttl";
 /// The longest lifetime that a flag allows: seven days.
 const TTL_MAX: u32 = 604_800;
 /// The maximum of entries of one kind.
@@ -193,4 +226,8 @@ const DENIAL_SECS: u32 = 1_800;
 /// CoreDNS's default.
 const STALE: Duration = Duration::from_secs(3_600);
 /// The maximum of `--serve-stale`.
-const STALE_SECS_MAX: u64 = 604_800;
+const STALE_MAX: Duration = Duration::from_secs(604_800);
+/// The maximum of `--stale-after`.
+const STALE_AFTER_MAX: Duration = Duration::from_secs(30);
+/// The maximum of `--stale-ttl`.
+const STALE_TTL_MAX: Duration = Duration::from_secs(3_600);

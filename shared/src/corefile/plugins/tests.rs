@@ -504,12 +504,24 @@ fn lifetimes_are_limits() {
         ("prefetch 10 1m 20%", "built in"),
         ("prefetch 10 1m 20", "refused: expected a percentage"),
         ("prefetch 10 1m 95%", "refused: \"95\""),
-        ("serve_stale", "dnscache --serve-stale=3600"),
-        ("serve_stale 2h verify 1s", "dnscache --serve-stale=7200"),
+        ("serve_stale", "--serve-stale=3600 dnscache --stale-after=0 dnscache --stale-ttl=0"),
+        ("serve_stale immediate", "dnscache --serve-stale=3600 dnscache --stale-after=0 "),
+        ("serve_stale 2h immediate 5s", "--stale-after=0 dnscache --stale-ttl=5"),
+        ("serve_stale 2h immediate 5s 1m", "dnscache --stale-ttl=5"),
+        ("serve_stale 2h verify", "dnscache --serve-stale=7200 dnscache --stale-ttl=0"),
+        ("serve_stale verify 100ms 30s 0s", "dnscache --stale-after=0.1 dnscache --stale-ttl=30"),
+        ("serve_stale 2h verify 1s 5s 1s 1s", "refused: \"1s\" is too much"),
+        ("serve_stale verify 1m", "refused: the timeout is too long; expected at most 30s"),
+        ("serve_stale immediate 2h", "refused: the TTL is too long; expected at most 1h"),
+        ("serve_stale 2h 1h", "refused: \"1h\" is not allowed; expected immediate or verify"),
+        ("serve_stale\nserve_stale_policy prefer_positive", "dnscache --stale-over-denials"),
+        ("serve_stale\nserve_stale_policy any", "refused: \"any\" is not allowed"),
+        ("serve_stale_policy prefer_positive", "refused: expected serve_stale beside it"),
         ("serve_stale later", "refused: \"later\""),
         ("servfail 0", "built in"),
         ("servfail 10m", "refused: \"10m\""),
-        ("keepttl", "refused: "),
+        ("keepttl", "dnscache --keep-ttl"),
+        ("keepttl 5", "refused: "),
         ("disable denial", "dnscache --negative-ttl=0"),
         ("disable success", "refused: names of . are cached"),
         ("disable both", "refused: \"both\""),
@@ -517,6 +529,14 @@ fn lifetimes_are_limits() {
     ] {
         check_option("cache 30", option, expected);
     }
+    let blocks = |first: &str, second: &str| {
+        let text = "cache {\nFIRST\n}\n}\na.example {\ncache {\nSECOND\n}";
+        said(planned(&text.replace("FIRST", first).replace("SECOND", second)).rows.last().unwrap())
+    };
+    assert!(blocks("serve_stale", "serve_stale 1h").contains("dnscache --serve-stale=3600"));
+    assert!(blocks("serve_stale", "serve_stale 2h").contains("refused: all zones serve expired"));
+    assert!(blocks("success 5", "keepttl").contains("refused: write it in each block"));
+    assert!(blocks("keepttl", "keepttl").contains("dnscache --keep-ttl"));
     let both = "kubernetes cluster.local\ncache 30 {\ndisable success cluster.local\n}";
     check(both, "built in: kubedns reports what changes");
 }
