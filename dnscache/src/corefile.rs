@@ -123,6 +123,7 @@ fn plan_with(config: &Config, servers: &[Server]) -> keep::Plan {
             .iter()
             .map(|it| Acl::new(own_zones(&it.zones, server), it.policies.clone()));
         block.rules.acls = acls.collect();
+        block.rules.header = server.header.unwrap_or_default();
         block.rules.dns64 = server.dns64.as_ref().and_then(dns64).or(block.rules.dns64);
         block
     };

@@ -5,10 +5,10 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
-use shared::corefile::plugins::Action;
+use shared::corefile::plugins::{Action, Header};
 use shared::serve::{Asked, Handler, Verdict};
 use shared::wire::{ErrorCode, Query, Reply, Transport, UDP_SIZE_PLAIN, class, rcode, rtype};
 
@@ -18,6 +18,7 @@ use crate::counters::{Count, Counters};
 use crate::doors::{Allowed, Cookies, ReplyRate};
 use crate::forward::Renewer;
 use crate::local::Local;
+use crate::local::keep::Marks;
 use crate::route::{Route, Routes};
 use crate::sample::{Samples, Seen, Source};
 
@@ -30,8 +31,8 @@ pub struct Answers {
     pub routes: Arc<ArcSwap<Routes>>,
     /// The current rules.
     pub local: Arc<ArcSwap<Local>>,
-    /// Whether rules restrict which clients can ask what.
-    pub has_acl: Arc<AtomicBool>,
+    /// Whether the rules apply to hits.
+    pub marks: Arc<Marks>,
     /// The clients that are allowed to query.
     pub allowed: Allowed,
     /// The cookies of replies to clients that send one.
@@ -51,6 +52,9 @@ pub struct Answers {
 impl Handler for Answers {
     fn answer(&self, query: &Query<'_>, asked: &Asked, reply: &mut Reply<'_>) -> Verdict {
         let (verdict, source) = self.decide(query, asked, reply);
+        if self.marks.header.load(Ordering::Acquire) && query.qclass == class::IN {
+            set_flags(self.local.load().header(query.name()), reply);
+        }
         if let Some(rate) = &self.reply_rate
             && verdict == Verdict::Send
         {
@@ -94,7 +98,7 @@ impl Answers {
         if query.qclass != class::IN {
             return (self.answer_other_class(query, asked, reply), Source::Local);
         }
-        if self.has_acl.load(Ordering::Acquire)
+        if self.marks.acl.load(Ordering::Acquire)
             && let Some(verdict) = self.turn_away(query, asked, reply)
         {
             return (verdict, Source::Local);
@@ -226,6 +230,14 @@ impl Answers {
     }
 }
 
+/// Sets and clears flags of `reply`.
+#[cold]
+pub fn set_flags(header: Header, reply: &mut Reply<'_>) {
+    header.authoritative.into_iter().for_each(|is_set| reply.set_authoritative(is_set));
+    header.recursion_available.into_iter().for_each(|is_set| reply.set_recursion_available(is_set));
+    header.recursion_desired.into_iter().for_each(|is_set| reply.set_recursion_desired(is_set));
+}
+
 /// Returns what a query counts as: `of_client`, unless it is a probe of healthz in this pod. The
 /// mark alone is not enough, because every client can send it.
 fn count(query: &Query<'_>, asked: &Asked, of_client: Count) -> Count {
@@ -273,7 +285,7 @@ mod tests {
             cache: Arc::new(Cache::new(bounds)),
             routes: Arc::new(ArcSwap::from_pointee(routes)),
             local: Arc::default(),
-            has_acl: Arc::default(),
+            marks: Arc::default(),
             allowed: Allowed::new(&[prefix::parse("192.0.2.0/24").unwrap()]),
             cookies: Cookies::new([7; 16], 1_000),
             counters: Arc::new(Counters::new(1)),

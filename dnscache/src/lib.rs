@@ -186,7 +186,7 @@ impl Program {
             cache: shared.cache,
             routes: shared.routes,
             local: shared.local,
-            has_acl: Arc::clone(&rules.has_acl),
+            marks: Arc::clone(&rules.marks),
             allowed: doors::Allowed::new(&config.allow),
             cookies: cookies(),
             counters: shared.counters,

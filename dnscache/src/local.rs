@@ -30,7 +30,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use shared::corefile::plugins::Action;
+use shared::corefile::plugins::{Action, Header};
 pub use shared::rules::name;
 use shared::wire::{rtype, with_ancestors};
 
@@ -51,6 +51,7 @@ pub struct Local {
     /// The index of the block for each zone.
     zones: HashMap<Box<[u8]>, usize, RandomState>,
     is_empty: bool,
+    has_header: bool,
 }
 
 /// The rules for the names at and below some zones, except names in a longer zone of another block.
@@ -72,6 +73,8 @@ pub struct Block {
     pub zone_files: Vec<ZoneFile>,
     /// Which clients may ask what.
     pub acls: Arc<[Acl]>,
+    /// Flags of messages.
+    pub header: Header,
 }
 
 /// What the rules do with a question.
@@ -95,7 +98,8 @@ impl Local {
             }
         }
         let is_empty = blocks.iter().all(Block::is_empty);
-        Self { blocks, zones, is_empty }
+        let has_header = blocks.iter().any(|block| block.header != Header::default());
+        Self { blocks, zones, is_empty, has_header }
     }
 
     /// Returns whether there are no rules.
@@ -192,6 +196,17 @@ impl Local {
         doors::action(lists, name, qtype, client)
     }
 
+    /// Returns whether flags of messages are set or cleared.
+    pub fn has_header(&self) -> bool {
+        self.has_header
+    }
+
+    /// Returns the flags of messages about `name`, in wire form and lower case.
+    pub fn header(&self, name: &[u8]) -> Header {
+        let block = self.block(name).filter(|_| self.has_header);
+        block.map_or(Header::default(), |(_, block)| block.header)
+    }
+
     /// Returns the block with the longest zone that `name` is at or below.
     fn block(&self, name: &[u8]) -> Option<(usize, &Block)> {
         let index = *with_ancestors(name).find_map(|zone| self.zones.get(zone))?;
@@ -202,8 +217,17 @@ impl Local {
 impl Block {
     /// Returns whether it has no rules.
     fn is_empty(&self) -> bool {
-        let Self { zones: _, acls: _, dns64, rewrites, autopath, templates, hosts, zone_files } =
-            self;
+        let Self {
+            zones: _,
+            acls: _,
+            header: _,
+            dns64,
+            rewrites,
+            autopath,
+            templates,
+            hosts,
+            zone_files,
+        } = self;
         let has_names = !hosts.is_empty() || !templates.is_empty() || !zone_files.is_empty();
         dns64.is_none() && rewrites.rules().is_empty() && autopath.is_empty() && !has_names
     }

@@ -10,11 +10,13 @@ mod files;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use hickory_proto::op::ResponseCode;
 use tempfile::{NamedTempFile, TempDir};
 use tests::api_server::ApiServer;
 use tests::objects::{endpoint_slice, namespace, service};
+use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -644,6 +646,59 @@ async fn expired_answers_are_served_as_the_file_requires() {
         pod.answers(question, "NOERROR", &["a.example. 0 IN A 192.0.2.80"]).await;
         pod.end().await;
     }
+}
+
+/// Returns AA, RD and RA of the reply to `question`.
+async fn flags(server: SocketAddr, question: &str) -> [bool; 3] {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut reply = [0; 1_232];
+    loop {
+        socket.send_to(&dns::query(question, Some(1_232)), server).await.unwrap();
+        if timeout(PATIENCE / 10, socket.recv(&mut reply)).await.is_ok() {
+            return [reply[2] & 0x04 != 0, reply[2] & 0x01 != 0, reply[3] & 0x80 != 0];
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flags_of_messages_are_those_of_the_block() {
+    let corefile = ".:53 {
+        header {
+            response set aa
+            response clear ra rd
+            query clear rd
+        }
+        forward . UPSTREAM
+    }
+    plain.example {
+        forward . UPSTREAM
+    }
+    ";
+    let pod = Pod::start(corefile, &[]).await;
+    let names = ["a.example.", "a.plain.example."];
+    for name in names {
+        pod.upstream.answer(&format!("{name} A"), &[&format!("{name} 300 A 192.0.2.80")]);
+    }
+    let rows = [
+        ("a.example. A", [true, false, false]),
+        ("a.plain.example. A", [false, true, true]),
+        ("no.example. A", [true, false, false]),
+    ];
+    for round in ["miss", "hit"] {
+        for (question, expected) in rows {
+            assert_eq!(flags(pod.dns, question).await, expected, "{question}: {round}");
+        }
+    }
+    for (name, rd) in names.into_iter().zip([0, 1]) {
+        let seen = pod.upstream.seen(name);
+        assert!(!seen.is_empty() && seen.iter().all(|it| it.message[2] & 1 == rd), "{name}");
+    }
+    write(&pod.path(), &pod.filled(corefile).replace("set aa", "set ra"));
+    let begin = Instant::now();
+    while flags(pod.dns, "a.example. A").await != [false, false, false] {
+        assert!(begin.elapsed() < PATIENCE, "the changed rules do not apply");
+    }
+    pod.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

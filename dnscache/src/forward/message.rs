@@ -53,17 +53,20 @@ pub(super) struct Form {
     pub upper_case: u64,
     /// It has no OPT because the server did not understand the same query with it.
     pub plain: bool,
+    /// RD is not set.
+    pub without_recursion: bool,
     /// Padded so that an observer of the encrypted stream learns less from its length.
     pub is_padded: bool,
 }
 
-/// Writes the query for `question`. RD and AD are set, CD is copied from the client's query, and no
+/// Writes the query for `question`. AD is set, CD is copied from the client's query, and no
 /// other part of that query is passed on.
 pub(super) fn write_query(question: &Question<'_>, form: Form, out: &mut Vec<u8>) {
     let [id1, id0] = form.id.to_be_bytes();
     let flags = AD | u8::from(question.checking_disabled) << 4;
     out.clear();
-    out.extend_from_slice(&[id1, id0, 0x01, flags, 0, 1, 0, 0, 0, 0, 0, u8::from(form.edns)]);
+    let rd = u8::from(!form.without_recursion);
+    out.extend_from_slice(&[id1, id0, rd, flags, 0, 1, 0, 0, 0, 0, 0, u8::from(form.edns)]);
     out.extend_from_slice(question.name);
     if form.upper_case != 0 {
         let mut bits = form.upper_case;

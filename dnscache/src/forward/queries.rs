@@ -21,7 +21,7 @@ use shared::wire::ErrorCode;
 
 pub use super::act::{Act, Datagram, Try, Via};
 pub use super::message::Failure;
-use super::message::{write_key, write_query};
+use super::message::{Form, write_key, write_query};
 use super::probes::ROOT_SERVERS;
 use super::query::{Asking, Step, Turn};
 pub use super::servers::{Health, Server, Servers};
@@ -220,6 +220,7 @@ impl<W> Queries<W> {
     pub fn message(&mut self, one: Try) -> Option<(&Server, &[u8])> {
         let query = self.table.get(self.table.slot(one.ticket)?);
         let form = query.asking()?.tries.get(usize::from(one.at))?.form;
+        let form = Form { without_recursion: query.origin.without_recursion, ..form };
         write_query(&query.question(), form, &mut self.scratch);
         Some((self.servers.get(one.server), &self.scratch))
     }

@@ -455,8 +455,7 @@ fn form(is_pooled: bool, one: &Try, turn: &mut Turn<'_>) -> Form {
     let server = turn.servers.get(one.server);
     let edns = server.reads_edns(turn.now);
     let is_padded = matches!(server.endpoint.transport, Transport::Tls(_));
-    let (plain, upper_case) = (false, 0);
-    let form = Form { id: turn.pool_id, edns, upper_case, plain, is_padded };
+    let form = Form { id: turn.pool_id, edns, is_padded, ..Form::default() };
     if is_pooled {
         return form;
     }

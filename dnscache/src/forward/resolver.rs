@@ -273,6 +273,7 @@ impl Resolver {
             client,
             zone,
             has_rules,
+            without_recursion: self.local.header(question.name).query_recursion == Some(false),
         };
         let started = zone.map(origin).and_then(|origin| self.queries.start(question, origin));
         if let (Err(_), Some(place)) = (&started, client) {

@@ -92,6 +92,8 @@ pub struct Origin {
     pub zone: Option<Places>,
     /// Whether the rules answer clients that ask the question, so that the reply is not stored.
     pub has_rules: bool,
+    /// Whether the query is sent without RD.
+    pub without_recursion: bool,
 }
 
 /// A query by its slot, distinct from the queries that had the slot before and after.

@@ -140,6 +140,15 @@ impl Collector for Metrics {
     }
 }
 
+/// Whether there are rules that apply to hits.
+#[derive(Debug, Default)]
+pub struct Marks {
+    /// Rules about clients.
+    pub acl: AtomicBool,
+    /// Flags of replies.
+    pub header: AtomicBool,
+}
+
 /// Keeps the rules.
 pub struct Keeper {
     plans: watch::Receiver<Arc<Plan>>,
@@ -150,8 +159,8 @@ pub struct Keeper {
     zones: Vec<LoadedZone>,
     /// The search domains of the node for each autopath of the plan, in order.
     searches: Vec<Vec<Box<[u8]>>>,
-    /// Whether there are rules about clients: what a hit looks at instead of the rules.
-    pub has_acl: Arc<AtomicBool>,
+    /// What a hit looks at instead of the rules.
+    pub marks: Arc<Marks>,
     /// The rules in force.
     pub local: Arc<ArcSwap<Local>>,
     /// The state of the files.
@@ -181,9 +190,9 @@ impl Keeper {
         let (local, state) = (Arc::default(), Arc::default());
         let zones = zones::read(&plan, Vec::new());
         let searches = Vec::new();
-        let has_acl = Arc::default();
+        let marks = Arc::default();
         let mut keeper =
-            Self { plans, plan, files: Vec::new(), zones, searches, has_acl, local, state };
+            Self { plans, plan, files: Vec::new(), zones, searches, marks, local, state };
         keeper.files = read_all(&keeper.plan, Vec::new());
         keeper.searches = read_searches(&keeper.plan, &[]);
         keeper.publish();
@@ -293,10 +302,11 @@ impl Keeper {
             block
         });
         let local = Local::new(blocks.collect());
-        // The rules come before the mark and go after it.
-        let has_acl = local.has_acl();
+        // The rules come before the marks and go after them.
+        let (has_acl, has_header) = (local.has_acl(), local.has_header());
         self.local.store(Arc::new(local));
-        self.has_acl.store(has_acl, Ordering::Release);
+        self.marks.acl.store(has_acl, Ordering::Release);
+        self.marks.header.store(has_header, Ordering::Release);
         self.publish_state();
     }
 

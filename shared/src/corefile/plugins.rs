@@ -29,6 +29,7 @@ pub use forward::{Forward, To};
 pub use hosts::Hosts;
 pub use kubernetes::{Kubernetes, Multicluster};
 pub use listening::Listening;
+pub use replies::Header;
 pub use rewrite::Template;
 pub use zones::{External, ZoneFile};
 
@@ -67,6 +68,8 @@ pub struct Server {
     pub cache: Option<Cache>,
     /// The index of the line `local`.
     pub local: Option<usize>,
+    /// Flags of messages.
+    pub header: Option<Header>,
     /// The directory of relative file names.
     pub root: Option<String>,
 }

@@ -120,6 +120,11 @@ impl<'b> Reply<'b> {
         self.buffer[2] = self.buffer[2] & !0x04 | u8::from(yes) << 2;
     }
 
+    /// Sets RD, which is the client's otherwise.
+    pub fn set_recursion_desired(&mut self, yes: bool) {
+        self.buffer[2] = self.buffer[2] & !0x01 | u8::from(yes);
+    }
+
     /// Sets RA: this server recurses, or forwards to one that does.
     pub fn set_recursion_available(&mut self, yes: bool) {
         self.buffer[3] = self.buffer[3] & !0x80 | u8::from(yes) << 7;

@@ -14,6 +14,7 @@ use crate::counters::Count;
 use crate::forward::message::Failure;
 use crate::forward::queries::Question;
 use crate::forward::waiters::{AT_ONCE, Releases};
+use crate::handler::set_flags;
 use crate::normalise::Answer;
 use crate::sample::{self, Seen, Source};
 
@@ -137,13 +138,16 @@ impl Resolver {
         source: sample::Origin,
         write: impl FnOnce(&Query<'_>, &mut Reply<'_>),
     ) {
-        let Self { outbox, shared, .. } = self;
+        let Self { outbox, shared, local, .. } = self;
         outbox.reply(deferred, |buffer| {
             let mut name = NameBuffer::new();
             let query = deferred.query(&mut name);
             let mut reply = deferred.reply(&query, buffer);
             reply.set_recursion_available(true);
             write(&query, &mut reply);
+            if local.has_header() {
+                set_flags(local.header(query.name()), &mut reply);
+            }
             if shared.samples.is_due(shared.lane) {
                 let (client, arrived) = (deferred.peer().ip(), deferred.arrived());
                 let (query, rcode) = (&query, reply.rcode());

@@ -2,7 +2,7 @@
 //!
 //! Core.
 
-use super::super::parser::Directive;
+use super::super::parser::{Directive, Line};
 use super::arguments::{none, number, one, optional};
 use super::{Fate, Server, refuse_options, settle, unknown_option};
 use crate::corefile::plan::{Program, Rows};
@@ -73,22 +73,66 @@ pub fn chaos(directive: &Directive, _: &mut Server, rows: &mut Rows) {
     refuse_options(directive, rows);
 }
 
-/// `header { query|response set|clear FLAG... }`
-pub fn header(directive: &Directive, _: &mut Server, rows: &mut Rows) {
-    settle(&directive.line, none(&directive.line).map(|()| Fate::Kept), rows);
-    for option in &directive.options {
-        let words: Vec<&str> = std::iter::once(&option.name)
-            .chain(&option.arguments)
-            .map(|token| token.text.as_str())
-            .collect();
-        let said = match &words[..] {
-            ["response", "set", "ra"] | ["set", "ra"] => {
-                Ok(Fate::BuiltIn("RA is set in every reply to a query that may recurse"))
-            }
-            _ => {
-                Err("flags of messages are set as RFC 1035 wants them; remove the line".to_owned())
-            }
-        };
-        settle(option, said, rows);
+/// Flags of messages that a block sets or clears. `None` leaves them as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// AA of replies.
+    pub authoritative: Option<bool>,
+    /// RA of replies.
+    pub recursion_available: Option<bool>,
+    /// RD of replies.
+    pub recursion_desired: Option<bool>,
+    /// RD of queries to upstreams.
+    pub query_recursion: Option<bool>,
+}
+
+/// `header { [query|response] set|clear FLAG... }`
+pub fn header(directive: &Directive, server: &mut Server, rows: &mut Rows) {
+    let line = &directive.line;
+    if server.header.is_some() {
+        settle(line, Ok(Fate::BuiltIn("the first header of a block counts")), rows);
+        return;
     }
+    let has_options = if directive.options.is_empty() {
+        Err("expected response set or clear and flags, such as response set ra".to_owned())
+    } else {
+        Ok(Fate::Kept)
+    };
+    settle(line, none(line).and(has_options), rows);
+    let mut header = Header::default();
+    for option in &directive.options {
+        match flags(option, &mut header) {
+            Ok(text) => rows.rule(option.index, text),
+            Err(reason) => rows.refuse(option.index, reason),
+        }
+    }
+    server.header = Some(header);
+}
+
+/// Returns the meaning of a line of `header`. The last line about a flag counts.
+fn flags(line: &Line, header: &mut Header) -> Result<&'static str, String> {
+    let words = std::iter::once(&line.name).chain(&line.arguments);
+    let words: Vec<String> = words.map(|token| token.text.to_ascii_lowercase()).collect();
+    let mut words: &[String] = &words;
+    let is_query = words.first().is_some_and(|word| word == "query");
+    if is_query || words.first().is_some_and(|word| word == "response") {
+        words = &words[1..];
+    }
+    let (is_set, names) = match words {
+        [action, names @ ..] if action == "set" && !names.is_empty() => (true, names),
+        [action, names @ ..] if action == "clear" && !names.is_empty() => (false, names),
+        _ => return Err("expected [query|response] set|clear and flags: aa, ra, rd".to_owned()),
+    };
+    for name in names {
+        let flag = match (name.as_str(), is_query) {
+            ("rd", true) => &mut header.query_recursion,
+            ("aa" | "ra", true) => continue,
+            ("aa", false) => &mut header.authoritative,
+            ("ra", false) => &mut header.recursion_available,
+            ("rd", false) => &mut header.recursion_desired,
+            _ => return Err(format!("{name:?} is not allowed; expected aa, ra or rd")),
+        };
+        *flag = Some(is_set);
+    }
+    Ok(if is_query { "flags of queries to upstreams" } else { "flags of replies" })
 }

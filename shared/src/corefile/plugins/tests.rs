@@ -142,8 +142,13 @@ fn plugins_that_change_no_answer_check_their_arguments() {
         ("loadbalance", "prefer 10.0.0.0/8", "refused: no prefix"),
         ("local", "localhost_prefix off", "built in"),
         ("local", "localhost_prefix on", "refused: "),
-        ("header", "response set ra", "built in"),
-        ("header", "response set aa", "refused: "),
+        ("header", "response set ra aa", "flags of replies"),
+        ("header", "CLEAR RD", "flags of replies"),
+        ("header", "query set rd", "flags of queries"),
+        ("header", "query", "refused: expected [query|response] set|clear"),
+        ("header", "response set", "refused: expected [query|response] set|clear"),
+        ("header", "response toggle aa", "refused: expected [query|response] set|clear"),
+        ("header", "set ad", "refused: \"ad\" is not allowed; expected aa, ra or rd"),
     ] {
         check_option(directive, option, expected);
     }
