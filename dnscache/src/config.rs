@@ -13,7 +13,7 @@ use shared::log::LogConfig;
 use shared::metrics::coredns::Compat;
 use shared::name;
 use shared::prefix::{self, Prefix};
-use shared::serve::ListenerFlags;
+use shared::serve::{Certificate, CertificateError, ListenerFlags};
 
 use crate::cache::{Bounds, Policy};
 use crate::changes::Source;
@@ -134,6 +134,16 @@ pub struct Config {
     #[arg(long, value_name = "SECONDS", value_parser = upstream_timeout,
         default_value = UPSTREAM_TIMEOUT)]
     pub upstream_timeout: Duration,
+    /// Address for DNS over TLS (repeatable), with the limits of TCP [default: none]
+    #[arg(long, value_name = "ADDR", value_parser = listen_address, requires = "tls_cert")]
+    pub tls_listen: Vec<SocketAddr>,
+    /// File with the PEM certificate for clients of --tls-listen, and those of its authorities;
+    /// watched [default: none]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// File with the PEM key of --tls-cert; watched [default: none]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// File with the PEM certificates that upstreams are verified with over TLS
     /// [default: those of the system]
     #[arg(long, value_name = "FILE")]
@@ -214,6 +224,9 @@ pub enum Conflict {
          --server=/cluster.local/127.0.0.1#10053"
     )]
     NoClusterDomain,
+    /// Clients cannot be shown the certificate.
+    #[error("invalid value for '--tls-cert': {0}")]
+    Certificate(#[from] CertificateError),
     /// Queries that are not sampled cannot be logged.
     #[error(
         "invalid value for '--log-queries': only sampled queries are logged; expected --sample \
@@ -258,6 +271,7 @@ impl Config {
         if self.log_queries.is_some() && self.sample == Rate::Off {
             return Err(Conflict::NoSamples);
         }
+        self.certificate()?;
         match self.local.autopath && self.cluster_domains().is_empty() {
             true => Err(Conflict::NoClusterDomain),
             false => Ok(()),
@@ -277,6 +291,14 @@ impl Config {
         // The hosts of kubedns's replicas have a route of their own.
         let hosts = self.changes.iter().filter_map(Source::host_name).collect::<Vec<_>>();
         domains.filter(|name| !route::is_reverse(name) && !hosts.contains(name)).collect()
+    }
+
+    /// Returns the certificate for clients, if there is one.
+    ///
+    /// Fails if it cannot be used.
+    pub fn certificate(&self) -> Result<Option<Certificate>, CertificateError> {
+        let files = self.tls_cert.clone().zip(self.tls_key.clone());
+        files.map(|(cert, key)| Certificate::read(cert, key)).transpose()
     }
 
     /// Returns the filter of answers, if it is on.

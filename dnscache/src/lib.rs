@@ -87,6 +87,9 @@ pub enum Error {
     /// The file for the addresses cannot be written.
     #[error(transparent)]
     Addresses(#[from] shared::addresses::WriteError),
+    /// The certificate for clients cannot be used.
+    #[error("cannot serve DNS over TLS")]
+    Certificate(#[from] serve::CertificateError),
     /// The listener does not start.
     #[error("cannot serve DNS")]
     Serve(#[from] serve::Error),
@@ -130,8 +133,12 @@ impl Program {
         // The quota of the cgroup limits this, not the machine's cores.
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let keeper = config.listener.keep_sockets.as_deref();
-        let (sockets, copies) =
+        let certificate = config.certificate()?;
+        let (mut sockets, copies) =
             keep::bind(keeper, "dnscache", &config.listen, threads.min(LANES_MAX)).await?;
+        if let Some(certificate) = certificate {
+            sockets.bind_tls(&config.tls_listen, certificate)?;
+        }
         let listener = shared::http::bind(config.http_listen).await?;
         let pages = Pages {
             health: listeners(&config.health_listen).await?,
@@ -142,6 +149,11 @@ impl Program {
         let (directory, follower) = open_directory(&config, live.clone());
         let sources = Sources::new(live, directory).with_rebind(config.rebind());
         Ok(Self { config, sockets, copies, listener, pages, follower, corefile, sources, rules })
+    }
+
+    /// Returns the addresses for DNS over TLS, with the real port if it was 0.
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        self.sockets.tls_addresses()
     }
 
     /// Returns the addresses for DNS over UDP and TCP, with the real port if it was 0.

@@ -17,6 +17,7 @@ mod kept;
 mod mmsg;
 mod sockets;
 mod tcp;
+mod tls;
 mod udp;
 
 use std::net::SocketAddr;
@@ -39,6 +40,7 @@ pub use mmsg::{BATCH, Batch, DATAGRAM_MAX, Datagram, Ends, Inbox, can_join, rece
 pub use sockets::{BindError, Sockets, bind};
 pub(crate) use sockets::{bind_beside, is_missing_ipv6};
 pub use tcp::Limits;
+pub use tls::{Certificate, CertificateError};
 
 use udp::Phase;
 
@@ -169,12 +171,19 @@ pub fn dns<H: Handler>(
             if ended.await.is_err() && is_over() { Ok(()) } else { Err(Error::Ended) }
         });
     }
-    let doors = (first_tcp..).zip(sockets.listeners).map(|(lane, socket)| {
-        tokio::net::TcpListener::from_std(socket).map(|socket| (lane, socket))
+    let plain = sockets.listeners.into_iter().map(|socket| (socket, None));
+    let certificate = sockets.certificate;
+    let encrypted = sockets.encrypted.into_iter().map(|socket| (socket, certificate.clone()));
+    let doors = (first_tcp..).zip(plain.chain(encrypted)).map(|(lane, (socket, certificate))| {
+        let socket = tokio::net::TcpListener::from_std(socket)?;
+        Ok(tcp::Door { lane, socket, certificate })
     });
     let doors = doors.collect::<Result<Vec<_>, _>>().map_err(Error::Tcp)?;
     let mut connections = JoinSet::new();
     connections.spawn(tcp::serve(doors, listener, limits, stopping.clone()));
+    if let Some(certificate) = certificate {
+        connections.spawn(certificate.run(stopping.clone()));
+    }
     Ok(Serving { counters, threads, connections, stopping, phase, lanes: sockets.lanes })
 }
 

@@ -8,6 +8,7 @@ mod local;
 mod replicas;
 mod routes;
 mod tls;
+mod tls_clients;
 mod tls_peers;
 
 use std::net::SocketAddr;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::counters::Place;
+use super::tls::Certificate;
 use super::{kept, mmsg};
 use crate::keep::{Bundle, Group};
 use crate::wire::Transport;
@@ -20,7 +21,7 @@ use crate::wire::Transport;
 pub struct BindError {
     /// The address as configured.
     pub address: SocketAddr,
-    /// `UDP` or `TCP`.
+    /// `UDP`, `TCP` or `TLS`.
     pub transport: &'static str,
     /// The error of the system.
     pub source: io::Error,
@@ -35,11 +36,15 @@ pub(super) struct Lane {
 }
 
 /// Bound sockets that do not serve yet.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Sockets {
     pub(super) lanes: Vec<Arc<Lane>>,
     pub(super) listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
+    /// For DNS over TLS.
+    pub(super) encrypted: Vec<TcpListener>,
+    tls_addresses: Vec<SocketAddr>,
+    pub(super) certificate: Option<Arc<Certificate>>,
     pub(super) is_held: bool,
 }
 
@@ -50,15 +55,46 @@ impl Sockets {
         &self.addresses
     }
 
+    /// Binds `addresses` for DNS over TLS with this certificate as well. They share the limits of
+    /// TCP.
+    ///
+    /// An IPv6 wildcard is skipped as in [`bind`]. The error contains the address.
+    pub fn bind_tls(
+        &mut self,
+        addresses: &[SocketAddr],
+        certificate: Certificate,
+    ) -> Result<(), BindError> {
+        self.certificate = Some(Arc::new(certificate));
+        for &address in addresses {
+            let bound = tcp(address).and_then(|socket| Ok((socket.local_addr()?, socket)));
+            match bound {
+                Ok((bound, socket)) => {
+                    self.encrypted.push(socket);
+                    self.tls_addresses.push(bound);
+                }
+                Err(error) if is_missing_ipv6(address, &error) && addresses.len() > 1 => {
+                    tracing::info!(%address, "no IPv6 on this machine, address passed over");
+                }
+                Err(source) => return Err(BindError { address, transport: "TLS", source }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the bound addresses for DNS over TLS.
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.tls_addresses
+    }
+
     /// Leaves queries in the sockets until [`super::Opener::open`].
     pub fn hold(&mut self) {
         self.is_held = true;
     }
 
-    /// Returns how many lanes call the handler: one per UDP thread, then one for TCP of each
-    /// address.
+    /// Returns how many lanes call the handler: one per UDP thread, then one for TCP and for TLS of
+    /// each address.
     pub fn lanes(&self) -> usize {
-        self.lanes.len() + self.listeners.len()
+        self.lanes.len() + self.listeners.len() + self.encrypted.len()
     }
 
     /// Returns descriptors of all sockets, by address. They keep the sockets open.
@@ -85,7 +121,7 @@ impl Sockets {
         let udp = self.addresses.iter().flat_map(move |&address| {
             std::iter::repeat_n(Place { address, transport: Transport::Udp }, threads)
         });
-        let tcp = self.addresses.iter();
+        let tcp = self.addresses.iter().chain(&self.tls_addresses);
         udp.chain(tcp.map(|&address| Place { address, transport: Transport::Tcp }))
     }
 }
@@ -106,7 +142,7 @@ pub(crate) fn bind_beside(
     mut kept: Vec<Bundle<OwnedFd>>,
 ) -> Result<Sockets, BindError> {
     let (lanes, listeners, bound) = (Vec::new(), Vec::new(), Vec::new());
-    let mut sockets = Sockets { lanes, listeners, addresses: bound, is_held: false };
+    let mut sockets = Sockets { lanes, listeners, addresses: bound, ..Sockets::default() };
     for &address in addresses {
         match bind_one(address, threads.max(1), &mut kept) {
             Ok((lanes, listener, bound)) => {

@@ -1,4 +1,4 @@
-//! DNS over TCP (RFC 7766): pipelined, answered out of order, within limits.
+//! DNS over TCP (RFC 7766) and TLS (RFC 7858): pipelined, answered out of order, within limits.
 //!
 //! Edge. One task accepts on all addresses and tracks all connections. Each connection is a task of
 //! its own.
@@ -6,6 +6,7 @@
 mod budget;
 mod connection;
 mod places;
+mod stream;
 mod unsent;
 
 use std::io;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Handler;
 use super::counters::Event;
+use super::tls::Certificate;
 use super::udp::{Listener, OPEN_EVERY};
 use crate::clock::boot_time;
 use crate::wire::UDP_SIZE_MAX;
@@ -30,6 +32,7 @@ pub(super) use budget::{Account, Charge, Flight, Told};
 use budget::Budget;
 use connection::{Accepted, Connection};
 use places::Places;
+use stream::Stream;
 
 /// The limits for clients.
 #[derive(Clone, Copy, Debug)]
@@ -74,17 +77,23 @@ impl Limits {
     }
 }
 
-/// The sockets on which connections are accepted, each with its lane.
-type Doors = Vec<(usize, TcpListener)>;
+/// A socket on which connections are accepted.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) lane: usize,
+    pub(super) socket: TcpListener,
+    /// The certificate for clients, if the socket is for TLS.
+    pub(super) certificate: Option<Arc<Certificate>>,
+}
 
 /// Accepts connections until `stopping`. Then lets open connections finish their queries.
 pub(super) async fn serve<H: Handler>(
-    doors: Doors,
+    doors: Vec<Door>,
     listener: Listener<H>,
     limits: Limits,
     stopping: CancellationToken,
 ) {
-    let lanes: Vec<usize> = doors.iter().map(|&(lane, _)| lane).collect();
+    let lanes: Vec<usize> = doors.iter().map(|door| door.lane).collect();
     let mut turn = tokio::time::interval(TURN);
     let budget = Budget::new(limits.unsent_bytes_max, Arc::clone(&listener.counters));
     let places = Places::new(limits.connections_max, limits.connections_per_client_max);
@@ -98,8 +107,8 @@ pub(super) async fn serve<H: Handler>(
     loop {
         tokio::select! {
             () = stopped.cancelled() => break,
-            (lane, accepted) = std::future::poll_fn(|context| accept(&doors, context)) => {
-                if hall.take(lane, accepted).is_err() {
+            (door, accepted) = std::future::poll_fn(|context| accept(&doors, context)) => {
+                if hall.take(door, accepted).is_err() {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -113,13 +122,13 @@ pub(super) async fn serve<H: Handler>(
 }
 
 /// Accepts the next connection on any of `doors`.
-fn accept(
-    doors: &Doors,
+fn accept<'d>(
+    doors: &'d [Door],
     context: &mut Context<'_>,
-) -> Poll<(usize, io::Result<(TcpStream, SocketAddr)>)> {
-    for (lane, door) in doors {
-        if let Poll::Ready(accepted) = door.poll_accept(context) {
-            return Poll::Ready((*lane, accepted));
+) -> Poll<(&'d Door, io::Result<(TcpStream, SocketAddr)>)> {
+    for door in doors {
+        if let Poll::Ready(accepted) = door.socket.poll_accept(context) {
+            return Poll::Ready((door, accepted));
         }
     }
     Poll::Pending
@@ -156,10 +165,10 @@ impl<H: Handler> Hall<H> {
 
     /// Serves the connections that the kernel has already accepted, because their clients may have
     /// sent queries. Then closes `doors`.
-    fn take_last(&mut self, doors: Doors) {
+    fn take_last(&mut self, doors: Vec<Door>) {
         let mut context = Context::from_waker(Waker::noop());
-        while let Poll::Ready((lane, Ok(accepted))) = accept(&doors, &mut context) {
-            self.take(lane, Ok(accepted)).unwrap_or_default(); // fails only if accepting did
+        while let Poll::Ready((door, Ok(accepted))) = accept(&doors, &mut context) {
+            self.take(door, Ok(accepted)).unwrap_or_default(); // fails only if accepting did
         }
     }
 
@@ -168,19 +177,21 @@ impl<H: Handler> Hall<H> {
     /// Fails if accepting failed.
     fn take(
         &mut self,
-        lane: usize,
+        door: &Door,
         accepted: io::Result<(TcpStream, SocketAddr)>,
     ) -> Result<(), ()> {
-        let (stream, peer) = accepted.map_err(|error| {
+        let (socket, peer) = accepted.map_err(|error| {
             tracing::warn!(%error, "accepting a connection failed");
         })?;
+        let lane = door.lane;
         let counters = &self.listener.counters;
         let (is_admitted, evicted) = self.places.admit(peer.ip());
         counters.add(lane, Event::Evicted, evicted as u64);
-        if !is_admitted {
+        let stream = Stream::new(socket, door.certificate.as_deref());
+        let (true, Ok(stream)) = (is_admitted, stream) else {
             counters.add(lane, Event::Cut, 1);
             return Ok(());
-        }
+        };
         counters.add(lane, Event::Connected, 1);
         let limits = shrunk(self.limits, self.places.free());
         let mut listener = self.listener.clone();

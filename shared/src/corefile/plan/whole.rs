@@ -15,10 +15,17 @@ pub fn check_listeners(servers: &[Server], rows: &mut Rows) {
     let mut ports_of: BTreeMap<&Zone, BTreeSet<u16>> = BTreeMap::new();
     for server in servers {
         for key in &server.keys {
-            if key.scheme != Scheme::Dns {
-                let reason = format!("there is no listener for {}", key.scheme.prefix());
-                rows.refuse(server.index, reason + "; expected dns:// or no scheme");
-                continue;
+            match key.scheme {
+                Scheme::Dns => {}
+                Scheme::Tls if server.listening.tls.is_some() => {}
+                Scheme::Tls => {
+                    rows.refuse(server.index, "tls:// needs a certificate; write tls CERT KEY");
+                }
+                other => {
+                    let reason = format!("there is no listener for {}", other.prefix());
+                    rows.refuse(server.index, reason + "; expected dns://, tls:// or no scheme");
+                    continue;
+                }
             }
             let port = key.port.unwrap_or(key.scheme.port());
             let binds = server.listening.bind.iter().map(|&(_, address)| Some(address));
@@ -54,11 +61,14 @@ pub fn check_listeners(servers: &[Server], rows: &mut Rows) {
 /// Maps the settings of the whole program.
 pub fn map_servers(servers: &[Server], surroundings: Surroundings, rows: &mut Rows) {
     for server in servers {
-        for address in addresses(server) {
-            let index = server.listening.bind.first().map_or(server.index, |&(index, _)| index);
-            rows.set(index, (Program::Dnscache, "listen"), address);
+        let index = server.listening.bind.first().map_or(server.index, |&(index, _)| index);
+        for (scheme, flag) in [(Scheme::Dns, "listen"), (Scheme::Tls, "tls-listen")] {
+            for address in addresses(server, scheme) {
+                rows.set(index, (Program::Dnscache, flag), address);
+            }
         }
     }
+    map_certificate(servers, rows);
     map_metrics(servers, rows);
     map_cluster(servers, surroundings, rows);
     map_cache(servers, rows);
@@ -66,15 +76,36 @@ pub fn map_servers(servers: &[Server], surroundings: Surroundings, rows: &mut Ro
     map_tls(servers, rows);
 }
 
-/// Returns the addresses on which a block listens.
-fn addresses(server: &Server) -> Vec<SocketAddr> {
+/// All clients over TLS are shown one certificate.
+fn map_certificate(servers: &[Server], rows: &mut Rows) {
+    let mut first: Option<&[String; 2]> = None;
+    for server in servers {
+        let Some((index, files)) = &server.listening.tls else { continue };
+        if addresses(server, Scheme::Tls).is_empty() {
+            rows.build_in(*index, "no key of the block begins with tls://");
+        } else if *first.get_or_insert(files) == files {
+            rows.set(*index, (Program::Dnscache, "tls-cert"), &files[0]);
+            rows.set(*index, (Program::Dnscache, "tls-key"), &files[1]);
+        } else {
+            let reason = format!("clients are shown {} already; write the same files", files[0]);
+            rows.refuse(*index, reason);
+        }
+    }
+    if first.is_some() && servers.iter().all(|it| addresses(it, Scheme::Dns).is_empty()) {
+        let text = "dnscache answers over UDP and TCP as well, on its default addresses";
+        servers.iter().for_each(|server| rows.build_in(server.index, text));
+    }
+}
+
+/// Returns the addresses on which a block listens for queries of this kind.
+fn addresses(server: &Server, scheme: Scheme) -> Vec<SocketAddr> {
     let every = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
     let bind: Vec<IpAddr> = match &server.listening.bind[..] {
         [] => every.to_vec(),
         bind => bind.iter().map(|&(_, address)| address).collect(),
     };
     let mut addresses = Vec::new();
-    for key in server.keys.iter().filter(|key| key.scheme == Scheme::Dns) {
+    for key in server.keys.iter().filter(|key| key.scheme == scheme) {
         let port = key.port.unwrap_or(key.scheme.port());
         for &ip in &bind {
             let address = SocketAddr::new(ip, port);

@@ -1,5 +1,5 @@
-//! Listening addresses: `bind`, `health`, `ready`, `prometheus`; and `root`, the directory of
-//! relative file names.
+//! Listening addresses: `bind`, `tls`, `health`, `ready`, `prometheus`; and `root`, the directory
+//! of relative file names.
 //!
 //! Core.
 
@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::super::parser::{Directive, Line};
 use super::arguments::{duration, listen, none, one, optional};
-use super::{Fate, Server, refuse_options, settle, unknown_option};
+use super::{Fate, Server, file, refuse_options, settle, unknown_option};
 use crate::corefile::plan::{Program, Rows};
 
 /// The addresses of a block, each with the index of its line.
@@ -17,6 +17,8 @@ pub struct Listening {
     pub bind: Vec<(usize, IpAddr)>,
     /// Addresses of `prometheus`.
     pub metrics: Vec<(usize, SocketAddr)>,
+    /// The certificate and the key of `tls`.
+    pub tls: Option<(usize, [String; 2])>,
 }
 
 /// `root DIRECTORY`
@@ -119,6 +121,31 @@ pub fn prometheus(directive: &Directive, server: &mut Server, rows: &mut Rows) {
             }
             "tls" => Err("metrics are not served over TLS; remove the line".to_owned()),
             _ => Err(unknown_option(option, "runtime_metrics")),
+        };
+        settle(option, said, rows);
+    }
+}
+
+/// `tls CERT KEY [CA] { client_auth MODE; keylog FILE }`
+pub fn tls(directive: &Directive, server: &mut Server, rows: &mut Rows) {
+    let line = &directive.line;
+    match &line.arguments[..] {
+        // The authority is for the certificates of clients, which are not asked for.
+        [certificate, key] | [certificate, key, _] => {
+            let files = [certificate, key].map(|token| file(&token.text, server));
+            server.listening.tls = Some((line.index, files));
+        }
+        _ => rows.refuse(line.index, "expected the files CERT KEY [CA]"),
+    }
+    for option in &directive.options {
+        let said = match option.name.text.as_str() {
+            "client_auth" => match one(option, "nocert") {
+                Ok("nocert") => Ok(Fate::BuiltIn("clients are not asked for certificates")),
+                Ok(_) => Err("clients are not asked for certificates; write nocert".to_owned()),
+                Err(reason) => Err(reason),
+            },
+            "keylog" => Err("secrets of TLS are not written; remove the line".to_owned()),
+            _ => Err(unknown_option(option, "client_auth, keylog")),
         };
         settle(option, said, rows);
     }

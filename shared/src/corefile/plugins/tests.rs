@@ -173,6 +173,25 @@ fn addresses_of_the_block_and_of_pages() {
     check_option("prometheus", "tls web.yml", "refused");
     check_option("prometheus", "runtime_metrics", "built in");
     check("bind 127.0.0.1 ::1", "dnscache --listen=127.0.0.1:53 dnscache --listen=[::1]:53");
+    let keys = |keys: &str, lines: &str, expected: &str| {
+        let text = format!("forward . 10.0.0.1\n}}\n{keys} {{\n{lines}\nforward . 10.0.0.2");
+        let rows = planned(&text).rows;
+        let said: Vec<String> = rows[2..].iter().map(said).collect();
+        assert!(said.iter().any(|it| it.contains(expected)), "{keys} {lines}: {said:?}");
+    };
+    let tls = "tls cert.pem /etc/key.pem";
+    keys("tls://a.example", tls, "dnscache --tls-listen=0.0.0.0:853");
+    keys("tls://a.example:8853 a.example", tls, "dnscache --tls-listen=0.0.0.0:8853");
+    keys("tls://a.example", tls, "--tls-cert=cert.pem dnscache --tls-key=/etc/key.pem");
+    keys("tls://a.example", "tls c k ca\nroot /etc", "--tls-cert=/etc/c dnscache --tls-key=/etc/k");
+    keys("tls://a.example", "tls c", "refused: expected the files CERT KEY [CA]");
+    keys("tls://a.example", "tls c k {\nclient_auth nocert\n}", "built in: clients are not asked");
+    keys("tls://a.example", "tls c k {\nclient_auth require\n}", "refused: clients are not asked");
+    keys("tls://a.example", "tls c k {\nkeylog f\n}", "refused: secrets of TLS");
+    keys("tls://a.example", "log", "refused: tls:// needs a certificate");
+    keys("a.example", tls, "built in: no key of the block begins with tls://");
+    keys("https://a.example", tls, "refused: there is no listener for https://");
+    keys("tls://.", tls, "refused: . has another block on another port");
     check("bind eth0", "refused: \"eth0\" is not an address");
     check("local", "dnscache --server=/localhost/ dnscache --server=/0.in-addr.arpa/");
     check("local x", "refused: ");

@@ -14,12 +14,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::budget::{Account, Charge, Flight, Told};
+use super::stream::Stream;
 use super::unsent::Unsent;
 use super::{Limits, QUERY_MAX, UNSENT_PAUSE_BYTES};
 use crate::clock::boot_time;
@@ -38,7 +38,7 @@ pub(super) enum End {
 }
 
 pub(super) struct Connection<H> {
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     listener: Listener<H>,
     limits: Limits,
@@ -83,7 +83,7 @@ struct Turn {
 
 /// A connection as it was accepted.
 pub(super) struct Accepted {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     pub(super) peer: SocketAddr,
     /// The number of the lane that accepted it.
     pub(super) lane: usize,
@@ -119,13 +119,10 @@ impl<H: Handler> Connection<H> {
 
     /// Serves the connection to its end.
     pub(super) async fn run(mut self, stopping: CancellationToken) {
-        // Replies are written as a whole, so a wait to fill a segment would only delay them.
-        if let Err(error) = self.stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY not set");
-        }
         if let End::Cut = self.serve(&stopping).await {
             self.listener.counters.add(self.lane, Event::Cut, 1);
         }
+        self.stream.close();
     }
 
     async fn serve(&mut self, stopping: &CancellationToken) -> End {
@@ -153,7 +150,7 @@ impl<H: Handler> Connection<H> {
                     if ready.is_err() { return End::Cut }
                     readable = true;
                 }
-                ready = self.stream.writable(), if !self.unsent.is_empty() => {
+                ready = self.stream.writable(), if self.has_unsent() => {
                     if ready.is_err() { return End::Cut }
                 }
                 reply = self.replies.1.recv(), if room => self.arrived = reply,
@@ -194,7 +191,8 @@ impl<H: Handler> Connection<H> {
 
     /// Updates the account, and restarts deadlines.
     fn settle(&mut self, turn: &Turn) -> io::Result<()> {
-        if !self.charge.set(self.partial.capacity() + self.unsent.capacity(), boot_time) {
+        let held = self.partial.capacity() + self.unsent.capacity() + self.stream.held();
+        if !self.charge.set(held, boot_time) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
         let now = Instant::now();
@@ -211,14 +209,19 @@ impl<H: Handler> Connection<H> {
         if turn.answered || self.partial.is_empty() || !self.may_read() {
             self.since.message = now;
         }
-        if turn.wrote || self.unsent.is_empty() {
+        if turn.wrote || !self.has_unsent() {
             self.since.reply = now;
         }
         Ok(())
     }
 
     fn is_idle(&self) -> bool {
-        self.account.flights() == 0 && self.unsent.is_empty() && self.partial.is_empty()
+        self.account.flights() == 0 && !self.has_unsent() && self.partial.is_empty()
+    }
+
+    /// Returns whether replies, or records of TLS, wait for the client.
+    fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty() || self.stream.has_unsent()
     }
 
     /// Returns whether there is room for a message's reply if `more` bytes are about to be written.
@@ -236,7 +239,7 @@ impl<H: Handler> Connection<H> {
     fn end(&self) -> Option<End> {
         let is_done = self.half_closed
             && self.account.flights() == 0
-            && self.unsent.is_empty()
+            && !self.has_unsent()
             && !whole(&self.partial);
         is_done.then_some(if self.bad { End::Cut } else { End::Closed })
     }
@@ -245,7 +248,7 @@ impl<H: Handler> Connection<H> {
     /// own.
     fn deadline(&self) -> Option<Instant> {
         let message = (self.may_read() && !self.partial.is_empty()).then_some(self.since.message);
-        let reply = (!self.unsent.is_empty()).then_some(self.since.reply);
+        let reply = self.has_unsent().then_some(self.since.reply);
         match [message, reply].into_iter().flatten().min() {
             Some(began) => Some(began + self.limits.message_max),
             None if self.is_idle() => Some(self.since.idle + self.limits.idle_max),
@@ -258,7 +261,7 @@ impl<H: Handler> Connection<H> {
         if self.is_idle() {
             return Some(End::Closed);
         }
-        if !self.unsent.is_empty() || self.account.flights() == 0 {
+        if self.has_unsent() || self.account.flights() == 0 {
             return Some(End::Cut);
         }
         self.refuse_more();
@@ -346,8 +349,8 @@ impl<H: Handler> Connection<H> {
 
     /// Writes the rest of earlier replies.
     fn flush(&mut self, turn: &mut Turn) -> io::Result<()> {
-        if !self.unsent.is_empty() {
-            let written = write(&self.stream, self.unsent.bytes())?;
+        if self.has_unsent() {
+            let written = self.stream.try_write(self.unsent.bytes())?;
             turn.wrote |= written > 0;
             self.unsent.take(written);
         }
@@ -359,7 +362,7 @@ impl<H: Handler> Connection<H> {
     fn emit(&mut self, out: &Out<'_>, turn: &mut Turn) -> io::Result<()> {
         let mut bytes = out.bytes();
         if self.unsent.is_empty() && !bytes.is_empty() {
-            let written = write(&self.stream, bytes)?;
+            let written = self.stream.try_write(bytes)?;
             turn.wrote |= written > 0;
             self.unsent.pass(written);
             bytes = &bytes[written..];
@@ -368,14 +371,6 @@ impl<H: Handler> Connection<H> {
             self.unsent.keep(bytes);
         }
         Ok(())
-    }
-}
-
-/// Writes what the socket accepts. Returns the number of bytes.
-fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    match stream.try_write(bytes) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-        other => other,
     }
 }
 
