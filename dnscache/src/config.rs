@@ -25,7 +25,7 @@ use crate::reload::Live;
 use crate::route::{
     self, AnswerFlag, FlagError, Lifetimes, NextError, NextFlag, Routes, ServerFlag, ZoneTtlFlag,
 };
-use crate::sample::{Rate, share};
+use crate::sample::{Filter, Logged, Rate, share};
 
 /// Answers DNS on port 53 from a bounded cache; asks kubedns, a stub domain or an upstream on a
 /// miss.
@@ -187,6 +187,11 @@ pub struct Config {
     /// at most 1,000 per second and thread by default [default: none]
     #[arg(long, value_name = "RATE", value_parser = share)]
     pub log_queries: Option<f64>,
+    /// Which queries --log-queries logs (repeatable; each is enough): name:DOMAIN, client:PREFIX,
+    /// rcode:CODE, class:success, class:denial, class:error and missed, of which commas require
+    /// all, as in name:corp.example,class:error [default: all]
+    #[arg(long = "log-filter", value_name = "TERM[,TERM...]", requires = "log_queries")]
+    pub log_filters: Vec<Filter>,
     /// Prefix of the clients that may see what others ask, over HTTP: /top, /tail, and the cache in
     /// /explain (repeatable). Clients on this machine always may [default: none]
     #[arg(long, value_name = "PREFIX", value_parser = prefix::parse)]
@@ -299,6 +304,12 @@ impl Config {
     pub fn certificate(&self) -> Result<Option<Certificate>, CertificateError> {
         let files = self.tls_cert.clone().zip(self.tls_key.clone());
         files.map(|(cert, key)| Certificate::read(cert, key)).transpose()
+    }
+
+    /// Returns which queries are logged, if any are.
+    pub fn logged(&self) -> Option<Logged> {
+        let filters = self.log_filters.clone();
+        self.log_queries.map(|share| Logged { share, filters })
     }
 
     /// Returns the filter of answers, if it is on.
@@ -500,6 +511,8 @@ mod tests {
             ("--sample=often", "adaptive, off, or a share"),
             ("--sample=2", "above 0 and at most 1"),
             ("--log-queries=0", "above 0 and at most 1"),
+            ("--log-filter=class:error", "--log-queries"),
+            ("--log-filter=class:all", "class:success, class:denial, class:error or missed"),
             ("--inspect-allow=10.0.0.7/8", "expected 10.0.0.0/8"),
             ("--zone-file=corp.example", "expected ZONE=FILE"),
             ("--zone-file=a..b=/etc/hosts", "expected ZONE=FILE"),

@@ -63,8 +63,9 @@ impl Handler for Answers {
         // The forwarder samples the queries that it answers.
         if verdict == Verdict::Send && self.samples.is_due(asked.lane) {
             let (client, arrived, rcode) = (asked.peer.ip(), asked.now, reply.rcode());
-            let origin = source.into();
-            self.samples.take(asked.lane, &Seen { query, client, arrived, rcode, origin });
+            let (has_answer, origin) = (reply.has_answer(), source.into());
+            let seen = Seen { query, client, arrived, rcode, has_answer, origin };
+            self.samples.take(asked.lane, &seen);
         }
         verdict
     }

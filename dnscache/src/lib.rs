@@ -235,7 +235,7 @@ impl Program {
         tasks.spawn("config-dir", directory);
         tasks.spawn("routes", follow);
         tasks.spawn("rules", keep);
-        tasks.spawn("samples", samples.collect(config.log_queries, tasks.stopping()));
+        tasks.spawn("samples", samples.collect(config.logged(), tasks.stopping()));
         tasks.spawn("cache-file", saved.clone().load(tasks.stopping()));
         Ok(tasks.run(saved.save_after(stop), DRAIN_MAX).await?)
     }

@@ -80,8 +80,19 @@ pub struct Seen<'a> {
     pub arrived: Moment,
     /// The response code of the reply.
     pub rcode: u16,
+    /// Whether the reply has records in its answer section.
+    pub has_answer: bool,
     /// The source of the answer.
     pub origin: Origin,
+}
+
+/// Which queries are logged.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    /// The share of them.
+    pub share: f64,
+    /// A query must pass one of these, if there are any.
+    pub filters: Vec<Filter>,
 }
 
 /// The source of an answer.
@@ -167,6 +178,7 @@ impl Samples {
         sample.at = now;
         sample.qtype = seen.query.qtype;
         sample.rcode = seen.rcode;
+        sample.has_answer = seen.has_answer;
         sample.took = now.since(seen.arrived);
         sample.upstream = seen.origin.upstream;
         sample.weight = next.weight;
@@ -222,11 +234,10 @@ impl Samples {
         counts
     }
 
-    /// Empties every lane into the lists, the tail and, of a share of all queries, the log, until
-    /// `stopping`.
+    /// Empties every lane into the lists, the tail and the log, until `stopping`.
     pub async fn collect(
         self: Arc<Self>,
-        log: Option<f64>,
+        log: Option<Logged>,
         stopping: CancellationToken,
     ) -> Result<(), Infallible> {
         if self.is_off() {
@@ -242,7 +253,7 @@ impl Samples {
                 samples.append(&mut spare);
             }
             samples.sort_unstable_by_key(|sample| sample.at);
-            self.pass_on(&samples, log);
+            self.pass_on(&samples, log.as_ref());
             samples.clear();
         }
         Ok(())
@@ -260,7 +271,7 @@ impl Samples {
         }
     }
 
-    fn pass_on(&self, samples: &[Sample], log: Option<f64>) {
+    fn pass_on(&self, samples: &[Sample], log: Option<&Logged>) {
         if !samples.is_empty() {
             let mut top = self.top.lock();
             top.turn(boot_time());
@@ -272,8 +283,11 @@ impl Samples {
                 self.tail.send(Arc::new(*sample)).unwrap_or_default();
             }
         }
-        let Some(share) = log else { return };
-        for sample in samples {
+        let Some(Logged { share, filters }) = log else { return };
+        let is_wanted = |sample: &&Sample| {
+            filters.is_empty() || filters.iter().any(|filter| filter.admits(sample))
+        };
+        for sample in samples.iter().filter(is_wanted) {
             if rand::random::<f64>() < share * f64::from(sample.weight) {
                 write_log(sample);
             }

@@ -49,6 +49,8 @@ pub struct Sample {
     pub qtype: u16,
     /// The response code of the reply.
     pub rcode: u16,
+    /// Whether the reply has records in its answer section.
+    pub has_answer: bool,
     /// The source of the answer.
     pub source: Source,
     /// How long the client waited, from the moment the query was read.
@@ -70,6 +72,7 @@ impl Sample {
             client: client.to_canonical(),
             qtype: 0,
             rcode: 0,
+            has_answer: false,
             source,
             took: Duration::ZERO,
             upstream: None,

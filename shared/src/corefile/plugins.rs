@@ -29,6 +29,7 @@ pub use forward::{Forward, To};
 pub use hosts::Hosts;
 pub use kubernetes::{Kubernetes, Multicluster};
 pub use listening::Listening;
+pub use observing::Log;
 pub use replies::Header;
 pub use rewrite::Template;
 pub use zones::{External, ZoneFile};
@@ -70,6 +71,8 @@ pub struct Server {
     pub local: Option<usize>,
     /// Flags of messages.
     pub header: Option<Header>,
+    /// Which queries are logged, in the order of the file.
+    pub logs: Vec<Log>,
     /// The directory of relative file names.
     pub root: Option<String>,
 }

@@ -115,6 +115,11 @@ impl<'b> Reply<'b> {
         u16::from(self.extended_rcode) << 4 | u16::from(self.buffer[3] & 0x0f)
     }
 
+    /// Returns whether there are records in the answer section.
+    pub fn has_answer(&self) -> bool {
+        self.counts[0] > 0
+    }
+
     /// Sets AA: this server is authoritative for the name in the question.
     pub fn set_authoritative(&mut self, yes: bool) {
         self.buffer[2] = self.buffer[2] & !0x04 | u8::from(yes) << 2;

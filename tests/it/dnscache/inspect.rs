@@ -97,7 +97,7 @@ async fn wrong_requests_get_one_sentence() {
         ("/top?by=pod", "by: expected name, client, nxdomain or upstream"),
         ("/top?window=2m", "window: expected 1m, 10m, 1h or start"),
         ("/top?limit=0", "limit: expected 1 to 100"),
-        ("/tail?filter=type:A", "expected name:DOMAIN, client:PREFIX, rcode:CODE or missed"),
+        ("/tail?filter=type:A", "expected name:DOMAIN, client:PREFIX, rcode:CODE, class:success"),
     ] {
         http::eventually(cache.http, path, 400, part).await;
     }

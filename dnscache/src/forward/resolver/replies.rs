@@ -150,8 +150,8 @@ impl Resolver {
             }
             if shared.samples.is_due(shared.lane) {
                 let (client, arrived) = (deferred.peer().ip(), deferred.arrived());
-                let (query, rcode) = (&query, reply.rcode());
-                let seen = Seen { query, client, arrived, rcode, origin: source };
+                let (query, rcode, has_answer) = (&query, reply.rcode(), reply.has_answer());
+                let seen = Seen { query, client, arrived, rcode, has_answer, origin: source };
                 shared.samples.take(shared.lane, &seen);
             }
             reply.finish()

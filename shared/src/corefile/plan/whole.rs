@@ -69,11 +69,34 @@ pub fn map_servers(servers: &[Server], surroundings: Surroundings, rows: &mut Ro
         }
     }
     map_certificate(servers, rows);
+    map_logs(servers, rows);
     map_metrics(servers, rows);
     map_cluster(servers, surroundings, rows);
     map_cache(servers, rows);
     map_stale(servers, rows);
     map_tls(servers, rows);
+}
+
+/// One log has the queries of all blocks.
+fn map_logs(servers: &[Server], rows: &mut Rows) {
+    let logs = servers.iter().flat_map(|server| server.logs.iter().map(move |it| (server, it)));
+    for (server, log) in logs {
+        rows.set(log.index, (Program::Dnscache, "log-queries"), 1);
+        let zones: Vec<&Zone> = match &log.zones[..] {
+            [] => server.zones().collect(),
+            named => named.iter().collect(),
+        };
+        for zone in zones {
+            let filter = |class: &str| format!("name:{zone}{class}");
+            if log.classes.is_empty() {
+                rows.set(log.index, (Program::Dnscache, "log-filter"), filter(""));
+            }
+            for class in &log.classes {
+                let filter = filter(&format!(",class:{class}"));
+                rows.set(log.index, (Program::Dnscache, "log-filter"), filter);
+            }
+        }
+    }
 }
 
 /// All clients over TLS are shown one certificate.

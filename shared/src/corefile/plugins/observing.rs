@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
+use super::super::keys::Zone;
+use super::super::lexer::Token;
 use super::super::parser::{Directive, Line};
-use super::arguments::{duration, none, number, one, optional};
-use super::{Fate, Said, Server, refuse_options, settle, unknown_option};
+use super::arguments::{duration, none, number, one, optional, zones};
+use super::{Fate, Server, refuse_options, settle, unknown_option};
 use crate::corefile::plan::Rows;
 
 /// A plugin that has no arguments, and no effect here.
@@ -38,7 +40,8 @@ pub fn errors(directive: &Directive, _: &mut Server, rows: &mut Rows) {
             "consolidate" => consolidate(option),
             _ => Err(unknown_option(option, "stacktrace, consolidate")),
         };
-        settle(option, said.map(|()| Fate::BuiltIn(built_in)), rows);
+        let text = "an upstream that fails is one line, and another one when it answers again";
+        settle(option, said.map(|()| Fate::BuiltIn(text)), rows);
     }
 }
 
@@ -55,30 +58,65 @@ fn consolidate(line: &Line) -> Result<(), String> {
     }
 }
 
-/// `log [NAMES...] [FORMAT] { class CLASS... }`
-pub fn log(directive: &Directive, _: &mut Server, rows: &mut Rows) {
-    let text = "queries are counted; dnscache logs them if it is started with --log-queries";
-    rows.build_in(directive.line.index, text);
-    for option in &directive.options {
-        settle(option, class(option), rows);
-    }
+/// A line `log`.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// The index of the line.
+    pub index: usize,
+    /// The zones of the names; those of the block if empty.
+    pub zones: Vec<Zone>,
+    /// The classes of replies; all if empty.
+    pub classes: Vec<&'static str>,
 }
 
-fn class(line: &Line) -> Said {
+/// `log [NAMES...] [FORMAT] { class CLASS... }`
+pub fn log(directive: &Directive, server: &mut Server, rows: &mut Rows) {
+    let line = &directive.line;
+    // A single argument is always a name, and the last of several can be a format.
+    let names = match &line.arguments[..] {
+        [names @ .., format] if !names.is_empty() && format.text.contains('{') => {
+            rows.build_in(line.index, "each query is logged with its fields, in place of FORMAT");
+            names
+        }
+        [format] if format.text.contains('{') => {
+            let text = "no query has this name, so none is logged; write log . FORMAT";
+            return rows.build_in(line.index, text);
+        }
+        names => names,
+    };
+    let mut log = Log { index: line.index, zones: Vec::new(), classes: Vec::new() };
+    match zones(names) {
+        Ok(zones) => log.zones = zones,
+        Err(reason) => rows.refuse(line.index, reason),
+    }
+    for option in &directive.options {
+        match classes(option) {
+            Ok(classes) => log.classes.extend(classes),
+            Err(reason) => rows.refuse(option.index, reason),
+        }
+        rows.build_in(option.index, "see the line above");
+    }
+    if log.classes.contains(&"all") {
+        log.classes.clear();
+    }
+    server.logs.push(log);
+}
+
+/// `class CLASS...`
+fn classes(line: &Line) -> Result<Vec<&'static str>, String> {
+    const KNOWN: [&str; 4] = ["success", "denial", "error", "all"];
     if line.name.text != "class" {
         return Err(unknown_option(line, "class"));
     }
-    let known = ["success", "denial", "error", "all"];
     if line.arguments.is_empty() {
-        return Err(format!("no argument; expected one or more of {}", known.join(", ")));
+        return Err(format!("no argument; expected one or more of {}", KNOWN.join(", ")));
     }
-    for token in &line.arguments {
-        if !known.contains(&token.text.as_str()) {
-            let text = &token.text;
-            return Err(format!("{text:?} is not allowed; expected {}", known.join(", ")));
-        }
-    }
-    Ok(Fate::BuiltIn("see the line above"))
+    let class = |token: &Token| {
+        let known = KNOWN.into_iter().find(|class| *class == token.text);
+        let error = || format!("{:?} is not allowed; expected {}", token.text, KNOWN.join(", "));
+        known.ok_or_else(error)
+    };
+    line.arguments.iter().map(class).collect()
 }
 
 /// `reload [off | INTERVAL [JITTER]]`

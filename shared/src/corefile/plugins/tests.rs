@@ -81,8 +81,6 @@ fn plugins_that_change_no_answer_check_their_arguments() {
     for lines in [
         "errors",
         "errors stdout",
-        "log",
-        "log . {combined}",
         "debug",
         "metadata",
         "cancel",
@@ -132,7 +130,7 @@ fn plugins_that_change_no_answer_check_their_arguments() {
         ("errors", "consolidate 5 x", "refused: \"5\" is not a duration"),
         ("errors", "consolidate 5m x fatal", "refused: \"fatal\""),
         ("errors", "class all", "refused: unknown option \"class\"; expected one of: stacktrace"),
-        ("log", "class denial error", "built in"),
+        ("errors", "consolidate 5m \".*\" warning", "built in: an upstream that fails is one line"),
         ("log", "class some", "refused: \"some\""),
         ("log", "class", "refused: no argument"),
         ("timeouts", "idle 30s", "built in"),
@@ -152,6 +150,26 @@ fn plugins_that_change_no_answer_check_their_arguments() {
     ] {
         check_option(directive, option, expected);
     }
+}
+
+#[test]
+fn queries_are_logged_by_names_and_classes() {
+    let log = |lines: &str, expected: &str| {
+        let rows = planned(lines).rows;
+        let said = said(rows.iter().find(|row| row.text.starts_with("log")).unwrap());
+        assert!(said.contains(expected), "{lines}: {said}");
+    };
+    log("log", "dnscache --log-queries=1 dnscache --log-filter=name:.");
+    log("log . {combined}", "--log-filter=name:.");
+    log("log a.example b.example", "name:a.example dnscache --log-filter=name:b.example");
+    log("log a.example {common}", "--log-filter=name:a.example");
+    log("log {common}", "built in: no query has this name");
+    log(
+        "log {\nclass error denial\n}",
+        "name:.,class:error dnscache --log-filter=name:.,class:denial",
+    );
+    log("log {\nclass error all\n}", "--log-filter=name:.");
+    log("log\nlog a.example", "--log-filter=name:.");
 }
 
 #[test]
