@@ -203,7 +203,11 @@ impl<'p> Routes<'p> {
             let through = it.fallthrough.iter();
             through.map(|(index, zones)| (*index, zones, it.zones.iter().collect()))
         });
-        let all: Vec<(usize, &Vec<Zone>, Vec<&Zone>)> = own.chain(external).collect();
+        let clusterset = server.multicluster.iter().flat_map(|it| {
+            it.fallthrough.iter().map(|(index, zones)| (*index, zones, vec![&it.zone]))
+        });
+        let all: Vec<(usize, &Vec<Zone>, Vec<&Zone>)> =
+            own.chain(external).chain(clusterset).collect();
         for (index, through, zones) in all {
             let mut names: BTreeSet<&Zone> = BTreeSet::new();
             for zone in zones.into_iter().filter(|zone| !zone.is_reverse()) {

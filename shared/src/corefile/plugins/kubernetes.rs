@@ -44,6 +44,8 @@ pub struct Multicluster {
     pub index: usize,
     /// The clusterset's domain.
     pub zone: Zone,
+    /// The zones whose missing names are passed on, by the line that sets them.
+    pub fallthrough: Vec<(usize, Vec<Zone>)>,
 }
 
 /// `kubernetes [ZONES...] { ... }`
@@ -177,12 +179,13 @@ fn api_server(option: &Line, rows: &mut Rows) -> Said {
             set("kubeconfig", file);
         }
         ("kubeconfig", _) => return Err("expected a file, and a context if need be".to_owned()),
-        ("endpoint", [url]) => set("api-server", url),
-        ("endpoint", []) => return Err("no argument; expected a URL".to_owned()),
-        ("endpoint", [_, second, ..]) => {
-            let second = &second.text;
-            return Err(format!("{second:?}: one API server is asked; write its URL alone"));
+        ("endpoint", [url, further @ ..]) => {
+            set("api-server", url);
+            if !further.is_empty() {
+                rows.build_in(option.index, "the first URL alone is used, as CoreDNS does");
+            }
         }
+        ("endpoint", []) => return Err("no argument; expected a URL".to_owned()),
         (_, [certificate, key, authority]) => {
             set("api-server-cert", certificate);
             set("api-server-key", key);
@@ -235,8 +238,8 @@ pub fn multicluster(directive: &Directive, server: &mut Server, rows: &mut Rows)
     let line = &directive.line;
     match zones(&line.arguments).as_deref() {
         Ok([zone]) => {
-            let zone = zone.clone();
-            server.multicluster = Some(Multicluster { index: line.index, zone });
+            let (zone, fallthrough) = (zone.clone(), Vec::new());
+            server.multicluster = Some(Multicluster { index: line.index, zone, fallthrough });
         }
         Ok(_) => rows.refuse(line.index, "kubedns serves one clusterset; write its zone"),
         Err(reason) => rows.refuse(line.index, reason.clone()),
@@ -245,10 +248,15 @@ pub fn multicluster(directive: &Directive, server: &mut Server, rows: &mut Rows)
         let said = match option.name.text.as_str() {
             "kubeconfig" => Err("the API server is that of kubernetes; remove the line".to_owned()),
             "noendpoints" => Err("endpoints are always answered; remove the line".to_owned()),
-            "fallthrough" => {
-                Err("missing names of the clusterset are denied; remove the line".to_owned())
-            }
-            _ => Err(unknown_option(option, "none")),
+            "fallthrough" => zones(&option.arguments).map(|mut zones| {
+                if zones.is_empty() {
+                    zones.push(Zone::root());
+                }
+                let fallthrough = server.multicluster.as_mut().map(|it| &mut it.fallthrough);
+                fallthrough.into_iter().for_each(|it| it.push((option.index, zones.clone())));
+                Fate::Kept
+            }),
+            _ => Err(unknown_option(option, "kubeconfig, noendpoints, fallthrough")),
         };
         settle(option, said, rows);
     }

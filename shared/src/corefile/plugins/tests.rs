@@ -283,7 +283,7 @@ fn the_cluster_is_kubedns() {
         ("upstream 1.1.1.1", "built in"),
         ("apiserver_qps 10", "built in"),
         ("endpoint https://a:6443", "kubedns --api-server=https://a:6443"),
-        ("endpoint https://a https://b", "refused: \"https://b\": one API server is asked"),
+        ("endpoint https://a https://b", "kubedns --api-server=https://a"),
         ("endpoint https://a\ntls c k ca", "--api-server-cert=c kubedns --api-server-key=k"),
         ("tls c k ca", "refused: expected endpoint beside it"),
         ("endpoint https://a\ntls c k", "refused: expected CERTIFICATE KEY CACERTIFICATE"),
@@ -298,6 +298,12 @@ fn the_cluster_is_kubedns() {
         check_option(cluster, option, expected);
     }
     check("multicluster clusterset.local", "kubedns --clusterset-domain=clusterset.local");
+    let option =
+        |option: &str| format!("forward . 10.0.0.1\nmulticluster c.local {{\n{option}\n}}");
+    check(&option("fallthrough"), "dnscache --next=/c.local/NXDOMAIN=10.0.0.1");
+    check(&option("fallthrough x.c.local"), "dnscache --next=/x.c.local/NXDOMAIN=10.0.0.1");
+    check(&option("fallthrough a..b"), "refused: ");
+    check(&option("noendpoints"), "refused: endpoints are always answered");
     check("transfer {\nto *\n}", "kubedns --transfer=0.0.0.0/0 kubedns --transfer=::/0");
     check("transfer a.b {\nto 10.0.0.1 10.0.0.2:53 ::1\n}", "--transfer=10.0.0.2/32");
     check("transfer {\nto 10.0.0.1\nsource 10.0.0.2\n}", "refused: NOTIFY");
