@@ -72,6 +72,9 @@ pub enum Work {
     /// As miss, with an upstream outside the pod, at 127.0.0.2: dnscache asks from a new port with
     /// a random ID and random letter case each time, as it does with every upstream of a cluster.
     MissOutside,
+    /// As miss, with 100,000 names in a hosts file and 100 rules for rewriting. Only the floor,
+    /// dnscache and CoreDNS are measured.
+    MissRules,
     /// 1,000 names that do not exist, and are in the cache as such.
     Nxdomain,
     /// As hit, over eight connections.
@@ -79,12 +82,13 @@ pub enum Work {
 }
 
 impl Work {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Hit,
         Self::Many,
         Self::Zipf,
         Self::Miss,
         Self::MissOutside,
+        Self::MissRules,
         Self::Nxdomain,
         Self::Tcp,
     ];
@@ -97,6 +101,7 @@ impl Work {
             Self::Zipf => "Zipf",
             Self::Miss => "miss, upstream in the pod",
             Self::MissOutside => "miss, upstream outside",
+            Self::MissRules => "miss, 100,000 hosts and 100 rules",
             Self::Nxdomain => "NXDOMAIN",
             Self::Tcp => "hit over TCP",
         }
@@ -107,7 +112,9 @@ impl Work {
             Self::Hit | Self::Nxdomain | Self::Tcp => Workload::uniform(NAMES),
             Self::Many => Workload::uniform(MANY_NAMES),
             Self::Zipf => Workload::zipf(ZIPF_NAMES, 1.0, SEED, ZIPF_DRAWS),
-            Self::Miss | Self::MissOutside => Workload::Fresh(SEED + u64::from(round)),
+            Self::Miss | Self::MissOutside | Self::MissRules => {
+                Workload::Fresh(SEED + u64::from(round))
+            }
         }
     }
 
@@ -115,7 +122,7 @@ impl Work {
     fn warming(self) -> Duration {
         Duration::from_millis(match self {
             Self::Zipf | Self::Many => 2_000,
-            Self::Miss | Self::MissOutside => 0,
+            Self::Miss | Self::MissOutside | Self::MissRules => 0,
             Self::Hit | Self::Nxdomain | Self::Tcp => 1_000,
         })
     }
@@ -137,7 +144,7 @@ impl Work {
 
     fn plan(self, server: SocketAddr, duration: Duration) -> Plan<'static> {
         let tcp = self == Self::Tcp;
-        let misses = matches!(self, Self::Miss | Self::MissOutside);
+        let misses = matches!(self, Self::Miss | Self::MissOutside | Self::MissRules);
         let window = if misses { MISS_WINDOW } else { WINDOW };
         let sockets = if tcp { CONNECTIONS } else { SOCKETS };
         Plan { server, tcp, duration, sockets, window, rate: None, verify: None }
@@ -250,7 +257,8 @@ fn measure(
     let upstream = upstream.map_err(Error::Upstream)?;
     let cache_entries = work.cache_entries();
     let upstreams = &[upstream.address];
-    let setting = Setting { upstreams, cache_entries, nxdomain, server_core };
+    let has_rules = work == Work::MissRules;
+    let setting = Setting { upstreams, cache_entries, nxdomain, has_rules, server_core };
     let measured = server.start(&setting).and_then(|running| {
         let workload = work.workload(round);
         if !work.warming().is_zero() {

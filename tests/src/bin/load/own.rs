@@ -62,8 +62,13 @@ impl Own {
                 eprintln!("the upstream broke: {error}");
             }
         });
-        let setting =
-            Setting { upstreams: &[upstream], cache_entries, nxdomain: false, server_core: None };
+        let setting = Setting {
+            upstreams: &[upstream],
+            cache_entries,
+            nxdomain: false,
+            has_rules: false,
+            server_core: None,
+        };
         Ok(Self { dnscache: server.start(&setting)?, seen })
     }
 

@@ -93,6 +93,8 @@ pub struct Setting<'a> {
     pub cache_entries: usize,
     /// Whether the floor denies every name.
     pub nxdomain: bool,
+    /// Whether they have a hosts file and rules, none of which is about the names.
+    pub has_rules: bool,
     /// The core they run on.
     pub server_core: Option<usize>,
 }
@@ -106,6 +108,9 @@ pub enum Error {
     /// It did not start.
     #[error("does not start: {0}")]
     Start(#[source] io::Error),
+    /// It cannot have a hosts file and rules from a Corefile.
+    #[error("has no Corefile")]
+    NoCorefile,
     /// It started, but does not answer.
     #[error("does not answer")]
     Silent,
@@ -166,6 +171,7 @@ impl Server {
             upstreams: &[upstream],
             cache_entries: CACHE_ENTRIES,
             nxdomain: false,
+            has_rules: false,
             server_core: None,
         };
         let place = Place { directory: ".".as_ref(), address, setting: &setting };
@@ -191,6 +197,9 @@ impl Server {
     ) -> Result<Running, Error> {
         if self.kind == Kind::Floor {
             return floor(Ipv4Addr::LOCALHOST, setting.nxdomain, setting.server_core);
+        }
+        if setting.has_rules && !matches!(self.kind, Kind::Dnscache | Kind::Coredns) {
+            return Err(Error::NoCorefile);
         }
         let directory = TempDir::new().map_err(Error::Directory)?;
         // dnscache can choose a free port. The others must be given one.
@@ -242,8 +251,9 @@ impl Place<'_> {
             Kind::Floor => String::new(),
             Kind::Dnscache => format!(
                 "--listen {} --http-listen 127.0.0.1:0 --addresses-file {ADDRESSES} \
-                 --cache-size {cache_entries} --resolv-file /dev/null --log error{servers}",
+                 --cache-size {cache_entries} --resolv-file /dev/null --log error{servers}{}",
                 self.address,
+                if self.setting.has_rules { " --corefile Corefile" } else { "" },
             ),
             // -k keeps it in the foreground. 10,000 is the highest value that its manual
             // recommends.
@@ -268,6 +278,11 @@ impl Place<'_> {
         let is_outside = self.setting.upstreams.iter().any(|to| to.ip() == OUTSIDE);
         let caps_for_id = if is_outside { " use-caps-for-id: yes\n" } else { "" };
         match kind {
+            Kind::Dnscache if self.setting.has_rules => {
+                let [corefile, hosts] = rules();
+                // The flags set the address and the upstreams.
+                vec![("Corefile", format!(".:53 {{\n{corefile}}}\n")), ("hosts", hosts)]
+            }
             Kind::Floor | Kind::Dnscache | Kind::Dnsmasq => Vec::new(),
             Kind::Unbound => vec![(
                 "unbound.conf",
@@ -285,14 +300,16 @@ impl Place<'_> {
                     self.upstreams(|to| format!(" forward-addr: {}@{}\n", to.ip(), to.port()))
                 ),
             )],
-            Kind::Coredns => vec![(
-                "Corefile",
-                format!(
+            Kind::Coredns => {
+                let [rules, hosts] =
+                    if self.setting.has_rules { rules() } else { Default::default() };
+                let corefile = format!(
                     ".:{port} {{\n bind 127.0.0.1\n forward .{}\n cache 3600 {{\n \
-                     success {cache_entries}\n denial {cache_entries}\n }}\n}}\n",
+                     success {cache_entries}\n denial {cache_entries}\n }}\n{rules}}}\n",
                     self.upstreams(|to| format!(" {to}"))
-                ),
-            )],
+                );
+                vec![("Corefile", corefile), ("hosts", hosts)]
+            }
             Kind::Named => vec![(
                 "named.conf",
                 format!(
@@ -318,6 +335,21 @@ impl Place<'_> {
             )],
         }
     }
+}
+
+/// Returns lines of a Corefile, and the hosts file that they name.
+fn rules() -> [String; 2] {
+    let rule = |n: usize| match n % 2 {
+        0 => format!(" rewrite name exact s{n}.corp.example s{n}.shop.svc.cluster.local\n"),
+        _ => {
+            format!(" rewrite name suffix .z{n}.corp.example .n{n}.svc.cluster.local answer auto\n")
+        }
+    };
+    let rules: String = (0..RULES).map(rule).collect();
+    let host =
+        |n: usize| format!("10.{}.{}.{} h{n}.corp.example\n", n >> 16, n >> 8 & 255, n & 255);
+    let hosts = (0..HOSTS).map(host).collect();
+    [format!(" hosts hosts {{\n fallthrough\n }}\n{rules}"), hosts]
 }
 
 /// A running server. It is ended when this is dropped.
@@ -410,6 +442,10 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 /// Longer than the slowest server here takes to start.
 const READY_MAX: Duration = Duration::from_secs(30);
 const READY_PAUSE: Duration = Duration::from_millis(50);
+/// Names in the hosts file.
+const HOSTS: usize = 100_000;
+/// Rules for rewriting, half of them for exact names and half for suffixes.
+const RULES: usize = 100;
 
 #[cfg(test)]
 mod tests {
@@ -424,6 +460,7 @@ mod tests {
                 upstreams: &[upstream],
                 cache_entries: 1,
                 nxdomain: false,
+                has_rules: false,
                 server_core: None,
             };
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 53));

@@ -100,6 +100,7 @@ impl Bed {
             upstreams: &addresses,
             cache_entries: CACHE_ENTRIES,
             nxdomain: false,
+            has_rules: false,
             server_core: bench.server_core,
         };
         let running = server.start(&setting)?;
