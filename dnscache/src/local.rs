@@ -50,6 +50,8 @@ pub struct Local {
     blocks: Vec<Block>,
     /// The index of the block for each zone.
     zones: HashMap<Box<[u8]>, usize, RandomState>,
+    /// The length of the longest zone in bytes. Longer names need no look-up.
+    zone_len_max: usize,
     is_empty: bool,
     has_header: bool,
 }
@@ -99,7 +101,8 @@ impl Local {
         }
         let is_empty = blocks.iter().all(Block::is_empty);
         let has_header = blocks.iter().any(|block| block.header != Header::default());
-        Self { blocks, zones, is_empty, has_header }
+        let zone_len_max = zones.keys().map(|zone| zone.len()).max().unwrap_or(0);
+        Self { blocks, zones, zone_len_max, is_empty, has_header }
     }
 
     /// Returns whether there are no rules.
@@ -203,13 +206,16 @@ impl Local {
 
     /// Returns the flags of messages about `name`, in wire form and lower case.
     pub fn header(&self, name: &[u8]) -> Header {
-        let block = self.block(name).filter(|_| self.has_header);
-        block.map_or(Header::default(), |(_, block)| block.header)
+        match self.has_header {
+            true => self.block(name).map_or(Header::default(), |(_, block)| block.header),
+            false => Header::default(),
+        }
     }
 
     /// Returns the block with the longest zone that `name` is at or below.
     fn block(&self, name: &[u8]) -> Option<(usize, &Block)> {
-        let index = *with_ancestors(name).find_map(|zone| self.zones.get(zone))?;
+        let mut zones = with_ancestors(name).filter(|zone| zone.len() <= self.zone_len_max);
+        let index = *zones.find_map(|zone| self.zones.get(zone))?;
         Some((index, self.blocks.get(index)?))
     }
 }

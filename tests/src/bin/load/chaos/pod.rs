@@ -271,6 +271,7 @@ impl Peer {
 
     fn start_again(&mut self) -> Result<(), Error> {
         let setting = Setting {
+            has_rules: false,
             upstreams: &[self.upstream],
             cache_entries: servers::CACHE_ENTRIES,
             nxdomain: false,
