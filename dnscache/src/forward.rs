@@ -51,7 +51,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use act::{Act, Try, Via};
+use act::{Act, TryId, Via};
 use queries::{Failure, Question};
 use resolver::Resolver;
 pub use resolver::{Shared, message_of};
@@ -330,7 +330,7 @@ impl Worker {
         self.acts = acts;
     }
 
-    fn send(&mut self, one: Try, now: Moment) {
+    fn send(&mut self, one: TryId, now: Moment) {
         let queries = &mut self.resolver.queries;
         let Some((server, message)) = queries.message(one) else { return };
         let endpoint = &server.endpoint;
@@ -350,7 +350,7 @@ impl Worker {
         }
     }
 
-    fn dial(&mut self, one: Try, now: Moment) {
+    fn dial(&mut self, one: TryId, now: Moment) {
         let queries = &mut self.resolver.queries;
         let time = queries.deadline(one.ticket.slot).since(now);
         let Some((server, message)) = queries.message(one) else { return };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use dnscache::forward::act::{Act, Datagram, Try, Via};
+use dnscache::forward::act::{Act, Datagram, TryId, Via};
 use dnscache::forward::queries::{End, Failure, Health, Origin, Queries, Question};
 use dnscache::route::Routes;
 use shared::clock::Moment;
@@ -83,7 +83,7 @@ struct World {
 enum Arrival {
     Datagram { via: Via, socket: u64, bytes: Vec<u8> },
     Unreachable { via: Via, socket: u64 },
-    Stream { one: Try, bytes: Option<Vec<u8>> },
+    Stream { one: TryId, bytes: Option<Vec<u8>> },
 }
 
 /// The longest time that a question can take.
@@ -275,14 +275,14 @@ impl World {
     }
 
     /// Returns the number of the server of `one`, and whether it is local.
-    fn server(&self, one: Try) -> (usize, bool) {
+    fn server(&self, one: TryId) -> (usize, bool) {
         let server = self.queries.servers().get(one.server);
         let address = server.endpoint.address;
         let at = self.servers.iter().position(|(known, _)| *known == address).unwrap();
         (at, server.is_local())
     }
 
-    fn send(&mut self, one: Try) {
+    fn send(&mut self, one: TryId) {
         let (at, is_local) = self.server(one);
         let Some(message) = self.queries.message(one).map(|(_, message)| message.to_vec()) else {
             return;
@@ -308,7 +308,7 @@ impl World {
         }
     }
 
-    fn dial(&mut self, one: Try) {
+    fn dial(&mut self, one: TryId) {
         self.dialed += 1;
         self.count += 1;
         let Some(works) = self.tcp else { return };

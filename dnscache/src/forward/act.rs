@@ -10,12 +10,12 @@ pub enum Act {
     /// Send [`Queries::message`](super::queries::Queries::message) of this try over UDP: from the
     /// server's pool if it is local, or from the try's own socket, which is opened on a random port
     /// the first time.
-    Send(Try),
+    Send(TryId),
     /// Send the same message over TCP or TLS, and report to
     /// [`Queries::stream`](super::queries::Queries::stream).
-    Dial(Try),
+    Dial(TryId),
     /// Close the own socket of this try, if it has one.
-    Close(Try),
+    Close(TryId),
     /// The query in this slot has ended: [`Queries::take_end`](super::queries::Queries::take_end).
     End {
         /// The slot.
@@ -34,9 +34,9 @@ pub enum Act {
     },
 }
 
-/// One try of a query.
+/// Names one try of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Try {
+pub struct TryId {
     /// The query.
     pub ticket: Ticket,
     /// Which of its tries.

@@ -5,7 +5,7 @@
 use shared::clock::Moment;
 use shared::wire::HEADER_LEN;
 
-use super::act::{Act, Datagram, Try, Via};
+use super::act::{Act, Datagram, TryId, Via};
 use super::message::{Form, Match, match_reply, write_query};
 use super::outcome::{Genuine, Outcome, judge};
 use super::queries::Queries;
@@ -122,7 +122,7 @@ impl<W> Queries<W> {
     }
 
     /// Takes in the outcome of [`Act::Dial`]: a whole message, or `None` if the exchange failed.
-    pub fn stream(&mut self, one: Try, message: Option<&[u8]>, now: Moment, routes: &Routes) {
+    pub fn stream(&mut self, one: TryId, message: Option<&[u8]>, now: Moment, routes: &Routes) {
         let at = usize::from(one.at);
         let Some(slot) = self.table.slot(one.ticket) else { return };
         let awaits =

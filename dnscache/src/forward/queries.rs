@@ -19,7 +19,7 @@ use shared::clock::Moment;
 use shared::endpoint::Endpoint;
 use shared::wire::ErrorCode;
 
-pub use super::act::{Act, Datagram, Try, Via};
+pub use super::act::{Act, Datagram, TryId, Via};
 pub use super::message::Failure;
 use super::message::{Form, write_key, write_query};
 use super::probes::ROOT_SERVERS;
@@ -217,7 +217,7 @@ impl<W> Queries<W> {
 
     /// Returns the server to which [`Act::Send`] and [`Act::Dial`] send a message, and the message;
     /// `None` if the query has ended meanwhile.
-    pub fn message(&mut self, one: Try) -> Option<(&Server, &[u8])> {
+    pub fn message(&mut self, one: TryId) -> Option<(&Server, &[u8])> {
         let query = self.table.get(self.table.slot(one.ticket)?);
         let form = query.asking()?.tries.get(usize::from(one.at))?.form;
         let form = Form { without_recursion: query.origin.without_recursion, ..form };
@@ -302,13 +302,13 @@ impl<W> Queries<W> {
         };
         let Some(mut step) = event(asking, &mut turn) else { return };
         loop {
-            let (at, act): (usize, fn(Try) -> Act) = match step {
+            let (at, act): (usize, fn(TryId) -> Act) = match step {
                 Step::Send(at) => (at, Act::Send),
                 Step::Dial(at) => (at, Act::Dial),
                 _ => break,
             };
             let server = asking.tries[at].server;
-            self.acts.push(act(Try { ticket, at: at as u8, server }));
+            self.acts.push(act(TryId { ticket, at: at as u8, server }));
             step = asking.next(&mut turn);
         }
         let cut = asking.cut.take();
@@ -372,7 +372,7 @@ impl<W> Queries<W> {
         let Some(asking) = self.table.get(slot).asking() else { return };
         for (at, one) in (0..).zip(&asking.tries) {
             if one.was_sent() && !self.servers.get(one.server).is_local() {
-                self.acts.push(Act::Close(Try { ticket, at, server: one.server }));
+                self.acts.push(Act::Close(TryId { ticket, at, server: one.server }));
             }
         }
     }

@@ -20,7 +20,7 @@ use shared::serve::{Deferred, Outbox};
 use shared::wire::{ErrorCode, MESSAGE_MAX, NameBuffer, Query, Reply, Transport};
 use shared::wire::{class, rcode};
 
-use super::act::{Datagram, Try, Via};
+use super::act::{Datagram, TryId, Via};
 use super::hosts::{Hosts, Inquiry};
 use super::message::{Failure, Form, addresses, read_key, write_key, write_query};
 use super::queries::{Origin, Queries, Question};
@@ -233,7 +233,7 @@ impl Resolver {
     }
 
     /// Takes in the outcome of an exchange over TCP.
-    pub fn stream(&mut self, one: Try, message: Option<&[u8]>, now: Moment) {
+    pub fn stream(&mut self, one: TryId, message: Option<&[u8]>, now: Moment) {
         self.queries.stream(one, message, now, &self.routes);
     }
 

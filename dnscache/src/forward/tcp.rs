@@ -19,11 +19,11 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::act::Try;
+use super::act::TryId;
 use super::tls::{Tls, TlsFiles};
 
 /// The outcome of an exchange: a whole message, or `None` if it failed.
-pub(super) type Exchanged = (Try, Option<Vec<u8>>);
+pub(super) type Exchanged = (TryId, Option<Vec<u8>>);
 
 /// The links to all servers.
 pub(super) struct Streams {
@@ -59,7 +59,7 @@ struct Load {
 
 /// One question under way.
 struct Exchange {
-    one: Try,
+    one: TryId,
     /// The query behind its length.
     message: Vec<u8>,
     deadline: Instant,
@@ -78,7 +78,7 @@ impl Streams {
 
     /// Starts an exchange of `query` with `endpoint` that ends within `time`. Returns `false` if
     /// too many wait for this server.
-    pub fn dial(&mut self, one: Try, endpoint: &Endpoint, query: &[u8], time: Duration) -> bool {
+    pub fn dial(&mut self, one: TryId, endpoint: &Endpoint, query: &[u8], time: Duration) -> bool {
         while self.tasks.try_join_next().is_some() {}
         if !self.links.contains_key(endpoint) {
             self.links.retain(|_, link| link.load.lock().connections > 0);

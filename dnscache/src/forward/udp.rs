@@ -18,7 +18,7 @@ use shared::serve::{BATCH, Batch, DATAGRAM_MAX, Inbox, receive_one};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Edge;
-use super::act::{Datagram, Try, Via};
+use super::act::{Datagram, TryId, Via};
 use super::queries::SERVERS_MAX;
 
 /// A received event of a socket.
@@ -188,7 +188,7 @@ impl Sockets {
     /// Sends `message` to `endpoint` from the socket of `one`, which is opened first if necessary.
     ///
     /// Fails if the server cannot be reached, and with EMFILE if too many sockets are open.
-    pub fn send_own(&mut self, one: Try, endpoint: &Endpoint, message: &[u8]) -> io::Result<()> {
+    pub fn send_own(&mut self, one: TryId, endpoint: &Endpoint, message: &[u8]) -> io::Result<()> {
         let key = key(one.ticket.slot, one.at);
         if key >= self.own.len() {
             self.own.resize_with(key + 1, || None);
@@ -209,7 +209,7 @@ impl Sockets {
     }
 
     /// Closes the socket of `one`. epoll forgets it with its descriptor.
-    pub fn close(&mut self, one: Try) {
+    pub fn close(&mut self, one: TryId) {
         let own = self.own.get_mut(key(one.ticket.slot, one.at));
         if own.and_then(Option::take).is_some() {
             self.open -= 1;
