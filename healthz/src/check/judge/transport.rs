@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use hickory_proto::rr::RecordType;
+
 use super::{Judged, right, span, warning, wrong};
 use crate::check::facts::{Facts, median, replied};
 use crate::check::talk::{Over, Server};
@@ -192,7 +194,8 @@ pub fn judge_large(server: &Server, facts: &Facts) -> Judged {
 
 pub fn recursion(facts: &Facts) -> Judged {
     let server = facts.working()?;
-    let answer = server.answer(&facts.subject.kubernetes())?;
+    // CoreDNS sets RA only in answers that it has from another server.
+    let answer = server.answer(&facts.subject.outside(RecordType::A))?;
     match answer.can_recurse {
         true => right("offered"),
         false => warning(
