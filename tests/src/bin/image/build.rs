@@ -2,6 +2,7 @@
 //!
 //! Edge: starts programs. It must not depend on images.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::io;
@@ -84,13 +85,37 @@ impl Toolchain {
         (!is_there).then(|| format!("there is no linker {linker} on the PATH"))
     }
 
-    /// Builds the programs for `arch` and returns their directory. Cargo writes its progress to
-    /// standard error.
-    pub fn build(&self, arch: Arch, profile: &str) -> Result<PathBuf, Error> {
+    /// Builds the programs for `arch` with `profile`, or each with its own, and returns their files
+    /// in the order of [`PROGRAMS`]. Cargo writes its progress to standard error.
+    pub fn build(
+        &self,
+        arch: Arch,
+        profile: Option<&str>,
+    ) -> Result<[PathBuf; PROGRAMS.len()], Error> {
+        let profile_of =
+            |name| profile.unwrap_or(if name == "healthz" { "small" } else { "release" });
+        let profiles = BTreeSet::from(PROGRAMS.map(profile_of));
+        for profile in profiles {
+            let programs = PROGRAMS.into_iter().filter(|name| profile_of(name) == profile);
+            self.build_with(arch, profile, programs)?;
+        }
+        Ok(PROGRAMS.map(|name| {
+            let profile = profile_of(name);
+            let folder = if profile == "dev" { "debug" } else { profile };
+            self.target.join(arch.target()).join(folder).join(name)
+        }))
+    }
+
+    fn build_with<'p>(
+        &self,
+        arch: Arch,
+        profile: &str,
+        programs: impl Iterator<Item = &'p str>,
+    ) -> Result<(), Error> {
         let target = arch.target();
         let mut command = cargo_command(&self.cargo);
         command.args(["build", "--locked", "--profile", profile, "--target", target]);
-        command.args(PROGRAMS.iter().flat_map(|name| ["--package", name]));
+        command.args(programs.flat_map(|name| ["--package", name]));
         command.arg("--target-dir").arg(&self.target);
         command.env("CARGO_ENCODED_RUSTFLAGS", flags());
         if let Some(linker) = linker(arch) {
@@ -104,8 +129,7 @@ impl Toolchain {
         if !status.success() {
             return Err(Error::Failed { program: self.cargo.clone(), status });
         }
-        let folder = if profile == "dev" { "debug" } else { profile };
-        Ok(self.target.join(target).join(folder))
+        Ok(())
     }
 
     /// Returns the metadata of the packages, as cargo resolves them for `arch`.
@@ -146,10 +170,11 @@ fn linker(arch: Arch) -> Option<String> {
     (machine != env::consts::ARCH).then(|| format!("{machine}-linux-gnu-gcc"))
 }
 
-/// Returns the flags for static linking, and for paths in messages that do not depend on where the
-/// source and cargo's home are.
+/// Returns the flags for static linking with relocations that take little room, and for paths in
+/// messages that do not depend on where the source and cargo's home are.
 fn flags() -> OsString {
     let mut flags = OsString::from("-C\x1ftarget-feature=+crt-static");
+    flags.push("\x1f-C\x1flink-arg=-Wl,-z,pack-relative-relocs");
     let home = env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
     let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from).or(home);
     for (from, to) in cargo_home.into_iter().map(|home| (home, "/cargo")).chain([(root(), "/src")])

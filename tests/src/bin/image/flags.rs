@@ -17,9 +17,10 @@ pub struct Flags {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// Profile of cargo: release takes minutes, pod is faster to build and larger
-    #[arg(long, value_name = "NAME", default_value = "release")]
-    pub profile: String,
+    /// Profile of cargo; pod is faster to build than release, and larger [default: release, and
+    /// small for healthz]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
 
     /// Architecture (repeatable): amd64, arm64 [default: both; one that has no linker on this
     /// machine is skipped]

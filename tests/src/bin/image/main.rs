@@ -49,7 +49,7 @@ enum Error {
     #[error("{} cannot be put into an image", path.display())]
     Program { path: PathBuf, source: elf::Error },
     /// The programs of one image are for several kinds of machines.
-    #[error("the programs in {} are for different architectures", .0.display())]
+    #[error("{} and the other programs are for different architectures", .0.display())]
     Mixed(PathBuf),
     /// The package metadata from cargo does not have the expected form.
     #[error("cannot list what is in the programs")]
@@ -70,21 +70,27 @@ fn run(flags: &Flags) -> Result<(), Error> {
     let out = flags.out.clone().unwrap_or_else(|| toolchain.target.join("images"));
     std::fs::create_dir_all(&out).map_err(Error::file("create", &out))?;
     if let Some(folder) = &flags.binaries {
-        return write(&toolchain, folder, &out, flags);
+        return write(&toolchain, &PROGRAMS.map(|name| folder.join(name)), &out, flags);
     }
+    let profile = flags.profile.as_deref();
     for arch in flags.arches() {
         match toolchain.obstacle(arch) {
             Some(obstacle) if flags.arch.is_empty() => println!("{arch}: skipped, {obstacle}"),
             Some(obstacle) => return Err(build::Error::Obstacle { arch, obstacle }.into()),
-            None => write(&toolchain, &toolchain.build(arch, &flags.profile)?, &out, flags)?,
+            None => write(&toolchain, &toolchain.build(arch, profile)?, &out, flags)?,
         }
     }
     Ok(())
 }
 
-/// Writes the four archives with the programs in `folder` into `out`.
-fn write(toolchain: &Toolchain, folder: &Path, out: &Path, flags: &Flags) -> Result<(), Error> {
-    let (arch, programs) = read(folder)?;
+/// Writes the four archives with the programs at `paths` into `out`.
+fn write(
+    toolchain: &Toolchain,
+    paths: &[PathBuf; PROGRAMS.len()],
+    out: &Path,
+    flags: &Flags,
+) -> Result<(), Error> {
+    let (arch, programs) = read(paths)?;
     let metadata = toolchain.metadata(arch)?;
     let (lock, glibc) = (toolchain.lock()?, toolchain.glibc(arch));
     let bom = sbom::Source {
@@ -116,19 +122,18 @@ fn write(toolchain: &Toolchain, folder: &Path, out: &Path, flags: &Flags) -> Res
     Ok(())
 }
 
-/// Reads the programs in `folder`. Returns their architecture and their content, in the order of
-/// [`PROGRAMS`].
-fn read(folder: &Path) -> Result<(Arch, Vec<Vec<u8>>), Error> {
+/// Reads the programs at `paths`. Returns their architecture and their content.
+fn read(paths: &[PathBuf; PROGRAMS.len()]) -> Result<(Arch, Vec<Vec<u8>>), Error> {
     let mut programs = Vec::new();
     let mut arches = Vec::new();
-    for name in PROGRAMS {
-        let path = folder.join(name);
-        let binary = std::fs::read(&path).map_err(Error::file("read", &path))?;
-        arches.push(elf::check(&binary).map_err(|source| Error::Program { path, source })?);
+    for path in paths {
+        let binary = std::fs::read(path).map_err(Error::file("read", path))?;
+        let failed = |source| Error::Program { path: path.clone(), source };
+        arches.push(elf::check(&binary).map_err(failed)?);
         programs.push(binary);
     }
     if arches.iter().any(|arch| *arch != arches[0]) {
-        return Err(Error::Mixed(folder.to_owned()));
+        return Err(Error::Mixed(paths[0].clone()));
     }
     Ok((arches[0], programs))
 }
