@@ -34,6 +34,9 @@ fn reason(question: &str, theirs: &Compared, ours: &Compared) -> Option<&'static
             Some("TTLs below 5 s are not raised, each record has its own, and SRV weights are 100")
         }
         ("NXDOMAIN", "NODATA") => Some("a name above or with other records exists (RFC 8020)"),
+        ("NXDOMAIN", "REFUSED") if name.ends_with(".z1.example.") => {
+            Some("known fault: a rewritten name takes its own route, not that of its block")
+        }
         ("NOERROR", "NODATA") => Some(
             "names of endpoints and pods have no SRV, names of ports no addresses (specification)",
         ),
