@@ -134,7 +134,7 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
     let runtime = runtime()?;
     let upstream = runtime.block_on(Upstream::start("127.0.0.2"));
     upstream.otherwise("300 A 192.0.2.1");
-    upstream.deny_below(ABSENT);
+    upstream.deny_below(&format!("{ABSENT}."));
     upstream.delay(UPSTREAM_DELAY);
     let plan = pod::Plan {
         folder,
