@@ -3,7 +3,7 @@
 //! Core. The only reader and writer of names as text (RFC 1035 section 5.1); `wire` handles names
 //! in messages.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use crate::wire::{NAME_MAX, labels};
 
@@ -19,7 +19,13 @@ impl fmt::Display for Text<'_> {
             return f.write_str(".");
         }
         for label in labels(self.0) {
-            for &byte in label {
+            // Most labels need no look at single characters.
+            let is_plain = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+            let plain = std::str::from_utf8(label).ok().filter(|_| label.iter().all(is_plain));
+            if let Some(plain) = plain {
+                f.write_str(plain)?;
+            }
+            for &byte in label.iter().filter(|_| plain.is_none()) {
                 match byte {
                     b'.' | b'\\' | b'"' | b';' | b'(' | b')' | b'@' | b'$' => {
                         write!(f, "\\{}", char::from(byte))?;
@@ -36,7 +42,9 @@ impl fmt::Display for Text<'_> {
 
 /// Returns [`Text`] as a string.
 pub fn text(name: &[u8]) -> String {
-    Text(name).to_string()
+    let mut text = String::with_capacity(name.len() + 1);
+    write!(text, "{}", Text(name)).expect("a String takes all text");
+    text
 }
 
 /// Returns [`Text`] as a string without the last dot.

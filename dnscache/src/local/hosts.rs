@@ -54,6 +54,7 @@ pub struct Table {
     /// The indexes of hosts plus 1 by the hashes of their names, 0 in free places. A place that is
     /// taken makes the next one count. Half of the places are free.
     places: Box<[u32]>,
+    has_wildcards: bool,
     v4: Box<[Ipv4Addr]>,
     v6: Box<[Ipv6Addr]>,
     /// Sorted by address; the index of a host.
@@ -168,12 +169,14 @@ impl Builder {
             names: text.into(),
             hosts: hosts.into(),
             places: Box::default(),
+            has_wildcards: false,
             v4: v4.into(),
             v6: v6.into(),
             reverse_v4: reverse_v4.into(),
             reverse_v6: reverse_v6.into(),
         };
         table.places = table.place_all();
+        table.has_wildcards = (0..table.len()).any(|it| table.name(it).starts_with(WILDCARD));
         (table, refused, refusals)
     }
 }
@@ -231,7 +234,8 @@ impl Table {
     /// Returns the host `name`, or the wildcard that matches it.
     fn find(&self, name: &[u8]) -> Option<usize> {
         self.index(name).or_else(|| {
-            let wildcard = name::joined(WILDCARD, name::parent(name)?)?;
+            let parent = name::parent(name).filter(|_| self.has_wildcards)?;
+            let wildcard = name::joined(WILDCARD, parent)?;
             self.index(&wildcard)
         })
     }
