@@ -13,12 +13,14 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use shared::wire::{
-    ErrorCode, HEADER_LEN, NAME_MAX, Owner, Query, Reply, Section, class, rcode, rtype,
+    ErrorCode, HEADER_LEN, NAME_MAX, Owner, Query, Reply, Section, Transport, class, rcode, rtype,
 };
 
 use crate::records::{
-    Entry, Federated, Found, Named, Node, Place, PortName, Records, Schema, TYPES, Target, Walk,
+    self, Entry, Federated, Found, Named, Node, PortName, Records, Schema, TYPES, Target, TooMany,
+    Walk,
 };
+use crate::skydns::{MANY, Place};
 
 pub(crate) use wildcard::{Pattern, Search};
 
@@ -43,11 +45,23 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
         return reply.fail(rcode::SERVFAIL, ErrorCode::NotReady, INCOMPLETE);
     }
     reply.set_authoritative(true);
+    let keyed = match wild_key(query, &found) {
+        Ok(keyed) => keyed,
+        Err(TooMany) if query.transport == Transport::Udp => return reply.set_truncated(),
+        Err(TooMany) => {
+            reply.set_authoritative(false);
+            return reply.fail(rcode::SERVFAIL, ErrorCode::Other, MANY_KEYS);
+        }
+    };
     let walk = Walk { records, turn, apex: None, ttl_secs: u32::MAX };
-    let mut writing = Writing { query, walk, at: HEADER_LEN, apex_at: HEADER_LEN, reply };
+    let mut writing =
+        Writing { query, walk, all: records, at: HEADER_LEN, apex_at: HEADER_LEN, reply };
     writing.go_to(HEADER_LEN, &found);
-    let mut node = found.node;
-    if let Some(pattern) = Pattern::of(query.name(), &found) {
+    let mut node = found.node_for(query.qtype);
+    if let Some(place) = &keyed {
+        writing.walk.ttl_secs = 0;
+        node = Node::Key(place);
+    } else if let Some(pattern) = Pattern::of(query.name(), &found) {
         writing.walk.ttl_secs = 0;
         match pattern.alias(query.transport) {
             Some(alias) => node = alias,
@@ -55,19 +69,37 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
         }
     }
     for _ in 0..CHAIN_MAX {
-        let Node::Alias(_, target) = node else { return writing.end(node) };
+        let target = match node {
+            Node::Alias(_, target) => target.wire(),
+            Node::Key(place) if place.is_many() && !writing.is_worth(place) => return,
+            // The apex has SOA and NS, so it is no alias (RFC 1034 section 3.6.2).
+            Node::Key(_) if writing.at == writing.apex_at => return writing.end(node),
+            _ => match node.key_alias(query.qtype, turn) {
+                Some(row) if !row.is_at(query.name()) => &row.rdata,
+                _ => return writing.end(node),
+            },
+        };
         let Some(target_at) = writing.alias(node) else { return };
         let is_outside = matches!(writing.walk.records.zone().schema(), Schema::External { .. });
-        let Some(found) = records.find(target.wire()).filter(|_| !is_outside) else {
+        let Some(found) = records.find(target).filter(|_| !is_outside) else {
             return; // the client knows the way to other zones: dnscache follows
         };
         if !found.records.is_complete() {
             return writing.give_up(ErrorCode::NotReady, INCOMPLETE);
         }
         writing.go_to(target_at, &found);
-        node = found.node;
+        node = found.node_for(query.qtype);
     }
-    writing.give_up(ErrorCode::Other, "a chain of ExternalName Services has no end");
+    writing.give_up(ErrorCode::Other, "a chain of aliases has no end");
+}
+
+/// Returns the place of the names of etcd that `query` matches with a wild label.
+fn wild_key(query: &Query<'_>, found: &Found<'_>) -> Result<Option<Place>, TooMany> {
+    let places_max = match query.transport {
+        Transport::Udp => MANY,
+        Transport::Tcp => KEYS_MAX,
+    };
+    found.records.wild_place(query.name(), found, places_max)
 }
 
 /// One reply being written.
@@ -75,6 +107,8 @@ struct Writing<'w, 'b> {
     query: &'w Query<'w>,
     /// The walk over the zone that is answered from. A chain can lead to another zone.
     walk: Walk<'w>,
+    /// All zones.
+    all: &'w Records,
     /// The offset in the message of the name that is answered: that of the question, or the end of
     /// a chain so far.
     at: usize,
@@ -91,6 +125,11 @@ impl<'w> Writing<'w, '_> {
         self.walk.records = found.records;
         self.walk.ttl_secs = self.walk.ttl_secs.min(found.records.ttl_secs());
         self.walk.apex = (!found.is_reverse).then(|| pointer(self.apex_at));
+        if let Node::Key(place) = found.node_for(self.query.qtype)
+            && !place.is_announced()
+        {
+            self.walk.ttl_secs = 0;
+        }
         if found.records.is_stale() {
             self.reply.set_error(ErrorCode::StaleAnswer, STALE);
         }
@@ -101,6 +140,19 @@ impl<'w> Writing<'w, '_> {
         self.reply.clear_records(self.query);
         self.reply.set_authoritative(false);
         self.reply.fail(rcode::SERVFAIL, code, text);
+    }
+
+    /// Returns whether the many messages of `place` are looked at. Over UDP the client retries over
+    /// TCP, with an address that cannot be forged.
+    fn is_worth(&mut self, place: &Place) -> bool {
+        match self.query.transport {
+            Transport::Udp => self.reply.set_truncated(),
+            Transport::Tcp if place.count() > KEYS_MAX => {
+                self.give_up(ErrorCode::Other, MANY_KEYS);
+            }
+            Transport::Tcp => return true,
+        }
+        false
     }
 
     /// Writes the CNAME record of `node`. Returns the offset of its target, if the reply does not
@@ -180,6 +232,8 @@ impl<'w> Writing<'w, '_> {
         }
         match qtype {
             rtype::SRV => self.targets(node, begin),
+            rtype::MX => self.names(begin, MX_TARGET_AT),
+            rtype::NS if self.walk.records.zone().is_keyed() => self.names(begin, RECORD_HEAD_LEN),
             rtype::NS => {
                 let owner = Owner::At((begin + RECORD_HEAD_LEN) as u16);
                 let types = [rtype::A, rtype::AAAA];
@@ -194,6 +248,9 @@ impl<'w> Writing<'w, '_> {
     /// `record_at`. Addresses that do not fit are left out without setting TC (RFC 2782; RFC 2181
     /// section 9).
     fn targets(&mut self, node: &Node<'_>, mut record_at: usize) {
+        if let Node::Key(_) = node {
+            return self.names(record_at, SRV_TARGET_AT);
+        }
         let walk = self.walk;
         walk.targets(node, &mut |target| {
             let record_end = self.record_end(record_at);
@@ -218,9 +275,38 @@ impl<'w> Writing<'w, '_> {
         });
     }
 
+    /// Writes the addresses of names in any of our zones: those to which the records from
+    /// `record_at` to the end of the reply point. The names begin `name_at` bytes into the records.
+    fn names(&mut self, mut record_at: usize, name_at: usize) {
+        let (end, records) = (self.reply.len(), self.all);
+        let mut last = 0..0;
+        while record_at < end {
+            let name = record_at + name_at..self.record_end(record_at);
+            record_at = name.end;
+            let bytes = self.reply.bytes();
+            if name.end > POINTER_MAX || bytes[name.clone()] == bytes[last.clone()] {
+                continue;
+            }
+            last = name.clone();
+            let owner = Owner::At(name.start as u16);
+            let target = self.name_at(name.clone());
+            let Some(found) = records.find(&target[..name.len()]) else { continue };
+            let node = found.node_for(rtype::A);
+            let is_many = matches!(node, Node::Key(place) if place.is_many());
+            if is_many || !found.records.is_complete() {
+                continue;
+            }
+            let ttl_secs = self.walk.ttl_secs.min(found.records.ttl_secs());
+            let walk = Walk { records: found.records, ttl_secs, ..self.walk };
+            if ![rtype::A, rtype::AAAA].iter().all(|&it| self.family_in(walk, owner, &node, it)) {
+                return;
+            }
+        }
+    }
+
     /// Writes the addresses at the name of an endpoint, which is already in the message. Returns
     /// whether all addresses fit.
-    fn endpoint(&mut self, at: Range<usize>, entry: &Entry, place: Place<'_>) -> bool {
+    fn endpoint(&mut self, at: Range<usize>, entry: &Entry, place: records::Place<'_>) -> bool {
         let name;
         let owner = if at.start <= POINTER_MAX {
             Owner::At(at.start as u16)
@@ -241,8 +327,16 @@ impl<'w> Writing<'w, '_> {
     /// Writes the addresses of one family at `node` after the answers, if all of them fit (RFC 2181
     /// section 9). Returns whether all addresses fit.
     fn family(&mut self, owner: Owner<'_>, node: &Node<'_>, rtype: u16) -> bool {
+        self.family_in(self.walk, owner, node, rtype)
+    }
+
+    /// Does the same with a walk over another zone.
+    fn family_in(&mut self, walk: Walk<'_>, owner: Owner<'_>, node: &Node<'_>, rtype: u16) -> bool {
         let mark = self.reply.mark();
-        let fits = self.write(Section::Additional, owner, node, rtype);
+        let fits = walk.rrset(node, rtype, &mut |record| {
+            let ttl_secs = walk.ttl_of(&record);
+            self.reply.push(Section::Additional, owner, rtype, ttl_secs, record.rdata).is_some()
+        });
         if !fits {
             self.reply.rewind(mark);
         }
@@ -254,7 +348,8 @@ impl<'w> Writing<'w, '_> {
     fn write(&mut self, section: Section, owner: Owner<'_>, node: &Node<'_>, rtype: u16) -> bool {
         let walk = self.walk;
         walk.rrset(node, rtype, &mut |record| {
-            self.reply.push(section, owner, record.rtype, walk.ttl_secs, record.rdata).is_some()
+            let ttl_secs = walk.ttl_of(&record);
+            self.reply.push(section, owner, record.rtype, ttl_secs, record.rdata).is_some()
         })
     }
 
@@ -307,3 +402,8 @@ const SVC_LEN: usize = 4;
 const RECORD_HEAD_LEN: usize = 12;
 /// Bytes of an SRV record before its target: priority, weight and port are the last.
 const SRV_TARGET_AT: usize = RECORD_HEAD_LEN + 6;
+/// Bytes of an MX record before its target: the preference is the last.
+const MX_TARGET_AT: usize = RECORD_HEAD_LEN + 2;
+/// The most names of etcd that one answer looks at.
+const KEYS_MAX: usize = 100_000;
+const MANY_KEYS: &str = "more keys of etcd than one answer may look at";

@@ -3,6 +3,7 @@
 //!
 //! Knows the options of the program; does not know how they are implemented.
 
+mod etcd;
 mod selector;
 mod views;
 
@@ -23,6 +24,7 @@ use crate::name::Name;
 use crate::project::Kind;
 use crate::records::{PodMode, Zone, ZoneError};
 
+pub use etcd::{EtcdFlags, PasswordError};
 pub use views::ViewFlags;
 
 /// Answers DNS for the cluster domain from what the Kubernetes API server says.
@@ -114,6 +116,9 @@ pub struct Config {
     /// The further zones.
     #[command(flatten)]
     pub views: ViewFlags,
+    /// SkyDNS records in etcd.
+    #[command(flatten)]
+    pub etcd: EtcdFlags,
     /// Addresses under which clients reach this DNS, for ns.dns below the cluster domain
     /// (repeatable) [default: the cluster IPs of the Service kube-dns in kube-system; if it has
     /// none, the addresses of --listen that are no wildcard]
@@ -261,7 +266,17 @@ impl Config {
             self.name_server.iter().copied().collect()
         };
         zone.name_service = self.name_server.is_empty().then(|| NAME_SERVICE.into());
-        zone.with_views(&self.views.extra_domain, &self.views.external())
+        let zone = zone.with_views(&self.views.extra_domain, &self.views.external());
+        let EtcdFlags { etcd_zone, etcd_wildcards, .. } = &self.etcd;
+        zone.with_keys(etcd_zone, !self.has_cluster(), *etcd_wildcards)
+    }
+
+    /// Returns whether there is a cluster to answer for: flags name its objects, or this is a pod,
+    /// or there is no etcd.
+    pub fn has_cluster(&self) -> bool {
+        let is_named =
+            self.kubeconfig.is_some() || self.api_server.is_some() || self.objects.is_some();
+        is_named || self.etcd.etcd.is_empty() || std::env::var_os(IN_POD).is_some()
     }
 
     /// Returns the part of the cluster that these flags expose.
@@ -284,8 +299,10 @@ impl Config {
     /// Fails on flags that contradict each other.
     pub fn check(&self) -> Result<(), Nested> {
         let clusterset = self.clusterset_domain.iter().map(|name| ("--clusterset-domain", name));
-        let mut before = vec![("--domain", &self.domain)];
-        for (flag, name) in clusterset.chain(self.views.domains()) {
+        let keys = self.etcd.etcd_zone.iter().map(|name| ("--etcd-zone", name));
+        let domain = self.has_cluster().then_some(("--domain", &self.domain));
+        let mut before: Vec<_> = domain.into_iter().collect();
+        for (flag, name) in clusterset.chain(self.views.domains()).chain(keys) {
             for &(other_flag, other) in &before {
                 let (one, two) = (format!(".{other}"), format!(".{name}"));
                 if one.ends_with(&two) || two.ends_with(&one) {
@@ -395,6 +412,8 @@ fn namespace(text: &str) -> Result<String, NamespaceError> {
 #[error("expected a namespace: 1 to 63 lower-case letters, digits or '-', no '-' at the ends")]
 pub struct NamespaceError;
 
+/// The variable of the environment that every pod has, with the address of the API server.
+const IN_POD: &str = "KUBERNETES_SERVICE_HOST";
 /// dnscache queries this port. It is bound on every local address, so that a probe of the kubelet
 /// can reach it too.
 const LISTEN: [&str; 2] = ["0.0.0.0:10053", "[::]:10053"];

@@ -19,6 +19,7 @@ use shared::wire::{Transport, rtype};
 use crate::answer::{Pattern, Search};
 use crate::name::Name;
 use crate::records::{Node, Records, TYPES};
+use crate::skydns::{Host, MANY};
 
 use rows::{ROWS_MAX, Rows};
 
@@ -102,6 +103,17 @@ fn follow(records: &Records, name: &Name, qtype: u16, explanation: &mut Explanat
             explanation.records.clear();
             return;
         }
+        let node = found.node_for(qtype);
+        if let Some(row) = node.key_alias(qtype, 0).filter(|row| !row.is_at(name.wire())) {
+            explanation.extend(name, rows::at(found.records, node, rtype::CNAME));
+            let Host::Name(target) = &row.message.host else { return };
+            name = target;
+            continue;
+        }
+        if let Ok(Some(place)) = found.records.wild_place(name.wire(), &found, MANY) {
+            explanation.ttl_secs = 0;
+            return end(found.records, name, Node::Key(&place), qtype, explanation);
+        }
         let pattern = Pattern::of(name.wire(), &found);
         let pattern = pattern.filter(|_| explanation.records.is_empty());
         let alias = pattern.and_then(|pattern| pattern.alias(Transport::Tcp));
@@ -112,7 +124,7 @@ fn follow(records: &Records, name: &Name, qtype: u16, explanation: &mut Explanat
             }
         }
         let Node::Alias(entry, target) = alias.unwrap_or(found.node) else {
-            return end(found.records, name, found.node, qtype, explanation);
+            return end(found.records, name, node, qtype, explanation);
         };
         let alias = Node::Alias(entry, target);
         explanation.extend(name, rows::at(found.records, alias, rtype::CNAME));
@@ -187,7 +199,7 @@ fn wild(
     let at = |qtype| {
         let (mut seen, mut all) = (BTreeSet::new(), Rows::default());
         for &node in &nodes {
-            let Rows { rows, more } = rows::at(records, node, qtype);
+            let Rows { rows, more, .. } = rows::at(records, node, qtype);
             all.rows.extend(rows.into_iter().filter(|(rdata, _)| seen.insert(rdata.clone())));
             all.more += more + all.rows.len().saturating_sub(ROWS_MAX);
             all.rows.truncate(ROWS_MAX);
@@ -205,14 +217,13 @@ fn wild(
 }
 
 impl Explanation {
-    fn extend(&mut self, name: &Name, Rows { rows, more }: Rows) {
-        rows.into_iter().for_each(|row| self.push(name, row));
+    fn extend(&mut self, name: &Name, Rows { rows, more, ttl_secs }: Rows) {
+        let ttl_secs = ttl_secs.filter(|_| self.ttl_secs > 0).unwrap_or(self.ttl_secs);
+        self.records.extend(rows.into_iter().map(|(rdata, object)| Explained {
+            record: format!("{name} {ttl_secs} IN {rdata}"),
+            object,
+        }));
         self.omitted += more;
-    }
-
-    fn push(&mut self, name: &Name, (rdata, object): rows::Row) {
-        let record = format!("{name} {} IN {rdata}", self.ttl_secs);
-        self.records.push(Explained { record, object });
     }
 }
 

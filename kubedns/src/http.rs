@@ -89,12 +89,11 @@ impl View {
     /// Ready once everything has been listed, and from then on: kubedns keeps answering with the
     /// records that it has, and the check shows how old they are.
     fn ready(&self, now: Moment) -> Vec<Check> {
-        let mut checks = if self.watches.is_empty() {
-            self.ready.checks()
-        } else {
-            let blockers = self.ready.blockers();
-            self.watches.iter().map(|watch| check(watch, &blockers, now)).collect()
-        };
+        let is_watched = |name: &str| self.watches.iter().any(|watch| watch.kind == name);
+        let mut checks = self.ready.checks();
+        checks.retain(|check| !is_watched(&check.name));
+        let blockers = self.ready.blockers();
+        checks.extend(self.watches.iter().map(|watch| check(watch, &blockers, now)));
         checks.extend(self.objects.as_ref().map(|state| state.borrow().check()));
         let stale = self.reader.records().is_stale();
         checks.extend(self.snapshot.as_ref().map(|state| state.borrow().check(stale, unix_ms())));
@@ -106,8 +105,11 @@ impl View {
 }
 
 fn check(watch: &Progress, blockers: &[&str], now: Moment) -> Check {
-    let name = watch.scope.to_string();
-    let is_listed = !blockers.contains(&watch.scope.kind.plural());
+    let name = match &watch.namespace {
+        Some(namespace) => format!("{} of {namespace}", watch.kind),
+        None => watch.kind.to_owned(),
+    };
+    let is_listed = !blockers.contains(&watch.kind);
     match (watch.phase(), is_listed) {
         (Phase::Failing { reason, .. }, false) => Check::failed(name, &*reason),
         (Phase::Failing { reason, .. }, true) => {

@@ -37,6 +37,7 @@ pub mod project;
 pub mod publish;
 pub mod records;
 pub mod serve;
+pub mod skydns;
 pub mod snapshot;
 pub mod source;
 pub mod store;
@@ -57,12 +58,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::project::Kind;
-use crate::publish::{Publisher, UPDATES_MAX};
+use crate::publish::{KEYS, Publisher, UPDATES_MAX};
 use crate::source::files::{self, Objects, ObjectsError};
 use crate::source::update::{Scope, Sink};
 use crate::source::watch::cluster::{Address, Cluster, ClusterError, Source};
 use crate::source::watch::progress::Progress;
-use crate::source::{federation, watch};
+use crate::source::{etcd, federation, watch};
 
 pub use config::Config;
 
@@ -93,6 +94,12 @@ pub enum Error {
     /// No API server can be found in the configuration.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// etcd cannot be asked.
+    #[error(transparent)]
+    Etcd(#[from] etcd::EtcdError),
+    /// The password of etcd cannot be read.
+    #[error(transparent)]
+    Password(#[from] config::PasswordError),
     /// The objects cannot be read.
     #[error(transparent)]
     Objects(#[from] ObjectsError),
@@ -111,12 +118,15 @@ pub struct Program {
     copies: keep::Copies,
     listener: shared::http::Listener,
     objects: Origin,
+    etcd: Option<etcd::Etcd>,
 }
 
 /// The origin of objects.
 enum Origin {
     Cluster(Arc<Cluster>),
     Files(tokio::sync::watch::Receiver<files::State>, Box<Objects>),
+    /// There is no cluster: all records are in etcd.
+    Nowhere,
 }
 
 impl Origin {
@@ -125,6 +135,7 @@ impl Origin {
         match self {
             Self::Cluster(_) => watch::scopes(exposed),
             Self::Files(..) => files::scopes(exposed),
+            Self::Nowhere => Vec::new(),
         }
     }
 }
@@ -143,6 +154,8 @@ impl Program {
         let objects = if let Some(path) = &config.objects {
             let (state, objects) = files::open(path, config.scope())?;
             Origin::Files(state, Box::new(objects))
+        } else if !config.has_cluster() {
+            Origin::Nowhere
         } else {
             let source = match (&config.kubeconfig, &config.api_server) {
                 (None, None) => Source::InCluster,
@@ -158,7 +171,11 @@ impl Program {
             };
             Origin::Cluster(Arc::new(Cluster::open(source).await?))
         };
-        Ok(Self { config, sockets, copies, listener, objects })
+        let etcd = match config.etcd.options()? {
+            Some(options) => Some(etcd::Etcd::open(options).await?),
+            None => None,
+        };
+        Ok(Self { config, sockets, copies, listener, objects, etcd })
     }
 
     /// Returns the addresses of DNS, in the order of the flags, with real port numbers for port 0.
@@ -174,7 +191,7 @@ impl Program {
     /// Serves until `stop` resolves, then drains. Returns early with an error if any task ends by
     /// itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { config, sockets, copies, listener, objects } = self;
+        let Self { config, sockets, copies, listener, objects, etcd } = self;
         let mut tasks = Tasks::with_lameduck(config.listener.lameduck);
         let stopping = tasks.stopping();
         let snapshot::Start { mut writer, reader, changes, keeper } =
@@ -187,10 +204,12 @@ impl Program {
             shared::serve::dns(sockets, limits(&config), stopping.clone(), handler, later)?;
 
         let scopes = objects.scopes(&config.scope());
-        let (ready, blockers) = shared::ready::new(awaited(&scopes));
+        let (ready, blockers) =
+            shared::ready::new(awaited(&scopes).chain(etcd.as_ref().map(|_| KEYS)));
         let (changes, changes_seen) = tokio::sync::watch::channel(changes);
         let (config_state, config_follower) = config_dir::open(config.config_dir.as_deref());
         writer.set_federations(federation::domains(&config_state));
+        writer.set_key_prefix(&config.etcd.etcd_prefix);
         let publisher = Publisher::new(writer, changes, blockers, &scopes);
         let (sink, updates) = mpsc::channel(UPDATES_MAX);
         let (streams, pacer) = http::changes::new(&changes_seen, &ready, config.changes_readers);
@@ -209,17 +228,10 @@ impl Program {
             leaving: tasks.leaving(),
             streams,
         };
-        let nodes = match objects {
-            Origin::Cluster(cluster) => {
-                view.watches = progresses(scopes);
-                Some(watch_cluster(&mut tasks, cluster, &config, &view.watches, &sink))
-            }
-            Origin::Files(state, objects) => {
-                view.objects = Some(state);
-                tasks.spawn("objects", objects.follow(sink.clone(), stopping.clone()));
-                None
-            }
-        };
+        let nodes = follow_objects(&mut tasks, objects, &config, &mut view, &sink);
+        if let Some(etcd) = etcd {
+            view.watches.push(follow_keys(&mut tasks, etcd, &sink));
+        }
         tasks.spawn("federations", federation::follow(config_state, nodes, sink, stopping.clone()));
         if let Some(keeper) = keeper {
             let (reader, watches) = (view.reader.clone(), view.watches.clone());
@@ -264,18 +276,49 @@ fn spawn_dns(tasks: &mut Tasks, serving: Serving, copies: keep::Copies, ready: R
     tasks.spawn_last("keep-sockets", copies.run(tasks.stopping(), tasks.ending()));
 }
 
+/// Starts to follow the objects. Returns how Nodes are watched, if there is an API server.
+fn follow_objects(
+    tasks: &mut Tasks,
+    objects: Origin,
+    config: &Config,
+    view: &mut http::View,
+    sink: &Sink,
+) -> Option<federation::Nodes> {
+    match objects {
+        Origin::Cluster(cluster) => {
+            let watches = progresses(watch::scopes(&config.scope()));
+            view.watches = watches.iter().map(|(_, progress)| Arc::clone(progress)).collect();
+            Some(watch_cluster(tasks, cluster, config, watches, sink))
+        }
+        Origin::Files(state, objects) => {
+            view.objects = Some(state);
+            tasks.spawn("objects", objects.follow(sink.clone(), tasks.stopping()));
+            None
+        }
+        Origin::Nowhere => None,
+    }
+}
+
+/// Starts to follow the keys of etcd. Returns the state of the watch.
+fn follow_keys(tasks: &mut Tasks, etcd: etcd::Etcd, sink: &Sink) -> Arc<Progress> {
+    let progress = Arc::new(Progress::new(KEYS, boot_time()));
+    let follow = etcd::follow(etcd, Arc::clone(&progress), sink.clone(), tasks.stopping());
+    tasks.spawn("etcd", follow);
+    progress
+}
+
 /// Starts to follow `watches`, and the ServiceCIDRs if they give the cluster's ranges. Readiness
 /// does not wait for the latter. Returns how Nodes are watched.
 fn watch_cluster(
     tasks: &mut Tasks,
     cluster: Arc<Cluster>,
     config: &Config,
-    watches: &[Arc<Progress>],
+    mut watches: Vec<(Scope, Arc<Progress>)>,
     sink: &Sink,
 ) -> federation::Nodes {
     let (options, ranges) = (options(config), config.scope().ranges);
     let of_services = Some(Scope::all(Kind::ServiceCidr)).filter(|_| ranges);
-    let watches = [watches, &progresses(of_services.into_iter().collect())].concat();
+    watches.extend(progresses(of_services.into_iter().collect()));
     let nodes =
         federation::Nodes { cluster: Arc::clone(&cluster), options: options.clone(), ranges };
     let follow = watch::follow(cluster, watches, options, sink.clone(), tasks.stopping());
@@ -316,9 +359,13 @@ fn options(config: &Config) -> watch::Options {
     }
 }
 
-fn progresses(scopes: Vec<Scope>) -> Vec<Arc<Progress>> {
+fn progresses(scopes: Vec<Scope>) -> Vec<(Scope, Arc<Progress>)> {
     let now = boot_time();
-    scopes.into_iter().map(|scope| Arc::new(Progress::new(scope, now))).collect()
+    let progress = |scope: Scope| {
+        let progress = Arc::new(Progress::of_objects(&scope, now));
+        (scope, progress)
+    };
+    scopes.into_iter().map(progress).collect()
 }
 
 /// How long queries can wait in kept sockets for the first list. Every query is answered within

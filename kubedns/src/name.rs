@@ -171,6 +171,20 @@ impl<'a> Labels<'a> {
         &self.name[self.start(from)..self.start(to)]
     }
 
+    /// Returns how many labels are left of `apex`, if the name is `apex` or below it.
+    pub fn above(&self, apex: &[u8]) -> Option<usize> {
+        let length = self.tail(0).len();
+        let at = length.checked_sub(apex.len())?;
+        if self.tail(0)[at..] != *apex {
+            return None;
+        }
+        let mut count = self.count();
+        while count > 0 && self.start(count - 1) >= at {
+            count -= 1;
+        }
+        (self.start(count) == at).then_some(count)
+    }
+
     /// Returns the name that begins with label `index`, with its root label.
     pub fn tail(&self, index: usize) -> &'a [u8] {
         &self.name[self.start(index)..]

@@ -43,6 +43,8 @@ pub struct Publisher {
     blockers: Vec<Blocker>,
     /// Scopes that have not been listed in full yet.
     awaited: HashSet<Scope>,
+    /// Whether the keys of etcd have not been listed yet.
+    awaits_keys: bool,
     relists: HashMap<Scope, Relist>,
     /// The highest resource version seen.
     revision: u64,
@@ -66,6 +68,7 @@ impl Publisher {
             changes,
             blockers,
             awaited: scopes.iter().cloned().collect(),
+            awaits_keys: true,
             relists: HashMap::new(),
             revision: 0,
             rejected: HashMap::new(),
@@ -127,6 +130,15 @@ impl Publisher {
                 self.reject(object, reason, true);
             }
             Update::Federations(domains) => self.writer.set_federations(domains),
+            Update::ListingKeys => self.writer.begin_keys(),
+            Update::Key { path, message, revision } => {
+                self.revision = self.revision.max(revision);
+                self.writer.put_key(&path, message.map(|message| *message));
+            }
+            Update::ListedKeys => {
+                self.writer.finish_keys();
+                self.awaits_keys = false;
+            }
             Update::Denied(kind) => self.writer.settle(kind),
             Update::Listed(scope) => {
                 if let Some(relist) = self.relists.remove(&scope) {
@@ -165,8 +177,8 @@ impl Publisher {
         self.waiting.clear();
         let awaited = |kind: Kind| self.awaited.iter().any(|scope| scope.kind == kind);
         let kinds = Kind::ALL.into_iter().filter(|&kind| awaited(kind)).map(Kind::plural);
-        let awaited = kinds.collect::<Vec<_>>();
-        if awaited.len() < self.blockers.len() {
+        let awaited = kinds.chain(self.awaits_keys.then_some(KEYS)).collect::<Vec<_>>();
+        if !self.blockers.is_empty() {
             self.blockers.retain(|blocker| awaited.contains(&blocker.name()));
             if self.blockers.is_empty() {
                 let counts = self.writer.draft().counts();
@@ -174,6 +186,7 @@ impl Publisher {
                     services = counts.services,
                     endpoints = counts.endpoints,
                     namespaces = counts.namespaces,
+                    keys = self.writer.draft().keys().tree.root().count(),
                     "every object has been listed"
                 );
             }
@@ -215,6 +228,8 @@ impl Publisher {
     }
 }
 
+/// The name of the blocker that is dropped after all keys of etcd have been published.
+pub const KEYS: &str = "etcd";
 /// The most updates that can wait for the publisher. If the channel is full, senders wait too.
 pub const UPDATES_MAX: usize = 512;
 /// The most updates that are published together.

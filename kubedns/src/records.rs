@@ -16,6 +16,7 @@ mod draft;
 mod entry;
 mod federation;
 mod find;
+mod keys;
 mod lists;
 pub(crate) mod looks;
 mod named;
@@ -40,6 +41,7 @@ use shared::prefix::Prefix;
 use smallvec::SmallVec;
 
 use crate::name::Name;
+use crate::skydns::Keys;
 
 pub use claims::Claim;
 pub(crate) use claims::{Claimant, Label};
@@ -58,6 +60,7 @@ pub use zonal::Among;
 
 pub(crate) use draft::{Draft, Touched};
 pub(crate) use federation::Federation;
+pub(crate) use keys::TooMany;
 pub(crate) use rrsets::{TYPES, scale};
 pub(crate) use zonal::ZONE_LABEL;
 
@@ -299,6 +302,8 @@ pub struct Records {
     ranges: Arc<Ranges>,
     /// The zone of Multi-Cluster Services at the same moment, if it is on.
     clusterset: Option<Arc<Records>>,
+    /// The messages of etcd.
+    keys: Keys,
     /// The same moment in further zones.
     views: Arc<[Records]>,
 }
@@ -324,6 +329,7 @@ impl Records {
             counts: Counts::default(),
             federations: Arc::default(),
             ranges: Arc::default(),
+            keys: Keys::default(),
             views: Arc::default(),
         }
         .viewed()

@@ -10,6 +10,7 @@
 //! ```
 
 mod changed;
+mod keys;
 mod localities;
 mod networks;
 mod tracked;
@@ -26,6 +27,7 @@ use crate::records::{Entry, Key, Pod, PodMode, Records, Touched, Zone};
 
 use changed::Aliases;
 pub use changed::{Changed, Names};
+use keys::KeyDraft;
 use localities::Localities;
 use networks::Networks;
 use tracked::Tracked;
@@ -34,6 +36,9 @@ use tracked::Tracked;
 /// needs is synced. The zone of a clusterset needs one more kind, and begins to answer separately.
 pub fn new(zone: Zone) -> (Writer, Reader) {
     let mut awaited = HashSet::from([Kind::Service, Kind::EndpointSlice, Kind::Namespace]);
+    if zone.is_keyed() {
+        awaited.clear(); // there is no cluster
+    }
     if zone.no_endpoints {
         awaited.remove(&Kind::EndpointSlice);
     }
@@ -57,6 +62,7 @@ pub fn new(zone: Zone) -> (Writer, Reader) {
         aliases: Aliases::default(),
         localities: Localities::default(),
         networks,
+        keys: KeyDraft::default(),
     };
     writer.set_ranges();
     (writer, Reader { published })
@@ -98,6 +104,7 @@ pub struct Writer {
     aliases: Aliases,
     localities: Localities,
     networks: Networks,
+    keys: KeyDraft,
 }
 
 /// A full list in progress. If it is dropped unfinished, no object is removed.
@@ -242,9 +249,12 @@ impl Writer {
         }
     }
 
-    /// Returns whether every kind that the cluster domain needs is synced.
+    /// Returns whether every kind that the cluster domain needs is synced, or all keys of etcd if
+    /// there is no cluster.
     pub fn is_synced(&self) -> bool {
+        let is_alone = self.cluster.draft.records().zone().is_keyed();
         self.awaited.iter().all(|&kind| kind == Kind::ServiceImport)
+            && (!is_alone || self.keys.keys.is_complete)
     }
 
     /// Makes everything applied so far visible at once. Returns what changed, if a name changed and
@@ -260,19 +270,25 @@ impl Writer {
         let (is_synced, is_all_synced) = (self.is_synced(), self.awaited.is_empty());
         let clusterset = self.clusterset.as_mut().filter(|_| is_all_synced);
         let shown = before.clusterset().filter(|_| clusterset.is_some());
-        let opens = shown.is_some_and(|zone| !zone.is_complete());
+        let has_keys = self.keys.is_news();
+        if has_keys {
+            self.cluster.draft.set_keys(self.keys.keys.clone());
+        }
+        let opens =
+            shown.is_some_and(|zone| !zone.is_complete()) || has_keys && !before.keys().is_complete;
         let was_stale = before.is_stale() || shown.is_some_and(|zone| zone.is_stale());
         let is_touched = |tracked: &Tracked| !tracked.draft.touched().is_empty();
-        let is_news = first || opens || was_stale || is_touched(&self.cluster);
+        let is_news = first || opens || was_stale || has_keys || is_touched(&self.cluster);
         let is_news = is_news || clusterset.as_deref().is_some_and(is_touched);
         if !is_synced {
-            return None;
+            return has_keys.then(|| self.publish_keys(&before, revision));
         }
         if !is_news {
             self.let_go(&before);
             return None;
         }
         let (records, touched) = advance(&mut self.cluster, revision);
+        let keys = self.keys.take_touched();
         let imported = clusterset.map(|tracked| advance(tracked, revision));
         let (clusterset, imported) = match imported {
             Some((records, touched)) => (Some(Arc::new(records)), touched),
@@ -284,7 +300,7 @@ impl Writer {
             self.aliases.follow(&records, records.entries().map(Entry::key));
             Changed::Everything
         } else {
-            changed::names([&before, &records], &touched, &imported, &mut self.aliases)
+            changed::names([&before, &records], (&touched, &imported, &keys), &mut self.aliases)
         };
         let (generation, serial) = (records.generation(), records.serial());
         Some(Published { generation, serial, changed })

@@ -71,11 +71,6 @@ impl Apex {
         let views = (0..records.views().len()).map(Self::View);
         [Self::Cluster, Self::Clusterset, Self::V4, Self::V6].into_iter().chain(views)
     }
-
-    /// TTL of the records of this zone, in seconds.
-    pub fn ttl_secs(self, records: &Records) -> u32 {
-        self.zone(records).unwrap_or(records).ttl_secs()
-    }
 }
 
 /// One record that is to be written into a message.
@@ -84,6 +79,8 @@ pub struct Record {
     /// The labels of its owner name left of the apex, in wire form.
     owner: Arc<[u8]>,
     rtype: u16,
+    /// In seconds.
+    ttl_secs: u32,
     rdata: Box<[u8]>,
 }
 
@@ -113,7 +110,7 @@ pub fn begin(query: &Query<'_>, zones: &Records, reply: &mut Reply<'_>) -> Optio
         query.serial.is_some_and(|serial| zone.serial().wrapping_sub(serial) as i32 <= 0);
     if query.qtype == rtype::IXFR && (query.transport == Transport::Udp || is_known) {
         reply.set_authoritative(true);
-        fill(reply, zone.ttl_secs(), &mut records(zones, apex).take(1).peekable());
+        fill(reply, &mut records(zones, apex).take(1).peekable());
         return None;
     }
     if query.transport == Transport::Udp {
@@ -127,11 +124,7 @@ pub fn begin(query: &Query<'_>, zones: &Records, reply: &mut Reply<'_>) -> Optio
 ///
 /// A name that repeats in consecutive rows is written once, and ends with a pointer to the
 /// question.
-pub fn fill(
-    reply: &mut Reply<'_>,
-    ttl_secs: u32,
-    rows: &mut Peekable<impl Iterator<Item = Record>>,
-) -> usize {
+pub fn fill(reply: &mut Reply<'_>, rows: &mut Peekable<impl Iterator<Item = Record>>) -> usize {
     let mut last: Option<(Arc<[u8]>, u16)> = None;
     let mut count = 0;
     while let Some(row) = rows.peek() {
@@ -151,7 +144,7 @@ pub fn fill(
                 Owner::Name(&name[..len + 2])
             }
         };
-        if reply.push(Section::Answer, owner, row.rtype, ttl_secs, &[&row.rdata]).is_none() {
+        if reply.push(Section::Answer, owner, row.rtype, row.ttl_secs, &[&row.rdata]).is_none() {
             break;
         }
         let is_new = written.is_none() && !row.owner.is_empty();

@@ -53,6 +53,8 @@ pub mod rtype {
     pub const SOA: u16 = 6;
     /// Pointer (RFC 1035).
     pub const PTR: u16 = 12;
+    /// Mail exchange (RFC 1035).
+    pub const MX: u16 = 15;
     /// Text (RFC 1035).
     pub const TXT: u16 = 16;
     /// IPv6 address (RFC 3596).

@@ -7,6 +7,7 @@ use shared::name::bare;
 use super::rows::{kind, service};
 use crate::name::{Labels, Name, parse_dashed};
 use crate::records::{Entry, Node, PodMode, Protocol, Records, Schema, Shape, State, ZONE_LABEL};
+use crate::skydns::path_of_name;
 
 /// Returns why `name`, which is in one of our zones, does not exist.
 pub(super) fn why(records: &Records, name: &Name) -> String {
@@ -26,6 +27,10 @@ pub(super) fn why(records: &Records, name: &Name) -> String {
         return format!("no Service and no published endpoint has an address below {first}");
     }
     let records = found.records;
+    if records.zone().is_keyed() {
+        let path = path_of_name(labels.tail(start));
+        return format!("etcd has no key {}, and none below it", records.keys().key(&path));
+    }
     if let Schema::External { headless } = records.zone().schema() {
         return outside(records, &first, count, headless);
     }
@@ -61,7 +66,7 @@ fn outside(records: &Records, labels: &Labels<'_>, count: usize, headless: bool)
 fn missing_namespace(records: &Records, labels: &Labels<'_>) -> String {
     let namespace = bare(labels.wire(0, 1));
     match records.zone().schema() {
-        Schema::Cluster | Schema::External { .. } => {
+        Schema::Cluster | Schema::External { .. } | Schema::Skydns { .. } => {
             format!("there is no Namespace {namespace}, and no Service in it")
         }
         Schema::Clusterset => format!("there is no ServiceImport in namespace {namespace}"),

@@ -12,6 +12,7 @@ use crate::project::Kind;
 use crate::records::{
     Among, Entry, Node, Origin, Place, PortName, Record, Records, Schema, Walk, Zone,
 };
+use crate::skydns::Message;
 
 /// Type and data of a record, and its object.
 pub(super) type Row = (String, String);
@@ -23,15 +24,19 @@ pub(super) struct Rows {
     pub(super) rows: Vec<Row>,
     /// How many more records exist.
     pub(super) more: usize,
+    /// TTL of the records in seconds, if it is not that of the zone.
+    pub(super) ttl_secs: Option<u32>,
 }
 
 /// Returns the records of `qtype` at `node`.
 pub(super) fn at(records: &Records, node: Node<'_>, qtype: u16) -> Rows {
     let mut rows = Rows::default();
-    Walk::whole(records).rrset(&node, qtype, &mut |record| {
+    let walk = Walk::whole(records);
+    walk.rrset(&node, qtype, &mut |record| {
+        rows.ttl_secs = Some(walk.ttl_of(&record));
         if rows.rows.len() < ROWS_MAX {
             let rdata = record.rdata.concat();
-            rows.rows.push((record_text(qtype, &rdata), object(node, &record)));
+            rows.rows.push((record_text(qtype, &rdata), object(records, node, &record)));
         } else {
             rows.more += 1;
         }
@@ -49,7 +54,11 @@ fn record_text(rtype: u16, rdata: &[u8]) -> String {
             let [priority, weight, port] = [0, 2, 4].map(number);
             format!("{rtype_text} {priority} {weight} {port} {}", Text(&rdata[6..]))
         }
-        rtype::TXT => format!("{rtype_text} {}", String::from_utf8_lossy(&rdata[1..])),
+        rtype::MX => format!("{rtype_text} {} {}", number(0), Text(&rdata[2..])),
+        rtype::TXT => {
+            let parts = shared::wire::labels(rdata).map(String::from_utf8_lossy);
+            format!("{rtype_text} {}", parts.collect::<Vec<_>>().join(" "))
+        }
         rtype::SOA => {
             let names = [0, name_end(rdata, 0).unwrap_or_default()];
             let (names, rest) = (names.map(|at| Text(&rdata[at..])), &rdata[rdata.len() - 20..]);
@@ -73,7 +82,7 @@ fn record_text(rtype: u16, rdata: &[u8]) -> String {
 
 /// Returns the object that `record` at `node` is derived from, or several if slices repeat an
 /// endpoint.
-fn object(node: Node<'_>, record: &Record<'_>) -> String {
+fn object(records: &Records, node: Node<'_>, record: &Record<'_>) -> String {
     match record.origin {
         Origin::Zone => "the zone itself".to_owned(),
         Origin::Configuration => "the configuration".to_owned(),
@@ -81,6 +90,7 @@ fn object(node: Node<'_>, record: &Record<'_>) -> String {
         Origin::Pod(true) => "a Pod with that address".to_owned(),
         Origin::Pod(false) => "the name itself".to_owned(),
         Origin::Service(zone, entry) => service(zone, entry),
+        Origin::Key(row) => key(records, &row.message),
         Origin::Endpoint(entry, place) => {
             let mut slices: Vec<String> = Vec::new();
             for other in entry.places().filter(|&other| gives(node, record, (place, other))) {
@@ -92,6 +102,11 @@ fn object(node: Node<'_>, record: &Record<'_>) -> String {
             slices.join(" and ")
         }
     }
+}
+
+/// Returns the key of etcd and the revision that wrote it.
+pub(super) fn key(records: &Records, message: &Message) -> String {
+    format!("etcd key {} of revision {}", records.keys().key(message.path()), message.revision)
 }
 
 /// Returns whether endpoint `other` has the same `record` as endpoint `place`.
@@ -116,7 +131,7 @@ pub(super) fn service(zone: &Zone, entry: &Entry) -> String {
 /// Returns the kind of a Service of the zone in the API.
 pub(super) fn kind(zone: &Zone) -> Kind {
     match zone.schema() {
-        Schema::Cluster | Schema::External { .. } => Kind::Service,
+        Schema::Cluster | Schema::External { .. } | Schema::Skydns { .. } => Kind::Service,
         Schema::Clusterset => Kind::ServiceImport,
     }
 }

@@ -188,8 +188,8 @@ impl Records {
         let now = boot_time();
         let watches = || {
             self.view.watches.iter().map(|watch| {
-                let namespace = watch.scope.namespace.as_deref().unwrap_or_default();
-                (watch, [("kind", watch.scope.kind.plural()), ("namespace", namespace)])
+                let namespace = watch.namespace.as_deref().unwrap_or_default();
+                (watch, [("kind", watch.kind), ("namespace", namespace)])
             })
         };
         gauges(

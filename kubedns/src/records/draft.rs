@@ -12,6 +12,7 @@ use foldhash::fast::RandomState;
 
 use super::find::mapped;
 use super::{Entry, Federation, Holder, Key, Known, Pod, Ranges, Records, Service, Slice};
+use crate::skydns::Keys;
 
 /// The next snapshot, in the making.
 #[derive(Debug)]
@@ -120,6 +121,11 @@ impl Draft {
         self.records.generation += 1;
         let grown = serial.wrapping_sub(self.records.serial) as i32 > 0; // RFC 1982
         self.records.serial = if grown { serial } else { self.records.serial.wrapping_add(1) };
+    }
+
+    /// Replaces the messages of etcd.
+    pub fn set_keys(&mut self, keys: Keys) {
+        self.records.set_keys(keys);
     }
 
     /// Replaces the federations.

@@ -13,6 +13,7 @@ use super::{
     Entry, Federated, Holder, Named, PodMode, Port, Protocol, Records, Schema, Shape, ZONE_LABEL,
 };
 use crate::name::{IN_ADDR_ARPA, IP6_ARPA, Labels, Name, parse_dashed};
+use crate::skydns::Place;
 
 /// What was found at a name inside one of our zones.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +59,8 @@ pub enum Node<'a> {
     Federated(Federated<'a>),
     /// A Service in a zone of external addresses, or a port of it: A, AAAA and SRV.
     External(&'a Entry, PortName<'a>),
+    /// A name of etcd: what its messages are.
+    Key(&'a Place),
 }
 
 /// Which ports an SRV name refers to.
@@ -96,34 +99,39 @@ impl Records {
     /// complete.
     pub fn find<'a>(&'a self, name: &'a [u8]) -> Option<Found<'a>> {
         let labels = Labels::of(name);
-        if let Some(count) = below(&labels, self.zone.apex().wire()) {
-            return Some(self.find_forward(&labels, count));
+        if let Some(count) = labels.above(self.zone.apex().wire()) {
+            return Some(self.find_in_view(&labels, count));
         }
         if let Some(clusterset) = self.clusterset()
-            && let Some(count) = below(&labels, clusterset.zone.apex().wire())
+            && let Some(count) = labels.above(clusterset.zone.apex().wire())
         {
             return Some(clusterset.find_forward(&labels, count));
         }
         for view in self.views() {
-            if let Some(count) = below(&labels, view.zone.apex().wire()) {
+            if let Some(count) = labels.above(view.zone.apex().wire()) {
                 return Some(view.find_in_view(&labels, count));
             }
         }
-        let (count, read) = if let Some(count) = below(&labels, IN_ADDR_ARPA) {
+        if self.zone.is_keyed() {
+            return None; // there is no cluster
+        }
+        let (count, read) = if let Some(count) = labels.above(IN_ADDR_ARPA) {
             (count, reverse::in_addr(left_of(&labels, count)))
         } else {
-            let count = below(&labels, IP6_ARPA)?;
+            let count = labels.above(IP6_ARPA)?;
             (count, reverse::ip6(left_of(&labels, count)))
         };
         let node = if count == 0 { Node::Apex } else { self.find_reverse(read)? };
         Some(Found { apex: labels.start(count), records: self, is_reverse: true, node })
     }
 
+    #[inline]
     fn find_in_view<'a>(&'a self, labels: &Labels<'a>, count: usize) -> Found<'a> {
-        if !matches!(self.zone.schema(), Schema::External { .. }) {
-            return self.find_forward(labels, count);
-        }
-        let node = self.find_external(labels, count);
+        let node = match self.zone.schema() {
+            Schema::Cluster | Schema::Clusterset => return self.find_forward(labels, count),
+            Schema::External { .. } => self.find_external(labels, count),
+            Schema::Skydns { .. } => self.find_key(labels, count),
+        };
         Found { apex: labels.start(count), records: self, is_reverse: false, node }
     }
 
@@ -235,7 +243,7 @@ impl Records {
     }
 
     /// Returns the node of a reverse name, if the name is ours.
-    fn find_reverse<'a>(&'a self, read: Reverse) -> Option<Node<'a>> {
+    pub(super) fn find_reverse<'a>(&'a self, read: Reverse) -> Option<Node<'a>> {
         let (first, last, is_below) = match read {
             Reverse::Address(address) if self.points_somewhere(address) => {
                 return Some(Node::Reverse(address));
@@ -356,20 +364,6 @@ pub(super) fn find_port<'a>(entry: &'a Entry, label: &'a [u8], protocol: Protoco
     } else {
         Node::Missing
     }
-}
-
-/// Returns how many labels of the name are left of `apex`, if it is `apex` or below it.
-fn below(labels: &Labels<'_>, apex: &[u8]) -> Option<usize> {
-    let length = labels.tail(0).len();
-    let at = length.checked_sub(apex.len())?;
-    if labels.tail(0)[at..] != *apex {
-        return None;
-    }
-    let mut count = labels.count();
-    while count > 0 && labels.start(count - 1) >= at {
-        count -= 1;
-    }
-    (labels.start(count) == at).then_some(count)
 }
 
 /// Returns the first `count` labels, from right to left.

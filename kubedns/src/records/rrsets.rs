@@ -10,6 +10,7 @@ use shared::wire::rtype;
 
 use super::ports::{Numbers, PortLists};
 use super::{Among, Claim, Entry, Federated, Node, Place, PortName, Records, Zone};
+use crate::skydns::Row;
 
 /// The input of a walk besides the name and the type.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +65,8 @@ pub enum Origin<'r> {
     Service(&'r Zone, &'r Entry),
     /// An endpoint of the Service. If slices repeat an endpoint, this is one of them.
     Endpoint(&'r Entry, Place<'r>),
+    /// A message of etcd.
+    Key(&'r Row),
 }
 
 impl<'w> Walk<'w> {
@@ -99,6 +102,7 @@ impl<'w> Walk<'w> {
                 let own = entry.external().map_or(&[][..], |external| &external.addresses);
                 addresses(own, rtype, Origin::Service(self.records.zone(), entry), visit)
             }
+            (Node::Key(place), _) => self.keyed(place, rtype, visit),
             (Node::External(entry, wanted), rtype::SRV) => self.external_srv(entry, wanted, visit),
             (_, rtype::SRV) => self.srv(node, visit),
             (Node::Reverse(address), rtype::PTR) => {
@@ -158,7 +162,12 @@ impl<'w> Walk<'w> {
                 numbers = soa_numbers(self.records.serial(), self.ttl_secs);
                 &[&zone.ns, apex, &zone.hostmaster, apex, &numbers]
             }
-            (Node::Apex, rtype::NS) => &[&zone.ns, apex],
+            (Node::Apex, rtype::NS) => {
+                match self.records.apex_place(rtype).filter(|_| zone.is_keyed()) {
+                    Some(place) => return self.keyed(place, rtype, visit),
+                    None => &[&zone.ns, apex],
+                }
+            }
             (Node::Version, rtype::TXT) => &[zone.schema().version()],
             _ => return true,
         };
@@ -313,12 +322,13 @@ fn soa_numbers(serial: u32, minimum_secs: u32) -> [u8; 20] {
 }
 
 /// The types that names here own, in the order in which a query of type ANY tries them.
-pub(crate) const TYPES: [u16; 8] = [
+pub(crate) const TYPES: [u16; 9] = [
     rtype::A,
     rtype::AAAA,
     rtype::SRV,
     rtype::PTR,
     rtype::TXT,
+    rtype::MX,
     rtype::SOA,
     rtype::NS,
     rtype::CNAME,

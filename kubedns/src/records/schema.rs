@@ -15,13 +15,18 @@ pub enum Schema {
         /// Whether headless Services have the addresses of their endpoints.
         headless: bool,
     },
+    /// That of SkyDNS: names are keys of etcd.
+    Skydns {
+        /// Whether the label `*` of a key stands for names that do not exist.
+        wildcards: bool,
+    },
 }
 
 impl Schema {
     /// Returns its version, as rdata of TXT.
     pub fn version(self) -> &'static [u8] {
         match self {
-            Self::Cluster | Self::External { .. } => b"\x051.1.0",
+            Self::Cluster | Self::External { .. } | Self::Skydns { .. } => b"\x051.1.0",
             Self::Clusterset => b"\x051.0.0",
         }
     }

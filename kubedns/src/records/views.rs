@@ -104,9 +104,11 @@ impl Records {
             zone: Arc::clone(zone),
             clusterset: None,
             federations: match zone.schema {
-                Schema::External { .. } => Arc::default(),
-                _ => Arc::clone(&self.federations),
+                Schema::Cluster | Schema::Clusterset => Arc::clone(&self.federations),
+                Schema::External { .. } | Schema::Skydns { .. } => Arc::default(),
             },
+            complete: if zone.is_keyed() { self.keys.is_complete } else { self.complete },
+            stale: if zone.is_keyed() { self.keys.is_stale } else { self.stale },
             ..self.clone()
         };
         self.views = zones.views.iter().map(view).collect();

@@ -96,7 +96,7 @@ async fn send(query: &mut Deferred, reader: &Reader) -> Option<(usize, usize)> {
             let mut name = NameBuffer::new();
             let mut reply = Reply::new(&query.query(&mut name), &mut buffer);
             reply.set_authoritative(true);
-            count += fill(&mut reply, apex.ttl_secs(&snapshot), &mut rows);
+            count += fill(&mut reply, &mut rows);
             reply.finish()
         };
         buffer.truncate(len);

@@ -103,10 +103,11 @@ impl Nodes {
     /// Starts a watch with a full list. `optional` means that kubedns can run without Nodes if it
     /// is not allowed to read them.
     fn watch(&self, optional: bool, sink: Sink, stopping: CancellationToken) -> Watching {
-        let progress = Arc::new(Progress::new(Scope::all(Kind::Node), boot_time()));
+        let scope = Scope::all(Kind::Node);
+        let progress = Arc::new(Progress::of_objects(&scope, boot_time()));
         let options = Options { optional, ..self.options.clone() };
         let cluster = Arc::clone(&self.cluster);
-        Box::pin(watch::follow(cluster, vec![progress], options, sink, stopping))
+        Box::pin(watch::follow(cluster, vec![(scope, progress)], options, sink, stopping))
     }
 }
 

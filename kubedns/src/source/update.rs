@@ -14,6 +14,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::project::{self, Change, Input, Kind, Metadata, ObjectId, Rejected, Written};
+use crate::skydns::Message;
 use crate::source::watch::decode::Event;
 
 /// The scope of one list and watch: a kind of object, in one namespace or in all.
@@ -64,6 +65,19 @@ pub enum Update {
     },
     /// The current federations: name to domain.
     Federations(BTreeMap<String, String>),
+    /// A full list of the keys of etcd begins.
+    ListingKeys,
+    /// A key of etcd was changed or removed, or is part of the list that has begun.
+    Key {
+        /// Its place.
+        path: Box<[u8]>,
+        /// Its value; `None` if there is none that can be used.
+        message: Option<Box<Message>>,
+        /// The revision of etcd.
+        revision: u64,
+    },
+    /// The list of keys is complete: keys that were not in it are removed.
+    ListedKeys,
     /// The list is complete: objects that were not in it are removed.
     Listed(Scope),
     /// Objects of this kind cannot be read, because the API server does not allow it. Those that

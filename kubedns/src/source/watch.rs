@@ -12,7 +12,7 @@
 pub mod cluster;
 pub mod decode;
 mod doubts;
-mod pace;
+pub(super) mod pace;
 pub mod progress;
 pub mod protobuf;
 mod report;
@@ -50,16 +50,17 @@ pub use scopes::scopes;
 /// Follows every scope in `watches` until `stopping`.
 pub async fn follow(
     cluster: Arc<Cluster>,
-    watches: Vec<Arc<Progress>>,
+    watches: Vec<(Scope, Arc<Progress>)>,
     options: Options,
     sink: Sink,
     stopping: CancellationToken,
 ) -> Result<(), Infallible> {
-    let followers = watches.into_iter().map(|progress| {
+    let followers = watches.into_iter().map(|(scope, progress)| {
         let follower = Follower {
             cluster: Arc::clone(&cluster),
             options: options.clone(),
             sink: sink.clone(),
+            scope,
             progress,
             version: None,
             in_pages: false,
@@ -101,6 +102,7 @@ struct Follower {
     cluster: Arc<Cluster>,
     options: Options,
     sink: Sink,
+    scope: Scope,
     progress: Arc<Progress>,
     /// All events up to this version have been sent. Without it, a full list must come first.
     version: Option<String>,
@@ -174,12 +176,12 @@ impl Follower {
     /// Returns whether the server may lack the kind: it has its own definition (CRD), or was added
     /// in a newer version.
     fn is_optional(&self) -> bool {
-        matches!(self.progress.scope.kind, Kind::ServiceImport | Kind::ServiceCidr)
+        matches!(self.scope.kind, Kind::ServiceImport | Kind::ServiceCidr)
     }
 
     /// Handles a kind that the server does not allow. Its ranges are not waited for.
     async fn denied(&mut self, status: Status) -> Result<Trouble, Closed> {
-        let kind = self.progress.scope.kind;
+        let kind = self.scope.kind;
         if Kind::RANGES.contains(&kind) {
             send(&self.sink, Update::Denied(kind)).await?;
         }
@@ -195,7 +197,7 @@ impl Follower {
     /// has answered so several times: a server that starts can do so before it has read its
     /// definitions.
     async fn next_api(&mut self) -> Result<(), Trouble> {
-        let kind = self.progress.scope.kind;
+        let kind = self.scope.kind;
         self.version = None;
         self.api += 1;
         if self.api < kind.api_versions().len() {
@@ -208,8 +210,8 @@ impl Follower {
             return Err(Trouble::Lost(kind));
         }
         if self.progress.phase() != Phase::Absent {
-            send(&self.sink, Update::Listing(self.progress.scope.clone())).await?;
-            send(&self.sink, Update::Listed(self.progress.scope.clone())).await?;
+            send(&self.sink, Update::Listing(self.scope.clone())).await?;
+            send(&self.sink, Update::Listed(self.scope.clone())).await?;
         }
         Err(Trouble::Absent(kind))
     }
@@ -245,7 +247,7 @@ impl Follower {
     /// are read at once, else after a pause. A version of the API that is not served has no pages
     /// either.
     async fn turn_to_pages(&mut self, trouble: Trouble) -> Result<(), Trouble> {
-        let scope = &self.progress.scope;
+        let scope = &self.scope;
         match trouble {
             Trouble::Refused(status) if matches!(status.code, BAD_REQUEST | INVALID) => {
                 tracing::debug!(watch = %scope, "lists are not streamed");
@@ -266,7 +268,7 @@ impl Follower {
     /// Returns `Ok` if the server ends the watch in order.
     async fn watch(&mut self) -> Result<(), Trouble> {
         let params = WatchParams {
-            label_selector: self.options.labels(self.progress.scope.kind),
+            label_selector: self.options.labels(self.scope.kind),
             field_selector: self.field_selector(),
             timeout: Some(WATCH_SECS_MIN + (rand::random::<f64>() * WATCH_SECS_SPREAD) as u32),
             bookmarks: true,
@@ -274,7 +276,7 @@ impl Follower {
         };
         let version = self.version.clone().unwrap_or_default();
         let mut request = self.request().watch(&params, &version).map_err(Trouble::Build)?;
-        let accepted = stream::accepted(self.progress.scope.kind, self.in_json);
+        let accepted = stream::accepted(self.scope.kind, self.in_json);
         request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(accepted));
         let start = boot_time();
         let response = self.ask(request).await?;
@@ -283,7 +285,7 @@ impl Follower {
         let mut stream = Stream::of(content_type.unwrap_or_default());
         let mut body = response.into_body();
         if self.version.is_none() {
-            send(&self.sink, Update::Listing(self.progress.scope.clone())).await?;
+            send(&self.sink, Update::Listing(self.scope.clone())).await?;
         } else {
             self.works(Phase::Following);
         }
@@ -313,7 +315,7 @@ impl Follower {
 
     /// Returns the next event, if it has arrived. If it is malformed, the next watch uses JSON.
     fn next(&mut self, stream: &mut Stream) -> Result<Option<Event>, Trouble> {
-        let event = stream.take(self.progress.scope.kind);
+        let event = stream.take(self.scope.kind);
         self.in_json |= matches!(event, Err(Trouble::Malformed(_)));
         event
     }
@@ -322,12 +324,12 @@ impl Follower {
     /// requested in one page. It is parsed item by item in both cases.
     async fn list(&mut self) -> Result<(), Trouble> {
         let mut params = ListParams {
-            label_selector: self.options.labels(self.progress.scope.kind),
+            label_selector: self.options.labels(self.scope.kind),
             field_selector: self.field_selector(),
             limit: Some(PAGE_LEN),
             ..ListParams::default()
         };
-        send(&self.sink, Update::Listing(self.progress.scope.clone())).await?;
+        send(&self.sink, Update::Listing(self.scope.clone())).await?;
         loop {
             let metadata = match self.page(&params).await {
                 Err(Trouble::Refused(status))
@@ -335,7 +337,7 @@ impl Follower {
                 {
                     params.continue_token = None;
                     params.limit = None;
-                    send(&self.sink, Update::Listing(self.progress.scope.clone())).await?;
+                    send(&self.sink, Update::Listing(self.scope.clone())).await?;
                     continue;
                 }
                 page => page?.metadata,
@@ -354,7 +356,7 @@ impl Follower {
         let mut items = Items::default();
         while self.read(&mut body, |bytes| items.push(bytes)).await? {
             while let Some(text) = items.take()? {
-                let event = decode::item(self.progress.scope.kind, text)?;
+                let event = decode::item(self.scope.kind, text)?;
                 self.tell(event).await?;
             }
         }
@@ -408,11 +410,11 @@ impl Follower {
     }
 
     async fn listed(&mut self, version: String) -> Result<(), Trouble> {
-        send(&self.sink, Update::Listed(self.progress.scope.clone())).await?;
+        send(&self.sink, Update::Listed(self.scope.clone())).await?;
         self.progress.add(Count::List);
         self.absences = 0;
         self.denials = 0;
-        tracing::debug!(watch = %self.progress.scope, %version, "listed in full");
+        tracing::debug!(watch = %self.scope, %version, "listed in full");
         self.version = Some(version);
         self.works(Phase::Following);
         Ok(())
@@ -457,12 +459,12 @@ impl Follower {
 
     /// Returns a request for the collection.
     fn request(&self) -> kube::core::Request {
-        kube::core::Request::new(scopes::path(&self.progress.scope, self.api))
+        kube::core::Request::new(scopes::path(&self.scope, self.api))
     }
 
     /// A Namespace is not in a namespace: it is selected by name, which RBAC can allow by name.
     fn field_selector(&self) -> Option<String> {
-        let Scope { kind, namespace } = &self.progress.scope;
+        let Scope { kind, namespace } = &self.scope;
         let name = namespace.as_ref().filter(|_| *kind == Kind::Namespace)?;
         Some(format!("metadata.name={name}"))
     }

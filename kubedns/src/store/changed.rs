@@ -49,27 +49,27 @@ impl fmt::Debug for Names {
 }
 
 /// Returns the names that changed between `before` and `after`. `touched` was touched in the
-/// cluster domain, and `imported` in that of a clusterset.
+/// cluster domain, `imported` in that of a clusterset, and `keys` are paths of etcd.
 pub(super) fn names(
     [before, after]: [&Records; 2],
-    touched: &Touched,
-    imported: &Touched,
+    (touched, imported, keys): (&Touched, &Touched, &BTreeSet<Box<[u8]>>),
     aliases: &mut Aliases,
 ) -> Changed {
     if touched.federations {
         aliases.follow(after, after.entries().map(Entry::key));
         return Changed::Everything;
     }
-    if touched.len() + imported.len() > TOUCHED_MAX {
+    if touched.len() + imported.len() + keys.len() > TOUCHED_MAX {
         aliases.follow(after, &touched.services);
         return Changed::Everything;
     }
     let mut services = touched.services.clone();
     let is_other = touched.len() > touched.services.len() || !imported.is_empty();
+    let is_other = is_other || !keys.is_empty();
     aliases.add_to(&mut services, is_other); // added and removed aliases are touched themselves
     aliases.follow(after, &touched.services);
     let mut names = Vec::new();
-    for records in std::iter::once(after).chain(after.views()) {
+    for records in std::iter::once(after).chain(after.views()).filter(|it| !it.zone().is_keyed()) {
         in_zone(records, &services, touched, &mut names);
     }
     if let Some(clusterset) = after.clusterset() {
@@ -96,6 +96,7 @@ pub(super) fn names(
         }
         names.extend_from_slice(rest);
     }
+    super::keys::names(before, keys, &mut names);
     Changed::Names(Names(names.into()))
 }
 

@@ -44,7 +44,8 @@ impl Tally {
             [tally.clusterset_ip, tally.clusterset_headless, _] = shapes(clusterset);
         }
         for apex in Apex::all(records) {
-            let Some(zone) = apex.zone(records) else { continue };
+            let zone = apex.zone(records).filter(|zone| !zone.zone().is_keyed());
+            let Some(zone) = zone else { continue };
             let walk = Walk::whole(zone);
             let is_own = |node: &Node<'_>| matches!(node, Node::NameServer);
             for (_, node) in zone::names(records, apex).filter(|(_, node)| !is_own(node)) {

@@ -7,10 +7,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Apex, Record, Rows};
+
 use crate::name::{IN_ADDR_ARPA, IP6_ARPA, dashed, reverse};
 use crate::records::{
     Entry, Node, PodMode, PortName, Protocol, Records, Schema, Shape, TYPES, Walk,
 };
+use crate::skydns::{Place, path_of_name};
 
 /// A name that owns records: its labels left of the apex, in wire form, and its node.
 type Named<'r> = (Arc<[u8]>, Node<'r>);
@@ -25,7 +27,8 @@ pub fn records(records: &Records, apex: Apex) -> Rows<'_> {
         for rtype in TYPES {
             walk.rrset(&node, rtype, &mut |record| {
                 let rdata = record.rdata.concat().into();
-                rows.push(Record { owner: Arc::clone(&owner), rtype, rdata });
+                let ttl_secs = walk.ttl_of(&record);
+                rows.push(Record { owner: Arc::clone(&owner), rtype, ttl_secs, rdata });
                 true
             });
         }
@@ -41,6 +44,7 @@ pub(super) fn names(records: &Records, apex: Apex) -> Names<'_> {
     let own = |labels: &[u8], node| std::iter::once((labels.into(), node));
     let root = own(&[], Node::Apex);
     match apex {
+        _ if records.zone().is_keyed() => keyed(records),
         _ if matches!(records.zone().schema(), Schema::External { .. }) => {
             let own = own(records.zone().ns(), Node::NameServer);
             Box::new(root.chain(own).chain(records.entries().flat_map(|it| outside(records, it))))
@@ -54,6 +58,31 @@ pub(super) fn names(records: &Records, apex: Apex) -> Names<'_> {
         }
         Apex::V4 => Box::new(root.chain(pointers(records, false))),
         Apex::V6 => Box::new(root.chain(pointers(records, true))),
+    }
+}
+
+/// The names of a zone of keys. Names with many messages below them are left out: each of these
+/// messages is at a name below as well.
+fn keyed(records: &Records) -> Names<'_> {
+    let mut names = vec![(Arc::default(), Node::Apex)];
+    let apex = records.zone().apex().wire();
+    let path = path_of_name(apex);
+    if let Some(place) = records.keys().tree.get(&path) {
+        below(place, &[], &mut names);
+    }
+    if !names.iter().any(|(owner, _)| **owner == *records.zone().ns()) {
+        names.push((records.zone().ns().into(), Node::NameServer));
+    }
+    Box::new(names.into_iter())
+}
+
+fn below<'r>(place: &'r Place, owner: &[u8], names: &mut Vec<Named<'r>>) {
+    for (label, place) in place.children() {
+        let owner = [&[label.len() as u8], label, owner].concat();
+        if !place.is_many() {
+            names.push((owner.clone().into(), Node::Key(place)));
+        }
+        below(place, &owner, names);
     }
 }
 

@@ -162,7 +162,7 @@ fn owners(snapshot: &Records) -> Vec<String> {
             let query = Query::screen(&message, Transport::Tcp, &mut name).expect("a query");
             let mut buffer = vec![0; MESSAGE_LEN];
             let mut reply = Reply::new(&query, &mut buffer);
-            assert!(fill(&mut reply, 30, &mut rows) > 0, "a record fits a message");
+            assert!(fill(&mut reply, &mut rows) > 0, "a record fits a message");
             let length = reply.finish();
             let answers = dns::read(&buffer[..length]).answers;
             owners.extend(answers.iter().map(|text| text.split(' ').next().unwrap().to_owned()));

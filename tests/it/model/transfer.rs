@@ -27,7 +27,7 @@ pub fn everything(snapshot: &Records, domains: &[&str]) -> BTreeSet<String> {
             let query = Query::screen(&message, Transport::Tcp, &mut name_buffer).expect("a query");
             let mut buffer = vec![0; SMALL_LEN];
             let mut reply = Reply::new(&query, &mut buffer);
-            assert!(fill(&mut reply, 30, &mut rows) > 0, "a record fits a message");
+            assert!(fill(&mut reply, &mut rows) > 0, "a record fits a message");
             let length = reply.finish();
             let (_, texts) = read_without_soa(&buffer[..length], &mut soas);
             for text in texts {

@@ -64,7 +64,7 @@ pub enum ClusterError {
         cause: kube::config::KubeconfigError,
     },
     /// The address or a file beside it cannot be used.
-    #[error("cannot use the API server {url}: {cause}")]
+    #[error("cannot use {url}: {cause}")]
     Address {
         /// The address.
         url: String,

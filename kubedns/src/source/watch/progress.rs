@@ -66,8 +66,10 @@ pub const COUNTS: [(Count, &str); 5] = [
 /// The state of one watch.
 #[derive(Debug)]
 pub struct Progress {
-    /// What it covers.
-    pub scope: Scope,
+    /// What it covers: a kind of object as the path of its collection, or the keys of etcd.
+    pub kind: &'static str,
+    /// The namespace of the objects; `None` for all.
+    pub namespace: Option<Arc<str>>,
     phase: watch::Sender<Phase>,
     heard: AtomicU64,
     /// In milliseconds; the largest number before the first change.
@@ -77,11 +79,17 @@ pub struct Progress {
 
 impl Progress {
     /// Starts without data from the server; `now` counts as the last sign of life.
-    pub fn new(scope: Scope, now: Moment) -> Self {
+    pub fn new(kind: &'static str, now: Moment) -> Self {
         let heard = AtomicU64::new(now.nanos());
         let phase = watch::Sender::new(Phase::Listing);
         let lag_ms = AtomicU64::new(u64::MAX);
-        Self { scope, phase, heard, lag_ms, counts: Default::default() }
+        let counts = Default::default();
+        Self { kind, namespace: None, phase, heard, lag_ms, counts }
+    }
+
+    /// Does the same for the objects of `scope`.
+    pub fn of_objects(scope: &Scope, now: Moment) -> Self {
+        Self { namespace: scope.namespace.clone(), ..Self::new(scope.kind.plural(), now) }
     }
 
     /// Returns its phase.
@@ -148,12 +156,11 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::project::Kind;
 
     #[test]
     fn trouble_is_news_once() {
         let at = |secs: u64| Moment::from_nanos(secs * 1_000_000_000);
-        let progress = Progress::new(Scope::all(Kind::Service), at(100));
+        let progress = Progress::new("services", at(100));
         assert_eq!(progress.age(at(107)), Duration::from_secs(7));
         assert_eq!(progress.lag(), None);
         progress.lags(Duration::from_millis(250));

@@ -22,13 +22,13 @@ impl Follower {
         }
         if let Some(since) = self.progress.works(phase) {
             let secs = now.since(since).as_secs();
-            tracing::info!(watch = %self.progress.scope, secs, "works again");
+            tracing::info!(watch = %self.scope, secs, "works again");
             self.cluster.lives();
         }
     }
 
     pub(super) fn report(&self, trouble: &Trouble, pause: Duration, now: Moment) {
-        let scope = &self.progress.scope;
+        let scope = &self.scope;
         let reason = trouble.reason(scope);
         match trouble {
             Trouble::Behind => {
