@@ -7,6 +7,7 @@ mod acl;
 mod answers;
 mod arguments;
 mod cache;
+mod etcd;
 mod forward;
 mod hosts;
 mod kubernetes;
@@ -25,6 +26,7 @@ pub use acl::{Acl, Action, Policy};
 pub use answers::{Autopath, Dns64};
 pub use arguments::{duration, zones as parse_zones};
 pub use cache::{Cache, Stale};
+pub use etcd::Etcd;
 pub use forward::{Forward, To};
 pub use hosts::Hosts;
 pub use kubernetes::{Kubernetes, Multicluster};
@@ -47,6 +49,8 @@ pub struct Server {
     pub kubernetes: Option<Kubernetes>,
     /// The zones of external addresses.
     pub external: Option<External>,
+    /// The zones in etcd.
+    pub etcd: Option<Etcd>,
     /// The clusterset.
     pub multicluster: Option<Multicluster>,
     /// The upstreams, in the order of the file.
@@ -230,6 +234,7 @@ pub const PLUGINS: &[Plugin] = &[
     plugin("kubernetes", false, kubernetes::read),
     plugin("multicluster", false, kubernetes::multicluster),
     plugin("file", true, zones::file),
+    plugin("etcd", true, etcd::read),
     plugin("loop", false, observing::without_loops),
     plugin("forward", true, forward::read),
     plugin("proxy", true, forward::proxy),
@@ -243,7 +248,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("dnssec", "answers are not signed; forward the zone to a server that signs it"),
     ("dnstap", "there is no dnstap stream; remove the line"),
     ("erratic", "faults are not made on purpose; remove the line"),
-    ("etcd", "records in etcd are not read; keep CoreDNS for this zone, and forward it there"),
     (
         "federation",
         "write the federations into the key `federations` of the ConfigMap kube-dns, \

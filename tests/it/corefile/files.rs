@@ -17,7 +17,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("012 014 025 053 054 055 056 057 058", "is neither an address nor the path of a file"),
     // A blank is missing between the zone and the file.
     ("026", "expected a zone and at least one server"),
-    ("029", "records in etcd are not read"),
+    ("029", "zones are not delegated by keys"),
     // Two blocks have the same zone and port, which CoreDNS refuses as well.
     ("039", "is served by another block already"),
     ("039", "kubernetes has a line in another block"),

@@ -67,6 +67,10 @@ impl<'p> Routes<'p> {
             let zones = external.zones.iter().filter(|its| !its.is_root());
             zones.for_each(|its| to_kubedns(external.index, its));
         }
+        if let Some(etcd) = &server.etcd {
+            let zones = etcd.zones.iter().filter(|its| !its.is_root());
+            zones.for_each(|its| to_kubedns(etcd.index, its));
+        }
         if let Some(multicluster) = &server.multicluster {
             to_kubedns(multicluster.index, &multicluster.zone);
         }
@@ -98,7 +102,8 @@ impl<'p> Routes<'p> {
         }
         let kubernetes = server.kubernetes.iter().flat_map(Kubernetes::zones);
         let external = server.external.iter().flat_map(|it| &it.zones);
-        let is_cluster = kubernetes.chain(external).any(|its| suffix.is_within(its));
+        let etcd = server.etcd.iter().flat_map(|it| &it.zones);
+        let is_cluster = kubernetes.chain(external).chain(etcd).any(|its| suffix.is_within(its));
         if is_cluster {
             return;
         }
@@ -206,8 +211,12 @@ impl<'p> Routes<'p> {
         let clusterset = server.multicluster.iter().flat_map(|it| {
             it.fallthrough.iter().map(|(index, zones)| (*index, zones, vec![&it.zone]))
         });
+        let etcd = server.etcd.iter().flat_map(|it| {
+            let through = it.fallthrough.iter();
+            through.map(|(index, zones)| (*index, zones, it.zones.iter().collect()))
+        });
         let all: Vec<(usize, &Vec<Zone>, Vec<&Zone>)> =
-            own.chain(external).chain(clusterset).collect();
+            own.chain(external).chain(clusterset).chain(etcd).collect();
         for (index, through, zones) in all {
             let mut names: BTreeSet<&Zone> = BTreeSet::new();
             for zone in zones.into_iter().filter(|zone| !zone.is_reverse()) {

@@ -188,6 +188,7 @@ fn map_cluster(servers: &[Server], surroundings: Surroundings, rows: &mut Rows) 
         }
     }
     map_external(servers, rows);
+    check_etcd(servers, rows);
     check_nested(servers, rows);
 }
 
@@ -216,6 +217,13 @@ fn map_external(servers: &[Server], rows: &mut Rows) {
     }
 }
 
+/// Refuses zones in etcd in several blocks: kubedns reads one etcd.
+fn check_etcd(servers: &[Server], rows: &mut Rows) {
+    for etcd in servers.iter().filter_map(|server| server.etcd.as_ref()).skip(1) {
+        rows.refuse(etcd.index, "etcd has a line in another block; write all zones there");
+    }
+}
+
 /// Refuses zones of kubedns of which one is within the other.
 fn check_nested(servers: &[Server], rows: &mut Rows) {
     let mut zones: Vec<(usize, &Zone)> = Vec::new();
@@ -229,6 +237,8 @@ fn check_nested(servers: &[Server], rows: &mut Rows) {
         let external = server.external.iter();
         zones.extend(external.flat_map(|it| it.zones.iter().map(|zone| (it.index, zone))));
     }
+    let etcd = servers.iter().flat_map(|server| &server.etcd);
+    zones.extend(etcd.flat_map(|it| it.zones.iter().map(|zone| (it.index, zone))));
     zones.retain(|(_, zone)| !zone.is_root());
     for (at, (index, zone)) in zones.iter().enumerate() {
         let mut others = zones.iter().enumerate().filter(|(other, _)| *other != at);
@@ -286,7 +296,9 @@ fn map_cache(servers: &[Server], rows: &mut Rows) {
         for disabled in &cache.disabled {
             let is_cluster = |zone: &Zone| {
                 let external = server.external.iter().flat_map(|it| &it.zones);
-                let own = cluster.into_iter().flat_map(Kubernetes::zones).chain(external);
+                let etcd = server.etcd.iter().flat_map(|it| &it.zones);
+                let own =
+                    cluster.into_iter().flat_map(Kubernetes::zones).chain(external).chain(etcd);
                 own.into_iter().any(|its| zone.is_within(its))
             };
             match disabled.zones.iter().find(|zone| !is_cluster(zone)) {

@@ -505,6 +505,36 @@ fn external_addresses_are_zones_of_kubedns() {
 }
 
 #[test]
+fn zones_in_etcd_are_zones_of_kubedns() {
+    check("etcd skydns.local", "kubedns --etcd-zone=skydns.local kubedns --etcd=http://localhost:");
+    check("etcd skydns.local", "dnscache --server=/skydns.local/127.0.0.1#10053");
+    check("etcd", "refused: etcd cannot have all names");
+    check("etcd a..b", "refused: \"a..b\" is not a zone");
+    check("etcd a.b\netcd c.d", "built in: the first line of etcd counts");
+    for (option, expected) in [
+        ("path /dns", "kubedns --etcd-prefix=/dns"),
+        ("endpoint http://a:1 b:2", "kubedns --etcd=http://a:1 kubedns --etcd=http://b:2"),
+        ("endpoint", "refused: no argument"),
+        ("credentials a b", "kubedns --etcd-user=a kubedns --etcd-password=b"),
+        ("credentials a", "refused: expected two arguments"),
+        ("tls", "built in: the certificates of the system"),
+        ("tls ca", "kubedns --etcd-cacert=ca"),
+        ("tls cert key", "kubedns --etcd-cert=cert kubedns --etcd-key=key"),
+        ("tls cert key ca", "kubedns --etcd-key=key kubedns --etcd-cacert=ca"),
+        ("tls a b c d", "refused: too many files"),
+        ("min-lease-ttl 5m", "kubedns --etcd-min-lease-ttl=300"),
+        ("max-lease-ttl 60", "kubedns --etcd-max-lease-ttl=60"),
+        ("max-lease-ttl 25h", "refused: \"90000\" is not allowed"),
+        ("stubzones", "refused: zones are not delegated"),
+        ("upstream", "built in"),
+        ("debug", "built in"),
+        ("ttl 5", "refused: unknown option"),
+    ] {
+        check(&format!("etcd skydns.local {{\n{option}\n}}"), expected);
+    }
+}
+
+#[test]
 fn zone_files_are_rules() {
     check("file db.example a.example b.example", "zone file db.example for a.example b.example");
     check("root /srv\nfile db", "zone file /srv/db for .");
