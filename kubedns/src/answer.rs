@@ -68,6 +68,7 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
             None => return writing.wild(&pattern),
         }
     }
+    let mut name = query.name();
     for _ in 0..CHAIN_MAX {
         let target = match node {
             Node::Alias(_, target) => target.wire(),
@@ -75,7 +76,7 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
             // The apex has SOA and NS, so it is no alias (RFC 1034 section 3.6.2).
             Node::Key(_) if writing.at == writing.apex_at => return writing.end(node),
             _ => match node.key_alias(query.qtype, turn) {
-                Some(row) if !row.is_at(query.name()) => &row.rdata,
+                Some(row) if !row.is_at(name) => &row.rdata,
                 _ => return writing.end(node),
             },
         };
@@ -88,7 +89,7 @@ pub fn answer(query: &Query<'_>, records: &Records, turn: u32, reply: &mut Reply
             return writing.give_up(ErrorCode::NotReady, INCOMPLETE);
         }
         writing.go_to(target_at, &found);
-        node = found.node_for(query.qtype);
+        (name, node) = (target, found.node_for(query.qtype));
     }
     writing.give_up(ErrorCode::Other, "a chain of aliases has no end");
 }

@@ -9,7 +9,7 @@ mod views;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kube::core::Selector;
@@ -271,12 +271,12 @@ impl Config {
         zone.with_keys(etcd_zone, !self.has_cluster(), *etcd_wildcards)
     }
 
-    /// Returns whether there is a cluster to answer for: flags name its objects, or this is a pod,
-    /// or there is no etcd.
+    /// Returns whether there is a cluster to answer for: flags name its objects, or this is a pod
+    /// with a service account, or there is no etcd.
     pub fn has_cluster(&self) -> bool {
         let is_named =
             self.kubeconfig.is_some() || self.api_server.is_some() || self.objects.is_some();
-        is_named || self.etcd.etcd.is_empty() || std::env::var_os(IN_POD).is_some()
+        is_named || self.etcd.etcd.is_empty() || Path::new(SERVICE_ACCOUNT).exists()
     }
 
     /// Returns the part of the cluster that these flags expose.
@@ -337,6 +337,10 @@ impl Config {
         }
         if !self.views.external_domain.is_empty() {
             identity += ", external addresses";
+        }
+        if !self.etcd.etcd.is_empty() {
+            let alone = if self.has_cluster() { "" } else { " alone" };
+            identity += &format!(", etcd {}{alone}", self.etcd.etcd_prefix);
         }
         if self.endpoint_pod_names {
             identity += ", endpoints named by pods";
@@ -412,8 +416,8 @@ fn namespace(text: &str) -> Result<String, NamespaceError> {
 #[error("expected a namespace: 1 to 63 lower-case letters, digits or '-', no '-' at the ends")]
 pub struct NamespaceError;
 
-/// The variable of the environment that every pod has, with the address of the API server.
-const IN_POD: &str = "KUBERNETES_SERVICE_HOST";
+/// The token with which a pod can ask the API server, unless it is not mounted.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 /// dnscache queries this port. It is bound on every local address, so that a probe of the kubelet
 /// can reach it too.
 const LISTEN: [&str; 2] = ["0.0.0.0:10053", "[::]:10053"];

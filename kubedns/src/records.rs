@@ -352,10 +352,12 @@ impl Records {
         self.stale
     }
 
-    /// Returns whether this process has listed every kind of object, for both zones.
+    /// Returns whether this process has listed every kind of object, for all zones.
     pub fn is_known(&self) -> bool {
         let clusterset = self.clusterset.as_ref().is_none_or(|records| records.is_known());
-        self.complete && !self.stale && clusterset
+        let keyed = self.views.iter().filter(|view| view.zone.is_keyed());
+        let keys = keyed.into_iter().all(|view| view.complete && !view.stale);
+        self.complete && !self.stale && clusterset && keys
     }
 
     /// Returns the TTL of every record and of negative answers, in seconds.

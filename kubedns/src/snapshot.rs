@@ -28,7 +28,7 @@ use crate::records::Zone;
 use crate::source::watch::progress::Progress;
 use crate::store::{self, Reader, Writer};
 
-use codec::{Decoded, Header, Refused, encode};
+use codec::{Decoded, Header, Item, Refused, encode};
 
 /// The parts that the program starts with.
 pub struct Start {
@@ -99,9 +99,14 @@ pub fn restore(file: &[u8], identity: &str, zone: Zone) -> Result<Restored, Refu
     let decoded = Decoded::open(file, identity)?;
     let header = decoded.header;
     let (mut writer, reader) = store::new(zone);
-    for object in decoded {
-        let (id, object) = object?;
-        writer.restore(&id, object);
+    for item in decoded {
+        match item? {
+            Item::Object(id, object) => writer.restore(&id, *object),
+            Item::Message(message) => {
+                let path = Box::from(message.path());
+                writer.put_key(&path, Some(*message));
+            }
+        }
     }
     writer.restored(header.serial);
     Ok(Restored { header, writer, reader })

@@ -207,6 +207,7 @@ impl Writer {
     pub fn restored(&mut self, serial: u32) {
         self.set_ranges();
         self.cluster.draft.set_stale(serial);
+        self.cluster.draft.set_keys(self.keys.restored());
         let clusterset = self.clusterset.as_mut().map(|tracked| {
             tracked.draft.set_stale(serial);
             Arc::new(tracked.draft.records().clone())
@@ -254,7 +255,7 @@ impl Writer {
     pub fn is_synced(&self) -> bool {
         let is_alone = self.cluster.draft.records().zone().is_keyed();
         self.awaited.iter().all(|&kind| kind == Kind::ServiceImport)
-            && (!is_alone || self.keys.keys.is_complete)
+            && (!is_alone || self.keys.keys.is_complete && !self.keys.keys.is_stale)
     }
 
     /// Makes everything applied so far visible at once. Returns what changed, if a name changed and

@@ -5,6 +5,7 @@ use kubedns::answer::answer;
 use kubedns::name::Name;
 use kubedns::project::{Input, Kind, change};
 use kubedns::records::Zone;
+use kubedns::skydns::{Message, path_of_key};
 use kubedns::store::{Reader, new};
 use serde_json::{Value, from_value, json};
 use shared::wire::{NameBuffer, Query, Reply, Transport};
@@ -46,7 +47,18 @@ fn shop() -> Reader {
     let mut zone = Zone::new("cluster.local").unwrap();
     zone.zonal = true;
     zone.clusterset = Name::parse("clusterset.local").ok();
+    let zone = zone.with_keys(&[Name::parse("skydns.local").unwrap()], false, false);
     let (mut writer, reader) = new(zone);
+    for (key, value) in [
+        ("local/skydns/www/1", r#"{"host":"10.4.0.1","targetstrip":1,"port":80}"#),
+        ("local/skydns/www/2", r#"{"host":"10.4.0.2","targetstrip":1,"text":"two"}"#),
+        ("local/skydns/alias/1", r#"{"host":"www.skydns.local"}"#),
+    ] {
+        let path = path_of_key(key).unwrap();
+        let message = Message::read(path.clone(), 7, value.as_bytes(), None).unwrap();
+        writer.put_key(&path, Some(message));
+    }
+    writer.finish_keys();
     for input in [
         service("web", json!({"clusterIPs": ["10.96.0.7", "fd00::7"], "ports": ports})),
         service(
@@ -120,5 +132,12 @@ fn an_answer_allocates_nothing_whatever_it_is() {
     check("east.db.shop.svc.clusterset.local", 1, Udp, 0, 0);
     check("10-3-0-7.west.db.shop.svc.clusterset.local", 1, Udp, 3, 0);
     check("7.0.3.10.in-addr.arpa", 12, Udp, 0, 1);
+    check("www.skydns.local", 1, Udp, 0, 2);
+    check("www.skydns.local", 16, Udp, 0, 1);
+    check("www.skydns.local", 33, Udp, 0, 2);
+    check("www.skydns.local", 28, Udp, 0, 0);
+    check("alias.skydns.local", 1, Udp, 0, 3);
+    check("no.skydns.local", 1, Udp, 3, 0);
+    check("skydns.local", 6, Udp, 0, 1);
     check("example.com", 1, Udp, 5, 0);
 }

@@ -13,7 +13,7 @@ use crate::source::etcd::Options;
 #[derive(Clone, Debug, clap::Args)]
 pub struct EtcdFlags {
     /// Address of a member of etcd v3 with SkyDNS records, such as http://127.0.0.1:2379
-    /// (repeatable). Without --kubeconfig, --api-server and --objects, outside a pod, kubedns
+    /// (repeatable). Without --kubeconfig, --api-server, --objects and a service account, kubedns
     /// answers from etcd alone [default: none]
     #[arg(long, value_name = "URL", value_parser = url, requires = "etcd_zone")]
     pub etcd: Vec<String>,

@@ -109,7 +109,7 @@ impl Records {
         }
         for view in self.views() {
             if let Some(count) = labels.above(view.zone.apex().wire()) {
-                return Some(view.find_in_view(&labels, count));
+                return Some(self.or_cluster(view.find_in_view(&labels, count), name));
             }
         }
         if self.zone.is_keyed() {

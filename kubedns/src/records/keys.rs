@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use shared::reverse::{self, Reverse};
+use shared::reverse;
 use shared::wire::rtype;
 
 use super::rrsets::scale;
@@ -102,21 +102,24 @@ impl Records {
         match (count, labels.label(count - 1)) {
             (1, b"dns") => Node::Empty,
             (2, b"dns") if labels.label(0) == b"ns" => Node::NameServer,
-            _ => match self.reverse_of(labels.tail(0)) {
-                Some(node @ (Node::Reverse(_) | Node::Empty)) => node,
-                _ => Node::Missing,
-            },
+            _ => Node::Missing,
         }
     }
 
-    /// Returns what the cluster has at the reverse name `name`.
-    fn reverse_of(&self, name: &[u8]) -> Option<Node<'_>> {
-        if !name.ends_with(IN_ADDR_ARPA) && !name.ends_with(IP6_ARPA) {
-            return None;
+    /// Returns what the cluster has at the reverse name `name` if `found`, in a zone of keys, is
+    /// nothing.
+    pub(super) fn or_cluster<'a>(&'a self, found: Found<'a>, name: &[u8]) -> Found<'a> {
+        let is_nothing = matches!(found.node, Node::Missing) && found.records.zone().is_keyed();
+        let is_reverse = || name.ends_with(IN_ADDR_ARPA) || name.ends_with(IP6_ARPA);
+        if !is_nothing || self.zone.is_keyed() || !is_reverse() {
+            return found;
         }
-        match reverse::parse(name)? {
-            Reverse::Nothing(..) => None,
-            read => self.find_reverse(read),
+        match reverse::parse(name).and_then(|read| self.find_reverse(read)) {
+            Some(node @ Node::Reverse(_)) => {
+                Found { records: self, is_reverse: true, node, ..found }
+            }
+            Some(Node::Empty) => Found { node: Node::Empty, ..found },
+            _ => found,
         }
     }
 

@@ -10,7 +10,7 @@ use shared::wire::rtype;
 
 use super::ports::{Numbers, PortLists};
 use super::{Among, Claim, Entry, Federated, Node, Place, PortName, Records, Zone};
-use crate::skydns::Row;
+use crate::skydns::{self, Row};
 
 /// The input of a walk besides the name and the type.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +102,7 @@ impl<'w> Walk<'w> {
                 let own = entry.external().map_or(&[][..], |external| &external.addresses);
                 addresses(own, rtype, Origin::Service(self.records.zone(), entry), visit)
             }
+            (Node::Key(_), rtype::NS) => true, // only the apex has them
             (Node::Key(place), _) => self.keyed(place, rtype, visit),
             (Node::External(entry, wanted), rtype::SRV) => self.external_srv(entry, wanted, visit),
             (_, rtype::SRV) => self.srv(node, visit),
@@ -163,7 +164,8 @@ impl<'w> Walk<'w> {
                 &[&zone.ns, apex, &zone.hostmaster, apex, &numbers]
             }
             (Node::Apex, rtype::NS) => {
-                match self.records.apex_place(rtype).filter(|_| zone.is_keyed()) {
+                let named = |place: &&_| zone.is_keyed() && has_names(place);
+                match self.records.apex_place(rtype).filter(named) {
                     Some(place) => return self.keyed(place, rtype, visit),
                     None => &[&zone.ns, apex],
                 }
@@ -261,6 +263,11 @@ impl<'w> Walk<'w> {
             })
         })
     }
+}
+
+/// Returns whether name servers of a zone of keys are at `place`.
+fn has_names(place: &skydns::Place) -> bool {
+    !place.rows().of_type(rtype::NS).is_empty()
 }
 
 /// Visits those of `addresses` that are of the family of `rtype`.

@@ -104,19 +104,7 @@ impl Message {
     ) -> Result<Self, Broken> {
         let fields: serde_json::Map<String, Value> =
             serde_json::from_slice(value).map_err(Broken::Json)?;
-        let mut message = Self {
-            path,
-            revision,
-            ttl_secs: 0,
-            host: Host::None,
-            port: Some(0),
-            priority: PRIORITY,
-            weight: 0,
-            mail: false,
-            text: Box::default(),
-            strip: 0,
-            group: Box::default(),
-        };
+        let mut message = Self { revision, ..Self::at(path) };
         for (name, value) in &fields {
             if !value.is_null() {
                 message.set(&name.to_ascii_lowercase(), value)?;
@@ -127,6 +115,23 @@ impl Message {
             (ttl, lease) => ttl.min(lease.unwrap_or(ttl)),
         };
         Ok(message)
+    }
+
+    /// Returns a message without fields.
+    pub(crate) fn at(path: Box<[u8]>) -> Self {
+        Self {
+            path,
+            revision: 0,
+            ttl_secs: 0,
+            host: Host::None,
+            port: Some(0),
+            priority: PRIORITY,
+            weight: 0,
+            mail: false,
+            text: Box::default(),
+            strip: 0,
+            group: Box::default(),
+        }
     }
 
     /// Sets the field `name`. Zero and empty text are the same as a missing field.

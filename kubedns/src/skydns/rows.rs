@@ -155,6 +155,8 @@ impl Making {
         if self.seen.insert((rtype, rdata.into())) {
             let message = Arc::clone(message);
             self.rows.push(Row { rtype, ttl_secs, rdata: rdata.into(), message });
+        } else if let Some(set) = self.rows.iter_mut().find(|row| row.rtype == rtype) {
+            set.ttl_secs = set.ttl_secs.min(ttl_secs); // one for the whole set in the end
         }
     }
 

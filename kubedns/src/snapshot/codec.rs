@@ -12,9 +12,13 @@ use std::io::{self, Write};
 use shared::saved::bytes::Cursor;
 use shared::saved::frame::{self, Frame, Sink};
 
-use super::objects::{put_namespace, put_pod, put_range, put_service, put_slice, take_object};
+use super::objects::{
+    MESSAGE, put_message, put_namespace, put_pod, put_range, put_service, put_slice, take_message,
+    take_object,
+};
 use crate::project::{Object, ObjectId};
 use crate::records::{Records, Source};
+use crate::skydns::Message;
 
 /// The metadata of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +96,14 @@ pub fn encode(
         put_range(&mut sink.piece, range);
         sink.pass()?;
     }
+    let mut passed = Ok(());
+    records.keys().tree.root().each(&mut |message| {
+        put_message(&mut sink.piece, message);
+        if passed.is_ok() {
+            passed = sink.pass();
+        }
+    });
+    passed?;
     sink.piece.push(END);
     sink.finish()
 }
@@ -127,17 +139,30 @@ impl<'a> Decoded<'a> {
         Ok(Self { header, cursor, ended: false })
     }
 
-    fn object(&mut self) -> Option<Option<(ObjectId, Object)>> {
+    fn object(&mut self) -> Option<Option<Item>> {
         match self.cursor.take_u8()? {
             END => (self.cursor.left() == 0).then_some(None),
-            tag => take_object(tag, &mut self.cursor).map(Some),
+            MESSAGE => take_message(&mut self.cursor).map(|it| Some(Item::Message(Box::new(it)))),
+            tag => {
+                let object = take_object(tag, &mut self.cursor);
+                object.map(|(id, object)| Some(Item::Object(id, Box::new(object))))
+            }
         }
     }
 }
 
-/// Returns the objects. Ends after the first one that cannot be decoded.
+/// An item of a file.
+#[derive(Debug)]
+pub enum Item {
+    /// An object of the API.
+    Object(ObjectId, Box<Object>),
+    /// A message of etcd.
+    Message(Box<Message>),
+}
+
+/// Returns the items. Ends after the first one that cannot be decoded.
 impl Iterator for Decoded<'_> {
-    type Item = Result<(ObjectId, Object), Refused>;
+    type Item = Result<Item, Refused>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
@@ -150,7 +175,7 @@ impl Iterator for Decoded<'_> {
     }
 }
 
-const FRAME: Frame = Frame { magic: "kubedns snapshot", version: 6 };
+const FRAME: Frame = Frame { magic: "kubedns snapshot", version: 7 };
 /// Behind the last object.
 const END: u8 = 0;
 #[cfg(test)]

@@ -10,6 +10,8 @@
 //! namespace  3 label                                              ready:u32 draining:u32 all:u32
 //! pod        4 label address                                      hosts zones addresses.. ports
 //! range      7 address bits:u8
+//! message    8 path revision:u64 ttl:u32 host priority:u16 weight:u32 port strip:u8 mail:u8 text
+//!              group; path, text and group begin with length:u32
 //! key        label label      label, name  length:u8 text         ports  count:u16 (name u8 u16)..
 //!                             hosts  each:u8 count:u16 label..    zones  count:u16 name..
 //! ```
@@ -27,6 +29,7 @@ use crate::records::{
     Endpoint, External, Key, LABELS_LEN_MAX, Namespace, Pod, Ports, Protocol, Schema, Service,
     Shape, Slice, State,
 };
+use crate::skydns::{Host, Message};
 use shared::name::Text;
 
 /// Appends a Service of a zone of that schema.
@@ -120,6 +123,71 @@ pub(super) fn put_range(out: &mut Vec<u8>, range: Prefix) {
     out.push(RANGE);
     put_address(out, range.first());
     out.push(range.bits());
+}
+
+/// Appends a message of etcd.
+pub(super) fn put_message(out: &mut Vec<u8>, message: &Message) {
+    out.push(MESSAGE);
+    put_long(out, message.path());
+    out.extend(message.revision.to_be_bytes());
+    out.extend(message.ttl_secs.to_be_bytes());
+    match &message.host {
+        Host::None => out.push(NO_HOST),
+        Host::Address(address) => {
+            out.push(ADDRESS);
+            put_address(out, *address);
+        }
+        Host::Name(name) => {
+            out.push(NAME);
+            put_text(out, &name.to_string());
+        }
+    }
+    out.extend(message.priority.to_be_bytes());
+    out.extend(message.weight.to_be_bytes());
+    out.push(u8::from(message.port.is_some()));
+    out.extend(message.port.unwrap_or_default().to_be_bytes());
+    out.extend([message.strip, u8::from(message.mail)]);
+    put_long(out, message.text.as_bytes());
+    put_long(out, message.group.as_bytes());
+}
+
+/// Reads a message of etcd, whose tag has already been read.
+pub(super) fn take_message(cursor: &mut Cursor<'_>) -> Option<Message> {
+    let path = take_long(cursor)?;
+    let mut labels = shared::wire::labels(path);
+    if labels.clone().map(|label| label.len() + 1).sum::<usize>() != path.len() {
+        return None;
+    }
+    labels.next()?;
+    let mut message = Message::at(path.into());
+    message.revision = cursor.take_u64()?;
+    message.ttl_secs = cursor.take_u32()?;
+    message.host = match cursor.take_u8()? {
+        NO_HOST => Host::None,
+        ADDRESS => Host::Address(take_address(cursor)?),
+        NAME => Host::Name(Name::parse_asked(cursor.take_text()?).ok()?),
+        _ => return None,
+    };
+    message.priority = cursor.take_u16()?;
+    message.weight = cursor.take_u32()?;
+    let has_port = cursor.take_bool()?;
+    message.port = Some(cursor.take_u16()?).filter(|_| has_port);
+    message.strip = cursor.take_u8()?;
+    message.mail = cursor.take_bool()?;
+    message.text = std::str::from_utf8(take_long(cursor)?).ok()?.into();
+    message.group = std::str::from_utf8(take_long(cursor)?).ok()?.into();
+    Some(message)
+}
+
+/// Appends the length of `bytes` in four bytes, then the bytes.
+fn put_long(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend((bytes.len() as u32).to_be_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn take_long<'a>(cursor: &mut Cursor<'a>) -> Option<&'a [u8]> {
+    let len = cursor.take_u32()?;
+    cursor.take(len as usize)
 }
 
 /// Reads the next object, whose `tag` has already been read. Returns `None` if the bytes cannot be
@@ -331,6 +399,10 @@ const POD: u8 = 4;
 const SERVICE_IMPORT: u8 = 5;
 const IMPORTED_SLICE: u8 = 6;
 const RANGE: u8 = 7;
+pub(super) const MESSAGE: u8 = 8;
+const NO_HOST: u8 = 0;
+const ADDRESS: u8 = 1;
+const NAME: u8 = 2;
 const CLUSTER_IP: u8 = 0;
 const HEADLESS: u8 = 1;
 const EXTERNAL_NAME: u8 = 2;

@@ -124,12 +124,15 @@ impl Follower {
     /// Follows the changes after `place`.
     async fn watch(&mut self, place: Header) -> Result<(), Trouble> {
         let mut stream = self.etcd.watch(place.revision + 1).await?;
+        let mut last_line = boot_time();
         loop {
-            let line = match timeout(SILENCE_MAX, stream.next()).await {
-                Ok(line) => line?,
-                Err(_) => return Err(Trouble::Silent(SILENCE_MAX)),
+            let Ok(line) = timeout(PROBE_EVERY, stream.next()).await else {
+                self.probe(boot_time().since(last_line)).await?;
+                continue;
             };
-            self.progress.heard(boot_time());
+            let line = line?;
+            last_line = boot_time();
+            self.progress.heard(last_line);
             let watched = match line {
                 Reply::Ended => return Err(Trouble::Ended),
                 Reply::Line(watched) => watched,
@@ -155,6 +158,20 @@ impl Follower {
             if count > 0 {
                 self.place = Some(watched.header);
             }
+        }
+    }
+
+    /// Asks for a sign of life, because a watch without changes is silent. `silence` is how long it
+    /// has been so.
+    async fn probe(&mut self, silence: Duration) -> Result<(), Trouble> {
+        if silence > SILENCE_MAX {
+            return Err(Trouble::Silent(SILENCE_MAX));
+        }
+        let header = self.etcd.header().await?;
+        self.progress.heard(boot_time());
+        match self.place {
+            Some(last) if header.is_before(&last) => Err(Trouble::WentBack),
+            _ => Ok(()),
         }
     }
 
@@ -232,6 +249,8 @@ impl Follower {
 
 /// The longest pause before another try: a try costs little.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// After this long without a change etcd is asked for a sign of life.
+const PROBE_EVERY: Duration = Duration::from_secs(30);
 /// etcd reports its progress every ten minutes. After this silence the watch is replaced.
 const SILENCE_MAX: Duration = Duration::from_secs(900);
 /// The most leases whose TTL is kept.

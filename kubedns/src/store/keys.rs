@@ -54,6 +54,13 @@ impl KeyDraft {
         (self.keys.is_complete, self.keys.is_stale) = (true, false);
     }
 
+    /// Returns the keys of an earlier process, which this one has not confirmed.
+    pub fn restored(&mut self) -> Keys {
+        self.take_touched();
+        (self.keys.is_complete, self.keys.is_stale) = (true, true);
+        self.keys.clone()
+    }
+
     /// Returns whether readers have not seen the current state.
     pub fn is_news(&self) -> bool {
         self.keys.is_complete && (self.is_news || !self.touched.is_empty())

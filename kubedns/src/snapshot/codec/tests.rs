@@ -6,8 +6,10 @@ use shared::saved::frame::Refused::{Damaged, Other, Version};
 
 use super::super::restore;
 use super::*;
+use crate::name::Name;
 use crate::project::{Input, Kind, change};
 use crate::records::{PodMode, Zone};
+use crate::skydns::path_of_key;
 use crate::store;
 
 const IDENTITY: &str = "domain cluster.local., pods verified";
@@ -17,7 +19,7 @@ fn zone() -> Zone {
     let mut zone = Zone::new("cluster.local").unwrap();
     zone.pods = PodMode::Verified;
     zone.zonal = true;
-    zone.clusterset = Some(crate::name::Name::parse("clusterset.local").unwrap());
+    zone.clusterset = Some(Name::parse("clusterset.local").unwrap());
     zone
 }
 
@@ -195,6 +197,49 @@ fn what_was_written_is_read() {
     assert_eq!(pods(&after), pods(&before));
     assert_eq!(pods(&after).len(), 3);
     assert_eq!(after.ttl_secs(), 30);
+}
+
+/// Messages of etcd are marked as stale like objects, until they are listed.
+#[test]
+fn messages_of_etcd_are_read() {
+    let zone = zone().with_keys(&[Name::parse("skydns.local").unwrap()], false, false);
+    let values = [
+        r#"{"host":"10.0.0.1","port":80,"weight":7,"priority":3,"ttl":5,"targetstrip":2}"#,
+        r#"{"host":"fd00::1","port":-1,"mail":true,"group":"g"}"#,
+        r#"{"host":"*.example.com","text":"long and \"quoted\" \u00fc"}"#,
+        "{}",
+    ];
+    let messages: Vec<Message> = (0..)
+        .zip(values)
+        .map(|(number, value): (u32, _)| {
+            let path = path_of_key(&format!("local/skydns/{number}")).unwrap();
+            Message::read(path, 9, value.as_bytes(), None).unwrap()
+        })
+        .collect();
+    let (mut writer, reader) = store::new(zone.clone());
+    Kind::ALL.into_iter().for_each(|kind| writer.synced(kind));
+    for message in &messages {
+        writer.put_key(message.path(), Some(message.clone()));
+    }
+    writer.finish_keys();
+    writer.publish(9);
+    let file = file(&reader.records());
+    for end in 0..file.len() {
+        assert!(restore(&file[..end], IDENTITY, zone.clone()).is_err(), "{end}");
+    }
+    let mut restored = restore(&file, IDENTITY, zone).unwrap();
+    let read = |reader: &store::Reader| {
+        let mut all = Vec::new();
+        reader.records().keys().tree.root().each(&mut |message| all.push((**message).clone()));
+        (all, reader.records().views()[0].is_stale())
+    };
+    assert_eq!(read(&restored.reader), (messages.clone(), true));
+    assert!(!restored.reader.records().is_known());
+    restored.writer.begin_keys();
+    restored.writer.put_key(messages[0].path(), Some(messages[0].clone()));
+    restored.writer.finish_keys();
+    restored.writer.publish(10);
+    assert_eq!(read(&restored.reader), (messages[..1].to_vec(), false));
 }
 
 #[test]

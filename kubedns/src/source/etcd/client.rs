@@ -161,6 +161,13 @@ impl Etcd {
         self.call("/v3/kv/range", &request).await
     }
 
+    /// Returns the current state of etcd. Fails if the member has no leader.
+    pub(super) async fn header(&mut self) -> Result<Header, Trouble> {
+        let prefix = self.options.prefix.as_bytes();
+        let request = json::range(prefix, prefix, 1, 0);
+        Ok(self.call::<Page>("/v3/kv/range", &request).await?.header)
+    }
+
     /// Returns the TTL that a lease was granted, within its bounds, in seconds.
     pub(super) async fn lease_secs(&mut self, lease: i64) -> Result<u32, Trouble> {
         let request = json!({"ID": lease.to_string()});
