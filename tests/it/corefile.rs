@@ -4,7 +4,7 @@
 
 mod changes;
 mod command;
-mod differential;
+pub mod differential;
 mod files;
 
 use std::ffi::OsString;

@@ -10,6 +10,7 @@ mod corefile;
 mod descriptors;
 mod dnscache;
 mod environment;
+mod etcd;
 mod faults;
 mod fixture;
 mod followers;

@@ -7,12 +7,14 @@
 //! ```text
 //! objects ─▶ api_server ◀─ lists, watches ─ kubedns     tests/it, cargo load scale
 //!         └▶ real_api   ◀─ likewise ────────┘           if its programs are available
+//! etcd ◀─ range, watch ─ kubedns                        tests/it
 //! build ─▶ tether ─▶ children, each on its core         cargo pod, cargo load
 //! upstream ◀─ UDP, TCP ─ dnscache                       tests/it, cargo load upstreams
 //! ```
 
 pub mod api_server;
 pub mod build;
+pub mod etcd;
 pub mod objects;
 pub mod protobuf;
 pub mod real_api;

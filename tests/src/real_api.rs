@@ -36,7 +36,7 @@ pub struct RealApi {
 }
 
 /// A child that is killed when it is dropped.
-struct Process(Child);
+pub(crate) struct Process(pub(crate) Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -194,7 +194,7 @@ fn text(path: &Path) -> String {
     path.to_str().expect("temporary folders have plain names").to_owned()
 }
 
-fn run(program: &Path, flags: &[(&str, &str)], log: &str) -> Child {
+pub(crate) fn run(program: &Path, flags: &[(&str, &str)], log: &str) -> Child {
     let log = std::fs::File::create(log).expect("room for a file");
     let flags = flags.iter().map(|(name, value)| format!("--{name}={value}"));
     let mut command = Command::new(program);
@@ -209,7 +209,7 @@ fn run(program: &Path, flags: &[(&str, &str)], log: &str) -> Child {
 /// Returns an address of loopback for one pair of the two, whose ports must be set before they
 /// start. No other program listens at this address, and [`ETCD_PORT`] and [`API_PORT`] are below
 /// the range from which the system chooses ports for sockets of all addresses.
-fn own_address() -> Ipv4Addr {
+pub(crate) fn own_address() -> Ipv4Addr {
     static COUNT: AtomicU8 = AtomicU8::new(0);
     let [.., p1, p0] = std::process::id().to_be_bytes();
     Ipv4Addr::new(127, 128 + COUNT.fetch_add(1, Relaxed) % 100, p1, p0.max(1))

@@ -6,8 +6,10 @@
 //! are listed with a reason.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -63,20 +65,20 @@ fn bare((code, records): &Compared) -> Compared {
 }
 
 /// A CoreDNS process that ends with the test.
-struct Coredns {
-    address: SocketAddr,
+pub struct Coredns {
+    pub address: SocketAddr,
     _child: Child,
 }
 
 impl Coredns {
     /// Starts it with the Corefile `text`, in which `PORT` is its port. Returns `None` if it
     /// rejects the file.
-    async fn start(program: &std::ffi::OsStr, pod: &Pod, text: &str) -> Option<Self> {
-        let path = pod.directory.path().join("coredns.Corefile");
+    pub async fn start(program: &OsStr, directory: &Path, text: &str) -> Option<Self> {
+        let path = directory.join("coredns.Corefile");
         for _ in 0..STARTS_MAX {
             let address = free_address().await;
             write(&path, &text.replace("PORT", &address.port().to_string()));
-            let log = std::fs::File::create(pod.directory.path().join("coredns.log")).unwrap();
+            let log = std::fs::File::create(directory.join("coredns.log")).unwrap();
             let mut command = Command::new(program);
             command.arg("-conf").arg(&path).kill_on_drop(true).stdin(Stdio::null());
             command.stdout(log.try_clone().unwrap()).stderr(log);
@@ -93,7 +95,7 @@ impl Coredns {
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            let said = std::fs::read_to_string(pod.directory.path().join("coredns.log")).unwrap();
+            let said = std::fs::read_to_string(directory.join("coredns.log")).unwrap();
             if !said.contains("address already in use") {
                 println!("  CoreDNS refuses it: {}", said.lines().last().unwrap_or_default());
                 return None;
@@ -249,7 +251,7 @@ async fn coredns_gives_the_same_answers() {
         let own = text.replace(":PORT", ":53");
         let pod = Pod::start_on(Some(&kubeconfig), directory, &own, &[]).await;
         let text = pod.filled(&text);
-        let Some(coredns) = Coredns::start(&program, &pod, &text).await else {
+        let Some(coredns) = Coredns::start(&program, pod.directory.path(), &text).await else {
             pod.end().await;
             continue;
         };

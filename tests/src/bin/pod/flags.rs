@@ -27,6 +27,13 @@ pub struct Flags {
     /// Domain of Multi-Cluster Services [default: clusterset.local with --objects, else off].
     #[arg(long, value_name = "NAME")]
     clusterset_domain: Option<String>,
+    /// Member of etcd with SkyDNS records, such as http://127.0.0.1:2379 (repeatable) [default:
+    /// none].
+    #[arg(long, value_name = "URL")]
+    pub etcd: Vec<String>,
+    /// Zone in etcd.
+    #[arg(long, value_name = "ZONE", default_value = "skydns.local")]
+    etcd_zone: String,
     /// Upstream of dnscache for names outside the cluster, [/DOMAIN/.../]ADDR[#PORT] (repeatable)
     /// [default: none, no other machine is asked].
     #[arg(long, value_name = "SERVER")]
@@ -65,6 +72,11 @@ impl Flags {
     pub fn clusterset_domain(&self) -> Option<&str> {
         let usual = self.kubeconfig.is_none().then_some("clusterset.local");
         self.clusterset_domain.as_deref().or(usual)
+    }
+
+    /// Returns the zone in etcd, if there is an etcd.
+    pub fn etcd_zone(&self) -> Option<&str> {
+        (!self.etcd.is_empty()).then_some(&*self.etcd_zone)
     }
 
     /// Returns the directory of logs: the flag's, or else `pod-logs` in cargo's target directory.

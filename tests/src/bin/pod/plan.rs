@@ -21,6 +21,8 @@ pub fn kubedns(flags: &Flags) -> Vec<String> {
     arguments.extend(flags.objects().map(|path| format!("--objects={}", path.display())));
     arguments
         .extend(flags.kubeconfig.as_ref().map(|path| format!("--kubeconfig={}", path.display())));
+    arguments.extend(flags.etcd.iter().map(|url| format!("--etcd={url}")));
+    arguments.extend(flags.etcd_zone().map(|zone| format!("--etcd-zone={zone}")));
     arguments.extend(flags.context.as_ref().map(|name| format!("--context={name}")));
     arguments.extend(logging(flags));
     arguments
@@ -46,6 +48,7 @@ pub fn dnscache(
         [&*flags.domain, "in-addr.arpa", "ip6.arpa"]
             .into_iter()
             .chain(flags.clusterset_domain())
+            .chain(flags.etcd_zone())
             .map(|domain| format!("--server=/{domain}/{kubedns}")),
     );
     arguments.extend(flags.server.iter().map(|server| format!("--server={server}")));
