@@ -321,7 +321,7 @@ const STEP_MS_MAX: u64 = 60_000;
 /// How long kubedns has to report its generation.
 const CONFIRM_MAX: Duration = Duration::from_secs(5);
 /// How long the end waits for the file. Queries are answered meanwhile.
-const SAVE_MAX: Duration = Duration::from_secs(2);
+const SAVE_MAX: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

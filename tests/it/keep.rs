@@ -64,6 +64,16 @@ fn keeper_flags(path: &Path, flags: &[&str]) -> healthz::Config {
     healthz::Config::parse_from(fixed.iter().chain(flags))
 }
 
+/// Returns an address that is free for UDP and TCP alike.
+fn free() -> SocketAddr {
+    let free = std::iter::repeat_with(|| {
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = tcp.local_addr().unwrap();
+        UdpSocket::bind(address).ok().map(|_| address)
+    });
+    free.flatten().next().expect("an endless iterator")
+}
+
 /// A directory, and the path of a Unix socket in it.
 fn place() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -392,7 +402,7 @@ async fn strangers_do_no_harm() {
 async fn sockets_that_are_not_what_they_are_called_are_not_used() {
     let (_directory, path) = place();
     let keeper = Keeper::start(&path, &[]).await;
-    let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = free();
     let group = |transport| Group { transport, address, sockets: 1 };
     let groups = vec![group(Transport::Tcp), group(Transport::Udp)];
     let stranger = UnixStream::connect(&path).await.unwrap();

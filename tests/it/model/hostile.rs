@@ -168,6 +168,7 @@ fn owners(snapshot: &Records) -> Vec<String> {
             owners.extend(answers.iter().map(|text| text.split(' ').next().unwrap().to_owned()));
         }
     }
+    owners.sort();
     owners.dedup();
     owners
 }
