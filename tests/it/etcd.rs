@@ -4,6 +4,7 @@
 //! CoreDNS, if there is one.
 
 mod differential;
+mod model;
 mod real;
 mod rules;
 

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use shared::flags::{Stop, parse_from};
 
 use crate::workload::{self, Kind};
-use crate::{chaos, compare, floor, followers, hit_rate, scale, start, upstreams};
+use crate::{chaos, compare, etcd, floor, followers, hit_rate, scale, start, upstreams};
 
 /// Load-tests a DNS server: answers per second, latency, hit rate.
 #[derive(Debug, Parser)]
@@ -42,6 +42,8 @@ pub enum Command {
     /// Has thousands of caches follow replicas of kubedns, and measures how soon a change reaches
     /// the last one.
     Followers(followers::Flags),
+    /// Measures kubedns with the keys of a real etcd, next to CoreDNS.
+    Etcd(etcd::Flags),
     /// Kills and stops programs of a pod whose sockets healthz keeps, or other caches, and accounts
     /// for every question.
     Chaos(chaos::Flags),

@@ -8,6 +8,7 @@
 //! scale: cluster ─▶ fake API server ─▶ kubedns ─▶ start, memory, cost of answers, changes
 //! upstreams: clients ─▶ dnscache and other caches ─▶ servers on their bad days ─▶ table
 //! followers: changes ─▶ fake API server ─▶ replicas of kubedns ─▶ thousands of followers
+//! etcd: keys ─▶ etcd ─▶ kubedns, and CoreDNS ─▶ start, memory, cost of answers, changes
 //! chaos: clients ─▶ dnscache, kubedns or another cache, killed and stopped again and again
 //! start: from the start of dnscache and of kubedns to their first answers
 //! floor: answers everything with the same reply, for comparison
@@ -18,6 +19,7 @@ mod chaos;
 mod chart;
 mod compare;
 mod counters;
+mod etcd;
 mod flags;
 mod floor;
 mod followers;
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Some(Command::Scale(flags)) => scale::run(flags).map_err(Error::from),
         Some(Command::Upstreams(flags)) => upstreams::run(flags).map_err(Error::from),
         Some(Command::Followers(flags)) => followers::run(flags).map_err(Error::from),
+        Some(Command::Etcd(flags)) => etcd::run(flags).map_err(Error::from),
         Some(Command::Chaos(flags)) => chaos::run(flags).map_err(Error::from),
         Some(Command::Start(flags)) => start::run(flags).map_err(Error::from),
         Some(Command::Floor(flags)) => {
@@ -98,6 +101,8 @@ enum Error {
     Chaos(#[from] chaos::Error),
     #[error(transparent)]
     Start(#[from] start::Error),
+    #[error(transparent)]
+    Etcd(#[from] etcd::Error),
     #[error("answering at {address} failed: {source}")]
     Floor { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
