@@ -44,7 +44,7 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
 use rustix::io::Errno;
 use shared::clock::{Moment, boot_time};
-use shared::serve::Deferred;
+use shared::serve::{Deferred, LEAVE_MAX};
 use shared::watchdog::guard;
 use shared::wire::ErrorCode;
 use tokio::runtime::Handle;
@@ -178,10 +178,15 @@ pub fn start(
 }
 
 impl Forwarder {
-    /// Runs until `stopping` is cancelled and every accepted query is answered.
+    /// Runs until `stopping` is cancelled and every accepted query is answered. If another process
+    /// keeps the sockets of clients, it does not wait for answers longer than [`LEAVE_MAX`].
     ///
     /// Fails if the thread ends by itself.
-    pub async fn finished(self, stopping: CancellationToken) -> Result<(), Error> {
+    pub async fn finished(
+        self,
+        stopping: CancellationToken,
+        are_kept: impl Fn() -> bool,
+    ) -> Result<(), Error> {
         let Self { status, stop, mut ended } = self;
         tokio::select! {
             () = stopping.cancelled() => {}
@@ -189,8 +194,17 @@ impl Forwarder {
             never = guard(|| [status.last_turn()], |_| THREAD.to_owned()) => match never {},
         }
         drop(stop);
-        // The channel never carries a value; it closes when the thread ends.
-        ended.await.unwrap_or_default();
+        let left = async {
+            match are_kept() {
+                true => tokio::time::sleep(LEAVE_MAX).await,
+                false => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = left => {}
+            // The channel never carries a value; it closes when the thread ends.
+            _ = ended => {}
+        }
         Ok(())
     }
 }

@@ -228,8 +228,8 @@ impl Program {
         tasks.spawn("changes", changes::follow(target, tasks.stopping()));
         let others = tasks.ending().cancelled_owned();
         tasks.spawn_last("dns", serving.left_after(copies.are_kept(), others));
+        tasks.spawn("forward", forwarder.finished(tasks.stopping(), copies.are_kept()));
         tasks.spawn_last("keep-sockets", copies.run(tasks.stopping(), tasks.ending()));
-        tasks.spawn("forward", forwarder.finished(tasks.stopping()));
         pages.serve(listener, routers, &mut tasks);
         tasks.spawn("corefile", corefile.follower.run(tasks.stopping()));
         tasks.spawn("config-dir", directory);

@@ -230,14 +230,18 @@ impl Serving {
             never = watchdog::guard(turns, thread) => match never {},
         }
         let enter = |phase: Phase| self.phase.store(phase as u8, Ordering::Relaxed);
-        enter(if are_kept() { Phase::Leaving } else { Phase::Draining });
+        let (phase, drain_max) = match are_kept() {
+            true => (Phase::Leaving, LEAVE_MAX),
+            false => (Phase::Draining, DRAIN_MAX),
+        };
+        enter(phase);
         let drained = async {
             while self.connections.join_next().await.is_some() {}
             while is_waited_for(&self.lanes) {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
-        tcp::within(DRAIN_MAX, drained).await;
+        tcp::within(drain_max, drained).await;
         others.await;
         self.lanes.clear(); // each thread is the last owner of its socket
         enter(if are_kept() { Phase::Left } else { Phase::Ending });
@@ -259,6 +263,10 @@ fn is_waited_for(lanes: &[Arc<sockets::Lane>]) -> bool {
     lanes.iter().any(|lane| Arc::strong_count(lane) > 2)
 }
 
+/// How long connections and deferred queries can take to finish if another process keeps the
+/// sockets. No query is answered meanwhile, and after it a client repeats a query that was in
+/// flight.
+pub const LEAVE_MAX: Duration = Duration::from_millis(500);
 /// How long connections and deferred queries can take to finish at the end.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// The time between two checks for waiting queries at the end.
